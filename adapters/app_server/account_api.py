@@ -1,0 +1,309 @@
+"""The account API on top of an engine: each method of docs/protocol.md, and the engine's events as notifications.
+
+A method that needs no waiting answers without a task: `account/read` with a usable token costs a comparison. Methods
+that change who is signed in are answered in order, before the next request is looked at.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from msgspec import Raw
+
+from authstate.adapters.app_server import messages as wire
+from authstate.adapters.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, InOrder, Peer, PeerGone, RemoteError, RpcError
+from authstate.engine.core import AuthEngine
+from authstate.engine.credentials import ApiKey, ChatgptTokens, ExternalTokens
+from authstate.engine.errors import (
+    AuthError,
+    ExternalTokensActive,
+    InvalidCredentials,
+    NotSignedIn,
+    ParentUnavailable,
+    PermanentRefreshError,
+    PolicyViolation,
+    TransientAuthError,
+    TransitionRefused,
+)
+from authstate.engine.events import AccountUpdated, AuthMode, Event, LoginCompleted
+from authstate.engine.policy import LoginMethod
+from authstate.engine.states import AuthState, Trigger
+
+# The forms in which a UUID is written: with or without hyphens, in braces, as a URN.
+_UUID = re.compile(r"(?:urn:uuid:)?(\{)?(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?(1)\})", re.I)
+
+_read_params = wire.ParamsDecoder[wire.AccountReadParams](wire.AccountReadParams)
+_login_start = wire.ParamsDecoder[wire.LoginStart](wire.LoginStart, wire.LOGIN_TYPES)
+_login_cancel = wire.ParamsDecoder[wire.LoginCancelParams](wire.LoginCancelParams)
+_no_params = wire.ParamsDecoder[wire.NoParams](wire.NoParams)
+_status_params = wire.ParamsDecoder[wire.AuthStatusParams](wire.AuthStatusParams)
+_refresh_answer = wire.ParamsDecoder[wire.RefreshAnswer](wire.RefreshAnswer)
+
+_REFUSALS = (InvalidCredentials, NotSignedIn, PolicyViolation, TransitionRefused)
+_NO_INTERACTIVE_LOGIN = (
+    "this version has no interactive login: sign in with `codex login` on the same CODEX_HOME, give an API key "
+    '(type "apiKey"), or pass tokens in (type "chatgptAuthTokens")'
+)
+
+
+class Notify(Protocol):
+    """Sends a notification to the client, or does not when the client opted out."""
+
+    def __call__(self, method: str, params: object) -> None:
+        """See `Peer.notify`."""
+
+
+RateLimits = Callable[[], Awaitable[object]]
+"""Reads the rate limits of the account as the wire shows them. Raises AuthError."""
+
+
+class AccountApi:
+    """Answers the account methods of one client.
+
+    Args:
+        engine: started.
+        notify: how the client hears of events.
+        requires_openai_auth: whether the configured model provider wants an OpenAI account. If it does not, no account
+            is shown, as codex does.
+        rate_limits: asks the backend.
+    """
+
+    def __init__(
+        self,
+        engine: AuthEngine,
+        notify: Notify,
+        *,
+        requires_openai_auth: bool = True,
+        rate_limits: RateLimits,
+    ) -> None:
+        self._engine = engine
+        self._notify = notify
+        self._requires_openai_auth = requires_openai_auth
+        self._rate_limits = rate_limits
+        self._methods: dict[str, Callable[[Raw | None], object]] = {
+            "account/read": self._read,
+            "account/login/start": self._login_start,
+            "account/login/cancel": self._login_cancel,
+            "account/logout": self._logout,
+            "account/rateLimits/read": self._read_rate_limits,
+            "getAuthStatus": self._auth_status,
+        }
+        self.close = engine.subscribe(self._hear)
+
+    def handle(self, method: str, params: Raw | None) -> object:
+        """Answer one request; see `jsonrpc.Handler`.
+
+        Raises:
+            RpcError: it is refused or malformed.
+        """
+        answer = self._methods.get(method)
+        if answer is None:
+            known = ", ".join(f"`{name}`" for name in ("initialize", *self._methods))
+            raise RpcError(INVALID_REQUEST, f"Invalid request: unknown method, expected one of {known}")
+        return answer(params)
+
+    # account/read and getAuthStatus
+
+    def _read(self, params: Raw | None) -> object:
+        if _read_params(params).refresh_token:
+            return self._read_refreshed()
+        if self._is_expired():
+            return self._read_checked()
+        return self._account()
+
+    async def _read_refreshed(self) -> wire.AccountReadResult:
+        await self._refresh()
+        return self._account()
+
+    async def _read_checked(self) -> wire.AccountReadResult:
+        await self._engine.check()
+        return self._account()
+
+    async def _refresh(self) -> None:
+        """Refresh as codex does for these methods: one that fails leaves the answer to what is known."""
+        try:
+            await self._engine.refresh()
+        except (PermanentRefreshError, TransientAuthError, NotSignedIn):
+            return
+
+    def _is_expired(self) -> bool:
+        """Whether a login that this machine manages has an expired access token. A parent's tokens are not judged."""
+        return self._engine.is_expired() and isinstance(self._engine.session.credentials, ChatgptTokens)
+
+    def _account(self) -> wire.AccountReadResult:
+        if not self._requires_openai_auth:
+            return wire.AccountReadResult(None, False)
+        session = self._engine.session
+        account: wire.ApiKeyAccount | wire.ChatgptAccount | None = None
+        if isinstance(session.credentials, ApiKey):
+            account = wire.ApiKeyAccount()
+        elif session.account is not None and not (session.failure is not None and session.failure.on_arrival):
+            account = wire.ChatgptAccount(session.account.email, session.account.plan_type)
+        return wire.AccountReadResult(account, True)
+
+    def _auth_status(self, params: Raw | None) -> object:
+        request = _status_params(params)
+        include = bool(request.include_token)
+        if request.refresh_token or (include and self._is_expired()):
+            return self._auth_status_later(include, bool(request.refresh_token))
+        return self._status(include)
+
+    async def _auth_status_later(self, include: bool, refresh: bool) -> wire.AuthStatusResult:
+        if refresh:
+            await self._refresh()
+        else:
+            await self._engine.check()
+        return self._status(include)
+
+    def _status(self, include: bool) -> wire.AuthStatusResult:
+        if not self._requires_openai_auth:
+            return wire.AuthStatusResult(None, None, False)
+        return wire.AuthStatusResult(self._engine.auth_mode, self._token() if include else None, True)
+
+    def _token(self) -> str | None:
+        """The token to hand out; a ChatGPT login that is dead hands out none once its access token is expired."""
+        session = self._engine.session
+        match session.credentials:
+            case ApiKey(key=key):
+                return key.reveal()
+            case ChatgptTokens() | ExternalTokens() as tokens:
+                if session.state is AuthState.REFRESH_DEAD and self._is_expired():
+                    return None
+                return tokens.access_token.reveal()
+            case _:
+                return None
+
+    # Logging in and out
+
+    def _login_start(self, params: Raw | None) -> object:
+        request = _login_start(params)
+        match request:
+            case wire.ApiKeyLogin():
+                return InOrder(self._use_api_key(request))
+            case wire.ExternalTokensLogin():
+                return InOrder(self._use_external_tokens(request))
+            case _:
+                raise self._no_interactive_login()
+
+    async def _use_api_key(self, request: wire.ApiKeyLogin) -> dict[str, str]:
+        with _refusals():
+            await self._engine.use_api_key(ApiKey.parse(request.api_key))
+        return {"type": "apiKey"}
+
+    async def _use_external_tokens(self, request: wire.ExternalTokensLogin) -> dict[str, str]:
+        if not request.id_token and not request.chatgpt_account_id:
+            raise RpcError(
+                INVALID_REQUEST,
+                "Invalid request: missing field: external tokens come with `chatgptAccountId` or with `idToken`",
+            )
+        with _refusals():
+            await self._engine.use_external_tokens(
+                ExternalTokens.read(
+                    access_token=request.access_token,
+                    id_token=request.id_token,
+                    account_id=request.chatgpt_account_id,
+                    plan_type=request.chatgpt_plan_type,
+                )
+            )
+        return {"type": "chatgptAuthTokens"}
+
+    def _no_interactive_login(self) -> RpcError:
+        if self._engine.session.state is AuthState.EXTERNAL_TOKENS:
+            active = ExternalTokensActive(Trigger.COMPLETE_CHATGPT_LOGIN, AuthState.EXTERNAL_TOKENS)
+            return RpcError(INVALID_REQUEST, str(active))
+        forbidden = self._engine.policy.method_violation(LoginMethod.CHATGPT)
+        return RpcError(INVALID_REQUEST, str(forbidden) if forbidden else _NO_INTERACTIVE_LOGIN)
+
+    def _login_cancel(self, params: Raw | None) -> dict[str, str]:
+        if not _UUID.fullmatch(_login_cancel(params).login_id):
+            raise RpcError(INVALID_REQUEST, "invalid login id: `loginId` must be the UUID that the login's start gave")
+        return {"status": "notFound"}
+
+    def _logout(self, params: Raw | None) -> object:
+        _no_params(params)
+        return InOrder(self._log_out())
+
+    async def _log_out(self) -> dict[str, str]:
+        with _refusals():
+            await self._engine.log_out()
+        return {}
+
+    # Rate limits
+
+    def _read_rate_limits(self, params: Raw | None) -> object:
+        _no_params(params)
+        mode = self._engine.auth_mode
+        if mode is None:
+            raise RpcError(INVALID_REQUEST, "rate limits need a ChatGPT account: sign in first")
+        if mode is AuthMode.API_KEY:
+            raise RpcError(INVALID_REQUEST, "rate limits need a ChatGPT account: an API key has none")
+        return self._ask_rate_limits()
+
+    async def _ask_rate_limits(self) -> object:
+        with _refusals():
+            return await self._rate_limits()
+
+    # Events
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case LoginCompleted():
+                completed = wire.LoginCompletedParams(event.login_id, event.success, event.error)
+                self._notify(wire.LOGIN_COMPLETED, completed)
+            case AccountUpdated():
+                self._notify(wire.ACCOUNT_UPDATED, wire.AccountUpdatedParams(event.auth_mode, event.plan_type))
+            case _:
+                pass
+
+
+class _refusals:
+    """Turns the engine's errors into the protocol's: -32600 for what is refused, -32603 for what failed."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, _REFUSALS):
+            raise RpcError(INVALID_REQUEST, str(error)) from None
+        if isinstance(error, PermanentRefreshError):
+            raise RpcError(INTERNAL_ERROR, str(error), {"reason": str(error.reason)}) from None
+        if isinstance(error, AuthError):
+            raise RpcError(INTERNAL_ERROR, str(error)) from None
+
+
+class ParentOverPeer:
+    """The parent at the other end of the connection, as an `ExternalTokenSource`."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    async def request_tokens(self, *, previous_account_id: str | None) -> ExternalTokens:
+        """Ask the parent, without a limit of its own: the engine cancels the question, and a late answer is dropped.
+
+        Raises:
+            ParentUnavailable: it answered with an error or with something that is no answer, or it is gone.
+            InvalidCredentials: it answered with a token that is none.
+        """
+        try:
+            answer = await self._peer.request(wire.REFRESH_METHOD, wire.RefreshParams(previous_account_id))
+        except PeerGone:
+            raise ParentUnavailable("the parent application went away before it gave new tokens") from None
+        except RemoteError as error:
+            raise ParentUnavailable(
+                f"the parent application answered the question for new tokens with error {error.code}"
+            ) from None
+        try:
+            tokens = _refresh_answer(answer)
+        except RpcError:
+            tokens = None
+        if tokens is None or not (tokens.id_token or tokens.chatgpt_account_id):
+            raise ParentUnavailable(
+                "the parent application answered without the tokens: it must send `accessToken` with `idToken` or "
+                "with `chatgptAccountId`"
+            )
+        return ExternalTokens.read(
+            access_token=tokens.access_token,
+            id_token=tokens.id_token,
+            account_id=tokens.chatgpt_account_id,
+            plan_type=tokens.chatgpt_plan_type,
+        )

@@ -1,0 +1,121 @@
+"""The first words of a connection: `initialize`, answered before the engine is imported, and then the account API."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Raw
+
+from authstate.adapters.app_server.messages import InitializeParams, InitializeResult, ParamsDecoder
+from authstate.adapters.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, InOrder, Peer, RpcError
+
+VERSION = "0.1.0"
+"""The version of the distribution. A constant, because asking the package metadata takes longer than answering."""
+
+_decode = ParamsDecoder[InitializeParams](InitializeParams)
+
+
+class Api(Protocol):
+    """What answers after the handshake."""
+
+    def handle(self, method: str, params: Raw | None) -> object:
+        """See `jsonrpc.Handler`."""
+
+
+class Handshake:
+    """Answers `initialize`, opens the account API behind it, and passes everything else on.
+
+    Args:
+        home: the CODEX_HOME that clients are told.
+        open_api: imports and starts what the account API needs. Called once, after `initialize` was answered; again at
+            the next request if it failed.
+    """
+
+    def __init__(self, home: Path, open_api: Callable[[], Awaitable[Api]]) -> None:
+        self.peer = Peer(self.handle)
+        self._home = home
+        self._open_api = open_api
+        self._initialized = False
+        self._api: Api | None = None
+        self._opening: asyncio.Future[Api] | None = None
+        self._unwanted: frozenset[str] = frozenset()
+
+    def handle(self, method: str, params: Raw | None) -> object:
+        """See `jsonrpc.Handler`. Requests that come while the account API opens wait for it, in order."""
+        if self._api is not None and method != "initialize":
+            return self._api.handle(method, params)
+        if method == "initialize":
+            return self._initialize(params)
+        if not self._initialized:
+            raise RpcError(INVALID_REQUEST, "Not initialized")
+        return InOrder(self._handle_first(method, params))
+
+    def notify(self, method: str, params: object) -> None:
+        """Tell the client, unless it opted out of this notification or has not introduced itself."""
+        if self._initialized and method not in self._unwanted:
+            self.peer.notify(method, params)
+
+    async def close(self) -> None:
+        """Wait for an opening that is under way, so that what it opened can be closed. Never raises what it raised."""
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+
+    def _initialize(self, params: Raw | None) -> InitializeResult:
+        request = _decode(params)
+        if self._initialized:
+            raise RpcError(INVALID_REQUEST, "Already initialized")
+        self._initialized = True
+        if request.capabilities is not None:
+            self._unwanted = frozenset(request.capabilities.opt_out_notification_methods or ())
+        asyncio.get_running_loop().call_soon(self._open)
+        client = request.client_info
+        system, architecture = platform()
+        return InitializeResult(
+            user_agent=f"{client.name}/{VERSION} ({system}; {architecture}) "
+            f"authstate ({client.name}; {client.version})",
+            codex_home=str(self._home),
+            platform_family="windows" if sys.platform == "win32" else "unix",
+            platform_os={"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform),
+        )
+
+    def _open(self) -> asyncio.Future[Api]:
+        if self._opening is None or (self._opening.done() and self._api is None):
+            self._opening = asyncio.ensure_future(self._open_api())
+            self._opening.add_done_callback(self._opened)
+        return self._opening
+
+    def _opened(self, opening: asyncio.Future[Api]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._api = opening.result()
+
+    async def _handle_first(self, method: str, params: Raw | None) -> object:
+        try:
+            api = await asyncio.shield(self._open())
+        except Exception as error:
+            raise RpcError(INTERNAL_ERROR, explain(error)) from None
+        result = api.handle(method, params)
+        if isinstance(result, InOrder):
+            result = result.awaitable
+        return await result if isinstance(result, Awaitable) else result
+
+
+def explain(error: Exception) -> str:
+    """What the client may read of an error: the messages written for people, and of any other the class only."""
+    from authstate.adapters.config import ConfigError
+    from authstate.engine.errors import AuthError
+
+    if isinstance(error, AuthError | ConfigError):
+        return str(error)
+    return f"the account cannot be opened ({type(error).__name__})"
+
+
+def platform() -> tuple[str, str]:
+    """The operating system with its version, and the architecture, as the user agent shows them."""
+    if sys.platform == "win32":
+        version = sys.getwindowsversion()
+        return f"Windows {version.major}.{version.minor}.{version.build}", os.environ.get("PROCESSOR_ARCHITECTURE", "?")
+    names = os.uname()
+    return f"{'Mac OS' if names.sysname == 'Darwin' else names.sysname} {names.release}", names.machine

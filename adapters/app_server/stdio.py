@@ -1,0 +1,218 @@
+"""`authstate app-server`: the account API for one client on standard input and output.
+
+It ends with the input (status 0, whatever is pending), when nobody reads the output (0), and on SIGTERM, SIGINT and
+SIGHUP (128 and the signal's number). A refresh token that is being spent is always waited for, so that its successor is
+stored. Windows knows SIGINT only.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from authstate.adapters.app_server.handshake import Handshake
+from authstate.adapters.app_server.pipes import can_be_watched, open_reader, open_writer
+from authstate.adapters.config import Config, ConfigError, Environment, load_config
+from authstate.adapters.jsonrpc import INTERNAL_ERROR, RpcError
+
+if TYPE_CHECKING:
+    from authstate.adapters.app_server.account_api import AccountApi
+    from authstate.engine.core import AuthEngine
+    from authstate.engine.events import Event
+
+_LAST_ANSWERS = 1.0  # seconds that requests which are under way get at the end of the input
+_LAST_WRITES = 5.0  # seconds that a slow reader gets for what is answered already
+_LOG_DELAY = 0.1  # seconds: the logs are imported when nobody waits for a first answer
+_TEST_PARENT_TIMEOUT = "AUTHSTATE_TEST_PARENT_TIMEOUT"  # seconds; for tests only
+
+
+def main(overrides: Sequence[str] = ()) -> int:
+    """Serve until the end and return the exit status.
+
+    Args:
+        overrides: the `-c KEY=VALUE` of the command line.
+
+    Raises:
+        ConfigError: the configuration cannot be used; nothing was read or written yet.
+    """
+    environment = Environment.read(os.environ)
+    config = load_config(environment.home, overrides)
+    return asyncio.run(serve(config, environment, settings=test_settings(os.environ)))
+
+
+async def serve(
+    config: Config,
+    environment: Environment,
+    *,
+    stdin_fd: int = 0,
+    stdout_fd: int = 1,
+    settings: Mapping[str, Any] | None = None,
+) -> int:
+    """Serve one client and return the exit status. What anything else prints goes to stderr from here on.
+
+    Args:
+        config, environment: what was configured.
+        stdin_fd, stdout_fd: where the protocol comes from and goes to. They are left open.
+        settings: members of `RefreshSettings` that differ from the default.
+    """
+    sys.stdout = sys.stderr
+    return await _Server(config, environment, settings or {}).run(stdin_fd, stdout_fd)
+
+
+def test_settings(environ: Mapping[str, str]) -> dict[str, float]:
+    """What tests shorten. Raises ConfigError."""
+    text = environ.get(_TEST_PARENT_TIMEOUT, "")
+    try:
+        return {"parent_timeout": float(text)} if text else {}
+    except ValueError:
+        raise ConfigError(f"the environment variable {_TEST_PARENT_TIMEOUT} must be a number of seconds") from None
+
+
+class _Server:
+    """One client, from its first byte to its last."""
+
+    def __init__(self, config: Config, environment: Environment, settings: Mapping[str, Any]) -> None:
+        self._config = config
+        self._environment = environment
+        self._settings = settings
+        self._engine: AuthEngine | None = None
+        self._log = _LateLog()
+        self._handshake = Handshake(environment.home, self._open)
+        self._peer = self._handshake.peer
+        self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._lost = False
+
+    async def run(self, stdin_fd: int, stdout_fd: int) -> int:
+        """Serve until the end; return the exit status."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._log.hear_fault)
+        _on_signals(loop, lambda number: self._stop(128 + number))
+        try:
+            read_watched, write_watched = can_be_watched(stdin_fd, stdout_fd)
+            writer = await open_writer(stdout_fd, self._peer, self._nobody_reads, watched=write_watched)
+            self._peer.connect(writer)
+            reader = await open_reader(stdin_fd, self._peer.data_received, self._no_more_input, watched=read_watched)
+        except OSError as error:
+            print(f"authstate: standard input or output cannot be used: {error.strerror}", file=sys.stderr)
+            return 1
+        self._peer.connect(writer, reader)
+        status = await self._end
+        reader.pause_reading()
+        if not self._lost and status == 0:
+            await self._peer.drained(_LAST_ANSWERS)
+        await self._handshake.close()
+        if self._engine is not None:
+            await self._engine.close()
+        if not self._lost:
+            await self._peer.drained(_LOG_DELAY)
+        self._peer.close()
+        self._log.flush()
+        await writer.finish(_LAST_WRITES)
+        return status
+
+    def _stop(self, status: int) -> None:
+        if not self._end.done():
+            self._end.set_result(status)
+
+    def _no_more_input(self) -> None:
+        self._peer.eof_received()
+        self._stop(0)
+
+    def _nobody_reads(self) -> None:
+        self._lost = True
+        self._peer.close()
+        self._stop(0)
+
+    async def _open(self) -> "AccountApi":
+        """Import and start what `initialize` did not need."""
+        from authstate.adapters.app_server.account_api import AccountApi, ParentOverPeer
+        from authstate.adapters.assembly import open_engine
+
+        options: dict[str, Any] = {"parent": ParentOverPeer(self._peer)}
+        if self._settings:
+            from authstate.engine.refresh import RefreshSettings
+
+            options["settings"] = RefreshSettings(**self._settings)
+        engine = open_engine(self._config, self._environment, **options)
+        engine.subscribe(self._log.hear)
+        await engine.start()
+        self._engine = engine
+        return AccountApi(
+            engine,
+            self._handshake.notify,
+            requires_openai_auth=self._config.requires_openai_auth,
+            rate_limits=self._read_rate_limits,
+        )
+
+    async def _read_rate_limits(self) -> object:
+        from authstate.adapters.rate_limits import RateLimitsUnavailable, read_rate_limits
+
+        assert self._engine is not None
+        try:
+            return await read_rate_limits(self._engine, self._config.chatgpt_base_url)
+        except RateLimitsUnavailable as error:
+            raise RpcError(INTERNAL_ERROR, f"the rate limits cannot be read: {error}") from None
+
+
+class _LateLog:
+    """Writes warnings and failures to stderr, and imports what that takes only when there is one."""
+
+    def __init__(self) -> None:
+        self._held: list[Event] = []
+        self._write: Callable[[Event], None] | None = None
+
+    def hear(self, event: "Event") -> None:
+        """Take an event. It is written a moment later, when nobody waits."""
+        from authstate.engine.events import RefreshFailed, Warned
+
+        if isinstance(event, Warned | RefreshFailed):
+            self._held.append(event)
+            asyncio.get_running_loop().call_later(_LOG_DELAY, self.flush)
+
+    def hear_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Take what nobody else caught: a fault of this program."""
+        self._configure()
+        loop.default_exception_handler(context)
+
+    def subscribe(self, listener: "Callable[[Event], None]") -> Callable[[], None]:
+        """What `log_events` sees of us."""
+        self._write = listener
+        return lambda: None
+
+    def flush(self) -> None:
+        """Write what is held."""
+        events, self._held = self._held, []
+        for event in events:
+            self._configure()
+            if self._write is not None:
+                self._write(event)
+
+    def _configure(self) -> None:
+        if self._write is None:
+            from authstate.adapters.logs import configure, log_events
+
+            configure()
+            log_events(self)
+
+
+def _on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[int], None]) -> None:
+    """Call `stop` with the number of a signal that ends the process, unless it is ignored (nohup)."""
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is None or signal.getsignal(number) is signal.SIG_IGN:
+            continue
+        try:
+            loop.add_signal_handler(number, stop, int(number))
+        except NotImplementedError:
+            _on_signal_without_loop(loop, number, stop)
+        except (RuntimeError, ValueError):
+            return  # not in the main thread: the embedder's signals are the embedder's
+
+
+def _on_signal_without_loop(loop: asyncio.AbstractEventLoop, number: int, stop: Callable[[int], None]) -> None:
+    def hear(received: int, frame: object) -> None:
+        loop.call_soon_threadsafe(stop, received)
+
+    signal.signal(number, hear)

@@ -1,0 +1,33 @@
+"""The engine that the command line acts with: the one of $CODEX_HOME, as the environment and config.toml make it."""
+
+import os
+from collections.abc import Sequence
+
+import msgspec
+
+from authstate.adapters.assembly import open_engine, open_store
+from authstate.adapters.config import Environment, load_config
+from authstate.engine.core import AuthEngine
+
+
+class OpenHome(msgspec.Struct, frozen=True):
+    """An engine that is not started yet, and what a person wants to know of it."""
+
+    engine: AuthEngine
+    place: str
+    """Where the credentials are stored."""
+    environment_key: bool
+    """Whether CODEX_API_KEY is set: then it is used whatever is stored."""
+
+
+def open_home(overrides: Sequence[str]) -> OpenHome:
+    """Read the environment and config.toml, with `-c` overrides on top, and make the engine.
+
+    Raises:
+        ConfigError: one of them cannot be used. The message names it.
+    """
+    environment = Environment.read(os.environ)
+    config = load_config(environment.home, overrides)
+    store = open_store(config, environment)
+    engine = open_engine(config, environment, store=store)
+    return OpenHome(engine=engine, place=store.describe(), environment_key=environment.api_key is not None)

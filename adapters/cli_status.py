@@ -1,0 +1,118 @@
+"""`authstate status`: who is signed in, for a person or for a program."""
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+
+from authstate.adapters.cli_exit import ExitStatus
+from authstate.adapters.cli_home import open_home
+from authstate.engine.credentials import ApiKey
+from authstate.engine.errors import StoreUnreadable
+from authstate.engine.events import AuthMode, Event, RefreshFailed, Warned
+from authstate.engine.session import Session
+from authstate.engine.states import AuthState
+
+_SENTENCES = {
+    AuthState.LOGGED_OUT: "Not signed in.",
+    AuthState.API_KEY: "Signed in with an API key.",
+    AuthState.CHATGPT: "Signed in with ChatGPT.",
+    AuthState.EXTERNAL_TOKENS: "Signed in with tokens that a parent application owns.",
+    AuthState.REFRESH_DEAD: "Sign in again: this sign-in cannot be refreshed any more.",
+}
+
+
+async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
+    """Take a first look at the account (an expired access token is refreshed) and print what was found.
+
+    Returns:
+        DONE when somebody is signed in, NOT_SIGNED_IN, REFRESH_DEAD, or TRY_LATER when the store cannot be read now.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+    """
+    home = open_home(overrides)
+    warnings: list[str] = []
+    home.engine.subscribe(lambda event: _collect(event, warnings))
+    async with home.engine as engine:
+        session = await engine.check()
+        mode = engine.auth_mode
+    expires_at = _expires_at(session)
+    if session.state is AuthState.CHATGPT and expires_at and expires_at <= time.time() and not warnings:
+        warnings.append("the access token has expired, and the issuer has not answered yet: try again later")
+    print(_as_json(session, mode, home.place, warnings) if as_json else _as_text(session, home.place, warnings))
+    if home.environment_key and not as_json:
+        print("The API key comes from CODEX_API_KEY, which wins over what is stored.", file=sys.stderr)
+    if session.state is AuthState.REFRESH_DEAD:
+        return ExitStatus.REFRESH_DEAD
+    if engine.store_fault is not None and not isinstance(engine.store_fault, StoreUnreadable):
+        return ExitStatus.TRY_LATER
+    return ExitStatus.NOT_SIGNED_IN if session.state is AuthState.LOGGED_OUT else ExitStatus.DONE
+
+
+def _collect(event: Event, warnings: list[str]) -> None:
+    """Keep what a person should know: a store that cannot be read (its path and fault), a refresh that did not work."""
+    if isinstance(event, Warned):
+        warnings.append(event.message)
+    elif isinstance(event, RefreshFailed) and not event.permanent:
+        warnings.append(str(event.error))
+
+
+def _as_json(session: Session, mode: AuthMode | None, place: str, warnings: list[str]) -> str:
+    account, failure, expires_at = session.account, session.failure, _expires_at(session)
+    return json.dumps(
+        {
+            "signedIn": session.state not in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD),
+            "state": session.state,
+            "authMode": mode,
+            "email": account.email if account else None,
+            "planType": account.plan_type if account else None,
+            "workspaceId": account.account_id if account else None,
+            "store": place,
+            "accessTokenExpiresAt": _instant(expires_at) if expires_at else None,
+            "failure": {"message": failure.message, "reason": failure.reason} if failure else None,
+            "warnings": warnings,
+        },
+        indent=2,
+    )
+
+
+def _as_text(session: Session, place: str, warnings: list[str]) -> str:
+    lines = [_SENTENCES[session.state]]
+    account, expires_at = session.account, _expires_at(session)
+    if account:
+        lines.append(f"  email         {account.email or 'not known'}")
+        lines.append(f"  plan          {account.plan_type}")
+        lines.append(f"  workspace     {account.account_id or 'not known'}")
+    if expires_at:
+        lines.append(f"  access token  {_in_words(expires_at - time.time())} ({_instant(expires_at)})")
+    lines.append(f"  store         {place}")
+    if session.failure:
+        lines.append(f"  reason        {session.failure.message}")
+    lines.extend(f"  warning       {warning}" for warning in warnings)
+    if session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD):
+        lines.append("  what to do    authstate login --with-api-key, or codex login")
+    return "\n".join(lines)
+
+
+def _expires_at(session: Session) -> float | None:
+    """When the access token expires, in seconds since the epoch; None when that is not known or there is none."""
+    credentials = session.credentials
+    return None if credentials is None or isinstance(credentials, ApiKey) else credentials.expires_at
+
+
+def _instant(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _in_words(seconds: float) -> str:
+    """How far away an instant is, in the largest unit that fits."""
+    distance = abs(seconds)
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if distance >= size:
+            count = int(distance // size)
+            words = f"{count} {unit}{'s' if count > 1 else ''}"
+            break
+    else:
+        words = "less than a minute"
+    return f"expires in {words}" if seconds > 0 else f"expired {words} ago"

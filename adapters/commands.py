@@ -1,0 +1,219 @@
+"""The commands other than `app-server`. `cli.py` turns their errors into a line and an exit status."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from authstate.adapters.cli_exit import ExitStatus, UsageError, complain
+from authstate.engine.credentials import ApiKey
+from authstate.engine.errors import NotSignedIn
+
+_LATER = (
+    "signing in with a browser or a device code is not built yet: "
+    "use `authstate login --with-api-key`, or `codex login`"
+)
+
+
+def run(arguments: list[str]) -> int:
+    """Read the command line, run the command and return its exit status. Errors are raised."""
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else ExitStatus.USAGE
+    status: int = options.run(options)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="authstate",
+        description="Sign in once, and keep every process that acts for you authorized.",
+        epilog="Exit status: 0 done, 1 not signed in or failed, 2 the refresh token is dead, or the command line is "
+        "wrong, 3 the configuration is wrong, 4 try again later, 130 Ctrl-C, 143 SIGTERM.",
+    )
+    parser.add_argument("--version", action="version", version=f"authstate {_version()}")
+    parser.add_argument(
+        "-c", "--config", metavar="KEY=VALUE", action="append", default=[], help="override a key of config.toml"
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("app-server", help="speak the account API on stdin and stdout")
+    serve.add_argument("--listen", metavar="stdio://", default="stdio://", help="the transport; there is one")
+    serve.set_defaults(run=_unreachable)
+
+    status = commands.add_parser("status", help="who is signed in (exit status 0, 1 or 2)")
+    status.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    status.set_defaults(run=_status)
+
+    login = commands.add_parser("login", help="sign in")
+    login.add_argument("--with-api-key", action="store_true", help="read an API key from stdin, never from an argument")
+    login.add_argument("--device-auth", action="store_true", help="sign in with a device code (not built yet)")
+    login.set_defaults(run=_login)
+
+    logout = commands.add_parser("logout", help="remove what is stored, and revoke it")
+    logout.set_defaults(run=_logout)
+
+    token = commands.add_parser("token", help="print a valid access token, or the API key, for a script")
+    token.add_argument("--force", action="store_true", help="print it even to a terminal")
+    token.set_defaults(run=_token)
+
+    diagram = commands.add_parser("diagram", help="write the diagrams of the state tables")
+    diagram.add_argument("--check", action="store_true", help="write nothing; fail when a file is not current")
+    diagram.add_argument("directory", metavar="DIR", nargs="?", type=Path, default=Path("diagrams"))
+    diagram.set_defaults(run=_diagram)
+
+    demo = commands.add_parser("demo", help="see it work, without an account and without the network")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("authstate")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def run_to_end(work: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine to its end. Ctrl-C and SIGTERM cancel it; what must not be cut short (a refresh that was sent
+    and is not stored yet) is finished first, because the engine's `close` waits for it.
+
+    Where an event loop has no signal handlers (Windows), SIGTERM ends the process at once.
+    """
+
+    async def guarded() -> int:
+        task = asyncio.current_task()
+        stopped = False
+
+        def stop() -> None:
+            nonlocal stopped
+            if task is not None and not stopped:
+                stopped = True
+                task.cancel()
+
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if not stopped:
+                raise
+            return ExitStatus.TERMINATED
+
+    return asyncio.run(guarded())
+
+
+def _unreachable(options: argparse.Namespace) -> int:
+    raise UsageError("app-server takes -c KEY=VALUE and --listen stdio://")
+
+
+def _status(options: argparse.Namespace) -> int:
+    from authstate.adapters.cli_status import show_status
+
+    return run_to_end(show_status(options.config, as_json=options.json))
+
+
+def _login(options: argparse.Namespace) -> int:
+    if not options.with_api_key:
+        raise UsageError(_LATER)
+    return run_to_end(_sign_in(options.config, ApiKey.parse(_read_key())))
+
+
+def _read_key() -> str:
+    """An API key from stdin: without an echo when a person types it, else everything that a program writes."""
+    if not sys.stdin.isatty():
+        return sys.stdin.buffer.read(65536).decode("utf-8", "replace")
+    from getpass import getpass
+
+    try:
+        return getpass("API key (it is not shown): ")
+    except EOFError:
+        return ""
+
+
+async def _sign_in(overrides: list[str], key: ApiKey) -> int:
+    from authstate.adapters.cli_home import open_home
+
+    home = open_home(overrides)
+    async with home.engine as engine:
+        await engine.use_api_key(key)
+    print(f"Signed in with an API key, stored in {home.place}.")
+    if home.environment_key:
+        print("CODEX_API_KEY is set and wins over what is stored: unset it to use the new key.", file=sys.stderr)
+    return ExitStatus.DONE
+
+
+def _logout(options: argparse.Namespace) -> int:
+    return run_to_end(_sign_out(options.config))
+
+
+async def _sign_out(overrides: list[str]) -> int:
+    from authstate.adapters.cli_home import open_home
+
+    home = open_home(overrides)
+    async with home.engine as engine:
+        await engine.log_out()
+    print(f"Signed out: nothing is stored in {home.place} any more.")
+    if home.environment_key:
+        print("CODEX_API_KEY is still set: unset it to be signed out everywhere.", file=sys.stderr)
+    return ExitStatus.DONE
+
+
+def _token(options: argparse.Namespace) -> int:
+    if sys.stdout.isatty() and not options.force:
+        raise UsageError("a token does not belong on a screen: send it to a program, or say --force")
+    return run_to_end(_print_token(options.config))
+
+
+async def _print_token(overrides: list[str]) -> int:
+    from authstate.adapters.cli_home import open_home
+
+    async with open_home(overrides).engine as engine:
+        try:
+            authorization = await engine.authorization()
+        except NotSignedIn:
+            if engine.store_fault is not None:
+                raise engine.store_fault from None
+            raise
+        print(authorization.token.reveal())
+    return ExitStatus.DONE
+
+
+def _diagram(options: argparse.Namespace) -> int:
+    from authstate.engine.diagrams import render_all
+
+    directory: Path = options.directory
+    files = render_all()
+    if options.check:
+        stale = [name for name, text in files.items() if _read(directory / name) != text]
+        if stale:
+            names = ", ".join(stale)
+            message = f"{directory} is not current ({names}): run `authstate diagram {directory}`"
+            return complain(message, ExitStatus.NOT_SIGNED_IN)
+        print(f"{directory}: {len(files)} files are current.")
+        return ExitStatus.DONE
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (directory / name).write_text(text, encoding="utf-8", newline="\n")
+    print(f"Wrote {len(files)} files to {directory}.")
+    return ExitStatus.DONE
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from authstate.adapters.demo import run_demo
+
+    return run_to_end(run_demo())

@@ -1,0 +1,277 @@
+"""config.toml and the environment: what the person and the administrator decided, read once and checked here.
+
+Only the keys that concern an account are read; their names are codex's own. Where there is no config.toml and no
+override, nothing that can parse TOML is imported.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from authstate.engine.credentials import ApiKey
+from authstate.engine.errors import InvalidCredentials
+from authstate.engine.policy import LoginMethod, Policy
+
+if TYPE_CHECKING:
+    from tomllib import TOMLDecodeError
+
+DEFAULT_ISSUER = "https://auth.openai.com"
+DEFAULT_CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
+DEFAULT_BASE_URL = "https://chatgpt.com/backend-api"
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+_Default = TypeVar("_Default")
+
+_LARGEST = 4 * 1024 * 1024  # bytes
+_BUILT_IN_PROVIDERS = {"openai": True, "ollama": False, "lmstudio": False}  # codex lets no table change these
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. Names the file or the variable, the key, and what to write there."""
+
+
+class StoreMode(StrEnum):
+    """The values of `cli_auth_credentials_store`."""
+
+    FILE = "file"
+    KEYRING = "keyring"
+    AUTO = "auto"
+    EPHEMERAL = "ephemeral"
+
+
+class Config(msgspec.Struct, frozen=True):
+    """What config.toml says, with the `-c` overrides on top."""
+
+    policy: Policy = Policy()
+    store_mode: StoreMode = StoreMode.FILE
+    chatgpt_base_url: str = DEFAULT_BASE_URL
+    """Without a slash at the end."""
+    requires_openai_auth: bool = True
+    """Whether the selected model provider needs a login at all."""
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """What the environment variables say."""
+
+    home: Path
+    """$CODEX_HOME without symbolic links, or ~/.codex; absolute. It may be missing."""
+    api_key: ApiKey | None = None
+    """$CODEX_API_KEY: wins over what is stored, for this process, and is never stored."""
+    refresh_url: str | None = None
+    revoke_url: str | None = None
+    issuer: str = DEFAULT_ISSUER
+    client_id: str = DEFAULT_CLIENT_ID
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> "Environment":
+        """Read the variables. One that is blank counts as not set.
+
+        Raises:
+            ConfigError: a variable holds what cannot be used, or there is no home folder to be found.
+        """
+        key = environ.get("CODEX_API_KEY", "").strip()
+        try:
+            api_key = ApiKey.parse(key) if key else None
+        except InvalidCredentials as error:
+            raise ConfigError(f"in the environment variable CODEX_API_KEY, {error}") from None
+        return cls(
+            home=_home(environ),
+            api_key=api_key,
+            refresh_url=_url_variable(environ, "CODEX_REFRESH_TOKEN_URL_OVERRIDE"),
+            revoke_url=_url_variable(environ, "CODEX_REVOKE_TOKEN_URL_OVERRIDE"),
+            issuer=(_url_variable(environ, "CODEX_APP_SERVER_LOGIN_ISSUER") or DEFAULT_ISSUER).rstrip("/"),
+            client_id=environ.get("CODEX_APP_SERVER_LOGIN_CLIENT_ID", "").strip() or DEFAULT_CLIENT_ID,
+        )
+
+
+def load_config(home: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read `home`/config.toml, which may be missing.
+
+    Args:
+        home: the folder.
+        overrides: codex's `-c KEY=VALUE`: KEY with dots, VALUE in TOML, or a plain string where it is no TOML.
+
+    Raises:
+        ConfigError: the file cannot be read or parsed, or a key has a value that cannot be used.
+    """
+    path = os.path.join(home, "config.toml")
+    text = _read(path)
+    if text is None and not overrides:
+        return Config()
+    settings = _Settings(path, _parse(text, path) if text is not None else {})
+    for override in overrides:
+        settings.override(override)
+    return Config(
+        policy=Policy(
+            forced_login_method=_choice(settings, "forced_login_method", LoginMethod, None),
+            forced_workspaces=_workspaces(settings),
+        ),
+        store_mode=_choice(settings, "cli_auth_credentials_store", StoreMode, StoreMode.FILE),
+        chatgpt_base_url=_base_url(settings),
+        requires_openai_auth=_requires_openai_auth(settings),
+    )
+
+
+class _Settings:
+    """The parsed file with the overrides on top, and where each key was said."""
+
+    def __init__(self, path: str, table: dict[str, Any]) -> None:
+        self._path = path
+        self._table = table
+        self._overridden: list[tuple[str, ...]] = []
+
+    def override(self, text: str) -> None:
+        """Put one `KEY=VALUE` on top. Raises ConfigError."""
+        name, equals, value = text.partition("=")
+        keys = tuple(part.strip() for part in name.split("."))
+        if not equals or not all(keys):
+            raise ConfigError("an override (-c) must be KEY=VALUE, where KEY may have dots: " + repr(name[:80]))
+        table = self._table
+        for key in keys[:-1]:
+            inner = table.get(key)
+            if not isinstance(inner, dict):
+                inner = table[key] = {}
+            table = inner
+        table[keys[-1]] = _override_value(value)
+        self._overridden.append(keys)
+
+    def get(self, *keys: str) -> Any:
+        """The value, None where it is missing. Raises ConfigError where a table is expected and another thing found."""
+        value: Any = self._table
+        for depth, key in enumerate(keys):
+            if not isinstance(value, dict):
+                raise self.fault(keys[:depth], "must be a table")
+            if key not in value:
+                return None
+            value = value[key]
+        return value
+
+    def fault(self, keys: tuple[str, ...], must: str) -> ConfigError:
+        """The error for a key: where it was said, and what it must be."""
+        said_by_override = any(keys[: len(over)] == over or over[: len(keys)] == keys for over in self._overridden)
+        place = "the override (-c)" if said_by_override else self._path
+        return ConfigError(f"{place}: {'.'.join(keys)} {must}")
+
+
+def _choice(settings: _Settings, key: str, kind: type[_Choice], default: _Default) -> _Choice | _Default:
+    value = settings.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, str) or value not in kind._value2member_map_:
+        raise settings.fault((key,), "must be one of " + ", ".join(f'"{choice}"' for choice in kind))
+    return kind(value)
+
+
+def _workspaces(settings: _Settings) -> tuple[str, ...]:
+    key = "forced_chatgpt_workspace_id"
+    value = settings.get(key)
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) for one in values):
+        raise settings.fault((key,), "must be a workspace id, or a list of them, as strings")
+    return tuple(dict.fromkeys(one.strip() for one in values if one.strip()))
+
+
+def _base_url(settings: _Settings) -> str:
+    value = settings.get("chatgpt_base_url")
+    if value is None:
+        return DEFAULT_BASE_URL
+    if not isinstance(value, str) or not _is_url(value):
+        raise settings.fault(("chatgpt_base_url",), "must be a URL that starts with https:// or http://")
+    return value.rstrip("/")
+
+
+def _requires_openai_auth(settings: _Settings) -> bool:
+    name = settings.get("model_provider")
+    if name is None:
+        return True
+    if not isinstance(name, str):
+        raise settings.fault(("model_provider",), "must be a string")
+    if name in _BUILT_IN_PROVIDERS:
+        return _BUILT_IN_PROVIDERS[name]
+    table = settings.get("model_providers", name)
+    if table is None:
+        return True
+    keys = ("model_providers", name, "requires_openai_auth")
+    value = settings.get(*keys)
+    if value is not None and not isinstance(value, bool):
+        raise settings.fault(keys, "must be true or false")
+    return bool(value)
+
+
+def _override_value(text: str) -> Any:
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text.strip()}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text.strip().strip("\"'")
+
+
+def _read(path: str) -> str | None:
+    """The text of the file, None when there is none."""
+    from authstate.adapters.stores.disk import Disk
+
+    try:
+        data = Disk().read(path, _LARGEST + 1)
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise ConfigError(f"cannot read {path}: set CODEX_HOME to a folder: a part of this path is a file") from None
+    except OSError as error:
+        why = (error.strerror or type(error).__name__).lower()
+        raise ConfigError(f"cannot read {path}: {why}: repair the file, or move it away") from None
+    if len(data) > _LARGEST:
+        raise ConfigError(f"{path} is larger than {_LARGEST} bytes: that is no configuration")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: line {line} is no UTF-8 text: save the file as UTF-8") from None
+
+
+def _parse(text: str, path: str) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is no TOML: {error}{_place_of(error, text)}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is no configuration: it is nested too deeply") from None
+
+
+def _place_of(error: "TOMLDecodeError", text: str) -> str:
+    """The line, where the parser's own message does not name it: it says "at end of document" there."""
+    return "" if "line " in str(error) else f" (line {text.count(chr(10)) + 1})"
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    named = environ.get("CODEX_HOME", "").strip()
+    if not named:
+        return Path(os.path.abspath(os.path.join(_user_folder(environ), ".codex")))
+    if named == "~" or named.startswith(("~/", "~" + os.sep)):
+        named = _user_folder(environ) + named[1:]
+    return Path(os.path.realpath(named))
+
+
+def _user_folder(environ: Mapping[str, str]) -> str:
+    folder = environ.get("USERPROFILE" if os.name == "nt" else "HOME") or os.path.expanduser("~")
+    if not os.path.isabs(folder):
+        raise ConfigError("there is no home folder: set CODEX_HOME to the folder that keeps the credentials")
+    return folder
+
+
+def _url_variable(environ: Mapping[str, str], name: str) -> str | None:
+    value = environ.get(name, "").strip()
+    if value and not _is_url(value):
+        raise ConfigError(f"the environment variable {name} must be a URL that starts with https:// or http://")
+    return value or None
+
+
+def _is_url(text: str) -> bool:
+    scheme, separator, rest = text.partition("://")
+    return bool(separator) and scheme.lower() in ("http", "https") and bool(rest.strip("/")) and text.isprintable()

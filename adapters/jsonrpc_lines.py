@@ -1,0 +1,146 @@
+"""The lines of JSON-RPC: cutting a stream into them, and what one line says. Nothing here waits or writes."""
+
+import msgspec
+from msgspec import Raw
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+INTERNAL_ERROR = -32603
+OVERLOADED = -32001
+
+LONGEST_LINE = 16 * 1024 * 1024
+
+ABSENT = Raw(b"")
+"""A member that is not there. Compared by identity."""
+
+
+class RpcError(Exception):
+    """A request that a handler refuses: what the other side is told.
+
+    Args:
+        code: one of the codes above, or the application's own.
+        message: for the person who reads it. It goes over the wire, so it holds no secret.
+        data: anything that msgspec can encode; left out when None.
+    """
+
+    def __init__(self, code: int, message: str, data: object = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.data = data
+
+
+class RemoteError(Exception):
+    """The other side answered a request of ours with an error. `str` leaves its message out: it may hold anything."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"the other side answered with error {code}")
+        self.code = code
+        self.message = message
+
+
+class Envelope(msgspec.Struct, gc=False):
+    """One message. A member that is not there is `ABSENT`, or None for the method."""
+
+    id: Raw = ABSENT
+    method: str | None = None
+    params: Raw = ABSENT
+    result: Raw = ABSENT
+    error: Raw = ABSENT
+
+
+class ErrorBody(msgspec.Struct):
+    """The `error` of a response, as far as we read it."""
+
+    code: int
+    message: str
+
+
+_decode_envelope = msgspec.json.Decoder(Envelope).decode
+_decode_any = msgspec.json.Decoder(Raw).decode
+_decode_error = msgspec.json.Decoder(ErrorBody).decode
+_NO_JSON = "the line is no JSON in UTF-8, or it is nested too deeply"
+
+
+class LineSplitter:
+    """Cuts a stream of bytes into lines, in time linear in what it is fed.
+
+    Args:
+        limit: the longest line in bytes, without its newline.
+    """
+
+    def __init__(self, limit: int = LONGEST_LINE) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._skipping = False
+
+    def feed(self, data: bytes) -> list[bytes | None]:
+        """The lines that are complete now; None stands for one that is too long, as soon as that is known."""
+        *ends, rest = data.split(b"\n")
+        lines: list[bytes | None] = []
+        for end in ends:
+            if self._skipping:
+                self._skipping = False
+            elif self._held + len(end) > self._limit:
+                lines.append(None)
+            elif self._parts:
+                lines.append(b"".join((*self._parts, end)))
+            else:
+                lines.append(end)
+            self._forget()
+        if rest and not self._skipping:
+            self._held += len(rest)
+            self._parts.append(rest)
+            if self._held > self._limit:
+                self._forget()
+                self._skipping = True
+                lines.append(None)
+        return lines
+
+    def rest(self) -> bytes:
+        """What came after the last newline, for the end of the stream."""
+        line = b"".join(self._parts)
+        self._forget()
+        return line
+
+    def _forget(self) -> None:
+        if self._held:
+            self._parts = []
+            self._held = 0
+
+
+def read_line(line: bytes) -> Envelope:
+    """What a line says.
+
+    Raises:
+        RpcError: PARSE_ERROR or INVALID_REQUEST. It has no id that could be answered.
+    """
+    try:
+        if not line.isascii():
+            line.decode()
+        return _decode_envelope(line)
+    except msgspec.ValidationError:
+        pass
+    except (ValueError, RecursionError):
+        raise RpcError(PARSE_ERROR, _NO_JSON) from None
+    # It is no envelope, and it may be no JSON either: msgspec stops at the first thing that is wrong.
+    try:
+        _decode_any(line)
+    except (ValueError, RecursionError):
+        raise RpcError(PARSE_ERROR, _NO_JSON) from None
+    raise RpcError(INVALID_REQUEST, "the message must be an object with a `method` that is a string")
+
+
+def is_id(raw: bytes) -> bool:
+    """Whether valid JSON is a string or an integer, written as one."""
+    return raw[:1] == b'"' or raw.removeprefix(b"-").isdigit()
+
+
+def remote_error(raw: Raw) -> RemoteError:
+    """The error that a response brought."""
+    try:
+        body = _decode_error(raw)
+    except (ValueError, RecursionError):
+        return RemoteError(0, "an error of an unknown form")
+    return RemoteError(body.code, body.message)

@@ -1,0 +1,149 @@
+"""The rate limits of the account, as the backend tells them and as the account API passes them on."""
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from authstate.adapters.oauth.token_endpoint import LONGEST_ANSWER, AnswerTooLong, read_bounded
+from authstate.engine.credentials import PlanType
+
+if TYPE_CHECKING:
+    import httpx
+
+    from authstate.adapters.httpx_auth import Authorizer
+
+Json = dict[str, Any]
+
+_TIMEOUT: Final = 30.0
+_MAIN: Final = "codex"
+
+
+class RateLimitsUnavailable(Exception):
+    """The backend did not tell the rate limits. `str(error)` is written for the person who reads it.
+
+    Args:
+        message: what happened.
+        status: the HTTP status, when there was an answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def usage_url(base_url: str) -> str:
+    """Where the rate limits are, for a `chatgpt_base_url`."""
+    base = base_url.rstrip("/")
+    return base + ("/wham/usage" if "/backend-api" in base else "/api/codex/usage")
+
+
+async def read_rate_limits(engine: "Authorizer", base_url: str, client: "httpx.AsyncClient | None" = None) -> Json:
+    """Ask the backend and return the result of `account/rateLimits/read`. Cancellation drops the request.
+
+    Args:
+        engine: authorizes the request, and recovers it from a 401.
+        base_url: the `chatgpt_base_url`.
+        client: a client to use; by default one for this call.
+
+    Raises:
+        RateLimitsUnavailable: no answer, or none that can be read, within 30 seconds for each step of the request.
+        AuthError: there is no authorization; see `EngineAuth`.
+    """
+    import httpx
+
+    try:
+        if client is not None:
+            return rate_limits_from_usage(await _usage(client, engine, base_url))
+        async with httpx.AsyncClient(timeout=_TIMEOUT) as own:
+            return rate_limits_from_usage(await _usage(own, engine, base_url))
+    except httpx.TimeoutException:
+        raise RateLimitsUnavailable(f"the backend did not answer within {_TIMEOUT:g} seconds") from None
+    except httpx.ConnectError as error:
+        raise RateLimitsUnavailable(f"the backend cannot be reached: {error}") from None
+    except AnswerTooLong:
+        raise RateLimitsUnavailable(f"the backend sent an answer of more than {LONGEST_ANSWER} bytes") from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
+        raise RateLimitsUnavailable(f"the backend could not be asked: {type(error).__name__}") from None
+
+
+async def _usage(client: "httpx.AsyncClient", engine: "Authorizer", base_url: str) -> Json:
+    from authstate.adapters.httpx_auth import EngineAuth
+
+    headers = {"Accept": "application/json", "User-Agent": "authstate"}
+    url = usage_url(base_url)
+    async with client.stream("GET", url, headers=headers, auth=EngineAuth(engine), follow_redirects=False) as response:
+        if response.status_code != 200:
+            raise RateLimitsUnavailable(
+                f"the backend answered with status {response.status_code}", response.status_code
+            )
+        content = await read_bounded(response)
+    try:
+        usage = msgspec.json.decode(content)
+    except (ValueError, RecursionError):
+        usage = None
+    if not isinstance(usage, dict):
+        raise RateLimitsUnavailable("the backend sent an answer that is no JSON object", 200)
+    return usage
+
+
+def rate_limits_from_usage(usage: Json) -> Json:
+    """The wire result for the backend's usage. A member of the wrong type counts as missing."""
+    plan_type = usage.get("plan_type")
+    plan = str(PlanType.from_claim(plan_type)) if isinstance(plan_type, str) else None
+    main = _snapshot(_MAIN, None, usage.get("rate_limit"), _credits(usage.get("credits")), plan)
+    by_id = {_MAIN: main}
+    additional = usage.get("additional_rate_limits")
+    for limit in additional if isinstance(additional, list) else ():
+        feature = limit.get("metered_feature") if isinstance(limit, dict) else None
+        if isinstance(feature, str) and feature and feature != _MAIN:
+            name = limit.get("limit_name")
+            by_id[feature] = _snapshot(
+                feature, name if isinstance(name, str) else None, limit.get("rate_limit"), None, plan
+            )
+    return {"rateLimits": main, "rateLimitsByLimitId": by_id}
+
+
+def _snapshot(limit_id: str, name: str | None, rate_limit: object, credits: Json | None, plan: str | None) -> Json:
+    windows = rate_limit if isinstance(rate_limit, dict) else {}
+    return {
+        "limitId": limit_id,
+        "limitName": name,
+        "primary": _window(windows.get("primary_window")),
+        "secondary": _window(windows.get("secondary_window")),
+        "credits": credits,
+        "planType": plan,
+    }
+
+
+def _window(window: object) -> Json | None:
+    if not isinstance(window, dict):
+        return None
+    used = _whole(window.get("used_percent"))
+    if used is None:
+        return None
+    seconds = _whole(window.get("limit_window_seconds"))
+    return {
+        "usedPercent": used,
+        "windowDurationMins": (seconds + 59) // 60 if seconds is not None and seconds > 0 else None,
+        "resetsAt": _whole(window.get("reset_at")),
+    }
+
+
+def _credits(credits: object) -> Json | None:
+    if not isinstance(credits, dict):
+        return None
+    balance = credits.get("balance")
+    if isinstance(balance, int | float) and not isinstance(balance, bool):
+        balance = str(balance)
+    return {
+        "hasCredits": credits.get("has_credits") is True,
+        "unlimited": credits.get("unlimited") is True,
+        "balance": balance if isinstance(balance, str) else None,
+    }
+
+
+def _whole(number: object) -> int | None:
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        return None
+    return round(number)

@@ -1,0 +1,269 @@
+"""The store in a file: $CODEX_HOME/auth.json, shared with codex, with one writer at a time.
+
+How it holds together. The lock is a file beside auth.json (`auth.json.lock`) that the operating system locks for a
+process and unlocks when that process dies. Only who holds the lock writes: a temporary file in the same folder is
+filled and synced, then renamed over auth.json, so a reader sees the old or the new, whole. `prepare` makes that file,
+with its space, before a token is spent. codex does not take the lock, and some versions write in place: so half a file
+is read again for a moment before it counts as corrupt.
+
+Where auth.json is a symbolic link, the file that it leads to is locked and rewritten, and the link stays. Where the
+file system has no file locks, `filelock` falls back to a lock that is the existence of a file.
+
+The disk is used in the event loop's own thread: see disk.py for why.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from authstate.adapters.stores.disk import Disk, unavailable
+from authstate.adapters.stores.record import LARGEST, decode, encode, is_whole
+from authstate.engine.clock import SystemClock
+from authstate.engine.credentials import Credentials
+from authstate.engine.errors import StoreBusy, StoreUnavailable
+from authstate.engine.ports import Clock, HeldStore
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+_REREADS = 5
+_REREAD_WAIT = 0.02  # seconds between two looks at a file that is not whole
+_LOCK_WAIT = 0.02  # seconds between two tries to take the lock
+_RESERVE = 16 * 1024  # bytes
+_TAIL = ".tmp"
+
+
+class AuthJsonStore:
+    """A `CredentialStore` in `home`/auth.json.
+
+    Args:
+        home: the folder. It may be missing: then nothing is stored, and the first lock makes it, for this user only.
+        clock: for the waits.
+        lock_timeout: seconds to wait for the lock before `StoreBusy`.
+        disk: what does the reading and writing.
+    """
+
+    def __init__(
+        self,
+        home: str | os.PathLike[str],
+        *,
+        clock: Clock | None = None,
+        lock_timeout: float = 60.0,
+        disk: Disk | None = None,
+    ) -> None:
+        self._home = os.path.abspath(home)
+        self._path = os.path.join(self._home, "auth.json")
+        self._clock = clock or SystemClock()
+        self._lock_timeout = lock_timeout
+        self._disk = disk or Disk()
+
+    def describe(self) -> str:
+        """The path of the file."""
+        return self._path
+
+    async def load(self) -> Credentials | None:
+        """What is stored, None when there is no file. Half a file is read again for up to 0.1 s.
+
+        Raises StoreUnavailable or StoreUnreadable. Safe to cancel.
+        """
+        data = await self._read_settled()
+        return None if data is None else decode(data, self._path).credentials
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[HeldStore]:
+        """Take the lock between processes, and between stores of this process.
+
+        Raises StoreBusy after `lock_timeout` and StoreUnavailable where there can be no lock. Cancellation while
+        waiting leaves no lock behind.
+        """
+        self._make_home()
+        target, lock = await self._take_lock()
+        held = _HeldAuthJson(self, target, self._disk)
+        try:
+            held.remove_leftovers()
+            yield held
+        finally:
+            held.discard()
+            with suppress(OSError):
+                lock.release()
+
+    def _make_home(self) -> None:
+        try:
+            os.makedirs(self._home, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise unavailable("use the folder", self._home, error) from error
+
+    async def _take_lock(self) -> tuple[str, "BaseFileLock"]:
+        """The file that the lock is for, with its lock held. There is no wait after the lock is taken."""
+        from filelock import FileLock, Timeout
+
+        deadline = self._clock.monotonic() + self._lock_timeout
+        locks: dict[str, BaseFileLock] = {}
+        while True:
+            target = os.path.realpath(self._path)
+            lock = locks.get(target)
+            if lock is None:
+                lock = locks[target] = FileLock(
+                    target + ".lock", timeout=0, mode=0o600, thread_local=False, is_singleton=False
+                )
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                pass
+            except OSError as error:
+                raise unavailable("lock", lock.lock_file, error) from error
+            else:
+                if os.path.realpath(self._path) == target:
+                    return target, lock
+                lock.release()
+            if self._clock.monotonic() >= deadline:
+                raise StoreBusy(
+                    f"{lock.lock_file} is held by {_holder(lock.lock_file)} for more than {self._lock_timeout:g} s: "
+                    "wait for it to finish, or end it, then try again"
+                )
+            await self._clock.sleep(_LOCK_WAIT)
+
+    def read(self) -> bytes | None:
+        """The file's bytes as they are now, None when there is no file. Raises StoreUnavailable."""
+        try:
+            return self._disk.read(self._path, LARGEST + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise unavailable("read", self._path, error) from error
+
+    async def _read_settled(self) -> bytes | None:
+        """The file's bytes, read again for a short while if they are not whole: codex may be writing them."""
+        data = self.read()
+        for _ in range(_REREADS):
+            if data is None or is_whole(data):
+                break
+            await self._clock.sleep(_REREAD_WAIT)
+            data = self.read()
+        return data
+
+
+class _HeldAuthJson:
+    """The file while its lock is held."""
+
+    def __init__(self, store: AuthJsonStore, target: str, disk: Disk) -> None:
+        self._store = store
+        self._target = target
+        self._disk = disk
+        self._spare: str | None = None  # the temporary file, reserved and not yet renamed
+        self._before: bytes | None = None  # what was stored when it was reserved
+
+    async def load(self) -> Credentials | None:
+        return await self._store.load()
+
+    async def prepare(self) -> None:
+        """Reserve a temporary file and its space. The lock's release removes it if no save needed it."""
+        if self._spare is None:
+            self._before = await self._store._read_settled()
+            self._reserve()
+
+    async def save(self, credentials: Credentials) -> None:
+        """Replace the file. After `prepare` there is no wait in here, so cancellation cannot cut it in two.
+
+        Raises StoreUnavailable; then the old is still there, apart from one case that the message names: the new is in
+        its place, but the disk did not confirm that a power cut keeps it.
+        """
+        await self.prepare()
+        now = None
+        with suppress(StoreUnavailable):  # it can be replaced all the same, and a token may be spent by now
+            now = self._store.read()
+        data = encode(credentials, now if now is not None and is_whole(now) else self._before)
+        try:
+            self._replace(self._spare, data)
+        except OSError as error:
+            raise unavailable("write", self._target, error) from error
+        self._spare = None
+        self._sync_folder()
+
+    async def delete(self) -> None:
+        try:
+            self._disk.remove(self._target)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise unavailable("remove", self._target, error) from error
+        self._sync_folder()
+
+    def discard(self) -> None:
+        """Remove the temporary file, if there is one."""
+        if self._spare is not None:
+            with suppress(OSError):
+                self._disk.remove(self._spare)
+            self._spare = None
+
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of processes that died: while the lock is held, nobody else has a use for one."""
+        folder, name = os.path.split(self._target)
+        with suppress(OSError):
+            for found in self._disk.names(folder):
+                if _is_temporary(found, name):
+                    with suppress(OSError):
+                        self._disk.remove(os.path.join(folder, found))
+
+    def _reserve(self) -> str:
+        self._spare = spare = f"{self._target}.{os.getpid()}.{os.urandom(8).hex()}{_TAIL}"
+        try:
+            self._disk.create(spare)
+            self._disk.write(spare, b" " * (_RESERVE + 2 * len(self._before or b"")))
+            self._disk.sync(spare)
+        except OSError as error:
+            self.discard()
+            raise unavailable("write beside", self._target, error) from error
+        return spare
+
+    def _replace(self, spare: str | None, data: bytes) -> None:
+        """Put the new content in place; afterwards there is no temporary file any more. Raises OSError."""
+        try:
+            self._fill_and_rename(spare or self._reserve(), data)
+        except FileNotFoundError:  # somebody cleaned up: one more try with a new one, for a token may be spent by now
+            self._fill_and_rename(self._reserve(), data)
+
+    def _fill_and_rename(self, spare: str, data: bytes) -> None:
+        self._disk.write(spare, data)
+        self._disk.sync(spare)
+        self._disk.rename(spare, self._target)
+
+    def _sync_folder(self) -> None:
+        try:
+            self._disk.sync_folder(os.path.dirname(self._target))
+        except OSError as error:
+            raise StoreUnavailable(
+                f"{self._target} was changed, but the disk did not confirm it ({error.strerror}): "
+                "a power cut may bring the old content back"
+            ) from error
+
+
+def _is_temporary(found: str, name: str) -> bool:
+    """Whether `found` is named as `_reserve` names: NAME.PID.RANDOM.tmp."""
+    if not (found.startswith(name + ".") and found.endswith(_TAIL)):
+        return False
+    pid, _, random = found[len(name) + 1 : -len(_TAIL)].partition(".")
+    return pid.isdecimal() and random.isalnum()
+
+
+def _holder(lock_file: str) -> str:
+    """Who holds the lock, for a person. Linux tells; elsewhere nobody does."""
+    try:
+        place = os.stat(lock_file)
+        with open("/proc/locks", encoding="ascii", errors="replace") as table:
+            lines = [line.split() for line in table]
+    except OSError:
+        return "another process"
+    device = f"{os.major(place.st_dev):02x}:{os.minor(place.st_dev):02x}"
+    pids: dict[bool, str] = {}
+    for line in lines:
+        if len(line) < 6 or line[1] == "->" or not line[4].isdecimal() or line[4] == "0":
+            continue
+        found, _, inode = line[5].rpartition(":")
+        if inode == str(place.st_ino):
+            pids[found == device] = line[4]
+    pid = pids.get(True) or pids.get(False)
+    if pid is None:
+        return "another process"
+    return "another part of this process" if int(pid) == os.getpid() else f"process {pid}"

@@ -1,0 +1,126 @@
+"""What the auth.json store asks of a disk, each step by itself, so that a simulation can fail or stop at any of them.
+
+All calls block, briefly: the files are a few kilobytes. Blocking keeps each step whole: no task switch and no
+cancellation can come between the start and the end of one.
+"""
+
+import errno
+import os
+import stat
+import sys
+import time
+
+from authstate.engine.errors import StoreUnavailable
+
+_PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM})
+_WINDOWS = sys.platform == "win32"
+
+
+class Disk:
+    """Files by path. Every method raises OSError.
+
+    On Windows a folder cannot be synced (the rename itself is all there is), file modes mean nothing (the folder's
+    access list protects the file), and a rename waits up to half a second for a reader to let go of the target.
+    """
+
+    def read(self, path: str, limit: int) -> bytes:
+        """The first `limit` bytes of a regular file. Never waits for a pipe or a device."""
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+        try:
+            mode = os.fstat(handle).st_mode
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            if not stat.S_ISREG(mode):
+                raise OSError(errno.EINVAL, "Not a regular file", path)
+            parts = []
+            while limit > 0 and (part := os.read(handle, limit)):
+                parts.append(part)
+                limit -= len(part)
+            return b"".join(parts)
+        finally:
+            os.close(handle)
+
+    def create(self, path: str) -> None:
+        """Make an empty file that only this user can read and write (0600). It must not exist."""
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o600))
+
+    def write(self, path: str, data: bytes) -> None:
+        """Make `data` the content of a file that exists. What was reserved there before is written over, not freed."""
+        handle = os.open(path, os.O_WRONLY | _PLAIN)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+            os.ftruncate(handle, len(data))
+        finally:
+            os.close(handle)
+
+    def sync(self, path: str) -> None:
+        """Return when the file's content is on the disk. On macOS past the drive's own cache, too."""
+        handle = os.open(path, os.O_RDWR | _PLAIN)
+        try:
+            if sys.platform == "darwin":
+                import fcntl
+
+                try:
+                    fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+                    return
+                except OSError:  # a file system that cannot: the plain one is what is left
+                    pass
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def rename(self, source: str, target: str) -> None:
+        """Put a file in another's place, atomically: whoever opens `target` finds the old or the new, whole."""
+        for _ in range(50 if _WINDOWS else 0):
+            try:
+                os.replace(source, target)
+                return
+            except PermissionError:
+                time.sleep(0.01)
+        os.replace(source, target)
+
+    def sync_folder(self, folder: str) -> None:
+        """Return when renames and removals in the folder are on the disk. Does nothing where a folder has no sync."""
+        if _WINDOWS:
+            return
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
+
+    def remove(self, path: str) -> None:
+        """Remove a file."""
+        os.unlink(path)
+
+    def names(self, folder: str) -> list[str]:
+        """The names in a folder."""
+        return os.listdir(folder)
+
+
+_REMEDIES = {
+    errno.EACCES: "give this user read and write access to it and to its folder",
+    errno.EPERM: "give this user read and write access to it and to its folder",
+    errno.EROFS: "set CODEX_HOME to a folder that can be written",
+    errno.ENOSPC: "free some space on that disk",
+    errno.EDQUOT: "free some space: this user's quota is used up",
+    errno.ENOTDIR: "set CODEX_HOME to a folder: a part of this path is a file",
+    errno.EEXIST: "set CODEX_HOME to a folder: there is something else of this name",
+    errno.EISDIR: "move the folder of this name away: a file belongs there",
+    errno.ENOENT: "the folder is gone: make it again",
+    errno.ELOOP: "remove the symbolic link: it leads in a circle or where none may be",
+}
+
+
+def unavailable(doing: str, place: str, error: OSError) -> StoreUnavailable:
+    """The error for a person: what could not be done, with which file, why, and what to do."""
+    why = (error.strerror or type(error).__name__).lower()
+    remedy = _REMEDIES.get(error.errno or 0, "see to the disk, then try again")
+    return StoreUnavailable(f"cannot {doing} {place}: {why}: {remedy}")

@@ -1,0 +1,73 @@
+"""Credentials in memory: gone with the process. For `cli_auth_credentials_store = "ephemeral"`, and for tests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from authstate.engine.credentials import Credentials, ExternalTokens
+from authstate.engine.errors import StoreBusy
+from authstate.engine.ports import HeldStore
+
+
+class MemoryStore:
+    """A `CredentialStore` without a disk. Share one object between engines to share the login.
+
+    Args:
+        credentials: what is stored at the start.
+        lock_timeout: seconds to wait for the lock before `StoreBusy`.
+    """
+
+    def __init__(self, credentials: Credentials | None = None, *, lock_timeout: float = 60.0) -> None:
+        self.credentials = credentials
+        """What is stored now. A test may change it: that is another process."""
+        self.loads = 0
+        """How often somebody looked, with the lock or without."""
+        self.saves = 0
+        self.deletes = 0
+        self._lock = asyncio.Lock()
+        self._lock_timeout = lock_timeout
+
+    def describe(self) -> str:
+        """The place, for a person."""
+        return "the memory of this process"
+
+    async def load(self) -> Credentials | None:
+        """What is stored."""
+        self.loads += 1
+        return self.credentials
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[HeldStore]:
+        """Take the lock. Raises StoreBusy. Cancellation while waiting leaves no lock behind."""
+        try:
+            async with asyncio.timeout(self._lock_timeout):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise StoreBusy(
+                f"another task holds the stored credentials for more than {self._lock_timeout:g} s: try again later"
+            ) from None
+        try:
+            yield _HeldMemory(self)
+        finally:
+            self._lock.release()
+
+
+class _HeldMemory:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def load(self) -> Credentials | None:
+        return await self._store.load()
+
+    async def prepare(self) -> None:
+        """Memory needs no preparing."""
+
+    async def save(self, credentials: Credentials) -> None:
+        if isinstance(credentials, ExternalTokens):
+            raise TypeError("external tokens live in memory only: they are never stored")
+        self._store.saves += 1
+        self._store.credentials = credentials
+
+    async def delete(self) -> None:
+        self._store.deletes += 1
+        self._store.credentials = None

@@ -1,0 +1,53 @@
+"""What an embedder needs to test its own use of authstate: a clock to turn by hand, an issuer in memory, a real issuer
+on loopback, a store in memory, a parent application, and tokens.
+
+Everything is loaded when it is first named, so that importing this package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from authstate.adapters.stores.memory import MemoryStore
+    from authstate.adapters.testing.authority import FakeAuthority
+    from authstate.adapters.testing.clock import ManualClock
+    from authstate.adapters.testing.jwt import make_jwt
+    from authstate.adapters.testing.loopback import LoopbackIssuer
+    from authstate.adapters.testing.parent import NEVER, FakeParent
+    from authstate.adapters.testing.tokens import make_external, make_tokens
+
+__all__ = [
+    "NEVER",
+    "FakeAuthority",
+    "FakeParent",
+    "LoopbackIssuer",
+    "ManualClock",
+    "MemoryStore",
+    "make_external",
+    "make_jwt",
+    "make_tokens",
+]
+
+_HOMES = {
+    "NEVER": "authstate.adapters.testing.parent",
+    "FakeAuthority": "authstate.adapters.testing.authority",
+    "FakeParent": "authstate.adapters.testing.parent",
+    "LoopbackIssuer": "authstate.adapters.testing.loopback",
+    "ManualClock": "authstate.adapters.testing.clock",
+    "MemoryStore": "authstate.adapters.stores.memory",
+    "make_external": "authstate.adapters.testing.tokens",
+    "make_jwt": "authstate.adapters.testing.jwt",
+    "make_tokens": "authstate.adapters.testing.tokens",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

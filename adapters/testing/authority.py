@@ -1,0 +1,150 @@
+"""An issuer in memory, as strict as the real one: every refresh token works once."""
+
+import asyncio
+from collections import deque
+from itertools import count
+
+from authstate.adapters.testing.tokens import make_tokens
+from authstate.engine.credentials import Account, ChatgptTokens, Secret
+from authstate.engine.errors import PermanentRefreshError, RefreshDeadReason
+from authstate.engine.ports import Clock, PartialRefresh, RefreshedTokens
+
+_authorities = count(1)
+
+
+class FakeAuthority:
+    """A `TokenAuthority` in memory that rotates single-use refresh tokens.
+
+    A spent refresh token is refused with EXHAUSTED, a revoked or killed one with its reason, one that it never knew
+    with UNKNOWN.
+
+    Args:
+        logins: tokens whose refresh tokens it knows. More with `accept` and `issue`.
+        clock: what `exp` of new access tokens counts from; without one, from the wall clock.
+        expires_in: how long new access tokens last, in seconds. May be changed at any time; None leaves `exp` out.
+    """
+
+    def __init__(self, *logins: ChatgptTokens, clock: Clock | None = None, expires_in: float | None = 3600.0) -> None:
+        self.clock = clock
+        self.expires_in = expires_in
+        self.sent: list[str] = []
+        """Every refresh token that arrived, refused or not, in order."""
+        self.grants: list[RefreshedTokens] = []
+        """Every answer that brought tokens, in order."""
+        self.revoked: list[str] = []
+        """Every refresh token that `revoke` was called with, in order."""
+        self.gate = asyncio.Event()
+        """Answers wait for it. `hold` closes it, `release` opens it."""
+        self.gate.set()
+        self._live: dict[str, Account] = {}
+        self._dead: dict[str, RefreshDeadReason] = {}
+        self._errors: deque[Exception] = deque()
+        self._partial = 0
+        self._revoke_error: Exception | None = None
+        self._name = next(_authorities)
+        self._arrival = asyncio.Condition()
+        for tokens in logins:
+            self.accept(tokens)
+
+    @property
+    def live(self) -> frozenset[str]:
+        """The refresh tokens that work now."""
+        return frozenset(self._live)
+
+    def accept(self, tokens: ChatgptTokens) -> ChatgptTokens:
+        """Know the refresh token of these tokens from now on. Returns them."""
+        self._live[tokens.refresh_token.reveal()] = tokens.account
+        return tokens
+
+    def issue(
+        self, *, email: str = "person@example.com", account_id: str = "org-1", plan: str = "plus"
+    ) -> ChatgptTokens:
+        """The tokens of a new login."""
+        now = self.clock.now() if self.clock else None
+        return self.accept(
+            make_tokens(email=email, account_id=account_id, plan=plan, expires_in=self.expires_in, now=now)
+        )
+
+    def fail_next(self, error: Exception, times: int = 1) -> None:
+        """Raise this for the next refresh, or so many of them. The refresh token is not spent."""
+        self._errors.extend([error] * times)
+
+    def answer_without_access_token_next(self) -> None:
+        """Rotate at the next refresh, but raise PartialRefresh with the new refresh token."""
+        self._partial += 1
+
+    def fail_revoke(self, error: Exception | None) -> None:
+        """Raise this for every revocation from now on; None ends it."""
+        self._revoke_error = error
+
+    def kill(self, reason: RefreshDeadReason = RefreshDeadReason.REVOKED) -> None:
+        """Refuse every refresh token that is known now, with this reason."""
+        self._dead |= dict.fromkeys(self._live, reason)
+        self._live.clear()
+
+    def hold(self) -> None:
+        """Keep back answers from now on: the token is spent, and nobody hears of it before `release`."""
+        self.gate.clear()
+
+    def release(self) -> None:
+        """Give the answers that were held, and go on answering."""
+        self.gate.set()
+
+    async def asked(self, times: int = 1) -> None:
+        """Return when that many refreshes have arrived, all told."""
+        async with self._arrival:
+            await self._arrival.wait_for(lambda: len(self.sent) >= times)
+
+    async def refresh(self, refresh_token: Secret) -> RefreshedTokens:
+        """See `TokenAuthority`. What happens is settled on arrival; only the answer waits for the gate."""
+        token = refresh_token.reveal()
+        self.sent.append(token)
+        outcome = self._settle(token)
+        async with self._arrival:
+            self._arrival.notify_all()
+        await self.gate.wait()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def revoke(self, refresh_token: Secret) -> None:
+        """See `TokenAuthority`."""
+        token = refresh_token.reveal()
+        self.revoked.append(token)
+        await self.gate.wait()
+        if self._revoke_error is not None:
+            raise self._revoke_error
+        if self._live.pop(token, None) is not None:
+            self._dead[token] = RefreshDeadReason.REVOKED
+
+    def _settle(self, token: str) -> RefreshedTokens | Exception:
+        if self._errors:
+            return self._errors.popleft()
+        account = self._live.pop(token, None)
+        if account is None:
+            return PermanentRefreshError(self._dead.get(token, RefreshDeadReason.UNKNOWN))
+        self._dead[token] = RefreshDeadReason.EXHAUSTED
+        granted = self._grant(account)
+        assert granted.refresh_token is not None
+        self._live[granted.refresh_token.reveal()] = account
+        if self._partial:
+            self._partial -= 1
+            return PartialRefresh(granted.refresh_token)
+        self.grants.append(granted)
+        return granted
+
+    def _grant(self, account: Account) -> RefreshedTokens:
+        now = self.clock.now() if self.clock else None
+        name = f"rt-fake-{self._name}-{len(self.sent)}"
+        tokens = make_tokens(
+            email=account.email,
+            account_id=account.account_id,
+            user_id=account.user_id,
+            plan=str(account.plan_type),
+            expires_in=self.expires_in,
+            refresh_token=name,
+            now=now,
+        )
+        return RefreshedTokens(
+            access_token=tokens.access_token, refresh_token=tokens.refresh_token, id_token=tokens.id_token
+        )

@@ -1,0 +1,64 @@
+"""A parent application in memory, which answers as the test told it to."""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from authstate.engine.credentials import ExternalTokens
+from authstate.engine.errors import ParentUnavailable
+
+
+class _Never:
+    def __repr__(self) -> str:
+        return "NEVER"
+
+
+NEVER: Final = _Never()
+"""An answer that does not come: the question waits until it is cancelled."""
+
+Answer = ExternalTokens | Exception | _Never
+
+
+class FakeParent:
+    """An `ExternalTokenSource` with a queue of answers: tokens to give, an error to raise, or NEVER.
+
+    When the queue is empty it raises ParentUnavailable.
+
+    Args:
+        answers: the first answers, in order. More with `will_answer`.
+    """
+
+    def __init__(self, *answers: Answer) -> None:
+        self.asked: list[str | None] = []
+        """The `previous_account_id` of every question, in order."""
+        self.cancelled = 0
+        """How many questions were given up on."""
+        self.gate = asyncio.Event()
+        """Answers wait for it. It is open unless a test clears it."""
+        self.gate.set()
+        self._answers: deque[Answer] = deque(answers)
+
+    @property
+    def count(self) -> int:
+        """How many questions came."""
+        return len(self.asked)
+
+    def will_answer(self, *answers: Answer) -> None:
+        """Put these at the end of the queue."""
+        self._answers.extend(answers)
+
+    async def request_tokens(self, *, previous_account_id: str | None) -> ExternalTokens:
+        """See `ExternalTokenSource`."""
+        self.asked.append(previous_account_id)
+        answer: Answer = self._answers.popleft() if self._answers else ParentUnavailable("the parent has no answer")
+        try:
+            await self.gate.wait()
+            if isinstance(answer, _Never):
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if isinstance(answer, Exception):
+            raise answer
+        assert isinstance(answer, ExternalTokens)
+        return answer

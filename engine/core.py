@@ -1,0 +1,499 @@
+"""AuthEngine: the one object an embedder holds.
+
+    async with AuthEngine(store, authority) as engine:
+        authorization = await engine.authorization()
+
+Everything that changes the state runs under two locks of the process, taken in this order: `_doors` (logins, logouts
+and external tokens, one at a time) and `_storing` (whoever holds it may take the store's lock). A refresh takes only
+the second one, so a parent can always pass tokens in. Use it as a context manager: leaving waits for a refresh token
+that is being spent.
+"""
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from types import TracebackType
+from typing import Self
+
+from authstate.engine.authorization import Authorization
+from authstate.engine.clock import SystemClock, within
+from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens, PlanType, Secret
+from authstate.engine.errors import (
+    AuthError,
+    EngineClosed,
+    ExternalTokensActive,
+    InvalidCredentials,
+    LoginAttemptEnded,
+    ParentUnavailable,
+    PolicyViolation,
+    RefreshInterrupted,
+    StoreUnavailable,
+    TransientAuthError,
+)
+from authstate.engine.events import AccountUpdated, AuthMode, LoginCompleted, RefreshFailed
+from authstate.engine.listeners import Listener, Listeners
+from authstate.engine.login import LoginAttempt, LoginKind, Logins
+from authstate.engine.machine import AuthMachine
+from authstate.engine.policy import LoginMethod, Policy
+from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, HeldStore, TokenAuthority
+from authstate.engine.recovery import RecoveryMachine, RecoveryPlan
+from authstate.engine.refresh import Need, Refresher, RefreshSettings
+from authstate.engine.session import Failure, Session
+from authstate.engine.states import AuthState, Trigger
+from authstate.engine.upkeep import Flight, Upkeep, outcome
+
+
+class AuthEngine:
+    """Owns the lifecycle of one login.
+
+    Args:
+        store: where credentials live between processes.
+        authority: the issuer's token endpoint.
+        parent: whom to ask for new external tokens after a 401; may be set later.
+        policy: forced login method and workspaces.
+        clock, random: the ports for time and chance.
+        settings: the numbers of the refresh protocol.
+        api_key: a key that wins over what is stored, for this process; never stored.
+        recovery: the 401 recovery, as a table and its steps.
+    """
+
+    def __init__(
+        self,
+        store: CredentialStore,
+        authority: TokenAuthority,
+        *,
+        parent: ExternalTokenSource | None = None,
+        policy: Policy | None = None,
+        clock: Clock | None = None,
+        random: Random | None = None,
+        settings: RefreshSettings | None = None,
+        api_key: ApiKey | None = None,
+        recovery: RecoveryPlan | None = None,
+    ) -> None:
+        self.parent = parent
+        self.store_fault: StoreUnavailable | None = None
+        """Why what is stored could not be read at the start, if so."""
+        self._store = store
+        self._authority = authority
+        self._clock = clock or SystemClock()
+        self._settings = settings or RefreshSettings()
+        self._api_key = api_key
+        self._listeners = Listeners()
+        self._machine = AuthMachine(policy or Policy(), self._listeners)
+        self._recovery = RecoveryMachine(recovery or RecoveryPlan())
+        refresher = Refresher(store, authority, self._clock, random or Random(), self._settings, self._listeners.warn)
+        self._upkeep = Upkeep(self._machine, store, refresher, self._clock, self._settings, self._listeners)
+        self._logins = Logins(self._clock, self._listeners)
+        self._doors = asyncio.Lock()
+        self._recovering: Flight | None = None
+        self._asking: Flight | None = None
+        self._revocations: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    # Looking
+
+    @property
+    def session(self) -> Session:
+        """The current snapshot. Costs an attribute read."""
+        return self._machine.session
+
+    @property
+    def policy(self) -> Policy:
+        """The restrictions in force; `set_policy` changes them."""
+        return self._machine.policy
+
+    @property
+    def auth_mode(self) -> AuthMode | None:
+        """How the account is signed in; a dead refresh token is still a ChatGPT login."""
+        return _MODES.get(self.session.state)
+
+    def need(self) -> Need:
+        """How urgent a refresh is by the clock alone; NONE for what is no managed login."""
+        return self._upkeep.need()
+
+    def is_expired(self) -> bool:
+        """Whether the current access token is past its `exp` by the wall clock."""
+        return self._upkeep.is_expired()
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with every event, in order, in the task that caused it. Returns what ends it.
+
+        A listener must not block; what it raises goes to the event loop's exception handler.
+        """
+        return self._listeners.subscribe(listener)
+
+    # Beginning and end
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> Session:
+        """Restore what is stored (or take the process's own API key) and return the session.
+
+        What cannot be read counts as not signed in: the fault is in `store_fault` and in a `Warned` event, and the
+        store is left as it is. What a policy forbids is refused, with the reason in `session.failure`.
+        """
+        stored: Credentials | None = self._api_key
+        if stored is None:
+            try:
+                stored = await self._store.load()
+            except StoreUnavailable as fault:
+                self.store_fault = fault
+                self._listeners.warn("store_unreadable", str(fault))
+        if stored is None:
+            return self.session
+        trigger = Trigger.USE_API_KEY if isinstance(stored, ApiKey) else Trigger.COMPLETE_CHATGPT_LOGIN
+        try:
+            self._fire(trigger, stored)
+        except PolicyViolation as violation:
+            self._fire(Trigger.CREDENTIALS_REFUSED, Failure(str(violation)))
+        return self.session
+
+    async def close(self, grace: float = 30.0) -> None:
+        """End the engine: wait, at most `grace` seconds, for a refresh token that is being spent; drop everything else.
+
+        Cancelling the caller does not cancel what is being spent, only the wait for it.
+        """
+        self._closed = True
+        self._logins.supersede("the program ends")
+        for task in (self._recovering, self._asking):
+            if task is not None:
+                task.cancel()
+        try:
+            await self._upkeep.land(grace)
+            if self._upkeep.refresher.unsaved is not None:
+                await asyncio.wait((self._upkeep.take_off(),), timeout=grace)
+        except RefreshInterrupted as interrupted:
+            self._listeners.warn("refresh_abandoned", str(interrupted))
+        if self._revocations:
+            await asyncio.wait(self._revocations, timeout=min(grace, self._settings.revoke_grace))
+        for revocation in self._revocations:
+            revocation.cancel()
+
+    # Acting with the login
+
+    async def authorization(self) -> Authorization:
+        """A token that is good to use, refreshed first when it must be.
+
+        Raises:
+            NotSignedIn: there is none.
+            PermanentRefreshError: the refresh token is dead and the access token expired; says what to do.
+            TransientAuthError: a refresh was needed and is not possible just now.
+
+        Cancelling the caller does not cancel the refresh, which others may wait for.
+        """
+        for _ in range(3):
+            self._ensure_open()
+            session = self.session
+            if session.state is AuthState.REFRESH_DEAD:
+                if await self.reload() or self.session is not session:
+                    continue
+                if self.is_expired():
+                    raise self._upkeep.dead()
+                break
+            need = self._upkeep.proactive_need()
+            if need is Need.NONE:
+                break
+            flight = self._upkeep.take_off()
+            if need is Need.SOON:
+                break
+            error = await outcome(flight)
+            if isinstance(error, TransientAuthError) and not self.is_expired():
+                break
+            if error is not None:
+                raise error.again()
+        return Authorization.of(self.session)
+
+    async def recover(self, refused: Authorization) -> Authorization:
+        """After a 401 for `refused`: what to send the request again with.
+
+        A refused token that is not the current one any more costs nothing. All callers share one recovery.
+
+        Raises:
+            RecoveryExhausted: this mode has no way to another token.
+            PermanentRefreshError, TransientAuthError, NotSignedIn: the reason why there is none.
+        """
+        self._ensure_open()
+        generation = self.session.generation
+        if refused.generation == generation or refused.token == Authorization.of(self.session).token:
+            if self._recovering is None or self._recovering.done():
+                self._recovering = asyncio.create_task(self._recover(generation))
+            error = await outcome(self._recovering)
+            if error is not None:
+                raise error.again()
+        return Authorization.of(self.session)
+
+    async def refresh(self) -> Session:
+        """Refresh now, whatever the clock says. Does nothing but for a managed login. Tokens that another process
+        stored are adopted, and that is enough.
+
+        Raises:
+            PermanentRefreshError: the refresh token is dead (remembered: a dead one is never sent again).
+            TransientAuthError: not possible just now; nothing changed.
+        """
+        self._ensure_open()
+        if self.session.state is AuthState.REFRESH_DEAD:
+            if not await self.reload() and self.session.state is AuthState.REFRESH_DEAD:
+                raise self._upkeep.dead()
+            return self.session
+        if self.session.state is AuthState.CHATGPT and (error := await outcome(self._upkeep.take_off())):
+            raise error.again()
+        return self.session
+
+    async def check(self, patience: float = 5.0) -> Session:
+        """The first look at the account: find out whether an expired login can still be refreshed.
+
+        Raises nothing: what went wrong is in the session and in the events. After `patience` seconds it returns, and
+        the refresh goes on.
+        """
+        self._ensure_open()
+        await self._upkeep.look(patience)
+        return self.session
+
+    async def reload(self) -> bool:
+        """Look into the store, and adopt other tokens of the same account. Tells whether there were any."""
+        return await self._upkeep.reload()
+
+    async def ask_parent(self) -> Session:
+        """Ask the parent for new external tokens, one question at a time for all callers.
+
+        Raises:
+            ParentUnavailable: no parent, an error, no answer within 10 s, malformed tokens or another workspace.
+        """
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_parent())
+        if error := await outcome(self._asking):
+            raise error.again()
+        return self.session
+
+    # Signing in and out
+
+    async def use_api_key(self, key: ApiKey) -> None:
+        """Sign in with an API key and store it.
+
+        Raises:
+            ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.
+            StoreUnavailable: it could not be stored; the old login still works.
+        """
+        await self._sign_in(Trigger.USE_API_KEY, key)
+
+    async def complete_chatgpt_login(self, tokens: ChatgptTokens) -> None:
+        """Sign in with tokens that a login brought, and store them. The tokens they replace are revoked, best effort.
+
+        Raises:
+            ExternalTokensActive, PolicyViolation: refused; nothing changed.
+            StoreUnavailable: they could not be stored; the old login still works.
+        """
+        await self._sign_in(Trigger.COMPLETE_CHATGPT_LOGIN, tokens)
+
+    async def begin_login(self, login_id: str, kind: LoginKind) -> LoginAttempt:
+        """Open a login attempt; one that was open is superseded. The adapter that runs the attempt reports to it.
+
+        Args:
+            login_id: its name on the wire, a new UUID.
+            kind: browser (10 minutes) or device code (15 minutes).
+
+        Raises:
+            ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.
+        """
+        self._ensure_open()
+        await self._logins.settled()
+        if self.session.state is AuthState.EXTERNAL_TOKENS:
+            raise ExternalTokensActive(Trigger.COMPLETE_CHATGPT_LOGIN, self.session.state)
+        if violation := self.policy.method_violation(LoginMethod.CHATGPT):
+            raise violation
+        return self._logins.begin(login_id, kind)
+
+    async def cancel_login(self, login_id: str) -> bool:
+        """Cancel the attempt of that name. Tells whether it was open; one that is being stored is waited for."""
+        return await self._logins.cancel(login_id)
+
+    async def complete_login(self, attempt: LoginAttempt, tokens: ChatgptTokens) -> None:
+        """Store what an attempt brought, and end the attempt: it succeeds, or fails with the error that is raised.
+
+        Raises:
+            LoginAttemptEnded: it was over before; nothing changed.
+            PolicyViolation, ExternalTokensActive, StoreUnavailable: the old login still works.
+
+        Cancelling the caller before the tokens are stored fails the attempt.
+        """
+        try:
+            await self._sign_in(Trigger.COMPLETE_CHATGPT_LOGIN, tokens, attempt)
+        except LoginAttemptEnded:
+            raise
+        except AuthError as error:
+            if attempt.is_open:
+                attempt.fail_storing("refused", str(error))
+            raise
+        except BaseException:
+            if attempt.is_open:
+                attempt.fail_storing("superseded", "this login was ended: the program ends")
+            raise
+
+    async def use_external_tokens(self, tokens: ExternalTokens) -> None:
+        """Act with tokens that the parent owns. They are never stored; what is stored stays.
+
+        Raises:
+            PolicyViolation: refused; nothing changed.
+        """
+        self._ensure_open()
+        async with self._doors:
+            self._fire(Trigger.USE_EXTERNAL_TOKENS, tokens)
+            self._logins.supersede("the parent application passed tokens in")
+            self._announce(None)
+
+    async def log_out(self) -> None:
+        """Remove what is stored and forget it; revoke the newest refresh token in the background.
+
+        Waits, bounded, for a refresh in flight here or in another process, so that a late refresh cannot bring the
+        login back.
+
+        Raises:
+            StoreUnavailable: it could not be removed; the login is as it was.
+        """
+        self._ensure_open()
+        self._logins.supersede("the person signed out")
+        async with self._doors:
+            await self._upkeep.land()
+            if await self._has_nothing_to_remove():
+                self._signed_out(None)
+            else:
+                async with self._upkeep.storing, self._store.locked() as held:
+                    replaced = await self._stored_tokens(held)
+                    await held.delete()
+                    # Told under the lock: its release may wait, and a caller that is cancelled then is signed out.
+                    self._signed_out(replaced)
+
+    def set_policy(self, policy: Policy) -> None:
+        """Change the restrictions. Credentials that they forbid are refused at once; the store is kept as it is."""
+        self._machine.policy = policy
+        credentials = self.session.credentials
+        violation = policy.violation(credentials) if credentials is not None else None
+        if violation is not None:
+            self._fire(Trigger.CREDENTIALS_REFUSED, Failure(str(violation)))
+
+    # Inside
+
+    async def _sign_in(
+        self, trigger: Trigger, credentials: ApiKey | ChatgptTokens, attempt: LoginAttempt | None = None
+    ) -> None:
+        self._ensure_open()
+        async with self._doors:
+            if attempt is not None:
+                attempt.storing()
+            self._machine.check(trigger, credentials)
+            await self._upkeep.land()
+            async with self._upkeep.storing, self._store.locked() as held:
+                replaced = await self._stored_tokens(held)
+                await held.save(credentials)
+                # Told under the lock: its release may wait, and a caller that is cancelled then is signed in.
+                self._upkeep.refresher.forget_unsaved()
+                self._fire(trigger, credentials)
+                self.store_fault = None
+                self._revoke(replaced, credentials)
+                if attempt is None:
+                    self._logins.supersede("another login was completed")
+                else:
+                    attempt.stored()
+                self._announce(attempt.login_id if attempt is not None else None)
+
+    def _signed_out(self, replaced: ChatgptTokens | None) -> None:
+        self._upkeep.refresher.forget_unsaved()
+        self._fire(Trigger.LOG_OUT)
+        self._revoke(replaced)
+        self._listeners.emit(AccountUpdated(None, None))
+
+    async def _has_nothing_to_remove(self) -> bool:
+        """A parent may own the tokens where nothing can be stored at all: then a logout needs no lock."""
+        if self.session.state is not AuthState.EXTERNAL_TOKENS:
+            return False
+        try:
+            return await self._store.load() is None
+        except StoreUnavailable:
+            return False
+
+    async def _stored_tokens(self, held: HeldStore) -> ChatgptTokens | None:
+        """The newest tokens, to be revoked once they are replaced. What cannot be read cannot be revoked."""
+        unsaved = self._upkeep.refresher.unsaved
+        if unsaved is not None:
+            return unsaved.tokens
+        try:
+            stored = await held.load()
+        except StoreUnavailable:
+            return None
+        return stored if isinstance(stored, ChatgptTokens) else None
+
+    async def _recover(self, refused_generation: int) -> AuthError | None:
+        try:
+            await self._recovery.run(self, refused_generation)
+        except AuthError as error:
+            return error
+        return None
+
+    async def _ask_parent(self) -> AuthError | None:
+        asked = self.session
+        if self.parent is None:
+            return ParentUnavailable("the tokens were refused, and there is no parent application to ask for new ones")
+        account_id = asked.account.account_id if asked.account else None
+        try:
+            question = self.parent.request_tokens(previous_account_id=account_id)
+            tokens = await within(self._clock, self._settings.parent_timeout, question)
+            if self.session is asked:
+                self._fire(Trigger.TOKENS_REFRESHED, tokens)
+        except TimeoutError:
+            error: AuthError = ParentUnavailable(
+                f"the parent application gave no new tokens within {self._settings.parent_timeout:g} seconds"
+            )
+        except InvalidCredentials as malformed:
+            error = ParentUnavailable(f"the parent application sent tokens that cannot be used: {malformed}")
+        except AuthError as failed:
+            error = failed
+        except Exception as fault:
+            error = ParentUnavailable(f"the parent application could not be asked ({type(fault).__name__})")
+        else:
+            return None
+        self._listeners.emit(RefreshFailed(error, permanent=False))
+        return error
+
+    def _revoke(self, replaced: ChatgptTokens | None, current: ApiKey | ChatgptTokens | None = None) -> None:
+        if replaced is None:
+            return
+        if isinstance(current, ChatgptTokens) and current.refresh_token == replaced.refresh_token:
+            return
+        task = asyncio.create_task(self._revoked(replaced.refresh_token))
+        self._revocations.add(task)
+        task.add_done_callback(self._revocations.discard)
+
+    async def _revoked(self, refresh_token: Secret) -> None:
+        try:
+            await self._authority.revoke(refresh_token)
+        except AuthError as error:
+            self._listeners.warn("not_revoked", f"the old refresh token could not be revoked: {error}")
+
+    def _fire(self, trigger: Trigger, offer: Credentials | Failure | None = None) -> None:
+        self._machine.fire(trigger, offer)
+        self._upkeep.note_usable()
+
+    def _announce(self, login_id: str | None) -> None:
+        account = self.session.account
+        plan: PlanType | None = account.plan_type if account else None
+        self._listeners.emit(LoginCompleted(login_id, success=True))
+        self._listeners.emit(AccountUpdated(self.auth_mode, plan))
+
+    def _ensure_open(self) -> None:
+        if self._closed:
+            raise EngineClosed("this engine was closed: make a new one")
+
+
+_MODES = {
+    AuthState.API_KEY: AuthMode.API_KEY,
+    AuthState.CHATGPT: AuthMode.CHATGPT,
+    AuthState.REFRESH_DEAD: AuthMode.CHATGPT,
+    AuthState.EXTERNAL_TOKENS: AuthMode.EXTERNAL_TOKENS,
+}

@@ -1,0 +1,247 @@
+"""Credentials as plain immutable data, and the account that is read from their claims.
+
+Everything here is frozen, slotted and safe to share between tasks and threads. Nothing here changes anything: a new
+token is a new object. A token travels as a `Secret`, which shows itself to nobody who does not ask by name.
+
+Signatures are not checked. The tokens come from the issuer over TLS, from the store, or from a parent that this process
+trusts already, and only the backend decides what they are good for.
+"""
+
+import hmac
+from base64 import urlsafe_b64decode
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, NoReturn, TypeAlias
+
+import msgspec
+
+from authstate.engine.errors import InvalidCredentials
+
+_AUTH_CLAIM = "https://api.openai.com/auth"
+_PROFILE_CLAIM = "https://api.openai.com/profile"
+_LONGEST_JWT = 256 * 1024
+_LATEST_INSTANT = 253_402_300_799.0  # the end of the year 9999: what a calendar can still show
+
+
+class Secret:
+    """A string that no log, repr, format or exception shows. `reveal()` is the one way to read it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The secret itself, for a header, a request body or a store."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled: store credentials through a CredentialStore")
+
+
+class PlanType(StrEnum):
+    """The plan of a ChatGPT account, as the wire spells it."""
+
+    FREE = "free"
+    GO = "go"
+    PLUS = "plus"
+    PRO = "pro"
+    TEAM = "team"
+    BUSINESS = "business"
+    ENTERPRISE = "enterprise"
+    EDU = "edu"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def from_claim(cls, claim: object) -> "PlanType":
+        """The plan a claim names: case does not matter, and what is not known is `UNKNOWN`."""
+        if not isinstance(claim, str):
+            return cls.UNKNOWN
+        name = claim.strip().lower()
+        name = {"hc": "enterprise", "education": "edu"}.get(name, name)
+        return cls(name) if name in cls._value2member_map_ else cls.UNKNOWN
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Who the tokens belong to, as far as their claims tell."""
+
+    email: str | None = None
+    plan_type: PlanType = PlanType.UNKNOWN
+    account_id: str | None = None
+    """The workspace: `chatgpt_account_id`."""
+    user_id: str | None = None
+
+    def is_same_as(self, other: "Account") -> bool:
+        """Whether both are one login: the same workspace and, where both name one, the same user."""
+        if self.account_id != other.account_id:
+            return False
+        if self.user_id is not None and other.user_id is not None:
+            return self.user_id == other.user_id
+        return self.account_id is not None or self.email == other.email
+
+    def __str__(self) -> str:
+        name = self.email or "an account without an email"
+        return f"{name} (workspace {self.account_id})" if self.account_id else name
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """An API key. White space around it is not part of it."""
+
+    key: Secret
+
+    @classmethod
+    def parse(cls, text: str) -> "ApiKey":
+        """Read a key that a person or a program gave.
+
+        Raises:
+            InvalidCredentials: the text is blank, or has white space or control characters inside.
+        """
+        key = text.strip()
+        if not key:
+            raise InvalidCredentials("the API key is empty: give the key that the API keys page shows")
+        if not key.isprintable() or not key.isascii() or " " in key:
+            raise InvalidCredentials("the API key has characters that no API key has: copy it again, whole and alone")
+        return cls(Secret(key))
+
+
+class ChatgptTokens(msgspec.Struct, frozen=True):
+    """The tokens of a ChatGPT login that this machine manages."""
+
+    id_token: Secret
+    access_token: Secret
+    refresh_token: Secret
+    account: Account
+    expires_at: float | None = None
+    """Seconds since the epoch: the access token's `exp`, None when it names none."""
+    last_refresh: float | None = None
+    """Seconds since the epoch: when the issuer gave them."""
+
+    @classmethod
+    def read(
+        cls,
+        *,
+        id_token: str,
+        access_token: str,
+        refresh_token: str,
+        account_id: str | None = None,
+        last_refresh: float | None = None,
+    ) -> "ChatgptTokens":
+        """Build from the three tokens; `account_id` wins over the claims of the id token.
+
+        Raises:
+            InvalidCredentials: the id token is no JWT. (The access token may be opaque: then it has no known expiry.)
+        """
+        return cls(
+            id_token=Secret(id_token),
+            access_token=Secret(access_token),
+            refresh_token=Secret(refresh_token),
+            account=account_of(read_claims(id_token, "id token"), account_id=account_id),
+            expires_at=expiry_of(access_token),
+            last_refresh=last_refresh,
+        )
+
+    def is_same_material_as(self, other: "ChatgptTokens") -> bool:
+        """Whether both hold the same tokens, whatever else they say."""
+        return self.refresh_token == other.refresh_token and self.access_token == other.access_token
+
+
+class ExternalTokens(msgspec.Struct, frozen=True):
+    """Tokens that a parent application passed in. They live in memory only and are never stored."""
+
+    access_token: Secret
+    account: Account
+    id_token: Secret | None = None
+    expires_at: float | None = None
+
+    @classmethod
+    def read(
+        cls,
+        *,
+        access_token: str,
+        id_token: str | None = None,
+        account_id: str | None = None,
+        plan_type: str | None = None,
+    ) -> "ExternalTokens":
+        """Build from what a parent sent, in either dialect of the account API.
+
+        With an id token, identity comes from it; without one, from the access token's claims. `account_id` and
+        `plan_type` win over both.
+
+        Raises:
+            InvalidCredentials: the token that must be read is no JWT, or no access token was given.
+        """
+        if not access_token.strip():
+            raise InvalidCredentials("the access token is empty")
+        claims = read_claims(id_token, "id token") if id_token else read_claims(access_token, "access token")
+        return cls(
+            access_token=Secret(access_token),
+            account=account_of(claims, account_id=account_id, plan_type=plan_type),
+            id_token=Secret(id_token) if id_token else None,
+            expires_at=expiry_of(access_token),
+        )
+
+
+Credentials: TypeAlias = ApiKey | ChatgptTokens | ExternalTokens
+
+
+def read_claims(token: str, name: str) -> Mapping[str, Any]:
+    """The claims of a JWT. `name` is what an error calls it.
+
+    Raises:
+        InvalidCredentials: it is no JWT, or its claims are no JSON object.
+    """
+    parts = token.split(".") if len(token) <= _LONGEST_JWT else []
+    if len(parts) != 3 or not all(parts[:2]):
+        raise InvalidCredentials(f"the {name} is no JWT: it must have three parts with a dot between them")
+    try:
+        claims = msgspec.json.decode(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, RecursionError):
+        raise InvalidCredentials(f"the {name} is no JWT: its claims cannot be read") from None
+    if not isinstance(claims, dict):
+        raise InvalidCredentials(f"the {name} is no JWT: its claims are no JSON object")
+    return claims
+
+
+def expiry_of(token: str) -> float | None:
+    """The `exp` of a token in seconds since the epoch; None for a token that is opaque or names none."""
+    try:
+        exp = read_claims(token, "access token").get("exp")
+    except InvalidCredentials:
+        return None
+    if isinstance(exp, bool) or not isinstance(exp, int | float) or not 0 < exp <= _LATEST_INSTANT:
+        return None
+    return float(exp)
+
+
+def account_of(claims: Mapping[str, Any], *, account_id: str | None = None, plan_type: str | None = None) -> Account:
+    """The account that claims name. A claim of the wrong type counts as missing; the arguments win over the claims."""
+    auth = _mapping(claims.get(_AUTH_CLAIM))
+    profile = _mapping(claims.get(_PROFILE_CLAIM))
+    return Account(
+        email=_text(claims.get("email")) or _text(profile.get("email")),
+        plan_type=PlanType.from_claim(plan_type or auth.get("chatgpt_plan_type")),
+        account_id=account_id or _text(auth.get("chatgpt_account_id")),
+        user_id=_text(auth.get("chatgpt_user_id")) or _text(auth.get("user_id")),
+    )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

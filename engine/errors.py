@@ -1,0 +1,188 @@
+"""Every error the engine raises.
+
+    AuthError
+      InvalidCredentials        what was given cannot be read as a key or a token
+      NotSignedIn               there are no credentials to act with
+      RecoveryExhausted         the backend refused the token, and there is no other
+      TransitionRefused         the state table has no such row, or its guard said no
+        ExternalTokensActive    a login was asked for while a parent owns the tokens
+      PolicyViolation           the configuration forbids it
+        LoginMethodForbidden
+        WorkspaceForbidden
+      LoginAttemptEnded         the login attempt was cancelled, expired or superseded
+      LoginFailed               the login attempt failed; carries the issuer's error code, if it gave one
+      PermanentRefreshError     the refresh token is dead: sign in again. Never retried, never deletes what is stored
+      TransientAuthError        nothing is lost: the same call may succeed later
+        IssuerUnavailable       the issuer cannot be reached, is overloaded, or gave an answer that is no answer
+        ParentUnavailable       the parent did not give new tokens (error, timeout, malformed, another workspace)
+        StoreUnavailable        what is stored cannot be read, locked or written just now
+          StoreBusy             another process holds the lock for longer than we wait
+          StoreUnreadable       what is stored is corrupt or foreign; a refresh never overwrites it
+        RefreshInterrupted      a logout, a login or the end of the program came first
+      EngineClosed              the engine was closed
+
+A message says what happened, to which account or file, and what to do. No message holds a token.
+"""
+
+from enum import StrEnum
+from typing import Self
+
+
+class AuthError(Exception):
+    """The root of the tree. `str(error)` is written for the person who reads it."""
+
+    def again(self) -> Self:
+        """The same error as a new object, for the next caller: a raised exception grows by each traceback."""
+        fresh = type(self).__new__(type(self))
+        fresh.args = self.args
+        fresh.__dict__.update(self.__dict__)
+        return fresh
+
+
+class InvalidCredentials(AuthError):
+    """What was given cannot be read as a key or a token. Nothing was changed."""
+
+
+class NotSignedIn(AuthError):
+    """There are no credentials to act with."""
+
+
+class RecoveryExhausted(AuthError):
+    """The backend refused the token, and this mode has no way to another one."""
+
+
+class TransitionRefused(AuthError):
+    """The state table does not allow this trigger in this state. Nothing was changed.
+
+    Args:
+        trigger: the trigger that was refused.
+        state: the state that refused it.
+        why: the guard's reason, if the row exists and its guard said no.
+    """
+
+    def __init__(self, trigger: str, state: str, why: str = "") -> None:
+        super().__init__(why or f"'{trigger}' is not possible while the state is '{state}'")
+        self.trigger = trigger
+        self.state = state
+
+
+class ExternalTokensActive(TransitionRefused):
+    """A login was asked for while a parent application owns the tokens."""
+
+    def __init__(self, trigger: str, state: str) -> None:
+        super().__init__(
+            trigger,
+            state,
+            "the tokens are owned by the parent application: pass new ones in with account/login/start "
+            "(chatgptAuthTokens), or log out first",
+        )
+
+
+class PolicyViolation(AuthError):
+    """The configuration forbids these credentials. Nothing was stored."""
+
+
+class LoginMethodForbidden(PolicyViolation):
+    """`forced_login_method` forbids this way to sign in."""
+
+
+class WorkspaceForbidden(PolicyViolation):
+    """`forced_chatgpt_workspace_id` does not list the workspace of these tokens."""
+
+
+class LoginAttemptEnded(AuthError):
+    """The login attempt is over without a login: it was cancelled, expired or superseded."""
+
+
+class LoginFailed(AuthError):
+    """The login attempt failed.
+
+    Args:
+        message: what happened and what to do.
+        code: the issuer's error code, if it gave one.
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RefreshDeadReason(StrEnum):
+    """Why a refresh token is dead for good."""
+
+    EXPIRED = "expired"
+    EXHAUSTED = "exhausted"
+    REVOKED = "revoked"
+    ACCOUNT_CHANGED = "account_changed"
+    UNKNOWN = "unknown"
+
+
+_REMEDY = "Sign in again to go on; the stored credentials were left as they are."
+_CAUSES = {
+    RefreshDeadReason.EXPIRED: "Your sign-in has expired: the refresh token is too old.",
+    RefreshDeadReason.EXHAUSTED: (
+        "Your sign-in was used up: another program already spent this refresh token, and it works only once."
+    ),
+    RefreshDeadReason.REVOKED: "Your sign-in was revoked: you signed out elsewhere, or an administrator ended it.",
+    RefreshDeadReason.ACCOUNT_CHANGED: (
+        "Another program signed in with another account, or signed out, where these credentials are stored."
+    ),
+    RefreshDeadReason.UNKNOWN: "Your sign-in was refused by the issuer, which gave no reason that is known.",
+}
+
+
+class PermanentRefreshError(AuthError):
+    """The refresh token is dead for good. Never retried; what is stored stays.
+
+    Args:
+        reason: which of the known reasons it is.
+        detail: what else is known of the cause, a sentence for the person.
+    """
+
+    def __init__(self, reason: RefreshDeadReason, detail: str = "") -> None:
+        super().__init__(" ".join(part for part in (_CAUSES[reason], detail, _REMEDY) if part))
+        self.reason = reason
+        self.detail = detail
+
+
+class TransientAuthError(AuthError):
+    """Nothing is lost and the state is as it was: the same call may succeed later."""
+
+
+class IssuerUnavailable(TransientAuthError):
+    """The issuer cannot be reached, is overloaded, or gave an answer that is no answer.
+
+    Args:
+        message: what happened.
+        retry_after: seconds the issuer asked to wait, if it did.
+        is_retried: whether a refresh tries again by itself. False for an answer that the next try would get again.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None, *, is_retried: bool = True) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.is_retried = is_retried
+
+
+class ParentUnavailable(TransientAuthError):
+    """The parent application gave no new tokens. The ones in use stay as they are; the next 401 asks again."""
+
+
+class StoreUnavailable(TransientAuthError):
+    """What is stored cannot be read, locked or written just now. Names the place and the fault."""
+
+
+class StoreBusy(StoreUnavailable):
+    """Another process holds the store's lock for longer than we wait. Names the process, if it can be known."""
+
+
+class StoreUnreadable(StoreUnavailable):
+    """What is stored is corrupt or foreign. A refresh never overwrites it; a login replaces it."""
+
+
+class RefreshInterrupted(TransientAuthError):
+    """A logout, a login or the end of the program came before the refresh."""
+
+
+class EngineClosed(AuthError):
+    """The engine was closed: make a new one."""

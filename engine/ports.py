@@ -1,0 +1,102 @@
+"""The Protocols that adapters fill. The engine knows the world only through these."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import msgspec
+
+from authstate.engine.credentials import Credentials, ExternalTokens, Secret
+
+
+class Clock(Protocol):
+    """Time. Tests turn it by hand, so no test sleeps to wait for time to pass."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, as the wall clock has it: it may be wrong, and jump."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start: it never jumps. For every duration."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that many seconds of the monotonic clock. Cancellation ends the wait."""
+
+
+class HeldStore(Protocol):
+    """A store whose lock this task holds. Only this can write and delete."""
+
+    async def load(self) -> Credentials | None:
+        """What is stored now. Raises StoreUnavailable or StoreUnreadable."""
+
+    async def prepare(self) -> None:
+        """Make as sure as can be that `save` will succeed (space, permission), before a token is spent.
+
+        Raises StoreUnavailable: then nothing was sent and nothing is lost.
+        """
+
+    async def save(self, credentials: Credentials) -> None:
+        """Replace what is stored, atomically and durably: when this returns, a crash keeps the new, and a reader at
+        any moment saw the old or the new, whole. Raises StoreUnavailable: then the old is still there.
+        """
+
+    async def delete(self) -> None:
+        """Remove what is stored, whatever it is. Nothing stored is no error. Raises StoreUnavailable."""
+
+
+class CredentialStore(Protocol):
+    """Where credentials live between processes."""
+
+    def describe(self) -> str:
+        """The place, for a person: a path, or the name of a keyring entry."""
+
+    async def load(self) -> Credentials | None:
+        """What is stored, without taking the lock; None when there is nothing.
+
+        Raises StoreUnavailable (cannot be read just now) or StoreUnreadable (corrupt or foreign).
+        """
+
+    def locked(self) -> AbstractAsyncContextManager[HeldStore]:
+        """Take the lock that every process and machine sharing this store takes before it writes.
+
+        Entering waits, bounded, and raises StoreBusy after that, StoreUnavailable when there can be no lock. The lock
+        is gone when its process dies. Cancellation while waiting leaves no lock behind.
+        """
+
+
+class RefreshedTokens(msgspec.Struct, frozen=True):
+    """What the issuer answered: a member that is None keeps its old value."""
+
+    access_token: Secret
+    refresh_token: Secret | None = None
+    id_token: Secret | None = None
+
+
+class TokenAuthority(Protocol):
+    """The issuer's token endpoint."""
+
+    async def refresh(self, refresh_token: Secret) -> RefreshedTokens:
+        """Spend a refresh token, in one request.
+
+        Raises PermanentRefreshError when the issuer refused it for good, IssuerUnavailable for everything else, and
+        PartialRefresh when a new refresh token came without an access token. The caller never cancels it.
+        """
+
+    async def revoke(self, refresh_token: Secret) -> None:
+        """Ask the issuer to forget a refresh token. Raises IssuerUnavailable; the caller treats it as best effort."""
+
+
+class PartialRefresh(Exception):
+    """The issuer rotated the refresh token but sent no access token: the new refresh token must be kept."""
+
+    def __init__(self, refresh_token: Secret) -> None:
+        super().__init__("the issuer answered without an access token")
+        self.refresh_token = refresh_token
+
+
+class ExternalTokenSource(Protocol):
+    """The parent application that owns the tokens in external mode."""
+
+    async def request_tokens(self, *, previous_account_id: str | None) -> ExternalTokens:
+        """Ask for new tokens because the backend answered 401.
+
+        Raises ParentUnavailable or InvalidCredentials. The engine gives up after 10 s and cancels the question.
+        """

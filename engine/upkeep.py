@@ -1,0 +1,185 @@
+"""Upkeep keeps a managed login fresh: when to refresh, the one flight that all callers share, and what it brings.
+
+How a refresh works is in refresh.py; what the outcome means for the state is in states.py.
+"""
+
+import asyncio
+
+from authstate.engine.clock import within
+from authstate.engine.credentials import ApiKey, ChatgptTokens
+from authstate.engine.errors import (
+    AuthError,
+    PermanentRefreshError,
+    RefreshDeadReason,
+    RefreshInterrupted,
+    StoreUnavailable,
+    TransientAuthError,
+)
+from authstate.engine.events import RefreshFailed
+from authstate.engine.listeners import Listeners
+from authstate.engine.machine import AuthMachine
+from authstate.engine.ports import Clock, CredentialStore
+from authstate.engine.refresh import Need, Refresher, RefreshSettings, Renewal, need_of
+from authstate.engine.session import Failure
+from authstate.engine.states import AuthState, Trigger
+
+Flight = asyncio.Task[AuthError | None]
+
+
+class Upkeep:
+    """Owns the flight. `storing` is the lock of this process that whoever takes the store's lock holds before."""
+
+    def __init__(
+        self,
+        machine: AuthMachine,
+        store: CredentialStore,
+        refresher: Refresher,
+        clock: Clock,
+        settings: RefreshSettings,
+        listeners: Listeners,
+    ) -> None:
+        self.storing = asyncio.Lock()
+        self.refresher = refresher
+        self._machine = machine
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._listeners = listeners
+        self._flight: Flight | None = None
+        self._settled_until = float("-inf")
+        self._paused_until = float("-inf")
+        self._was_usable = False
+        self._warned_of_clock = False
+
+    # When
+
+    def need(self) -> Need:
+        """How urgent a refresh is by the clock alone; NONE for what is no managed login."""
+        tokens = self._machine.session.credentials
+        return need_of(tokens, self._clock.now(), self._settings) if isinstance(tokens, ChatgptTokens) else Need.NONE
+
+    def proactive_need(self) -> Need:
+        """How urgent a refresh is, but for tokens so young that only a wrong clock can call them old."""
+        if self._machine.session.state is not AuthState.CHATGPT:
+            return Need.NONE
+        need = self.need()
+        now = self._clock.monotonic()
+        if now < self._settled_until:
+            if need is Need.NOW and not self._warned_of_clock:
+                self._warned_of_clock = True
+                self._listeners.warn(
+                    "clock_may_be_wrong", "new tokens look expired already: check this machine's clock"
+                )
+            return Need.NONE
+        return Need.NONE if need is Need.SOON and now < self._paused_until else need
+
+    def is_expired(self) -> bool:
+        """Whether the current access token is past its `exp` by the wall clock."""
+        credentials = self._machine.session.credentials
+        expires_at = None if credentials is None or isinstance(credentials, ApiKey) else credentials.expires_at
+        return expires_at is not None and expires_at <= self._clock.now()
+
+    def note_usable(self) -> None:
+        """Remember, for a refresh token that is found dead later, whether the login ever worked in this process."""
+        self._was_usable = self._machine.session.credentials is not None and not self.is_expired()
+
+    # The flight
+
+    def take_off(self) -> Flight:
+        """The flight that all callers share. It is a task of its own: a cancelled caller does not cancel it."""
+        if self._flight is None or self._flight.done():
+            self._flight = asyncio.create_task(self._fly())
+        return self._flight
+
+    async def land(self, grace: float = 60.0) -> None:
+        """Bring the flight down: at once where nothing is lost, else wait until its tokens are stored.
+
+        Raises:
+            RefreshInterrupted: that took more than `grace` seconds.
+        """
+        flight = self._flight
+        if flight is None or flight.done():
+            return
+        self.refresher.hurry()
+        if not self.refresher.critical:
+            flight.cancel()
+        landed, _ = await asyncio.wait((flight,), timeout=grace)
+        if not landed:
+            raise RefreshInterrupted(f"a refresh has not ended within {grace:g} seconds: try again")
+
+    async def look(self, patience: float) -> None:
+        """Find out whether an expired login can still be refreshed, waiting at most `patience` seconds for it.
+
+        Raises nothing: what went wrong is in the session and in the events. The flight goes on after that time.
+        """
+        if self._machine.session.state is AuthState.REFRESH_DEAD:
+            await self.reload()
+        elif self.proactive_need() is Need.NOW and self._clock.monotonic() >= self._paused_until:
+            try:
+                await within(self._clock, patience, outcome(self.take_off()))
+            except TimeoutError:
+                return
+
+    async def _fly(self) -> AuthError | None:
+        async with self.storing:
+            tokens = self._machine.session.credentials
+            if self._machine.session.state is not AuthState.CHATGPT or not isinstance(tokens, ChatgptTokens):
+                return None
+            try:
+                self._adopt(tokens, await self.refresher.run(tokens))
+            except PermanentRefreshError as dead:
+                if self._machine.session.credentials is not tokens:
+                    return None  # external tokens or a policy came first: nobody uses what was refused
+                failure = Failure(str(dead), dead.reason, dead.detail, on_arrival=not self._was_usable)
+                self._machine.fire(Trigger.REFRESH_REJECTED, failure)
+                self._listeners.emit(RefreshFailed(dead, permanent=True))
+                return dead
+            except TransientAuthError as error:
+                self._paused_until = self._clock.monotonic() + self._settings.pause
+                self._listeners.emit(RefreshFailed(error, permanent=False))
+                return error
+            return None
+
+    # What it brings
+
+    async def reload(self) -> bool:
+        """Look into the store, and adopt other tokens of the same account. Tells whether there were any."""
+        if self._machine.session.state not in (AuthState.CHATGPT, AuthState.REFRESH_DEAD):
+            return False
+        async with self.storing:
+            current = self._machine.session.credentials
+            try:
+                stored = await self._store.load()
+            except StoreUnavailable as fault:
+                self._listeners.warn("store_unreadable", str(fault))
+                return False
+            if not isinstance(stored, ChatgptTokens) or not isinstance(current, ChatgptTokens):
+                return False
+            if stored.is_same_material_as(current) or not stored.account.is_same_as(current.account):
+                return False
+            self.refresher.forget_unsaved()
+            return self._adopt(current, Renewal(stored, adopted=True))
+
+    def dead(self) -> PermanentRefreshError:
+        """The remembered reason of refresh_dead, as a new error."""
+        failure = self._machine.session.failure or Failure("")
+        return PermanentRefreshError(failure.reason or RefreshDeadReason.UNKNOWN, failure.detail)
+
+    def _adopt(self, replaced: ChatgptTokens, renewal: Renewal) -> bool:
+        """Install stored tokens, unless the session has moved on in the meantime (external tokens, a policy)."""
+        if self._machine.session.credentials is not replaced:
+            return False
+        self._machine.fire(Trigger.TOKENS_REFRESHED, renewal.tokens)
+        self._was_usable = self._was_usable or not self.is_expired()
+        age = self._clock.now() - (renewal.tokens.last_refresh or self._clock.now())
+        if not renewal.adopted or abs(age) < self._settings.settle:
+            self._settled_until = self._clock.monotonic() + self._settings.settle
+        return True
+
+
+async def outcome(task: Flight) -> AuthError | None:
+    """Wait for a shared task without owning it: cancelling the caller leaves it alone."""
+    await asyncio.wait((task,))
+    if task.cancelled():
+        return RefreshInterrupted("a login, a logout or the end of the program came first: try again")
+    return task.result()

@@ -1,0 +1,115 @@
+"""Measuring programs that speak the account API, side by side in one run, with as little client as can be."""
+
+import json
+import os
+import statistics
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+TRIES = 3
+"""On a busy machine one run may be unlucky: the claim must hold in one of so many."""
+_REPORT = Path(__file__).parents[2] / "test-output" / "benchmarks.json"
+_INITIALIZE = {"id": 1, "method": "initialize", "params": {"clientInfo": {"name": "benchmark", "version": "1.0"}}}
+_READ = b'{"id":7,"method":"account/read","params":{"refreshToken":false}}\n'
+
+
+class Program(NamedTuple):
+    """What to start, and its environment."""
+
+    command: Sequence[str]
+    environment: dict[str, str]
+
+
+class Running:
+    """A running program, past its first `account/read`. `seconds` is how long that took from the start."""
+
+    def __init__(self, program: Program) -> None:
+        self._buffer = b""
+        began = perf_counter()
+        self._process = subprocess.Popen(
+            program.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=program.environment,
+            bufsize=0,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.write(self._stdin, json.dumps(_INITIALIZE).encode() + b"\n")
+        self._wait_for(1)
+        os.write(self._stdin, b'{"method":"initialized"}\n' + _READ)
+        self._wait_for(7)
+        self.seconds = perf_counter() - began
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def read_account(self) -> float:
+        """Ask `account/read` once; the seconds until its answer was here."""
+        began = perf_counter()
+        os.write(self._stdin, _READ)
+        self._wait_for(7)
+        return perf_counter() - began
+
+    def _wait_for(self, number: int) -> None:
+        while True:
+            while b"\n" not in self._buffer:
+                data = os.read(self._stdout, 65536)
+                assert data, "the program ended before it answered"
+                self._buffer += data
+            line, _, self._buffer = self._buffer.partition(b"\n")
+            message = json.loads(line)
+            if message.get("id") == number and "method" not in message:
+                assert "result" in message, message
+                return
+
+
+def faster_in_one_of(measure: Callable[[], dict[str, list[float]]], ours: str, theirs: str, name: str) -> None:
+    """Measure up to TRIES times until the median of `ours` is at most that of `theirs`; print and keep the figures.
+
+    Raises AssertionError with the figures when it never is.
+    """
+    figures = []
+    for _ in range(TRIES):
+        times = measure()
+        figures.append(keep(name, times))
+        if statistics.median(times[ours]) <= statistics.median(times[theirs]):
+            return
+    raise AssertionError(f"{name}: {ours} was slower than {theirs} in each of {TRIES} runs: {figures}")
+
+
+def keep(name: str, times: dict[str, list[float]]) -> dict[str, Any]:
+    """Print the figures, and write them beside those of the other benchmarks. Returns them."""
+    figures = {program: _milliseconds(samples) for program, samples in times.items()}
+    print(f"\n{name}: {figures}")
+    _REPORT.parent.mkdir(exist_ok=True)
+    known = json.loads(_REPORT.read_text()) if _REPORT.exists() else {}
+    _REPORT.write_text(json.dumps({**known, name: figures}, indent=2) + "\n")
+    return figures
+
+
+def _milliseconds(samples: list[float]) -> dict[str, float]:
+    ordered = sorted(samples)
+    return {
+        "p50_ms": round(statistics.median(ordered) * 1000, 3),
+        "least_ms": round(ordered[0] * 1000, 3),
+        "p90_ms": round(ordered[int(len(ordered) * 0.9)] * 1000, 3),
+        "samples": len(ordered),
+    }

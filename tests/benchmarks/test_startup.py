@@ -1,0 +1,28 @@
+"""From the start of the process to the first `account/read`: authstate needs at most the time of codex 0.169.0.
+
+Measured with a ChatGPT login, which is what both programs are for. With an API key codex does less; that figure is
+printed and kept beside the others.
+"""
+
+from collections.abc import Callable, Mapping
+
+from side_by_side import Program, Running, faster_in_one_of, keep
+
+RUNS = 7
+
+
+def starts(programs: Mapping[str, Program]) -> dict[str, list[float]]:
+    """Seconds of RUNS starts of each, in turns; each was started once before, in this home."""
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for number in range(RUNS + 1):
+        for name, program in programs.items():
+            with Running(program) as running:
+                if number:
+                    times[name].append(running.seconds)
+    return times
+
+
+def test_startup_is_at_most_that_of_codex_0_169_0(make_programs: Callable[[str], Mapping[str, Program]]) -> None:
+    keep("startup to the first account/read, API key", starts(make_programs("apikey")))
+    programs = make_programs("chatgpt")
+    faster_in_one_of(lambda: starts(programs), "authstate", "0.169.0", "startup to the first account/read, ChatGPT")

@@ -1,0 +1,210 @@
+"""Whatever the issuer answers, or does not: a typed error, the session as it was, and not a byte of the file changed."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
+from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.testing import make_tokens
+from authstate.engine import AuthEngine, AuthState, ChatgptTokens, RefreshSettings
+from authstate.engine.errors import AuthError, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
+
+ONE_TRY = RefreshSettings(first_wait=0.0, total=0.0, rechecks=(0.0,))
+SECRET = "rt-that-nobody-may-see"
+HANG, RESET, HANG_HALFWAY = b"hang", b"reset", b"hang halfway"
+
+
+def answer(status: str, body: bytes, *headers: str, length: int | None = None) -> bytes:
+    """An HTTP answer."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+class BadIssuer:
+    """Gives every request the same bytes, and counts them."""
+
+    def __init__(self, reply: bytes) -> None:
+        self.reply = reply
+        self.requests = 0
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            await reader.readexactly(length)
+            self.requests += 1
+            await self.respond(writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def respond(self, writer: asyncio.StreamWriter) -> None:
+        if self.reply == RESET:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            return
+        if self.reply == HANG_HALFWAY:
+            writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"access')
+            await writer.drain()
+        if self.reply in (HANG, HANG_HALFWAY):
+            await asyncio.Event().wait()
+        writer.write(self.reply)
+        await writer.drain()
+
+
+@asynccontextmanager
+async def issuing(reply: bytes) -> AsyncIterator[BadIssuer]:
+    """A server on loopback for as long as the block runs."""
+    issuer = BadIssuer(reply)
+    server = await asyncio.start_server(issuer.serve, "127.0.0.1", 0)
+    issuer.port = server.sockets[0].getsockname()[1]
+    try:
+        yield issuer
+    finally:
+        server.close()
+
+
+async def signed_in(home: Path) -> bytes:
+    """Store a login whose access token has expired; returns the file."""
+    async with AuthJsonStore(home).locked() as held:
+        await held.save(make_tokens(refresh_token=SECRET, expires_in=-60.0))
+    return (home / "auth.json").read_bytes()
+
+
+@asynccontextmanager
+async def engine_at(home: Path, port: int, settings: RefreshSettings = ONE_TRY) -> AsyncIterator[AuthEngine]:
+    """An engine on that home, with an issuer at that port which has 0.2 seconds to answer."""
+    authority = HttpTokenAuthority(f"http://127.0.0.1:{port}", "client", timeout=0.2)
+    async with AuthEngine(AuthJsonStore(home), authority, settings=settings) as engine:
+        yield engine
+    await authority.aclose()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loopback is asked directly."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+TRANSIENT = {
+    "html": answer("200 OK", b"<!doctype html><title>Sign in to this network</title>", "Content-Type: text/html"),
+    "html 403": answer("403 Forbidden", b"<html>blocked</html>"),
+    "nothing": answer("200 OK", b""),
+    "no content": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "no answer at all": b"",
+    "not HTTP": b"SSH-2.0-OpenSSH_9.9\r\n",
+    "200 with an unknown error": answer("200 OK", b'{"error": {"code": "server_error"}}'),
+    "200 with an empty token": answer("200 OK", b'{"access_token": ""}'),
+    "200 with null": answer("200 OK", b"null"),
+    "200 with a list": answer("200 OK", b'["access_token"]'),
+    "wrong types": answer("200 OK", b'{"access_token": 7, "refresh_token": [], "error": [["a"]], "code": {}}'),
+    "a token with a line break": answer("200 OK", b'{"access_token": "a\\r\\nb"}'),
+    "deep nesting": answer("200 OK", b"[" * 200_000),
+    "not UTF-8": answer("200 OK", b'{"access_token": "\xff\xfe"}'),
+    "10 MB": answer("200 OK", b'{"padding": "' + b"x" * 10_000_000 + b'"}'),
+    "cut short": answer("200 OK", b'{"access_token": "abc', length=500),
+    "hang": HANG,
+    "hang halfway": HANG_HALFWAY,
+    "reset": RESET,
+    "redirect": answer("307 Temporary Redirect", b"", "Location: http://127.0.0.1:1/"),
+    "400": answer("400 Bad Request", b'{"error": "invalid_request"}'),
+    "429": answer("429 Too Many Requests", b"{}", "Retry-After: 3600"),
+    "500": answer("500 Internal Server Error", b"oops"),
+    "503": answer("503 Service Unavailable", b"{}"),
+}
+
+
+@pytest.mark.parametrize("reply", TRANSIENT.values(), ids=TRANSIENT.keys())
+async def test_an_answer_that_is_none_changes_nothing(reply: bytes, tmp_path: Path) -> None:
+    before = await signed_in(tmp_path)
+    async with issuing(reply) as issuer, engine_at(tmp_path, issuer.port) as engine:
+        session = engine.session
+        for call in (engine.refresh, engine.authorization):
+            with pytest.raises(IssuerUnavailable) as caught:
+                await call()
+            assert SECRET not in str(caught.value)
+            assert "127.0.0.1" in str(caught.value)
+        assert engine.session is session
+        assert issuer.requests == 2
+    assert (tmp_path / "auth.json").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["auth.json"], ["auth.json", "auth.json.lock"])
+
+
+async def test_connection_refused(tmp_path: Path) -> None:
+    before = await signed_in(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with engine_at(tmp_path, port) as engine:
+        with pytest.raises(IssuerUnavailable, match="cannot be reached"):
+            await engine.refresh()
+        assert engine.session.state is AuthState.CHATGPT
+    assert (tmp_path / "auth.json").read_bytes() == before
+
+
+async def test_an_issuer_that_is_no_url(tmp_path: Path) -> None:
+    before = await signed_in(tmp_path)
+    for url in ("ftp://127.0.0.1", "http://", "not a url", "http://[::1", "http://127.0.0.1:99999"):
+        async with AuthEngine(AuthJsonStore(tmp_path), HttpTokenAuthority(url, "client"), settings=ONE_TRY) as engine:
+            with pytest.raises(IssuerUnavailable):
+                await engine.refresh()
+    assert (tmp_path / "auth.json").read_bytes() == before
+
+
+async def test_retry_after_is_handed_on(tmp_path: Path) -> None:
+    await signed_in(tmp_path)
+    reply = answer("429 Too Many Requests", b"{}", "Retry-After: 3600")
+    async with issuing(reply) as issuer, engine_at(tmp_path, issuer.port, RefreshSettings()) as engine:
+        with pytest.raises(IssuerUnavailable) as caught:
+            await engine.refresh()
+    assert caught.value.retry_after == 3600.0
+    assert issuer.requests == 1, "nobody waits an hour, and nobody asks sooner"
+
+
+PERMANENT = {
+    "expired": (answer("400 Bad Request", b'{"error": {"code": "refresh_token_expired"}}'), RefreshDeadReason.EXPIRED),
+    "reused": (answer("401 Unauthorized", b'{"error": "REFRESH_TOKEN_REUSED"}'), RefreshDeadReason.EXHAUSTED),
+    "revoked": (answer("403 Forbidden", b'{"code": "refresh_token_invalidated"}'), RefreshDeadReason.REVOKED),
+    "401 with HTML": (answer("401 Unauthorized", b"<html>no</html>"), RefreshDeadReason.UNKNOWN),
+    "401 with nothing": (answer("401 Unauthorized", b""), RefreshDeadReason.UNKNOWN),
+    "200 with a known error": (
+        answer("200 OK", b'{"error": {"code": "refresh_token_invalidated"}}'),
+        RefreshDeadReason.REVOKED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("reply", "reason"), PERMANENT.values(), ids=PERMANENT.keys())
+async def test_a_refusal_is_remembered_and_keeps_the_file(
+    reply: bytes, reason: RefreshDeadReason, tmp_path: Path
+) -> None:
+    before = await signed_in(tmp_path)
+    async with issuing(reply) as issuer, engine_at(tmp_path, issuer.port) as engine:
+        calls: tuple[Callable[[], Awaitable[object]], ...] = (engine.refresh, engine.authorization, engine.refresh)
+        for call in calls:
+            with pytest.raises(PermanentRefreshError) as caught:
+                await call()
+            assert caught.value.reason is reason
+            assert SECRET not in str(caught.value)
+        assert engine.session.state is AuthState.REFRESH_DEAD
+        assert issuer.requests == 1
+    assert (tmp_path / "auth.json").read_bytes() == before
+
+
+async def test_a_spent_token_is_kept_whatever_else_is_wrong(tmp_path: Path) -> None:
+    """An answer with a new refresh token and no access token: the new one is stored, because the old one is spent."""
+    await signed_in(tmp_path)
+    async with issuing(answer("200 OK", b'{"refresh_token": "rt-next"}')) as issuer:
+        async with engine_at(tmp_path, issuer.port) as engine:
+            with pytest.raises(AuthError):
+                await engine.refresh()
+    stored = await AuthJsonStore(tmp_path).load()
+    assert isinstance(stored, ChatgptTokens)
+    assert stored.refresh_token.reveal() == "rt-next"

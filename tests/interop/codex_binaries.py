@@ -1,0 +1,61 @@
+"""Real codex binaries for the tests: installed from npm once, kept in the user's cache."""
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+OLD, NEW = "0.93.0", "0.169.0"
+VERSIONS = (OLD, NEW)
+"""The release that introduced external tokens, and today's."""
+
+_TARGETS = {
+    ("Linux", "x86_64"): "x86_64-unknown-linux-musl",
+    ("Linux", "aarch64"): "aarch64-unknown-linux-musl",
+    ("Darwin", "x86_64"): "x86_64-apple-darwin",
+    ("Darwin", "arm64"): "aarch64-apple-darwin",
+    ("Windows", "AMD64"): "x86_64-pc-windows-msvc",
+}
+
+
+class CannotInstall(Exception):
+    """There is no codex here, and the message says why."""
+
+
+def install(version: str) -> Path:
+    """The `codex` binary of that version, from the cache or from npm.
+
+    Raises:
+        CannotInstall: no npm, no network, or no binary for this machine.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "authstate-tests" / f"codex-{version}"
+    found = _binary(cache)
+    if found is None:
+        _npm_install(version, cache)
+        found = _binary(cache)
+    if found is None:
+        raise CannotInstall(f"npm brought no codex {version} for {platform.system()} {platform.machine()}")
+    return found
+
+
+def _binary(folder: Path) -> Path | None:
+    target = _TARGETS.get((platform.system(), platform.machine()), "no-such-target")
+    name = "codex.exe" if platform.system() == "Windows" else "codex"
+    places = sorted((folder / "node_modules").rglob(f"vendor/{target}/*/{name}"))
+    return next((place for place in places if place.is_file()), None)
+
+
+def _npm_install(version: str, folder: Path) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise CannotInstall(f"codex {version} is not in the cache, and there is no npm to install it with")
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"@openai/codex@{version}"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    except subprocess.TimeoutExpired:
+        raise CannotInstall(f"npm did not install codex {version} within 240 seconds") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise CannotInstall(f"npm could not install codex {version}: {last}")

@@ -1,0 +1,76 @@
+"""Fixtures: the real codex binaries, a loopback issuer, and homes whose configuration points to it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authstate.adapters.testing import LoopbackIssuer
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from codex_binaries import VERSIONS, CannotInstall, install
+
+MakeHome = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def binaries() -> dict[str, Path]:
+    """The codex binary of each version. Skips, with the reason, only where they cannot be installed."""
+    try:
+        return {version: install(version) for version in VERSIONS}
+    except CannotInstall as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(params=VERSIONS)
+def codex(request: pytest.FixtureRequest, binaries: dict[str, Path]) -> Path:
+    """One codex binary; the test runs once for each version."""
+    return binaries[request.param]
+
+
+@pytest.fixture
+def issuer() -> Iterator[LoopbackIssuer]:
+    """A real issuer and backend over HTTP on loopback."""
+    with LoopbackIssuer() as running:
+        yield running
+
+
+@pytest.fixture
+def make_home(tmp_path: Path, issuer: LoopbackIssuer) -> MakeHome:
+    """Makes homes: `make_home()` is empty but for its configuration, `make_home(**login)` has a ChatGPT login,
+    and `auth` or `raw` is what auth.json holds.
+    """
+    count = iter(range(1000))
+
+    def make(*, config: str = "", auth: dict[str, Any] | None = None, raw: str = "", **login: Any) -> Path:
+        home = tmp_path / f"home-{next(count)}"
+        home.mkdir()
+        (home / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n{config}')
+        if login:
+            tokens = issuer.seed(**login)
+            now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+            auth = {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": now}
+        if auth is not None or raw:
+            (home / "auth.json").write_text(raw or json.dumps(auth))
+            (home / "auth.json").chmod(0o600)
+        return home
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def schemas(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folder of JSON Schemas that each binary prints."""
+    folders = {}
+    for version, binary in binaries.items():
+        folder = tmp_path_factory.mktemp(f"schema-{version}")
+        command = [str(binary), "app-server", "generate-json-schema", "--out", str(folder)]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        folders[version] = folder
+    return folders

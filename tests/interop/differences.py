@@ -1,0 +1,182 @@
+"""Where codex and authstate answer differently, each with its reason. What is not listed here must be the same."""
+
+from typing import Any, NamedTuple
+
+from codex_binaries import NEW, OLD, VERSIONS
+
+_READ, _LIMITS, _UPDATED = "account/read", "account/rateLimits/read", "account/updated"
+_COMPLETED, _START = "account/login/completed", "account/login/start"
+
+_NEWER = "came after 0.93.0; a client of 0.93.0 ignores it"
+_ROUTING = "of the backend's routing of a workspace, which is not part of the login"
+_BILLING = "of what the client may buy or spend, which is not part of the login; optional in the schema"
+
+CODEX_MEMBERS: dict[tuple[str, str, str], str] = {
+    (NEW, _READ, "userId"): "of later releases, optional in the schema; nothing in the account API takes it back",
+    (NEW, _READ, "workspaceRouting"): _ROUTING,
+    (NEW, _READ, "workspaceName"): _ROUTING,
+    (NEW, _COMPLETED, "onboardingEntrypoint"): "of the client's onboarding screens, optional in the schema",
+    (NEW, _LIMITS, "ordinaryUsageAllowed"): _BILLING,
+    (NEW, _LIMITS, "normalModelSlug"): _BILLING,
+    (NEW, _LIMITS, "individualLimit"): _BILLING,
+    (NEW, _LIMITS, "spendControlReached"): _BILLING,
+    (NEW, _LIMITS, "rateLimitReachedType"): _BILLING,
+    (NEW, _LIMITS, "rateLimitResetCredits"): _BILLING,
+    (NEW, _LIMITS, "accountId"): _BILLING,
+    (NEW, _LIMITS, "rateLimitUpsell"): _BILLING,
+}
+"""Members that only codex sends: (version, method of the answer or notification, name at any depth) -> reason."""
+
+AUTHSTATE_MEMBERS: dict[tuple[str, str, str], str] = {
+    (OLD, "initialize", "codexHome"): _NEWER,
+    (OLD, "initialize", "platformFamily"): _NEWER,
+    (OLD, "initialize", "platformOs"): _NEWER,
+    (OLD, _UPDATED, "planType"): _NEWER,
+    (OLD, _LIMITS, "limitId"): _NEWER,
+    (OLD, _LIMITS, "limitName"): _NEWER,
+    (OLD, _LIMITS, "rateLimitsByLimitId"): _NEWER,
+}
+"""Members that only authstate sends, because 0.169.0 does."""
+
+
+class Difference(NamedTuple):
+    """One outcome that differs: in these versions and (scene, step) places, codex and authstate do this."""
+
+    versions: tuple[str, ...]
+    places: tuple[tuple[str, str], ...]
+    codex: Any
+    authstate: Any
+    reason: str
+
+
+ANY = "any result"
+"""Stands for a result, whatever it is."""
+
+_OURS_AT_START: list[Any] = [("initialize", ANY)]
+_STEP_START = "initialize"
+_PERSON = {"type": "chatgpt", "email": "person@example.com", "planType": "plus"}
+_NOBODY = [(_READ, {"account": None, "requiresOpenaiAuth": True})]
+
+
+def _shown(**account: str) -> list[Any]:
+    return [(_READ, {"account": {**_PERSON, **account}, "requiresOpenaiAuth": True})]
+
+
+def _status(token: str | None) -> list[Any]:
+    return [("getAuthStatus", {"authMethod": "chatgpt", "authToken": token, "requiresOpenaiAuth": True})]
+
+
+def _announced(plan: str) -> list[Any]:
+    return [*_OURS_AT_START, (_UPDATED, {"authMode": "chatgpt", "planType": plan})]
+
+
+def _at_start(plan: str, *scenes: str) -> Difference:
+    return Difference(
+        (NEW,),
+        tuple((scene, _STEP_START) for scene in scenes),
+        codex=_announced(plan),
+        authstate=_OURS_AT_START,
+        reason="0.169.0 announces a stored login that it checked at the backend when it starts; the account API tells "
+        "of logins and logouts, a stored login is neither, and nothing is asked before a client wants it",
+    )
+
+
+DIFFERENCES: tuple[Difference, ...] = (
+    _at_start("plus", "revoked refresh token", "expired and revoked", "external tokens"),
+    _at_start("pro", "managed login"),
+    _at_start("enterprise", "plan of health care"),
+    _at_start("edu", "plan of education"),
+    _at_start("unknown", "plan nobody knows"),
+    Difference(
+        VERSIONS,
+        (("api key", "blank key"),),
+        codex=[
+            (_START, {"type": "apiKey"}),
+            (_COMPLETED, {"loginId": None, "success": True, "error": None}),
+            (_UPDATED, ANY),
+        ],
+        authstate=[(_START, -32600)],
+        reason="a key of white space can never work: storing it would replace a login that does",
+    ),
+    Difference(
+        VERSIONS,
+        (("api key", "no params"),),
+        codex=[(_READ, -32600)],
+        authstate=[(_READ, {"account": {"type": "apiKey"}, "requiresOpenaiAuth": True})],
+        reason="every member of `params` is optional, so its absence says no less",
+    ),
+    Difference(
+        VERSIONS,
+        (("managed login", "limits after a 401"),),
+        codex=[(_LIMITS, -32603)],
+        authstate=[(_LIMITS, ANY)],
+        reason="codex runs its 401 recovery in turns only; here every authorized request goes through it",
+    ),
+    Difference(
+        VERSIONS,
+        (("external tokens", "limits after a 401"),),
+        codex=[(_LIMITS, -32603)],
+        authstate=[
+            (_LIMITS, ANY),
+            ("account/chatgptAuthTokens/refresh", {"reason": "unauthorized", "previousAccountId": "org-1"}),
+        ],
+        reason="the same: the parent is asked, and the request is sent again",
+    ),
+    Difference(
+        (NEW,),
+        (("revoked refresh token", "refresh"), ("revoked refresh token", "still shown")),
+        codex=_NOBODY,
+        authstate=_shown(),
+        reason="the access token is still good: it is used until it expires, as 0.93.0 does, and nobody is signed out "
+        "in the middle of their work",
+    ),
+    Difference(
+        (NEW,),
+        (("revoked refresh token", "status"),),
+        codex=_status(None),
+        authstate=_status("TOKEN"),
+        reason="the same",
+    ),
+    Difference(
+        (OLD,),
+        (("expired and revoked", "refresh"),),
+        codex=_shown(),
+        authstate=_NOBODY,
+        reason="nothing of this login works any more: the client must offer a new one, as it does for 0.169.0",
+    ),
+    Difference(
+        (OLD,),
+        (("expired and revoked", "status"),),
+        codex=_status("TOKEN"),
+        authstate=_status(None),
+        reason="an expired token that cannot be refreshed is of no use to anybody",
+    ),
+    Difference(
+        (OLD,),
+        (("plan of health care", "signed in"),),
+        codex=_shown(planType="unknown"),
+        authstate=_shown(planType="enterprise"),
+        reason="0.93.0 does not know the name yet",
+    ),
+    Difference(
+        (OLD,),
+        (("plan of education", "signed in"),),
+        codex=_shown(planType="unknown"),
+        authstate=_shown(planType="edu"),
+        reason="0.93.0 does not know the name yet",
+    ),
+    Difference(
+        (OLD,),
+        (("stored key, forced to chatgpt", "nobody"),),
+        codex=[(_READ, {"account": {"type": "apiKey"}, "requiresOpenaiAuth": True})],
+        authstate=_NOBODY,
+        reason="0.93.0 holds new logins to the policy and lets stored credentials pass; a policy holds for both",
+    ),
+    Difference(
+        (NEW,),
+        (("external tokens", "no JWT"),),
+        codex=[(_START, -32603)],
+        authstate=[(_START, -32600)],
+        reason="what the client sent is at fault, not the server",
+    ),
+)

@@ -1,0 +1,436 @@
+"""`authstate app-server` as a real process: pipes, files and sockets, bad lines, ends, signals, a real issuer."""
+
+import contextlib
+import json
+import os
+import random
+import selectors
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authstate.adapters.testing import LoopbackIssuer, make_jwt
+
+COMMAND = [sys.executable, "-m", "authstate.adapters.cli", "app-server"]
+HELLO = {"id": "hello", "method": "initialize", "params": {"clientInfo": {"name": "test", "version": "1"}}}
+EXTERNAL = {
+    "type": "chatgptAuthTokens",
+    "accessToken": make_jwt(**{"https://api.openai.com/auth": {"chatgpt_account_id": "org-1"}}),
+    "chatgptAccountId": "org-1",
+}
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, pipes and modes")
+
+
+class Server:
+    """The process, and a client on its pipes."""
+
+    def __init__(self, home: Path, stdin: Any = subprocess.PIPE, stdout: Any = subprocess.PIPE, **env: str) -> None:
+        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "SYSTEMROOT", "TMPDIR")}
+        self.process = subprocess.Popen(
+            COMMAND,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=kept | {"HOME": str(home), "CODEX_HOME": str(home), "NO_PROXY": "127.0.0.1"} | env,
+        )
+        self.buffer = b""
+
+    def write(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def send(self, *messages: Any) -> None:
+        self.write(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
+
+    def read(self, timeout: float = 20.0) -> Any:
+        """The next message; None at the end of the output."""
+        assert self.process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self.buffer:
+                assert selector.select(timeout), "no answer"
+                data = os.read(self.process.stdout.fileno(), 1 << 20)
+                if not data:
+                    assert self.buffer == b""
+                    return None
+                self.buffer += data
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return json.loads(line)
+
+    def call(self, method: str, params: Any = None, id_: Any = 1) -> Any:
+        """The answer, which must be the next message."""
+        self.send({"id": id_, "method": method, "params": params})
+        answer = self.read()
+        assert answer["id"] == id_, answer
+        return answer.get("result", answer.get("error"))
+
+    def initialize(self) -> Any:
+        self.send(HELLO, {"method": "initialized"})
+        return self.read()["result"]
+
+    def end(self) -> tuple[int, bytes]:
+        """Close the input; the exit status, and what was written to stderr."""
+        if self.process.stdin is not None and not self.process.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+        status = self.process.wait(timeout=30)
+        assert self.process.stderr is not None
+        return status, self.process.stderr.read()
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Server]]:
+    started: list[Server] = []
+    yield started
+    for server in started:
+        server.process.kill()
+        server.process.wait()
+        for pipe in (server.process.stdin, server.process.stdout, server.process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path, servers: list[Server]) -> Any:
+    def begin(initialize: bool = True, **options: Any) -> Server:
+        server = Server(tmp_path, **options)
+        servers.append(server)
+        if initialize:
+            server.initialize()
+        return server
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[LoopbackIssuer]:
+    with LoopbackIssuer() as running:
+        yield running
+
+
+def sign_in(issuer: LoopbackIssuer, home: Path, **login: Any) -> dict[str, str]:
+    """Put a login into the home, as codex writes it."""
+    tokens = issuer.seed(**login)
+    now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+    record = {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": now}
+    (home / "auth.json").write_text(json.dumps(record))
+    return tokens
+
+
+def stored(home: Path) -> Any:
+    return json.loads((home / "auth.json").read_text())
+
+
+# Every method
+
+
+def test_a_whole_session(start: Any, tmp_path: Path) -> None:
+    server = start(initialize=False)
+    assert server.call("account/read", {}) == {"code": -32600, "message": "Not initialized"}
+    assert server.initialize()["codexHome"] == os.path.realpath(tmp_path)
+    assert server.call("account/read", {}) == {"account": None, "requiresOpenaiAuth": True}
+    assert server.call("account/login/start", {"type": "apiKey", "apiKey": " sk-one "}) == {"type": "apiKey"}
+    assert server.read() == {
+        "method": "account/login/completed",
+        "params": {"loginId": None, "success": True, "error": None},
+    }
+    assert server.read() == {"method": "account/updated", "params": {"authMode": "apikey", "planType": None}}
+    assert stored(tmp_path)["OPENAI_API_KEY"] == "sk-one"
+    if os.name == "posix":
+        assert stat.S_IMODE((tmp_path / "auth.json").stat().st_mode) == 0o600
+    assert server.call("getAuthStatus", {"includeToken": True})["authToken"] == "sk-one"
+    assert server.call("account/login/cancel", {"loginId": "x"})["code"] == -32600
+    assert server.call("account/rateLimits/read")["code"] == -32600
+    assert server.call("account/logout") == {}
+    assert server.read() == {"method": "account/updated", "params": {"authMode": None, "planType": None}}
+    assert not (tmp_path / "auth.json").exists()
+    assert server.end() == (0, b"")
+
+
+def test_rate_limits_come_from_the_backend_and_survive_a_401(
+    start: Any, issuer: LoopbackIssuer, tmp_path: Path
+) -> None:
+    sign_in(issuer, tmp_path)
+    (tmp_path / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n')
+    server = start(**issuer.environment)
+    issuer.expire_access()
+    accepted = issuer.stats()["refreshes_accepted"]
+    assert server.call("account/rateLimits/read")["rateLimits"]["limitId"] == "codex"
+    assert issuer.stats()["refreshes_accepted"] == accepted + 1
+    assert server.end()[0] == 0
+
+
+def test_a_dead_refresh_token_is_sent_once(start: Any, issuer: LoopbackIssuer, tmp_path: Path) -> None:
+    sign_in(issuer, tmp_path, expires_in=-10)
+    before = stored(tmp_path)
+    issuer.revoke()
+    refused = issuer.stats()["refreshes_refused"]
+    server = start(**issuer.environment)
+    for params in ({}, {"refreshToken": True}, {"refreshToken": True}, {}):
+        assert server.call("account/read", params) == {"account": None, "requiresOpenaiAuth": True}
+    assert server.call("getAuthStatus", {"includeToken": True})["authToken"] is None
+    assert "Sign in again" in server.call("account/rateLimits/read")["message"]
+    assert issuer.stats()["refreshes_refused"] == refused + 1
+    assert stored(tmp_path) == before
+    status, log = server.end()
+    assert status == 0
+    assert before["tokens"]["refresh_token"].encode() not in log
+
+
+@pytest.mark.parametrize("answers", ["late", "error"])
+def test_a_parent_that_gives_no_tokens_fails_that_request_only(
+    start: Any, issuer: LoopbackIssuer, tmp_path: Path, answers: str
+) -> None:
+    (tmp_path / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n')
+    server = start(AUTHSTATE_TEST_PARENT_TIMEOUT="0.2")
+    assert server.call("account/login/start", EXTERNAL) == {"type": "chatgptAuthTokens"}
+    assert {server.read()["method"], server.read()["method"]} == {"account/login/completed", "account/updated"}
+    for number in range(2):
+        server.send({"id": "limits", "method": "account/rateLimits/read"})
+        question = server.read()
+        assert (question["id"], question["params"]["previousAccountId"]) == (number, "org-1")
+        if answers == "error":
+            server.send({"id": number, "error": {"code": -1, "message": "no"}})
+        answer = server.read()
+        assert (answer["id"], answer["error"]["code"]) == ("limits", -32603)
+        server.send({"id": number, "result": EXTERNAL})
+    assert server.call("account/read", {})["account"]["type"] == "chatgpt"
+    assert not (tmp_path / "auth.json").exists()
+
+
+def test_a_parent_that_answers_lets_the_request_through(start: Any, issuer: LoopbackIssuer, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n')
+    server = start()
+    server.call("account/login/start", EXTERNAL)
+    server.read(), server.read()
+    server.send({"id": "limits", "method": "account/rateLimits/read"})
+    tokens = issuer.seed(account_id="org-1")
+    answer = {"accessToken": tokens["access_token"], "idToken": tokens["id_token"], "chatgptAccountId": "org-1"}
+    server.send({"id": server.read()["id"], "result": answer})
+    assert "rateLimits" in server.read()["result"]
+
+
+# Bad input
+
+
+def test_ids_of_every_json_type(start: Any) -> None:
+    server = start()
+    for id_ in (0, -1, 2**60, "", "x", "é"):
+        assert server.call("account/read", {}, id_)["account"] is None
+    for bad in (None, 1.5, True, [], {}):
+        server.send({"id": bad, "method": "account/read"})
+        answer = server.read()
+        assert (answer["id"], answer["error"]["code"]) == (None, -32600)
+
+
+def test_malformed_lines_are_refused_and_replies_to_nothing_dropped(start: Any) -> None:
+    server = start()
+    for line in (b"nope", b"\xff\xfe", b"[" * 200_000, b'{"id":1'):
+        server.write(line + b"\n")
+        answer = server.read()
+        assert (answer["id"], answer["error"]["code"]) == (None, -32700)
+    server.send({"id": 5, "result": {}}, {"id": 5, "result": {}}, {"id": None, "error": {"code": 1, "message": "x"}})
+    assert server.call("account/read", {})["account"] is None
+    assert server.end() == (0, b"")
+
+
+def test_ten_thousand_random_lines(start: Any) -> None:
+    server = start()
+    chance = random.Random(11)
+    for _ in range(100):
+        lines = [chance.randbytes(chance.randrange(1, 60)).replace(b"\n", b" ") for _ in range(100)]
+        server.write(b"\n".join(lines) + b"\n" + json.dumps({"id": "mark", "method": "account/read"}).encode() + b"\n")
+        while (answer := server.read())["id"] != "mark":
+            assert answer["error"]["code"] in (-32700, -32600)
+    assert server.end() == (0, b"")
+
+
+def test_two_thousand_requests_in_one_write(start: Any) -> None:
+    server = start(initialize=False)
+    server.send(HELLO, *({"id": n, "method": "account/read", "params": {}} for n in range(2000)))
+    assert server.read()["id"] == "hello"
+    answers = [server.read() for _ in range(2000)]
+    assert [answer["id"] for answer in answers] == list(range(2000))
+    assert all("result" in answer for answer in answers)
+
+
+def test_a_line_of_twenty_megabytes_is_refused_and_not_held(start: Any) -> None:
+    server = start()
+    server.write(b'{"id":1,"method":"account/read","params":{"x":"')
+    for _ in range(20):
+        server.write(b"y" * 1024 * 1024)
+    server.write(b'"}}\n')
+    answer = server.read()
+    assert (answer["id"], answer["error"]["code"]) == (None, -32600)
+    assert server.call("account/read", {})["account"] is None
+
+
+def test_a_broken_configuration_ends_the_start_with_a_clear_line(start: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("= nope")
+    server = start(initialize=False)
+    status, log = server.end()
+    assert status != 0
+    assert b"config.toml" in log and b"Traceback" not in log
+
+
+def test_a_corrupt_auth_json_shows_no_account_and_is_named_in_the_log(start: Any, tmp_path: Path) -> None:
+    (tmp_path / "auth.json").write_text('{"tokens": {"access')
+    server = start()
+    assert server.call("account/read", {}) == {"account": None, "requiresOpenaiAuth": True}
+    status, log = server.end()
+    assert status == 0
+    assert str(tmp_path / "auth.json").encode() in log
+    assert (tmp_path / "auth.json").read_text() == '{"tokens": {"access'
+
+
+# Ends
+
+
+@pytest.mark.parametrize(
+    "before",
+    [b"", b'{"id":', json.dumps(HELLO).encode(), json.dumps(HELLO).encode() + b"\n"],
+)
+def test_the_end_of_the_input_is_the_end(start: Any, before: bytes) -> None:
+    server = start(initialize=False)
+    server.write(before)
+    assert server.end() == (0, b"")
+
+
+def test_what_came_before_the_end_is_answered(start: Any) -> None:
+    server = start(initialize=False)
+    server.write(json.dumps(HELLO).encode() + b'\n{"id":2,"method":"account/read"}')
+    assert server.process.stdin is not None
+    server.process.stdin.close()
+    assert server.read()["id"] == "hello"
+    assert server.read()["result"]["account"] is None
+    assert server.read() is None
+    assert server.end() == (0, b"")
+
+
+def test_the_end_comes_while_the_parent_is_asked(start: Any, issuer: LoopbackIssuer, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n')
+    server = start()
+    server.call("account/login/start", EXTERNAL)
+    server.read(), server.read()
+    server.send({"id": "limits", "method": "account/rateLimits/read"})
+    assert server.read()["method"] == "account/chatgptAuthTokens/refresh"
+    begun = time.monotonic()
+    assert server.end()[0] == 0
+    assert time.monotonic() - begun < 5
+
+
+def test_nobody_reads_the_output_any_more(start: Any) -> None:
+    server = start()
+    assert server.process.stdout is not None
+    server.process.stdout.close()
+    server.send({"id": 1, "method": "account/read"})
+    assert server.process.wait(timeout=20) == 0
+    assert server.end() == (0, b"")
+
+
+@POSIX
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_it(start: Any, number: int, status: int) -> None:
+    server = start()
+    server.call("account/read", {})
+    server.process.send_signal(number)
+    assert server.process.wait(timeout=20) == status
+    assert server.end() == (status, b"")
+
+
+def wait_for_refreshes(issuer: LoopbackIssuer, accepted: int) -> None:
+    """Return when the issuer has seen that many refreshes."""
+    for _ in range(2000):
+        if len(issuer.stats()["refresh_tokens_sent"]) >= accepted:
+            return
+    raise AssertionError("the refresh was not sent")
+
+
+@POSIX
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "EOF"])
+def test_an_end_during_a_refresh_waits_until_its_tokens_are_stored(
+    start: Any, issuer: LoopbackIssuer, tmp_path: Path, how: str
+) -> None:
+    before = sign_in(issuer, tmp_path)["refresh_token"]
+    server = start(**issuer.environment)
+    server.call("account/read", {})
+    issuer.behave("refresh", mode="normal", delay=2, times=1)
+    stats = issuer.stats()
+    server.send({"id": "r", "method": "account/read", "params": {"refreshToken": True}})
+    wait_for_refreshes(issuer, len(stats["refresh_tokens_sent"]) + 1)
+    if how == "EOF":
+        assert server.end()[0] == 0
+    else:
+        server.process.send_signal(getattr(signal, how))
+        assert server.process.wait(timeout=30) == {"SIGTERM": 143, "SIGINT": 130}[how]
+    assert issuer.stats()["refreshes_accepted"] == stats["refreshes_accepted"] + 1
+    after = stored(tmp_path)["tokens"]["refresh_token"]
+    assert after != before
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+# Other transports
+
+
+@POSIX
+def test_files_for_input_and_output(tmp_path: Path, servers: list[Server]) -> None:
+    requests, answers = tmp_path / "in", tmp_path / "out"
+    requests.write_bytes(json.dumps(HELLO).encode() + b'\n{"id":2,"method":"account/read"}\n')
+    with requests.open("rb") as stdin, answers.open("wb") as stdout:
+        server = Server(tmp_path, stdin=stdin, stdout=stdout)
+        servers.append(server)
+        assert server.end() == (0, b"")
+    lines = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["hello", 2]
+
+
+@POSIX
+def test_one_socket_for_input_and_output(tmp_path: Path, servers: list[Server]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            server = Server(tmp_path, stdin=theirs, stdout=theirs)
+            servers.append(server)
+        ours.settimeout(20)
+        stream = ours.makefile("rwb")
+        for message in (HELLO, *({"id": n, "method": "account/read"} for n in range(50))):
+            stream.write(json.dumps(message).encode() + b"\n")
+            stream.flush()
+            assert json.loads(stream.readline())["id"] == message["id"]
+        ours.shutdown(socket.SHUT_WR)
+        assert stream.read() == b""
+        stream.close()
+    assert server.end() == (0, b"")
+
+
+@POSIX
+def test_a_reader_that_falls_behind_gets_everything_in_the_end(start: Any) -> None:
+    server = start()
+    os.set_blocking(server.process.stdin.fileno(), False)
+    line, sent, rest = b'{"id":%d,"method":"account/read"}\n', 0, b""
+    refusals = 0
+    while refusals < 200 and sent < 200_000:
+        rest = rest or line % sent
+        try:
+            rest = rest[os.write(server.process.stdin.fileno(), rest) :]
+        except BlockingIOError:
+            refusals += 1
+            selectors.DefaultSelector().select(0.005)
+            continue
+        sent += not rest
+    assert refusals == 200, "it went on reading although nobody reads its answers"
+    os.set_blocking(server.process.stdin.fileno(), True)
+    received = 0
+    for received in range(sent):
+        assert server.read()["id"] == received
+    assert received == sent - 1

@@ -1,0 +1,125 @@
+"""A client of the account API, for any program that speaks it: newline-delimited JSON over the pipes of a process."""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+Message = dict[str, Any]
+SUBPROCESS_NOISE = ("COV_CORE_", "CODEX_", "OPENAI_")
+AUTHSTATE = (sys.executable, "-m", "authstate.adapters.cli")
+INITIALIZE: Message = {
+    "clientInfo": {"name": "interop", "title": "Interop", "version": "1.0"},
+    "capabilities": {"experimentalApi": True},
+}
+
+
+def clean_environment(home: Path, **more: str) -> dict[str, str]:
+    """This process's environment for a child whose home is `home`, without what would change its login."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(SUBPROCESS_NOISE)}
+    return {**kept, "HOME": str(home), "CODEX_HOME": str(home), **more}
+
+
+class WireClient:
+    """Starts `COMMAND app-server` and speaks to it. Everything it received is in `received`, in order.
+
+    Args:
+        command: the program and its arguments before `app-server`.
+        answer: what to answer to a request of the server; by default nothing.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: dict[str, str],
+        *,
+        listen: Sequence[str] = (),
+        answer: Callable[[Message], Message | None] | None = None,
+    ) -> None:
+        self.received: list[Message] = []
+        self.methods: dict[Any, str] = {}
+        """The method of each request that was sent, by its id."""
+        self._answer = answer
+        self._count = 0
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.process = subprocess.Popen(
+            [*command, "app-server", *listen],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        threading.Thread(target=self._pump, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def send(self, message: Message) -> None:
+        """Write one message."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def call(self, method: str, params: Message | None = None, *, timeout: float = 20.0) -> Message:
+        """Send a request and wait for its answer: the whole message, with `result` or `error`."""
+        self._count += 1
+        number = self._count
+        self.methods[number] = method
+        self.send({"id": number, "method": method} | ({} if params is None else {"params": params}))
+        while True:
+            message = self._next(timeout)
+            if message is None:
+                raise TimeoutError(f"no answer to {method} within {timeout:g} seconds")
+            if message.get("id") == number and "method" not in message:
+                return message
+
+    def result(self, method: str, params: Message | None = None) -> Any:
+        """The result of a request that must succeed."""
+        answer = self.call(method, params)
+        assert "result" in answer, f"{method} was refused: {answer}"
+        return answer["result"]
+
+    def drain(self, quiet: float) -> None:
+        """Receive until nothing came for `quiet` seconds."""
+        while self._next(quiet) is not None:
+            pass
+
+    def initialize(self) -> Message:
+        """The handshake. Returns the answer to `initialize`."""
+        answer = self.call("initialize", INITIALIZE)
+        self.send({"method": "initialized"})
+        return answer
+
+    def _next(self, timeout: float) -> Message | None:
+        try:
+            line = self._lines.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if line is None:
+            self._lines.put(None)
+            return None
+        message: Message = json.loads(line)
+        self.received.append(message)
+        if "method" in message and "id" in message and self._answer and (answer := self._answer(message)):
+            self.send({"id": message["id"], **answer})
+        return message
+
+    def _pump(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)

@@ -1,0 +1,371 @@
+"""The reference model: what engines on one store should do, told as simply as possible, without tasks, locks or files.
+
+It is told what the issuer answered only after it has said what it expects to be asked, so a request that it does not
+foresee fails the test, and so does one that it foresees and that nobody sent.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from authstate.engine.credentials import ChatgptTokens, ExternalTokens, expiry_of
+from authstate.engine.errors import (
+    ExternalTokensActive,
+    IssuerUnavailable,
+    LoginMethodForbidden,
+    NotSignedIn,
+    ParentUnavailable,
+    PermanentRefreshError,
+    RecoveryExhausted,
+    StoreUnavailable,
+    TransientAuthError,
+    WorkspaceForbidden,
+)
+from authstate.engine.policy import LoginMethod, Policy
+from authstate.engine.ports import PartialRefresh, RefreshedTokens
+
+WINDOW, BLOCKING, SETTLE, PAUSE, STALE_AFTER = 300.0, 30.0, 60.0, 30.0, 8 * 86_400.0
+
+Error = type[Exception] | None
+
+
+class Key(NamedTuple):
+    """An API key."""
+
+    key: str
+
+
+class Managed(NamedTuple):
+    """The tokens of a ChatGPT login."""
+
+    refresh: str
+    access: str
+    workspace: str | None
+    expires: float | None
+    given: float | None
+
+    @classmethod
+    def of(cls, tokens: ChatgptTokens) -> "Managed":
+        refresh, access = tokens.refresh_token.reveal(), tokens.access_token.reveal()
+        return cls(refresh, access, tokens.account.account_id, tokens.expires_at, tokens.last_refresh)
+
+
+class External(NamedTuple):
+    """Tokens of the parent."""
+
+    access: str
+    workspace: str | None
+    expires: float | None
+
+    @classmethod
+    def of(cls, tokens: ExternalTokens) -> "External":
+        return cls(tokens.access_token.reveal(), tokens.account.account_id, tokens.expires_at)
+
+
+Held = Key | Managed | External | None
+
+
+class Answer(NamedTuple):
+    """What the issuer was asked by whom, and what it said."""
+
+    engine: str
+    token: str
+    outcome: RefreshedTokens | Exception
+
+
+@dataclass
+class World:
+    """What engines share: the store, the issuer, the time."""
+
+    now: float
+    monotonic: float = 0.0
+    stored: Key | Managed | None = None
+    saves: int = 0
+    deletes: int = 0
+    broken: set[str] = field(default_factory=set)
+    live: set[str] = field(default_factory=set)
+    dead: dict[str, str] = field(default_factory=dict)
+    faults: deque[IssuerUnavailable] = field(default_factory=deque)
+    partial: int = 0
+    revoked: list[str] = field(default_factory=list)
+    answers: deque[Answer] = field(default_factory=deque)
+    """What the issuer really said in this step, not foreseen yet."""
+
+    def save(self, what: Key | Managed) -> None:
+        self.stored, self.saves = what, self.saves + 1
+
+    def revoke(self, tokens: Held) -> None:
+        if isinstance(tokens, Managed):
+            self.revoked.append(tokens.refresh)
+            if tokens.refresh in self.live:
+                self.live.discard(tokens.refresh)
+                self.dead[tokens.refresh] = "revoked"
+
+
+@dataclass
+class Engine:
+    """One process."""
+
+    name: str
+    world: World
+    policy: Policy = field(default_factory=Policy)
+    state: str = "logged_out"
+    held: Held = None
+    reason: str | None = None
+    generation: int = 0
+    unsaved: Managed | None = None
+    settled_until: float = float("-inf")
+    paused_until: float = float("-inf")
+    parent: deque[ExternalTokens | Exception] = field(default_factory=deque)
+
+    def enter(self, state: str, held: Held, reason: str | None = None) -> None:
+        self.state, self.held, self.reason, self.generation = state, held, reason, self.generation + 1
+
+    # Looking
+
+    def expired(self) -> bool:
+        return isinstance(self.held, Managed | External) and self.held.expires is not None and (
+            self.held.expires <= self.world.now
+        )
+
+    def need(self) -> str:
+        if self.state != "chatgpt" or not isinstance(self.held, Managed) or self.world.monotonic < self.settled_until:
+            return "none"
+        if self.held.expires is None:
+            return "now" if self.world.now - (self.held.given or self.world.now) > STALE_AFTER else "none"
+        left = self.held.expires - self.world.now
+        if left <= BLOCKING:
+            return "now"
+        return "soon" if left <= WINDOW and self.world.monotonic >= self.paused_until else "none"
+
+    # Beginning
+
+    def start(self) -> None:
+        if "load" in self.world.broken or self.world.stored is None:
+            return
+        if self.forbidden(self.world.stored):
+            self.enter("logged_out", None)
+        else:
+            self.enter("api_key" if isinstance(self.world.stored, Key) else "chatgpt", self.world.stored)
+
+    def forbidden(self, held: Held) -> Error:
+        method = LoginMethod.API if isinstance(held, Key) else LoginMethod.CHATGPT
+        if self.policy.forced_login_method not in (None, method):
+            return LoginMethodForbidden
+        if isinstance(held, Managed | External) and self.policy.forced_workspaces:
+            return None if held.workspace in self.policy.forced_workspaces else WorkspaceForbidden
+        return None
+
+    # Signing in and out
+
+    def sign_in(self, what: Key | Managed) -> Error:
+        if self.state == "external_tokens":
+            return ExternalTokensActive
+        if error := self.forbidden(what):
+            return error
+        if self.world.broken & {"lock", "save"}:
+            return StoreUnavailable
+        replaced = self.newest()
+        self.world.save(what)
+        self.unsaved = None
+        self.enter("api_key" if isinstance(what, Key) else "chatgpt", what)
+        self.world.revoke(replaced)
+        return None
+
+    def log_out(self) -> Error:
+        if self.state == "external_tokens" and "load" not in self.world.broken and self.world.stored is None:
+            self.enter("logged_out", None)
+            return None
+        if self.world.broken & {"lock", "delete"}:
+            return StoreUnavailable
+        replaced = self.newest()
+        self.world.stored, self.world.deletes, self.unsaved = None, self.world.deletes + 1, None
+        self.enter("logged_out", None)
+        self.world.revoke(replaced)
+        return None
+
+    def newest(self) -> Held:
+        if self.unsaved is not None:
+            return self.unsaved
+        return None if "load" in self.world.broken else self.world.stored
+
+    def use_external(self, tokens: External) -> Error:
+        if error := self.forbidden(tokens):
+            return error
+        self.enter("external_tokens", tokens)
+        return None
+
+    def set_policy(self, policy: Policy) -> None:
+        self.policy = policy
+        if self.held is not None and self.forbidden(self.held):
+            self.enter("logged_out", None)
+
+    # Refreshing
+
+    def reload(self) -> bool:
+        if self.state not in ("chatgpt", "refresh_dead") or "load" in self.world.broken:
+            return False
+        found = self.world.stored
+        if not self.is_ours(found) or same_material(found, self.held):
+            return False
+        self.adopt(found)
+        return True
+
+    def is_ours(self, found: Held) -> bool:
+        return isinstance(found, Managed) and isinstance(self.held, Managed) and found.workspace == self.held.workspace
+
+    def adopt(self, found: Held) -> None:
+        assert isinstance(found, Managed)
+        self.unsaved = None
+        self.enter("chatgpt", found)
+        if abs(self.world.now - (found.given or self.world.now)) < SETTLE:
+            self.settled_until = self.world.monotonic + SETTLE
+
+    def refresh(self) -> Error:
+        if self.state == "refresh_dead":
+            return None if self.reload() else PermanentRefreshError
+        return self.fly() if self.state == "chatgpt" else None
+
+    def fly(self, install: Callable[[], bool] = lambda: True) -> Error:
+        """One flight. `install` tells whether the session waited for it."""
+        error = self.flight(install)
+        if error is not None and issubclass(error, TransientAuthError):
+            self.paused_until = self.world.monotonic + PAUSE
+        return error
+
+    def flight(self, install: Callable[[], bool]) -> Error:
+        held, world = self.held, self.world
+        assert isinstance(held, Managed)
+        if world.broken & {"lock", "load"}:
+            return StoreUnavailable
+        if not self.is_ours(world.stored):
+            self.unsaved = None
+            self.enter("refresh_dead", held, "account_changed")
+            return PermanentRefreshError
+        if not same_material(world.stored, held):
+            self.adopt(world.stored)
+            return None
+        fresh = self.unsaved
+        if fresh is None:
+            if "prepare" in world.broken:
+                return StoreUnavailable
+            answered = self.ask(held)
+            if not isinstance(answered, Managed):
+                return answered
+            fresh = answered
+        if "save" in world.broken:
+            self.unsaved = fresh
+            return StoreUnavailable
+        self.unsaved = None
+        world.save(fresh)
+        if install():
+            whole = fresh.access != held.access  # half an answer brings no new access token
+            self.enter("chatgpt", fresh)
+            if whole or abs(world.now - (fresh.given or world.now)) < SETTLE:
+                self.settled_until = world.monotonic + SETTLE
+        return None
+
+    def ask(self, held: Managed) -> Managed | type[Exception]:
+        """Ask the issuer, which the world saw answer already."""
+        while True:
+            answer = self.world.answers.popleft() if self.world.answers else None
+            assert answer is not None, f"{self.name} should have asked the issuer"
+            assert (answer.engine, answer.token) == (self.name, held.refresh)
+            if self.world.faults:
+                fault = self.world.faults.popleft()
+                assert answer.outcome is fault
+                if fault.retry_after is not None:  # longer than anybody waits
+                    return IssuerUnavailable
+                continue
+            return self.settle(held, answer.outcome)
+
+    def settle(self, held: Managed, outcome: RefreshedTokens | Exception) -> Managed | type[Exception]:
+        world = self.world
+        if held.refresh not in world.live:
+            assert isinstance(outcome, PermanentRefreshError)
+            self.enter("refresh_dead", held, world.dead[held.refresh])
+            assert outcome.reason == self.reason
+            return PermanentRefreshError
+        world.live.discard(held.refresh)
+        world.dead[held.refresh] = "exhausted"
+        if world.partial:
+            world.partial -= 1
+            assert isinstance(outcome, PartialRefresh)
+            rotated = held._replace(refresh=outcome.refresh_token.reveal())
+            world.live.add(rotated.refresh)
+            if "save" in world.broken:
+                self.unsaved = rotated
+                return StoreUnavailable
+            world.save(rotated)
+            self.unsaved = None
+            return IssuerUnavailable
+        assert isinstance(outcome, RefreshedTokens) and outcome.refresh_token is not None
+        refresh, access = outcome.refresh_token.reveal(), outcome.access_token.reveal()
+        world.live.add(refresh)
+        return Managed(refresh, access, held.workspace, expiry_of(access), world.now)
+
+    # Acting
+
+    def authorization(self) -> tuple[Error, str | None]:
+        """The error, or the token that is handed out."""
+        for _ in range(3):
+            if self.state == "refresh_dead":
+                if self.reload():
+                    continue
+                return (PermanentRefreshError, None) if self.expired() else (None, self.token())
+            need = self.need()
+            if need == "none":
+                break
+            before = self.token()
+            error = self.fly()
+            if need == "soon":
+                return None, before
+            if error is not None:
+                if issubclass(error, TransientAuthError) and not self.expired():
+                    break
+                return error, None
+        return (None, self.token()) if self.held is not None else (NotSignedIn, None)
+
+    def token(self) -> str:
+        assert self.held is not None
+        return self.held.key if isinstance(self.held, Key) else self.held.access
+
+    def check(self) -> None:
+        if self.state == "refresh_dead":
+            self.reload()
+        elif self.need() == "now" and self.world.monotonic >= self.paused_until:
+            self.fly()
+
+    def close(self) -> None:
+        """What could not be stored gets a last chance."""
+        if self.unsaved is not None and self.state == "chatgpt":
+            self.fly()
+
+    def recover(self) -> Error:
+        """After a 401 for the current token."""
+        if self.state == "external_tokens":
+            return self.ask_parent()
+        if self.state in ("chatgpt", "refresh_dead"):
+            return None if self.reload() else self.refresh()
+        return RecoveryExhausted
+
+    def ask_parent(self) -> Error:
+        answer = self.parent.popleft() if self.parent else None
+        assert isinstance(self.held, External)
+        if not isinstance(answer, ExternalTokens):
+            return ParentUnavailable
+        tokens = External.of(answer)
+        if self.held.workspace not in (None, tokens.workspace):
+            return ParentUnavailable
+        if error := self.forbidden(tokens):
+            return error
+        self.enter("external_tokens", tokens)
+        return None
+
+
+def same_material(one: Held, other: Held) -> bool:
+    """Whether both are the same tokens."""
+    assert isinstance(one, Managed) and isinstance(other, Managed)
+    return (one.refresh, one.access) == (other.refresh, other.access)
+

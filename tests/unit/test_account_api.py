@@ -1,0 +1,529 @@
+"""The account API over a peer in memory: methods, refusals, order of messages, the parent behind the connection."""
+
+import asyncio
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from authstate.adapters.app_server.account_api import AccountApi, ParentOverPeer
+from authstate.adapters.app_server.handshake import VERSION, Handshake
+from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
+from authstate.engine.core import AuthEngine
+from authstate.engine.credentials import ApiKey, Credentials, ExternalTokens
+from authstate.engine.errors import InvalidCredentials, IssuerUnavailable, ParentUnavailable, RefreshDeadReason
+from authstate.engine.policy import LoginMethod, Policy
+from authstate.engine.refresh import RefreshSettings
+
+AUTH = "https://api.openai.com/auth"
+KEY = ApiKey.parse("sk-test")
+
+
+def external_jwt(account_id: str = "org-1", **claims: Any) -> str:
+    return make_jwt(**({AUTH: {"chatgpt_account_id": account_id, "chatgpt_plan_type": "pro"}} | claims))
+
+
+class Client:
+    """A client and the server it talks to, in one process."""
+
+    def __init__(
+        self,
+        stored: Credentials | None = None,
+        *,
+        policy: Policy | None = None,
+        requires_openai_auth: bool = True,
+        parent_timeout: float = 10.0,
+        rate_limits: Any = None,
+    ) -> None:
+        self.clock = ManualClock()
+        self.store = MemoryStore(stored)
+        self.authority = FakeAuthority(clock=self.clock)
+        self.messages: list[Any] = []
+        self.arrived = asyncio.Event()
+        self._requires = requires_openai_auth
+        self._rate_limits = rate_limits
+        self.opened = 0
+        self.fail_open: Exception | None = None
+        self.handshake = Handshake(Path("/home/of/codex"), self._open)
+        self.engine = AuthEngine(
+            self.store,
+            self.authority,
+            parent=ParentOverPeer(self.handshake.peer),
+            policy=policy,
+            clock=self.clock,
+            settings=RefreshSettings(parent_timeout=parent_timeout),
+        )
+        self.peer = self.handshake.peer
+        self.peer.connect(self)
+        self.next_id = 0
+
+    async def _open(self) -> AccountApi:
+        self.opened += 1
+        if self.fail_open is not None:
+            raise self.fail_open
+        await self.engine.start()
+
+        async def rate_limits() -> object:
+            return self._rate_limits() if self._rate_limits else {"rateLimits": {}}
+
+        return AccountApi(
+            self.engine, self.handshake.notify, requires_openai_auth=self._requires, rate_limits=rate_limits
+        )
+
+    def write(self, data: bytes) -> None:
+        self.messages += [msgspec.json.decode(line) for line in data.splitlines()]
+        self.arrived.set()
+
+    def send(self, message: object) -> None:
+        self.peer.data_received(msgspec.json.encode(message) + b"\n")
+
+    async def until(self, found: Any) -> Any:
+        """The first message that `found` accepts; it is taken out."""
+        while True:
+            for message in self.messages:
+                if found(message):
+                    self.messages.remove(message)
+                    return message
+            self.arrived.clear()
+            async with asyncio.timeout(5):
+                await self.arrived.wait()
+
+    async def call(self, method: str, params: Any = msgspec.UNSET) -> Any:
+        """The whole answer."""
+        self.next_id += 1
+        id_ = self.next_id
+        message = {"id": id_, "method": method}
+        self.send(message if params is msgspec.UNSET else message | {"params": params})
+        return await self.until(lambda m: m.get("id") == id_ and "method" not in m)
+
+    async def result(self, method: str, params: Any = msgspec.UNSET) -> Any:
+        answer = await self.call(method, params)
+        assert "result" in answer, answer
+        return answer["result"]
+
+    async def refused(self, method: str, params: Any = msgspec.UNSET) -> str:
+        answer = await self.call(method, params)
+        assert answer["error"]["code"] == -32600, answer
+        message: str = answer["error"]["message"]
+        return message
+
+    async def initialize(self, **capabilities: Any) -> Any:
+        params = {"clientInfo": {"name": "ide", "version": "9.1"}, "capabilities": capabilities or None}
+        result = await self.result("initialize", params)
+        self.send({"method": "initialized"})
+        return result
+
+
+async def ready(stored: Credentials | None = None, **options: Any) -> Client:
+    client = Client(stored, **options)
+    await client.initialize()
+    return client
+
+
+# The handshake
+
+
+def test_the_version_is_the_distributions() -> None:
+    assert version("authstate") == VERSION
+
+
+async def test_initialize_names_the_client_and_the_place() -> None:
+    result = await Client().initialize()
+    assert result["userAgent"].startswith(f"ide/{VERSION} (")
+    assert result["userAgent"].endswith(") authstate (ide; 9.1)")
+    assert result["codexHome"] == str(Path("/home/of/codex"))
+    assert result["platformFamily"] in ("unix", "windows")
+    assert result["platformOs"]
+
+
+async def test_nothing_goes_before_initialize_and_it_goes_once() -> None:
+    client = Client()
+    assert await client.refused("account/read", {}) == "Not initialized"
+    assert await client.refused("nope", {}) == "Not initialized"
+    assert "version" in await client.refused("initialize", {"clientInfo": {"name": "x"}})
+    await client.initialize()
+    assert await client.refused("initialize", {"clientInfo": {"name": "x", "version": "1"}}) == "Already initialized"
+    await client.result("account/read")
+    await client.result("account/read")
+    assert client.opened == 1
+
+
+async def test_what_comes_with_initialize_in_one_write_is_answered_in_order() -> None:
+    client = Client(KEY)
+    hello = {"id": 1, "method": "initialize", "params": {"clientInfo": {"name": "x", "version": "1"}}}
+    requests = [{"id": n, "method": "account/read"} for n in range(2, 50)]
+    client.peer.data_received(b"".join(msgspec.json.encode(m) + b"\n" for m in [hello, *requests]))
+    await client.until(lambda m: m.get("id") == 49)
+    assert [m["id"] for m in client.messages] == list(range(1, 49))
+
+
+async def test_an_opening_that_fails_is_told_and_tried_again() -> None:
+    client = Client(KEY)
+    client.fail_open = OSError("/a/path")
+    await client.initialize()
+    answer = await client.call("account/read")
+    assert answer["error"] == {"code": -32603, "message": "the account cannot be opened (OSError)"}
+    client.fail_open = None
+    assert (await client.result("account/read"))["account"] == {"type": "apiKey"}
+
+
+async def test_methods_that_are_unknown_are_refused() -> None:
+    client = await ready()
+    assert "unknown method" in await client.refused("thread/start", {})
+
+
+# account/read
+
+
+async def test_account_read_shows_each_kind_of_login() -> None:
+    client = await ready()
+    assert await client.result("account/read") == {"account": None, "requiresOpenaiAuth": True}
+    client = await ready(KEY)
+    assert await client.result("account/read", {}) == {"account": {"type": "apiKey"}, "requiresOpenaiAuth": True}
+    client = await ready(make_tokens(plan="HC", now=ManualClock().now()))
+    shown = {"type": "chatgpt", "email": "person@example.com", "planType": "enterprise"}
+    assert (await client.result("account/read", None))["account"] == shown
+
+
+async def test_account_read_with_a_usable_token_is_answered_before_the_read_returns() -> None:
+    client = await ready(make_tokens(now=ManualClock().now()))
+    await client.result("account/read")
+    client.send({"id": 99, "method": "account/read", "params": {}})
+    assert client.messages[-1]["id"] == 99
+
+
+async def test_a_provider_without_openai_auth_shows_no_account() -> None:
+    client = await ready(KEY, requires_openai_auth=False)
+    assert await client.result("account/read") == {"account": None, "requiresOpenaiAuth": False}
+    status = await client.result("getAuthStatus", {"includeToken": True})
+    assert status == {"authMethod": None, "authToken": None, "requiresOpenaiAuth": False}
+
+
+async def test_refresh_token_true_refreshes_and_a_dead_token_keeps_the_account_in_mid_session() -> None:
+    client = Client()
+    tokens = client.authority.issue()
+    client.store.credentials = tokens
+    await client.initialize()
+    before = await client.result("account/read", {"refreshToken": True})
+    assert len(client.authority.sent) == 1
+    client.authority.kill(RefreshDeadReason.EXPIRED)
+    assert await client.result("account/read", {"refreshToken": True}) == before
+    assert await client.result("account/read", {"refreshToken": True}) == before
+    assert await client.result("account/read", {}) == before
+    assert len(client.authority.sent) == 2
+    status = await client.result("getAuthStatus", {"includeToken": True})
+    assert (status["authMethod"], bool(status["authToken"])) == ("chatgpt", True)
+    client.clock.advance(7200)
+    status = await client.result("getAuthStatus", {"includeToken": True, "refreshToken": True})
+    assert status == {"authMethod": "chatgpt", "authToken": None, "requiresOpenaiAuth": True}
+    assert len(client.authority.sent) == 2
+
+
+async def test_a_token_that_is_dead_on_arrival_shows_no_account() -> None:
+    client = Client()
+    client.store.credentials = client.authority.issue()
+    client.clock.advance(7200)
+    client.authority.kill()
+    await client.initialize()
+    assert await client.result("account/read", {}) == {"account": None, "requiresOpenaiAuth": True}
+    status = await client.result("getAuthStatus", {"includeToken": True})
+    assert status == {"authMethod": "chatgpt", "authToken": None, "requiresOpenaiAuth": True}
+    assert len(client.authority.sent) == 1
+
+
+async def test_an_expired_token_is_refreshed_by_the_first_look() -> None:
+    client = Client()
+    client.store.credentials = client.authority.issue()
+    client.clock.advance(7200)
+    await client.initialize()
+    status = await client.result("getAuthStatus", {"includeToken": True})
+    assert status["authToken"] == client.authority.grants[0].access_token.reveal()
+
+
+async def test_a_refresh_that_fails_for_now_leaves_the_account_shown() -> None:
+    client = Client()
+    client.store.credentials = client.authority.issue()
+    await client.initialize()
+    client.authority.fail_next(IssuerUnavailable("down", retry_after=1000), times=20)
+    assert (await client.result("account/read", {"refreshToken": True}))["account"]["type"] == "chatgpt"
+
+
+async def test_auth_status_keeps_the_token_unless_it_is_asked_for() -> None:
+    client = await ready(KEY)
+    assert (await client.result("getAuthStatus"))["authToken"] is None
+    assert (await client.result("getAuthStatus", {"includeToken": None}))["authMethod"] == "apikey"
+    assert (await client.result("getAuthStatus", {"includeToken": True}))["authToken"] == "sk-test"
+
+
+# Logging in and out
+
+
+async def test_a_login_is_answered_then_completed_then_updated() -> None:
+    client = await ready()
+    client.send({"id": "in", "method": "account/login/start", "params": {"type": "apiKey", "apiKey": " sk-a\n"}})
+    client.send({"id": "out", "method": "account/logout"})
+    client.send({"id": "read", "method": "account/read"})
+    read = await client.until(lambda m: m.get("id") == "read")
+    assert read["result"]["account"] is None
+    assert client.messages == [
+        {"id": "in", "result": {"type": "apiKey"}},
+        {"method": "account/login/completed", "params": {"loginId": None, "success": True, "error": None}},
+        {"method": "account/updated", "params": {"authMode": "apikey", "planType": None}},
+        {"id": "out", "result": {}},
+        {"method": "account/updated", "params": {"authMode": None, "planType": None}},
+    ]
+    assert (client.store.saves, client.store.deletes) == (1, 1)
+
+
+async def test_notifications_that_the_client_opted_out_of_are_not_sent() -> None:
+    client = Client()
+    await client.initialize(optOutNotificationMethods=["account/updated"], experimentalApi=True)
+    await client.result("account/login/start", {"type": "apiKey", "apiKey": "sk-a"})
+    await client.until(lambda m: m.get("method") == "account/login/completed")
+    await client.result("account/logout", {})
+    assert client.messages == []
+
+
+@pytest.mark.parametrize(
+    ("tokens", "shown"),
+    [
+        (
+            {"idToken": external_jwt(email="a@b.c"), "accessToken": "opaque"},
+            {"email": "a@b.c", "planType": "pro"},
+        ),
+        (
+            {"accessToken": external_jwt(email="a@b.c"), "chatgptAccountId": "org-1", "chatgptPlanType": None},
+            {"email": "a@b.c", "planType": "pro"},
+        ),
+        (
+            {"accessToken": external_jwt(), "chatgptAccountId": "org-1", "chatgptPlanType": "Education", "new": 1},
+            {"email": None, "planType": "edu"},
+        ),
+        (
+            {
+                "idToken": make_jwt(email="x@y.z"),
+                "accessToken": "opaque",
+                "chatgptAccountId": "org-1",
+                "chatgptPlanType": "odd",
+            },
+            {"email": "x@y.z", "planType": "unknown"},
+        ),
+    ],
+)
+async def test_external_tokens_in_both_dialects(tokens: dict[str, Any], shown: dict[str, Any]) -> None:
+    client = await ready()
+    params = {"type": "chatgptAuthTokens"} | tokens
+    assert await client.result("account/login/start", params) == {"type": "chatgptAuthTokens"}
+    updated = {"authMode": "chatgptAuthTokens", "planType": shown["planType"]}
+    assert (await client.until(lambda m: m.get("method") == "account/updated"))["params"] == updated
+    account = (await client.result("account/read", {"refreshToken": True}))["account"]
+    assert account == {"type": "chatgpt"} | shown
+    status = await client.result("getAuthStatus", {"includeToken": True})
+    assert status["authMethod"] == "chatgptAuthTokens"
+    assert status["authToken"] == tokens["accessToken"]
+    assert client.store.saves == 0
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        {"type": "chatgpt"},
+        {"type": "chatgptDeviceCode"},
+        {"type": "apiKey", "apiKey": "sk-a"},
+    ],
+)
+async def test_logins_are_refused_while_external_tokens_are_active(login: dict[str, Any]) -> None:
+    client = await ready()
+    external = {"type": "chatgptAuthTokens", "accessToken": external_jwt(), "chatgptAccountId": "org-1"}
+    await client.result("account/login/start", external)
+    assert "log out first" in await client.refused("account/login/start", login)
+    await client.result("account/login/start", external)
+
+
+@pytest.mark.parametrize(
+    ("params", "named"),
+    [
+        ({"type": "apiKey"}, "apiKey"),
+        ({"type": "apiKey", "apiKey": 5}, "apiKey"),
+        ({"type": "apiKey", "apiKey": " \n"}, "API key"),
+        ({"type": "apiKey", "apiKey": "a b"}, "API key"),
+        ({}, "type"),
+        (msgspec.UNSET, "type"),
+        (None, "type"),
+        ([], "object"),
+        ({"type": "canary-token"}, "`apiKey`, `chatgpt`, `chatgptDeviceCode`, `chatgptAuthTokens`"),
+        ({"type": 1}, "type"),
+        ({"type": "chatgptAuthTokens", "idToken": "a"}, "accessToken"),
+        ({"type": "chatgptAuthTokens", "accessToken": "canary-token"}, "chatgptAccountId"),
+        ({"type": "chatgptAuthTokens", "accessToken": "canary-token", "chatgptAccountId": "o"}, "access token"),
+        ({"type": "chatgptAuthTokens", "accessToken": "canary-token", "idToken": "canary-token"}, "id token"),
+        ({"type": "chatgptAuthTokens", "accessToken": "canary-token", "chatgptAccountId": ["o"]}, "chatgptAccountId"),
+        ({"type": "chatgpt", "useHostedLoginSuccessPage": 5}, "codex login"),
+        ({"type": "chatgptDeviceCode"}, "codex login"),
+    ],
+)
+async def test_a_login_that_is_malformed_is_refused_and_no_value_is_shown(params: Any, named: str) -> None:
+    client = await ready()
+    message = await client.refused("account/login/start", params)
+    assert named in message
+    assert "canary" not in message
+    assert client.messages == []
+    assert client.engine.session.generation == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "login"),
+    [
+        (Policy(forced_login_method=LoginMethod.CHATGPT), {"type": "apiKey", "apiKey": "sk-a"}),
+        (Policy(forced_login_method=LoginMethod.API), {"type": "chatgpt"}),
+        (Policy(forced_login_method=LoginMethod.API), {"type": "chatgptDeviceCode"}),
+        (
+            Policy(forced_login_method=LoginMethod.API),
+            {"type": "chatgptAuthTokens", "accessToken": external_jwt(), "chatgptAccountId": "org-1"},
+        ),
+        (
+            Policy(forced_workspaces=("org-2",)),
+            {"type": "chatgptAuthTokens", "accessToken": external_jwt(), "chatgptAccountId": "org-1"},
+        ),
+    ],
+)
+async def test_what_the_configuration_forbids_is_refused(policy: Policy, login: dict[str, Any]) -> None:
+    client = await ready(policy=policy)
+    assert "forced_" in await client.refused("account/login/start", login)
+    assert client.messages == []
+
+
+@pytest.mark.parametrize("login_id", ["x", "", "0" * 31, "{" + "0" * 32, "0" * 32 + "}", "g" * 32, 5, None])
+async def test_cancel_refuses_what_is_no_uuid(login_id: Any) -> None:
+    client = await ready()
+    assert "loginId" in await client.refused("account/login/cancel", {"loginId": login_id})
+
+
+@pytest.mark.parametrize("form", ["{}", "{{{}}}", "urn:uuid:{}"])
+async def test_cancel_finds_no_login(form: str) -> None:
+    client = await ready()
+    for uuid in ("00000000-0000-0000-0000-00000000000A", "0000000000000000000000000000000a"):
+        assert await client.result("account/login/cancel", {"loginId": form.format(uuid)}) == {"status": "notFound"}
+
+
+@pytest.mark.parametrize("method", ["account/logout", "account/rateLimits/read", "account/read", "getAuthStatus"])
+async def test_params_that_are_no_object_are_refused(method: str) -> None:
+    client = await ready()
+    for params in ([], "x", 1):
+        assert "Invalid request" in await client.refused(method, params)
+
+
+async def test_wrong_types_name_the_place() -> None:
+    client = await ready()
+    assert "$.refreshToken" in await client.refused("account/read", {"refreshToken": "canary"})
+
+
+# Rate limits
+
+
+async def test_rate_limits_need_a_chatgpt_account() -> None:
+    assert "sign in" in await (await ready()).refused("account/rateLimits/read")
+    assert "API key" in await (await ready(KEY)).refused("account/rateLimits/read")
+    client = await ready(make_tokens(now=ManualClock().now()))
+    assert await client.result("account/rateLimits/read") == {"rateLimits": {}}
+
+
+async def test_rate_limits_that_cannot_be_read_are_an_internal_failure() -> None:
+    def fail() -> object:
+        raise IssuerUnavailable("the issuer is down")
+
+    client = await ready(make_tokens(now=ManualClock().now()), rate_limits=fail)
+    error = (await client.call("account/rateLimits/read"))["error"]
+    assert error == {"code": -32603, "message": "the issuer is down"}
+
+
+# The parent
+
+
+async def asked(client: Client) -> Any:
+    return await client.until(lambda m: m.get("method") == "account/chatgptAuthTokens/refresh")
+
+
+async def with_external_tokens(**options: Any) -> Client:
+    client = await ready(**options)
+    params = {"type": "chatgptAuthTokens", "accessToken": external_jwt(), "chatgptAccountId": "org-1"}
+    await client.result("account/login/start", params)
+    return client
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"idToken": external_jwt(email="n@e.w"), "accessToken": "new"},
+        {"accessToken": external_jwt(jti="new"), "chatgptAccountId": "org-1", "chatgptPlanType": "pro"},
+        {"idToken": external_jwt(), "accessToken": "new", "chatgptAccountId": "org-1", "chatgptPlanType": None},
+    ],
+)
+async def test_the_parent_is_asked_after_a_401_and_answers_in_either_dialect(answer: dict[str, Any]) -> None:
+    client = await with_external_tokens()
+    recovering = asyncio.create_task(client.engine.recover(await client.engine.authorization()))
+    question = await asked(client)
+    assert question == {
+        "method": "account/chatgptAuthTokens/refresh",
+        "id": 0,
+        "params": {"reason": "unauthorized", "previousAccountId": "org-1"},
+    }
+    client.send({"id": 0, "result": answer})
+    assert (await recovering).token.reveal() == answer["accessToken"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"error": {"code": -32000, "message": "canary"}},
+        {"result": {}},
+        {"result": None},
+        {"result": {"accessToken": "canary"}},
+        {"result": {"accessToken": "canary", "idToken": "canary"}},
+        {"result": {"accessToken": external_jwt("org-2"), "chatgptAccountId": "org-2"}},
+    ],
+)
+async def test_a_parent_that_gives_no_tokens_changes_nothing(reply: dict[str, Any]) -> None:
+    client = await with_external_tokens(policy=Policy(forced_workspaces=("org-1",)))
+    before = client.engine.session
+    for id_ in range(2):
+        recovering = asyncio.create_task(client.engine.recover(await client.engine.authorization()))
+        assert (await asked(client))["id"] == id_
+        client.send({"id": id_} | reply)
+        with pytest.raises(ParentUnavailable) as failed:
+            await recovering
+        assert "canary" not in str(failed.value)
+    assert client.engine.session is before
+
+
+async def test_a_parent_that_goes_away_is_unavailable() -> None:
+    client = await with_external_tokens()
+    recovering = asyncio.create_task(client.engine.recover(await client.engine.authorization()))
+    await asked(client)
+    client.peer.eof_received()
+    with pytest.raises(ParentUnavailable, match="went away"):
+        await recovering
+
+
+async def test_the_source_itself_says_what_was_wrong() -> None:
+    client = await ready()
+    source = ParentOverPeer(client.peer)
+    asking = asyncio.create_task(source.request_tokens(previous_account_id=None))
+    assert (await asked(client))["params"] == {"reason": "unauthorized", "previousAccountId": None}
+    client.send({"id": 0, "result": {"accessToken": "x", "idToken": "y"}})
+    with pytest.raises(InvalidCredentials):
+        await asking
+
+
+async def test_a_parent_that_never_answers_is_given_up_on_and_its_late_answer_dropped() -> None:
+    client = await with_external_tokens(parent_timeout=10)
+    recovering = asyncio.create_task(client.engine.recover(await client.engine.authorization()))
+    await asked(client)
+    client.clock.advance(10)
+    with pytest.raises(ParentUnavailable):
+        await recovering
+    client.send({"id": 0, "result": {"accessToken": external_jwt(), "chatgptAccountId": "org-1"}})
+    assert client.peer.dropped == 1
+    assert isinstance(client.engine.session.credentials, ExternalTokens)

@@ -1,0 +1,385 @@
+"""The command line: what each command says, its exit status, and that bad input gets one clear line."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authstate.adapters.cli import app_server_overrides, guarded, main
+from authstate.adapters.cli_exit import ExitStatus, UsageError
+from authstate.adapters.demo import _Demo, read_login
+from authstate.adapters.demo_picture import picture
+from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.testing.loopback import LoopbackIssuer
+from authstate.engine.core import AuthEngine
+from authstate.engine.diagrams import render_all
+from authstate.engine.states import AuthState
+
+REPO = Path(__file__).parents[2]
+PROGRAM = [sys.executable, "-m", "authstate.adapters.cli"]
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home that the environment names; nothing of the person who runs the tests."""
+    for name in list(os.environ):
+        if name.startswith(("CODEX_", "OPENAI_", "COV_CORE_")):
+            monkeypatch.delenv(name)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("CODEX_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def issuer(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackIssuer]:
+    with LoopbackIssuer() as started:
+        for name, value in started.environment.items():
+            monkeypatch.setenv(name, value)
+        yield started
+
+
+def type_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def sign_in(home: Path, issuer: LoopbackIssuer, **login: Any) -> dict[str, str]:
+    tokens = issuer.seed(**login)
+
+    async def save() -> None:
+        async with AuthJsonStore(home).locked() as held:
+            await held.save(read_login(tokens))
+
+    asyncio.run(save())
+    return tokens
+
+
+def stored(home: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((home / "auth.json").read_bytes())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("line", "overrides"),
+    [
+        ("app-server", []),
+        ("app-server --listen stdio://", []),
+        ("app-server --listen=stdio://", []),
+        ("-c a=1 --config b=2 app-server --listen stdio:// -c c=3", ["a=1", "b=2", "c=3"]),
+        ("--config=a=b=c -cd=4 app-server", ["a=b=c", "d=4"]),
+        ("-c app-server app-server", ["app-server"]),
+        ("status", None),
+        ("-c app-server status", None),
+        ("-c", None),
+        ("", None),
+        ("--listen stdio:// app-server", None),
+        ("app-server --help", None),
+    ],
+)
+def test_an_app_server_call_is_told_by_hand(line: str, overrides: list[str] | None) -> None:
+    assert app_server_overrides(line.split()) == overrides
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("app-server --listen ws://127.0.0.1:1", "the only transport is stdio://"),
+        ("app-server --listen", "--listen needs a value"),
+        ("app-server -c", "-c needs a value"),
+        ("app-server now", "does not know 'now'"),
+        ("app-server app-server", "does not know 'app-server'"),
+    ],
+)
+def test_a_wrong_app_server_call_is_one_line(line: str, said: str, capsys: Captured) -> None:
+    assert main(line.split()) == 2
+    output = capsys.readouterr()
+    assert said in output.err and output.err.count("\n") == 1 and output.out == ""
+
+
+def test_the_app_server_starts_without_what_it_does_not_need() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", *PROGRAM[1:], "app-server"],
+        input=b"",
+        capture_output=True,
+        timeout=30,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in ran.stderr.decode().splitlines() if "|" in line}
+    assert ran.returncode == 0
+    assert ran.stdout == b""
+    assert "authstate.adapters.cli_exit" in imported
+    assert not imported & {"argparse", "httpx", "structlog", "tenacity", "authstate.adapters.commands"}
+
+
+@pytest.mark.parametrize("line", ["", "nonsense", "status --nonsense", "login --with-api-key sk-secret", "-c"])
+def test_a_wrong_command_line_is_exit_2(line: str, capsys: Captured) -> None:
+    assert main(line.split()) == ExitStatus.USAGE
+    assert "usage: authstate" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys: Captured) -> None:
+    assert main(["--help"]) == 0
+    assert main(["--version"]) == 0
+    assert main(["app-server", "--help"]) == 0
+    assert "authstate 0." in capsys.readouterr().out
+
+
+def test_nobody_is_signed_in(home: Path, capsys: Captured) -> None:
+    assert main(["status"]) == 1
+    assert capsys.readouterr().out.startswith("Not signed in.\n")
+    assert main(["status", "--json"]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["signedIn"], shown["state"], shown["authMode"], shown["warnings"]) == (False, "logged_out", None, [])
+    assert main(["token"]) == 1
+    assert "sign in" in capsys.readouterr().err
+    assert list(home.iterdir()) == []
+
+
+def test_an_api_key_comes_and_goes(home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    type_in(monkeypatch, b"  sk-canary-1\n")
+    assert main(["login", "--with-api-key"]) == 0
+    assert stored(home)["OPENAI_API_KEY"] == "sk-canary-1"
+    assert main(["status"]) == 0
+    assert main(["status", "--json"]) == 0
+    output = capsys.readouterr()
+    assert "sk-canary" not in output.out + output.err
+    assert str(home) in output.out
+    assert main(["token"]) == 0
+    assert capsys.readouterr().out == "sk-canary-1\n"
+    assert main(["logout"]) == 0
+    assert not (home / "auth.json").exists()
+    assert main(["logout"]) == 0
+    assert main(["status"]) == 1
+
+
+@pytest.mark.parametrize("data", [b"", b" \n", b"sk one two", b"\xff\xfe", "schlüssel".encode()])
+def test_a_key_that_is_none_is_refused(
+    data: bytes, home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_in(monkeypatch, data)
+    assert main(["login", "--with-api-key"]) == 1
+    assert capsys.readouterr().err.startswith("authstate: the API key ")
+    assert not (home / "auth.json").exists()
+
+
+def test_a_person_is_asked_for_the_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "sk-typed")
+    assert main(["login", "--with-api-key"]) == 0
+    assert stored(home)["OPENAI_API_KEY"] == "sk-typed"
+
+
+@pytest.mark.parametrize("line", ["login", "login --device-auth"])
+def test_other_logins_come_later(line: str, capsys: Captured) -> None:
+    assert main(line.split()) == 2
+    assert "not built yet" in capsys.readouterr().err
+
+
+def test_a_forced_login_method_forbids_the_key(
+    home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_in(monkeypatch, b"sk-1")
+    assert main(["-c", 'forced_login_method="chatgpt"', "login", "--with-api-key"]) == 1
+    assert "forced_login_method" in capsys.readouterr().err
+    assert not (home / "auth.json").exists()
+
+
+def test_the_key_of_the_environment_wins(home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEX_API_KEY", "sk-environment")
+    assert main(["token"]) == 0
+    assert capsys.readouterr().out == "sk-environment\n"
+    assert main(["status"]) == 0
+    assert "CODEX_API_KEY" in capsys.readouterr().err
+    type_in(monkeypatch, b"sk-1")
+    assert main(["login", "--with-api-key"]) == 0
+    assert main(["logout"]) == 0
+    assert capsys.readouterr().err.count("CODEX_API_KEY") == 2
+    assert not (home / "auth.json").exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b'{"tokens": 7}', b'{"auth_mode": "chatgpt"}'])
+def test_a_corrupt_store_is_named_and_kept(data: bytes, home: Path, capsys: Captured) -> None:
+    (home / "auth.json").write_bytes(data)
+    assert main(["status"]) == 1
+    assert str(home / "auth.json") in capsys.readouterr().out
+    assert main(["token"]) == 1
+    output = capsys.readouterr()
+    assert str(home / "auth.json") in output.err and output.err.count("\n") == 1
+    assert (home / "auth.json").read_bytes() == data
+
+
+@pytest.mark.parametrize("text", ["no toml", "forced_login_method = 7", 'cli_auth_credentials_store = "shoe box"'])
+@pytest.mark.parametrize("command", ["status", "token", "logout", "app-server"])
+def test_a_wrong_configuration_is_one_line(text: str, command: str, home: Path, capsys: Captured) -> None:
+    (home / "config.toml").write_text(text)
+    assert main([command]) == ExitStatus.BAD_CONFIGURATION
+    error = capsys.readouterr().err
+    assert "config.toml" in error and error.count("\n") == 1
+
+
+def test_a_home_that_is_a_file(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CODEX_HOME", str(tmp_path / "file"))
+    for command in ("status", "token", "logout"):
+        assert main([command]) in (1, 3, 4)
+        output = capsys.readouterr()
+        assert str(tmp_path / "file") in output.out + output.err
+
+
+def test_a_token_is_not_for_a_screen(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEX_API_KEY", "sk-environment")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert main(["token"]) == 2
+    assert capsys.readouterr().out == ""
+    assert main(["token", "--force"]) == 0
+    assert capsys.readouterr().out == "sk-environment\n"
+
+
+def test_status_refreshes_what_has_expired(home: Path, issuer: LoopbackIssuer, capsys: Captured) -> None:
+    old = sign_in(home, issuer, email="ada@example.com", account_id="org-7", expires_in=-60)
+    assert main(["status"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Signed in with ChatGPT.\n")
+    assert "ada@example.com" in text and "plus" in text and "org-7" in text and "expires in 59 minutes" in text
+    assert main(["status", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["signedIn"], shown["planType"], shown["failure"]) == (True, "plus", None)
+    assert shown["accessTokenExpiresAt"].endswith("Z")
+    assert main(["token"]) == 0
+    token = capsys.readouterr().out.strip()
+    assert token == stored(home)["tokens"]["access_token"] != old["access_token"]
+    assert issuer.stats()["refreshes_accepted"] == 1
+    assert main(["logout"]) == 0
+    assert issuer.stats()["revocations"] == 1
+
+
+def test_a_dead_refresh_token_is_exit_2(home: Path, issuer: LoopbackIssuer, capsys: Captured) -> None:
+    sign_in(home, issuer, expires_in=-60)
+    issuer.revoke()
+    before = (home / "auth.json").read_bytes()
+    assert main(["status"]) == 2
+    text = capsys.readouterr().out
+    assert text.startswith("Sign in again") and "revoked" in text
+    assert main(["status", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["failure"]["reason"] == "revoked"
+    assert main(["token"]) == 2
+    assert "Sign in again" in capsys.readouterr().err
+    assert (home / "auth.json").read_bytes() == before
+
+
+def test_an_issuer_that_is_down_is_exit_4(home: Path, issuer: LoopbackIssuer, capsys: Captured) -> None:
+    sign_in(home, issuer, expires_in=-60)
+    issuer.behave("refresh", mode="status", status=503, retry_after=60)
+    assert main(["token"]) == ExitStatus.TRY_LATER
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["status"]) == 0
+    assert "warning       127.0.0.1" in capsys.readouterr().out
+
+
+def test_status_does_not_wait_for_an_issuer_that_is_slow(
+    home: Path, issuer: LoopbackIssuer, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = AuthEngine.check
+    monkeypatch.setattr(AuthEngine, "check", lambda engine: look(engine, patience=0.1))
+    sign_in(home, issuer, expires_in=-3600)
+    issuer.behave("refresh", mode="status", status=503)
+    assert main(["status", "--json"]) == 0
+    assert "has not answered yet" in json.loads(capsys.readouterr().out)["warnings"][0]
+    assert main(["status"]) == 0
+    assert "expired 1 hour ago" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an event loop on Windows has no signal handlers")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_during_a_refresh_loses_nothing(
+    number: signal.Signals, status: int, home: Path, issuer: LoopbackIssuer
+) -> None:
+    old = sign_in(home, issuer, expires_in=-60)
+    issuer.behave("refresh", mode="normal", delay=1)
+    with subprocess.Popen([*PROGRAM, "token"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not issuer.stats()["requests"].get("/oauth/token"):
+            assert process.poll() is None
+        process.send_signal(number)
+        out, error = process.communicate(timeout=20)
+    assert (process.returncode, out) == (status, b""), error
+    assert b"Traceback" not in error
+    new = stored(home)["tokens"]
+    assert new["refresh_token"] != old["refresh_token"]
+    issuer.behave("refresh")
+    assert main(["status"]) == 0
+
+
+def test_diagrams_are_written_and_checked(tmp_path: Path, capsys: Captured) -> None:
+    folder = tmp_path / "some" / "diagrams"
+    assert main(["diagram", "--check", str(folder)]) == 1
+    assert main(["diagram", str(folder)]) == 0
+    assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == render_all()
+    assert main(["diagram", "--check", str(folder)]) == 0
+    (folder / "auth_state.mmd").write_text("else")
+    assert main(["diagram", "--check", str(folder)]) == 1
+    assert "auth_state.mmd" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["diagram", str(tmp_path / "file")]) == 1
+
+
+def test_the_demo_shows_what_it_says_and_leaves_nothing(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    assert main(["demo"]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert output.out.count("[ok]") == 14
+    for state in (AuthState.CHATGPT, AuthState.EXTERNAL_TOKENS, AuthState.REFRESH_DEAD):
+        assert f"| >{state}< |" in output.out
+    assert "eyJ" not in output.out and "rt_" not in output.out
+    assert list(folder.iterdir()) == []
+
+
+def test_a_claim_of_the_demo_that_does_not_hold_is_loud(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Demo, "refreshes", lambda self: 7)
+    assert main(["demo"]) == 1
+    assert "found 0, expected 1" in capsys.readouterr().err
+
+
+def test_the_picture_has_every_state() -> None:
+    for state in AuthState:
+        assert picture(state).count(">" + state + "<") == 1
+
+
+def test_errors_become_a_line(capsys: Captured) -> None:
+    def fail(error: BaseException) -> int:
+        raise error
+
+    assert guarded(lambda: fail(KeyboardInterrupt())) == 130
+    assert guarded(lambda: fail(UsageError("two\nlines"))) == 2
+    assert capsys.readouterr().err == "authstate: two lines\n"
+    with pytest.raises(ZeroDivisionError):
+        guarded(lambda: fail(ZeroDivisionError()))
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    process = subprocess.Popen([*PROGRAM, "status"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(timeout=20), error) == (1, b"")
+
+
+def test_the_docs_list_every_exit_status() -> None:
+    page = (REPO / "docs" / "errors.md").read_text(encoding="utf-8")
+    assert all(f"| {status.value} | " in page for status in ExitStatus)

@@ -1,0 +1,264 @@
+"""config.toml, overrides, environment variables, and the engine that is put together from them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from authstate.adapters.assembly import open_engine, open_store
+from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
+from authstate.adapters.testing import MemoryStore
+from authstate.engine.policy import LoginMethod, Policy
+
+
+def write(home: Path, text: str | bytes) -> Path:
+    file = home / "config.toml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def test_without_a_file_everything_has_its_default(tmp_path: Path) -> None:
+    assert load_config(tmp_path) == Config()
+    assert load_config(tmp_path / "missing") == Config()
+    assert Config().chatgpt_base_url == "https://chatgpt.com/backend-api"
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        """
+        forced_login_method = "chatgpt"
+        forced_chatgpt_workspace_id = ["org-1", " org-2 ", "org-1", ""]
+        cli_auth_credentials_store = "ephemeral"
+        chatgpt_base_url = "http://127.0.0.1:9/backend-api/"
+        model_provider = "mine"
+        unknown = { anything = 1 }
+        [model_providers.mine]
+        requires_openai_auth = false
+        """,
+    )
+    assert load_config(tmp_path) == Config(
+        policy=Policy(LoginMethod.CHATGPT, ("org-1", "org-2")),
+        store_mode=StoreMode.EPHEMERAL,
+        chatgpt_base_url="http://127.0.0.1:9/backend-api",
+        requires_openai_auth=False,
+    )
+
+
+def test_one_workspace_may_be_a_string_and_a_blank_one_is_none(tmp_path: Path) -> None:
+    assert load_config(tmp_path, ["forced_chatgpt_workspace_id=org-1"]).policy.forced_workspaces == ("org-1",)
+    assert load_config(tmp_path, ['forced_chatgpt_workspace_id=" "']).policy.forced_workspaces == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "required"),
+    [
+        ("", True),
+        ('model_provider = "openai"', True),
+        ('model_provider = "openai"\n[model_providers.openai]\nname = "x"', True),
+        ('model_provider = "ollama"', False),
+        ('model_provider = "nowhere"', True),
+        ('model_provider = "mine"\n[model_providers.mine]\nname = "x"', False),
+        ('model_provider = "mine"\n[model_providers.mine]\nrequires_openai_auth = true', True),
+        ('[model_providers.mine]\nrequires_openai_auth = false', True),
+    ],
+)
+def test_whether_a_login_is_needed(tmp_path: Path, text: str, required: bool) -> None:
+    write(tmp_path, text)
+    assert load_config(tmp_path).requires_openai_auth is required
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("forced_login_method = 3", "forced_login_method"),
+        ('forced_login_method = "apikey"', 'forced_login_method must be one of "chatgpt", "api"'),
+        ("forced_login_method = []", "forced_login_method"),
+        ("forced_chatgpt_workspace_id = 7", "forced_chatgpt_workspace_id"),
+        ('forced_chatgpt_workspace_id = ["a", 7]', "forced_chatgpt_workspace_id"),
+        ('cli_auth_credentials_store = "disk"', "cli_auth_credentials_store"),
+        ("chatgpt_base_url = 1", "chatgpt_base_url"),
+        ('chatgpt_base_url = "chatgpt.com"', "chatgpt_base_url"),
+        ('chatgpt_base_url = "https://"', "chatgpt_base_url"),
+        ("model_provider = true", "model_provider"),
+        ('model_provider = "mine"\nmodel_providers = 1', "model_providers must be a table"),
+        ('model_provider = "mine"\nmodel_providers.mine = 1', "model_providers.mine must be a table"),
+        ('model_provider = "mine"\nmodel_providers.mine.requires_openai_auth = "no"', "mine.requires_openai_auth"),
+    ],
+)
+def test_a_wrong_value_is_named_with_file_and_key(tmp_path: Path, text: str, key: str) -> None:
+    file = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path)
+    assert str(file) in str(caught.value)
+    assert key in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (b"a = 1\nb =", "line 2"),
+        (b"a = 1\na = 2\n", "line 2"),
+        (b'a = 1\n\nb = """never', "line 3"),
+        (b"a = 1\nb = '\xff'\n", "line 2"),
+        (b"a = " + b"[" * 5000, "config.toml"),
+        (b"#" * (4 * 1024 * 1024 + 1), "larger"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_named_with_its_line(tmp_path: Path, text: bytes, place: str) -> None:
+    file = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path)
+    assert str(file) in str(caught.value)
+    assert place in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot read .*config.toml: is a directory"):
+        load_config(tmp_path)
+    home = tmp_path / "file"
+    home.write_text("")
+    with pytest.raises(ConfigError, match="set CODEX_HOME to a folder"):
+        load_config(home)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.toml")
+    with pytest.raises(ConfigError, match="not a regular file"):
+        load_config(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    write(tmp_path, b'\xef\xbb\xbfforced_login_method = "api"')
+    assert load_config(tmp_path).policy.forced_login_method is LoginMethod.API
+
+
+def test_overrides_win_and_may_be_toml_or_plain(tmp_path: Path) -> None:
+    write(tmp_path, 'cli_auth_credentials_store = "keyring"\nmodel_provider = "openai"')
+    config = load_config(
+        tmp_path,
+        [
+            'cli_auth_credentials_store="ephemeral"',
+            "forced_login_method = api",
+            'forced_chatgpt_workspace_id=["org-1"]',
+            "chatgpt_base_url='http://127.0.0.1:1/x?a=b'",
+            "model_provider=mine",
+            "model_providers.mine.requires_openai_auth=true",
+        ],
+    )
+    assert config == Config(
+        Policy(LoginMethod.API, ("org-1",)), StoreMode.EPHEMERAL, "http://127.0.0.1:1/x?a=b", True
+    )
+
+
+def test_an_override_makes_the_tables_it_needs(tmp_path: Path) -> None:
+    write(tmp_path, "model_providers = 3")
+    overrides = ["model_providers.mine.requires_openai_auth=false", "model_provider=mine"]
+    assert load_config(tmp_path, overrides).requires_openai_auth is False
+
+
+@pytest.mark.parametrize("text", ["forced_login_method", "=api", "a..b=1", ""])
+def test_an_override_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="KEY=VALUE"):
+        load_config(tmp_path, [text])
+
+
+def test_a_wrong_override_is_named_as_one(tmp_path: Path) -> None:
+    write(tmp_path, 'forced_login_method = "api"')
+    with pytest.raises(ConfigError, match=r"the override \(-c\): forced_login_method must be") as caught:
+        load_config(tmp_path, ["forced_login_method=5"])
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_the_environment_has_its_defaults(tmp_path: Path) -> None:
+    found = Environment.read({"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "CODEX_HOME": " "})
+    assert found == Environment(home=tmp_path / ".codex")
+    assert (found.issuer, found.client_id) == ("https://auth.openai.com", "app_EMoamEEZ73f0CkXaXp7hrann")
+
+
+def test_every_variable_is_read(tmp_path: Path) -> None:
+    found = Environment.read(
+        {
+            "CODEX_HOME": str(tmp_path),
+            "CODEX_API_KEY": " sk-canary ",
+            "OPENAI_API_KEY": "sk-not-this",
+            "CODEX_REFRESH_TOKEN_URL_OVERRIDE": "http://127.0.0.1:1/token",
+            "CODEX_REVOKE_TOKEN_URL_OVERRIDE": "http://127.0.0.1:1/revoke",
+            "CODEX_APP_SERVER_LOGIN_ISSUER": "http://127.0.0.1:1/",
+            "CODEX_APP_SERVER_LOGIN_CLIENT_ID": "app_test",
+        }
+    )
+    assert found.api_key is not None
+    assert found.api_key.key.reveal() == "sk-canary"
+    assert found.home == Path(os.path.realpath(tmp_path))
+    assert (found.refresh_url, found.revoke_url) == ("http://127.0.0.1:1/token", "http://127.0.0.1:1/revoke")
+    assert (found.issuer, found.client_id) == ("http://127.0.0.1:1", "app_test")
+    assert "canary" not in repr(found)
+
+
+def test_the_home_is_expanded_and_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path(os.path.realpath(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert Environment.read({"CODEX_HOME": "here"}).home == real / "here"
+    user = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    assert Environment.read({**user, "CODEX_HOME": "~/there"}).home == real / "there"
+    assert Environment.read({**user, "CODEX_HOME": "~"}).home == real
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["CODEX_REFRESH_TOKEN_URL_OVERRIDE", "CODEX_REVOKE_TOKEN_URL_OVERRIDE", "CODEX_APP_SERVER_LOGIN_ISSUER"],
+)
+def test_a_variable_that_is_no_url_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        Environment.read({"CODEX_HOME": "/x", name: "localhost:1"})
+
+
+def test_a_key_that_is_none_is_named_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match="CODEX_API_KEY") as caught:
+        Environment.read({"CODEX_HOME": "/x", "CODEX_API_KEY": "sk canary"})
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", [StoreMode.FILE, StoreMode.AUTO])
+def test_the_file_is_the_store_and_auto_falls_back_to_it(tmp_path: Path, mode: StoreMode) -> None:
+    store = open_store(Config(store_mode=mode), Environment(home=tmp_path))
+    assert store.describe() == str(tmp_path / "auth.json")
+
+
+def test_ephemeral_is_memory(tmp_path: Path) -> None:
+    assert isinstance(open_store(Config(store_mode=StoreMode.EPHEMERAL), Environment(home=tmp_path)), MemoryStore)
+
+
+def test_a_keyring_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'"keyring" is not supported yet: use "file"'):
+        open_engine(Config(store_mode=StoreMode.KEYRING), Environment(home=tmp_path))
+
+
+async def test_the_engine_has_policy_key_and_store(tmp_path: Path) -> None:
+    environment = Environment.read({"CODEX_HOME": str(tmp_path / "missing"), "CODEX_API_KEY": "sk-test"})
+    policy = Policy(forced_login_method=LoginMethod.API)
+    async with open_engine(Config(policy=policy), environment) as engine:
+        assert engine.policy == policy
+        assert (await engine.authorization()).token.reveal() == "sk-test"
+    assert not (tmp_path / "missing").exists()
+
+
+def test_options_replace_what_is_configured(tmp_path: Path) -> None:
+    engine = open_engine(Config(), Environment(home=tmp_path), store=MemoryStore(), policy=Policy(None, ("org-1",)))
+    assert engine.policy.forced_workspaces == ("org-1",)
+
+
+def test_the_fast_path_imports_no_parser_and_no_network(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from authstate.adapters.assembly import open_engine;"
+        "from authstate.adapters.config import Environment, load_config; home = Path(sys.argv[1]);"
+        "open_engine(load_config(home), Environment(home=home));"
+        "print([name for name in ('tomllib', 'filelock', 'httpx', 'tempfile') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,109 @@
+"""The habits of the house, kept by machine: style, types, direction of imports, generated files."""
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from authstate.engine import errors
+from authstate.engine.diagrams import render_all
+
+REPO = Path(__file__).parents[2]
+GENERATED = {".git", ".venv", "build", "__pycache__", ".hypothesis", "test-output", ".benchmarks"}
+WORLD = {
+    *("asyncio.subprocess", "ctypes", "filelock", "http", "httpx", "keyring", "os", "pathlib", "shutil", "signal"),
+    *("socket", "ssl", "sqlite3", "structlog", "subprocess", "sys", "tempfile", "threading", "tomllib", "urllib"),
+}
+DATA = ("states", "session", "credentials", "errors", "events", "ports", "policy", "table")
+FLOWS = {f"authstate.engine.{name}" for name in ("core", "refresh", "recovery", "login", "machine", "diagrams")}
+COMMAND_LINE = ("cli", "commands", "demo")
+
+
+def python_files(folder: str) -> list[Path]:
+    return sorted(path for path in (REPO / folder).rglob("*.py") if not GENERATED & set(path.parts))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} has a relative import"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def test_the_style_is_kept() -> None:
+    checked = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=REPO, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_types_are_strict(tmp_path: Path) -> None:
+    package = tmp_path / "authstate"
+    package.mkdir()
+    for name in ("engine", "adapters"):
+        (package / name).symlink_to(REPO / name, target_is_directory=True)
+    command = [sys.executable, "-m", "mypy", "--strict", "--explicit-package-bases", "--namespace-packages"]
+    checked = subprocess.run([*command, "authstate"], cwd=tmp_path, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("path", python_files("engine"), ids=lambda path: path.stem)
+def test_the_engine_knows_no_adapter_and_no_world(path: Path) -> None:
+    found = set(imports(path))
+    assert not {name for name in found if name.startswith("authstate.adapters")}
+    assert not {name for name in found if name in WORLD or name.split(".")[0] in WORLD}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_knows_nothing_of_what_acts_on_it(name: str) -> None:
+    assert not set(imports(REPO / "engine" / f"{name}.py")) & FLOWS
+
+
+def test_no_adapter_knows_the_command_line() -> None:
+    outer = tuple(f"authstate.adapters.{name}" for name in COMMAND_LINE)
+    for path in python_files("adapters"):
+        if path.parent.name != "adapters" or not path.stem.startswith(COMMAND_LINE):
+            assert not [name for name in imports(path) if name.startswith(outer)], path.name
+
+
+def test_the_diagrams_are_current() -> None:
+    files = {path.name: path.read_text(encoding="utf-8") for path in (REPO / "diagrams").iterdir()}
+    assert files == render_all(), "run `authstate diagram`"
+
+
+@pytest.mark.parametrize("path", [*python_files("engine"), *python_files("adapters")], ids=lambda path: path.stem)
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 500
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, f"{node.name} is long"
+
+
+def test_no_file_names_a_machine() -> None:
+    private = [f"/{name}/".encode() for name in ("root", "work")]
+    for folder, folders, names in os.walk(REPO):
+        folders[:] = [name for name in folders if name not in GENERATED and not name.endswith(("_cache", ".egg-info"))]
+        for name in names:
+            path = Path(folder, name)
+            if name == ".git" or name.startswith(".coverage") or path.suffix == ".pyc":
+                continue
+            found = [place for place in private if place in path.read_bytes()]
+            assert not found, f"{path.relative_to(REPO)} holds {found}"
+
+
+def test_every_error_has_a_remedy() -> None:
+    page = (REPO / "docs" / "errors.md").read_text(encoding="utf-8")
+    for name, found in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(found, Exception):
+            assert f"| `{name}` |" in page
+    for reason in errors.RefreshDeadReason:
+        assert f"| `{reason}` |" in page

@@ -1,0 +1,160 @@
+"""Authorized requests: the header, the recovery from a 401, and where a token does not go."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from authstate.adapters.httpx_auth import EngineAuth
+from authstate.engine.authorization import Authorization
+from authstate.engine.credentials import Secret
+from authstate.engine.errors import (
+    NotSignedIn,
+    ParentUnavailable,
+    PermanentRefreshError,
+    RecoveryExhausted,
+    RefreshDeadReason,
+)
+
+URL = "https://backend.example/api"
+
+
+class Engine:
+    """Hands out token 1, 2, 3, ...; a recovery moves on to the next one, unless it is told to fail."""
+
+    def __init__(self, failure=None, accounts=("org-1",)):
+        self.generation = 1
+        self.failure = failure
+        self.accounts = accounts
+        self.recoveries = 0
+
+    async def authorization(self):
+        if isinstance(self.failure, NotSignedIn):
+            raise self.failure
+        account = self.accounts[min(self.generation, len(self.accounts)) - 1]
+        return Authorization(Secret(f"token-{self.generation}"), account, self.generation)
+
+    async def recover(self, refused):
+        self.recoveries += 1
+        if self.failure:
+            raise self.failure
+        if refused.generation == self.generation:
+            self.generation += 1
+        return await self.authorization()
+
+
+class Backend:
+    """Accepts one token and remembers what was sent."""
+
+    def __init__(self, accepts=1, redirect=None):
+        self.accepts = accepts
+        self.redirect = redirect
+        self.seen = []
+
+    def __call__(self, request):
+        self.seen.append((request.headers.get("authorization"), request.headers.get("chatgpt-account-id")))
+        self.body = request.read()
+        if self.redirect and request.url.host == "backend.example":
+            return httpx.Response(307, headers={"location": self.redirect})
+        accepted = request.headers.get("authorization") == f"Bearer token-{self.accepts}"
+        return httpx.Response(200 if accepted else 401)
+
+    def client(self, auth, **options):
+        return httpx.AsyncClient(transport=httpx.MockTransport(self), auth=auth, **options)
+
+
+async def test_the_header_goes_on():
+    backend = Backend()
+    async with backend.client(EngineAuth(Engine())) as client:
+        assert (await client.get(URL)).status_code == 200
+    assert backend.seen == [("Bearer token-1", "org-1")]
+
+
+async def test_an_account_of_the_caller_does_not_stay_on():
+    backend = Backend()
+    async with backend.client(EngineAuth(Engine(accounts=(None,)))) as client:
+        await client.get(URL, headers={"chatgpt-account-id": "org-other", "Authorization": "Bearer other"})
+    assert backend.seen == [("Bearer token-1", None)]
+
+
+@pytest.mark.parametrize("accepts", [2, 3])
+async def test_a_401_is_recovered_and_the_body_sent_again(accepts):
+    async def stream():
+        yield b"one"
+        yield b"two"
+
+    backend, engine = Backend(accepts), Engine()
+    async with backend.client(EngineAuth(engine)) as client:
+        response = await client.post(URL, content=stream())
+    assert response.status_code == 200
+    assert backend.body == b"onetwo"
+    assert engine.recoveries == accepts - 1
+
+
+async def test_it_gives_up_after_two_recoveries():
+    backend, engine = Backend(accepts=99), Engine()
+    async with backend.client(EngineAuth(engine)) as client:
+        assert (await client.get(URL)).status_code == 401
+    assert len(backend.seen) == 3
+    assert engine.recoveries == 2
+
+
+@pytest.mark.parametrize("error", [PermanentRefreshError(RefreshDeadReason.REVOKED), ParentUnavailable("no answer")])
+async def test_a_reason_reaches_the_caller(error):
+    async with Backend(accepts=2).client(EngineAuth(Engine(error))) as client:
+        with pytest.raises(type(error)):
+            await client.get(URL)
+
+
+async def test_without_a_recovery_the_401_is_the_answer():
+    backend = Backend(accepts=2)
+    async with backend.client(EngineAuth(Engine(RecoveryExhausted("an API key")))) as client:
+        assert (await client.get(URL)).status_code == 401
+    assert len(backend.seen) == 1
+
+
+async def test_nobody_signed_in():
+    backend = Backend()
+    async with backend.client(EngineAuth(Engine(NotSignedIn("sign in first")))) as client:
+        with pytest.raises(NotSignedIn):
+            await client.get(URL)
+    assert backend.seen == []
+
+
+async def test_a_request_of_one_account_is_not_sent_again_as_another():
+    backend = Backend(accepts=2)
+    async with backend.client(EngineAuth(Engine(accounts=("org-1", "org-2")))) as client:
+        assert (await client.get(URL)).status_code == 401
+    assert len(backend.seen) == 1
+
+
+async def test_other_origins_get_no_token():
+    backend = Backend()
+    auth = EngineAuth(Engine(), origins=["https://backend.example:443/anything"])
+    async with backend.client(auth) as client:
+        assert (await client.get(URL)).status_code == 200
+        for url in ("http://backend.example/api", "https://backend.example:8443/", "https://example/"):
+            assert (await client.get(url)).status_code == 401
+    assert backend.seen[1:] == [(None, None)] * 3
+
+
+async def test_a_redirect_to_another_origin_takes_no_token_along_and_its_401_is_not_ours():
+    backend, engine = Backend(redirect="https://elsewhere.example/"), Engine()
+    async with backend.client(EngineAuth(engine), follow_redirects=True) as client:
+        assert (await client.get(URL)).status_code == 401
+    assert [token for token, _ in backend.seen] == ["Bearer token-1", None]
+    assert engine.recoveries == 0
+
+
+async def test_many_requests_share_it():
+    backend, engine = Backend(accepts=2), Engine()
+    async with backend.client(EngineAuth(engine)) as client:
+        responses = await asyncio.gather(*(client.get(URL) for _ in range(50)))
+    assert {response.status_code for response in responses} == {200}
+    assert engine.generation == 2
+
+
+def test_the_synchronous_client_is_refused():
+    client = httpx.Client(transport=httpx.MockTransport(Backend()), auth=EngineAuth(Engine()))
+    with pytest.raises(RuntimeError, match="AsyncClient"):
+        client.get(URL)

@@ -1,0 +1,330 @@
+"""The login attempt: it ends once, with one outcome, whatever comes in whatever order."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+
+from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.engine.clock import SystemClock, within
+from authstate.engine.core import AuthEngine
+from authstate.engine.credentials import ApiKey
+from authstate.engine.errors import (
+    EngineClosed,
+    ExternalTokensActive,
+    LoginAttemptEnded,
+    LoginMethodForbidden,
+    StoreUnavailable,
+    TransitionRefused,
+    WorkspaceForbidden,
+)
+from authstate.engine.events import AccountUpdated, AuthMode, Event, LoginCompleted, StateChanged
+from authstate.engine.listeners import Listeners
+from authstate.engine.login import LOGIN_TABLE, LoginAttempt, LoginKind
+from authstate.engine.policy import LoginMethod, Policy
+from authstate.engine.ports import HeldStore
+from authstate.engine.states import AuthState
+from authstate.engine.table import TableMachine
+
+EXPECTED = {
+    "pending": {
+        "authorized": "exchanging",
+        "refused": "failed",
+        "cancelled": "cancelled",
+        "timed_out": "expired",
+        "superseded": "superseded",
+    },
+    "exchanging": {
+        "stored": "succeeded",
+        "refused": "failed",
+        "cancelled": "cancelled",
+        "timed_out": "expired",
+        "superseded": "superseded",
+    },
+    "succeeded": {},
+    "failed": {},
+    "cancelled": {},
+    "expired": {},
+    "superseded": {},
+}
+
+
+@pytest.mark.parametrize(("state", "trigger"), [(s, t) for s in EXPECTED for t in LOGIN_TABLE.triggers])
+def test_every_cell(state: str, trigger: str) -> None:
+    machine = TableMachine(LOGIN_TABLE)
+    attempt = LoginAttempt("id", LoginKind.BROWSER, machine, Listeners())
+    attempt.state = state
+    target = EXPECTED[state].get(trigger)
+    if target is None:
+        with pytest.raises(TransitionRefused):
+            machine.fire(attempt, trigger)
+        assert attempt.state == state
+    else:
+        machine.fire(attempt, trigger)
+        assert attempt.state == target
+
+
+def test_the_table_is_whole() -> None:
+    assert set(LOGIN_TABLE.states) == set(EXPECTED)
+    assert LOGIN_TABLE.finals == ("succeeded", "failed", "cancelled", "expired", "superseded")
+
+
+class Desk:
+    """An engine where people sign in."""
+
+    def __init__(self, **settings: object) -> None:
+        self.clock = ManualClock()
+        self.store = MemoryStore()
+        self.authority = FakeAuthority(clock=self.clock)
+        self.engine = AuthEngine(self.store, self.authority, clock=self.clock, **settings)
+        self.events: list[Event] = []
+        self.engine.subscribe(self.events.append)
+        self.tokens = make_tokens()
+
+    async def begin(self, kind: LoginKind = LoginKind.BROWSER, *, authorized: bool = False) -> LoginAttempt:
+        attempt = await self.engine.begin_login(str(uuid4()), kind)
+        if authorized:
+            attempt.authorized()
+        return attempt
+
+    def outcomes(self) -> list[tuple[str | None, bool]]:
+        return [(event.login_id, event.success) for event in self.events if isinstance(event, LoginCompleted)]
+
+
+async def test_a_login_that_succeeds() -> None:
+    desk = Desk()
+    attempt = await desk.begin()
+    assert attempt.is_open
+    attempt.authorized()
+    ended: list[str] = []
+    attempt.when_ended(lambda: ended.append(attempt.state))
+    await desk.engine.complete_login(attempt, desk.tokens)
+    attempt.when_ended(lambda: ended.append("late"))
+    await attempt.wait()
+    assert (attempt.state, attempt.is_open, attempt.message) == ("succeeded", False, None)
+    assert ended == ["succeeded", "late"]
+    assert isinstance(desk.events[0], StateChanged)
+    assert desk.events[1:] == [
+        LoginCompleted(attempt.login_id, success=True),
+        AccountUpdated(AuthMode.CHATGPT, desk.tokens.account.plan_type),
+    ]
+    assert desk.store.credentials is desk.tokens
+    await desk.clock.settle()
+    assert desk.clock.sleepers == 0
+    with pytest.raises(LoginAttemptEnded, match="succeeded"):
+        await desk.engine.complete_login(attempt, desk.tokens)
+    with pytest.raises(LoginAttemptEnded):
+        attempt.authorized()
+    assert len(desk.outcomes()) == 1
+
+
+async def test_tokens_before_the_person_agreed_are_refused() -> None:
+    desk = Desk()
+    attempt = await desk.begin()
+    with pytest.raises(TransitionRefused):
+        await desk.engine.complete_login(attempt, desk.tokens)
+    assert desk.store.saves == 0
+    assert attempt.state == "failed"
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [(LoginKind.BROWSER, 600), (LoginKind.DEVICE_CODE, 900)])
+async def test_an_attempt_lives_only_so_long(kind: LoginKind, seconds: float) -> None:
+    desk = Desk()
+    attempt = await desk.begin(kind, authorized=True)
+    await desk.clock.elapse(seconds - 1)
+    assert attempt.is_open
+    await desk.clock.elapse(1)
+    assert attempt.state == "expired"
+    assert f"{seconds / 60:.0f} minutes" in (attempt.message or "")
+    assert desk.outcomes() == [(attempt.login_id, False)]
+    with pytest.raises(LoginAttemptEnded, match="minutes"):
+        await desk.engine.complete_login(attempt, desk.tokens)
+    assert (desk.store.saves, len(desk.events)) == (0, 1)
+
+
+async def test_cancelling() -> None:
+    desk = Desk()
+    assert not await desk.engine.cancel_login("nobody")
+    attempt = await desk.begin()
+    assert not await desk.engine.cancel_login("nobody")
+    assert await desk.engine.cancel_login(attempt.login_id)
+    assert not await desk.engine.cancel_login(attempt.login_id)
+    assert attempt.state == "cancelled"
+    assert desk.events == [LoginCompleted(attempt.login_id, success=False, error="the login was cancelled")]
+    assert not attempt.end("refused", "too late")
+    with pytest.raises(LoginAttemptEnded, match="cancelled"):
+        attempt.fail_storing("refused", "too late")
+
+
+@pytest.mark.parametrize("what", ["login", "external", "logout", "key", "tokens", "close"])
+async def test_what_supersedes_an_attempt(what: str) -> None:
+    desk = Desk()
+    attempt = await desk.begin(authorized=True)
+    if what == "login":
+        assert (await desk.begin()).is_open
+    elif what == "external":
+        await desk.engine.use_external_tokens(make_external())
+    elif what == "logout":
+        await desk.engine.log_out()
+    elif what == "key":
+        await desk.engine.use_api_key(ApiKey.parse("sk-1"))
+    elif what == "tokens":
+        await desk.engine.complete_chatgpt_login(make_tokens())
+    else:
+        await desk.engine.close()
+    assert attempt.state == "superseded"
+    assert (attempt.message or "").startswith("this login was ended: ")
+    assert desk.outcomes().count((attempt.login_id, False)) == 1
+    error = EngineClosed if what == "close" else LoginAttemptEnded
+    with pytest.raises(error):
+        await desk.engine.complete_login(attempt, desk.tokens)
+    assert desk.engine.session.credentials is not desk.tokens
+
+
+async def test_a_login_cannot_begin_where_it_cannot_end() -> None:
+    desk = Desk(policy=Policy(LoginMethod.API))
+    with pytest.raises(LoginMethodForbidden):
+        await desk.begin()
+    desk.engine.set_policy(Policy())
+    await desk.engine.use_external_tokens(make_external())
+    with pytest.raises(ExternalTokensActive):
+        await desk.begin()
+    await desk.engine.close()
+    with pytest.raises(EngineClosed):
+        await desk.begin()
+
+
+async def test_a_login_into_a_forbidden_workspace_fails_the_attempt() -> None:
+    desk = Desk(policy=Policy(None, ("org-9",)))
+    attempt = await desk.begin(authorized=True)
+    with pytest.raises(WorkspaceForbidden):
+        await desk.engine.complete_login(attempt, desk.tokens)
+    assert attempt.state == "failed"
+    assert "org-9" in (attempt.message or "")
+    assert desk.outcomes() == [(attempt.login_id, False)]
+    assert desk.store.saves == 0
+    assert desk.engine.session.generation == 0
+
+
+async def test_a_store_that_refuses_fails_the_attempt() -> None:
+    desk = Desk()
+
+    def sick() -> None:
+        raise StoreUnavailable("the home is read-only")
+
+    desk.store.locked = sick
+    attempt = await desk.begin(authorized=True)
+    with pytest.raises(StoreUnavailable):
+        await desk.engine.complete_login(attempt, desk.tokens)
+    assert (attempt.state, attempt.message) == ("failed", "the home is read-only")
+
+
+async def storing() -> tuple[Desk, LoginAttempt, "asyncio.Task[None]", "asyncio.Event"]:
+    """An attempt that waits for the store's lock with its tokens; the event lets it go on."""
+    desk, attempt_may_go = Desk(), asyncio.Event()
+
+    async def holder() -> None:
+        async with desk.store.locked():
+            await attempt_may_go.wait()
+
+    desk.holder = asyncio.create_task(holder())
+    await desk.clock.settle()
+    attempt = await desk.begin(authorized=True)
+    completing = asyncio.create_task(desk.engine.complete_login(attempt, desk.tokens))
+    await desk.clock.settle()
+    assert attempt.is_storing
+    return desk, attempt, completing, attempt_may_go
+
+
+async def test_while_it_is_stored_nobody_ends_it_from_outside() -> None:
+    desk, attempt, completing, go = await storing()
+    assert not attempt.end("cancelled", "no")
+    await desk.clock.elapse(600)
+    cancelling = asyncio.create_task(desk.engine.cancel_login(attempt.login_id))
+    beginning = asyncio.create_task(desk.begin())
+    logging_out = asyncio.create_task(desk.engine.log_out())
+    await desk.clock.settle()
+    assert not any(task.done() for task in (cancelling, beginning, logging_out))
+    go.set()
+    await completing
+    assert attempt.state == "succeeded"
+    assert not await cancelling
+    assert (await beginning).login_id != attempt.login_id
+    await logging_out
+    assert desk.engine.session.state is AuthState.LOGGED_OUT
+    assert desk.store.credentials is None
+    assert desk.outcomes()[0] == (attempt.login_id, True)
+
+
+async def test_cancelling_the_one_who_stores_fails_the_attempt() -> None:
+    desk, attempt, completing, go = await storing()
+    completing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await completing
+    go.set()
+    assert attempt.state == "superseded"
+    assert desk.outcomes() == [(attempt.login_id, False)]
+    assert desk.store.saves == 0
+    await asyncio.wait_for(desk.engine.use_api_key(ApiKey.parse("sk-1")), 5)
+
+
+async def test_the_real_clock() -> None:
+    clock = SystemClock()
+    began = clock.monotonic()
+    await clock.sleep(0.001)
+    assert clock.monotonic() >= began
+    assert clock.now() > 1.7e9
+
+
+async def test_a_bounded_wait() -> None:
+    clock = ManualClock()
+
+    async def answer() -> int:
+        return 42
+
+    assert await within(clock, 1, answer()) == 42
+    never = asyncio.Event()
+    waiting = asyncio.create_task(within(clock, 1, never.wait()))
+    await clock.elapse(1)
+    with pytest.raises(TimeoutError):
+        await waiting
+    waiting = asyncio.create_task(within(clock, 1, never.wait()))
+    await clock.until_asleep()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert clock.sleepers == 0
+
+
+async def test_who_is_cancelled_while_the_lock_is_released_is_signed_in_and_told_so() -> None:
+    desk = Desk()
+    locked, release = desk.store.locked, asyncio.Event()
+
+    @asynccontextmanager
+    async def slow_to_release() -> AsyncIterator[HeldStore]:
+        async with locked() as held:
+            yield held
+            await release.wait()
+
+    desk.store.locked = slow_to_release
+    attempt = await desk.begin(authorized=True)
+    completing = asyncio.create_task(desk.engine.complete_login(attempt, desk.tokens))
+    await desk.clock.settle()
+    completing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await completing
+    assert attempt.state == "succeeded"
+    assert desk.outcomes() == [(attempt.login_id, True)]
+    assert desk.engine.session.credentials is desk.store.credentials is desk.tokens
+    leaving = asyncio.create_task(desk.engine.log_out())
+    await desk.clock.settle()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert desk.engine.session.state is AuthState.LOGGED_OUT
+    assert desk.events[-1] == AccountUpdated(None, None)
+    release.set()
+    await desk.engine.close()
+    assert desk.authority.revoked == [desk.tokens.refresh_token.reveal()]
