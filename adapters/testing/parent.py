@@ -31,6 +31,8 @@ class FakeParent:
     def __init__(self, *answers: Answer) -> None:
         self.asked: list[str | None] = []
         """The `previous_account_id` of every question, in order."""
+        self.was_asked = asyncio.Event()
+        """Set with the first question. A test that waits for another one clears it."""
         self.cancelled = 0
         """How many questions were given up on."""
         self.gate = asyncio.Event()
@@ -50,6 +52,7 @@ class FakeParent:
     async def request_tokens(self, *, previous_account_id: str | None) -> ExternalTokens:
         """See `ExternalTokenSource`."""
         self.asked.append(previous_account_id)
+        self.was_asked.set()
         answer: Answer = self._answers.popleft() if self._answers else ParentUnavailable("the parent has no answer")
         try:
             await self.gate.wait()

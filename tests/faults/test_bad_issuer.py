@@ -1,4 +1,4 @@
-"""Whatever the issuer answers, or does not: a typed error, the session as it was, and not a byte of the file changed."""
+"""Whatever the issuer answers, or does not: a typed error, the session as it was, and no byte of the file changed."""
 
 import asyncio
 import socket
@@ -201,10 +201,10 @@ async def test_a_refusal_is_remembered_and_keeps_the_file(
 async def test_a_spent_token_is_kept_whatever_else_is_wrong(tmp_path: Path) -> None:
     """An answer with a new refresh token and no access token: the new one is stored, because the old one is spent."""
     await signed_in(tmp_path)
-    async with issuing(answer("200 OK", b'{"refresh_token": "rt-next"}')) as issuer:
-        async with engine_at(tmp_path, issuer.port) as engine:
-            with pytest.raises(AuthError):
-                await engine.refresh()
+    partial = issuing(answer("200 OK", b'{"refresh_token": "rt-next"}'))
+    async with partial as issuer, engine_at(tmp_path, issuer.port) as engine:
+        with pytest.raises(AuthError):
+            await engine.refresh()
     stored = await AuthJsonStore(tmp_path).load()
     assert isinstance(stored, ChatgptTokens)
     assert stored.refresh_token.reveal() == "rt-next"

@@ -12,7 +12,14 @@ import pytest
 import reference as model
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from worlds import RealEngine, RealWorld
 
 from authstate.adapters.testing import make_external
@@ -29,6 +36,7 @@ POLICIES = (
 )
 WHICH = st.sampled_from((0, 1))
 WORKSPACES = st.sampled_from(("org-1", "org-1", "org-2"))
+PARENT_ANSWERS = st.sampled_from(("yes", "other", "no"))
 LIFETIMES = st.sampled_from((3600.0, 3600.0, 200.0, 20.0, -100.0, None))
 KINDS = st.sampled_from(("load", "lock", "prepare", "save", "delete"))
 
@@ -179,7 +187,7 @@ class AuthStateMachine(RuleBasedStateMachine):
                 assert error is None
                 assert answer.token.reveal() == token
 
-    @rule(which=WHICH, callers=st.sampled_from((1, 20)), lifetime=LIFETIMES, answer=st.sampled_from(("yes", "other", "no")))
+    @rule(which=WHICH, callers=st.sampled_from((1, 20)), lifetime=LIFETIMES, answer=PARENT_ANSWERS)
     def recover(self, which: int, callers: int, lifetime: float | None, answer: str) -> None:
         self.prepare_parent(which, lifetime, answer)
         engine = self.reals[which].engine

@@ -1,4 +1,4 @@
-"""The real thing, watched: engines, a store and an issuer that can be made to fail, and that remember what was asked."""
+"""The real thing, watched: engines, a store and an issuer that can be made to fail, and remember what was asked."""
 
 import asyncio
 import tempfile

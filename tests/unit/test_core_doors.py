@@ -105,7 +105,8 @@ async def test_a_login_is_stored_and_what_it_replaces_is_revoked() -> None:
     new = house.authority.accept(make_tokens(account_id="org-2", plan="pro"))
     await house.engine.complete_chatgpt_login(new)
     assert house.store.credentials is new
-    assert house.events[1:] == [LoginCompleted(None, success=True), AccountUpdated(AuthMode.CHATGPT, new.account.plan_type)]
+    updated = AccountUpdated(AuthMode.CHATGPT, new.account.plan_type)
+    assert house.events[1:] == [LoginCompleted(None, success=True), updated]
     await house.engine.close()
     assert house.authority.revoked == [house.tokens.refresh_token.reveal()]
     assert house.authority.live == {new.refresh_token.reveal()}

@@ -251,7 +251,8 @@ async def test_without_exp_eight_days_after_the_last_refresh() -> None:
 
 
 async def test_without_exp_and_last_refresh_nothing_is_urgent() -> None:
-    store = MemoryStore(ChatgptTokens.read(id_token=make_tokens().id_token.reveal(), access_token="at", refresh_token="r"))
+    id_token = make_tokens().id_token.reveal()
+    store = MemoryStore(ChatgptTokens.read(id_token=id_token, access_token="at", refresh_token="r"))
     engine = AuthEngine(store, FakeAuthority())
     await engine.start()
     assert engine.need() is Need.NONE

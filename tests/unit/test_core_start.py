@@ -217,8 +217,7 @@ async def test_the_end_ends_a_recovery_and_a_question_to_the_parent() -> None:
     engine = AuthEngine(MemoryStore(), FakeAuthority(), parent=parent, clock=ManualClock())
     await engine.use_external_tokens(make_external())
     recovery = asyncio.create_task(engine.recover(await engine.authorization()))
-    while not parent.count:
-        await asyncio.sleep(0)
+    await parent.was_asked.wait()
     await engine.close()
     with pytest.raises(RefreshInterrupted):
         await recovery

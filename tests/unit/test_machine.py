@@ -4,7 +4,13 @@ import pytest
 
 from authstate.adapters.testing import make_external, make_tokens
 from authstate.engine.credentials import ApiKey
-from authstate.engine.errors import AuthError, ExternalTokensActive, LoginMethodForbidden, NotSignedIn, TransitionRefused
+from authstate.engine.errors import (
+    AuthError,
+    ExternalTokensActive,
+    LoginMethodForbidden,
+    NotSignedIn,
+    TransitionRefused,
+)
 from authstate.engine.listeners import Listeners
 from authstate.engine.machine import AuthMachine
 from authstate.engine.policy import LoginMethod, Policy

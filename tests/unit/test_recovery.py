@@ -5,7 +5,13 @@ import pytest
 from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external, make_tokens
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ApiKey
-from authstate.engine.errors import AuthError, IssuerUnavailable, ParentUnavailable, RecoveryExhausted, TransitionRefused
+from authstate.engine.errors import (
+    AuthError,
+    IssuerUnavailable,
+    ParentUnavailable,
+    RecoveryExhausted,
+    TransitionRefused,
+)
 from authstate.engine.recovery import RECOVERY_TABLE, STEPS, Recovery, RecoveryMachine, RecoveryPlan
 from authstate.engine.session import Failure, Session
 from authstate.engine.states import AuthState
