@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from authstate.adapters.oauth.token_endpoint import LONGEST_ANSWER, AnswerTooLong, read_bounded
+from authstate.adapters.oauth.issuer_http import LONGEST_ANSWER, AnswerTooLong, read_bounded
 from authstate.engine.credentials import PlanType
 
 if TYPE_CHECKING:

@@ -1,0 +1,211 @@
+"""One POST to the issuer and its bounded answer, for every endpoint of the issuer.
+
+An answer is read up to 1 MiB, redirects are not followed (a token goes where it was sent and nowhere else), and every
+connection is closed after its answer, because a kept one may die between two requests that are hours apart, and a token
+lost with it is a login lost.
+
+Proxies and CA bundles come from the environment, as httpx reads them.
+"""
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+
+from authstate.engine.errors import IssuerUnavailable
+
+if TYPE_CHECKING:
+    import httpx
+
+LONGEST_ANSWER: Final = 1024 * 1024
+"""Bytes. Nothing that an issuer or a backend has to say here is near it."""
+
+ISSUER_VARIABLE: Final = "CODEX_APP_SERVER_LOGIN_ISSUER"
+"""What a message names when the issuer's URL is none."""
+
+_FORM: Final = "application/x-www-form-urlencoded"
+
+
+class AnswerTooLong(Exception):
+    """An answer has more than `LONGEST_ANSWER` bytes. What was read of it is dropped."""
+
+
+async def read_bounded(response: "httpx.Response") -> bytes:
+    """The body of a streamed response. Cancellation leaves the response to whoever opened it.
+
+    Raises:
+        AnswerTooLong: it does not end within `LONGEST_ANSWER` bytes.
+    """
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > LONGEST_ANSWER:
+            raise AnswerTooLong
+    return bytes(body)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the issuer answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    members: Mapping[str, Any]
+    """Empty when the body is no JSON object."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the status is one of success."""
+        return 200 <= self.status < 300
+
+
+class IssuerHttp:
+    """Asks the issuer. httpx is imported, and the client made, with the first request."""
+
+    def __init__(self) -> None:
+        self._client: httpx.AsyncClient | None = None
+
+    async def post(
+        self, url: str, host: str, body: Mapping[str, str], timeout: float, *, form: bool = False
+    ) -> Answer:
+        """Send one request. Cancelling it drops the request, which the issuer may have served.
+
+        Args:
+            url: where to.
+            host: what `host_of` made of it, for the messages.
+            body: sent as JSON, or as a form.
+            timeout: seconds that all of it may take, from looking up the host to the last byte.
+
+        Raises:
+            IssuerUnavailable: there is no answer.
+        """
+        import httpx
+
+        client = self._open(host)
+        content = urlencode(body) if form else json.dumps(body)
+        headers = {"Content-Type": _FORM if form else "application/json"}
+        try:
+            async with asyncio.timeout(timeout):
+                request = client.build_request("POST", url, content=content, headers=headers, timeout=timeout)
+                response = await client.send(request, stream=True)
+                try:
+                    received = await read_bounded(response)
+                finally:
+                    await response.aclose()
+        except (httpx.TimeoutException, TimeoutError):
+            raise IssuerUnavailable(f"{host} did not answer within {timeout:g} seconds") from None
+        except httpx.ConnectError as error:
+            raise IssuerUnavailable(f"{host} cannot be reached: {error}") from None
+        except AnswerTooLong:
+            raise IssuerUnavailable(
+                f"{host} sent an answer of more than {LONGEST_ANSWER} bytes", is_retried=False
+            ) from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            raise IssuerUnavailable(f"{host} gave no answer: {_kind(error)}") from None
+        return Answer(response.status_code, response.headers, _members(received))
+
+    async def aclose(self) -> None:
+        """Close what is open. The next call opens it again."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    def _open(self, host: str) -> "httpx.AsyncClient":
+        if self._client is None:
+            import httpx
+
+            headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "authstate"}
+            try:
+                self._client = httpx.AsyncClient(
+                    headers=headers, follow_redirects=False, limits=httpx.Limits(max_keepalive_connections=0)
+                )
+            except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
+                raise IssuerUnavailable(
+                    f"{host} cannot be asked: the proxy or CA settings of the environment (HTTPS_PROXY, ALL_PROXY, "
+                    f"SSL_CERT_FILE, SSL_CERT_DIR) cannot be used ({_kind(error)})"
+                ) from None
+        return self._client
+
+
+def unavailable(answer: Answer, host: str) -> IssuerUnavailable:
+    """The error for an answer that is none; it may be asked again when the issuer is overloaded."""
+    if 300 <= answer.status < 400:
+        message = f"{host} answered with a redirect (status {answer.status}), which is not followed"
+        return IssuerUnavailable(message, is_retried=False)
+    overloaded = answer.status == 429 or answer.status >= 500
+    pause = retry_after(answer.headers) if overloaded else None
+    return IssuerUnavailable(f"{host} answered with status {answer.status}", pause, is_retried=overloaded)
+
+
+def error_code(members: Mapping[str, Any]) -> str:
+    """The issuer's error code in lower case; empty where there is none."""
+    error = members.get("error")
+    nested = error.get("code") if isinstance(error, dict) else error
+    for code in (nested, members.get("code")):
+        if isinstance(code, str) and code:
+            return code.strip().lower()
+    return ""
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from a number or an HTTP date; None when there is neither.
+
+    A date counts from the issuer's own `Date`, so that a wrong clock of this machine does not matter.
+    """
+    value = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        then, now = _instant(value), _instant(headers.get("date", ""))
+        if then is None:
+            return None
+        seconds = then - (time.time() if now is None else now)
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _instant(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError, OSError, TypeError):
+        return None
+
+
+def host_of(url: str, variable: str) -> str:
+    """The host a message may name.
+
+    Raises:
+        IssuerUnavailable: the URL is none. It is not shown, since nobody knows what is in it.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
+        raise IssuerUnavailable(
+            f"{variable} is no http or https URL with a host: correct or unset it", is_retried=False
+        )
+    return parts.hostname if port is None else f"{parts.hostname}:{port}"
+
+
+def text_of(value: object) -> str | None:
+    """The value when it is a string with something in it."""
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _members(content: bytes) -> Mapping[str, Any]:
+    try:
+        members = msgspec.json.decode(content)
+    except (ValueError, RecursionError):
+        return {}
+    return members if isinstance(members, dict) else {}
+
+
+def _kind(error: Exception) -> str:
+    """What an error is, without its text, which may quote anything."""
+    return type(error).__name__
