@@ -153,7 +153,7 @@ async def test_nothing_that_can_be_reached_shows_a_secret() -> None:
         "RefreshedTokens"
     }
     for thing in things:
-        for shown in (repr(thing), str(thing), f"{thing}", "{} {!r}".format(thing, thing)):
+        for shown in (repr(thing), str(thing), f"{thing}", f"{thing!s} {thing!r}"):
             assert CANARY not in shown, type(thing)
         if isinstance(thing, Secret):
             assert CANARY in thing.reveal()  # the canary was there all the time
