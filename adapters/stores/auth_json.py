@@ -15,17 +15,13 @@ The disk is used in the event loop's own thread: see disk.py for why.
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
 
-from authstate.adapters.stores.disk import Disk, unavailable
+from authstate.adapters.stores.disk import Disk, DiskLock, unavailable
 from authstate.adapters.stores.record import LARGEST, decode, encode, is_whole
 from authstate.engine.clock import SystemClock
 from authstate.engine.credentials import Credentials
 from authstate.engine.errors import StoreBusy, StoreUnavailable
 from authstate.engine.ports import Clock, HeldStore
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 _REREADS = 5
 _REREAD_WAIT = 0.02  # seconds between two looks at a file that is not whole
@@ -90,36 +86,31 @@ class AuthJsonStore:
 
     def _make_home(self) -> None:
         try:
-            os.makedirs(self._home, mode=0o700, exist_ok=True)
+            self._disk.make_folder(self._home)
         except OSError as error:
             raise unavailable("use the folder", self._home, error) from error
 
-    async def _take_lock(self) -> tuple[str, "BaseFileLock"]:
+    async def _take_lock(self) -> tuple[str, DiskLock]:
         """The file that the lock is for, with its lock held. There is no wait after the lock is taken."""
-        from filelock import FileLock, Timeout
-
         deadline = self._clock.monotonic() + self._lock_timeout
-        locks: dict[str, BaseFileLock] = {}
+        locks: dict[str, DiskLock] = {}
         while True:
-            target = os.path.realpath(self._path)
+            target = self._disk.resolve(self._path)
+            lock_file = target + ".lock"
             lock = locks.get(target)
-            if lock is None:
-                lock = locks[target] = FileLock(
-                    target + ".lock", timeout=0, mode=0o600, thread_local=False, is_singleton=False
-                )
             try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                pass
+                if lock is None:
+                    lock = locks[target] = self._disk.lock(lock_file)
+                taken = lock.acquire()
             except OSError as error:
-                raise unavailable("lock", lock.lock_file, error) from error
-            else:
-                if os.path.realpath(self._path) == target:
+                raise unavailable("lock", lock_file, error) from error
+            if taken:
+                if self._disk.resolve(self._path) == target:
                     return target, lock
                 lock.release()
             if self._clock.monotonic() >= deadline:
                 raise StoreBusy(
-                    f"{lock.lock_file} is held by {_holder(lock.lock_file)} for more than {self._lock_timeout:g} s: "
+                    f"{lock_file} is held by {_holder(lock_file)} for more than {self._lock_timeout:g} s: "
                     "wait for it to finish, or end it, then try again"
                 )
             await self._clock.sleep(_LOCK_WAIT)
@@ -207,7 +198,7 @@ class _HeldAuthJson:
                         self._disk.remove(os.path.join(folder, found))
 
     def _reserve(self) -> str:
-        self._spare = spare = f"{self._target}.{os.getpid()}.{os.urandom(8).hex()}{_TAIL}"
+        self._spare = spare = f"{self._target}.{self._disk.mark()}{_TAIL}"
         try:
             self._disk.create(spare)
             self._disk.write(spare, b" " * (_RESERVE + 2 * len(self._before or b"")))

@@ -9,12 +9,23 @@ import os
 import stat
 import sys
 import time
+from typing import Protocol
 
 from authstate.engine.errors import StoreUnavailable
 
 _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM})
 _WINDOWS = sys.platform == "win32"
+
+
+class DiskLock(Protocol):
+    """A lock file that the operating system locks for one process, and unlocks when that process dies."""
+
+    def acquire(self) -> bool:
+        """Take it if it is free, without a wait; tell whether it was. Raises OSError where there can be no lock."""
+
+    def release(self) -> None:
+        """Give it back. Raises OSError."""
 
 
 class Disk:
@@ -103,6 +114,43 @@ class Disk:
     def names(self, folder: str) -> list[str]:
         """The names in a folder."""
         return os.listdir(folder)
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder that only this user can use (0700), unless it is there."""
+        os.makedirs(path, mode=0o700, exist_ok=True)
+
+    def resolve(self, path: str) -> str:
+        """The file that a path leads to through symbolic links; it need not exist."""
+        return os.path.realpath(path)
+
+    def mark(self) -> str:
+        """What makes the name of a temporary file unique: PID.RANDOM."""
+        return f"{os.getpid()}.{os.urandom(8).hex()}"
+
+    def lock(self, path: str) -> DiskLock:
+        """A new lock on a lock file, not yet taken. Another one on the same file excludes it, in this process, too."""
+        return _FileLock(path)
+
+
+class _FileLock:
+    """`filelock` without its waits: a wait belongs to the event loop."""
+
+    def __init__(self, path: str) -> None:
+        # Imported here: reading what is stored takes no lock.
+        from filelock import FileLock, Timeout
+
+        self._lock = FileLock(path, timeout=0, mode=0o600, thread_local=False, is_singleton=False)
+        self._held_elsewhere = Timeout
+
+    def acquire(self) -> bool:
+        try:
+            self._lock.acquire(blocking=False)
+        except self._held_elsewhere:
+            return False
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
 
 
 _REMEDIES = {
