@@ -312,21 +312,24 @@ def _matches(grant: Json, form: Json) -> bool:
     return grant.get("code_challenge") in (None, _challenge(form.get("code_verifier", "")))
 
 
+_RESET_AT = 1_900_000_000
+
+
 def _usage(plan: object) -> Json:
     def window(percent: float, minutes: int) -> Json:
-        return {"used_percent": percent, "limit_window_seconds": minutes * 60, "reset_at": 1_900_000_000}
+        reset = {"reset_after_seconds": max(0, _RESET_AT - int(time.time())), "reset_at": _RESET_AT}
+        return {"used_percent": percent, "limit_window_seconds": minutes * 60, **reset}
 
+    def limit(primary: Json, secondary: Json | None) -> Json:
+        # codex reads no answer that leaves out `allowed`, `limit_reached` or `reset_after_seconds`.
+        return {"allowed": True, "limit_reached": False, "primary_window": primary, "secondary_window": secondary}
+
+    other = {"limit_name": "codex_other", "metered_feature": "codex_other", "rate_limit": limit(window(88, 30), None)}
     return {
         "plan_type": plan,
-        "rate_limit": {"primary_window": window(42, 300), "secondary_window": window(5, 10080)},
+        "rate_limit": limit(window(42, 300), window(5, 10080)),
         "credits": {"has_credits": True, "unlimited": False, "balance": "17.5"},
-        "additional_rate_limits": [
-            {
-                "limit_name": "codex_other",
-                "metered_feature": "codex_other",
-                "rate_limit": {"primary_window": window(88, 30), "secondary_window": None},
-            }
-        ],
+        "additional_rate_limits": [other],
     }
 
 
