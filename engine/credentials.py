@@ -151,7 +151,7 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
             refresh_token=Secret(refresh_token),
             account=account_of(read_claims(id_token, "id token"), account_id=account_id),
             expires_at=expiry_of(access_token),
-            last_refresh=last_refresh,
+            last_refresh=None if last_refresh is None else instant_of(last_refresh),
         )
 
     def is_same_material_as(self, other: "ChatgptTokens") -> bool:
@@ -225,6 +225,14 @@ def expiry_of(token: str) -> float | None:
     if isinstance(exp, bool) or not isinstance(exp, int | float) or not 0 < exp <= _LATEST_INSTANT:
         return None
     return float(exp)
+
+
+def instant_of(seconds: float) -> float:
+    """A time of the clock as every store can keep it: whole microseconds, between 1970 and the year 9999.
+
+    Whoever compares what is stored with what is in memory must find the same.
+    """
+    return round(min(max(seconds, 0.0), _LATEST_INSTANT), 6)
 
 
 def account_of(claims: Mapping[str, Any], *, account_id: str | None = None, plan_type: str | None = None) -> Account:

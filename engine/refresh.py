@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from authstate.engine.credentials import ChatgptTokens, Secret, account_of, expiry_of, read_claims
+from authstate.engine.credentials import ChatgptTokens, Secret, account_of, expiry_of, instant_of, read_claims
 from authstate.engine.errors import (
     InvalidCredentials,
     IssuerUnavailable,
@@ -241,7 +241,7 @@ class Refresher:
             refresh_token=answer.refresh_token or current.refresh_token,
             account=account,
             expires_at=expiry_of(answer.access_token.reveal()),
-            last_refresh=self._clock.now(),
+            last_refresh=instant_of(self._clock.now()),
         )
 
     async def _stored(self, held: HeldStore, renewal: Renewal) -> Renewal:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials
+from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, instant_of
 from authstate.engine.errors import InvalidCredentials, StoreUnreadable
 
 LARGEST = 4 * 1024 * 1024
@@ -113,7 +113,7 @@ def _members_or_none(data: bytes) -> _Members | None:
 
 
 def _instant(seconds: float) -> str:
-    instant = datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST), UTC)
+    instant = datetime.fromtimestamp(instant_of(seconds), UTC)
     return instant.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

@@ -6,7 +6,10 @@ from base64 import urlsafe_b64encode
 
 import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from authstate.adapters.stores.record import decode, encode
 from authstate.adapters.testing import make_external, make_jwt, make_tokens
 from authstate.engine.credentials import (
     Account,
@@ -17,6 +20,7 @@ from authstate.engine.credentials import (
     Secret,
     account_of,
     expiry_of,
+    instant_of,
     read_claims,
 )
 from authstate.engine.errors import InvalidCredentials
@@ -208,6 +212,14 @@ def test_a_jwt_without_a_signature_is_one() -> None:
 )
 def test_expiry(exp: object, expected: float | None) -> None:
     assert expiry_of(make_jwt(exp=exp)) == expected
+
+
+@given(st.floats(-1e12, 1e12))
+@example(1_764_000_000.1234567)
+def test_the_time_of_a_refresh_is_stored_as_it_is_in_memory(clock: float) -> None:
+    tokens = make_tokens(now=clock, expires_in=None)
+    assert decode(encode(tokens, None), "here").credentials == tokens
+    assert abs(instant_of(clock) - clock) < 1e-5 or not 0 <= clock <= 253_402_300_799
 
 
 @pytest.mark.parametrize("wrong", [7, "text", ["a"], None, True])

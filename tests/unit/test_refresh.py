@@ -8,6 +8,7 @@ from random import Random
 import msgspec
 import pytest
 
+from authstate.adapters.stores.record import decode, encode
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, Secret
 from authstate.engine.errors import (
@@ -100,6 +101,15 @@ async def test_the_order_of_a_refresh() -> None:
     assert renewal.tokens.last_refresh == protocol.clock.now()
     assert renewal.tokens.expires_at == protocol.clock.now() + 3600
     assert not protocol.refresher.critical
+
+
+async def test_the_time_of_a_refresh_is_one_that_every_store_can_keep() -> None:
+    """Some clocks are finer than the microseconds of auth.json: then memory and store would differ after a refresh."""
+    protocol = Protocol()
+    protocol.clock.jump_wall(1.2345678)
+    renewal = await protocol.run()
+    assert renewal.tokens.last_refresh == 1_800_000_001.234568
+    assert decode(encode(renewal.tokens, None), "here").credentials == renewal.tokens
 
 
 async def test_it_is_critical_from_the_request_until_the_tokens_are_stored() -> None:
