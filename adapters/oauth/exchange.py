@@ -1,0 +1,87 @@
+"""The last step of every login: exchange an authorization code, which works once, for tokens."""
+
+from typing import Final
+
+from authstate.adapters.oauth.issuer import Issuer, shown_code
+from authstate.adapters.oauth.issuer_http import (
+    ISSUER_VARIABLE,
+    Answer,
+    IssuerHttp,
+    error_code,
+    host_of,
+    text_of,
+    unavailable,
+)
+from authstate.engine.clock import SystemClock
+from authstate.engine.credentials import ChatgptTokens
+from authstate.engine.errors import InvalidCredentials, IssuerUnavailable, LoginFailed
+from authstate.engine.ports import Clock
+
+_TIMEOUT: Final = 30.0  # seconds
+_TOKENS: Final = ("id_token", "access_token", "refresh_token")
+
+
+async def exchange_code(
+    issuer: Issuer,
+    *,
+    code: str,
+    redirect_uri: str,
+    code_verifier: str,
+    http: IssuerHttp | None = None,
+    clock: Clock | None = None,
+    timeout: float = _TIMEOUT,
+) -> ChatgptTokens:
+    """The tokens for an authorization code, in one request. It is never sent twice: the code works once.
+
+    Args:
+        issuer: whose code it is.
+        code: the authorization code.
+        redirect_uri: the one that the code was asked for with.
+        code_verifier: the PKCE secret that belongs to the challenge.
+        http: asks the issuer; by default one that is made here, and closed.
+        clock: tells when the tokens were obtained.
+        timeout: seconds that the request may take.
+
+    Raises:
+        LoginFailed: the issuer refused; carries its error code.
+        IssuerUnavailable: it gave no answer, or one that is none.
+
+    Cancelling it drops the request; the code may be spent then.
+    """
+    url = issuer.url.rstrip("/") + "/oauth/token"
+    host = host_of(url, ISSUER_VARIABLE)
+    form = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": redirect_uri,
+        "client_id": issuer.client_id,
+        "code_verifier": code_verifier,
+    }
+    asking = http or IssuerHttp()
+    try:
+        answer = await asking.post(url, host, form, timeout, form=True)
+    finally:
+        if http is None:
+            await asking.aclose()
+    return _tokens(answer, host, (clock or SystemClock()).now())
+
+
+def _tokens(answer: Answer, host: str, now: float) -> ChatgptTokens:
+    found = {name: text_of(answer.members.get(name)) for name in _TOKENS}
+    tokens = {name: token for name, token in found.items() if token is not None}
+    if answer.succeeded and len(tokens) == len(_TOKENS):
+        if not (tokens["access_token"].isascii() and tokens["access_token"].isprintable()):
+            raise IssuerUnavailable(f"{host} answered with an access token that no header can carry", is_retried=False)
+        try:
+            return ChatgptTokens.read(**tokens, last_refresh=now)
+        except InvalidCredentials as malformed:
+            raise IssuerUnavailable(
+                f"{host} answered with tokens that cannot be read: {malformed}", is_retried=False
+            ) from None
+    code = shown_code(error_code(answer.members))
+    is_refusal = answer.succeeded or (400 <= answer.status < 500 and answer.status not in (408, 429))
+    if code is not None and is_refusal:
+        raise LoginFailed(f"{host} refused the sign-in with the error {code}: start it again", code)
+    if answer.succeeded:
+        raise IssuerUnavailable(f"{host} answered without the tokens of a sign-in", is_retried=False)
+    raise unavailable(answer, host)

@@ -1,0 +1,48 @@
+"""Who signs people in: the issuer as plain data, and what of its words a person may be shown."""
+
+from typing import Final
+
+import msgspec
+
+from authstate.adapters.config import DEFAULT_CLIENT_ID, DEFAULT_ISSUER, Environment
+
+DEFAULT_ORIGINATOR: Final = "authstate"
+
+_LONGEST_CODE: Final = 64
+_LONGEST_TEXT: Final = 300
+
+
+class Issuer(msgspec.Struct, frozen=True):
+    """An issuer, and as whom we ask it."""
+
+    url: str = DEFAULT_ISSUER
+    """Without a slash at the end."""
+    client_id: str = DEFAULT_CLIENT_ID
+    """The OAuth client."""
+    originator: str = DEFAULT_ORIGINATOR
+    """The program that the person uses, as the issuer's pages and records name it."""
+
+    @classmethod
+    def of(cls, environment: Environment, originator: str = DEFAULT_ORIGINATOR) -> "Issuer":
+        """The issuer that the environment variables name."""
+        return cls(environment.issuer.rstrip("/"), environment.client_id, originator)
+
+
+def shown_code(code: object) -> str | None:
+    """An error code as it may be shown: one short word of ASCII. None for what is no such word."""
+    if not isinstance(code, str):
+        return None
+    word = code.strip()
+    fits = 0 < len(word) <= _LONGEST_CODE and word.isascii() and word.isprintable() and " " not in word
+    return word if fits else None
+
+
+def shown_text(text: object) -> str | None:
+    """A sentence from outside as it may be shown: on one line, without control characters, cut where it is too long.
+
+    It is not escaped: whoever writes it into a page does that.
+    """
+    if not isinstance(text, str):
+        return None
+    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text[: 4 * _LONGEST_TEXT]).split())
+    return line if len(line) <= _LONGEST_TEXT else line[:_LONGEST_TEXT].rstrip() + "…"
