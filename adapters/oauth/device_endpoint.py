@@ -1,0 +1,191 @@
+"""The issuer's device authorization endpoint over HTTP: ask for a code, and ask whether the person has typed it in.
+
+One call is one request. What an answer means is decided here and nowhere else; when to ask again is decided by
+`device_login`.
+"""
+
+import math
+from typing import Final, Protocol
+
+import msgspec
+
+from authstate.adapters.oauth.issuer import Issuer, shown_code
+from authstate.adapters.oauth.issuer_http import (
+    ISSUER_VARIABLE,
+    Answer,
+    IssuerHttp,
+    error_code,
+    host_of,
+    retry_after,
+    text_of,
+    unavailable,
+)
+from authstate.engine.credentials import ChatgptTokens, Secret
+from authstate.engine.errors import IssuerUnavailable, LoginFailed
+
+DEFAULT_INTERVAL: Final = 5.0
+"""Seconds between two polls when the issuer names none."""
+
+_INTERVALS: Final = (1.0, 60.0)  # seconds; an issuer that asks for less or more is not taken at its word
+_TIMEOUT: Final = 30.0
+_LONGEST_CODE: Final = 64  # characters that a person is asked to type
+
+_PENDING: Final = "authorization_pending"
+_SLOW_DOWN: Final = "slow_down"
+_DENIED: Final = "access_denied"
+_EXPIRED: Final = "expired_token"
+
+
+class DeviceCodeNotEnabled(LoginFailed):
+    """This issuer offers no sign-in with a device code: sign in with a browser."""
+
+
+class DeviceCodeExpired(LoginFailed):
+    """The issuer does not know the code any more: it took too long."""
+
+
+class SlowDown(IssuerUnavailable):
+    """The issuer is asked too often. Ask less often from now on, and not before `retry_after` seconds, if it is set."""
+
+
+class DeviceCode(msgspec.Struct, frozen=True):
+    """What the issuer gave for one login."""
+
+    device_auth_id: Secret
+    user_code: str
+    """What the person types in. Whoever has it can sign their own device in with this person's account."""
+    interval: float
+    """Seconds between two polls."""
+    verification_url: str
+    """Where the person types it in."""
+
+
+class DeviceApproval(msgspec.Struct, frozen=True):
+    """The person agreed: this is exchanged for tokens."""
+
+    authorization_code: Secret
+    code_verifier: Secret
+
+
+class DeviceEndpoint(Protocol):
+    """The issuer, as a device login sees it."""
+
+    async def request(self) -> DeviceCode:
+        """Ask for a code. Raises DeviceCodeNotEnabled, LoginFailed or IssuerUnavailable."""
+
+    async def poll(self, code: DeviceCode) -> DeviceApproval | None:
+        """Ask once whether the person has agreed; None while that is open.
+
+        Raises LoginFailed (refused), DeviceCodeExpired, SlowDown, or IssuerUnavailable (ask again).
+        """
+
+    async def exchange(self, approval: DeviceApproval) -> ChatgptTokens:
+        """Spend the approval, which works once. Raises LoginFailed or IssuerUnavailable."""
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+
+
+class HttpDeviceEndpoint:
+    """A `DeviceEndpoint` over httpx, which is imported with the first request. Cancelling a call drops its request."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        self._issuer = issuer
+        self._api = issuer.url.rstrip("/") + "/api/accounts/deviceauth"
+        self._http = IssuerHttp()
+
+    async def request(self) -> DeviceCode:
+        """See `DeviceEndpoint`."""
+        url = f"{self._api}/usercode"
+        host = host_of(url, ISSUER_VARIABLE)
+        answer = await self._http.post(url, host, {"client_id": self._issuer.client_id}, _TIMEOUT)
+        if answer.status == 404:
+            raise DeviceCodeNotEnabled(
+                f"{host} has signing in with a device code not enabled: sign in with a browser, or ask the "
+                "administrator of your workspace to enable device codes",
+                shown_code(error_code(answer.members)),
+            )
+        if not answer.succeeded:
+            raise _refusal(answer, host) or unavailable(answer, host)
+        members = answer.members
+        device_auth_id = text_of(members.get("device_auth_id"))
+        user_code = text_of(members.get("user_code")) or text_of(members.get("usercode"))
+        if device_auth_id is None or user_code is None or not _can_be_typed(user_code):
+            raise IssuerUnavailable(f"{host} answered without a device code", is_retried=False)
+        return DeviceCode(
+            device_auth_id=Secret(device_auth_id),
+            user_code=user_code.strip(),
+            interval=_interval(members.get("interval")),
+            verification_url=self._issuer.url.rstrip("/") + "/codex/device",
+        )
+
+    async def poll(self, code: DeviceCode) -> DeviceApproval | None:
+        """See `DeviceEndpoint`."""
+        url = f"{self._api}/token"
+        host = host_of(url, ISSUER_VARIABLE)
+        body = {"device_auth_id": code.device_auth_id.reveal(), "user_code": code.user_code}
+        return _approval(await self._http.post(url, host, body, _TIMEOUT), host)
+
+    async def exchange(self, approval: DeviceApproval) -> ChatgptTokens:
+        """See `DeviceEndpoint`."""
+        from authstate.adapters.oauth.exchange import exchange_code
+
+        return await exchange_code(
+            self._issuer,
+            code=approval.authorization_code.reveal(),
+            redirect_uri=self._issuer.url.rstrip("/") + "/deviceauth/callback",
+            code_verifier=approval.code_verifier.reveal(),
+            http=self._http,
+        )
+
+    async def aclose(self) -> None:
+        """See `DeviceEndpoint`."""
+        await self._http.aclose()
+
+
+def _approval(answer: Answer, host: str) -> DeviceApproval | None:
+    """What the answer to a poll means. 403 and 404 mean "not yet", unless they say something else."""
+    if answer.succeeded:
+        code = text_of(answer.members.get("authorization_code"))
+        verifier = text_of(answer.members.get("code_verifier"))
+        if code is None or verifier is None:
+            raise IssuerUnavailable(f"{host} answered without an authorization code")
+        return DeviceApproval(Secret(code), Secret(verifier))
+    said = _said(answer)
+    if answer.status == 429 or said == _SLOW_DOWN:
+        raise SlowDown(f"{host} asks for fewer questions", retry_after(answer.headers))
+    if said == _EXPIRED:
+        raise DeviceCodeExpired("the device code is too old: start the login again", said)
+    if said == _DENIED:
+        raise LoginFailed("the sign-in was declined on the issuer's page", said)
+    if answer.status in (403, 404) or said == _PENDING:
+        return None
+    raise _refusal(answer, host) or unavailable(answer, host)
+
+
+def _refusal(answer: Answer, host: str) -> LoginFailed | None:
+    """The error for an answer that the next request would get again, None for one that may change."""
+    if not 400 <= answer.status < 500 or answer.status in (408, 429):
+        return None
+    code = shown_code(error_code(answer.members))
+    named = f", {code}" if code else ""
+    return LoginFailed(f"{host} refused the sign-in with a device code (status {answer.status}{named})", code)
+
+
+def _said(answer: Answer) -> str:
+    """The error code of an answer, as RFC 8628 spells it; the issuer may put its own word in front."""
+    return error_code(answer.members).removeprefix("deviceauth_")
+
+
+def _interval(value: object) -> float:
+    """The seconds that an issuer names, as a string or a number, within reason."""
+    try:
+        seconds = float(value) if isinstance(value, str | int | float) else DEFAULT_INTERVAL
+    except ValueError:
+        seconds = DEFAULT_INTERVAL
+    least, most = _INTERVALS
+    return min(max(seconds, least), most) if math.isfinite(seconds) else DEFAULT_INTERVAL
+
+
+def _can_be_typed(code: str) -> bool:
+    return code.isprintable() and len(code) <= _LONGEST_CODE

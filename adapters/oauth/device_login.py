@@ -1,0 +1,165 @@
+"""Sign in with a device code: the person types a short code into a page of the issuer, on any device.
+
+    login = await start_device_login(engine, issuer)
+    ...show login.verification_url, login.user_code and WARNING...
+    await login.closed()
+    login.attempt.state, login.attempt.message
+
+The engine owns the attempt: it ends after 15 minutes, or when somebody cancels it, or when something else comes first.
+Whatever ends it stops the polling at once.
+"""
+
+import asyncio
+from typing import Final
+from uuid import uuid4
+
+from authstate.adapters.oauth.device_endpoint import (
+    DeviceApproval,
+    DeviceCode,
+    DeviceCodeExpired,
+    DeviceEndpoint,
+    HttpDeviceEndpoint,
+    SlowDown,
+)
+from authstate.adapters.oauth.issuer import Issuer
+from authstate.engine.clock import SystemClock
+from authstate.engine.core import AuthEngine
+from authstate.engine.errors import AuthError, IssuerUnavailable, LoginAttemptEnded
+from authstate.engine.login import LoginAttempt, LoginKind
+from authstate.engine.ports import Clock
+
+WARNING: Final = (
+    "Never give this code to anybody, whoever asks for it: who has it can sign in as you. "
+    "Type it in only on the page above, and only if you started this sign-in yourself."
+)
+
+_FAULT: Final = "the login ended because of a fault in authstate: please report it"
+_SLOWER: Final = 5.0  # seconds that each "slow down" adds to the interval, as RFC 8628 has it
+
+
+class DeviceLogin:
+    """A login that waits for the person. Made by `start_device_login`."""
+
+    def __init__(
+        self, engine: AuthEngine, attempt: LoginAttempt, code: DeviceCode, endpoint: DeviceEndpoint, clock: Clock
+    ) -> None:
+        self.attempt = attempt
+        """How it goes, and how it ended."""
+        self.trouble: str | None = None
+        """Why the last poll got no answer; None while all is well. The polling goes on."""
+        self._engine = engine
+        self._code = code
+        self._endpoint = endpoint
+        self._clock = clock
+        self._task = asyncio.create_task(self._run())
+        attempt.when_ended(self._stop)
+
+    @property
+    def verification_url(self) -> str:
+        """The page where the person types the code in."""
+        return self._code.verification_url
+
+    @property
+    def user_code(self) -> str:
+        """The code. Show it to the person who signs in and to nobody else."""
+        return self._code.user_code
+
+    async def closed(self) -> None:
+        """Return once the attempt is over and its connections are closed. Cancellation ends the wait only."""
+        await asyncio.wait([self._task])
+        await self._endpoint.aclose()  # a task that was cancelled before its first step has not done it
+
+    async def _run(self) -> None:
+        try:
+            approval = await self._approved()
+            self.attempt.authorized()
+            await self._engine.complete_login(self.attempt, await self._endpoint.exchange(approval))
+        except DeviceCodeExpired as expired:
+            self.attempt.end("timed_out", str(expired))
+        except AuthError as error:
+            self.attempt.end("refused", str(error))
+        except asyncio.CancelledError:
+            self.attempt.end("superseded", "this login was ended: the program ends")
+            raise
+        finally:
+            self.attempt.end("refused", _FAULT)
+            await self._endpoint.aclose()
+
+    async def _approved(self) -> DeviceApproval:
+        """Poll until the person has agreed."""
+        interval = self._code.interval
+        pause = interval
+        while True:
+            await self._clock.sleep(pause)
+            pause = interval
+            try:
+                approval = await self._endpoint.poll(self._code)
+            except IssuerUnavailable as fault:
+                if isinstance(fault, SlowDown):
+                    interval += _SLOWER
+                else:
+                    self.trouble = str(fault)
+                pause = max(interval, fault.retry_after or 0.0)
+                continue
+            self.trouble = None
+            if approval is not None:
+                return approval
+
+    def _stop(self) -> None:
+        """The attempt is over. When this task itself ended it, it goes on to its own end."""
+        if asyncio.current_task() is not self._task:
+            self._task.cancel()
+
+
+async def start_device_login(
+    engine: AuthEngine, issuer: Issuer, *, endpoint: DeviceEndpoint | None = None, clock: Clock | None = None
+) -> DeviceLogin:
+    """Open an attempt, ask the issuer for a code, and start to poll. An attempt that was open is superseded.
+
+    Args:
+        engine: who is signed in.
+        issuer: who signs in.
+        endpoint: asks in the place of HTTP.
+        clock: measures the pauses between polls, by default the machine's.
+
+    Raises:
+        ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.
+        DeviceCodeNotEnabled, LoginFailed, IssuerUnavailable: there is no code, and the attempt is over.
+        LoginAttemptEnded: something else came first while the issuer was asked.
+
+    Cancelling the caller cancels the attempt.
+    """
+    endpoint = endpoint or HttpDeviceEndpoint(issuer)
+    attempt = await engine.begin_login(str(uuid4()), LoginKind.DEVICE_CODE)
+    asking = asyncio.ensure_future(endpoint.request())
+    attempt.when_ended(asking.cancel)
+    try:
+        code = await _code_or_end(asking, attempt)
+    finally:
+        if not attempt.is_open:
+            await endpoint.aclose()
+    return DeviceLogin(engine, attempt, code, endpoint, clock or SystemClock())
+
+
+async def _code_or_end(asking: "asyncio.Future[DeviceCode]", attempt: LoginAttempt) -> DeviceCode:
+    """The code, unless the attempt ends first. Without a code, the attempt is over."""
+    try:
+        code = await asking
+    except AuthError as error:
+        attempt.end("refused", str(error))
+        raise
+    except asyncio.CancelledError:
+        caller = asyncio.current_task()
+        if attempt.end("cancelled", "the login was cancelled") or (caller is not None and caller.cancelling()):
+            raise
+        raise _ended(attempt) from None
+    except BaseException:
+        attempt.end("refused", _FAULT)
+        raise
+    if not attempt.is_open:
+        raise _ended(attempt)
+    return code
+
+
+def _ended(attempt: LoginAttempt) -> LoginAttemptEnded:
+    return LoginAttemptEnded(attempt.message or "the login was ended before the issuer gave a code")
