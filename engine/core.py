@@ -16,28 +16,28 @@ from types import TracebackType
 from typing import Self
 
 from authstate.engine.authorization import Authorization
-from authstate.engine.clock import SystemClock, within
-from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens, PlanType, Secret
+from authstate.engine.clock import SystemClock
+from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens, PlanType
 from authstate.engine.errors import (
     AuthError,
     EngineClosed,
     ExternalTokensActive,
-    InvalidCredentials,
     LoginAttemptEnded,
-    ParentUnavailable,
     PolicyViolation,
     RefreshInterrupted,
     StoreUnavailable,
     TransientAuthError,
 )
-from authstate.engine.events import AccountUpdated, AuthMode, LoginCompleted, RefreshFailed
+from authstate.engine.events import MODE_OF_STATE, AccountUpdated, AuthMode, LoginCompleted
 from authstate.engine.listeners import Listener, Listeners
 from authstate.engine.login import LoginAttempt, LoginKind, Logins
 from authstate.engine.machine import AuthMachine
+from authstate.engine.parent import ParentQuestions
 from authstate.engine.policy import LoginMethod, Policy
 from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, HeldStore, TokenAuthority
 from authstate.engine.recovery import RecoveryMachine, RecoveryPlan
 from authstate.engine.refresh import Need, Refresher, RefreshSettings
+from authstate.engine.revocations import Revocations
 from authstate.engine.session import Failure, Session
 from authstate.engine.states import AuthState, Trigger
 from authstate.engine.upkeep import Flight, Upkeep, outcome
@@ -70,11 +70,9 @@ class AuthEngine:
         api_key: ApiKey | None = None,
         recovery: RecoveryPlan | None = None,
     ) -> None:
-        self.parent = parent
         self.store_fault: StoreUnavailable | None = None
         """Why what is stored could not be read at the start, if so."""
         self._store = store
-        self._authority = authority
         self._clock = clock or SystemClock()
         self._settings = settings or RefreshSettings()
         self._api_key = api_key
@@ -83,11 +81,12 @@ class AuthEngine:
         self._recovery = RecoveryMachine(recovery or RecoveryPlan())
         refresher = Refresher(store, authority, self._clock, random or Random(), self._settings, self._listeners.warn)
         self._upkeep = Upkeep(self._machine, store, refresher, self._clock, self._settings, self._listeners)
+        timeout = self._settings.parent_timeout
+        self._parent = ParentQuestions(parent, self._machine, self._clock, timeout, self._listeners)
+        self._revocations = Revocations(authority, self._listeners)
         self._logins = Logins(self._clock, self._listeners)
         self._doors = asyncio.Lock()
         self._recovering: Flight | None = None
-        self._asking: Flight | None = None
-        self._revocations: set[asyncio.Task[None]] = set()
         self._closed = False
 
     # Looking
@@ -98,6 +97,15 @@ class AuthEngine:
         return self._machine.session
 
     @property
+    def parent(self) -> ExternalTokenSource | None:
+        """Whom to ask for new external tokens after a 401."""
+        return self._parent.parent
+
+    @parent.setter
+    def parent(self, parent: ExternalTokenSource | None) -> None:
+        self._parent.parent = parent
+
+    @property
     def policy(self) -> Policy:
         """The restrictions in force; `set_policy` changes them."""
         return self._machine.policy
@@ -105,7 +113,7 @@ class AuthEngine:
     @property
     def auth_mode(self) -> AuthMode | None:
         """How the account is signed in; a dead refresh token is still a ChatGPT login."""
-        return _MODES.get(self.session.state)
+        return MODE_OF_STATE.get(self.session.state)
 
     def need(self) -> Need:
         """How urgent a refresh is by the clock alone; NONE for what is no managed login."""
@@ -162,19 +170,16 @@ class AuthEngine:
         """
         self._closed = True
         self._logins.supersede("the program ends")
-        for task in (self._recovering, self._asking):
-            if task is not None:
-                task.cancel()
+        if self._recovering is not None:
+            self._recovering.cancel()
+        self._parent.close()
         try:
             await self._upkeep.land(grace)
             if self._upkeep.refresher.unsaved is not None:
                 await asyncio.wait((self._upkeep.take_off(),), timeout=grace)
         except RefreshInterrupted as interrupted:
             self._listeners.warn("refresh_abandoned", str(interrupted))
-        if self._revocations:
-            await asyncio.wait(self._revocations, timeout=min(grace, self._settings.revoke_grace))
-        for revocation in self._revocations:
-            revocation.cancel()
+        await self._revocations.close(min(grace, self._settings.revoke_grace))
 
     # Acting with the login
 
@@ -266,10 +271,7 @@ class AuthEngine:
         Raises:
             ParentUnavailable: no parent, an error, no answer within 10 s, malformed tokens or another workspace.
         """
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask_parent())
-        if error := await outcome(self._asking):
-            raise error.again()
+        await self._parent.ask()
         return self.session
 
     # Signing in and out
@@ -396,7 +398,7 @@ class AuthEngine:
                 self._upkeep.refresher.forget_unsaved()
                 self._fire(trigger, credentials)
                 self.store_fault = None
-                self._revoke(replaced, credentials)
+                self._revocations.begin(replaced, credentials)
                 if attempt is None:
                     self._logins.supersede("another login was completed")
                 else:
@@ -406,7 +408,7 @@ class AuthEngine:
     def _signed_out(self, replaced: ChatgptTokens | None) -> None:
         self._upkeep.refresher.forget_unsaved()
         self._fire(Trigger.LOG_OUT)
-        self._revoke(replaced)
+        self._revocations.begin(replaced)
         self._listeners.emit(AccountUpdated(None, None))
 
     async def _has_nothing_to_remove(self) -> bool:
@@ -436,46 +438,6 @@ class AuthEngine:
             return error
         return None
 
-    async def _ask_parent(self) -> AuthError | None:
-        asked = self.session
-        if self.parent is None:
-            return ParentUnavailable("the tokens were refused, and there is no parent application to ask for new ones")
-        account_id = asked.account.account_id if asked.account else None
-        try:
-            question = self.parent.request_tokens(previous_account_id=account_id)
-            tokens = await within(self._clock, self._settings.parent_timeout, question)
-            if self.session is asked:
-                self._fire(Trigger.TOKENS_REFRESHED, tokens)
-        except TimeoutError:
-            error: AuthError = ParentUnavailable(
-                f"the parent application gave no new tokens within {self._settings.parent_timeout:g} seconds"
-            )
-        except InvalidCredentials as malformed:
-            error = ParentUnavailable(f"the parent application sent tokens that cannot be used: {malformed}")
-        except AuthError as failed:
-            error = failed
-        except Exception as fault:
-            error = ParentUnavailable(f"the parent application could not be asked ({type(fault).__name__})")
-        else:
-            return None
-        self._listeners.emit(RefreshFailed(error, permanent=False))
-        return error
-
-    def _revoke(self, replaced: ChatgptTokens | None, current: ApiKey | ChatgptTokens | None = None) -> None:
-        if replaced is None:
-            return
-        if isinstance(current, ChatgptTokens) and current.refresh_token == replaced.refresh_token:
-            return
-        task = asyncio.create_task(self._revoked(replaced.refresh_token))
-        self._revocations.add(task)
-        task.add_done_callback(self._revocations.discard)
-
-    async def _revoked(self, refresh_token: Secret) -> None:
-        try:
-            await self._authority.revoke(refresh_token)
-        except AuthError as error:
-            self._listeners.warn("not_revoked", f"the old refresh token could not be revoked: {error}")
-
     def _fire(self, trigger: Trigger, offer: Credentials | Failure | None = None) -> None:
         self._machine.fire(trigger, offer)
         self._upkeep.note_usable()
@@ -489,11 +451,3 @@ class AuthEngine:
     def _ensure_open(self) -> None:
         if self._closed:
             raise EngineClosed("this engine was closed: make a new one")
-
-
-_MODES = {
-    AuthState.API_KEY: AuthMode.API_KEY,
-    AuthState.CHATGPT: AuthMode.CHATGPT,
-    AuthState.REFRESH_DEAD: AuthMode.CHATGPT,
-    AuthState.EXTERNAL_TOKENS: AuthMode.EXTERNAL_TOKENS,
-}

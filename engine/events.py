@@ -8,7 +8,7 @@ import msgspec
 from authstate.engine.credentials import PlanType
 from authstate.engine.errors import AuthError
 from authstate.engine.session import Session
-from authstate.engine.states import Trigger
+from authstate.engine.states import AuthState, Trigger
 
 
 class AuthMode(StrEnum):
@@ -17,6 +17,14 @@ class AuthMode(StrEnum):
     API_KEY = "apikey"
     CHATGPT = "chatgpt"
     EXTERNAL_TOKENS = "chatgptAuthTokens"
+
+
+MODE_OF_STATE = {
+    AuthState.API_KEY: AuthMode.API_KEY,
+    AuthState.CHATGPT: AuthMode.CHATGPT,
+    AuthState.REFRESH_DEAD: AuthMode.CHATGPT,
+    AuthState.EXTERNAL_TOKENS: AuthMode.EXTERNAL_TOKENS,
+}
 
 
 class StateChanged(msgspec.Struct, frozen=True):

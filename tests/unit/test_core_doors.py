@@ -188,7 +188,7 @@ async def test_a_logout_with_nothing_or_a_key_or_something_unreadable_stored_rev
     house.store.load = corrupt
     await house.engine.log_out()
     assert house.store.deletes == 1
-    assert not house.engine._revocations
+    assert not house.engine._revocations._tasks
 
 
 async def test_a_revocation_that_fails_is_a_warning() -> None:

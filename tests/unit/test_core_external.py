@@ -147,6 +147,7 @@ async def test_a_policy_holds_for_what_the_parent_sends() -> None:
 async def test_without_a_parent_a_401_is_the_end() -> None:
     family = await Family.together()
     family.engine.parent = None
+    assert family.engine.parent is None
     with pytest.raises(ParentUnavailable, match="no parent application"):
         await family.engine.recover(await family.engine.authorization())
 

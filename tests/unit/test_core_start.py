@@ -239,7 +239,7 @@ async def test_the_end_gives_a_revocation_a_moment_and_no_more() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert authority.live  # the issuer never got to it: the task was cancelled
-    assert not engine._revocations
+    assert not engine._revocations._tasks
 
 
 async def test_the_package_shows_its_names_and_no_others() -> None:

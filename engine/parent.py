@@ -1,0 +1,78 @@
+"""The question to the parent application that owns the tokens in external mode, and what its answer means."""
+
+import asyncio
+
+from authstate.engine.clock import within
+from authstate.engine.errors import AuthError, InvalidCredentials, ParentUnavailable
+from authstate.engine.events import RefreshFailed
+from authstate.engine.listeners import Listeners
+from authstate.engine.machine import AuthMachine
+from authstate.engine.ports import Clock, ExternalTokenSource
+from authstate.engine.states import Trigger
+from authstate.engine.upkeep import outcome
+
+
+class ParentQuestions:
+    """Asks the parent for new external tokens, one question at a time for all callers.
+
+    Args:
+        parent: whom to ask; may be set later.
+        timeout: seconds that an answer may take.
+    """
+
+    def __init__(
+        self,
+        parent: ExternalTokenSource | None,
+        machine: AuthMachine,
+        clock: Clock,
+        timeout: float,
+        listeners: Listeners,
+    ) -> None:
+        self.parent = parent
+        self._machine = machine
+        self._clock = clock
+        self._timeout = timeout
+        self._listeners = listeners
+        self._question: asyncio.Task[AuthError | None] | None = None
+
+    async def ask(self) -> None:
+        """Return once the session has tokens of the parent's answer. A cancelled caller leaves the question alone.
+
+        Raises:
+            ParentUnavailable: no parent, an error, no answer in time, malformed tokens or another workspace.
+            RefreshInterrupted: `close` came first.
+        """
+        if self._question is None or self._question.done():
+            self._question = asyncio.create_task(self._ask())
+        if error := await outcome(self._question):
+            raise error.again()
+
+    def close(self) -> None:
+        """Drop the question that is under way."""
+        if self._question is not None:
+            self._question.cancel()
+
+    async def _ask(self) -> AuthError | None:
+        asked = self._machine.session
+        if self.parent is None:
+            return ParentUnavailable("the tokens were refused, and there is no parent application to ask for new ones")
+        account_id = asked.account.account_id if asked.account else None
+        try:
+            question = self.parent.request_tokens(previous_account_id=account_id)
+            tokens = await within(self._clock, self._timeout, question)
+            if self._machine.session is asked:
+                self._machine.fire(Trigger.TOKENS_REFRESHED, tokens)
+        except TimeoutError:
+            error: AuthError = ParentUnavailable(
+                f"the parent application gave no new tokens within {self._timeout:g} seconds"
+            )
+        except InvalidCredentials as malformed:
+            error = ParentUnavailable(f"the parent application sent tokens that cannot be used: {malformed}")
+        except AuthError as failed:
+            error = failed
+        except Exception as fault:
+            error = ParentUnavailable(f"the parent application could not be asked ({type(fault).__name__})")
+        else:
+            return None
+        self._listeners.emit(RefreshFailed(error, permanent=False))
+        return error

@@ -1,0 +1,40 @@
+"""Refresh tokens that a logout or a login replaced are revoked in the background: best effort, and nobody waits."""
+
+import asyncio
+
+from authstate.engine.credentials import ApiKey, ChatgptTokens, Secret
+from authstate.engine.errors import AuthError
+from authstate.engine.listeners import Listeners
+from authstate.engine.ports import TokenAuthority
+
+
+class Revocations:
+    """Holds the revocations under way."""
+
+    def __init__(self, authority: TokenAuthority, listeners: Listeners) -> None:
+        self._authority = authority
+        self._listeners = listeners
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, replaced: ChatgptTokens | None, current: ApiKey | ChatgptTokens | None = None) -> None:
+        """Revoke the refresh token of `replaced`, unless `current` goes on with it. One that fails is a warning."""
+        if replaced is None:
+            return
+        if isinstance(current, ChatgptTokens) and current.refresh_token == replaced.refresh_token:
+            return
+        task = asyncio.create_task(self._revoke(replaced.refresh_token))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self, grace: float) -> None:
+        """Wait at most `grace` seconds for what is under way, then drop it."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in self._tasks:
+            task.cancel()
+
+    async def _revoke(self, refresh_token: Secret) -> None:
+        try:
+            await self._authority.revoke(refresh_token)
+        except AuthError as error:
+            self._listeners.warn("not_revoked", f"the old refresh token could not be revoked: {error}")
