@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from authstate.adapters.config import Config, ConfigError, Environment, StoreMode
+from authstate.adapters.config import Config, Environment, StoreMode
 
 if TYPE_CHECKING:
     from authstate.engine.core import AuthEngine
@@ -10,23 +10,19 @@ if TYPE_CHECKING:
 
 
 def open_store(config: Config, environment: Environment, clock: "Clock | None" = None) -> "CredentialStore":
-    """The store that the configuration names. `auto` is the file, as long as there is no keyring store.
-
-    Raises:
-        ConfigError: the store is of a kind that is not supported yet.
-    """
+    """The store that the configuration names. Nothing is read, written or asked before its first use."""
     if config.store_mode is StoreMode.EPHEMERAL:
         from authstate.adapters.stores.memory import MemoryStore
 
         return MemoryStore()
-    if config.store_mode is StoreMode.KEYRING:
-        raise ConfigError(
-            'cli_auth_credentials_store = "keyring" is not supported yet: use "file", which keeps the credentials in '
-            f'{environment.home / "auth.json"}, or "ephemeral", which keeps them in memory'
-        )
-    from authstate.adapters.stores.auth_json import AuthJsonStore
+    if config.store_mode is StoreMode.FILE:
+        from authstate.adapters.stores.auth_json import AuthJsonStore
 
-    return AuthJsonStore(environment.home, clock=clock)
+        return AuthJsonStore(environment.home, clock=clock)
+    from authstate.adapters.stores.os_keyring import AutoStore, KeyringStore
+
+    kind = KeyringStore if config.store_mode is StoreMode.KEYRING else AutoStore
+    return kind(environment.home, clock=clock)
 
 
 def open_engine(config: Config, environment: Environment, **engine_options: Any) -> "AuthEngine":
@@ -37,9 +33,6 @@ def open_engine(config: Config, environment: Environment, **engine_options: Any)
         environment: what the environment variables say.
         engine_options: what else `AuthEngine` takes (parent, clock, random, settings), and `store` or `authority` in
             place of the configured one.
-
-    Raises:
-        ConfigError: the configured store is not supported yet.
     """
     from authstate.engine.core import AuthEngine
 

@@ -8,16 +8,21 @@ import msgspec
 from authstate.adapters.assembly import open_engine, open_store
 from authstate.adapters.config import Environment, load_config
 from authstate.engine.core import AuthEngine
+from authstate.engine.ports import CredentialStore
 
 
 class OpenHome(msgspec.Struct, frozen=True):
     """An engine that is not started yet, and what a person wants to know of it."""
 
     engine: AuthEngine
-    place: str
-    """Where the credentials are stored."""
+    store: CredentialStore
     environment_key: bool
     """Whether CODEX_API_KEY is set: then it is used whatever is stored."""
+
+    @property
+    def place(self) -> str:
+        """Where the credentials are stored, as far as is known by now."""
+        return self.store.describe()
 
 
 def open_home(overrides: Sequence[str]) -> OpenHome:
@@ -30,4 +35,4 @@ def open_home(overrides: Sequence[str]) -> OpenHome:
     config = load_config(environment.home, overrides)
     store = open_store(config, environment)
     engine = open_engine(config, environment, store=store)
-    return OpenHome(engine=engine, place=store.describe(), environment_key=environment.api_key is not None)
+    return OpenHome(engine=engine, store=store, environment_key=environment.api_key is not None)

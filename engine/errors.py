@@ -117,7 +117,7 @@ class RefreshDeadReason(StrEnum):
     UNKNOWN = "unknown"
 
 
-_REMEDY = "Sign in again to go on; the stored credentials were left as they are."
+_REMEDY = "Sign in again to go on: `codex login`. What is stored was left as it is."
 _CAUSES = {
     RefreshDeadReason.EXPIRED: "Your sign-in has expired: the refresh token is too old.",
     RefreshDeadReason.EXHAUSTED: (

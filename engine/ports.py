@@ -1,7 +1,7 @@
 """The Protocols that adapters fill. The engine knows the world only through these."""
 
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -60,6 +60,23 @@ class CredentialStore(Protocol):
         Entering waits, bounded, and raises StoreBusy after that, StoreUnavailable when there can be no lock. The lock
         is gone when its process dies. Cancellation while waiting leaves no lock behind.
         """
+
+
+class LastChange(msgspec.Struct, frozen=True):
+    """The last change of what is stored, as far as the store can tell."""
+
+    message: str
+    """A sentence for a person: which place, when, by whom."""
+    is_foreign: bool
+    """It was made by a program that does not take the store's lock."""
+
+
+@runtime_checkable
+class ChangeWitness(Protocol):
+    """What a `CredentialStore` may offer besides: it knows who changed what is stored. It makes errors clearer."""
+
+    async def last_change(self) -> LastChange | None:
+        """The last change; None when that is not known. Raises StoreUnavailable. Safe to cancel."""
 
 
 class RefreshedTokens(msgspec.Struct, frozen=True):

@@ -29,10 +29,21 @@ from authstate.engine.errors import (
     RefreshDeadReason,
     StoreUnavailable,
 )
-from authstate.engine.ports import Clock, CredentialStore, HeldStore, PartialRefresh, RefreshedTokens, TokenAuthority
+from authstate.engine.ports import (
+    ChangeWitness,
+    Clock,
+    CredentialStore,
+    HeldStore,
+    PartialRefresh,
+    RefreshedTokens,
+    TokenAuthority,
+)
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
+
+
+_CAUSED_ELSEWHERE = (RefreshDeadReason.EXHAUSTED, RefreshDeadReason.ACCOUNT_CHANGED)
 
 
 class RefreshSettings(msgspec.Struct, frozen=True):
@@ -138,7 +149,11 @@ class Refresher:
         self._hurried = False
         try:
             async with self._store.locked() as held:
-                return await self._under_lock(held, current)
+                try:
+                    return await self._under_lock(held, current)
+                except PermanentRefreshError as dead:
+                    self.critical = False
+                    raise await self._explained(dead) from None
         finally:
             self.critical = False
 
@@ -150,6 +165,21 @@ class Refresher:
             await held.prepare()
             self.unsaved = Renewal(await self._renewed(held, current), adopted=False)
         return await self._stored(held, self.unsaved)
+
+    async def _explained(self, dead: PermanentRefreshError) -> PermanentRefreshError:
+        """The same error with what the store knows of the program that probably caused it."""
+        if dead.reason not in _CAUSED_ELSEWHERE or not isinstance(self._store, ChangeWitness):
+            return dead
+        try:
+            change = await self._store.last_change()
+        except StoreUnavailable:
+            return dead
+        if change is None:
+            return dead
+        detail = change.message
+        if dead.reason is RefreshDeadReason.EXHAUSTED and not change.is_foreign:
+            detail += " So a copy of this login is probably in use elsewhere: another machine, or another CODEX_HOME."
+        return PermanentRefreshError(dead.reason, detail)
 
     async def _found_elsewhere(self, held: HeldStore, current: ChatgptTokens) -> Renewal | None:
         """Reload under the lock: tokens that another process stored, or None when the store holds ours."""

@@ -6,8 +6,8 @@ filled and synced, then renamed over auth.json, so a reader sees the old or the 
 with its space, before a token is spent. codex does not take the lock, and some versions write in place: so half a file
 is read again for a moment before it counts as corrupt.
 
-Where auth.json is a symbolic link, the file that it leads to is locked and rewritten, and the link stays. Where the
-file system has no file locks, `filelock` falls back to a lock that is the existence of a file.
+Where auth.json is a symbolic link, the file that it leads to is locked and rewritten, and the link stays. The lock
+itself is in home_lock.py.
 
 The disk is used in the event loop's own thread: see disk.py for why.
 """
@@ -16,16 +16,17 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from authstate.adapters.stores.disk import Disk, DiskLock, unavailable
+from authstate.adapters.stores.disk import Disk, unavailable
+from authstate.adapters.stores.foreign import digest_of, last_change
+from authstate.adapters.stores.home_lock import HomeLock, TakenLock
 from authstate.adapters.stores.record import LARGEST, decode, encode, is_whole
 from authstate.engine.clock import SystemClock
 from authstate.engine.credentials import Credentials
-from authstate.engine.errors import StoreBusy, StoreUnavailable
-from authstate.engine.ports import Clock, HeldStore
+from authstate.engine.errors import StoreUnavailable
+from authstate.engine.ports import Clock, HeldStore, LastChange
 
 _REREADS = 5
 _REREAD_WAIT = 0.02  # seconds between two looks at a file that is not whole
-_LOCK_WAIT = 0.02  # seconds between two tries to take the lock
 _RESERVE = 16 * 1024  # bytes
 _TAIL = ".tmp"
 
@@ -51,8 +52,8 @@ class AuthJsonStore:
         self._home = os.path.abspath(home)
         self._path = os.path.join(self._home, "auth.json")
         self._clock = clock or SystemClock()
-        self._lock_timeout = lock_timeout
         self._disk = disk or Disk()
+        self._lock = HomeLock(self._home, self._disk, self._clock, lock_timeout)
 
     def describe(self) -> str:
         """The path of the file."""
@@ -73,47 +74,27 @@ class AuthJsonStore:
         Raises StoreBusy after `lock_timeout` and StoreUnavailable where there can be no lock. Cancellation while
         waiting leaves no lock behind.
         """
-        self._make_home()
-        target, lock = await self._take_lock()
-        held = _HeldAuthJson(self, target, self._disk)
+        lock = await self._lock.take()
+        held = self.hold(lock)
         try:
             held.remove_leftovers()
             yield held
         finally:
             held.discard()
-            with suppress(OSError):
-                lock.release()
+            lock.release()
 
-    def _make_home(self) -> None:
-        try:
-            self._disk.make_folder(self._home)
-        except OSError as error:
-            raise unavailable("use the folder", self._home, error) from error
+    def hold(self, lock: TakenLock) -> "HeldAuthJson":
+        """The file under a lock that was taken already; the caller discards it and releases the lock."""
+        return HeldAuthJson(self, lock, self._disk)
 
-    async def _take_lock(self) -> tuple[str, DiskLock]:
-        """The file that the lock is for, with its lock held. There is no wait after the lock is taken."""
-        deadline = self._clock.monotonic() + self._lock_timeout
-        locks: dict[str, DiskLock] = {}
-        while True:
-            target = self._disk.resolve(self._path)
-            lock_file = target + ".lock"
-            lock = locks.get(target)
-            try:
-                if lock is None:
-                    lock = locks[target] = self._disk.lock(lock_file)
-                taken = lock.acquire()
-            except OSError as error:
-                raise unavailable("lock", lock_file, error) from error
-            if taken:
-                if self._disk.resolve(self._path) == target:
-                    return target, lock
-                lock.release()
-            if self._clock.monotonic() >= deadline:
-                raise StoreBusy(
-                    f"{lock_file} is held by {_holder(lock_file)} for more than {self._lock_timeout:g} s: "
-                    "wait for it to finish, or end it, then try again"
-                )
-            await self._clock.sleep(_LOCK_WAIT)
+    async def last_change(self) -> LastChange | None:
+        """Who changed the file last, and when. See `ChangeWitness`."""
+        stored = await self.load()
+        target = self._disk.resolve(self._path)
+        changed_at: float | None = None
+        with suppress(OSError):
+            changed_at = self._disk.changed_at(target if stored is not None else os.path.dirname(target))
+        return last_change(stored, changed_at, self._lock.marks(), self._path, self._home)
 
     def read(self) -> bytes | None:
         """The file's bytes as they are now, None when there is no file. Raises StoreUnavailable."""
@@ -135,12 +116,13 @@ class AuthJsonStore:
         return data
 
 
-class _HeldAuthJson:
+class HeldAuthJson:
     """The file while its lock is held."""
 
-    def __init__(self, store: AuthJsonStore, target: str, disk: Disk) -> None:
+    def __init__(self, store: AuthJsonStore, lock: TakenLock, disk: Disk) -> None:
         self._store = store
-        self._target = target
+        self._lock = lock
+        self._target = lock.target
         self._disk = disk
         self._spare: str | None = None  # the temporary file, reserved and not yet renamed
         self._before: bytes | None = None  # what was stored when it was reserved
@@ -165,6 +147,7 @@ class _HeldAuthJson:
         with suppress(StoreUnavailable):  # it can be replaced all the same, and a token may be spent by now
             now = self._store.read()
         data = encode(credentials, now if now is not None and is_whole(now) else self._before)
+        self._lock.mark(digest_of(credentials))
         try:
             self._replace(self._spare, data)
         except OSError as error:
@@ -173,6 +156,11 @@ class _HeldAuthJson:
         self._sync_folder()
 
     async def delete(self) -> None:
+        self._lock.mark(digest_of(None))
+        self.remove_file()
+
+    def remove_file(self) -> None:
+        """Remove the file, and leave no mark of it. Raises StoreUnavailable."""
         try:
             self._disk.remove(self._target)
         except FileNotFoundError:
@@ -237,24 +225,3 @@ def _is_temporary(found: str, name: str) -> bool:
     pid, _, random = found[len(name) + 1 : -len(_TAIL)].partition(".")
     return pid.isdecimal() and random.isalnum()
 
-
-def _holder(lock_file: str) -> str:
-    """Who holds the lock, for a person. Linux tells; elsewhere nobody does."""
-    try:
-        place = os.stat(lock_file)
-        with open("/proc/locks", encoding="ascii", errors="replace") as table:
-            lines = [line.split() for line in table]
-    except OSError:
-        return "another process"
-    device = f"{os.major(place.st_dev):02x}:{os.minor(place.st_dev):02x}"
-    pids: dict[bool, str] = {}
-    for line in lines:
-        if len(line) < 6 or line[1] == "->" or not line[4].isdecimal() or line[4] == "0":
-            continue
-        found, _, inode = line[5].rpartition(":")
-        if inode == str(place.st_ino):
-            pids[found == device] = line[4]
-    pid = pids.get(True) or pids.get(False)
-    if pid is None:
-        return "another process"
-    return "another part of this process" if int(pid) == os.getpid() else f"process {pid}"

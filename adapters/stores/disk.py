@@ -127,6 +127,24 @@ class Disk:
         """What makes the name of a temporary file unique: PID.RANDOM."""
         return f"{os.getpid()}.{os.urandom(8).hex()}"
 
+    def changed_at(self, path: str) -> float:
+        """When a file or a folder was changed, in seconds since the epoch."""
+        return os.stat(path).st_mtime
+
+    def noted(self, path: str, limit: int) -> bytes:
+        """What was noted in a lock file."""
+        with open(path, "rb") as file:
+            return file.read(limit)
+
+    def note(self, path: str, data: bytes) -> None:
+        """Make `data` the content of a lock file that exists. It is not synced: it only explains."""
+        handle = os.open(path, os.O_WRONLY | _PLAIN)
+        try:
+            os.write(handle, data)
+            os.ftruncate(handle, len(data))
+        finally:
+            os.close(handle)
+
     def lock(self, path: str) -> DiskLock:
         """A new lock on a lock file, not yet taken. Another one on the same file excludes it, in this process, too."""
         return _FileLock(path)

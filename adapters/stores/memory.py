@@ -25,7 +25,7 @@ class MemoryStore:
         self.saves = 0
         self.deletes = 0
         self._lock = asyncio.Lock()
-        self._lock_timeout = lock_timeout
+        self.lock_timeout = lock_timeout
 
     def describe(self) -> str:
         """The place, for a person."""
@@ -40,11 +40,11 @@ class MemoryStore:
     async def locked(self) -> AsyncIterator[HeldStore]:
         """Take the lock. Raises StoreBusy. Cancellation while waiting leaves no lock behind."""
         try:
-            async with asyncio.timeout(self._lock_timeout):
+            async with asyncio.timeout(self.lock_timeout):
                 await self._lock.acquire()
         except TimeoutError:
             raise StoreBusy(
-                f"another task holds the stored credentials for more than {self._lock_timeout:g} s: try again later"
+                f"another task holds the stored credentials for more than {self.lock_timeout:g} s: try again later"
             ) from None
         try:
             yield _HeldMemory(self)

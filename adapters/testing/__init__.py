@@ -1,5 +1,5 @@
 """What an embedder needs to test its own use of authstate: a clock to turn by hand, an issuer in memory, a real issuer
-on loopback, a store in memory, a parent application, and tokens.
+on loopback, a store in memory, the contract of a store, a parent application, and tokens.
 
 Everything is loaded when it is first named, so that importing this package costs nothing.
 """
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from authstate.adapters.testing.jwt import make_jwt
     from authstate.adapters.testing.loopback import LoopbackIssuer
     from authstate.adapters.testing.parent import NEVER, FakeParent
+    from authstate.adapters.testing.store_contract import StoreContract
     from authstate.adapters.testing.tokens import make_external, make_tokens
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "LoopbackIssuer",
     "ManualClock",
     "MemoryStore",
+    "StoreContract",
     "make_external",
     "make_jwt",
     "make_tokens",
@@ -35,6 +37,7 @@ _HOMES = {
     "LoopbackIssuer": "authstate.adapters.testing.loopback",
     "ManualClock": "authstate.adapters.testing.clock",
     "MemoryStore": "authstate.adapters.stores.memory",
+    "StoreContract": "authstate.adapters.testing.store_contract",
     "make_external": "authstate.adapters.testing.tokens",
     "make_jwt": "authstate.adapters.testing.jwt",
     "make_tokens": "authstate.adapters.testing.tokens",

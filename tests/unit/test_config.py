@@ -9,6 +9,7 @@ import pytest
 
 from authstate.adapters.assembly import open_engine, open_store
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
+from authstate.adapters.stores.os_keyring import account_of_home
 from authstate.adapters.testing import MemoryStore
 from authstate.engine.policy import LoginMethod, Policy
 
@@ -224,19 +225,21 @@ def test_a_key_that_is_none_is_named_and_not_shown() -> None:
     assert "canary" not in str(caught.value)
 
 
-@pytest.mark.parametrize("mode", [StoreMode.FILE, StoreMode.AUTO])
-def test_the_file_is_the_store_and_auto_falls_back_to_it(tmp_path: Path, mode: StoreMode) -> None:
-    store = open_store(Config(store_mode=mode), Environment(home=tmp_path))
-    assert store.describe() == str(tmp_path / "auth.json")
+def test_each_mode_has_its_store(tmp_path: Path) -> None:
+    places = {
+        mode: open_store(Config(store_mode=mode), Environment(home=tmp_path)).describe()
+        for mode in (StoreMode.FILE, StoreMode.KEYRING, StoreMode.AUTO)
+    }
+    entry = f'the keyring entry "Codex Auth", account "{account_of_home(tmp_path)}"'
+    assert places == {
+        StoreMode.FILE: str(tmp_path / "auth.json"),
+        StoreMode.KEYRING: entry,
+        StoreMode.AUTO: entry,
+    }
 
 
 def test_ephemeral_is_memory(tmp_path: Path) -> None:
     assert isinstance(open_store(Config(store_mode=StoreMode.EPHEMERAL), Environment(home=tmp_path)), MemoryStore)
-
-
-def test_a_keyring_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r'"keyring" is not supported yet: use "file"'):
-        open_engine(Config(store_mode=StoreMode.KEYRING), Environment(home=tmp_path))
 
 
 async def test_the_engine_has_policy_key_and_store(tmp_path: Path) -> None:
@@ -258,7 +261,7 @@ def test_the_fast_path_imports_no_parser_and_no_network(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from authstate.adapters.assembly import open_engine;"
         "from authstate.adapters.config import Environment, load_config; home = Path(sys.argv[1]);"
         "open_engine(load_config(home), Environment(home=home));"
-        "print([name for name in ('tomllib', 'filelock', 'httpx', 'tempfile') if name in sys.modules])"
+        "print([name for name in ('tomllib', 'filelock', 'keyring', 'httpx', 'tempfile') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,172 @@
+"""One entry of the operating system's keyring, by the `keyring` library. All calls block, some until a person answers.
+
+On Linux the Secret Service is asked item by item, because there two programs can make two items for one entry: the
+`keyring` library and codex (keyring-rs) name them with different attributes, and each then finds its own. So a save
+rewrites the item that is there, in place, and removes the others.
+
+On macOS the entry is the one that codex uses; the system asks the person before it gives one program what another
+stored. On Windows codex names its entries differently, so the two do not see each other, and an entry holds 2,560
+bytes, which the tokens of a ChatGPT login exceed: use the file there.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from authstate.engine.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from keyring.backend import KeyringBackend
+
+_WINDOWS_TOO_LARGE = 1783  # RPC_X_BAD_STUB_DATA, which is what CredWrite answers
+
+
+class NoKeyring(StoreUnavailable):
+    """This machine, or this session, has no keyring that can be used."""
+
+
+class KeyringEntry:
+    """The entry of a service and an account.
+
+    Every method raises NoKeyring, or StoreUnavailable with what happened and what to do. No message holds what is
+    stored.
+    """
+
+    def __init__(self, service: str, account: str) -> None:
+        self.service = service
+        self.account = account
+        self.place = f'the keyring entry "{service}", account "{account}"'
+
+    def read(self) -> str | None:
+        """What is stored; None when there is nothing."""
+        with _told("read", self.place):
+            for backend in _backends(self.place):
+                found = _Items(backend, self).read() if _is_secret_service(backend) else self._plain(backend)
+                if found is not None:
+                    return found
+        return None
+
+    def write(self, text: str) -> None:
+        """Replace what is stored."""
+        with _told("write", self.place):
+            backend = _backends(self.place)[0]
+            if _is_secret_service(backend):
+                _Items(backend, self).write(text)
+            else:
+                backend.set_password(self.service, self.account, text)
+
+    def remove(self) -> None:
+        """Remove what is stored, in every keyring that has it. Nothing stored is no error."""
+        with _told("remove", self.place):
+            for backend in _backends(self.place):
+                if _is_secret_service(backend):
+                    _Items(backend, self).remove()
+                elif self._plain(backend) is not None:
+                    backend.delete_password(self.service, self.account)
+
+    def try_out(self, size: int) -> None:
+        """Write so many characters to an entry beside this one, and remove it."""
+        trial = KeyringEntry(self.service, f"{self.account}|trial")
+        trial.write(" " * size)
+        trial.remove()
+
+    def changed_at(self) -> float | None:
+        """When it was changed last, in seconds since the epoch; None where the keyring does not tell."""
+        with _told("read", self.place):
+            for backend in _backends(self.place):
+                if _is_secret_service(backend):
+                    return _Items(backend, self).changed_at()
+        return None
+
+    def _plain(self, backend: "KeyringBackend") -> str | None:
+        return backend.get_password(self.service, self.account)
+
+
+class _Items:
+    """The items of the Secret Service that belong to one entry."""
+
+    def __init__(self, backend: Any, entry: KeyringEntry) -> None:
+        self._backend = backend
+        self._entry = entry
+
+    def read(self) -> str | None:
+        with self._found() as (_, items):
+            return items[0].get_secret().decode("utf-8", "replace") if items else None
+
+    def write(self, text: str) -> None:
+        entry = self._entry
+        with self._found() as (collection, items):
+            if not items:
+                # The attributes of codex, so that it finds what is stored here as its own.
+                attributes = self._query() | {"target": "default", "application": "authstate"}
+                collection.create_item(f"{entry.account}@{entry.service}", attributes, text.encode(), replace=True)
+                return
+            kept = next((item for item in items if item.get_attributes().get("target") == "default"), items[0])
+            kept.set_secret(text.encode())
+            for item in items:
+                if item.item_path != kept.item_path:
+                    item.delete()
+
+    def remove(self) -> None:
+        with self._found() as (_, items):
+            for item in items:
+                item.delete()
+
+    def changed_at(self) -> float | None:
+        with self._found() as (_, items):
+            return float(items[0].get_modified()) if items else None
+
+    @contextmanager
+    def _found(self) -> Iterator[tuple[Any, list[Any]]]:
+        """The collection, and the items in it, unlocked, the one that was changed last first."""
+        collection = self._backend.get_preferred_collection()
+        with closing(collection.connection):
+            items = list(collection.search_items(self._query()))
+            for item in items:
+                self._backend.unlock(item)
+            yield collection, sorted(items, key=lambda item: item.get_modified(), reverse=True)
+
+    def _query(self) -> dict[str, str]:
+        return {"service": self._entry.service, "username": self._entry.account}
+
+
+def _backends(place: str) -> list["KeyringBackend"]:
+    """The keyrings that can be used, the preferred one first. Raises NoKeyring."""
+    import keyring
+    from keyring.backends import chainer, fail, null
+
+    chosen = keyring.get_keyring()
+    backends = list(chosen.backends) if isinstance(chosen, chainer.ChainerBackend) else [chosen]
+    usable = [backend for backend in backends if not isinstance(backend, fail.Keyring | null.Keyring)]
+    if not usable:
+        raise NoKeyring(
+            f"there is no keyring here for {place}: start one (on Linux a Secret Service such as gnome-keyring, with "
+            'DBUS_SESSION_BUS_ADDRESS set), or set cli_auth_credentials_store = "file"'
+        )
+    return usable
+
+
+def _is_secret_service(backend: "KeyringBackend") -> bool:
+    return type(backend).__module__ == "keyring.backends.SecretService"
+
+
+@contextmanager
+def _told(doing: str, place: str) -> Iterator[None]:
+    """Turn what a keyring raises into an error for a person. A backend's own text is left out: it may hold anything."""
+    try:
+        yield
+    except StoreUnavailable:
+        raise
+    except Exception as error:
+        raise StoreUnavailable(f"cannot {doing} {place}: {_fault(error)}") from None
+
+
+def _fault(error: Exception) -> str:
+    name = type(error).__name__
+    if name in ("KeyringLocked", "LockedException", "PromptDismissedException"):
+        return "the keyring is locked: unlock it, then try again"
+    if getattr(error, "winerror", None) == _WINDOWS_TOO_LARGE or _WINDOWS_TOO_LARGE in error.args:
+        return 'it is too large for this keyring: set cli_auth_credentials_store = "file"'
+    if name in ("InitError", "SecretServiceNotAvailableException", "DBusErrorResponse") or isinstance(error, OSError):
+        return f"the keyring cannot be reached ({name}): see that its service runs, then try again"
+    return f"the keyring refused ({name}): see to the keyring, then try again"

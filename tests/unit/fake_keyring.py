@@ -1,0 +1,66 @@
+"""A keyring in memory, in the place of the `keyring` library's own: what a test can lock, slow down and fill."""
+
+import threading
+from collections.abc import Iterator
+
+import keyring
+import pytest
+from keyring.backend import KeyringBackend
+from keyring.backends import fail
+from keyring.errors import KeyringLocked, PasswordSetError
+
+
+class FakeKeyring(KeyringBackend):
+    """Entries by service and account. Every call counts, and waits for `gate`."""
+
+    priority = 9.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: dict[tuple[str, str], str] = {}
+        self.is_locked = False
+        self.largest = 1 << 20
+        self.calls: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.arrived = threading.Event()
+
+    def get_password(self, service: str, username: str) -> str | None:
+        self._enter("get")
+        return self.entries.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self._enter("set")
+        if len(password) > self.largest:
+            raise PasswordSetError(f"too long: {password}")
+        self.entries[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        self._enter("delete")
+        del self.entries[service, username]
+
+    def _enter(self, call: str) -> None:
+        self.calls.append(call)
+        self.arrived.set()
+        assert self.gate.wait(30)
+        if self.is_locked:
+            raise KeyringLocked("locked")
+
+
+@pytest.fixture
+def fake_keyring() -> Iterator[FakeKeyring]:
+    """The keyring of this test."""
+    before, backend = keyring.get_keyring(), FakeKeyring()
+    keyring.set_keyring(backend)
+    yield backend
+    backend.gate.set()
+    keyring.set_keyring(before)
+
+
+@pytest.fixture
+def no_keyring() -> Iterator[None]:
+    """A machine without a keyring."""
+    before = keyring.get_keyring()
+    keyring.set_keyring(fail.Keyring())
+    yield
+    keyring.set_keyring(before)
