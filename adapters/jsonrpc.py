@@ -127,6 +127,8 @@ class Peer:
         notified: hears the other side's notifications, in order with its requests. What it raises is dropped.
         longest_line: in bytes.
         most_pending: how many requests may be unanswered at once.
+        id_prefix: for a connection that is shared with another asker: ids are strings that begin with this, a text that
+            nobody else can guess. Empty: ids are integers from 0.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Peer:
         *,
         longest_line: int = LONGEST_LINE,
         most_pending: int = MOST_PENDING,
+        id_prefix: str = "",
     ) -> None:
         self._handle = handle
         self._notified = notified
@@ -150,6 +153,7 @@ class Peer:
         self._blocker: asyncio.Future[object] | None = None
         self._running: set[asyncio.Future[object]] = set()
         self._asked: dict[bytes, asyncio.Future[Raw]] = {}
+        self._id_form = b'"' + id_prefix.encode() + b'%d"' if id_prefix else b"%d"
         self._next_id = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -227,7 +231,7 @@ class Peer:
         """
         if self.closed:
             raise PeerGone("the connection is closed")
-        id_ = b"%d" % self._next_id
+        id_ = self._id_form % self._next_id
         self._next_id += 1
         answer: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
         self._asked[id_] = answer

@@ -180,6 +180,12 @@ class RefreshParams(msgspec.Struct, rename="camel"):
     reason: str = "unauthorized"
 
 
+class RefreshQuestion(msgspec.Struct, rename="camel"):
+    """`account/chatgptAuthTokens/refresh`, which a child sends."""
+
+    previous_account_id: str | None = None
+
+
 class RefreshAnswer(msgspec.Struct, rename="camel"):
     """What a parent answers, in either dialect."""
 

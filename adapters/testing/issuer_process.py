@@ -7,6 +7,7 @@ Served
     POST /oauth/revoke
     POST /api/accounts/deviceauth/usercode, /api/accounts/deviceauth/token
     GET  /backend-api/wham/usage, /api/codex/usage, /backend-api/wham/accounts/check
+    POST /backend-api/.../responses   a model that answers in server-sent events, see model.py
     any  /backend-api/...   an echo: who asked, with which method and how many bytes
 Control (JSON)
     POST /control/seed, /control/code, /control/device, /control/expire-access, /control/revoke, /control/behaviour
@@ -38,10 +39,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from authstate.adapters.testing import model
 from authstate.adapters.testing.jwt import account_claims, make_jwt
 
 Json = dict[str, Any]
 Answer = tuple[int, Json]
+_EVENTS = "server-sent events"  # the member of an answer that is a stream of events
 
 
 class Issuer:
@@ -125,6 +128,15 @@ class Issuer:
             row = {"id": login.get("account_id"), "account_routing_override": "NO_CONSTRAINT"}
             return 200, {"accounts": [{**row, "workspace_backend_origin": "https://backend.invalid"}]}
         return 200, {"method": method, "path": path, "bytes": size, "account_id": account, "email": login.get("email")}
+
+    def model(self, path: str, bearer: str, body: Json) -> Answer:
+        status, refusal = self.backend(path, "POST", bearer, None, 0)
+        if status != 200:
+            return status, refusal
+        events = model.answer(body, self.requests[path])
+        if model.wants_to_expire(body):
+            self.access.clear()
+        return 200, {_EVENTS: events}
 
     def control(self, path: str, body: Json) -> Answer:
         if path == "/control/stats":
@@ -219,6 +231,8 @@ class Handler(BaseHTTPRequestHandler):
         if path.startswith("/backend-api/") or path == "/api/codex/usage":
             bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
             account, method = self.headers.get("chatgpt-account-id"), self.command
+            if path.endswith("/responses") and method == "POST":
+                return "model", lambda: issuer.model(path, bearer, body)
             return "backend", lambda: issuer.backend(path, method, bearer, account, size)
         return "other", lambda: (404, _error("not_found"))
 
@@ -265,6 +279,9 @@ class Handler(BaseHTTPRequestHandler):
             self._send(500, _error(f"no such mode: {mode}"))
 
     def _send(self, status: int, body: Json, retry_after: object = None) -> None:
+        if _EVENTS in body:
+            self._send_bytes(status, body[_EVENTS].encode(), "text/event-stream")
+            return
         self._send_bytes(status, json.dumps(body).encode(), retry_after=retry_after)
 
     def _send_bytes(self, status: int, body: bytes, kind: str = "application/json", **headers: object) -> None:

@@ -1,0 +1,52 @@
+"""How a `codex app-server` child is started, so that it holds its tokens in memory and nothing of them on disk."""
+
+from collections.abc import Iterator, Sequence
+
+STORE_KEY = "cli_auth_credentials_store"
+EPHEMERAL = ("-c", f'{STORE_KEY}="ephemeral"')
+SUBCOMMAND = "app-server"
+
+
+class CommandError(ValueError):
+    """The command cannot be wrapped. The message says why, and what to write."""
+
+
+def ephemeral_command(command: Sequence[str]) -> list[str]:
+    """The command with the setting that keeps the child away from auth.json, put before its `app-server`.
+
+    A setting of the same key in the command is taken out: it says where the login is, and the login is ours
+    (`overrides_of` has it).
+
+    Raises:
+        CommandError: no word of the command is `app-server`.
+    """
+    words = list(command)
+    if SUBCOMMAND not in words:
+        raise CommandError(f"the command has no word `{SUBCOMMAND}`, before which the setting for its store belongs")
+    for start, end, override in list(_overrides(words))[::-1]:
+        if override.partition("=")[0].strip() == STORE_KEY:
+            del words[start:end]
+    place = words.index(SUBCOMMAND)
+    return [*words[:place], *EPHEMERAL, *words[place:]]
+
+
+def overrides_of(command: Sequence[str]) -> list[str]:
+    """The `-c KEY=VALUE` settings in a command: what the child is told about forced logins or the backend holds for us,
+    too.
+    """
+    return [override for _, _, override in _overrides(list(command))]
+
+
+def _overrides(words: list[str]) -> Iterator[tuple[int, int, str]]:
+    """Where each `-c KEY=VALUE` begins and ends, and what it says."""
+    index = 0
+    while index < len(words):
+        word = words[index]
+        if word in ("-c", "--config") and index + 1 < len(words) and "=" in words[index + 1]:
+            yield index, index + 2, words[index + 1]
+            index += 1
+        elif word.startswith("--config="):
+            yield index, index + 1, word.partition("=")[2]
+        elif word.startswith("-c") and "=" in word and not word.startswith("--"):
+            yield index, index + 1, word[2:].removeprefix("=")
+        index += 1

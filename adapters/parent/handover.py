@@ -1,0 +1,198 @@
+"""Keeps what one `codex app-server` child acts with equal to what the engine holds.
+
+The child holds tokens in memory only. It gets them with `account/login/start`, and asks for newer ones with
+`account/chatgptAuthTokens/refresh` after a 401. Two rules keep the number of refreshes down:
+
+- What the child holds is remembered. A question from a child that was refused an old token is answered with the newer
+  one at once, and only a refused newest token is refreshed.
+- Two turns of one child ask one after the other, and the second question may come just after the first answer. So for a
+  moment after new tokens replaced old ones, shorter than a request to a backend takes, a question is taken to be about
+  the old ones. One refresh too many costs nothing; a refused token that is not refreshed costs a turn.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from msgspec import Raw
+
+from authstate.adapters.app_server import messages as wire
+from authstate.adapters.jsonrpc import INTERNAL_ERROR, Peer, PeerGone, RemoteError, RpcError
+from authstate.engine.authorization import Authorization
+from authstate.engine.clock import SystemClock, within
+from authstate.engine.core import AuthEngine
+from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens, PlanType
+from authstate.engine.errors import AuthError
+from authstate.engine.events import Event, StateChanged
+from authstate.engine.ports import Clock
+
+ANSWER_WITHIN = 9.0  # seconds: a child gives up after 10
+_TAKE_WITHIN = 10.0  # seconds a child gets to take tokens
+_JUST_NOW = 0.1  # seconds
+
+_question = wire.ParamsDecoder[wire.RefreshQuestion](wire.RefreshQuestion)
+
+Warn = Callable[[str, str], None]
+"""Takes a stable code and a message for the log."""
+
+
+class Handover:
+    """Hands one child its credentials, and answers its questions for newer ones.
+
+    Args:
+        engine: started. One engine serves any number of children.
+        peer: the connection to the child.
+        warn: hears what a log should hold.
+        clock: for how long things take.
+    """
+
+    def __init__(self, engine: AuthEngine, peer: Peer, *, warn: Warn, clock: Clock | None = None) -> None:
+        self._engine = engine
+        self._peer = peer
+        self._warn = warn
+        self._clock = clock or SystemClock()
+        self._given: Credentials | None = None  # what was sent to the child last
+        self._authorization: Authorization | None = None  # what it took last
+        self._replaced_at = float("-inf")
+        self._questions = 0
+        self._following: asyncio.Task[None] | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+        self.refusal: str | None = None
+        """Why the last question could not be answered with tokens, and what to do; None when it was."""
+
+    async def begin(self) -> None:
+        """Hand the child what the engine holds, and follow the engine from now on. The child must be initialized.
+
+        An expired login is refreshed first, if that takes no longer than a few seconds. Raises nothing that the child
+        does: what it refuses is warned of. Cancelled, it has begun, and the handing over goes on.
+        """
+        if self._unsubscribe is None:
+            await self._engine.check()
+            self._unsubscribe = self._engine.subscribe(self._hear)
+        self._follow()
+        if self._following is not None:
+            await asyncio.wait((self._following,))
+
+    def close(self) -> None:
+        """Follow no more: the child is gone. Any number of times."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        if self._following is not None:
+            self._following.cancel()
+
+    async def answer(self, params: Raw | None) -> dict[str, str]:
+        """Answer `account/chatgptAuthTokens/refresh`.
+
+        Raises:
+            RpcError: there are no newer tokens; the message says why and what to do, and so does `refusal`.
+
+        Cancelling it does not cancel a refresh that others wait for.
+        """
+        previous = _question(params).previous_account_id
+        self._questions += 1
+        try:
+            await within(self._clock, ANSWER_WITHIN, self._renew())
+            answer = self._answer(previous)
+        except TimeoutError:
+            raise self._refuse("new tokens did not come in time: try again in a moment") from None
+        except AuthError as error:
+            raise self._refuse(str(error)) from None
+        finally:
+            self._questions -= 1
+            self._follow()
+        self.refusal = None
+        return answer
+
+    async def _renew(self) -> None:
+        """Let the engine hold another token than the one that the child was refused."""
+        held = self._authorization
+        if held is None:
+            await self._engine.authorization()
+            return
+        if self._clock.monotonic() - self._replaced_at < _JUST_NOW:
+            return
+        await self._engine.recover(held)
+
+    def _answer(self, previous: str | None) -> dict[str, str]:
+        session = self._engine.session
+        credentials = session.credentials
+        authorization = Authorization.of(session)
+        if credentials is None or isinstance(credentials, ApiKey):
+            raise self._refuse("the account is signed in with an API key now: try again")
+        if previous is not None and previous != authorization.account_id:
+            raise self._refuse("another workspace is signed in now: try again")
+        self._given = credentials
+        self._note(authorization)
+        return tokens_of(credentials)
+
+    def _refuse(self, message: str) -> RpcError:
+        self.refusal = message
+        return RpcError(INTERNAL_ERROR, message)
+
+    # Following the engine
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, StateChanged):
+            self._follow()
+
+    def _follow(self) -> None:
+        """Bring the child up to date, unless that is under way, or an answer is about to do it."""
+        if self._unsubscribe is None or self._peer.closed:
+            return
+        if self._following is None or self._following.done():
+            self._following = asyncio.ensure_future(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        while not self._peer.closed:
+            session = self._engine.session
+            wanted = session.credentials
+            if is_same(wanted, self._given) or (self._questions and not isinstance(wanted, ApiKey | None)):
+                return
+            held, self._given = self._given, wanted
+            try:
+                await within(self._clock, _TAKE_WITHIN, self._give(held, wanted))
+                if self._given is wanted:
+                    self._note(None if wanted is None else Authorization.of(session))
+            except PeerGone:
+                return
+            except TimeoutError:
+                self._warn("child_silent", f"the child did not take its tokens within {_TAKE_WITHIN:g} seconds")
+            except RemoteError as error:
+                self._warn("child_refused", f"the child refused its tokens: {error}")
+
+    async def _give(self, held: Credentials | None, wanted: Credentials | None) -> None:
+        if wanted is None or (isinstance(wanted, ApiKey) and held is not None):
+            await self._peer.request("account/logout", None)
+        if isinstance(wanted, ApiKey):
+            await self._peer.request("account/login/start", {"type": "apiKey", "apiKey": wanted.key.reveal()})
+        elif wanted is not None:
+            await self._peer.request("account/login/start", {"type": "chatgptAuthTokens", **tokens_of(wanted)})
+
+    def _note(self, authorization: Authorization | None) -> None:
+        """Remember what the child acts with from now on."""
+        before = self._authorization
+        if before is None or authorization is None:
+            self._replaced_at = float("-inf")
+        elif before.token != authorization.token:
+            same = before.account_id == authorization.account_id
+            self._replaced_at = self._clock.monotonic() if same else float("-inf")
+        self._authorization = authorization
+
+
+def tokens_of(credentials: ChatgptTokens | ExternalTokens) -> dict[str, str]:
+    """The tokens as both dialects of the account API want them. The refresh token is not among them."""
+    access = credentials.access_token.reveal()
+    account = credentials.account
+    tokens = {"idToken": credentials.id_token.reveal() if credentials.id_token else access, "accessToken": access}
+    if account.account_id is not None:
+        tokens["chatgptAccountId"] = account.account_id
+    if account.plan_type is not PlanType.UNKNOWN:
+        tokens["chatgptPlanType"] = str(account.plan_type)
+    return tokens
+
+
+def is_same(one: Credentials | None, other: Credentials | None) -> bool:
+    """Whether a child acts the same with both."""
+    if isinstance(one, ApiKey) or isinstance(other, ApiKey) or one is None or other is None:
+        return one == other
+    return one.access_token == other.access_token and one.account == other.account

@@ -1,0 +1,29 @@
+"""What a turn takes: the configuration that sends codex to the loopback model, and the words of a turn's messages."""
+
+from typing import Any
+
+from authstate.adapters.testing import LoopbackIssuer
+
+
+def model_config(issuer: LoopbackIssuer) -> str:
+    """The lines of config.toml for a model behind the loopback backend, authorized as OpenAI's own."""
+    return f"""model = "gpt-5"
+model_provider = "loopback"
+[model_providers.loopback]
+name = "loopback"
+base_url = "{issuer.backend_url}/codex"
+wire_api = "responses"
+requires_openai_auth = true
+request_max_retries = 0
+stream_max_retries = 0
+"""
+
+
+def thread_params(cwd: object) -> dict[str, Any]:
+    """`thread/start`, as both versions take it."""
+    return {"cwd": str(cwd), "experimentalRawEvents": False}
+
+
+def turn_params(thread: str, words: str) -> dict[str, Any]:
+    """`turn/start`, as both versions take it."""
+    return {"threadId": thread, "input": [{"type": "text", "text": words, "text_elements": []}]}
