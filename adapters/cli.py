@@ -88,7 +88,14 @@ def guarded(run: Callable[[], int]) -> int:
 def _status_of(error: Exception) -> ExitStatus | None:
     """The exit status for an error that a person can meet; None for a bug."""
     from authstate.adapters.config import ConfigError
-    from authstate.engine.errors import AuthError, PermanentRefreshError, StoreUnreadable, TransientAuthError
+    from authstate.engine.errors import (
+        AuthError,
+        LoginFailed,
+        PermanentRefreshError,
+        PolicyViolation,
+        StoreUnreadable,
+        TransientAuthError,
+    )
 
     if isinstance(error, ConfigError):
         return ExitStatus.BAD_CONFIGURATION
@@ -96,6 +103,8 @@ def _status_of(error: Exception) -> ExitStatus | None:
         return ExitStatus.REFRESH_DEAD
     if isinstance(error, TransientAuthError) and not isinstance(error, StoreUnreadable):
         return ExitStatus.TRY_LATER
+    if isinstance(error, LoginFailed | PolicyViolation):
+        return ExitStatus.LOGIN_REFUSED
     if isinstance(error, AuthError | OSError):
         return ExitStatus.NOT_SIGNED_IN
     return None

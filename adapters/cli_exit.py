@@ -19,6 +19,12 @@ class ExitStatus(IntEnum):
     """config.toml, a `-c` override or an environment variable cannot be used."""
     TRY_LATER = 4
     """Nothing is lost: the issuer or the store could not be used just now."""
+    LOGIN_REFUSED = 5
+    """`login`: the issuer or the configuration refused it, or it could not be stored. The old login still works."""
+    LOGIN_EXPIRED = 6
+    """`login`: the person did not finish in time."""
+    LOGIN_CANCELLED = 7
+    """`login`: it was cancelled in the browser, or another login took its place."""
     INTERRUPTED = 130
     """Ctrl-C."""
     TERMINATED = 143
@@ -31,5 +37,10 @@ class UsageError(Exception):
 
 def complain(message: str, status: ExitStatus) -> ExitStatus:
     """Say one clear line on stderr and return the status."""
-    print(f"authstate: {' '.join(message.split())}", file=sys.stderr)
+    print(f"authstate: {printable(' '.join(message.split()))}", file=sys.stderr)
     return status
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would obey: an issuer's words and a token's claims come from outside."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

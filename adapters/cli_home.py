@@ -7,6 +7,7 @@ import msgspec
 
 from authstate.adapters.assembly import open_engine, open_store
 from authstate.adapters.config import Environment, load_config
+from authstate.adapters.oauth.issuer import Issuer
 from authstate.engine.core import AuthEngine
 from authstate.engine.ports import CredentialStore
 
@@ -16,8 +17,13 @@ class OpenHome(msgspec.Struct, frozen=True):
 
     engine: AuthEngine
     store: CredentialStore
-    environment_key: bool
-    """Whether CODEX_API_KEY is set: then it is used whatever is stored."""
+    environment: Environment
+    """What the environment variables say. An `api_key` there is used whatever is stored."""
+
+    @property
+    def issuer(self) -> Issuer:
+        """Who signs people in."""
+        return Issuer.of(self.environment)
 
     @property
     def place(self) -> str:
@@ -35,4 +41,4 @@ def open_home(overrides: Sequence[str]) -> OpenHome:
     config = load_config(environment.home, overrides)
     store = open_store(config, environment)
     engine = open_engine(config, environment, store=store)
-    return OpenHome(engine=engine, store=store, environment_key=environment.api_key is not None)
+    return OpenHome(engine=engine, store=store, environment=environment)

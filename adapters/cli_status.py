@@ -5,7 +5,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from authstate.adapters.cli_exit import ExitStatus
+from authstate.adapters.cli_exit import ExitStatus, printable
 from authstate.adapters.cli_home import open_home
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import StoreUnreadable
@@ -40,8 +40,8 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
     expires_at = _expires_at(session)
     if session.state is AuthState.CHATGPT and expires_at and expires_at <= time.time() and not warnings:
         warnings.append("the access token has expired, and the issuer has not answered yet: try again later")
-    print(_as_json(session, mode, home.place, warnings) if as_json else _as_text(session, home.place, warnings))
-    if home.environment_key and not as_json:
+    print(_as_json(session, mode, home.place, warnings) if as_json else as_text(session, home.place, warnings))
+    if home.environment.api_key is not None and not as_json:
         print("The API key comes from CODEX_API_KEY, which wins over what is stored.", file=sys.stderr)
     if session.state is AuthState.REFRESH_DEAD:
         return ExitStatus.REFRESH_DEAD
@@ -77,7 +77,14 @@ def _as_json(session: Session, mode: AuthMode | None, place: str, warnings: list
     )
 
 
-def _as_text(session: Session, place: str, warnings: list[str]) -> str:
+def as_text(session: Session, place: str, warnings: list[str]) -> str:
+    """Who is signed in, in a few lines: `status` and `login` say the same.
+
+    Args:
+        session: who.
+        place: where the credentials are stored.
+        warnings: what else the person should know.
+    """
     lines = [_SENTENCES[session.state]]
     account, expires_at = session.account, _expires_at(session)
     if account:
@@ -91,8 +98,8 @@ def _as_text(session: Session, place: str, warnings: list[str]) -> str:
         lines.append(f"  reason        {session.failure.message}")
     lines.extend(f"  warning       {warning}" for warning in warnings)
     if session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD):
-        lines.append("  what to do    authstate login --with-api-key, or codex login")
-    return "\n".join(lines)
+        lines.append("  what to do    authstate login")
+    return "\n".join(printable(line) for line in lines)
 
 
 def _expires_at(session: Session) -> float | None:

@@ -13,11 +13,6 @@ from authstate.adapters.cli_exit import ExitStatus, UsageError, complain
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import NotSignedIn
 
-_LATER = (
-    "signing in with a browser or a device code is not built yet: "
-    "use `authstate login --with-api-key`, or `codex login`"
-)
-
 
 def run(arguments: list[str]) -> int:
     """Read the command line, run the command and return its exit status. Errors are raised."""
@@ -34,7 +29,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="authstate",
         description="Sign in once, and keep every process that acts for you authorized.",
         epilog="Exit status: 0 done, 1 not signed in or failed, 2 the refresh token is dead, or the command line is "
-        "wrong, 3 the configuration is wrong, 4 try again later, 130 Ctrl-C, 143 SIGTERM.",
+        "wrong, 3 the configuration is wrong, 4 try again later, 130 Ctrl-C, 143 SIGTERM. Of login: 5 refused, "
+        "6 not done in time, 7 cancelled.",
     )
     parser.add_argument("--version", action="version", version=f"authstate {_version()}")
     parser.add_argument(
@@ -50,10 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="one JSON object instead of text")
     status.set_defaults(run=_status)
 
-    login = commands.add_parser("login", help="sign in")
-    login.add_argument("--with-api-key", action="store_true", help="read an API key from stdin, never from an argument")
-    login.add_argument("--device-auth", action="store_true", help="sign in with a device code (not built yet)")
-    login.set_defaults(run=_login)
+    _add_login(commands.add_parser("login", help="sign in: with a browser, or with a device code where there is none"))
 
     logout = commands.add_parser("logout", help="remove what is stored, and revoke it")
     logout.set_defaults(run=_logout)
@@ -70,6 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="see it work, without an account and without the network")
     demo.set_defaults(run=_demo)
     return parser
+
+
+def _add_login(login: argparse.ArgumentParser) -> None:
+    how = login.add_mutually_exclusive_group()
+    how.add_argument("--device", "--device-auth", action="store_true", help="sign in with a code, on any device")
+    how.add_argument("--no-browser", action="store_true", help="open no browser, only show the URL for one")
+    how.add_argument("--with-api-key", action="store_true", help="read an API key from stdin, never from an argument")
+    login.set_defaults(run=_login)
 
 
 def _version() -> str:
@@ -121,9 +122,16 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _login(options: argparse.Namespace) -> int:
-    if not options.with_api_key:
-        raise UsageError(_LATER)
-    return run_to_end(_sign_in(options.config, ApiKey.parse(_read_key())))
+    from authstate.adapters.cli_login import LoginMethod, sign_in, sign_in_with_key
+
+    if options.with_api_key:
+        return run_to_end(sign_in_with_key(options.config, ApiKey.parse(_read_key())))
+    method = LoginMethod.AUTOMATIC
+    if options.device:
+        method = LoginMethod.DEVICE_CODE
+    elif options.no_browser:
+        method = LoginMethod.URL_ONLY
+    return run_to_end(sign_in(options.config, method))
 
 
 def _read_key() -> str:
@@ -138,18 +146,6 @@ def _read_key() -> str:
         return ""
 
 
-async def _sign_in(overrides: list[str], key: ApiKey) -> int:
-    from authstate.adapters.cli_home import open_home
-
-    home = open_home(overrides)
-    async with home.engine as engine:
-        await engine.use_api_key(key)
-    print(f"Signed in with an API key, stored in {home.place}.")
-    if home.environment_key:
-        print("CODEX_API_KEY is set and wins over what is stored: unset it to use the new key.", file=sys.stderr)
-    return ExitStatus.DONE
-
-
 def _logout(options: argparse.Namespace) -> int:
     return run_to_end(_sign_out(options.config))
 
@@ -161,7 +157,7 @@ async def _sign_out(overrides: list[str]) -> int:
     async with home.engine as engine:
         await engine.log_out()
     print(f"Signed out: nothing is stored in {home.place} any more.")
-    if home.environment_key:
+    if home.environment.api_key is not None:
         print("CODEX_API_KEY is still set: unset it to be signed out everywhere.", file=sys.stderr)
     return ExitStatus.DONE
 

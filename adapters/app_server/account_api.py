@@ -11,13 +11,14 @@ from typing import Protocol
 from msgspec import Raw
 
 from authstate.adapters.app_server import messages as wire
+from authstate.adapters.app_server.logins import InteractiveLogins
 from authstate.adapters.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, InOrder, Peer, PeerGone, RemoteError, RpcError
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.errors import (
     AuthError,
-    ExternalTokensActive,
     InvalidCredentials,
+    LoginAttemptEnded,
     NotSignedIn,
     ParentUnavailable,
     PermanentRefreshError,
@@ -26,8 +27,7 @@ from authstate.engine.errors import (
     TransitionRefused,
 )
 from authstate.engine.events import AccountUpdated, AuthMode, Event, LoginCompleted
-from authstate.engine.policy import LoginMethod
-from authstate.engine.states import AuthState, Trigger
+from authstate.engine.states import AuthState
 
 # The forms in which a UUID is written: with or without hyphens, in braces, as a URN.
 _UUID = re.compile(r"(?:urn:uuid:)?(\{)?(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?(1)\})", re.I)
@@ -39,11 +39,7 @@ _no_params = wire.ParamsDecoder[wire.NoParams](wire.NoParams)
 _status_params = wire.ParamsDecoder[wire.AuthStatusParams](wire.AuthStatusParams)
 _refresh_answer = wire.ParamsDecoder[wire.RefreshAnswer](wire.RefreshAnswer)
 
-_REFUSALS = (InvalidCredentials, NotSignedIn, PolicyViolation, TransitionRefused)
-_NO_INTERACTIVE_LOGIN = (
-    "this version has no interactive login: sign in with `codex login` on the same CODEX_HOME, give an API key "
-    '(type "apiKey"), or pass tokens in (type "chatgptAuthTokens")'
-)
+_REFUSALS = (InvalidCredentials, LoginAttemptEnded, NotSignedIn, PolicyViolation, TransitionRefused)
 
 
 class Notify(Protocol):
@@ -66,6 +62,7 @@ class AccountApi:
         requires_openai_auth: whether the configured model provider wants an OpenAI account. If it does not, no account
             is shown, as codex does.
         rate_limits: asks the backend.
+        logins: runs the logins in which a person takes part.
     """
 
     def __init__(
@@ -75,11 +72,13 @@ class AccountApi:
         *,
         requires_openai_auth: bool = True,
         rate_limits: RateLimits,
+        logins: InteractiveLogins,
     ) -> None:
         self._engine = engine
         self._notify = notify
         self._requires_openai_auth = requires_openai_auth
         self._rate_limits = rate_limits
+        self._logins = logins
         self._methods: dict[str, Callable[[Raw | None], object]] = {
             "account/read": self._read,
             "account/login/start": self._login_start,
@@ -183,7 +182,12 @@ class AccountApi:
             case wire.ExternalTokensLogin():
                 return InOrder(self._use_external_tokens(request))
             case _:
-                raise self._no_interactive_login()
+                # Beside other requests: it may ask the issuer, and meanwhile the client may read, sign out or give up.
+                return self._start_interactive(request)
+
+    async def _start_interactive(self, request: wire.ChatgptLogin | wire.DeviceCodeLogin) -> object:
+        with _refusals():
+            return await self._logins.start(request)
 
     async def _use_api_key(self, request: wire.ApiKeyLogin) -> dict[str, str]:
         with _refusals():
@@ -207,17 +211,14 @@ class AccountApi:
             )
         return {"type": "chatgptAuthTokens"}
 
-    def _no_interactive_login(self) -> RpcError:
-        if self._engine.session.state is AuthState.EXTERNAL_TOKENS:
-            active = ExternalTokensActive(Trigger.COMPLETE_CHATGPT_LOGIN, AuthState.EXTERNAL_TOKENS)
-            return RpcError(INVALID_REQUEST, str(active))
-        forbidden = self._engine.policy.method_violation(LoginMethod.CHATGPT)
-        return RpcError(INVALID_REQUEST, str(forbidden) if forbidden else _NO_INTERACTIVE_LOGIN)
-
-    def _login_cancel(self, params: Raw | None) -> dict[str, str]:
-        if not _UUID.fullmatch(_login_cancel(params).login_id):
+    def _login_cancel(self, params: Raw | None) -> object:
+        login_id = _login_cancel(params).login_id
+        if not _UUID.fullmatch(login_id):
             raise RpcError(INVALID_REQUEST, "invalid login id: `loginId` must be the UUID that the login's start gave")
-        return {"status": "notFound"}
+        return InOrder(self._cancel(login_id))
+
+    async def _cancel(self, login_id: str) -> dict[str, str]:
+        return {"status": "canceled" if await self._logins.cancel(login_id) else "notFound"}
 
     def _logout(self, params: Raw | None) -> object:
         _no_params(params)
@@ -248,6 +249,8 @@ class AccountApi:
     def _hear(self, event: Event) -> None:
         match event:
             case LoginCompleted():
+                if event.login_id is not None and not self._logins.ends(event.login_id):
+                    return
                 completed = wire.LoginCompletedParams(event.login_id, event.success, event.error)
                 self._notify(wire.LOGIN_COMPLETED, completed)
             case AccountUpdated():

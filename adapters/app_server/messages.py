@@ -133,6 +133,21 @@ class ExternalTokensLogin(msgspec.Struct, tag_field="type", tag="chatgptAuthToke
 LoginStart: TypeAlias = ApiKeyLogin | ChatgptLogin | DeviceCodeLogin | ExternalTokensLogin
 
 
+class ChatgptLoginResult(msgspec.Struct, tag_field="type", tag="chatgpt", rename="camel"):
+    """`account/login/start`: the person opens the URL in a browser of this machine."""
+
+    login_id: str
+    auth_url: str
+
+
+class DeviceCodeLoginResult(msgspec.Struct, tag_field="type", tag="chatgptDeviceCode", rename="camel"):
+    """`account/login/start`: the person types the code in at the URL, on any device."""
+
+    login_id: str
+    verification_url: str
+    user_code: str
+
+
 class LoginCancelParams(msgspec.Struct, rename="camel"):
     """`account/login/cancel`"""
 

@@ -19,6 +19,7 @@ from authstate.adapters.jsonrpc import INTERNAL_ERROR, RpcError
 
 if TYPE_CHECKING:
     from authstate.adapters.app_server.account_api import AccountApi
+    from authstate.adapters.app_server.logins import InteractiveLogins
     from authstate.engine.core import AuthEngine
     from authstate.engine.events import Event
 
@@ -78,6 +79,7 @@ class _Server:
         self._environment = environment
         self._settings = settings
         self._engine: AuthEngine | None = None
+        self._logins: InteractiveLogins | None = None
         self._log = _LateLog()
         self._handshake = Handshake(environment.home, self._open)
         self._peer = self._handshake.peer
@@ -105,6 +107,8 @@ class _Server:
         await self._handshake.close()
         if self._engine is not None:
             await self._engine.close()
+        if self._logins is not None:
+            await self._logins.closed()
         if not self._lost:
             await self._peer.drained(_LOG_DELAY)
         self._peer.close()
@@ -128,7 +132,9 @@ class _Server:
     async def _open(self) -> "AccountApi":
         """Import and start what `initialize` did not need."""
         from authstate.adapters.app_server.account_api import AccountApi, ParentOverPeer
+        from authstate.adapters.app_server.logins import InteractiveLogins
         from authstate.adapters.assembly import open_engine
+        from authstate.adapters.oauth.issuer import Issuer
 
         options: dict[str, Any] = {"parent": ParentOverPeer(self._peer)}
         if self._settings:
@@ -139,11 +145,13 @@ class _Server:
         engine.subscribe(self._log.hear)
         await engine.start()
         self._engine = engine
+        self._logins = InteractiveLogins(engine, Issuer.of(self._environment))
         return AccountApi(
             engine,
             self._handshake.notify,
             requires_openai_auth=self._config.requires_openai_auth,
             rate_limits=self._read_rate_limits,
+            logins=self._logins,
         )
 
     async def _read_rate_limits(self) -> object:

@@ -93,6 +93,14 @@ class WireClient:
         assert "result" in answer, f"{method} was refused: {answer}"
         return answer["result"]
 
+    def until(self, method: str, *, timeout: float = 20.0) -> Message:
+        """The params of the next notification of this method."""
+        while (message := self._next(timeout)) is not None:
+            if message.get("method") == method:
+                params: Message = message["params"]
+                return params
+        raise TimeoutError(f"no {method} within {timeout:g} seconds")
+
     def drain(self, quiet: float) -> None:
         """Receive until nothing came for `quiet` seconds."""
         while self._next(quiet) is not None:

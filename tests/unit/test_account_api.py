@@ -10,6 +10,8 @@ import pytest
 
 from authstate.adapters.app_server.account_api import AccountApi, ParentOverPeer
 from authstate.adapters.app_server.handshake import VERSION, Handshake
+from authstate.adapters.app_server.logins import InteractiveLogins
+from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ApiKey, Credentials, ExternalTokens
@@ -69,7 +71,11 @@ class Client:
             return self._rate_limits() if self._rate_limits else {"rateLimits": {}}
 
         return AccountApi(
-            self.engine, self.handshake.notify, requires_openai_auth=self._requires, rate_limits=rate_limits
+            self.engine,
+            self.handshake.notify,
+            requires_openai_auth=self._requires,
+            rate_limits=rate_limits,
+            logins=InteractiveLogins(self.engine, Issuer("not a URL", "app")),
         )
 
     def write(self, data: bytes) -> None:
@@ -360,8 +366,6 @@ async def test_logins_are_refused_while_external_tokens_are_active(login: dict[s
         ({"type": "chatgptAuthTokens", "accessToken": "canary-token", "chatgptAccountId": "o"}, "access token"),
         ({"type": "chatgptAuthTokens", "accessToken": "canary-token", "idToken": "canary-token"}, "id token"),
         ({"type": "chatgptAuthTokens", "accessToken": "canary-token", "chatgptAccountId": ["o"]}, "chatgptAccountId"),
-        ({"type": "chatgpt", "useHostedLoginSuccessPage": 5}, "codex login"),
-        ({"type": "chatgptDeviceCode"}, "codex login"),
     ],
 )
 async def test_a_login_that_is_malformed_is_refused_and_no_value_is_shown(params: Any, named: str) -> None:

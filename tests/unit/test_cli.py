@@ -178,17 +178,11 @@ def test_a_person_is_asked_for_the_key(home: Path, monkeypatch: pytest.MonkeyPat
     assert stored(home)["OPENAI_API_KEY"] == "sk-typed"
 
 
-@pytest.mark.parametrize("line", ["login", "login --device-auth"])
-def test_other_logins_come_later(line: str, capsys: Captured) -> None:
-    assert main(line.split()) == 2
-    assert "not built yet" in capsys.readouterr().err
-
-
 def test_a_forced_login_method_forbids_the_key(
     home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     type_in(monkeypatch, b"sk-1")
-    assert main(["-c", 'forced_login_method="chatgpt"', "login", "--with-api-key"]) == 1
+    assert main(["-c", 'forced_login_method="chatgpt"', "login", "--with-api-key"]) == ExitStatus.LOGIN_REFUSED
     assert "forced_login_method" in capsys.readouterr().err
     assert not (home / "auth.json").exists()
 

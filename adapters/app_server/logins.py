@@ -1,0 +1,103 @@
+"""The interactive logins of one client: browser and device code behind `account/login/start` and `cancel`.
+
+What a login takes is imported when the first one starts. The client hears of the end of a login only after it heard of
+its beginning: a login that ends before its start was answered is told by that answer, which is an error.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from authstate.adapters.app_server import messages as wire
+from authstate.adapters.jsonrpc import INVALID_REQUEST, RpcError
+from authstate.engine.core import AuthEngine
+from authstate.engine.errors import ExternalTokensActive, LoginAttemptEnded
+from authstate.engine.policy import LoginMethod
+from authstate.engine.states import AuthState, Trigger
+
+if TYPE_CHECKING:
+    from authstate.adapters.oauth.issuer import Issuer
+    from authstate.engine.login import LoginAttempt
+
+
+class RunningLogin(Protocol):
+    """A browser or device login that was started."""
+
+    @property
+    def attempt(self) -> "LoginAttempt":
+        """How it goes."""
+
+    async def closed(self) -> None:
+        """Return once it is over and holds no task, socket or port any more."""
+
+
+class InteractiveLogins:
+    """Starts and cancels logins in which a person takes part.
+
+    Args:
+        engine: started.
+        issuer: who signs in.
+    """
+
+    def __init__(self, engine: AuthEngine, issuer: "Issuer") -> None:
+        self._engine = engine
+        self._issuer = issuer
+        self._holding: set[asyncio.Task[None]] = set()
+        self._told: set[str] = set()
+
+    async def start(self, request: wire.ChatgptLogin | wire.DeviceCodeLogin) -> object:
+        """Start a login; one that was open is superseded. Returns the result for the wire.
+
+        Raises:
+            RpcError: -32600, the issuer has no device codes.
+            AuthError: it could not be started; see `start_browser_login` and `start_device_login`.
+
+        Cancelling it cancels the login.
+        """
+        if isinstance(request, wire.ChatgptLogin):
+            raise self._no_browser_login()
+        from authstate.adapters.oauth.device_endpoint import DeviceCodeNotEnabled
+        from authstate.adapters.oauth.device_login import start_device_login
+
+        try:
+            device = await start_device_login(self._engine, self._issuer)
+        except DeviceCodeNotEnabled as error:
+            raise RpcError(INVALID_REQUEST, str(error)) from None
+        return wire.DeviceCodeLoginResult(self._tell(device), device.verification_url, device.user_code)
+
+    async def cancel(self, login_id: str) -> bool:
+        """Cancel the login of that name, a UUID in any of its forms. Tells whether it was open."""
+        from uuid import UUID
+
+        return await self._engine.cancel_login(str(UUID(login_id)))
+
+    def ends(self, login_id: str) -> bool:
+        """A login is over: whether the client knew of it, and so hears of it."""
+        known = login_id in self._told
+        self._told.discard(login_id)
+        return known
+
+    async def closed(self) -> None:
+        """Return once every login is over and holds nothing any more. It is the engine that ends them.
+
+        Cancellation ends the wait only.
+        """
+        if self._holding:
+            await asyncio.wait(self._holding)
+
+    def _no_browser_login(self) -> Exception:
+        """Why there is no login with a browser: the refusals that any login has, and that it is not built yet."""
+        if self._engine.session.state is AuthState.EXTERNAL_TOKENS:
+            return ExternalTokensActive(Trigger.COMPLETE_CHATGPT_LOGIN, self._engine.session.state)
+        return self._engine.policy.method_violation(LoginMethod.CHATGPT) or RpcError(
+            INVALID_REQUEST, 'signing in with a browser is not built yet: use a device code (type "chatgptDeviceCode")'
+        )
+
+    def _tell(self, login: RunningLogin) -> str:
+        """The name of a login that the client is about to hear of."""
+        holding = asyncio.create_task(login.closed())
+        self._holding.add(holding)
+        holding.add_done_callback(self._holding.discard)
+        if not login.attempt.is_open:
+            raise LoginAttemptEnded(login.attempt.message or "the login was over before its start was answered")
+        self._told.add(login.attempt.login_id)
+        return login.attempt.login_id

@@ -1,0 +1,151 @@
+"""`authstate login`: sign a person in with the browser, with a device code, or with an API key."""
+
+import asyncio
+import os
+import sys
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from authstate.adapters.cli_exit import ExitStatus, complain
+from authstate.adapters.cli_home import OpenHome, open_home
+from authstate.adapters.cli_progress import Countdown
+from authstate.engine.core import AuthEngine
+from authstate.engine.credentials import ApiKey
+from authstate.engine.login import LIFETIME_SECONDS, LoginAttempt
+
+if TYPE_CHECKING:
+    from authstate.adapters.cli_browser import BrowserOpening
+
+_STATUSES = {
+    "succeeded": ExitStatus.DONE,
+    "failed": ExitStatus.LOGIN_REFUSED,
+    "expired": ExitStatus.LOGIN_EXPIRED,
+    "cancelled": ExitStatus.LOGIN_CANCELLED,
+    "superseded": ExitStatus.LOGIN_CANCELLED,
+}
+_TICK = 1.0  # seconds
+
+
+class LoginMethod(StrEnum):
+    """What the person asked for."""
+
+    AUTOMATIC = "automatic"
+    """A browser, and a device code where none can be opened."""
+    URL_ONLY = "no-browser"
+    """Back to this machine from a browser that the person opens."""
+    DEVICE_CODE = "device"
+
+
+class Login(Protocol):
+    """A login that was started."""
+
+    @property
+    def attempt(self) -> LoginAttempt:
+        """How it goes."""
+
+    async def closed(self) -> None:
+        """Return once it is over and holds nothing any more."""
+
+
+async def sign_in_with_key(overrides: list[str], key: ApiKey) -> ExitStatus:
+    """Store an API key.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        LoginMethodForbidden, StoreUnavailable: nothing was changed.
+    """
+    home = open_home(overrides)
+    async with home.engine as engine:
+        await engine.use_api_key(key)
+    print(f"Signed in with an API key, stored in {home.place}.")
+    _mention_environment_key(home)
+    return ExitStatus.DONE
+
+
+async def sign_in(overrides: list[str], method: LoginMethod) -> ExitStatus:
+    """Let a person sign in, show how long they have, and say who is signed in.
+
+    Returns:
+        DONE, LOGIN_REFUSED, LOGIN_EXPIRED or LOGIN_CANCELLED.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        AuthError: the login could not be started; nothing was changed.
+
+    Cancelling it (Ctrl-C) cancels the login. When the new credentials are being stored at that moment, the login ends
+    as it ends, and is reported.
+    """
+    home = open_home(overrides)
+    async with home.engine as engine:
+        if engine.session.account is not None:
+            print(f"Now signed in as {engine.session.account}. A new sign-in takes its place.")
+        try:
+            attempt = await _let_in(home, engine, method)
+        except asyncio.CancelledError:
+            complain("the sign-in was cancelled; nothing was changed", ExitStatus.INTERRUPTED)
+            raise
+        session = engine.session
+    if attempt.state != "succeeded":
+        return complain(attempt.message or f"the sign-in {attempt.state}", _STATUSES[attempt.state])
+    from authstate.adapters.cli_status import as_text
+
+    print(as_text(session, home.place, []))
+    _mention_environment_key(home)
+    return ExitStatus.DONE
+
+
+def _mention_environment_key(home: OpenHome) -> None:
+    if home.environment.api_key is not None:
+        print("CODEX_API_KEY is set and wins over what is stored: unset it to use the new sign-in.", file=sys.stderr)
+
+
+async def _let_in(home: OpenHome, engine: AuthEngine, method: LoginMethod) -> LoginAttempt:
+    """Start the login and wait for its end. Returns the attempt, which is over."""
+    if method is LoginMethod.AUTOMATIC:
+        from authstate.adapters.cli_browser import why_no_browser
+
+        reason = why_no_browser(os.environ)
+        if reason is not None:
+            print(f"No browser can be opened here ({reason}): signing in with a device code instead.")
+            method = LoginMethod.DEVICE_CODE
+    if method is not LoginMethod.DEVICE_CODE:
+        print("Signing in with a browser is not built yet: signing in with a device code instead.")
+    return await _with_device_code(home, engine)
+
+
+async def _with_device_code(home: OpenHome, engine: AuthEngine) -> LoginAttempt:
+    from authstate.adapters.oauth.device_login import WARNING, start_device_login
+
+    login = await start_device_login(engine, home.issuer)
+    print(
+        f"\n1. Open this page on any device, and sign in:\n\n     {login.verification_url}\n"
+        f"\n2. Type in this code there:\n\n     {login.user_code}\n\n{WARNING}\n",
+        flush=True,
+    )
+    countdown = Countdown(sys.stdout, "Waiting for you to type the code in")
+    return await _wait(engine, login, countdown)
+
+
+async def _wait(
+    engine: AuthEngine, login: Login, countdown: Countdown, opening: "BrowserOpening | None" = None
+) -> LoginAttempt:
+    """Show the time left until the login is over."""
+    attempt = login.attempt
+    end = time.monotonic() + LIFETIME_SECONDS[attempt.kind]
+    closing = asyncio.ensure_future(login.closed())
+    try:
+        while not closing.done():
+            trouble = getattr(login, "trouble", None)
+            if opening is not None and opening.failed:
+                trouble = "no browser opened: open the URL yourself"
+            countdown.show(end - time.monotonic(), trouble)
+            await asyncio.wait([closing], timeout=_TICK)
+    except asyncio.CancelledError:
+        await engine.cancel_login(attempt.login_id)
+        await closing
+        if attempt.state != "succeeded":
+            raise
+    finally:
+        countdown.clear()
+    return attempt

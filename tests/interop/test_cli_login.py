@@ -1,0 +1,266 @@
+"""`authstate login` as a person meets it: on a terminal, through a pipe, with an issuer on loopback."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from wire_client import AUTHSTATE, clean_environment
+
+from authstate.adapters.testing import LoopbackIssuer
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+MakeHome = Callable[..., Path]
+_USER_CODE = re.compile(r"ABCD-\d{4}")
+_ELSEWHERE = ("SSH_", "DISPLAY", "WAYLAND_", "CI", "BROWSER", "VSCODE_", "COLUMNS")
+
+
+class Shown:
+    """A command that runs, and what it has shown so far."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", output: int) -> None:
+        self.process = process
+        self.output = output
+        self.text = ""
+
+    def until(self, pattern: "re.Pattern[str] | str", timeout: float = 20.0) -> "re.Match[str]":
+        """Read until the text has this."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.output, selectors.EVENT_READ)
+            while (found := re.search(pattern, self.text)) is None:
+                assert selector.select(timeout), f"no {pattern} in {self.text!r}"
+                data = self._read()
+                assert data, f"no {pattern} in {self.text!r}"
+                self.text += data.decode()
+        return found
+
+    def end(self) -> int:
+        """Read to the end; the exit status."""
+        while data := self._read():
+            self.text += data.decode()
+        return self.process.wait(timeout=20)
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self.output, 65536)
+        except OSError:  # a pseudo-terminal whose other end is closed
+            return b""
+
+
+class Person:
+    """Somebody at a command line, with a home and an issuer."""
+
+    def __init__(self, home: Path, issuer: LoopbackIssuer) -> None:
+        self.home = home
+        environment = clean_environment(home, **issuer.environment, TERM="xterm")
+        self.environment = {name: value for name, value in environment.items() if not name.startswith(_ELSEWHERE)}
+        self.running: list[subprocess.Popen[bytes]] = []
+        self.descriptors: list[int] = []
+
+    def through_a_pipe(self, *words: str, **more: str) -> Shown:
+        """Start a command whose output, both of it, goes into a pipe."""
+        ours, theirs = os.pipe()
+        return self._start(words, more, ours, theirs, subprocess.DEVNULL)
+
+    def at_a_terminal(self, *words: str, **more: str) -> Shown:
+        """Start a command on a terminal of its own; `Shown.output` is the person's side of it."""
+        ours, theirs = pty.openpty()
+        return self._start(words, more, ours, theirs, theirs, preexec_fn=take_the_terminal)
+
+    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end."""
+        command = [*AUTHSTATE, *words]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
+
+    def _start(
+        self,
+        words: tuple[str, ...],
+        more: dict[str, str],
+        ours: int,
+        theirs: int,
+        stdin: int,
+        preexec_fn: Callable[[], None] | None = None,
+    ) -> Shown:
+        process = subprocess.Popen(
+            [*AUTHSTATE, *words],
+            env=self.environment | more,
+            stdin=stdin,
+            stdout=theirs,
+            stderr=theirs,
+            preexec_fn=preexec_fn,
+        )
+        os.close(theirs)
+        self.running.append(process)
+        self.descriptors.append(ours)
+        return Shown(process, ours)
+
+    def leave(self) -> None:
+        """End what runs still."""
+        for process in self.running:
+            process.kill()
+            process.wait()
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+def take_the_terminal() -> None:
+    """Make standard input the terminal that Ctrl-C is typed at."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def person(make_home: MakeHome, issuer: LoopbackIssuer) -> Iterator[Person]:
+    somebody = Person(make_home(), issuer)
+    yield somebody
+    somebody.leave()
+
+
+def facts(text: str) -> dict[str, str]:
+    """The lines `  name   value` of a command, without how long the token is good for in words."""
+    found = dict(re.findall(r"^  (email|plan|workspace|store|access token) +(.*?)\r?$", text, re.M))
+    if "access token" in found:
+        found["access token"] = found["access token"].partition("(")[2]
+    return found
+
+
+def test_a_device_login_through_a_pipe(person: Person, issuer: LoopbackIssuer) -> None:
+    shown = person.through_a_pipe("login", "--device")
+    code = shown.until(_USER_CODE).group()
+    issuer.approve_device(code, email="who@example.com", plan="pro", account_id="org-7")
+    assert shown.end() == 0
+    assert "Never give this code to anybody" in shown.text
+    assert f"{issuer.url}/codex/device" in shown.text
+    assert "for 15 minutes at most" in shown.text
+    assert shown.text.replace("\n", "").isprintable(), "control characters in a pipe"
+    told = facts(shown.text)
+    assert (told["email"], told["plan"], told["workspace"]) == ("who@example.com", "pro", "org-7")
+    assert str(person.home / "auth.json") in told["store"]
+    status = person.run("status")
+    assert (status.returncode, facts(status.stdout)) == (0, told)
+    assert told["access token"]
+    assert person.run("logout").returncode == 0
+    assert issuer.stats()["revocations"] == 1
+    assert not (person.home / "auth.json").exists()
+
+
+def test_a_device_login_at_a_terminal(person: Person, issuer: LoopbackIssuer) -> None:
+    shown = person.at_a_terminal("login", "--device")
+    code = shown.until(_USER_CODE).group()
+    first = shown.until(r"\rWaiting for you to type the code in, (\d+:\d\d) left\. Ctrl-C cancels\.")
+    shown.until(r"left\. Ctrl-C cancels\. *\rWaiting")
+    assert first.group(1) in ("15:00", "14:59")
+    issuer.approve_device(code, email="who@example.com")
+    assert shown.end() == 0
+    assert "\x1b" not in shown.text
+    assert re.search(r"\r *\rSigned in with ChatGPT\.\r\n", shown.text), "the line of the countdown is still there"
+    assert facts(shown.text)["email"] == "who@example.com"
+
+
+def test_ctrl_c_at_the_terminal_ends_it_cleanly(person: Person) -> None:
+    shown = person.at_a_terminal("login", "--device")
+    shown.until(r"\rWaiting")
+    os.write(shown.output, b"\x03")
+    assert shown.end() == 130
+    assert "Traceback" not in shown.text
+    assert shown.text.endswith("authstate: the sign-in was cancelled; nothing was changed\r\n")
+    assert not (person.home / "auth.json").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_cleanly(person: Person, number: signal.Signals, status: int) -> None:
+    shown = person.through_a_pipe("login", "--device")
+    shown.until("Waiting")
+    shown.process.send_signal(number)
+    assert shown.end() == status
+    assert "the sign-in was cancelled" in shown.text and "Traceback" not in shown.text
+
+
+def test_without_a_browser_it_takes_a_device_code_and_says_so(person: Person, issuer: LoopbackIssuer) -> None:
+    shown = person.through_a_pipe("login", SSH_CONNECTION="192.0.2.1 5000 192.0.2.2 22", DISPLAY=":0")
+    issuer.approve_device(shown.until(_USER_CODE).group())
+    assert shown.end() == 0
+    assert shown.text.startswith("No browser can be opened here (this is an ssh session): signing in with a device")
+    assert "--no-browser" in shown.text
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [("access_denied", 5, "declined"), ("expired_token", 6, "too old"), ("invalid_client", 5, "invalid_client")],
+)
+def test_the_exit_status_tells_refusal_from_expiry(
+    person: Person, issuer: LoopbackIssuer, code: str, status: int, said: str
+) -> None:
+    shown = person.through_a_pipe("login", "--device")
+    shown.until("Waiting")
+    issuer.behave("device", mode="status", status=400, code=code)
+    assert shown.end() == status
+    assert said in shown.text.splitlines()[-1]
+
+
+def test_a_forbidden_workspace_is_a_refusal(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
+    person = Person(make_home(config='forced_chatgpt_workspace_id = "org-2"\n'), issuer)
+    try:
+        shown = person.through_a_pipe("login", "--device")
+        issuer.approve_device(shown.until(_USER_CODE).group(), account_id="org-1")
+        assert shown.end() == 5
+        assert "org-2" in shown.text.splitlines()[-1]
+    finally:
+        person.leave()
+
+
+@pytest.mark.parametrize(
+    ("status_code", "exit_status", "said"), [(404, 5, "not enabled"), (503, 4, "503"), (403, 5, "refused")]
+)
+def test_no_code_is_one_line(
+    person: Person, issuer: LoopbackIssuer, status_code: int, exit_status: int, said: str
+) -> None:
+    issuer.behave("device", mode="status", status=status_code)
+    ran = person.run("login", "--device")
+    assert (ran.returncode, ran.stdout) == (exit_status, "")
+    assert ran.stderr.count("\n") == 1 and said in ran.stderr
+
+
+def test_a_network_that_comes_back(person: Person, issuer: LoopbackIssuer) -> None:
+    shown = person.through_a_pipe("login", "--device")
+    code = shown.until(_USER_CODE).group()
+    issuer.behave("device", mode="reset", times=2)
+    shown.until(r"Waiting for you to type the code in \(127\.0\.0\.1")
+    issuer.behave("device")
+    issuer.approve_device(code)
+    assert shown.end() == 0
+
+
+def test_a_forced_method_forbids_it(person: Person) -> None:
+    ran = person.run("-c", 'forced_login_method="api"', "login", "--device")
+    assert (ran.returncode, ran.stderr.count("\n")) == (5, 1)
+    assert "forced_login_method" in ran.stderr
+
+
+def test_it_says_whose_sign_in_it_replaces(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
+    person = Person(make_home(email="old@example.com"), issuer)
+    before = json.loads((person.home / "auth.json").read_text())["tokens"]["refresh_token"]
+    try:
+        shown = person.through_a_pipe("login", "--device")
+        issuer.approve_device(shown.until(_USER_CODE).group(), email="new@example.com")
+        assert shown.end() == 0
+    finally:
+        person.leave()
+    assert "Now signed in as old@example.com" in shown.text
+    assert facts(shown.text)["email"] == "new@example.com"
+    assert json.loads((person.home / "auth.json").read_text())["tokens"]["refresh_token"] != before
+    assert issuer.stats()["revocations"] == 1
+
+
+def test_ways_to_sign_in_exclude_each_other(person: Person) -> None:
+    ran = person.run("login", "--device", "--no-browser")
+    assert (ran.returncode, "not allowed with" in ran.stderr) == (2, True)
