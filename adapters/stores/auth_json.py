@@ -1,7 +1,7 @@
 """The store in a file: $CODEX_HOME/auth.json, shared with codex, with one writer at a time.
 
-How it holds together. The lock is a file beside auth.json (`auth.json.lock`) that the operating system locks for a
-process and unlocks when that process dies. Only who holds the lock writes: a temporary file in the same folder is
+How it holds together. The lock is a file beside auth.json (`auth.json.authstate.lock`) that the operating system locks
+for a process and unlocks when that process dies. Only who holds the lock writes: a temporary file in the same folder is
 filled and synced, then renamed over auth.json, so a reader sees the old or the new, whole. `prepare` makes that file,
 with its space, before a token is spent. codex does not take the lock, and some versions write in place: so half a file
 is read again for a moment before it counts as corrupt.

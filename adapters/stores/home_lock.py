@@ -6,6 +6,11 @@ keeps the login in the keyring and one that keeps it in the file exclude each ot
 The file also holds what was last saved under the lock, as a digest and never as a token, with the time and the process.
 So a change by a program that does not take the lock can be told from a change by one that does.
 
+Why not a lock of codex's own. 0.169.0 has two, `auth.lock` and `auth.json.lock`, and holds them only to write: its
+request to the issuer comes before, so they cannot keep two programs from spending one token. And it must never wait
+long for them: after 5 s it gives up, and the tokens that it was sent are lost. Our lock is held while the issuer is
+asked, so it has a name of its own.
+
 Where the file system has no file locks, `filelock` falls back to a lock that is the existence of a file.
 """
 
@@ -21,7 +26,7 @@ from authstate.engine.ports import Clock
 _WAIT = 0.02  # seconds between two tries
 _MARKS = 2  # how many saves the file remembers: the last one may not have reached its end
 _LARGEST = 4096  # bytes
-_TAIL = ".lock"
+_TAIL = ".authstate.lock"
 
 
 class Mark(msgspec.Struct, frozen=True):

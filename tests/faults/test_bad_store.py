@@ -236,7 +236,7 @@ async def test_a_lock_that_somebody_keeps(tmp_path: Path) -> None:
     before = everything(tmp_path)
     store = AuthJsonStore(tmp_path, lock_timeout=0.05)
     async with AuthJsonStore(tmp_path).locked(), AuthEngine(store, issuer, settings=QUICK) as engine:
-        with pytest.raises(StoreBusy, match=r"auth\.json\.lock"):
+        with pytest.raises(StoreBusy, match=r"auth\.json\.authstate\.lock"):
             await engine.refresh()
         with pytest.raises(StoreBusy):
             await engine.log_out()

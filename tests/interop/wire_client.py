@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any, Self
 
 Message = dict[str, Any]
@@ -74,18 +75,25 @@ class WireClient:
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
         self.process.stdin.flush()
 
-    def call(self, method: str, params: Message | None = None, *, timeout: float = 20.0) -> Message:
-        """Send a request and wait for its answer: the whole message, with `result` or `error`."""
+    def start(self, method: str, params: Message | None = None) -> int:
+        """Send a request. Returns its id, for `answer_to`."""
         self._count += 1
-        number = self._count
-        self.methods[number] = method
-        self.send({"id": number, "method": method} | ({} if params is None else {"params": params}))
+        self.methods[self._count] = method
+        self.send({"id": self._count, "method": method} | ({} if params is None else {"params": params}))
+        return self._count
+
+    def answer_to(self, number: int, *, timeout: float = 20.0) -> Message:
+        """Wait for the answer to a request: the whole message, with `result` or `error`."""
         while True:
             message = self._next(timeout)
             if message is None:
-                raise TimeoutError(f"no answer to {method} within {timeout:g} seconds")
+                raise TimeoutError(f"no answer to {self.methods[number]} within {timeout:g} seconds")
             if message.get("id") == number and "method" not in message:
                 return message
+
+    def call(self, method: str, params: Message | None = None, *, timeout: float = 20.0) -> Message:
+        """Send a request and wait for its answer."""
+        return self.answer_to(self.start(method, params), timeout=timeout)
 
     def result(self, method: str, params: Message | None = None) -> Any:
         """The result of a request that must succeed."""
@@ -104,6 +112,12 @@ class WireClient:
     def drain(self, quiet: float) -> None:
         """Receive until nothing came for `quiet` seconds."""
         while self._next(quiet) is not None:
+            pass
+
+    def wait_until(self, ready: Callable[[], bool], *, timeout: float = 10.0) -> None:
+        """Receive until `ready` (which is asked after each message), or for `timeout` seconds."""
+        deadline = monotonic() + timeout
+        while not ready() and self._next(max(0.0, deadline - monotonic())) is not None:
             pass
 
     def initialize(self) -> Message:

@@ -161,7 +161,7 @@ async def test_a_save_that_fails_leaves_the_last_one_ours(tmp_path: Path) -> Non
 async def test_the_mark_holds_no_secret_and_a_spoilt_one_does_no_harm(tmp_path: Path) -> None:
     tokens = make_tokens(refresh_token="rt-canary-9")
     store = await store_at(tmp_path, tokens)
-    lock = tmp_path / "auth.json.lock"
+    lock = tmp_path / "auth.json.authstate.lock"
     assert re.fullmatch(rb'\[\{"digest":"[0-9a-f]{16}","at":1800000000.0,"pid":\d+\}\]', lock.read_bytes())
     for spoilt in (b"{", b"null", b"\xff" * 9000):
         lock.write_bytes(spoilt)

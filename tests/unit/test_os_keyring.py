@@ -55,7 +55,7 @@ async def test_a_save_writes_the_compact_record_and_removes_the_file(
     assert await store.load() is None
     await save(store, KEY)
     assert entry_of(fake_keyring, tmp_path) == '{"auth_mode":"apikey","OPENAI_API_KEY":"sk-canary-key"}'
-    assert os.listdir(tmp_path) == ["auth.json.lock"]
+    assert os.listdir(tmp_path) == ["auth.json.authstate.lock"]
     assert store.describe() == f'the keyring entry "Codex Auth", account "{account_of_home(tmp_path)}"'
 
 
@@ -78,12 +78,12 @@ async def test_a_logout_removes_both_places(fake_keyring: FakeKeyring, tmp_path:
     async with store.locked() as held:
         await held.delete()
     assert fake_keyring.entries == {}
-    assert os.listdir(tmp_path) == ["auth.json.lock"]
+    assert os.listdir(tmp_path) == ["auth.json.authstate.lock"]
 
 
 async def test_the_file_store_and_the_keyring_store_share_the_lock(fake_keyring: FakeKeyring, tmp_path: Path) -> None:
     async with AuthJsonStore(tmp_path).locked():
-        with pytest.raises(StoreBusy, match=r"auth\.json\.lock is held by another part of this process"):
+        with pytest.raises(StoreBusy, match=r"auth\.json\.authstate\.lock is held by another part of this process"):
             await KeyringStore(tmp_path, lock_timeout=0).locked().__aenter__()
     await save(KeyringStore(tmp_path), KEY)
     assert entry_of(fake_keyring, tmp_path)

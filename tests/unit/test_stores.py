@@ -162,7 +162,8 @@ async def test_modes_are_for_this_user_only(tmp_path: Path) -> None:
         assert mode_of(home / spare) == 0o600
         assert (home / spare).stat().st_size >= 16 * 1024
         await held.save(KEY)
-    assert (mode_of(home), mode_of(home / "auth.json"), mode_of(home / "auth.json.lock")) == (0o700, 0o600, 0o600)
+    assert (mode_of(home), mode_of(home / "auth.json")) == (0o700, 0o600)
+    assert mode_of(home / "auth.json.authstate.lock") == 0o600
     (home / "auth.json").chmod(0o644)
     async with AuthJsonStore(home).locked() as held:
         await held.save(KEY)
@@ -200,11 +201,11 @@ async def test_a_symbolic_link_stays_and_its_target_is_rewritten(tmp_path: Path)
     assert await store.load() is None
     async with store.locked() as held:
         await held.save(KEY)
-        with pytest.raises(StoreBusy, match=r"real\.json\.lock is held by"):
+        with pytest.raises(StoreBusy, match=r"real\.json\.authstate\.lock is held by"):
             await AuthJsonStore(home, lock_timeout=0).locked().__aenter__()
     assert (home / "auth.json").is_symlink()
     assert await store.load() == KEY
-    assert sorted(os.listdir(elsewhere)) == ["real.json", "real.json.lock"]
+    assert sorted(os.listdir(elsewhere)) == ["real.json", "real.json.authstate.lock"]
     async with store.locked() as held:
         await held.delete()
     assert await store.load() is None
@@ -388,7 +389,7 @@ async def test_two_stores_of_one_process_share_the_lock(tmp_path: Path) -> None:
     async with first.locked():
         entering = asyncio.ensure_future(second.locked().__aenter__())
         await clock.elapse(6)
-        with pytest.raises(StoreBusy, match=r"auth\.json\.lock is held by another p\w+.* for more than 5 s"):
+        with pytest.raises(StoreBusy, match=r"auth\.json\.authstate\.lock is held by another p\w+.* for more than 5 s"):
             await entering
     async with second.locked():
         pass
