@@ -1,10 +1,8 @@
 """Fixtures: the real codex binaries, a loopback issuer, and homes whose configuration points to it."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ from authstate.adapters.testing import LoopbackIssuer
 sys.path.insert(0, str(Path(__file__).parent))
 
 from codex_binaries import VERSIONS, CannotInstall, install
+from homes import fill
+from plays import Plays
 
 MakeHome = Callable[..., Path]
 
@@ -48,20 +48,16 @@ def make_home(tmp_path: Path, issuer: LoopbackIssuer) -> MakeHome:
     """
     count = iter(range(1000))
 
-    def make(*, config: str = "", auth: dict[str, Any] | None = None, raw: str = "", **login: Any) -> Path:
-        home = tmp_path / f"home-{next(count)}"
-        home.mkdir()
-        (home / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n{config}')
-        if login:
-            tokens = issuer.seed(**login)
-            now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-            auth = {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": now}
-        if auth is not None or raw:
-            (home / "auth.json").write_text(raw or json.dumps(auth))
-            (home / "auth.json").chmod(0o600)
-        return home
+    def make(**content: Any) -> Path:
+        return fill(tmp_path / f"home-{next(count)}", issuer, **content)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def plays(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Plays:
+    """What authstate and each codex make of the scenes of traces.py."""
+    return Plays(binaries, tmp_path_factory.mktemp("plays"))
 
 
 @pytest.fixture(scope="session")

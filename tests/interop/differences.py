@@ -180,3 +180,9 @@ DIFFERENCES: tuple[Difference, ...] = (
         reason="what the client sent is at fault, not the server",
     ),
 )
+
+
+def listed(version: str, scene: str, step: str) -> Difference | None:
+    """The difference that is listed for a step, None where the answers must be the same."""
+    found = [item for item in DIFFERENCES if version in item.versions and (scene, step) in item.places]
+    return found[0] if found else None

@@ -6,7 +6,7 @@ replaced: tokens, login ids, the home, the name after the client's in `userAgent
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -173,13 +173,27 @@ def external_tokens(issuer: LoopbackIssuer) -> Message:
     return {**named, "chatgptAccountId": tokens["account_id"], "chatgptPlanType": "team"}
 
 
-def play(
-    scene: Scene, command: Sequence[str], home: Path, issuer: LoopbackIssuer
-) -> tuple[dict[str, list[Any]], WireClient]:
-    """Run a scene. Returns the outcome of each step, and the client with everything that the program sent, as it was.
+class Played(NamedTuple):
+    """What came of a scene: the outcome of each step, and all that the program sent.
 
-    An outcome is a list of pairs: the step's method with its result or error code, then each notification's method
-    with its parameters.
+    An outcome is a list of pairs: the step's method with its result or error code, then each notification's or
+    request's method with its parameters.
+    """
+
+    outcomes: dict[str, list[Any]]
+    received: list[Message]
+    methods: dict[Any, str]
+    """The method of each request that was sent, by its id."""
+
+
+def play(
+    scene: Scene, command: Sequence[str], home: Path, issuer: LoopbackIssuer, told: Mapping[str, int] | None = None
+) -> Played:
+    """Run a scene.
+
+    Args:
+        told: how many messages the program is expected to send after a step, by the step's name: they are waited for.
+            More than that, and what comes where nothing is expected, is seen only when it comes soon.
     """
     outcomes: dict[str, list[Any]] = {}
 
@@ -196,15 +210,25 @@ def play(
             seen = len(client.received)
             outcome = client.call(step.method, params)
             if step.method in _TELLING:
-                client.drain(1.0 if "email" in scene.home and step.method == "initialize" else 0.4)
+                _wait_for(client, seen, (told or {}).get(step.name, 0))
+                client.drain(_QUIET)
             if step.method == "initialize":
                 client.send({"method": "initialized"})
-            told = [_told(message) for message in client.received[seen:] if _is_about_the_account(message)]
-            outcomes[step.name] = [(step.method, _outcome(outcome, home)), *told]
-        return outcomes, client
+            messages = [_told(message) for message in client.received[seen:] if _is_about_the_account(message)]
+            outcomes[step.name] = [(step.method, _outcome(outcome, home)), *messages]
+    return Played(outcomes, client.received, client.methods)
 
 
 _TELLING = {"initialize", "account/login/start", "account/logout"}
+_QUIET = 0.3  # seconds
+
+
+def _wait_for(client: WireClient, seen: int, count: int) -> None:
+    def complete() -> bool:
+        return sum(map(_is_about_the_account, client.received[seen:])) >= count
+
+    if not complete():
+        client.wait_until(complete)
 
 
 def _is_about_the_account(message: Message) -> bool:
