@@ -70,6 +70,14 @@ class IssuerHttp:
     def __init__(self) -> None:
         self._client: httpx.AsyncClient | None = None
 
+    def warm_up(self, host: str) -> None:
+        """Make the client before the first request, which then need not wait for it. Any thread may do it.
+
+        Raises:
+            IssuerUnavailable: the proxy or CA settings of the environment cannot be used.
+        """
+        self._open(host)
+
     async def post(
         self, url: str, host: str, body: Mapping[str, str], timeout: float, *, form: bool = False
     ) -> Answer:

@@ -1,0 +1,290 @@
+"""Sign in with a browser: the person agrees on a page of the issuer, which sends the browser back to this computer.
+
+    login = await start_browser_login(engine, issuer)
+    ...open login.auth_url...
+    await login.closed()
+    login.attempt.state, login.attempt.message
+
+The engine owns the attempt: it ends after 10 minutes, or when somebody cancels it, or when something else comes first.
+Whatever ends it gives the port free. A browser that has come back by then is shown how it ended, within seconds.
+
+Nothing secret stays in the browser: what comes back (a code that works once, and the state) is exchanged, and the
+browser is sent on to a page with an address that says nothing.
+"""
+
+import asyncio
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import parse_qs
+from uuid import uuid4
+
+from authstate.adapters.oauth import pages
+from authstate.adapters.oauth.authorize_url import CALLBACK_PATH, AuthorizationRequest
+from authstate.adapters.oauth.exchange import exchange_code
+from authstate.adapters.oauth.issuer import Issuer, shown_code, shown_text
+from authstate.adapters.oauth.issuer_http import ISSUER_VARIABLE, IssuerHttp, host_of
+from authstate.adapters.oauth.loopback_http import LoopbackServer, Request, Response
+from authstate.adapters.oauth.loopback_port import PORTS, open_port
+from authstate.engine.core import AuthEngine
+from authstate.engine.errors import AuthError, LoginAttemptEnded, LoginFailed
+from authstate.engine.login import LoginAttempt, LoginKind
+from authstate.engine.ports import Clock
+
+CANCEL_PATH: Final = "/cancel"
+OUTCOME_PATH: Final = "/done"
+
+LINGER: Final = 3.0
+"""Seconds that the browser has to fetch the page that tells how it ended."""
+
+_FAULT: Final = "the login ended because of a fault in authstate: please report it"
+_PROGRAM_ENDS: Final = "this login was ended: the program ends"
+_WARM_AFTER: Final = 0.3  # seconds; a person needs longer to sign in, and a login that is cancelled at once costs less
+_MOST_FIELDS: Final = 32
+
+Parameters = Mapping[str, Sequence[str]]
+
+
+class BrowserLogin:
+    """A login that waits for the browser. Made by `start_browser_login`."""
+
+    def __init__(
+        self,
+        engine: AuthEngine,
+        issuer: Issuer,
+        attempt: LoginAttempt,
+        listener: socket.socket,
+        *,
+        clock: Clock | None,
+        linger: float,
+    ) -> None:
+        self.attempt = attempt
+        """How it goes, and how it ended."""
+        self._engine = engine
+        self._issuer = issuer
+        self._clock = clock
+        self._linger = linger
+        self._http = IssuerHttp()
+        self._server = LoopbackServer(listener, self._answer)
+        self._question = AuthorizationRequest.new(self._server.port)
+        self.auth_url: str = self._question.url(issuer, engine.policy.forced_workspaces)
+        """The page that the person opens. It holds the state: show it to the person who signs in and to nobody else."""
+        self._callback: asyncio.Future[Parameters] = asyncio.get_running_loop().create_future()
+        self._settled = asyncio.Event()
+        self._shown = asyncio.Event()
+        self._error: AuthError | None = None
+        self._signing = asyncio.create_task(self._sign_in())
+        self._task = asyncio.create_task(self._run())
+        attempt.when_ended(self._stop)
+
+    @property
+    def port(self) -> int:
+        """Where the browser comes back to."""
+        return self._server.port
+
+    async def closed(self) -> None:
+        """Return once the attempt is over and its port, sockets and tasks are gone. Cancellation ends the wait only.
+
+        A browser that came back has been shown the outcome by then, or did not ask for it within `LINGER` seconds.
+        """
+        await asyncio.wait([self._task])
+
+    # The attempt
+
+    async def _run(self) -> None:
+        """Serve until the attempt is over and the browser knows it."""
+        try:
+            await self._server.start()
+            await self.attempt.wait()
+            await asyncio.wait([self._signing])
+            self._settled.set()
+            if self._has_callback and self._server.is_listening:
+                await self._until_shown()
+        except asyncio.CancelledError:
+            self.attempt.end("superseded", _PROGRAM_ENDS)
+            raise
+        finally:
+            self.attempt.end("refused", _FAULT)
+            self._signing.cancel()
+            self._settled.set()
+            await self._server.aclose()
+            await self._http.aclose()
+
+    async def _until_shown(self) -> None:
+        try:
+            async with asyncio.timeout(self._linger):
+                await self._shown.wait()
+        except TimeoutError:
+            return
+
+    async def _sign_in(self) -> None:
+        """From the callback to the stored credentials. When this is over, so is the attempt."""
+        try:
+            await self._warm_up()
+            code = _code_of(await self._callback, self._host)
+            self.attempt.authorized()
+            tokens = await exchange_code(
+                self._issuer,
+                code=code,
+                redirect_uri=self._question.redirect_uri,
+                code_verifier=self._question.code_verifier.reveal(),
+                http=self._http,
+                clock=self._clock,
+            )
+            await self._engine.complete_login(self.attempt, tokens)
+        except AuthError as error:
+            self._error = error
+            self.attempt.end("refused", str(error))
+        except asyncio.CancelledError:
+            self.attempt.end("superseded", _PROGRAM_ENDS)
+            raise
+        finally:
+            self.attempt.end("refused", _FAULT)
+
+    async def _warm_up(self) -> None:
+        """While the person is busy, load what the exchange needs; unusable proxy settings end the login right here."""
+        await asyncio.wait([self._callback], timeout=_WARM_AFTER)
+        if not self._has_callback:
+            await asyncio.to_thread(self._http.warm_up, self._host)
+
+    @property
+    def _host(self) -> str:
+        return host_of(self._issuer.url, ISSUER_VARIABLE)
+
+    @property
+    def _has_callback(self) -> bool:
+        return self._callback.done() and not self._callback.cancelled()
+
+    def _stop(self) -> None:
+        """The attempt is over. What ended it may be the task that signs in: that one goes on to its own end."""
+        if not self._has_callback:
+            self._callback.cancel()
+            self._server.stop_listening()
+        if asyncio.current_task() is not self._signing:
+            self._signing.cancel()
+
+    # The browser
+
+    async def _answer(self, request: Request) -> Response:
+        if request.path == CALLBACK_PATH:
+            return await self._come_back(request)
+        if request.path == CANCEL_PATH:
+            return await self._cancel(request)
+        if request.path == OUTCOME_PATH and self._settled.is_set() and not self._shown.is_set():
+            self._shown.set()
+            return self._outcome().response()
+        if request.path == "/favicon.ico":
+            return Response(204)
+        return pages.NOT_FOUND.response()
+
+    async def _come_back(self, request: Request) -> Response:
+        try:
+            parameters = parse_qs(request.query, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+        except ValueError:
+            return pages.WRONG_STATE.response()
+        if not self._question.is_answered_by(parameters.get("state", ())):
+            return pages.WRONG_STATE.response()
+        if self._has_callback:
+            return pages.USED.response()
+        if not self._callback.done():
+            self._callback.set_result(parameters)
+            await self._settled.wait()
+        if self._server.is_listening:
+            return Response(303, headers={"Location": OUTCOME_PATH})
+        return self._outcome().response()
+
+    async def _cancel(self, request: Request) -> Response:
+        """A person who typed the address, or another login that wants the port. Not a page of another site."""
+        if request.is_foreign:
+            return pages.NOT_FOUND.response()
+        has_ended = await self._engine.cancel_login(self.attempt.login_id)
+        self._shown.set()  # the other login wants the port now
+        return (pages.CANCELLED if has_ended else pages.NOTHING_TO_CANCEL).response()
+
+    def _outcome(self) -> pages.Page:
+        match self.attempt.state:
+            case "succeeded":
+                return pages.SUCCESS
+            case "cancelled":
+                return pages.CANCELLED
+            case "expired":
+                return pages.EXPIRED
+            case "superseded":
+                return pages.SUPERSEDED
+            case _:
+                code = self._error.code if isinstance(self._error, LoginFailed) else None
+                return pages.failure(self.attempt.message or _FAULT, code)
+
+
+async def start_browser_login(
+    engine: AuthEngine,
+    issuer: Issuer,
+    *,
+    ports: Sequence[int] = PORTS,
+    clock: Clock | None = None,
+    linger: float = LINGER,
+) -> BrowserLogin:
+    """Open an attempt and wait for the browser on a loopback port. An attempt that was open is superseded.
+
+    Args:
+        engine: who is signed in.
+        issuer: who signs in.
+        ports: where the browser may come back to, the first one that can be had; 0 is any.
+        clock: tells when the tokens were obtained, by default the machine's.
+        linger: seconds that the browser has to fetch the last page.
+
+    Raises:
+        ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.
+        IssuerUnavailable: the issuer's URL is none; nothing changed.
+        PortsBusy: no port can be had, and the attempt is over.
+        LoginAttemptEnded: something else came first while another login was asked to give way.
+
+    Cancelling the caller cancels the attempt.
+    """
+    host_of(issuer.url, ISSUER_VARIABLE)
+    attempt = await engine.begin_login(str(uuid4()), LoginKind.BROWSER)
+    opening = asyncio.ensure_future(open_port(ports))
+    attempt.when_ended(opening.cancel)
+    listener = await _listener_or_end(opening, attempt)
+    return BrowserLogin(engine, issuer, attempt, listener, clock=clock, linger=linger)
+
+
+async def _listener_or_end(opening: "asyncio.Task[socket.socket]", attempt: LoginAttempt) -> socket.socket:
+    """The socket, unless the attempt ends first. Without a socket, the attempt is over."""
+    try:
+        listener = await opening
+    except AuthError as error:
+        attempt.end("refused", str(error))
+        raise
+    except asyncio.CancelledError:
+        if opening.done() and not opening.cancelled() and opening.exception() is None:
+            opening.result().close()
+        caller = asyncio.current_task()
+        if attempt.end("cancelled", "the login was cancelled") or (caller is not None and caller.cancelling()):
+            raise
+        raise LoginAttemptEnded(attempt.message or "the login was ended before it began") from None
+    except BaseException:
+        attempt.end("refused", _FAULT)
+        raise
+    if not attempt.is_open:
+        listener.close()
+        raise LoginAttemptEnded(attempt.message or "the login was ended before it began")
+    return listener
+
+
+def _code_of(parameters: Parameters, host: str) -> str:
+    """The authorization code that came back.
+
+    Raises:
+        LoginFailed: the issuer sent an error, or nothing that is a code.
+    """
+    if "error" in parameters:
+        code = shown_code(parameters["error"][0])
+        if code == "access_denied":
+            raise LoginFailed("the sign-in was declined on the issuer's page: start it again to sign in", code)
+        said = shown_text(parameters.get("error_description", [None])[0])
+        raise LoginFailed(f"{host} refused the sign-in" + (f' and says: "{said}"' if said else ""), code)
+    codes = parameters.get("code", ())
+    if len(codes) != 1 or not codes[0].strip():
+        raise LoginFailed(f"{host} sent the browser back without an authorization code: start the sign-in again")
+    return codes[0]
