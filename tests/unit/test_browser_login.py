@@ -1,30 +1,18 @@
 """The browser login from the URL to the stored credentials, over real sockets; the issuer is a process on loopback."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import h11
 import pytest
 
-from authstate.adapters.oauth import pages
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import FakeAuthority, LoopbackIssuer, ManualClock, MemoryStore, make_tokens
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ChatgptTokens
-from authstate.engine.errors import (
-    ExternalTokensActive,
-    IssuerUnavailable,
-    LoginAttemptEnded,
-    LoginMethodForbidden,
-    StoreUnavailable,
-)
 from authstate.engine.events import Event, LoginCompleted
-from authstate.engine.policy import LoginMethod, Policy
-from authstate.engine.ports import HeldStore
 
 SECURITY = {
     b"cache-control": b"no-store",
@@ -144,7 +132,11 @@ async def test_a_login_that_succeeds(desk: Desk, loopback: LoopbackIssuer) -> No
     assert query["code_challenge_method"] == "S256"
     assert "allowed_workspace_id" not in query
     page = await come_back(
-        login, loopback, code_challenge=query["code_challenge"], redirect_uri=query["redirect_uri"], email="new@x.example"
+        login,
+        loopback,
+        code_challenge=query["code_challenge"],
+        redirect_uri=query["redirect_uri"],
+        email="new@x.example",
     )
     assert (page.status, page.text.count("You are signed in</h1>")) == (200, 1)
     await asyncio.wait_for(login.closed(), 5)
