@@ -13,19 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from authstate.adapters.app_server.handshake import Handshake
+from authstate.adapters.app_server.late_log import LOG_DELAY, LateLog
+from authstate.adapters.app_server.open_account import OpenAccount
 from authstate.adapters.app_server.pipes import can_be_watched, open_reader, open_writer
 from authstate.adapters.config import Config, ConfigError, Environment, load_config
-from authstate.adapters.jsonrpc import INTERNAL_ERROR, RpcError
 
 if TYPE_CHECKING:
     from authstate.adapters.app_server.account_api import AccountApi
-    from authstate.adapters.app_server.logins import InteractiveLogins
-    from authstate.engine.core import AuthEngine
-    from authstate.engine.events import Event
 
 _LAST_ANSWERS = 1.0  # seconds that requests which are under way get at the end of the input
 _LAST_WRITES = 5.0  # seconds that a slow reader gets for what is answered already
-_LOG_DELAY = 0.1  # seconds: the logs are imported when nobody waits for a first answer
 _TEST_PARENT_TIMEOUT = "AUTHSTATE_TEST_PARENT_TIMEOUT"  # seconds; for tests only
 
 
@@ -75,14 +72,10 @@ class _Server:
     """One client, from its first byte to its last."""
 
     def __init__(self, config: Config, environment: Environment, settings: Mapping[str, Any]) -> None:
-        self._config = config
-        self._environment = environment
-        self._settings = settings
-        self._engine: AuthEngine | None = None
-        self._logins: InteractiveLogins | None = None
-        self._log = _LateLog()
+        self._log = LateLog()
         self._handshake = Handshake(environment.home, self._open)
         self._peer = self._handshake.peer
+        self._account = OpenAccount(config, environment, settings, self._peer, self._handshake.notify, self._log)
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._lost = False
 
@@ -105,16 +98,16 @@ class _Server:
         if not self._lost and status == 0:
             await self._peer.drained(_LAST_ANSWERS)
         await self._handshake.close()
-        if self._engine is not None:
-            await self._engine.close()
-        if self._logins is not None:
-            await self._logins.closed()
+        await self._account.close()
         if not self._lost:
-            await self._peer.drained(_LOG_DELAY)
+            await self._peer.drained(LOG_DELAY)
         self._peer.close()
         self._log.flush()
         await writer.finish(_LAST_WRITES)
         return status
+
+    async def _open(self) -> "AccountApi":
+        return await self._account.open()
 
     def _stop(self, status: int) -> None:
         if not self._end.done():
@@ -128,81 +121,6 @@ class _Server:
         self._lost = True
         self._peer.close()
         self._stop(0)
-
-    async def _open(self) -> "AccountApi":
-        """Import and start what `initialize` did not need."""
-        from authstate.adapters.app_server.account_api import AccountApi, ParentOverPeer
-        from authstate.adapters.app_server.logins import InteractiveLogins
-        from authstate.adapters.assembly import open_engine
-        from authstate.adapters.oauth.issuer import Issuer
-
-        options: dict[str, Any] = {"parent": ParentOverPeer(self._peer)}
-        if self._settings:
-            from authstate.engine.refresh import RefreshSettings
-
-            options["settings"] = RefreshSettings(**self._settings)
-        engine = open_engine(self._config, self._environment, **options)
-        engine.subscribe(self._log.hear)
-        await engine.start()
-        self._engine = engine
-        self._logins = InteractiveLogins(engine, Issuer.of(self._environment))
-        return AccountApi(
-            engine,
-            self._handshake.notify,
-            requires_openai_auth=self._config.requires_openai_auth,
-            rate_limits=self._read_rate_limits,
-            logins=self._logins,
-        )
-
-    async def _read_rate_limits(self) -> object:
-        from authstate.adapters.rate_limits import RateLimitsUnavailable, read_rate_limits
-
-        assert self._engine is not None
-        try:
-            return await read_rate_limits(self._engine, self._config.chatgpt_base_url)
-        except RateLimitsUnavailable as error:
-            raise RpcError(INTERNAL_ERROR, f"the rate limits cannot be read: {error}") from None
-
-
-class _LateLog:
-    """Writes warnings and failures to stderr, and imports what that takes only when there is one."""
-
-    def __init__(self) -> None:
-        self._held: list[Event] = []
-        self._write: Callable[[Event], None] | None = None
-
-    def hear(self, event: "Event") -> None:
-        """Take an event. It is written a moment later, when nobody waits."""
-        from authstate.engine.events import RefreshFailed, Warned
-
-        if isinstance(event, Warned | RefreshFailed):
-            self._held.append(event)
-            asyncio.get_running_loop().call_later(_LOG_DELAY, self.flush)
-
-    def hear_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Take what nobody else caught: a fault of this program."""
-        self._configure()
-        loop.default_exception_handler(context)
-
-    def subscribe(self, listener: "Callable[[Event], None]") -> Callable[[], None]:
-        """What `log_events` sees of us."""
-        self._write = listener
-        return lambda: None
-
-    def flush(self) -> None:
-        """Write what is held."""
-        events, self._held = self._held, []
-        for event in events:
-            self._configure()
-            if self._write is not None:
-                self._write(event)
-
-    def _configure(self) -> None:
-        if self._write is None:
-            from authstate.adapters.logs import configure, log_events
-
-            configure()
-            log_events(self)
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[int], None]) -> None:

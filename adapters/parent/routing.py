@@ -95,24 +95,17 @@ class Sieve:
             return
         begin = 0  # of the run of lines that pass
         for start, end in _lines(lines):
-            if not (self.look_at_all or self._suspects(line := lines[start:end])):
-                continue
             line = lines[start:end]
+            if not self.look_at_all and not self._suspects(line):
+                continue
             if begin < start:
                 self._let_pass(lines[begin:start])
-            if self._route(line):
-                begin = end
-            else:
-                begin = start
+            begin = end if self._route(line) else start
         if begin < len(lines):
             self._let_pass(lines[begin:])
 
     def _suspects(self, lines: bytes) -> bool:
-        # A plain loop: `any` with a generator costs more than the whole look does on a short line.
-        for word in self.words:  # noqa: SIM110
-            if word in lines:
-                return True
-        return False
+        return any(word in lines for word in self.words)
 
 
 def _lines(lines: bytes) -> Iterator[tuple[int, int]]:

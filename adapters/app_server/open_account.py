@@ -1,0 +1,89 @@
+"""The account behind a connection: the engine, the account API on top of it, and what both need, opened late."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from authstate.adapters.config import Config, Environment
+from authstate.adapters.jsonrpc import INTERNAL_ERROR, Peer, RpcError
+
+if TYPE_CHECKING:
+    from authstate.adapters.app_server.account_api import AccountApi, Notify
+    from authstate.adapters.app_server.late_log import LateLog
+    from authstate.adapters.app_server.logins import InteractiveLogins
+    from authstate.engine.core import AuthEngine
+
+
+class OpenAccount:
+    """Opens the account of one client, and closes it.
+
+    Args:
+        config, environment: what was configured.
+        settings: members of `RefreshSettings` that differ from the default.
+        peer: the client, who is asked for new tokens when it brought them itself.
+        notify: how the client hears of events.
+        log: hears every event.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        environment: Environment,
+        settings: Mapping[str, Any],
+        peer: Peer,
+        notify: "Notify",
+        log: "LateLog",
+    ) -> None:
+        self._config = config
+        self._environment = environment
+        self._settings = settings
+        self._peer = peer
+        self._notify = notify
+        self._log = log
+        self._logins: InteractiveLogins | None = None
+        self.engine: AuthEngine | None = None
+        """Started; None before `open`."""
+
+    async def open(self) -> "AccountApi":
+        """Import and start what the first answer of a connection did not need.
+
+        Raises:
+            ConfigError, AuthError: the account cannot be opened; it may be tried again.
+        """
+        from authstate.adapters.app_server.account_api import AccountApi, ParentOverPeer
+        from authstate.adapters.app_server.logins import InteractiveLogins
+        from authstate.adapters.assembly import open_engine
+        from authstate.adapters.oauth.issuer import Issuer
+
+        options: dict[str, Any] = {"parent": ParentOverPeer(self._peer)}
+        if self._settings:
+            from authstate.engine.refresh import RefreshSettings
+
+            options["settings"] = RefreshSettings(**self._settings)
+        engine = open_engine(self._config, self._environment, **options)
+        engine.subscribe(self._log.hear)
+        await engine.start()
+        self.engine = engine
+        self._logins = InteractiveLogins(engine, Issuer.of(self._environment))
+        return AccountApi(
+            engine,
+            self._notify,
+            requires_openai_auth=self._config.requires_openai_auth,
+            rate_limits=self._read_rate_limits,
+            logins=self._logins,
+        )
+
+    async def close(self) -> None:
+        """Wait for a refresh token that is being spent, and for logins to end. Any number of times."""
+        if self.engine is not None:
+            await self.engine.close()
+        if self._logins is not None:
+            await self._logins.closed()
+
+    async def _read_rate_limits(self) -> object:
+        from authstate.adapters.rate_limits import RateLimitsUnavailable, read_rate_limits
+
+        assert self.engine is not None
+        try:
+            return await read_rate_limits(self.engine, self._config.chatgpt_base_url)
+        except RateLimitsUnavailable as error:
+            raise RpcError(INTERNAL_ERROR, f"the rate limits cannot be read: {error}") from None
