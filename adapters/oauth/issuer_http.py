@@ -8,11 +8,9 @@ Proxies and CA bundles come from the environment, as httpx reads them.
 """
 
 import asyncio
-import json
 import math
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -95,7 +93,7 @@ class IssuerHttp:
         import httpx
 
         client = self._open(host)
-        content = urlencode(body) if form else json.dumps(body)
+        content = urlencode(body).encode() if form else msgspec.json.encode(body)
         headers = {"Content-Type": _FORM if form else "application/json"}
         try:
             async with asyncio.timeout(timeout):
@@ -177,6 +175,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _instant(date: str) -> float | None:
+    from email.utils import parsedate_to_datetime  # imported here: few answers have a date that matters
+
     try:
         return parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError, OSError, TypeError):
