@@ -1,0 +1,400 @@
+"""Logins that meet each other: whatever order things happen in, each attempt has exactly one outcome, and what is
+stored belongs to the last success.
+
+First every interleaving of three operations at once, found by trying each order in which what waits can go on. Then
+long histories of real device logins, with what a person, a client and an issuer do drawn by hypothesis.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from itertools import combinations
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from authstate.adapters.oauth.device_endpoint import DeviceApproval, DeviceCode, DeviceCodeExpired, SlowDown
+from authstate.adapters.oauth.device_login import DeviceLogin, start_device_login
+from authstate.adapters.oauth.issuer import Issuer
+from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.engine.core import AuthEngine
+from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, Secret
+from authstate.engine.errors import AuthError, IssuerUnavailable, LoginFailed, StoreUnavailable
+from authstate.engine.events import AccountUpdated, AuthMode, Event, LoginCompleted
+from authstate.engine.login import LoginAttempt, LoginKind
+from authstate.engine.ports import HeldStore
+
+KEY = ApiKey.parse("sk-model")
+EXTERNAL = make_external()
+
+
+class GatedStore:
+    """A store whose writes wait at a gate."""
+
+    def __init__(self, gate: Callable[[str], Awaitable[None]]) -> None:
+        self.inner = MemoryStore()
+        self.gate = gate
+
+    def describe(self) -> str:
+        return self.inner.describe()
+
+    async def load(self) -> Credentials | None:
+        return await self.inner.load()
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[HeldStore]:
+        async with self.inner.locked() as held:
+            yield GatedHeld(self, held)
+
+
+class GatedHeld:
+    """The store while it is locked."""
+
+    def __init__(self, store: GatedStore, inner: HeldStore) -> None:
+        self.store = store
+        self.inner = inner
+
+    async def load(self) -> Credentials | None:
+        return await self.inner.load()
+
+    async def prepare(self) -> None:
+        await self.inner.prepare()
+
+    async def save(self, credentials: Credentials) -> None:
+        await self.store.gate("save")
+        await self.inner.save(credentials)
+
+    async def delete(self) -> None:
+        await self.store.gate("delete")
+        await self.inner.delete()
+
+
+class World:
+    """An engine, what it told, and what must be true of that at any moment."""
+
+    def __init__(self, gate: Callable[[str], Awaitable[None]]) -> None:
+        self.clock = ManualClock()
+        self.store = GatedStore(gate)
+        self.authority = FakeAuthority(clock=self.clock)
+        self.engine = AuthEngine(self.store, self.authority, clock=self.clock)
+        self.events: list[Event] = []
+        self.engine.subscribe(self.events.append)
+        self.attempts: dict[str, LoginAttempt] = {}
+        self.tokens: dict[str, ChatgptTokens] = {}
+
+    def outcomes(self, login_id: str) -> list[bool]:
+        return [e.success for e in self.events if isinstance(e, LoginCompleted) and e.login_id == login_id]
+
+    def check(self) -> None:
+        """Raises AssertionError."""
+        for name, attempt in self.attempts.items():
+            expected = [] if attempt.is_open else [attempt.state == "succeeded"]
+            assert self.outcomes(name) == expected, f"{name} {attempt.state}: {self.outcomes(name)}"
+            assert (attempt.message is None) == (attempt.is_open or attempt.state == "succeeded")
+        assert sum(attempt.is_open for attempt in self.attempts.values()) <= 1
+        stored, current = self.last_success()
+        assert self.store.inner.credentials == stored
+        assert self.engine.session.credentials == current
+
+    def last_success(self) -> tuple[Credentials | None, Credentials | None]:
+        """What must be stored, and with what the engine must act, by the events alone."""
+        stored: Credentials | None = None
+        current: Credentials | None = None
+        completed: LoginCompleted | None = None
+        for event in self.events:
+            if isinstance(event, LoginCompleted) and event.success:
+                completed = event
+            elif isinstance(event, AccountUpdated):
+                current = self.credentials_of(completed, event)
+                completed = None
+                if current is not EXTERNAL:
+                    stored = current
+        return stored, current
+
+    def credentials_of(self, completed: LoginCompleted | None, updated: AccountUpdated) -> Credentials | None:
+        if completed is None:
+            assert updated == AccountUpdated(None, None), "an account without a login"
+            return None
+        if completed.login_id is not None:
+            return self.tokens[completed.login_id]
+        return KEY if updated.auth_mode is AuthMode.API_KEY else EXTERNAL
+
+
+# Every interleaving of three operations
+
+
+class Gates:
+    """Where operations wait until they are let through, one at a time."""
+
+    def __init__(self) -> None:
+        self.waiting: list[asyncio.Future[None]] = []
+
+    async def __call__(self, name: str) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append(future)
+        try:
+            await future
+        finally:
+            if future in self.waiting:
+                self.waiting.remove(future)
+
+    def open(self, index: int) -> None:
+        self.waiting.pop(index).set_result(None)
+
+
+Operation = Callable[[World, Gates], Coroutine[Any, Any, None]]
+
+
+async def log_in(world: World, gates: Gates, name: str) -> None:
+    """A whole login: it begins, the person agrees, the code is exchanged, the tokens are stored."""
+    await gates("begin")
+    world.tokens[name] = make_tokens(account_id=name)
+    try:
+        attempt = await world.engine.begin_login(name, LoginKind.BROWSER)
+        world.attempts[name] = attempt
+        await gates("agree")
+        attempt.authorized()
+        await gates("exchange")
+        await world.engine.complete_login(attempt, world.tokens[name])
+    except AuthError:
+        return
+
+
+async def login_a(world: World, gates: Gates) -> None:
+    await log_in(world, gates, "a")
+
+
+async def login_b(world: World, gates: Gates) -> None:
+    await log_in(world, gates, "b")
+
+
+async def cancel(world: World, gates: Gates) -> None:
+    await gates("cancel")
+    cancelled = await world.engine.cancel_login("a")
+    assert cancelled == ("a" in world.attempts and world.attempts["a"].state == "cancelled")
+
+
+async def log_out(world: World, gates: Gates) -> None:
+    await gates("log out")
+    await unless_refused(world.engine.log_out())
+
+
+async def use_key(world: World, gates: Gates) -> None:
+    await gates("key")
+    await unless_refused(world.engine.use_api_key(KEY))
+
+
+async def use_external(world: World, gates: Gates) -> None:
+    await gates("external")
+    await unless_refused(world.engine.use_external_tokens(EXTERNAL))
+
+
+async def unless_refused(work: Coroutine[Any, Any, None]) -> None:
+    """External tokens refuse logins, and a closed engine everything."""
+    try:
+        await work
+    except AuthError:
+        return
+
+
+async def run_out(world: World, gates: Gates) -> None:
+    await gates("time")
+    world.clock.advance(600)
+
+
+async def close(world: World, gates: Gates) -> None:
+    await gates("close")
+    await world.engine.close()
+
+
+OTHERS = (cancel, log_out, use_key, use_external, run_out, close)
+TRIPLES: list[tuple[Operation, ...]] = [
+    *((login_a, login_b, other) for other in OTHERS),
+    *((login_a, *pair) for pair in combinations(OTHERS, 2)),
+]
+
+
+async def play(operations: tuple[Operation, ...], choices: list[int]) -> tuple[list[int], World]:
+    """Run once. `choices` say which of those that wait goes on, and then always the first.
+
+    Returns how many there were to choose from, at each choice.
+    """
+    gates = Gates()
+    world = World(gates)
+    tasks = [asyncio.create_task(operation(world, gates)) for operation in operations]
+    widths: list[int] = []
+    await world.clock.settle(8)
+    while gates.waiting:
+        choice = choices[len(widths)] if len(widths) < len(choices) else 0
+        widths.append(len(gates.waiting))
+        gates.open(choice)
+        await world.clock.settle(8)
+        world.check()
+    assert all(task.done() for task in tasks), "nothing waits at a gate, and somebody waits"
+    for task in tasks:
+        task.result()
+    return widths, world
+
+
+async def every_interleaving(operations: tuple[Operation, ...]) -> AsyncIterator[World]:
+    """Each order in which these can go on, once."""
+    choices: list[int] | None = []
+    while choices is not None:
+        widths, world = await play(operations, choices)
+        yield world
+        choices = choices + [0] * (len(widths) - len(choices))
+        while choices and choices[-1] + 1 == widths[len(choices) - 1]:
+            choices.pop()
+        if choices:
+            choices[-1] += 1
+        else:
+            choices = None
+
+
+@pytest.mark.parametrize("operations", TRIPLES, ids=lambda triple: "-".join(one.__name__ for one in triple))
+async def test_every_interleaving_of_three(operations: tuple[Operation, ...]) -> None:
+    count, endings = 0, set()
+    async for world in every_interleaving(operations):
+        assert not any(attempt.is_open for attempt in world.attempts.values())
+        endings.add(tuple(sorted((name, attempt.state) for name, attempt in world.attempts.items())))
+        count += 1
+    assert count >= 15
+    assert len(endings) >= 2, "the order made no difference: it was not explored"
+
+
+# Long histories of real device logins
+
+
+class FakeEndpoint:
+    """The issuer of one device login. What it says next is what was put in."""
+
+    def __init__(self, tokens: ChatgptTokens) -> None:
+        self.tokens = tokens
+        self.says: deque[DeviceApproval | Exception] = deque()
+
+    async def request(self) -> DeviceCode:
+        return DeviceCode(Secret("device"), "ABCD-0001", 5.0, "https://issuer.example/codex/device")
+
+    async def poll(self, code: DeviceCode) -> DeviceApproval | None:
+        said = self.says.popleft() if self.says else None
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    async def exchange(self, approval: DeviceApproval) -> ChatgptTokens:
+        await asyncio.sleep(0)
+        return self.tokens
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(0)
+
+
+class History(World):
+    """A world with device logins in it, and a store that may be slow or sick."""
+
+    def __init__(self) -> None:
+        super().__init__(self.slowly)
+        self.rounds = 0
+        self.sick = False
+        self.logins: list[tuple[DeviceLogin, FakeEndpoint]] = []
+
+    async def slowly(self, what: str) -> None:
+        for _ in range(self.rounds):
+            await asyncio.sleep(0)
+        if self.sick:
+            raise StoreUnavailable("the home is read-only")
+
+    async def do(self, step: tuple[str, int]) -> None:
+        """One thing that somebody does. What is refused is refused."""
+        what, number = step
+        try:
+            await getattr(self, what)(number)
+        except AuthError:
+            return
+
+    async def start(self, number: int) -> None:
+        endpoint = FakeEndpoint(make_tokens(account_id=f"org-{len(self.logins)}-{number}"))
+        login = await start_device_login(self.engine, Issuer(), endpoint=endpoint, clock=self.clock)
+        self.attempts[login.attempt.login_id] = login.attempt
+        self.tokens[login.attempt.login_id] = endpoint.tokens
+        self.logins.append((login, endpoint))
+
+    async def approve(self, number: int) -> None:
+        self.say(number, DeviceApproval(Secret("ac"), Secret("verifier")))
+
+    async def deny(self, number: int) -> None:
+        self.say(number, LoginFailed("declined", "access_denied"))
+
+    async def forget(self, number: int) -> None:
+        self.say(number, DeviceCodeExpired("too old", "expired_token"))
+
+    async def disturb(self, number: int) -> None:
+        self.say(number, SlowDown("slower") if number % 2 else IssuerUnavailable("no network"))
+
+    def say(self, number: int, said: DeviceApproval | Exception) -> None:
+        if self.logins:
+            self.logins[-1 - number % len(self.logins)][1].says.append(said)
+
+    async def cancel(self, number: int) -> None:
+        if self.logins:
+            await self.engine.cancel_login(self.logins[-1 - number % len(self.logins)][0].attempt.login_id)
+
+    async def log_out(self, number: int) -> None:
+        await self.engine.log_out()
+
+    async def use_key(self, number: int) -> None:
+        await self.engine.use_api_key(KEY)
+
+    async def use_external(self, number: int) -> None:
+        await self.engine.use_external_tokens(EXTERNAL)
+
+    async def wait(self, number: int) -> None:
+        await self.clock.elapse((1.0, 5.0, 10.0, 900.0)[number % 4])
+
+    async def sicken(self, number: int) -> None:
+        self.sick = number % 2 == 0
+
+    async def slow(self, number: int) -> None:
+        self.rounds = number
+
+
+STEPS = ("start", "start", "approve", "approve", "deny", "forget", "disturb", "cancel", "log_out", "use_key")
+MORE = ("use_external", "wait", "wait", "wait", "sicken", "slow")
+step = st.tuples(st.sampled_from(STEPS + MORE), st.integers(0, 7))
+histories = st.lists(st.lists(step, min_size=1, max_size=4), min_size=1, max_size=25)
+
+
+async def live(history: list[list[tuple[str, int]]]) -> History:
+    """Let each group of steps happen at once, look, and go on; at the end the program ends."""
+    world = History()
+    for group in history:
+        await asyncio.gather(*(world.do(step) for step in group))
+        await world.clock.settle(40)
+        world.check()
+    await world.engine.close()
+    await world.clock.settle(40)
+    world.check()
+    return world
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(histories)
+def test_whatever_happens_each_login_has_one_outcome(history: list[list[tuple[str, int]]]) -> None:
+    async def run() -> None:
+        world = await live(history)
+        assert not any(attempt.is_open for attempt in world.attempts.values())
+        assert world.clock.sleepers == 0
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+
+
+async def test_the_histories_can_reach_every_outcome() -> None:
+    once = [("start", 0)], [("approve", 0)], [("wait", 1)]
+    again = [("start", 0)], [("start", 0)], [("deny", 0)], [("wait", 1)], [("start", 0)], [("cancel", 0)]
+    world = await live([*map(list, (*once, *again, [("start", 0)], [("wait", 3)]))])
+    states = [attempt.state for attempt in world.attempts.values()]
+    assert states == ["succeeded", "superseded", "failed", "cancelled", "expired"]
