@@ -108,10 +108,11 @@ async def _let_in(home: OpenHome, engine: AuthEngine, method: LoginMethod) -> Lo
         reason = why_no_browser(os.environ)
         if reason is not None:
             print(f"No browser can be opened here ({reason}): signing in with a device code instead.")
+            print("With --no-browser you get a URL for a browser on this machine.")
             method = LoginMethod.DEVICE_CODE
-    if method is not LoginMethod.DEVICE_CODE:
-        print("Signing in with a browser is not built yet: signing in with a device code instead.")
-    return await _with_device_code(home, engine)
+    if method is LoginMethod.DEVICE_CODE:
+        return await _with_device_code(home, engine)
+    return await _with_browser(home, engine, opens=method is LoginMethod.AUTOMATIC)
 
 
 async def _with_device_code(home: OpenHome, engine: AuthEngine) -> LoginAttempt:
@@ -125,6 +126,22 @@ async def _with_device_code(home: OpenHome, engine: AuthEngine) -> LoginAttempt:
     )
     countdown = Countdown(sys.stdout, "Waiting for you to type the code in")
     return await _wait(engine, login, countdown)
+
+
+async def _with_browser(home: OpenHome, engine: AuthEngine, *, opens: bool) -> LoginAttempt:
+    from authstate.adapters.oauth.browser_login import start_browser_login
+    from authstate.adapters.oauth.loopback_port import PORTS
+
+    login = await start_browser_login(engine, home.issuer, ports=home.environment.redirect_ports or PORTS)
+    where = "If your browser does not open by itself, open this URL:" if opens else "Open this URL in a browser:"
+    print(f"\n{where}\n\n{login.auth_url}\n", flush=True)
+    opening = None
+    if opens:
+        from authstate.adapters.cli_browser import BrowserOpening
+
+        opening = BrowserOpening(login.auth_url)
+        opening.start()
+    return await _wait(engine, login, Countdown(sys.stdout, "Waiting for your browser"), opening)
 
 
 async def _wait(

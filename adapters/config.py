@@ -65,6 +65,8 @@ class Environment(msgspec.Struct, frozen=True):
     revoke_url: str | None = None
     issuer: str = DEFAULT_ISSUER
     client_id: str = DEFAULT_CLIENT_ID
+    redirect_ports: tuple[int, ...] = ()
+    """Where a browser may come back to, for an issuer of one's own; 0 is any. Empty: as the default issuer wishes."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "Environment":
@@ -85,6 +87,7 @@ class Environment(msgspec.Struct, frozen=True):
             revoke_url=_url_variable(environ, "CODEX_REVOKE_TOKEN_URL_OVERRIDE"),
             issuer=(_url_variable(environ, "CODEX_APP_SERVER_LOGIN_ISSUER") or DEFAULT_ISSUER).rstrip("/"),
             client_id=environ.get("CODEX_APP_SERVER_LOGIN_CLIENT_ID", "").strip() or DEFAULT_CLIENT_ID,
+            redirect_ports=_ports_variable(environ, "AUTHSTATE_REDIRECT_PORTS"),
         )
 
 
@@ -270,6 +273,13 @@ def _url_variable(environ: Mapping[str, str], name: str) -> str | None:
     if value and not _is_url(value):
         raise ConfigError(f"the environment variable {name} must be a URL that starts with https:// or http://")
     return value or None
+
+
+def _ports_variable(environ: Mapping[str, str], name: str) -> tuple[int, ...]:
+    words = environ.get(name, "").replace(",", " ").split()
+    if not all(word.isascii() and word.isdigit() and len(word) < 6 and int(word) < 65536 for word in words):
+        raise ConfigError(f"the environment variable {name} must be port numbers with commas between them")
+    return tuple(int(word) for word in words)
 
 
 def _is_url(text: str) -> bool:

@@ -5,14 +5,13 @@ its beginning: a login that ends before its start was answered is told by that a
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc import INVALID_REQUEST, RpcError
 from authstate.engine.core import AuthEngine
-from authstate.engine.errors import ExternalTokensActive, LoginAttemptEnded
-from authstate.engine.policy import LoginMethod
-from authstate.engine.states import AuthState, Trigger
+from authstate.engine.errors import LoginAttemptEnded
 
 if TYPE_CHECKING:
     from authstate.adapters.oauth.issuer import Issuer
@@ -36,11 +35,13 @@ class InteractiveLogins:
     Args:
         engine: started.
         issuer: who signs in.
+        ports: where a browser may come back to; empty: as the default issuer wishes.
     """
 
-    def __init__(self, engine: AuthEngine, issuer: "Issuer") -> None:
+    def __init__(self, engine: AuthEngine, issuer: "Issuer", ports: Sequence[int] = ()) -> None:
         self._engine = engine
         self._issuer = issuer
+        self._ports = ports
         self._holding: set[asyncio.Task[None]] = set()
         self._told: set[str] = set()
 
@@ -54,7 +55,11 @@ class InteractiveLogins:
         Cancelling it cancels the login.
         """
         if isinstance(request, wire.ChatgptLogin):
-            raise self._no_browser_login()
+            from authstate.adapters.oauth.browser_login import start_browser_login
+            from authstate.adapters.oauth.loopback_port import PORTS
+
+            browser = await start_browser_login(self._engine, self._issuer, ports=self._ports or PORTS)
+            return wire.ChatgptLoginResult(self._tell(browser), browser.auth_url)
         from authstate.adapters.oauth.device_endpoint import DeviceCodeNotEnabled
         from authstate.adapters.oauth.device_login import start_device_login
 
@@ -83,14 +88,6 @@ class InteractiveLogins:
         """
         if self._holding:
             await asyncio.wait(self._holding)
-
-    def _no_browser_login(self) -> Exception:
-        """Why there is no login with a browser: the refusals that any login has, and that it is not built yet."""
-        if self._engine.session.state is AuthState.EXTERNAL_TOKENS:
-            return ExternalTokensActive(Trigger.COMPLETE_CHATGPT_LOGIN, self._engine.session.state)
-        return self._engine.policy.method_violation(LoginMethod.CHATGPT) or RpcError(
-            INVALID_REQUEST, 'signing in with a browser is not built yet: use a device code (type "chatgptDeviceCode")'
-        )
 
     def _tell(self, login: RunningLogin) -> str:
         """The name of a login that the client is about to hear of."""

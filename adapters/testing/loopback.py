@@ -91,6 +91,7 @@ class LoopbackIssuer:
             "CODEX_REFRESH_TOKEN_URL_OVERRIDE": self.refresh_url,
             "CODEX_REVOKE_TOKEN_URL_OVERRIDE": self.revoke_url,
             "CODEX_APP_SERVER_LOGIN_ISSUER": self.url,
+            "AUTHSTATE_REDIRECT_PORTS": "0",
             "NO_PROXY": "127.0.0.1,localhost",
         }
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browser_person import agree, decline, get, question
 from wire_client import AUTHSTATE, clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer
@@ -21,6 +22,7 @@ from authstate.adapters.testing import LoopbackIssuer
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
 MakeHome = Callable[..., Path]
 _USER_CODE = re.compile(r"ABCD-\d{4}")
+_URL = re.compile(r"http://127\.0\.0\.1:\d+/oauth/authorize\S+(?=\s)")
 _ELSEWHERE = ("SSH_", "DISPLAY", "WAYLAND_", "CI", "BROWSER", "VSCODE_", "COLUMNS")
 
 
@@ -185,11 +187,69 @@ def test_a_signal_ends_it_cleanly(person: Person, number: signal.Signals, status
     assert "the sign-in was cancelled" in shown.text and "Traceback" not in shown.text
 
 
+def test_a_browser_that_is_opened(person: Person, issuer: LoopbackIssuer, tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    os.mkfifo(opened)
+    script = tmp_path / "browser.sh"
+    script.write_text(f'#!/bin/sh\nprintf %s "$1" > {opened}\n')
+    script.chmod(0o700)
+    shown = person.at_a_terminal("login", BROWSER=f"{script} %s", VSCODE_IPC_HOOK_CLI="socket", COLUMNS="100")
+    auth_url = opened.read_text()
+    shown.until(r"Waiting for your browser, \d+:\d\d left")
+    assert auth_url in shown.text
+    assert "If your browser does not open by itself" in shown.text
+    agree(issuer, auth_url, email="who@example.com", plan="pro", account_id="org-7")
+    assert shown.end() == 0
+    told = facts(shown.text)
+    assert (told["email"], told["plan"], told["workspace"]) == ("who@example.com", "pro", "org-7")
+
+
+def test_a_browser_that_does_not_open_is_told(person: Person, issuer: LoopbackIssuer) -> None:
+    shown = person.through_a_pipe("login", BROWSER="false %s", VSCODE_IPC_HOOK_CLI="socket", PATH="/usr/bin:/bin")
+    auth_url = shown.until(_URL).group()
+    shown.until("no browser opened: open the URL yourself")
+    agree(issuer, auth_url)
+    assert shown.end() == 0
+
+
+def test_only_the_url(person: Person, issuer: LoopbackIssuer) -> None:
+    shown = person.through_a_pipe("login", "--no-browser")
+    auth_url = shown.until(_URL).group()
+    page = agree(issuer, auth_url, email="who@example.com")
+    assert shown.end() == 0
+    assert shown.text.replace("\n", "").isprintable()
+    assert "for 10 minutes at most" in shown.text
+    assert facts(shown.text) == facts(person.run("status").stdout)
+    assert "signed in" in page.lower()
+
+
+def test_declined_and_cancelled_in_the_browser_are_told_apart(person: Person, issuer: LoopbackIssuer) -> None:
+    declined = person.through_a_pipe("login", "--no-browser")
+    decline(issuer, declined.until(_URL).group())
+    assert declined.end() == 5
+    assert "declined" in declined.text.splitlines()[-1]
+    cancelled = person.through_a_pipe("login", "--no-browser")
+    asked = question(issuer, cancelled.until(_URL).group())
+    get(asked["redirect_uri"].replace("/auth/callback", "/cancel"))
+    assert cancelled.end() == 7
+    assert "cancelled" in cancelled.text.splitlines()[-1]
+    assert not (person.home / "auth.json").exists()
+
+
+def test_ctrl_c_while_the_browser_is_open(person: Person) -> None:
+    shown = person.at_a_terminal("login", "--no-browser")
+    shown.until(r"\rWaiting for your browser")
+    os.write(shown.output, b"\x03")
+    assert shown.end() == 130
+    assert shown.text.endswith("authstate: the sign-in was cancelled; nothing was changed\r\n")
+
+
 def test_without_a_browser_it_takes_a_device_code_and_says_so(person: Person, issuer: LoopbackIssuer) -> None:
     shown = person.through_a_pipe("login", SSH_CONNECTION="192.0.2.1 5000 192.0.2.2 22", DISPLAY=":0")
     issuer.approve_device(shown.until(_USER_CODE).group())
     assert shown.end() == 0
     assert shown.text.startswith("No browser can be opened here (this is an ssh session): signing in with a device")
+    assert "--no-browser" in shown.text
 
 
 @pytest.mark.parametrize(

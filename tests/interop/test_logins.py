@@ -10,6 +10,7 @@ from uuid import UUID
 
 import jsonschema
 import pytest
+from browser_person import agree, decline
 from codex_binaries import NEW, OLD
 from wire_client import AUTHSTATE, Message, WireClient, clean_environment
 
@@ -18,6 +19,8 @@ from authstate.adapters.testing import LoopbackIssuer, make_jwt
 MakeHome = Callable[..., Path]
 COMPLETED, UPDATED = "account/login/completed", "account/updated"
 DEVICE = {"type": "chatgptDeviceCode"}
+BROWSER = {"type": "chatgpt"}
+LOGINS = 200
 KEY = {"type": "apiKey", "apiKey": "sk-interop"}
 EXTERNAL = {
     "type": "chatgptAuthTokens",
@@ -75,6 +78,60 @@ def test_a_device_login(client: WireClient, issuer: LoopbackIssuer, home: Path) 
     assert issuer.stats()["revocations"] == 1
 
 
+def test_a_browser_login(client: WireClient, issuer: LoopbackIssuer, home: Path) -> None:
+    started = client.result("account/login/start", BROWSER)
+    assert (set(started), started["type"]) == ({"type", "loginId", "authUrl"}, "chatgpt")
+    page = agree(issuer, started["authUrl"], email="who@example.com", plan="pro")
+    assert client.until(COMPLETED) == {"loginId": started["loginId"], "success": True, "error": None}
+    assert client.until(UPDATED) == {"authMode": "chatgpt", "planType": "pro"}
+    assert stored(home)["tokens"]["access_token"] not in page
+    assert client.result("account/read", {})["account"]["email"] == "who@example.com"
+    client.drain(0.2)
+    assert kinds(client) == ["answer to account/login/start", COMPLETED, UPDATED, "answer to account/read"]
+
+
+def test_a_browser_login_that_is_declined(client: WireClient, issuer: LoopbackIssuer, home: Path) -> None:
+    started = client.result("account/login/start", BROWSER | {"useHostedLoginSuccessPage": 5})
+    decline(issuer, started["authUrl"])
+    told = client.until(COMPLETED)
+    assert (told["loginId"], told["success"], "declined" in told["error"]) == (started["loginId"], False, True)
+    assert not (home / "auth.json").exists()
+
+
+def test_a_browser_login_after_a_device_login_and_the_other_way_round(
+    client: WireClient, issuer: LoopbackIssuer
+) -> None:
+    device = client.result("account/login/start", DEVICE)
+    browser = client.result("account/login/start", BROWSER)
+    assert client.until(COMPLETED)["loginId"] == device["loginId"]
+    client.result("account/login/start", DEVICE)
+    assert client.until(COMPLETED)["loginId"] == browser["loginId"]
+    with pytest.raises(OSError, match=r"refused|reset"):
+        agree(issuer, browser["authUrl"])
+    client.drain(0.2)
+    assert issuer.stats()["exchanges"] == 0
+
+
+def test_many_logins_started_and_cancelled_leave_nothing(client: WireClient) -> None:
+    def resources() -> tuple[int, int]:
+        process = Path(f"/proc/{client.process.pid}")
+        return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
+
+    def rounds(count: int) -> None:
+        for number in range(count):
+            started = client.result("account/login/start", BROWSER if number % 2 else DEVICE)
+            assert client.result("account/login/cancel", {"loginId": started["loginId"]}) == {"status": "canceled"}
+            assert client.until(COMPLETED)["loginId"] == started["loginId"]
+
+    rounds(20)
+    client.result("account/read", {})
+    before = resources()
+    rounds(LOGINS)
+    client.result("account/read", {})
+    after = resources()
+    assert after[0] <= before[0] + 2 and after[1] <= before[1] + 1, (before, after)
+
+
 def test_a_login_that_replaces_another_revokes_its_tokens(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
     home = make_home(email="old@example.com")
     before = stored(home)["tokens"]["refresh_token"]
@@ -104,6 +161,7 @@ def test_cancelling_is_answered_first_and_told_then(client: WireClient, form: st
     ("method", "params", "after"),
     [
         ("account/login/start", DEVICE, []),
+        ("account/login/start", BROWSER, []),
         ("account/login/start", KEY, [COMPLETED, UPDATED]),
         ("account/login/start", EXTERNAL, [COMPLETED, UPDATED]),
         ("account/logout", None, [UPDATED]),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser_person import agree, decline
 from codex_binaries import CannotInstall
 from python_sdk import RELEASE, install
 from wire_client import clean_environment
@@ -109,6 +110,34 @@ def test_an_issuer_without_device_codes_is_an_error_of_the_sdk(sdk: Any, codex: 
     issuer.behave("device", mode="status", status=404)
     with pytest.raises(sdk.InvalidRequestError, match="not enabled"):
         codex.login_chatgpt_device_code()
+    assert account(codex) is None
+
+
+def test_a_browser(codex: Any, issuer: LoopbackIssuer, home: Path, binaries: dict[str, Path]) -> None:
+    login = codex.login_chatgpt()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(login.wait)
+        page = agree(issuer, login.auth_url, email="who@example.com", plan="team")
+        done = waiting.result(20)
+    assert (done.login_id, done.success, done.error) == (login.login_id, True, None)
+    assert "signed in" in page.lower()
+    assert account(codex) == {"type": "chatgpt", "email": "who@example.com", "planType": "team"}
+    for binary in binaries.values():
+        assert "ChatGPT" in login_status(binary, home, issuer)
+    codex.logout()
+    assert (account(codex), issuer.stats()["revocations"]) == (None, 1)
+
+
+def test_a_browser_login_that_is_cancelled_and_one_that_is_declined(codex: Any, issuer: LoopbackIssuer) -> None:
+    login = codex.login_chatgpt()
+    assert login.cancel().status.value == "canceled"
+    assert not login.wait().success
+    again = codex.login_chatgpt()
+    page = decline(issuer, again.auth_url)
+    done = again.wait()
+    assert (done.login_id, done.success) == (again.login_id, False)
+    assert "declined" in done.error
+    assert "<b>" not in page
     assert account(codex) is None
 
 

@@ -75,7 +75,7 @@ class Client:
             self.handshake.notify,
             requires_openai_auth=self._requires,
             rate_limits=rate_limits,
-            logins=InteractiveLogins(self.engine, Issuer("not a URL", "app")),
+            logins=InteractiveLogins(self.engine, Issuer("http://127.0.0.1:1", "app")),
         )
 
     def write(self, data: bytes) -> None:

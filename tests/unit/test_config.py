@@ -265,3 +265,16 @@ def test_the_fast_path_imports_no_parser_and_no_network(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("value", "ports"), [("", ()), (" 1455, 1457 ", (1455, 1457)), ("0", (0,)), ("65535 1", (65535, 1))]
+)
+def test_the_ports_of_the_redirect(value: str, ports: tuple[int, ...]) -> None:
+    assert Environment.read({"HOME": "/home/somebody", "AUTHSTATE_REDIRECT_PORTS": value}).redirect_ports == ports
+
+
+@pytest.mark.parametrize("value", ["65536", "-1", "http", "1455;1457", "٣", "0" * 5000])
+def test_ports_that_are_none_are_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="AUTHSTATE_REDIRECT_PORTS"):
+        Environment.read({"HOME": "/home/somebody", "AUTHSTATE_REDIRECT_PORTS": value})
