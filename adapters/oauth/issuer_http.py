@@ -106,13 +106,17 @@ class IssuerHttp:
         except (httpx.TimeoutException, TimeoutError):
             raise IssuerUnavailable(f"{host} did not answer within {timeout:g} seconds") from None
         except httpx.ConnectError as error:
-            raise IssuerUnavailable(f"{host} cannot be reached: {error}") from None
+            raise IssuerUnavailable(
+                f"{host} cannot be reached: {error}: check the network and the proxy, then try again"
+            ) from None
         except AnswerTooLong:
             raise IssuerUnavailable(
                 f"{host} sent an answer of more than {LONGEST_ANSWER} bytes", is_retried=False
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            raise IssuerUnavailable(f"{host} gave no answer: {_kind(error)}") from None
+            raise IssuerUnavailable(
+                f"{host} gave no answer: {_kind(error)}: try again; if that does not help, check the proxy"
+            ) from None
         return Answer(response.status_code, response.headers, _members(received))
 
     async def aclose(self) -> None:
@@ -145,7 +149,9 @@ def unavailable(answer: Answer, host: str) -> IssuerUnavailable:
         return IssuerUnavailable(message, is_retried=False)
     overloaded = answer.status == 429 or answer.status >= 500
     pause = retry_after(answer.headers) if overloaded else None
-    return IssuerUnavailable(f"{host} answered with status {answer.status}", pause, is_retried=overloaded)
+    wait = f" in {pause:.0f} seconds" if pause is not None else " later"
+    todo = f": it is overloaded: try again{wait}" if overloaded else ""
+    return IssuerUnavailable(f"{host} answered with status {answer.status}{todo}", pause, is_retried=overloaded)
 
 
 def error_code(members: Mapping[str, Any]) -> str:

@@ -177,26 +177,6 @@ async def test_a_folder_in_the_place_of_auth_json(tmp_path: Path) -> None:
 
 
 @unix
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read and write whatever the mode")
-@pytest.mark.parametrize("mode", [0o000, 0o500])
-async def test_a_home_without_permission(mode: int, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    issuer = FakeAuthority(await seed(home))
-    before = everything(home)
-    async with AuthEngine(AuthJsonStore(home), issuer, settings=QUICK) as engine:
-        home.chmod(mode)
-        try:
-            with pytest.raises(StoreUnavailable, match=str(home)):
-                await engine.refresh()
-            assert engine.session.state is AuthState.CHATGPT
-            assert issuer.sent == [], "nothing may be spent that cannot be stored"
-        finally:
-            home.chmod(0o700)
-    assert everything(home) == before
-
-
-@unix
 async def test_a_pipe_in_the_place_of_auth_json_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "auth.json")
     with pytest.raises(StoreUnavailable, match=r"auth\.json"):

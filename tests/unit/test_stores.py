@@ -283,16 +283,6 @@ async def test_a_home_that_is_a_file_and_a_file_that_is_a_folder(tmp_path: Path)
             await held.save(KEY)
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user who can be denied something")
-async def test_a_folder_without_permission(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(StoreUnavailable, match="permission denied: give this user"):
-            await AuthJsonStore(tmp_path).locked().__aenter__()
-    finally:
-        tmp_path.chmod(0o700)
-
-
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [

@@ -1,0 +1,383 @@
+"""Each fault of faults.py, made to happen to a person who is signed in."""
+
+import asyncio
+import errno
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
+from bench import NOBODY, Bench, BrokenDisk, Outcome, ReadOnlyDisk
+from faults import THEIRS
+
+from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
+from authstate.adapters.stores.record import encode
+from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
+from authstate.engine import Authorization, RefreshSettings
+from authstate.engine.credentials import ChatgptTokens
+from authstate.engine.errors import IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from test_bad_issuer import RESET, answer, issuing
+
+LOCK = ".authstate.lock"
+YEAR = 365 * 86_400.0
+STUCK = """
+import asyncio, sys
+from authstate.adapters.stores.auth_json import AuthJsonStore
+async def main():
+    async with AuthJsonStore(sys.argv[1]).locked():
+        print("locked", flush=True)
+        sys.stdin.read()
+asyncio.run(main())
+"""
+
+
+async def disk_full(bench: Bench) -> Outcome:
+    if not bench.mount(kilobytes=128):
+        bench.disk = BrokenDisk(errno.ENOSPC)
+    await bench.sign_in()
+    filler = bench.home / "filler"
+    async with bench.engine() as engine:
+        if isinstance(bench.disk, BrokenDisk):
+            bench.disk.is_broken = True
+            return await bench.outcome(engine, engine.refresh, heal=lambda: setattr(bench.disk, "is_broken", False))
+        fill(filler)
+        return await bench.outcome(engine, engine.refresh, heal=filler.unlink)
+
+
+def fill(path: Path) -> None:
+    """Write to a file until nothing fits on its disk."""
+    with open(path, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1024))
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+
+
+async def read_only(bench: Bench) -> Outcome:
+    if not bench.mount(kilobytes=128):
+        bench.disk = ReadOnlyDisk(errno.EROFS)
+    await bench.sign_in()
+
+    def remount(mode: str) -> None:
+        if isinstance(bench.disk, BrokenDisk):
+            bench.disk.is_broken = mode == "ro"
+        else:
+            subprocess.run(["mount", "-o", f"remount,{mode}", str(bench.home)], check=True)
+
+    async with bench.engine() as engine:
+        remount("ro")
+        return await bench.outcome(engine, engine.refresh, heal=lambda: remount("rw"))
+
+
+async def home_not_writable(bench: Bench) -> Outcome:
+    return await without_permission(bench, 0o500)
+
+
+async def home_closed(bench: Bench) -> Outcome:
+    return await without_permission(bench, 0o000)
+
+
+async def without_permission(bench: Bench, mode: int) -> Outcome:
+    with bench.as_user():
+        await bench.sign_in()
+        async with bench.engine() as engine:
+            bench.home.chmod(mode)
+            return await bench.outcome(engine, engine.refresh, heal=lambda: bench.home.chmod(0o700))
+
+
+async def owned_by_another_user(bench: Bench) -> Outcome:
+    with bench.as_user():
+        await bench.sign_in()
+        async with bench.engine() as engine:
+            bench.give(bench.file, 0)
+            return await bench.outcome(engine, engine.refresh, heal=lambda: bench.give(bench.file, NOBODY))
+
+
+async def home_deleted(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    async with bench.engine() as engine:
+        shutil.rmtree(bench.home)
+        return await bench.outcome(
+            engine,
+            engine.refresh,
+            disk=lambda: said("nothing; the home is there again", os.listdir(bench.home) == [f"auth.json{LOCK}"]),
+        )
+
+
+async def symbolic_link(bench: Bench) -> Outcome:
+    elsewhere = bench.home / "elsewhere"
+    elsewhere.mkdir()
+    bench.file.symlink_to(elsewhere / "real.json")
+    await bench.sign_in()
+    async with bench.engine() as engine:
+        outcome = await bench.outcome(engine, engine.refresh)
+        is_whole = bench.file.is_symlink() and sorted(os.listdir(elsewhere)) == ["real.json", f"real.json{LOCK}"]
+    place = "in the file that the link leads to; the link stays"
+    return outcome._replace(disk=said(f"{outcome.disk}, {place}", is_whole))
+
+
+async def a_folder(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    kept = bench.home / "kept"
+
+    def put_back() -> None:
+        shutil.rmtree(bench.file)
+        kept.rename(bench.file)
+
+    async with bench.engine() as engine:
+        bench.file.rename(kept)
+        bench.file.mkdir()
+        (bench.file / "letter").write_text("letter")
+        return await bench.outcome(
+            engine,
+            engine.refresh,
+            heal=put_back,
+            disk=lambda: said("the folder, as it was", os.listdir(bench.file) == ["letter"]),
+        )
+
+
+async def stuck_process(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    clock = ManualClock()
+    stuck = hold_the_lock(bench.home)
+    try:
+        async with bench.engine(clock=clock) as engine:
+
+            async def refresh_while_a_minute_passes() -> None:
+                refresh = asyncio.ensure_future(engine.refresh())
+                await clock.elapse(61.0)
+                await refresh
+
+            outcome = await bench.outcome(engine, refresh_while_a_minute_passes, heal=stuck.kill)
+            named = [str(event) for event in bench.heard if f"process {stuck.pid} " in str(event)]
+            return outcome._replace(reads=said(outcome.reads, bool(named) or sys.platform != "linux"))
+    finally:
+        stuck.kill()
+        stuck.communicate()
+
+
+def hold_the_lock(home: Path) -> subprocess.Popen[bytes]:
+    """A process that has the lock and does nothing more."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("COV_CORE_")}
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", STUCK, str(home)], stdin=pipe, stdout=pipe, env=plain)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"locked\n"
+    return process
+
+
+async def half_a_file(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    whole = bench.file.read_bytes()
+    async with bench.engine() as engine:
+        bench.file.write_bytes(whole[:100])
+        return await bench.outcome(
+            engine,
+            engine.refresh,
+            heal=lambda: bench.file.write_bytes(whole),
+            disk=lambda: said("the half file, as it was", bench.file.read_bytes() == whole[:100]),
+        )
+
+
+async def codex_rewrites_in_place(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    theirs, clock = bench.issuer.issue(), ManualClock()
+    async with bench.engine(clock=clock) as engine:
+        bench.file.write_bytes(b"")
+
+        async def refresh_while_codex_writes() -> None:
+            refresh = asyncio.ensure_future(engine.refresh())
+            await clock.until_asleep()
+            bench.file.write_bytes(encode(theirs, None)[:200])
+            await clock.elapse(0.02)
+            bench.codex_writes(theirs)
+            await clock.elapse(0.02)
+            await refresh
+
+        return await bench.outcome(engine, refresh_while_codex_writes, disk=lambda: holds(bench, theirs))
+
+
+async def codex_refreshes_at_once(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    theirs = bench.issuer.issue()
+    bench.issuer.kill(RefreshDeadReason.EXHAUSTED)
+    bench.issuer.accept(theirs)
+    clock = ManualClock()
+    async with bench.engine(clock=clock, settings=RefreshSettings(rechecks=(0.0, 0.25, 0.75))) as engine:
+
+        async def refresh_while_codex_stores() -> None:
+            refresh = asyncio.ensure_future(engine.refresh())
+            await clock.until_asleep()
+            bench.codex_writes(theirs)
+            await clock.elapse(0.25)
+            await refresh
+
+        return await bench.outcome(engine, refresh_while_codex_stores, disk=lambda: holds(bench, theirs))
+
+
+async def codex_spends_and_dies(bench: Bench) -> Outcome:
+    await bench.sign_in(bench.issuer.issue())
+    bench.codex_writes(bench.tokens)
+    return await spent_elsewhere(bench)
+
+
+async def a_copy_is_used(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    return await spent_elsewhere(bench)
+
+
+async def spent_elsewhere(bench: Bench) -> Outcome:
+    bench.issuer.kill(RefreshDeadReason.EXHAUSTED)
+    async with bench.engine() as engine:
+        outcome = await bench.outcome(engine, engine.refresh)
+        for _ in range(3):
+            try:
+                await engine.refresh()
+            except PermanentRefreshError:
+                continue
+            raise AssertionError("a dead token came back to life")
+        return outcome._replace(sent=len(bench.issuer.sent))
+
+
+async def another_account(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    other = make_tokens(account_id="org-2")
+    async with bench.engine() as engine:
+        bench.codex_writes(other)
+        return await bench.outcome(
+            engine, engine.refresh, disk=lambda: "the other account" if holds(bench, other) == THEIRS else "changed"
+        )
+
+
+async def clock_a_year_ahead(bench: Bench) -> Outcome:
+    true, wrong = ManualClock(), ManualClock()
+    bench.issuer = FakeAuthority(clock=true)
+    bench.tokens = bench.issuer.issue()
+    await bench.sign_in()
+    async with bench.engine(clock=wrong) as engine:
+        wrong.jump_wall(YEAR)
+
+        async def many_requests() -> None:
+            for _ in range(100):
+                await engine.authorization()
+
+        return await bench.outcome(engine, many_requests)
+
+
+async def clock_a_year_back(bench: Bench) -> Outcome:
+    true, wrong = ManualClock(), ManualClock()
+    bench.issuer = FakeAuthority(clock=true)
+    bench.tokens = bench.issuer.issue()
+    await bench.sign_in()
+    async with bench.engine(clock=wrong) as engine:
+        wrong.jump_wall(-YEAR)
+        true.advance(7200.0)
+
+        async def backend_refuses() -> None:
+            used: Authorization = await engine.authorization()
+            assert used.token == bench.tokens.access_token
+            assert await engine.recover(used) != used
+
+        return await bench.outcome(engine, backend_refuses)
+
+
+async def no_dns(bench: Bench) -> Outcome:
+    return await at_url(bench, "http://issuer.invalid")
+
+
+async def refused(bench: Bench) -> Outcome:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return await at_url(bench, f"http://127.0.0.1:{port}")
+
+
+async def at_url(bench: Bench, url: str) -> Outcome:
+    await bench.sign_in()
+    settings = RefreshSettings(first_wait=0.0, total=0.0)
+    authority = SwitchedAuthority(HttpTokenAuthority(url, "client", timeout=5.0))
+    async with bench.engine(authority, settings=settings) as engine:
+        return await bench.outcome(engine, engine.refresh, sent=lambda: 0, heal=lambda: authority.use(bench.issuer))
+
+
+async def reset(bench: Bench) -> Outcome:
+    return await answered(bench, RESET)
+
+
+async def half_an_answer(bench: Bench) -> Outcome:
+    return await answered(bench, answer("200 OK", b'{"access_token": "abc', length=500))
+
+
+async def too_many_requests(bench: Bench) -> Outcome:
+    return await answered(bench, answer("429 Too Many Requests", b"{}", "Retry-After: 3600"))
+
+
+async def unavailable_for_minutes(bench: Bench) -> Outcome:
+    return await answered(bench, answer("503 Service Unavailable", b"{}"), calls=5)
+
+
+async def answered(bench: Bench, reply: bytes, calls: int = 1) -> Outcome:
+    """The real client against an issuer that gives every request this answer. No real time passes in the waits."""
+    await bench.sign_in()
+    clock = SkippingClock()
+    async with issuing(reply) as issuer:
+        authority = SwitchedAuthority(HttpTokenAuthority(f"http://127.0.0.1:{issuer.port}", "client", timeout=5.0))
+        async with bench.engine(authority, clock=clock, settings=RefreshSettings(), random=LongestWaits()) as engine:
+            for _ in range(calls - 1):
+                with suppress(IssuerUnavailable):
+                    await engine.refresh()
+                await clock.sleep(60.0)
+            assert clock.monotonic() >= 60.0 * (calls - 1)
+            return await bench.outcome(
+                engine, engine.refresh, sent=lambda: issuer.requests, heal=lambda: authority.use(bench.issuer)
+            )
+
+
+class SkippingClock:
+    """A clock on which every wait is over at once, and counts."""
+
+    def __init__(self) -> None:
+        self._elapsed = 0.0
+
+    def now(self) -> float:
+        return 1_800_000_000.0 + self._elapsed
+
+    def monotonic(self) -> float:
+        return self._elapsed
+
+    async def sleep(self, seconds: float) -> None:
+        self._elapsed += seconds
+        await asyncio.sleep(0)
+
+
+class LongestWaits(Random):
+    """No luck with the jitter."""
+
+    def random(self) -> float:
+        return 1.0
+
+
+class SwitchedAuthority:
+    """A token endpoint that a test can replace while an engine uses it."""
+
+    def __init__(self, authority: HttpTokenAuthority) -> None:
+        self.use(authority)
+
+    def use(self, authority: HttpTokenAuthority | FakeAuthority) -> None:
+        self.refresh = authority.refresh
+        self.revoke = authority.revoke
+
+
+def holds(bench: Bench, tokens: ChatgptTokens) -> str:
+    return THEIRS if bench.content() == encode(tokens, None) else "something else"
+
+
+def said(text: str, is_true: bool) -> str:
+    return text if is_true else f"not so: {text}"
