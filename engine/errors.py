@@ -117,7 +117,7 @@ class RefreshDeadReason(StrEnum):
     UNKNOWN = "unknown"
 
 
-_REMEDY = "Sign in again to go on: `codex login`. What is stored was left as it is."
+_REMEDY = "Sign in again to go on: `authstate login`. What is stored was left as it is."
 _CAUSES = {
     RefreshDeadReason.EXPIRED: "Your sign-in has expired: the refresh token is too old.",
     RefreshDeadReason.EXHAUSTED: (

@@ -11,9 +11,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 
 AS_BEFORE, NEW, THEIRS = "as before", "the new tokens", "what codex wrote"
-AGAIN, SIGN_IN, NOTHING = "the same call works", "`codex login`", "nothing to do"
+AGAIN, SIGN_IN, NOTHING = "the same call works", "`authstate login`", "nothing to do"
 
-_SIGN_IN = "Sign in again to go on: `codex login`. What is stored was left as it is."
+_SIGN_IN = "Sign in again to go on: `authstate login`. What is stored was left as it is."
 _ELSEWHERE = f"by a program that does not take authstate's lock. {_SIGN_IN}"
 _LOCK = "HOME/auth.json.authstate.lock"
 _NETWORK = "check the network and the proxy, then try again"

@@ -68,7 +68,7 @@ async def test_a_token_that_another_program_stored_and_spent(tmp_path: Path) -> 
     assert str(error) == (
         "Your sign-in was used up: another program already spent this refresh token, and it works only once. "
         f"{tmp_path}/auth.json was last changed at 2027-01-15 08:01:00 UTC by a program that does not take authstate's "
-        "lock. Sign in again to go on: `codex login`. What is stored was left as it is."
+        "lock. Sign in again to go on: `authstate login`. What is stored was left as it is."
     )
 
 
@@ -227,5 +227,5 @@ def test_status_shows_who_and_what_to_do(tmp_path: Path) -> None:
         )
     assert ran.returncode == 2, ran.stderr
     assert "auth.json was last changed at 2027-01-15 08:01:00 UTC by a program that does not take" in ran.stdout
-    assert "`codex login`" in ran.stdout
+    assert "`authstate login`" in ran.stdout
     assert login["refresh_token"] not in ran.stdout + ran.stderr
