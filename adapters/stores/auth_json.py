@@ -54,6 +54,7 @@ class AuthJsonStore:
         self._clock = clock or SystemClock()
         self._disk = disk or Disk()
         self._lock = HomeLock(self._home, self._disk, self._clock, lock_timeout)
+        self._has_looked = False
 
     def describe(self) -> str:
         """The path of the file."""
@@ -62,8 +63,13 @@ class AuthJsonStore:
     async def load(self) -> Credentials | None:
         """What is stored, None when there is no file. Half a file is read again for up to 0.1 s.
 
+        The first look also removes what a process that was killed left here: it may hold a token.
+
         Raises StoreUnavailable or StoreUnreadable. Safe to cancel.
         """
+        if not self._has_looked:
+            self._has_looked = True
+            self._sweep()
         data = await self._read_settled()
         return None if data is None else decode(data, self._path).credentials
 
@@ -86,6 +92,17 @@ class AuthJsonStore:
     def hold(self, lock: TakenLock) -> "HeldAuthJson":
         """The file under a lock that was taken already; the caller discards it and releases the lock."""
         return HeldAuthJson(self, lock, self._disk)
+
+    def _sweep(self) -> None:
+        """Remove leftovers, if there are any and nobody holds the lock. Who holds it does so, or is using one."""
+        folder, name = os.path.split(self._disk.resolve(self._path))
+        try:
+            found = any(_is_temporary(entry, name) for entry in self._disk.names(folder))
+        except OSError:
+            return
+        if found and (lock := self._lock.take_if_free()):
+            self.hold(lock).remove_leftovers()
+            lock.release()
 
     async def last_change(self) -> LastChange | None:
         """Who changed the file last, and when. See `ChangeWitness`."""

@@ -103,6 +103,15 @@ class HomeLock:
                 )
             await self._clock.sleep(_WAIT)
 
+    def take_if_free(self) -> TakenLock | None:
+        """Take the lock without a wait; None while somebody holds it, or where there can be no lock."""
+        target = self._disk.resolve(self._path)
+        try:
+            lock = self._disk.lock(target + _TAIL)
+            return TakenLock(self, target, lock) if lock.acquire() else None
+        except OSError:
+            return None
+
     def marks(self) -> list[Mark]:
         """The last saves under the lock, the oldest first; none where nothing can be known."""
         try:

@@ -13,7 +13,8 @@ Control (JSON)
     POST /control/seed, /control/code, /control/device, /control/expire-access, /control/revoke, /control/behaviour
     GET  /control/stats     refreshes_accepted, refreshes_refused, refreshes_failed (by behaviour), exchanges,
                             revocations, backend_accepted, backend_refused, requests {path: count},
-                            refresh_tokens_sent [the first 12 hex digits of each one's SHA-256]
+                            refresh_tokens_sent [the first 12 hex digits of each one's SHA-256],
+                            refreshes_accepted_at [this machine's monotonic clock in seconds, just before the answer]
 
 Behaviour of an endpoint: `{"mode": ..., "status", "code", "retry_after", "delay": seconds, "times": requests}`
     normal | status | error_200 | html | empty | huge | garbage (JSON of wrong types) | redirect
@@ -61,6 +62,7 @@ class Issuer:
         self.counts: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
         self.sent: list[str] = []
+        self.accepted_at: list[float] = []
 
     def issue(self, login: Json, expires_in: float | None) -> Json:
         """New tokens for a login, and the refresh token among them is the live one."""
@@ -85,7 +87,9 @@ class Issuer:
             return 401, _error(self.dead.get(token, "refresh_token_unknown"))
         self.dead[token] = "refresh_token_reused"
         self.counts["refreshes_accepted"] += 1
-        return 200, self.issue(login, login.get("next_expires_in", 3600))
+        answer = self.issue(login, login.get("next_expires_in", 3600))
+        self.accepted_at.append(time.monotonic())
+        return 200, answer
 
     def exchange(self, form: Json) -> Answer:
         grant = self.codes.pop(form.get("code", ""), None)
@@ -142,7 +146,8 @@ class Issuer:
         if path == "/control/stats":
             names = ("refreshes_accepted", "refreshes_refused", "refreshes_failed", "exchanges", "revocations")
             counts = {name: self.counts[name] for name in (*names, "backend_accepted", "backend_refused")}
-            return 200, {**counts, "requests": dict(self.requests), "refresh_tokens_sent": self.sent}
+            lists = {"refresh_tokens_sent": self.sent, "refreshes_accepted_at": self.accepted_at}
+            return 200, {**counts, "requests": dict(self.requests), **lists}
         if path == "/control/seed":
             login = _login(body)
             return 200, {**self.issue(login, login.get("expires_in", 3600)), "account_id": login["account_id"]}

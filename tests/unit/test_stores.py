@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from authstate.adapters.stores.auth_json import AuthJsonStore
-from authstate.adapters.stores.disk import Disk
+from authstate.adapters.stores.disk import Disk, DiskLock
 from authstate.adapters.testing import ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import StoreBusy, StoreUnavailable, StoreUnreadable
@@ -216,6 +216,40 @@ async def test_leftovers_of_dead_processes_are_removed_and_nothing_else(tmp_path
         (tmp_path / name).write_text("canary")
     async with AuthJsonStore(tmp_path).locked():
         assert temporary(tmp_path) == ["auth.json.backup.tmp", "auth.json.tmp", "x.1.2.tmp"]
+
+
+async def test_the_first_look_removes_leftovers_unless_somebody_is_using_them(tmp_path: Path) -> None:
+    leftover = tmp_path / "auth.json.99.0a1b.tmp"
+    leftover.write_text("canary")
+    async with AuthJsonStore(tmp_path).locked() as held:
+        await held.prepare()
+        before = temporary(tmp_path)
+        assert len(before) == 1
+        await AuthJsonStore(tmp_path).load()
+        assert temporary(tmp_path) == before
+    leftover.write_text("canary")
+    store = AuthJsonStore(tmp_path)
+    assert await store.load() is None
+    assert temporary(tmp_path) == []
+    leftover.write_text("canary")
+    await store.load()
+    assert temporary(tmp_path) == [leftover.name], "one look at the folder is enough"
+
+
+@pytest.mark.parametrize("fault", ["names", "lock"])
+async def test_leftovers_that_cannot_be_removed_are_no_obstacle(fault: str, tmp_path: Path) -> None:
+    class Stubborn(Disk):
+        def names(self, folder: str) -> list[str]:
+            if fault == "names":
+                raise PermissionError(errno.EACCES, "denied")
+            return super().names(folder)
+
+        def lock(self, path: str) -> DiskLock:
+            raise PermissionError(errno.EACCES, "denied")
+
+    (tmp_path / "auth.json.99.0a1b.tmp").write_text("canary")
+    assert await AuthJsonStore(tmp_path, disk=Stubborn()).load() is None
+    assert temporary(tmp_path) == ["auth.json.99.0a1b.tmp"]
 
 
 async def test_half_a_file_is_read_again(tmp_path: Path) -> None:

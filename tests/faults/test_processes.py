@@ -1,0 +1,131 @@
+"""Real processes on one home: refreshing at once, killed at every moment, and asked to end in the middle."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.testing import LoopbackIssuer
+from authstate.engine.credentials import ChatgptTokens
+
+HERE = Path(__file__).parent
+REPORTS = HERE.parents[1] / "test-output"
+DELAY = 1.0  # seconds that the issuer keeps an answer back
+PROMPT = 3.0  # seconds that an end may take after that answer: most of it is a loaded machine
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes fork and get signals on Unix only")
+
+
+def report_of(script: str, *arguments: str, name: str) -> dict[str, Any]:
+    """Run one of the scripts beside this file; its report, which is kept in test-output/."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / script), *arguments], capture_output=True, text=True, timeout=200, env=clean()
+    )
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert not done.stderr, done.stderr
+    REPORTS.mkdir(exist_ok=True)
+    (REPORTS / name).write_text(done.stdout)
+    return report
+
+
+def clean(**more: str) -> dict[str, str]:
+    """The environment without what changes a login."""
+    noise = ("CODEX_", "OPENAI_", "COV_CORE_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(noise)} | more
+
+
+@pytest.mark.parametrize(("processes", "rounds"), [(8, 20), (16, 50)])
+def test_processes_that_refresh_at_once_share_one_refresh(processes: int, rounds: int) -> None:
+    report = report_of(
+        "crowd.py", "--processes", str(processes), "--rounds", str(rounds), name=f"crowd_{processes}_{rounds}.json"
+    )
+    assert report["errors"] == []
+    assert (report["refreshes_accepted"], report["refreshes_refused"]) == (rounds, 0)
+    assert report["rounds_where_all_hold_the_newest_token"] == rounds
+    assert report["different_tokens"] == rounds
+    assert report["statuses"] == [0]
+    assert report["reads"] > 1000
+    assert report["reads_of_half_a_file"] == 0
+    assert report["left_in_the_home"] == ["auth.json", "auth.json.authstate.lock"]
+
+
+def test_three_hundred_kills_lose_nothing_that_was_stored() -> None:
+    report = report_of("kill_sweep.py", "--kills", "300", name="kill_sweep.json")
+    assert report["faults"] == []
+    assert report["kills"] == 300
+    spread = report["kills_after"]
+    assert all(spread[moment] >= 3 for moment in ("locked", "asked", "answered", "renamed")), spread
+    assert report["lost_newest_tokens"] > 0, "no kill fell into the window: the sweep proves nothing"
+    assert set(report["lost_after"]) <= {"asked", "answered", "filled"}
+    busy = report["load_of_a_processor"] > 1.0  # others use this machine, too: then a millisecond is none
+    assert report["window_ms"]["median"] <= (50.0 if busy else 5.0)
+
+
+@pytest.fixture
+def issuer() -> Iterator[LoopbackIssuer]:
+    with LoopbackIssuer() as running:
+        yield running
+
+
+def sign_in(home: Path, issuer: LoopbackIssuer) -> str:
+    """Store a login whose access token has expired; its refresh token."""
+    tokens = ChatgptTokens.read(**issuer.seed(expires_in=-60))
+
+    async def save() -> None:
+        async with AuthJsonStore(home).locked() as held:
+            await held.save(tokens)
+
+    asyncio.run(save())
+    return tokens.refresh_token.reveal()
+
+
+def until_asked(issuer: LoopbackIssuer) -> None:
+    """Return when a refresh has arrived at the issuer."""
+    deadline = time.monotonic() + 30
+    while not issuer.stats()["refresh_tokens_sent"]:
+        assert time.monotonic() < deadline, "the refresh was not sent"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("command", ["token", "app-server"])
+def test_a_signal_during_a_refresh_lets_it_be_stored_and_ends_promptly(
+    command: str, number: int, status: int, issuer: LoopbackIssuer, tmp_path: Path
+) -> None:
+    before = sign_in(tmp_path, issuer)
+    issuer.behave("refresh", mode="normal", delay=DELAY)
+    environment = clean(HOME=str(tmp_path), CODEX_HOME=str(tmp_path), **issuer.environment)
+    with subprocess.Popen(
+        [sys.executable, "-m", "authstate.adapters.cli", command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    ) as process:
+        try:
+            assert process.stdin is not None
+            if command == "app-server":
+                hello = {"id": 1, "method": "initialize", "params": {"clientInfo": {"name": "n", "version": "1"}}}
+                ask = {"id": 2, "method": "account/read", "params": {"refreshToken": True}}
+                process.stdin.write(b"\n".join(json.dumps(line).encode() for line in (hello, ask)) + b"\n")
+                process.stdin.flush()
+            until_asked(issuer)
+            began = time.monotonic()
+            process.send_signal(number)
+            assert process.wait(timeout=30) == status
+            assert time.monotonic() - began < DELAY + PROMPT
+        finally:
+            process.kill()
+    stats = issuer.stats()
+    assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (1, 0)
+    stored = json.loads((tmp_path / "auth.json").read_bytes())["tokens"]["refresh_token"]
+    assert stored != before
+    assert sorted(os.listdir(tmp_path)) == ["auth.json", "auth.json.authstate.lock"]
