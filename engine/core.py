@@ -243,10 +243,11 @@ class AuthEngine:
             TransientAuthError: not possible just now; nothing changed.
         """
         self._ensure_open()
-        if self.session.state is AuthState.REFRESH_DEAD:
+        if (dead := self.session).state is AuthState.REFRESH_DEAD:
             if not await self.reload() and self.session.state is AuthState.REFRESH_DEAD:
                 raise self._upkeep.dead()
-            return self.session
+            if not self.session.has_same_access_as(dead):
+                return self.session
         if self.session.state is AuthState.CHATGPT and (error := await outcome(self._upkeep.take_off())):
             raise error.again()
         return self.session

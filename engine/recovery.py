@@ -84,9 +84,9 @@ async def diagnose(recovery: Recovery) -> str:
 
 async def reload(recovery: Recovery) -> str:
     """Look into the store for tokens of another process; a flight that ended meanwhile brought newer ones, too."""
-    refused = recovery.engine.session.credentials
-    changed = await recovery.engine.reload() or recovery.engine.session.credentials is not refused
-    return "store_changed" if changed else "store_unchanged"
+    refused = recovery.engine.session
+    await recovery.engine.reload()
+    return "store_unchanged" if recovery.engine.session.has_same_access_as(refused) else "store_changed"
 
 
 async def refresh(recovery: Recovery) -> str:

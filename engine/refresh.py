@@ -137,6 +137,10 @@ class Refresher:
         """A login or logout replaced what could not be stored."""
         self.unsaved = None
 
+    def is_unconfirmed(self, stored: ChatgptTokens) -> bool:
+        """Whether these are our own new tokens, which the store holds but did not confirm: a power cut may take them."""
+        return self.unsaved is not None and stored.is_same_material_as(self.unsaved.tokens)
+
     async def run(self, current: ChatgptTokens) -> Renewal:
         """Steps 1 to 5 for the tokens in use.
 
@@ -187,7 +191,9 @@ class Refresher:
         if not isinstance(stored, ChatgptTokens) or not stored.account.is_same_as(current.account):
             self.forget_unsaved()
             raise PermanentRefreshError(RefreshDeadReason.ACCOUNT_CHANGED)
-        return None if stored.is_same_material_as(current) else Renewal(stored, adopted=True)
+        if stored.is_same_material_as(current) or self.is_unconfirmed(stored):
+            return None
+        return Renewal(stored, adopted=True)
 
     async def _renewed(self, held: HeldStore, current: ChatgptTokens) -> ChatgptTokens:
         try:
@@ -242,7 +248,10 @@ class Refresher:
         """Tokens that a program without our lock stores just after it spent the refresh token."""
         for wait in self._settings.rechecks:
             await self._clock.sleep(wait)
-            stored = await held.load()
+            try:
+                stored = await held.load()
+            except StoreUnavailable:
+                continue  # the token is dead all the same, and must not be sent again
             if (
                 isinstance(stored, ChatgptTokens)
                 and stored.account.is_same_as(current.account)

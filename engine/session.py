@@ -2,7 +2,7 @@
 
 import msgspec
 
-from authstate.engine.credentials import Account, ApiKey, Credentials
+from authstate.engine.credentials import Account, ApiKey, ChatgptTokens, Credentials
 from authstate.engine.errors import RefreshDeadReason
 from authstate.engine.states import AuthState
 
@@ -38,3 +38,10 @@ class Session(msgspec.Struct, frozen=True):
         if credentials is None or isinstance(credentials, ApiKey):
             return None
         return credentials.account
+
+    def has_same_access_as(self, other: "Session") -> bool:
+        """Whether both are the same managed access token: a refresh token can be new beside one that is not."""
+        mine, theirs = self.credentials, other.credentials
+        if isinstance(mine, ChatgptTokens) and isinstance(theirs, ChatgptTokens):
+            return mine.access_token == theirs.access_token
+        return mine is theirs

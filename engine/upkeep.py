@@ -20,7 +20,7 @@ from authstate.engine.listeners import Listeners
 from authstate.engine.machine import AuthMachine
 from authstate.engine.ports import Clock, CredentialStore
 from authstate.engine.refresh import Need, Refresher, RefreshSettings, Renewal, need_of
-from authstate.engine.session import Failure
+from authstate.engine.session import Failure, Session
 from authstate.engine.states import AuthState, Trigger
 
 Flight = asyncio.Task[AuthError | None]
@@ -88,7 +88,7 @@ class Upkeep:
     def take_off(self) -> Flight:
         """The flight that all callers share. It is a task of its own: a cancelled caller does not cancel it."""
         if self._flight is None or self._flight.done():
-            self._flight = asyncio.create_task(self._fly())
+            self._flight = asyncio.create_task(self._fly(self._machine.session))
         return self._flight
 
     async def land(self, grace: float = 60.0) -> None:
@@ -120,13 +120,18 @@ class Upkeep:
             except TimeoutError:
                 return
 
-    async def _fly(self) -> AuthError | None:
+    async def _fly(self, asked: Session) -> AuthError | None:
         async with self.storing:
             tokens = self._machine.session.credentials
             if self._machine.session.state is not AuthState.CHATGPT or not isinstance(tokens, ChatgptTokens):
                 return None
+            if not self._machine.session.has_same_access_as(asked):
+                return None  # a login or another process brought newer tokens while this flight waited
             try:
-                self._adopt(tokens, await self.refresher.run(tokens))
+                renewal = await self.refresher.run(tokens)
+                while self._adopt(tokens, renewal) and renewal.tokens.access_token == tokens.access_token:
+                    tokens = renewal.tokens  # only the refresh token was new: this flight is for an access token
+                    renewal = await self.refresher.run(tokens)
             except PermanentRefreshError as dead:
                 if self._machine.session.credentials is not tokens:
                     return None  # external tokens or a policy came first: nobody uses what was refused
@@ -157,6 +162,8 @@ class Upkeep:
                 return False
             if stored.is_same_material_as(current) or not stored.account.is_same_as(current.account):
                 return False
+            if self.refresher.is_unconfirmed(stored):
+                return False  # the next flight stores them again, and then they are used
             self.refresher.forget_unsaved()
             return self._adopt(current, Renewal(stored, adopted=True))
 

@@ -45,6 +45,8 @@ class Engine:
 
     async def reload(self) -> bool:
         self.calls.append("reload")
+        if self.reloads:
+            self.session = Session(self.session.state, make_tokens(), None, 5)
         return self.reloads
 
     async def refresh(self) -> Session:

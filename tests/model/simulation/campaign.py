@@ -1,0 +1,88 @@
+"""Many seeds in worker processes, and their figures."""
+
+import gc
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from simulation.history import History
+from simulation.ledger import Violation
+
+OUTPUT = Path(__file__).parents[3] / "test-output"
+WORKERS = 2
+_CHUNK = 250
+
+
+class Result(NamedTuple):
+    """What some seeds brought."""
+
+    counts: Counter[str]
+    failures: list[tuple[int, str]]
+    """Seed, and the broken promise with its timeline."""
+    digest: str
+    """Of every line of every timeline."""
+
+
+def play(seed: int) -> History:
+    """One history. Raises Violation."""
+    history = History(seed)
+    history.play()
+    return history
+
+
+def play_all(seeds: Iterable[int]) -> Result:
+    """Some histories, one after the other."""
+    gc.collect()
+    gc.freeze()
+    counts: Counter[str] = Counter()
+    failures: list[tuple[int, str]] = []
+    digest = hashlib.sha256()
+    for seed in seeds:
+        history = History(seed)
+        try:
+            history.play()
+        except Violation as violation:
+            failures.append((seed, str(violation)))
+        counts.update(history.counts)
+        counts["seeds"] += 1
+        counts["steps"] += history.scheduler.steps
+        counts["crashes"] += history.counts["kills"] + history.counts["power cuts"]
+        digest.update(history.timeline.render().encode())
+    return Result(counts, failures, digest.hexdigest())
+
+
+def in_workers(work: Callable[[range], Result], seeds: range) -> list[Result]:
+    """The seeds in chunks, on all workers."""
+    chunks = [seeds[start : start + _CHUNK] for start in range(0, len(seeds), _CHUNK)]
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(work, chunks))
+
+
+def campaign(seeds: range) -> Result:
+    """All the seeds."""
+    results = in_workers(play_all, seeds)
+    counts: Counter[str] = Counter()
+    for result in results:
+        counts.update(result.counts)
+    digest = hashlib.sha256("".join(result.digest for result in results).encode()).hexdigest()
+    return Result(counts, [failure for result in results for failure in result.failures], digest)
+
+
+def write_figures(name: str, figures: dict[str, object]) -> None:
+    """Keep figures beside those of the other tests, and print them."""
+    OUTPUT.mkdir(exist_ok=True)
+    text = json.dumps(figures, indent=2, sort_keys=True)
+    (OUTPUT / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    print(f"{name}: {text}")
+
+
+def timed_campaign(seeds: range) -> tuple[Result, float]:
+    """The seeds, and how many seconds they took."""
+    began = time.perf_counter()
+    return campaign(seeds), time.perf_counter() - began

@@ -1,0 +1,209 @@
+"""The disk: what processes see, what a power cut keeps, and the lock that dies with its holder.
+
+A file has content that is visible and content that is synced. Renames and removals are visible at once, and kept from a
+power cut only after the folder was synced; of those that were not, a power cut keeps the first few, in order. Content
+that was not synced comes back as the old one, as a part of the new one, or as the new one.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from random import Random
+from typing import Protocol
+
+from authstate.adapters.stores.disk import Disk
+from simulation.scheduler import Runner
+
+HOME = "/simulated"
+FILE = "auth.json"
+
+
+class File:
+    """One file's content."""
+
+    __slots__ = ("allocated", "data", "synced")
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.synced = b""
+        self.allocated = 0
+
+
+class Watcher(Protocol):
+    """Who is told of what happens to auth.json."""
+
+    def changed(self, runner: Runner, before: bytes | None, after: bytes | None) -> None:
+        """Its visible content changed."""
+
+    def confirmed(self, durable: bytes | None) -> None:
+        """The folder was synced: a power cut would keep this."""
+
+
+class Platter:
+    """One folder that all processes share."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.files: dict[str, File] = {}
+        self.is_full = False
+        self.lock_works = True
+        """Turned off by the mutant without a lock."""
+        self.holder: Runner | None = None
+        self._durable: dict[str, File] = {}
+        self._pending: list[Callable[[dict[str, File]], object]] = []
+        self._watcher = watcher
+
+    def content(self) -> bytes | None:
+        """What a reader of auth.json finds now."""
+        found = self.files.get(FILE)
+        return None if found is None else found.data
+
+    def put(self, data: bytes) -> None:
+        """What was stored before the history began."""
+        made = File()
+        made.data = made.synced = data
+        self.files[FILE] = self._durable[FILE] = made
+
+    def temporary(self) -> list[str]:
+        """Names of temporary files."""
+        return [name for name in self.files if name != FILE]
+
+    def change(self, runner: Runner, what: Callable[[dict[str, File]], object]) -> None:
+        """Do something to the folder; durable only after `sync_folder`."""
+        before = self.content()
+        what(self.files)
+        self._pending.append(what)
+        after = self.content()
+        if after is not before:
+            self._watcher.changed(runner, before, after)
+
+    def rewrite(self, runner: Runner, found: File, data: bytes) -> None:
+        """Change a file's visible content."""
+        is_it = self.files.get(FILE) is found
+        before, found.data = found.data, data
+        if is_it:
+            self._watcher.changed(runner, before, data)
+
+    def sync_folder(self) -> None:
+        """Make renames and removals durable."""
+        for what in self._pending:
+            what(self._durable)
+        self._pending.clear()
+        found = self._durable.get(FILE)
+        self._watcher.confirmed(None if found is None else found.synced)
+
+    def cut_power(self, random: Random) -> None:
+        """Keep what was synced, and of the rest what chance keeps."""
+        for what in self._pending[: random.randrange(len(self._pending) + 1)]:
+            what(self._durable)
+        self._pending.clear()
+        self.files = dict(self._durable)
+        for found in self.files.values():
+            if found.data != found.synced:
+                part = found.data[: random.randrange(len(found.data) + 1)]
+                found.data = found.synced = random.choice((found.synced, part, found.data))
+        self.holder = None
+
+    def died(self, runner: Runner) -> None:
+        """The operating system gives back what a dead process held."""
+        if self.holder is runner:
+            self.holder = None
+
+
+class SimDisk(Disk):
+    """One process's way to the platter. Each method is a step before which everything can happen."""
+
+    def __init__(self, platter: Platter, runner: Runner) -> None:
+        self._platter = platter
+        self._runner = runner
+        self._marks = 0
+
+    def read(self, path: str, limit: int) -> bytes:
+        self._runner.pause("read")
+        return self._found(path).data[:limit]
+
+    def create(self, path: str) -> None:
+        self._runner.pause("create")
+        name = os.path.basename(path)
+        if name in self._platter.files:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        made = File()
+        self._platter.change(self._runner, lambda files: files.__setitem__(name, made))
+
+    def write(self, path: str, data: bytes) -> None:
+        self._runner.pause("write")
+        found = self._found(path)
+        if self._platter.is_full and len(data) > found.allocated:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        found.allocated = max(found.allocated, len(data))
+        self._platter.rewrite(self._runner, found, data[: len(data) // 2] + found.data[len(data) // 2 :])
+        self._runner.pause("write_rest")
+        self._platter.rewrite(self._runner, found, data)
+
+    def sync(self, path: str) -> None:
+        self._runner.pause("sync")
+        found = self._found(path)
+        found.synced = found.data
+
+    def rename(self, source: str, target: str) -> None:
+        self._runner.pause("rename")
+        self._found(source)
+        old, new = os.path.basename(source), os.path.basename(target)
+        moved = self._platter.files[old]
+
+        def rename(files: dict[str, File]) -> None:
+            files.pop(old, None)
+            files[new] = moved
+
+        self._platter.change(self._runner, rename)
+
+    def sync_folder(self, folder: str) -> None:
+        self._runner.pause("sync_folder")
+        self._platter.sync_folder()
+
+    def remove(self, path: str) -> None:
+        self._runner.pause("remove")
+        self._found(path)
+        name = os.path.basename(path)
+        self._platter.change(self._runner, lambda files: files.pop(name, None))
+
+    def names(self, folder: str) -> list[str]:
+        self._runner.pause("names")
+        return list(self._platter.files)
+
+    def make_folder(self, path: str) -> None:
+        """It is there."""
+
+    def resolve(self, path: str) -> str:
+        return path
+
+    def mark(self) -> str:
+        self._marks += 1
+        return f"{self._runner.name[1:]}.{self._marks}"
+
+    def lock(self, path: str) -> "SimLock":
+        return SimLock(self._platter, self._runner)
+
+    def _found(self, path: str) -> File:
+        found = self._platter.files.get(os.path.basename(path))
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return found
+
+
+class SimLock:
+    """The lock file as the operating system keeps it."""
+
+    def __init__(self, platter: Platter, runner: Runner) -> None:
+        self._platter = platter
+        self._runner = runner
+
+    def acquire(self) -> bool:
+        self._runner.pause("lock")
+        if self._platter.holder is not None and self._platter.lock_works:
+            return False
+        self._platter.holder = self._runner
+        return True
+
+    def release(self) -> None:
+        self._runner.pause("unlock")
+        self._platter.died(self._runner)

@@ -1,0 +1,171 @@
+"""The world of one history: what all processes share, how processes come and go, and what must hold at the end."""
+
+import errno
+from collections import Counter
+from random import Random
+
+from authstate.adapters.stores.record import encode
+from authstate.engine.credentials import ChatgptTokens
+from authstate.engine.states import AuthState
+from simulation.issuer import Issuer, Weather
+from simulation.ledger import LOSSES, Ledger, Violation
+from simulation.platter import Platter
+from simulation.process import Caller, Process
+from simulation.scheduler import Runner, Scheduler
+from simulation.timeline import Timeline
+
+MOST_STEPS = 30_000
+"""A history that is longer than this does not end."""
+
+
+class World:
+    """Everything that processes share.
+
+    Args:
+        random: where all chance comes from.
+        scheduler: who says what runs next.
+    """
+
+    def __init__(self, random: Random, scheduler: Scheduler) -> None:
+        self.random = random
+        self.scheduler = scheduler
+        self.timeline = Timeline()
+        self.ledger = Ledger(self.note)
+        self.platter = Platter(self.ledger)
+        self.issuer = Issuer(scheduler, self.ledger)
+        self.processes: list[Process] = []
+        self.counts: Counter[str] = self.ledger.counts
+        self._names = 0
+
+    # What processes need of it
+
+    def note(self, who: str, what: str) -> None:
+        """Write to the timeline."""
+        self.timeline.add(self.scheduler.steps, self.scheduler.now, who, what)
+
+    def weather(self) -> tuple[Weather, float, float]:
+        """What becomes of the next request: nothing unusual, unless a history says otherwise."""
+        return Weather.FINE, 0.01, 0.01
+
+    def ended(self, process: Process) -> None:
+        """A process ended in order: its callers have their answers, and nothing of it is lost."""
+        if process not in self.processes:
+            return
+        self._gone(process, "ends")
+        self.ledger.died(process.runner, finished=True, grace_ran_out=process.grace_ran_out)
+
+    # What happens to processes
+
+    def start(self) -> Process:
+        """A new process; it reads what is stored."""
+        self._names += 1
+        process = Process(self, f"p{self._names}")
+        self.processes.append(process)
+        self.counts["processes"] += 1
+        self.note(process.name, "starts")
+        process.call("start")
+        return process
+
+    def kill(self, process: Process) -> None:
+        """kill -9: what is on the disk stays, the lock is free, everything else is gone."""
+        self.counts["kills"] += 1
+        self._gone(process, f"is killed at {process.runner.paused or 'an await'}")
+        self.ledger.died(process.runner)
+
+    def cut_power(self) -> None:
+        """Every process is gone, and what was not synced may be gone, too."""
+        self.counts["power cuts"] += 1
+        self.note("world", "the power fails")
+        for process in list(self.processes):
+            self._gone(process, "is gone")
+            self.ledger.died(process.runner)
+        before = self.platter.content()
+        self.platter.cut_power(self.random)
+        self.ledger.power_was_cut(before, self.platter.content())
+
+    def sign_in_before(self, account_id: str = "org-1") -> ChatgptTokens:
+        """Somebody signed in before the history begins."""
+        tokens = self.issuer.sign_in(account_id)
+        data = encode(tokens, None)
+        self.platter.put(data)
+        self.ledger.began_with(data)
+        return tokens
+
+    # The end
+
+    def run(self) -> None:
+        """Run until nothing happens any more. Raises Violation, with the timeline."""
+        if not self.scheduler.run(self.interfere, MOST_STEPS) and not self.ledger.violations:
+            self.ledger.broken(f"the history does not end within {MOST_STEPS} steps")
+        self.assert_promises()
+
+    def interfere(self, runner: Runner) -> bool:
+        """Before each step: stop at a broken promise, else do nothing."""
+        if self.ledger.violations:
+            self.assert_promises()
+        return True
+
+    def assert_promises(self) -> None:
+        """Raise Violation if one was broken."""
+        if self.ledger.violations:
+            raise Violation(f"{self.ledger.violations[0]}\n{self.timeline.render()}")
+
+    def finish(self) -> None:
+        """All faults are over: everybody has an answer, who lives still works, and a new process works as it must."""
+        self.run()
+        self._assert_answers()
+        for process in list(self.processes):
+            if not process.is_closing:
+                process.call("refresh")
+        self.run()
+        self._assert_answers()
+        self._assert_the_next_process_works()
+        self.assert_promises()
+        for process in list(self.processes):
+            process.runner.kill()
+        self.processes.clear()
+
+    def _assert_answers(self) -> None:
+        for process in self.processes:
+            for caller in process.callers:
+                if not caller.is_done:
+                    self.ledger.broken(f"{caller.kind} of {process.name} never ends")
+        self.assert_promises()
+
+    def _assert_the_next_process_works(self) -> None:
+        content = self.platter.content()
+        stored = self.ledger.grant_of(self.ledger.read(content))
+        process = self.start()
+        self.run()
+        was_spent = stored is not None and bool(stored.successor)
+        caller = process.call("refresh")
+        self.run()
+        self.counts["histories that end signed in"] += stored is not None
+        if left := [name for name in self.platter.temporary() if stored is not None]:
+            self.ledger.broken(f"temporary files are left after the next start: {left}")
+        if stored is None:
+            expected = AuthState.LOGGED_OUT.value
+        elif was_spent:
+            if stored.fate not in LOSSES:
+                self.ledger.broken(f"{stored.token} is on the disk, spent, and no crash explains it")
+            expected = "PermanentRefreshError (exhausted)"
+            self.counts["histories that end with a lost login"] += 1
+        else:
+            expected = AuthState.CHATGPT.value
+        if caller.outcome != expected:
+            self.ledger.broken(f"the next process should end with {expected}, and ends with {caller.outcome}")
+
+    def _gone(self, process: Process, how: str) -> None:
+        self.note(process.name, how)
+        self.processes.remove(process)
+        process.runner.kill()
+        self.scheduler.forget(process.runner)
+        self.platter.died(process.runner)
+
+
+def disk_fault(number: int) -> OSError:
+    """What a failing disk raises."""
+    return OSError(number, {errno.ENOSPC: "No space left on device", errno.EIO: "Input/output error"}[number])
+
+
+__all__ = ["Caller", "World", "disk_fault"]
