@@ -138,7 +138,7 @@ class Refresher:
         self.unsaved = None
 
     def is_unconfirmed(self, stored: ChatgptTokens) -> bool:
-        """Whether these are our own new tokens, which the store holds but did not confirm: a power cut may take them."""
+        """Whether these are our own new tokens, stored but not confirmed: a power cut may take them."""
         return self.unsaved is not None and stored.is_same_material_as(self.unsaved.tokens)
 
     async def run(self, current: ChatgptTokens) -> Renewal:

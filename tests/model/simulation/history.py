@@ -20,8 +20,13 @@ _BAD_WEATHER = (
     Weather.BUSY,
     Weather.PARTIAL,
 )
-_FAULTY = frozenset({"read", "create", "write", "write_rest", "sync", "rename", "sync_folder", "remove", "names", "lock"})
-_MISCHIEF = ("kill", "kill", "power", "stall", "disk", "disk", "full", "cancel", "cancel", "terminate", "clock", "refuse")
+_FAULTY = frozenset(
+    ("read", "create", "write", "write_rest", "sync", "rename", "sync_folder", "remove", "names", "noted", "note", "lock")
+)
+_MISCHIEF = (
+    *("kill", "kill", "power", "stall", "disk", "disk", "full"),
+    *("cancel", "cancel", "terminate", "clock", "refuse"),
+)
 _CALLS = (
     *("authorize",) * 6,
     *("request",) * 6,

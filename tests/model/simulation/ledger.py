@@ -239,7 +239,9 @@ class Ledger:
         if access not in self._visible:
             self.broken(f"{runner.name} hands out an access token that was never on the disk")
 
-    def failed_for_good(self, runner: Runner, reason: RefreshDeadReason, tokens: ChatgptTokens, now: bytes | None) -> None:
+    def failed_for_good(
+        self, runner: Runner, reason: RefreshDeadReason, tokens: ChatgptTokens, now: bytes | None
+    ) -> None:
         """An engine calls its refresh token dead: there must be a cause."""
         grant = self.grants[tokens.refresh_token.reveal()]
         if reason is RefreshDeadReason.EXHAUSTED and grant.was_lost:

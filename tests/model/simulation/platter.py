@@ -44,6 +44,8 @@ class Platter:
 
     def __init__(self, watcher: Watcher) -> None:
         self.files: dict[str, File] = {}
+        self.note = b""
+        """What is noted in the lock file."""
         self.is_full = False
         self.lock_works = True
         """Turned off by the mutant without a lock."""
@@ -57,8 +59,9 @@ class Platter:
         found = self.files.get(FILE)
         return None if found is None else found.data
 
-    def put(self, data: bytes) -> None:
-        """What was stored before the history began."""
+    def put(self, data: bytes, note: bytes) -> None:
+        """What was stored, and noted in the lock file, before the history began."""
+        self.note = note
         made = File()
         made.data = made.synced = data
         self.files[FILE] = self._durable[FILE] = made
@@ -179,6 +182,17 @@ class SimDisk(Disk):
     def mark(self) -> str:
         self._marks += 1
         return f"{self._runner.name[1:]}.{self._marks}"
+
+    def changed_at(self, path: str) -> float:
+        return 0.0
+
+    def noted(self, path: str, limit: int) -> bytes:
+        self._runner.pause("noted")
+        return self._platter.note
+
+    def note(self, path: str, data: bytes) -> None:
+        self._runner.pause("note")
+        self._platter.note = data
 
     def lock(self, path: str) -> "SimLock":
         return SimLock(self._platter, self._runner)

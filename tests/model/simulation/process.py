@@ -263,6 +263,7 @@ class Process:
         session = self.engine.session
         has_cause = (
             token in self._caused
+            or session.state is AuthState.EXTERNAL_TOKENS  # the parent's tokens came while it waited for the lock
             or self._asked > 0
             or self._needed == session.generation
             or (

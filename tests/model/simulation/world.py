@@ -4,10 +4,14 @@ import errno
 from collections import Counter
 from random import Random
 
+import msgspec
+
+from authstate.adapters.stores.foreign import digest_of
+from authstate.adapters.stores.home_lock import Mark
 from authstate.adapters.stores.record import encode
 from authstate.engine.credentials import ChatgptTokens
 from authstate.engine.states import AuthState
-from simulation.issuer import Issuer, Weather
+from simulation.issuer import EPOCH, Issuer, Weather
 from simulation.ledger import LOSSES, Ledger, Violation
 from simulation.platter import Platter
 from simulation.process import Caller, Process
@@ -87,7 +91,7 @@ class World:
         """Somebody signed in before the history begins."""
         tokens = self.issuer.sign_in(account_id)
         data = encode(tokens, None)
-        self.platter.put(data)
+        self.platter.put(data, msgspec.json.encode([Mark(digest_of(tokens), EPOCH, 1)]))
         self.ledger.began_with(data)
         return tokens
 

@@ -1,0 +1,52 @@
+"""Twenty thousand histories of many processes on one store: no promise is broken, and a seed is always one history.
+
+A history that fails prints its timeline, and `python -m simulation SEED` in this folder plays it again.
+"""
+
+import pytest
+from simulation.campaign import in_workers, play, play_all, timed_campaign, write_figures
+from simulation.ledger import Fate
+
+SEEDS = range(20_000)
+HAPPENED = (
+    *("kills", "power cuts", "terminations", "cancelled callers", "stalls", "disk faults", "network faults"),
+    "refreshes",
+    *("histories that end signed in", "histories that end with a lost login"),
+    *(
+        f"lost: {fate}"
+        for fate in (
+            Fate.LOST_BY_NETWORK,
+            Fate.CRASHED_BEFORE_ANSWER,
+            Fate.CRASHED_BEFORE_RENAME,
+            Fate.POWER_BEFORE_SYNC,
+            Fate.REFUSED_BY_DISK,
+            Fate.GRACE_RAN_OUT,
+        )
+    ),
+)
+
+
+@pytest.mark.timeout(600)
+def test_no_history_breaks_a_promise(capsys: pytest.CaptureFixture[str]) -> None:
+    result, seconds = timed_campaign(SEEDS)
+    with capsys.disabled():
+        print()
+        write_figures("simulation", {**result.counts, "seconds": round(seconds, 1), "violations": len(result.failures)})
+    assert not result.failures, f"seed {result.failures[0][0]}: {result.failures[0][1]}"
+    assert result.counts["seeds"] == len(SEEDS)
+    assert [what for what in HAPPENED if not result.counts[what]] == []
+
+
+def test_a_seed_is_the_same_history_here_and_in_another_process() -> None:
+    seeds = range(7_000, 7_100)
+    here = play_all(seeds)
+    [there] = in_workers(play_all, seeds)
+    assert (here.digest, here.counts) == (there.digest, there.counts)
+    assert here.digest != play_all(range(7_100, 7_200)).digest
+
+
+def test_a_timeline_tells_step_time_process_and_what_happened() -> None:
+    lines = play(11).timeline.render().splitlines()
+    assert lines[0].split() == ["step", "time", "process", "what"]
+    assert len(lines) > 20
+    assert any("sends rt-1.0" in line for line in lines)
