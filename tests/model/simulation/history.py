@@ -21,7 +21,7 @@ _BAD_WEATHER = (
     Weather.PARTIAL,
 )
 _FAULTY = frozenset(
-    ("read", "create", "write", "write_rest", "sync", "rename", "sync_folder", "remove", "names", "noted", "note", "lock")
+    ("read", "create", "write", "write_rest", "sync", "rename", "sync_folder", "remove", "names", "noted", "note")
 )
 _MISCHIEF = (
     *("kill", "kill", "power", "stall", "disk", "disk", "full"),
