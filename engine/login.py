@@ -13,7 +13,7 @@ from authstate.engine.errors import LoginAttemptEnded, TransitionRefused
 from authstate.engine.events import LoginCompleted
 from authstate.engine.listeners import Listeners
 from authstate.engine.ports import Clock
-from authstate.engine.table import Row, Table, TableMachine
+from authstate.engine.table import Row, Table, TableMachine, shared_machine
 
 _OPEN = ("pending", "exchanging")
 
@@ -136,7 +136,7 @@ class Logins:
     def __init__(self, clock: Clock, listeners: Listeners) -> None:
         self._clock = clock
         self._listeners = listeners
-        self._machine = TableMachine(LOGIN_TABLE)
+        self._machine = shared_machine(LOGIN_TABLE)
         self._current: LoginAttempt | None = None
         self._timer: asyncio.Task[None] | None = None
 

@@ -13,7 +13,7 @@ import msgspec
 from authstate.engine.errors import AuthError, RecoveryExhausted
 from authstate.engine.session import Session
 from authstate.engine.states import AuthState
-from authstate.engine.table import Row, Table, TableMachine
+from authstate.engine.table import Row, Table, shared_machine
 
 RECOVERY_TABLE = Table(
     name="recovery",
@@ -124,7 +124,7 @@ class RecoveryMachine:
 
     def __init__(self, plan: RecoveryPlan) -> None:
         self._plan = plan
-        self._machine = TableMachine(plan.table)
+        self._machine = shared_machine(plan.table)
 
     async def run(self, engine: Recoverable, refused_generation: int) -> None:
         """Recover from a 401 for a token of `refused_generation`. Returning means: retry with the current tokens.

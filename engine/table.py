@@ -8,6 +8,7 @@ a `state`: it costs an attribute to start one, so a recovery or a login attempt 
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -122,6 +123,12 @@ class TableMachine:
             raise TransitionRefused(trigger, model.state) from None
         if not moved:
             raise offer.refusal or TransitionRefused(trigger, model.state)
+
+
+@lru_cache(maxsize=16)
+def shared_machine(table: Table) -> TableMachine:
+    """The one machine for all models of a table that has no guards and no effects: building one takes its time."""
+    return TableMachine(table)
 
 
 def _condition(guard: Guard) -> Callable[[EventData], bool]:

@@ -23,6 +23,8 @@ _BAD_WEATHER = (
 _FAULTY = frozenset(
     ("read", "create", "write", "write_rest", "sync", "rename", "sync_folder", "remove", "names", "noted", "note")
 )
+_DELICATE = {"write_rest": 4.0, "sync": 8.0, "rename": 8.0, "sync_folder": 8.0}
+"""More goes wrong between the steps that make new tokens durable."""
 _MISCHIEF = (
     *("kill", "kill", "power", "stall", "disk", "disk", "full"),
     *("cancel", "cancel", "terminate", "clock", "refuse"),
@@ -58,6 +60,12 @@ class History(World):
 
     def play(self) -> None:
         """Run it to its end. Raises Violation, with the timeline."""
+        try:
+            self._play()
+        finally:
+            self.close()
+
+    def _play(self) -> None:
         random = self.random
         self.issuer.lifetime = random.choice((20.0, 31.0, 200.0, 301.0, 3600.0))
         if random.random() < 0.9:
@@ -84,7 +92,8 @@ class History(World):
     def interfere(self, runner: Runner) -> bool:
         """At each step, something may go wrong."""
         super().interfere(runner)
-        if self._rate and not self._is_over and self.random.random() < self._rate:
+        rate = self._rate * _DELICATE.get(runner.paused, 1.0)
+        if rate and not self._is_over and self.random.random() < rate:
             self._mischief(runner, self.random.choice(self._kinds))
         return runner.can_run()
 

@@ -125,7 +125,10 @@ class World:
         self._assert_answers()
         self._assert_the_next_process_works()
         self.assert_promises()
-        for process in list(self.processes):
+
+    def close(self) -> None:
+        """Drop all processes."""
+        for process in self.processes:
             process.runner.kill()
         self.processes.clear()
 

@@ -1,0 +1,123 @@
+"""The engine and the store with one guarantee removed. Each mutant is a patch that the simulation must notice.
+
+A mutant changes the real classes, for as long as its context lasts.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from authstate.adapters.stores.auth_json import HeldAuthJson
+from authstate.engine import core, upkeep
+from authstate.engine.authorization import Authorization
+from authstate.engine.core import AuthEngine
+from authstate.engine.credentials import ChatgptTokens
+from authstate.engine.errors import AuthError, PermanentRefreshError
+from authstate.engine.ports import HeldStore
+from authstate.engine.refresh import Refresher, Renewal
+from authstate.engine.session import Session
+from authstate.engine.upkeep import Upkeep
+from simulation.platter import SimDisk, SimLock
+
+Patches = Mapping[tuple[Any, str], Any]
+
+
+def _always_taken(lock: SimLock) -> bool:
+    lock._runner.pause("lock")
+    return True
+
+
+async def _never_found(refresher: Refresher, held: HeldStore, current: ChatgptTokens) -> None:
+    return None
+
+
+async def _unshielded(task: upkeep.Flight) -> AuthError | None:
+    return await task
+
+
+def _rename_before_sync(held: HeldAuthJson, spare: str, data: bytes) -> None:
+    held._disk.write(spare, data)
+    held._disk.rename(spare, held._target)
+    held._disk.sync(held._target)
+
+
+def _rename_without_sync(held: HeldAuthJson, spare: str, data: bytes) -> None:
+    held._disk.write(spare, data)
+    held._disk.rename(spare, held._target)
+
+
+def _write_in_place(held: HeldAuthJson, spare: str, data: bytes) -> None:
+    if os.path.basename(held._target) not in held._disk.names(os.path.dirname(held._target)):
+        held._disk.create(held._target)
+    held._disk.write(held._target, data)
+    held._disk.sync(held._target)
+    held.discard()
+
+
+def _no_folder_sync(disk: SimDisk, folder: str) -> None:
+    disk._runner.pause("sync_folder")
+
+
+async def _recover_whatever_the_generation(engine: AuthEngine, refused: Authorization) -> Authorization:
+    engine._ensure_open()
+    if error := await engine._recover(engine.session.generation):
+        raise error.again()
+    return Authorization.of(engine.session)
+
+
+def _adopt_whatever_the_session(keeper: Upkeep, replaced: ChatgptTokens, renewal: Renewal) -> bool:
+    keeper._machine.fire(upkeep.Trigger.TOKENS_REFRESHED, renewal.tokens)
+    return True
+
+
+async def _land_at_once(keeper: Upkeep, grace: float = 60.0) -> None:
+    if keeper._flight is not None:
+        keeper._flight.cancel()
+
+
+async def _unsaved(refresher: Refresher, held: HeldStore, renewal: Renewal) -> Renewal:
+    refresher.forget_unsaved()
+    return renewal
+
+
+_refresh = AuthEngine.refresh
+
+
+async def _send_the_dead_token(engine: AuthEngine) -> Session:
+    if engine.session.state is not core.AuthState.REFRESH_DEAD:
+        return await _refresh(engine)
+    tokens = engine.session.credentials
+    assert isinstance(tokens, ChatgptTokens)
+    try:
+        await engine._upkeep.refresher.run(tokens)
+    except PermanentRefreshError as dead:
+        raise dead.again() from None
+    return engine.session
+
+
+MUTANTS: Mapping[str, Patches] = {
+    "no lock": {(SimLock, "acquire"): _always_taken},
+    "no reload under the lock": {(Refresher, "_found_elsewhere"): _never_found},
+    "no shield": {(upkeep, "outcome"): _unshielded, (core, "outcome"): _unshielded},
+    "rename before fsync": {(HeldAuthJson, "_fill_and_rename"): _rename_before_sync},
+    "no fsync of the file": {(HeldAuthJson, "_fill_and_rename"): _rename_without_sync},
+    "no fsync of the folder": {(SimDisk, "sync_folder"): _no_folder_sync},
+    "write in place": {(HeldAuthJson, "_fill_and_rename"): _write_in_place},
+    "no generation check after a 401": {(AuthEngine, "recover"): _recover_whatever_the_generation},
+    "no check that the session is the same": {(Upkeep, "_adopt"): _adopt_whatever_the_session},
+    "a spent token may be cancelled": {(Upkeep, "land"): _land_at_once},
+    "used before it is stored": {(Refresher, "_stored"): _unsaved},
+    "a dead token is sent again": {(AuthEngine, "refresh"): _send_the_dead_token},
+}
+
+
+@contextmanager
+def mutated(name: str) -> Iterator[None]:
+    """Run with one guarantee removed."""
+    with ExitStack() as stack:
+        for (where, attribute), replacement in MUTANTS[name].items():
+            assert isinstance(getattr(where, attribute), Callable)
+            stack.enter_context(patch.object(where, attribute, replacement))
+        yield

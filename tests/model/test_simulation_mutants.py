@@ -1,0 +1,52 @@
+"""Tests of the test: the engine with one guarantee removed fails the simulation within a thousand seeds."""
+
+from typing import NamedTuple
+
+import pytest
+from simulation.campaign import play
+from simulation.ledger import Violation
+from simulation.mutants import MUTANTS, mutated
+
+SEEDS = range(1_000)
+NOTICED_BY = {
+    "no lock": "refresh token used twice|came back|temporary files",
+    "no reload under the lock": "refresh token used twice|came back|signed out or replaced",
+    "no shield": "was cancelled|no crash explains|refresh token used twice|in order",
+    "rename before fsync": "not whole",
+    "no fsync of the file": "not whole",
+    "no fsync of the folder": "before a power cut would keep it",
+    "write in place": "not whole",
+    "no generation check after a 401": "nobody needs newer tokens",
+    "no check that the session is the same": "in the place of the parent's|signed in again|nobody needs newer tokens",
+    "a spent token may be cancelled": "refresh token used twice|in order|no crash explains",
+    "used before it is stored": "never on the disk",
+    "a dead token is sent again": "refused for good before",
+}
+
+
+class Found(NamedTuple):
+    seed: int
+    why: str
+
+
+def first_failure(name: str) -> Found | None:
+    with mutated(name):
+        for seed in SEEDS:
+            try:
+                play(seed)
+            except Violation as violation:
+                return Found(seed, str(violation))
+    return None
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_simulation_notices(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = first_failure(name)
+    assert found is not None, f"{name}: a thousand histories, and nothing was noticed"
+    with capsys.disabled():
+        print(f"\n{name}: seed {found.seed}: {found.why.splitlines()[0]}")
+    assert any(expected in found.why.splitlines()[0] for expected in NOTICED_BY[name].split("|"))
+
+
+def test_without_a_mutant_the_same_seeds_are_quiet() -> None:
+    assert [play(seed).ledger.violations for seed in range(50)] == [[]] * 50
