@@ -7,7 +7,7 @@ import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from authstate.adapters.cli_exit import ExitStatus, complain
+from authstate.adapters.cli_exit import ExitStatus, complain, printable
 from authstate.adapters.cli_home import OpenHome, open_home
 from authstate.adapters.cli_progress import Countdown
 from authstate.engine.core import AuthEngine
@@ -79,7 +79,7 @@ async def sign_in(overrides: list[str], method: LoginMethod) -> ExitStatus:
     home = open_home(overrides)
     async with home.engine as engine:
         if engine.session.account is not None:
-            print(f"Now signed in as {engine.session.account}. A new sign-in takes its place.")
+            print(printable(f"Now signed in as {engine.session.account}. A new sign-in takes its place."))
         try:
             attempt = await _let_in(home, engine, method)
         except asyncio.CancelledError:

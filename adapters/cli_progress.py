@@ -3,6 +3,10 @@
 import shutil
 from typing import TextIO
 
+from authstate.adapters.cli_exit import printable
+
+_ECHO = "^C"  # what the terminal itself writes behind the line when the person gives up
+
 
 class Countdown:
     """Shows what is waited for, and for how long yet.
@@ -28,11 +32,10 @@ class Countdown:
             left: seconds.
             trouble: what goes wrong just now.
         """
-        note = f" ({trouble})" if trouble else ""
+        note = f" ({printable(trouble)})" if trouble else ""
         if self._is_terminal:
             minutes, seconds = divmod(max(0, round(left)), 60)
-            width = shutil.get_terminal_size().columns - 1
-            self._draw(f"{self._what}, {minutes}:{seconds:02} left. Ctrl-C cancels.{note}"[:width])
+            self._draw(f"{self._what}, {minutes}:{seconds:02} left. Ctrl-C cancels.{note}"[: _width()])
         elif self._shown != self._what + note:
             self._shown = self._what + note
             print(f"{self._shown}, for {max(1, round(left / 60))} minutes at most.", file=self._out, flush=True)
@@ -40,11 +43,17 @@ class Countdown:
     def clear(self) -> None:
         """Take the line away, so that what follows stands in its place."""
         if self._is_terminal and self._shown:
-            self._draw("")
-            self._out.write("\r")
+            blanks = min(len(self._shown) + len(_ECHO), _width())
+            self._out.write("\r" + " " * blanks + "\r")
             self._out.flush()
+            self._shown = ""
 
     def _draw(self, text: str) -> None:
         self._out.write("\r" + text.ljust(len(self._shown)))
         self._out.flush()
         self._shown = text
+
+
+def _width() -> int:
+    """How many characters fit without a new line: the last column is left free."""
+    return shutil.get_terminal_size().columns - 1
