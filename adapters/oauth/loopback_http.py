@@ -90,11 +90,14 @@ class LoopbackServer:
         return self._listener.fileno() != -1
 
     async def start(self) -> None:
-        """Begin to accept. When that fails or is cancelled, the socket is closed."""
+        """Begin to accept, unless it was stopped already. When that fails or is cancelled, the socket is closed."""
+        if not self.is_listening:
+            return
         try:
-            self._server = await asyncio.start_server(self._accept, sock=self._listener)
+            self._server = await asyncio.start_server(self._accept, sock=self._listener, start_serving=False)
+            await self._server.start_serving()
         except BaseException:
-            self._listener.close()
+            self.stop_listening()
             raise
 
     def stop_listening(self) -> None:

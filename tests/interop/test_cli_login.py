@@ -182,7 +182,7 @@ def test_ctrl_c_at_the_terminal_ends_it_cleanly(person: Person) -> None:
     os.write(shown.output, b"\x03")
     assert shown.end() == 130
     assert "^C" in shown.text and "Traceback" not in shown.text
-    assert last_line(shown.text) == "authstate: the sign-in was cancelled; nothing was changed"
+    assert last_line(shown.text) == "authstate: the sign-in was cancelled; nothing was changed", shown.text
     assert not (person.home / "auth.json").exists()
 
 
@@ -249,7 +249,7 @@ def test_ctrl_c_while_the_browser_is_open(person: Person) -> None:
     shown.until(r"\rWaiting for your browser")
     os.write(shown.output, b"\x03")
     assert shown.end() == 130
-    assert last_line(shown.text) == "authstate: the sign-in was cancelled; nothing was changed"
+    assert last_line(shown.text) == "authstate: the sign-in was cancelled; nothing was changed", shown.text
 
 
 def test_without_a_browser_it_takes_a_device_code_and_says_so(person: Person, issuer: LoopbackIssuer) -> None:
