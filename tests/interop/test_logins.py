@@ -75,6 +75,9 @@ def test_a_device_login(client: WireClient, issuer: LoopbackIssuer, home: Path) 
         "answer to account/logout",
         UPDATED,
     ]
+    assert client.process.stdin is not None
+    client.process.stdin.close()
+    assert client.process.wait(timeout=10) == 0
     assert issuer.stats()["revocations"] == 1
 
 
