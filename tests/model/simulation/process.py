@@ -115,7 +115,7 @@ class Process:
         )
         self.engine.subscribe(self._hear)
         self._asked = 0
-        self._needed = -1
+        self._outdated = ""
         self._caused: set[str] = set()
         self._external: set[str] = set()
         world.scheduler.runners.append(self.runner)
@@ -164,7 +164,7 @@ class Process:
         """Refresh whatever the clock says."""
         self._asked += 1
         try:
-            self._needed = self.engine.session.generation
+            self._outdated = self._access()
             return (await self.engine.refresh()).state
         finally:
             self._asked -= 1
@@ -256,20 +256,26 @@ class Process:
     def _looked_at_clock(self, now: float) -> None:
         tokens = self.engine.session.credentials
         if isinstance(tokens, ChatgptTokens) and need_of(tokens, now, SETTINGS) is not Need.NONE:
-            self._needed = self.engine.session.generation
+            self._outdated = tokens.access_token.reveal()
+
+    def _access(self) -> str:
+        """The managed access token in use; none where there is none."""
+        tokens = self.engine.session.credentials
+        return tokens.access_token.reveal() if isinstance(tokens, ChatgptTokens) else ""
 
     def _has_cause(self, token: str) -> bool:
-        """Whether somebody needs newer tokens: a caller who said so, the clock, a 401; or it was sent before."""
-        session = self.engine.session
+        """Whether somebody needs newer tokens: a caller who said so, the clock, a 401; or it was sent before.
+
+        The need is for another access token. Where a process answered without one, the next one adopts a new refresh
+        token beside the old access token, and needs as much as before.
+        """
+        access = self._access()
         has_cause = (
             token in self._caused
-            or session.state is AuthState.EXTERNAL_TOKENS  # the parent's tokens came while it waited for the lock
+            or self.engine.session.state is AuthState.EXTERNAL_TOKENS  # they came while it waited for the lock
             or self._asked > 0
-            or self._needed == session.generation
-            or (
-                isinstance(session.credentials, ChatgptTokens)
-                and session.credentials.access_token.reveal() in self.world.ledger.refused_access
-            )
+            or (access != "" and access == self._outdated)
+            or access in self.world.ledger.refused_access
         )
         if has_cause:
             self._caused.add(token)
