@@ -1,10 +1,11 @@
 """The command line. This file decides what runs and turns an error into one line and an exit status.
 
     authstate [-c KEY=VALUE]... app-server [--listen stdio://]
+    authstate [-c KEY=VALUE]... wrap -- codex app-server
     authstate [-c KEY=VALUE]... status | login | logout | token | diagram | demo
 
-`app-server` is told apart by hand, before argparse or anything else that costs start-up time is imported: a front-end
-waits for its first answer. Everything else is in `commands.py`.
+`app-server` and `wrap` are told apart by hand, before argparse or anything else that costs start-up time is imported: a
+front-end waits for its first answer. Everything else is in `commands.py`.
 
 Exit status: see `cli_exit.py`. Bad input never gives a traceback; a traceback is a bug in authstate.
 """
@@ -23,11 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         overrides = app_server_overrides(arguments)
+        wrapped = wrap_words(arguments) if overrides is None else None
     except UsageError as error:
         return complain(str(error), ExitStatus.USAGE)
-    if overrides is None:
-        return guarded(lambda: _run_command(arguments))
-    return guarded(lambda: _serve(overrides))
+    if overrides is not None:
+        return guarded(lambda: _serve(overrides))
+    if wrapped is not None:
+        return guarded(lambda: _wrap(*wrapped))
+    return guarded(lambda: _run_command(arguments))
 
 
 def app_server_overrides(arguments: Sequence[str]) -> list[str] | None:
@@ -36,32 +40,71 @@ def app_server_overrides(arguments: Sequence[str]) -> list[str] | None:
     Raises:
         UsageError: it is an app-server call that is wrong.
     """
+    overrides, rest = split_overrides(arguments)
+    if rest[:1] != ["app-server"]:
+        return None
+    rest = rest[1:]
+    while rest:
+        more, rest = split_overrides(rest)
+        overrides += more
+        if not rest:
+            break
+        word = rest.pop(0)
+        name, _, value = word.partition("=")
+        if word in ("-h", "--help"):
+            return None
+        if word in ("-c", "--config", "--listen"):
+            if not rest:
+                raise UsageError(f"{word} needs a value")
+            value = rest.pop(0)
+        elif name != "--listen" and word != "--stdio":
+            raise UsageError(f"app-server does not know '{word}': it takes -c KEY=VALUE and --listen {_STDIO}")
+        if name == "--listen" and value != _STDIO:
+            raise UsageError(f"--listen {value} is not possible: the only transport is {_STDIO}")
+    return overrides
+
+
+def wrap_words(arguments: Sequence[str]) -> tuple[list[str], list[str]] | None:
+    """The `-c` overrides and the command of a wrap call; None when it is another command.
+
+    Raises:
+        UsageError: it is a wrap call that is wrong.
+    """
+    overrides, rest = split_overrides(arguments)
+    if rest[:1] != ["wrap"]:
+        return None
+    more, command = split_overrides(rest[1:])
+    if command[:1] == ["--"]:
+        command = command[1:]
+    elif command[:1] in (["-h"], ["--help"]):
+        return None
+    elif command and command[0].startswith("-"):
+        raise UsageError(f"wrap does not know '{command[0]}': write `authstate wrap -- codex app-server`")
+    if not command:
+        raise UsageError("wrap needs a command: write `authstate wrap -- codex app-server`")
+    return overrides + more, command
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The `-c KEY=VALUE` settings that the words begin with, in each of their forms, and the rest of the words."""
     overrides: list[str] = []
-    serving = False
     rest = list(arguments)
     while rest:
-        word = rest.pop(0)
-        name, has_value, value = word.partition("=")
-        if word in ("-c", "--config", "--listen") and (serving or word != "--listen"):
-            if not rest:
-                if not serving:
-                    return None
-                raise UsageError(f"{word} needs a value")
-            name, has_value, value = word, "=", rest.pop(0)
-        elif word.startswith("-c") and len(word) > 2:
-            name, has_value, value = "-c", "=", word[2:].removeprefix("=")
-        if has_value and name in ("-c", "--config"):
-            overrides.append(value)
-        elif has_value and serving and name == "--listen":
-            if value != _STDIO:
-                raise UsageError(f"--listen {value} is not possible: the only transport is {_STDIO}")
-        elif word == "app-server" and not serving:
-            serving = True
-        elif not serving or word in ("-h", "--help"):
-            return None
+        word = rest[0]
+        if word in ("-c", "--config"):
+            if len(rest) < 2:
+                break
+            overrides.append(rest[1])
+            rest = rest[2:]
+        elif word.startswith("--config="):
+            overrides.append(word.partition("=")[2])
+            rest = rest[1:]
+        elif word.startswith("-c"):
+            overrides.append(word[2:].removeprefix("="))
+            rest = rest[1:]
         else:
-            raise UsageError(f"app-server does not know '{word}': it takes -c KEY=VALUE and --listen {_STDIO}")
-    return overrides if serving else None
+            break
+    return overrides, rest
 
 
 def guarded(run: Callable[[], int]) -> int:
@@ -88,6 +131,7 @@ def guarded(run: Callable[[], int]) -> int:
 def _status_of(error: Exception) -> ExitStatus | None:
     """The exit status for an error that a person can meet; None for a bug."""
     from authstate.adapters.config import ConfigError
+    from authstate.adapters.parent.child import CommandError
     from authstate.engine.errors import (
         AuthError,
         LoginFailed,
@@ -99,6 +143,8 @@ def _status_of(error: Exception) -> ExitStatus | None:
 
     if isinstance(error, ConfigError):
         return ExitStatus.BAD_CONFIGURATION
+    if isinstance(error, CommandError):
+        return ExitStatus.USAGE
     if isinstance(error, PermanentRefreshError):
         return ExitStatus.REFRESH_DEAD
     if isinstance(error, TransientAuthError) and not isinstance(error, StoreUnreadable):
@@ -114,6 +160,12 @@ def _serve(overrides: list[str]) -> int:
     from authstate.adapters.app_server.stdio import main as serve
 
     return serve(overrides)
+
+
+def _wrap(overrides: list[str], command: list[str]) -> int:
+    from authstate.adapters.cli_wrap import wrap
+
+    return wrap(overrides, command)
 
 
 def _run_command(arguments: list[str]) -> int:

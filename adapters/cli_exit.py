@@ -2,6 +2,7 @@
 
 import sys
 from enum import IntEnum
+from typing import TypeVar
 
 
 class ExitStatus(IntEnum):
@@ -35,7 +36,10 @@ class UsageError(Exception):
     """The command line is wrong. The message says how."""
 
 
-def complain(message: str, status: ExitStatus) -> ExitStatus:
+_Status = TypeVar("_Status", bound=int)
+
+
+def complain(message: str, status: _Status) -> _Status:
     """Say one clear line on stderr and return the status."""
     print(f"authstate: {printable(' '.join(message.split()))}", file=sys.stderr)
     return status

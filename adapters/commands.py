@@ -42,6 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--listen", metavar="stdio://", default="stdio://", help="the transport; there is one")
     serve.set_defaults(run=_unreachable)
 
+    wrap = commands.add_parser("wrap", help="be between a front-end and a codex app-server, as the owner of its login")
+    wrap.add_argument("child", metavar="COMMAND", nargs="+", help="after --: how the child is started")
+    wrap.set_defaults(run=_unreachable)
+
     status = commands.add_parser("status", help="who is signed in (exit status 0, 1 or 2)")
     status.add_argument("--json", action="store_true", help="one JSON object instead of text")
     status.set_defaults(run=_status)
@@ -112,7 +116,7 @@ def run_to_end(work: Coroutine[Any, Any, int]) -> int:
 
 
 def _unreachable(options: argparse.Namespace) -> int:
-    raise UsageError("app-server takes -c KEY=VALUE and --listen stdio://")
+    raise UsageError("app-server takes -c KEY=VALUE and --listen stdio://; wrap takes -- and a command")
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -25,6 +25,47 @@ class Api(Protocol):
         """See `jsonrpc.Handler`."""
 
 
+class Opening:
+    """Opens what answers, once; again when that failed.
+
+    Args:
+        open_api: imports and starts what the account API needs.
+    """
+
+    def __init__(self, open_api: Callable[[], Awaitable[Api]]) -> None:
+        self._open_api = open_api
+        self._opening: asyncio.Future[Api] | None = None
+        self.api: Api | None = None
+        """What answers; None until it is open."""
+
+    def start(self) -> asyncio.Future[Api]:
+        """Begin, unless it is under way or done."""
+        if self._opening is None or (self._opening.done() and self.api is None):
+            self._opening = asyncio.ensure_future(self._open_api())
+            self._opening.add_done_callback(self._opened)
+        return self._opening
+
+    async def opened(self) -> Api:
+        """What answers, once it is open. Cancellation ends the wait only.
+
+        Raises:
+            RpcError: it cannot be opened; the message says why.
+        """
+        try:
+            return await asyncio.shield(self.start())
+        except Exception as error:
+            raise RpcError(INTERNAL_ERROR, explain(error)) from None
+
+    async def closed(self) -> None:
+        """Wait for an opening that is under way, so that what it opened can be closed. Never raises what it raised."""
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+
+    def _opened(self, opening: asyncio.Future[Api]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self.api = opening.result()
+
+
 class Handshake:
     """Answers `initialize`, opens the account API behind it, and passes everything else on.
 
@@ -37,16 +78,14 @@ class Handshake:
     def __init__(self, home: Path, open_api: Callable[[], Awaitable[Api]]) -> None:
         self.peer = Peer(self.handle)
         self._home = home
-        self._open_api = open_api
+        self._opening = Opening(open_api)
         self._initialized = False
-        self._api: Api | None = None
-        self._opening: asyncio.Future[Api] | None = None
         self._unwanted: frozenset[str] = frozenset()
 
     def handle(self, method: str, params: Raw | None) -> object:
         """See `jsonrpc.Handler`. Requests that come while the account API opens wait for it, in order."""
-        if self._api is not None and method != "initialize":
-            return self._api.handle(method, params)
+        if self._opening.api is not None and method != "initialize":
+            return self._opening.api.handle(method, params)
         if method == "initialize":
             return self._initialize(params)
         if not self._initialized:
@@ -60,8 +99,7 @@ class Handshake:
 
     async def close(self) -> None:
         """Wait for an opening that is under way, so that what it opened can be closed. Never raises what it raised."""
-        if self._opening is not None:
-            await asyncio.wait([self._opening])
+        await self._opening.closed()
 
     def _initialize(self, params: Raw | None) -> InitializeResult:
         request = _decode(params)
@@ -70,7 +108,7 @@ class Handshake:
         self._initialized = True
         if request.capabilities is not None:
             self._unwanted = frozenset(request.capabilities.opt_out_notification_methods or ())
-        asyncio.get_running_loop().call_soon(self._open)
+        asyncio.get_running_loop().call_soon(self._opening.start)
         client = request.client_info
         system, architecture = platform()
         return InitializeResult(
@@ -81,25 +119,15 @@ class Handshake:
             platform_os={"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform),
         )
 
-    def _open(self) -> asyncio.Future[Api]:
-        if self._opening is None or (self._opening.done() and self._api is None):
-            self._opening = asyncio.ensure_future(self._open_api())
-            self._opening.add_done_callback(self._opened)
-        return self._opening
-
-    def _opened(self, opening: asyncio.Future[Api]) -> None:
-        if not opening.cancelled() and opening.exception() is None:
-            self._api = opening.result()
-
     async def _handle_first(self, method: str, params: Raw | None) -> object:
-        try:
-            api = await asyncio.shield(self._open())
-        except Exception as error:
-            raise RpcError(INTERNAL_ERROR, explain(error)) from None
-        result = api.handle(method, params)
-        if isinstance(result, InOrder):
-            result = result.awaitable
-        return await result if isinstance(result, Awaitable) else result
+        return await answer_of((await self._opening.opened()).handle(method, params))
+
+
+async def answer_of(result: object) -> object:
+    """What a handler returned, waited for."""
+    if isinstance(result, InOrder):
+        result = result.awaitable
+    return await result if isinstance(result, Awaitable) else result
 
 
 def explain(error: Exception) -> str:

@@ -25,6 +25,12 @@ class LateLog:
             self._held.append(event)
             asyncio.get_running_loop().call_later(LOG_DELAY, self.flush)
 
+    def warn(self, code: str, message: str) -> None:
+        """Take what is no event of an engine. `code` is stable; `message` is for a person and holds no secret."""
+        from authstate.engine.events import Warned
+
+        self.hear(Warned(code, message))
+
     def hear_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Take what nobody else caught: a fault of this program."""
         self._configure()

@@ -68,7 +68,7 @@ class OpenAccount:
             engine,
             self._notify,
             requires_openai_auth=self._config.requires_openai_auth,
-            rate_limits=self._read_rate_limits,
+            rate_limits=self.read_rate_limits,
             logins=self._logins,
         )
 
@@ -79,7 +79,13 @@ class OpenAccount:
         if self._logins is not None:
             await self._logins.closed()
 
-    async def _read_rate_limits(self) -> object:
+    async def read_rate_limits(self) -> object:
+        """Ask the backend for the rate limits of the account; see `account/rateLimits/read`.
+
+        Raises:
+            RpcError: it did not tell them.
+            AuthError: there is no authorization.
+        """
         from authstate.adapters.rate_limits import RateLimitsUnavailable, read_rate_limits
 
         assert self.engine is not None

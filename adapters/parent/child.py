@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 STORE_KEY = "cli_auth_credentials_store"
 EPHEMERAL = ("-c", f'{STORE_KEY}="ephemeral"')
 SUBCOMMAND = "app-server"
+_STDIO = "stdio://"
 
 
 class CommandError(ValueError):
@@ -18,11 +19,17 @@ def ephemeral_command(command: Sequence[str]) -> list[str]:
     (`overrides_of` has it).
 
     Raises:
-        CommandError: no word of the command is `app-server`.
+        CommandError: no word of the command is `app-server`, or it is one that does not serve on its standard input.
     """
     words = list(command)
     if SUBCOMMAND not in words:
-        raise CommandError(f"the command has no word `{SUBCOMMAND}`, before which the setting for its store belongs")
+        raise CommandError(
+            f"the command has no word `{SUBCOMMAND}`, before which the setting for its store belongs: write it as "
+            f"`codex {SUBCOMMAND}`"
+        )
+    listen = _listen_of(words[words.index(SUBCOMMAND) + 1 :])
+    if listen not in (None, _STDIO):
+        raise CommandError(f"--listen {listen} is not possible here: the child must serve on {_STDIO}")
     for start, end, override in list(_overrides(words))[::-1]:
         if override.partition("=")[0].strip() == STORE_KEY:
             del words[start:end]
@@ -35,6 +42,17 @@ def overrides_of(command: Sequence[str]) -> list[str]:
     too.
     """
     return [override for _, _, override in _overrides(list(command))]
+
+
+def _listen_of(words: list[str]) -> str | None:
+    """What the last `--listen` says; None where there is none."""
+    listen = None
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--listen":
+            listen = following
+        elif word.startswith("--listen="):
+            listen = word.partition("=")[2]
+    return listen
 
 
 def _overrides(words: list[str]) -> Iterator[tuple[int, int, str]]:

@@ -17,6 +17,7 @@ from msgspec import Raw
 
 from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc import INTERNAL_ERROR, Peer, PeerGone, RemoteError, RpcError
+from authstate.adapters.parent.traffic import Holdable
 from authstate.engine.authorization import Authorization
 from authstate.engine.clock import SystemClock, within
 from authstate.engine.core import AuthEngine
@@ -35,6 +36,15 @@ Warn = Callable[[str, str], None]
 """Takes a stable code and a message for the log."""
 
 
+class _Alone:
+    """There are no other requests that would have to wait."""
+
+    def hold(self) -> None:
+        return None
+
+    release = hold
+
+
 class Handover:
     """Hands one child its credentials, and answers its questions for newer ones.
 
@@ -42,18 +52,23 @@ class Handover:
         engine: started. One engine serves any number of children.
         peer: the connection to the child.
         warn: hears what a log should hold.
+        others: requests of others to the same child; they are held while it changes from one account to another.
         clock: for how long things take.
     """
 
-    def __init__(self, engine: AuthEngine, peer: Peer, *, warn: Warn, clock: Clock | None = None) -> None:
+    def __init__(
+        self, engine: AuthEngine, peer: Peer, *, warn: Warn, others: Holdable | None = None, clock: Clock | None = None
+    ) -> None:
         self._engine = engine
         self._peer = peer
         self._warn = warn
+        self._others = others or _Alone()
         self._clock = clock or SystemClock()
         self._given: Credentials | None = None  # what was sent to the child last
         self._authorization: Authorization | None = None  # what it took last
         self._replaced_at = float("-inf")
         self._questions = 0
+        self._is_holding = False
         self._following: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self.refusal: str | None = None
@@ -69,6 +84,10 @@ class Handover:
             await self._engine.check()
             self._unsubscribe = self._engine.subscribe(self._hear)
         self._follow()
+        await self.caught_up()
+
+    async def caught_up(self) -> None:
+        """Return once the child has what the engine holds, or did not take it. Cancellation ends the wait only."""
         if self._following is not None:
             await asyncio.wait((self._following,))
 
@@ -79,6 +98,7 @@ class Handover:
             self._unsubscribe = None
         if self._following is not None:
             self._following.cancel()
+        self._release_others()
 
     async def answer(self, params: Raw | None) -> dict[str, str]:
         """Answer `account/chatgptAuthTokens/refresh`.
@@ -132,15 +152,30 @@ class Handover:
     # Following the engine
 
     def _hear(self, event: Event) -> None:
-        if isinstance(event, StateChanged):
-            self._follow()
+        if not isinstance(event, StateChanged) or self._peer.closed:
+            return
+        if not self._is_holding and not is_same_account(event.previous.credentials, event.current.credentials):
+            self._is_holding = True
+            self._others.hold()
+        self._follow()
 
     def _follow(self) -> None:
         """Bring the child up to date, unless that is under way, or an answer is about to do it."""
         if self._unsubscribe is None or self._peer.closed:
             return
         if self._following is None or self._following.done():
-            self._following = asyncio.ensure_future(self._catch_up())
+            self._following = asyncio.ensure_future(self._catch_up_alone())
+
+    async def _catch_up_alone(self) -> None:
+        try:
+            await self._catch_up()
+        finally:
+            self._release_others()
+
+    def _release_others(self) -> None:
+        if self._is_holding:
+            self._is_holding = False
+            self._others.release()
 
     async def _catch_up(self) -> None:
         while not self._peer.closed:
@@ -189,6 +224,13 @@ def tokens_of(credentials: ChatgptTokens | ExternalTokens) -> dict[str, str]:
     if account.plan_type is not PlanType.UNKNOWN:
         tokens["chatgptPlanType"] = str(account.plan_type)
     return tokens
+
+
+def is_same_account(one: Credentials | None, other: Credentials | None) -> bool:
+    """Whether a child that goes from one to the other acts for the same account before and after."""
+    if isinstance(one, ApiKey) or isinstance(other, ApiKey) or one is None or other is None:
+        return one == other
+    return one.account.is_same_as(other.account)
 
 
 def is_same(one: Credentials | None, other: Credentials | None) -> bool:

@@ -269,5 +269,3 @@ class ChildOfCommand:
 
 def _decoded(params: Raw | None) -> Any:
     return None if params is None else msgspec.json.decode(params)
-
-

@@ -33,8 +33,8 @@ class Sieve:
 
     def __init__(self, words: Sequence[bytes], route: Route, let_pass: Pass) -> None:
         self.words = [*words, ESCAPE]
-        self.look_at_all = True
-        """Ask about every line, as long as the handshake lasts."""
+        self.look_at_all = False
+        """Ask about every line, whatever it holds."""
         self._route = route
         self._let_pass = let_pass
         self._held: list[bytes] = []
@@ -187,5 +187,3 @@ def _scalar(data: bytes, place: int) -> tuple[bytes, int]:
     while end < len(data) and data[end] not in b",}] \t\r:":
         end += 1
     return data[place:end], end
-
-

@@ -1,0 +1,133 @@
+"""The account side of a front-end whose other requests go to a child: our engine answers, as the child would.
+
+It answers when the child has answered `initialize`, and not before: until then the child's own rules hold. A request
+that changes who is signed in is answered when the child acts with the new login, and what the front-end sends after it
+waits so long.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Protocol
+
+import msgspec
+from msgspec import Raw
+
+from authstate.adapters.app_server.handshake import Api, Opening, answer_of
+from authstate.adapters.app_server.messages import InitializeParams
+from authstate.adapters.jsonrpc import INVALID_REQUEST, InOrder, Peer, RpcError
+from authstate.adapters.parent.traffic import Holdable
+
+METHODS = frozenset(
+    {
+        *("account/read", "account/login/start", "account/login/cancel", "account/logout"),
+        *("account/rateLimits/read", "getAuthStatus"),
+    }
+)
+"""What the engine answers in place of the child."""
+RETIRED = frozenset({"loginApiKey", "loginChatGpt", "cancelLoginChatGpt", "logoutChatGpt"})
+"""What codex 0.93.0 still knows: it would change the child's login behind our back."""
+
+
+class Account(Protocol):
+    """What is opened behind the front-end."""
+
+    async def open(self) -> Api:
+        """Start the engine, and return what answers. Raises ConfigError, AuthError."""
+
+    async def caught_up(self) -> None:
+        """Return when the child acts with what the engine holds."""
+
+
+class FrontEnd:
+    """Answers the account requests of one front-end, and tells it of the engine's events.
+
+    Args:
+        id_prefix: of the requests that we send to it; nobody else can guess it.
+        account: what is opened once, and again at the next request if that failed.
+        others: the front-end's other requests on their way to the child.
+    """
+
+    def __init__(self, id_prefix: str, account: Account, others: Holdable) -> None:
+        self.peer = Peer(self._handle, id_prefix=id_prefix)
+        self.opening = Opening(account.open)
+        """What answers, once it is open."""
+        self._account = account
+        self._others = others
+        self.is_introduced = False
+        """The child took the front-end in."""
+        self._ready: asyncio.Future[None] | None = None
+        self._unwanted: frozenset[str] = frozenset()
+
+    # The handshake, which is between the front-end and the child
+
+    def introduced(self, params: Raw) -> None:
+        """The front-end sent `initialize`; the child has not answered yet."""
+        self._ready = asyncio.get_running_loop().create_future()
+        try:
+            request = msgspec.json.decode(params, type=InitializeParams)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return  # the child will refuse it
+        if request.capabilities is not None:
+            self._unwanted = frozenset(request.capabilities.opt_out_notification_methods or ())
+
+    def accepted(self) -> None:
+        """The child took the front-end in: from here on there are answers."""
+        self.is_introduced = True
+        self._settle()
+
+    def refused(self) -> None:
+        """The child refused the handshake: it may be tried again."""
+        self._settle()
+        self._ready = None
+
+    def _settle(self) -> None:
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+
+    # What is told
+
+    def notify(self, method: str, params: object) -> None:
+        """Tell the front-end, unless it opted out of this or has not introduced itself."""
+        if self.is_introduced and method not in self._unwanted:
+            self.peer.notify(method, params)
+
+    # What is answered
+
+    def _handle(self, method: str, params: Raw | None) -> object:
+        if self._ready is None:
+            raise RpcError(INVALID_REQUEST, "Not initialized")
+        if method in RETIRED:
+            raise RpcError(INVALID_REQUEST, f"Invalid request: {method} is retired: use `account/login/start`")
+        if method not in METHODS:
+            raise RpcError(INVALID_REQUEST, "Invalid request: unknown method")
+        api = self.opening.api
+        if api is None or not self.is_introduced:
+            self._others.hold()  # it may be a login, which what comes after it must find
+            return InOrder(self._handle_later(self._ready, method, params))
+        return self._answer(api, method, params)
+
+    async def _handle_later(self, ready: asyncio.Future[None], method: str, params: Raw | None) -> object:
+        try:
+            await asyncio.wait((ready,))
+            if not self.is_introduced:
+                raise RpcError(INVALID_REQUEST, "Not initialized")
+            answer = self._answer(await self.opening.opened(), method, params)
+        finally:
+            self._others.release()
+        return await answer_of(answer)
+
+    def _answer(self, api: Api, method: str, params: Raw | None) -> object:
+        answer = api.handle(method, params)
+        if isinstance(answer, InOrder):
+            self._others.hold()
+            return InOrder(self._changed(answer.awaitable))
+        return answer
+
+    async def _changed(self, change: Awaitable[object]) -> object:
+        try:
+            return await change
+        finally:
+            try:
+                await self._account.caught_up()
+            finally:
+                self._others.release()
