@@ -4,8 +4,8 @@
     authstate-codex ANYTHING ...     is `codex ANYTHING ...`, this process replaced by it
 
 The real codex is `AUTHSTATE_CODEX` (a path, or a name to look for on PATH), or else the first `codex` on PATH that is
-not this program. What is not wrapped shares the stored login. A login that is about to expire is refreshed before such a
-codex starts, under our lock, so that the codex need not refresh it without one.
+not this program. What is not wrapped shares the stored login. A login that is about to expire is refreshed before such
+a codex starts, under our lock, so that the codex need not refresh it without one.
 """
 
 import os

@@ -47,9 +47,9 @@ def overrides_of(command: Sequence[str]) -> list[str]:
 def _listen_of(words: list[str]) -> str | None:
     """What the last `--listen` says; None where there is none."""
     listen = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word == "--listen":
-            listen = following
+    for index, word in enumerate(words):
+        if word == "--listen" and index + 1 < len(words):
+            listen = words[index + 1]
         elif word.startswith("--listen="):
             listen = word.partition("=")[2]
     return listen
