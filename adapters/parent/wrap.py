@@ -121,9 +121,9 @@ class Wrapper:
         status = await self._status
         with suppress(TimeoutError):
             await within(SystemClock(), _LAST_OUTPUT, self._output_ended.wait())
-        await self._close()
-        if not self._front_end.is_introduced and not self._is_lost:
+        if status and not self._front_end.is_introduced and not self._is_lost:
             print(f"authstate: {self._child.describe_end(status)} before it answered `initialize`", file=sys.stderr)
+        await self._close()
         return status
 
     async def _connect(self, stdin_fd: int, stdout_fd: int) -> None:

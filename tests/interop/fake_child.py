@@ -1,0 +1,118 @@
+"""A child that does as it is told: `python fake_child.py [MODE] app-server`. It speaks just enough of an app-server.
+
+MODE, before the handshake: `chatter` (text that is no JSON first), `dies` (status 3 at once), `silent` (never answers),
+`refuses` (the first `initialize`), `deaf` (closes its input and goes on).
+
+Requests that it knows beside `initialize` and the logins:
+    x/token     the token it acts with
+    x/ask       asks the parent for new tokens; `times` with one id; answers with what came
+    x/say       writes `line` as it is
+    x/exit      ends with `status`
+    x/kill      ends by `signal`
+    x/wait      answers nothing, ever
+Everything else is answered with its own params.
+"""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+Json = dict[str, Any]
+
+
+class Child:
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self.token: str | None = None
+        self.logins: list[str] = []
+        self.refusals = 1 if mode == "refuses" else 0
+        self.questions = 0
+        self.asked: dict[Any, tuple[Any, int]] = {}
+        self.answers: list[Any] = []
+
+    def run(self) -> None:
+        if self.mode == "chatter":
+            print("warming up: this is no JSON\n{\n\xff", flush=True)
+        if self.mode == "dies":
+            sys.exit(3)
+        if self.mode == "deaf":
+            os.close(0)
+            time.sleep(600)
+        for line in sys.stdin.buffer:
+            if self.mode != "silent":
+                self.take(json.loads(line))
+
+    def take(self, message: Json) -> None:
+        method, params = message.get("method"), message.get("params") or {}
+        if method is None:
+            self.answered(message)
+        elif "id" in message:
+            answer = self.answer(method, params, message["id"])
+            if answer is not None:
+                self.send({"id": message["id"], **answer})
+
+    def answer(self, method: str, params: Json, number: Any) -> Json | None:
+        if method == "initialize":
+            if self.refusals:
+                self.refusals -= 1
+                return {"error": {"code": -32600, "message": "not today"}}
+            return {"result": {"userAgent": "fake/1.0", "capabilities": params.get("capabilities")}}
+        if method == "account/login/start":
+            self.logins.append(params["type"])
+            self.token = params.get("accessToken") or params.get("apiKey")
+            self.send({"id": number, "result": {"type": params["type"]}})
+            self.send({"method": "account/login/completed", "params": {"loginId": None, "success": True}})
+            self.send({"method": "account/updated", "params": {"authMode": "chatgptAuthTokens"}})
+            return None
+        if method == "account/logout":
+            self.token = None
+            self.logins.append("logout")
+            return {"result": {}}
+        return self.do(method, params, number)
+
+    def do(self, method: str, params: Json, number: Any) -> Json | None:
+        if method == "x/token":
+            return {"result": {"token": self.token, "logins": self.logins}}
+        if method == "x/ask":
+            self.ask(number, params)
+            return None
+        if method == "x/say":
+            sys.stdout.buffer.write(params["line"].encode() + b"\n")
+            sys.stdout.buffer.flush()
+        elif method == "x/exit":
+            sys.exit(params["status"])
+        elif method == "x/kill":
+            os.kill(os.getpid(), params["signal"])
+        elif method == "x/wait":
+            return None
+        return {"result": {"echo": params}}
+
+    def ask(self, number: Any, params: Json) -> None:
+        question = params.get("id", self.questions)
+        self.questions += 1
+        self.asked[question] = (number, params.get("times", 1))
+        for _ in range(params.get("times", 1)):
+            asked = {"reason": "unauthorized", "previousAccountId": params.get("account", "org-1")}
+            self.send({"method": "account/chatgptAuthTokens/refresh", "id": question, "params": asked})
+
+    def answered(self, message: Json) -> None:
+        asked = self.asked.get(message["id"])
+        if asked is None:
+            self.send({"method": "x/answered", "params": message})
+            return
+        number, times = asked
+        self.answers.append({name: message[name] for name in ("result", "error") if name in message})
+        self.token = (message.get("result") or {}).get("accessToken", self.token)
+        if len(self.answers) == times:
+            self.send({"id": number, "result": {"answers": self.answers}})
+            self.answers = []
+
+    def send(self, message: Json) -> None:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    Child(sys.argv[1]).run()

@@ -1,0 +1,381 @@
+"""`authstate wrap` around a child that does as it is told: the login, the order of things, every way to end."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wire_client import AUTHSTATE, INITIALIZE, clean_environment
+from wrapped import WRAP, Wrapped, fake_command
+
+from authstate.adapters.testing import LoopbackIssuer
+
+MakeHome = Callable[..., Path]
+Start = Callable[..., Wrapped]
+EXTERNAL = {"type": "chatgptAuthTokens", "chatgptAccountId": "org-7", "chatgptPlanType": "pro"}
+
+
+@pytest.fixture
+def start(make_home: MakeHome, issuer: LoopbackIssuer) -> Iterator[Start]:
+    """Starts wrapped children; `login` is that of `make_home`."""
+    running: list[Wrapped] = []
+
+    def begin(mode: str = "plain", *, answer: Any = None, **login: Any) -> Wrapped:
+        running.append(Wrapped(fake_command(mode), make_home(**login), issuer, answer=answer))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        one.__exit__()
+
+
+def external(issuer: LoopbackIssuer) -> dict[str, Any]:
+    tokens = issuer.seed(account_id="org-7", email="parent@example.com")
+    return {**EXTERNAL, "idToken": tokens["id_token"], "accessToken": tokens["access_token"]}
+
+
+class TestLogin:
+    def test_the_child_has_its_token_before_the_first_request(self, start: Start, issuer: LoopbackIssuer) -> None:
+        front = start(email="person@example.com")
+        for number, method in enumerate(("initialize", "x/token")):
+            front.send({"id": number, "method": method, "params": INITIALIZE})
+        held = front.answer_to(1)["result"]
+        assert held["logins"] == ["chatgptAuthTokens"]
+        assert held["token"].count(".") == 2
+        assert front.methods_told() == []
+
+    def test_the_front_end_sees_the_person(self, start: Start) -> None:
+        front = start(email="person@example.com")
+        front.greet()
+        account = {"type": "chatgpt", "email": "person@example.com", "planType": "plus"}
+        assert front.result("account/read") == {"account": account, "requiresOpenaiAuth": True}
+        assert front.result("getAuthStatus")["authMethod"] == "chatgpt"
+
+    def test_nobody_is_signed_in_and_nothing_is_handed_over(self, start: Start) -> None:
+        front = start()
+        front.greet()
+        assert front.result("account/read")["account"] is None
+        assert front.result("x/token") == {"token": None, "logins": []}
+
+    def test_what_comes_behind_a_login_finds_it(self, start: Start, issuer: LoopbackIssuer) -> None:
+        front = start(email="person@example.com")
+        front.greet()
+        front.start("account/login/start", {"type": "apiKey", "apiKey": "sk-behind-1"})
+        behind = front.start("x/token")
+        assert front.answer_to(behind)["result"]["token"] == "sk-behind-1"
+        front.start("account/logout")
+        behind = front.start("x/token")
+        assert front.answer_to(behind)["result"]["token"] is None
+
+    def test_even_in_one_breath_with_the_handshake(self, start: Start, issuer: LoopbackIssuer) -> None:
+        front = start(email="person@example.com")
+        tokens = external(issuer)
+        for number, (method, params) in enumerate(
+            (("initialize", INITIALIZE), ("account/login/start", tokens), ("x/token", {}))
+        ):
+            front.send({"id": number, "method": method, "params": params})
+        assert front.answer_to(2)["result"]["token"] == tokens["accessToken"]
+
+    def test_logins_are_told_once_in_order_and_as_the_persons(self, start: Start) -> None:
+        front = start()
+        front.greet()
+        front.result("account/login/start", {"type": "apiKey", "apiKey": "sk-told-1"})
+        front.result("account/logout")
+        front.drain(0.2)
+        told = [message.get("method", "answer") for message in front.received[1:]]
+        assert told == ["answer", "account/login/completed", "account/updated", "answer", "account/updated"]
+        modes = [m["params"]["authMode"] for m in front.received if m.get("method") == "account/updated"]
+        assert modes == ["apikey", None]
+
+    def test_what_the_front_end_opted_out_of_is_not_told(self, start: Start) -> None:
+        front = start()
+        front.greet(optOutNotificationMethods=["account/updated"])
+        front.result("account/login/start", {"type": "apiKey", "apiKey": "sk-quiet-1"})
+        front.drain(0.2)
+        assert front.methods_told() == ["account/login/completed"]
+
+    def test_a_front_end_that_brings_its_own_tokens_is_asked_for_newer_ones(
+        self, start: Start, issuer: LoopbackIssuer
+    ) -> None:
+        newer = external(issuer)
+        asked = []
+
+        def answer(message: dict[str, Any]) -> dict[str, Any]:
+            asked.append(message)
+            return {"result": {name: newer[name] for name in ("idToken", "accessToken", "chatgptAccountId")}}
+
+        front = start(answer=answer)
+        front.greet()
+        front.result("account/login/start", external(issuer))
+        answers = front.result("x/ask", {"account": "org-7"})["answers"]
+        assert [one["result"]["accessToken"] for one in answers] == [newer["accessToken"]]
+        assert [message["method"] for message in asked] == ["account/chatgptAuthTokens/refresh"]
+        assert asked[0]["params"] == {"reason": "unauthorized", "previousAccountId": "org-7"}
+        refused = front.call("account/login/start", {"type": "apiKey", "apiKey": "sk-1"})
+        assert refused["error"]["code"] == -32600
+
+    def test_a_question_of_the_child_never_reaches_the_front_end(self, start: Start, issuer: LoopbackIssuer) -> None:
+        front = start(email="person@example.com")
+        front.greet()
+        before = front.result("x/token")["token"]
+        answers = front.result("x/ask")["answers"]
+        assert answers[0]["result"]["accessToken"] != before
+        assert set(answers[0]["result"]) == {"accessToken", "idToken", "chatgptAccountId", "chatgptPlanType"}
+        assert "account/chatgptAuthTokens/refresh" not in front.methods_told()
+        assert issuer.stats()["refreshes_accepted"] == 1
+
+    def test_one_id_twice_is_answered_twice_with_one_refresh(self, start: Start, issuer: LoopbackIssuer) -> None:
+        front = start(email="person@example.com")
+        front.greet()
+        front.result("x/token")
+        one, other = front.result("x/ask", {"times": 2})["answers"]
+        assert one == other
+        assert issuer.stats()["refreshes_accepted"] == 1
+
+    def test_a_revoked_login_is_said_in_the_turn_that_fails(self, start: Start, issuer: LoopbackIssuer) -> None:
+        front = start(email="person@example.com")
+        front.greet()
+        issuer.revoke()
+        assert front.result("x/ask")["answers"][0]["error"]["code"] == -32603
+        error = '{"error": {"message": "auth refresh request failed: code=-32603", "codexErrorInfo": "other"}}'
+        front.result("x/say", {"line": f'{{"method": "error", "params": {error}}}'})
+        front.result("x/say", {"line": f'{{"method": "item/completed", "params": {error}}}'})
+        told = {m["method"]: m["params"]["error"] for m in front.received if "method" in m}
+        assert "authstate login" in told["error"]["message"]
+        assert "revoked" in told["error"]["message"]
+        assert told["error"]["codexErrorInfo"] == "other"
+        assert told["item/completed"]["message"].startswith("auth refresh request failed")
+
+    def test_an_expired_login_is_refreshed_before_it_is_handed_over(self, start: Start, issuer: LoopbackIssuer) -> None:
+        front = start(email="person@example.com", expires_in=-10)
+        front.greet()
+        assert front.result("x/token")["logins"] == ["chatgptAuthTokens"]
+        assert issuer.stats()["refreshes_accepted"] == 1
+
+    def test_nothing_of_the_login_is_in_the_childs_arguments(self, start: Start, make_home: MakeHome) -> None:
+        front = start(email="person@example.com")
+        front.greet()
+        children = subprocess.run(
+            ["ps", "-ww", "-o", "args=", "--ppid", str(front.process.pid)], capture_output=True, text=True
+        ).stdout
+        assert 'cli_auth_credentials_store="ephemeral"' in children
+        assert "eyJ" not in children
+
+
+class TestHandshake:
+    def test_before_it_nothing_is_answered(self, start: Start) -> None:
+        front = start(email="person@example.com")
+        assert front.call("account/read")["error"] == {"code": -32600, "message": "Not initialized"}
+        front.greet()
+        assert front.result("account/read")["account"]["type"] == "chatgpt"
+
+    def test_one_that_the_child_refuses_may_be_tried_again(self, start: Start) -> None:
+        front = start("refuses", email="person@example.com")
+        front.send({"id": "a", "method": "initialize", "params": INITIALIZE})
+        waiting = front.start("account/read")
+        assert front.answer_to(waiting)["error"]["message"] == "Not initialized"
+        assert front.received[0]["error"]["message"] == "not today"
+        front.greet()
+        assert front.result("x/token")["logins"] == ["chatgptAuthTokens"]
+
+    def test_the_child_is_told_of_the_capability_that_tokens_need(self, start: Start) -> None:
+        front = start()
+        result = front.greet(optOutNotificationMethods=["thread/started"])
+        assert result["capabilities"] == {"experimentalApi": True, "optOutNotificationMethods": ["thread/started"]}
+
+    def test_a_retired_login_is_refused(self, start: Start) -> None:
+        front = start()
+        front.greet()
+        error = front.call("loginApiKey", {"apiKey": "sk-1"})["error"]
+        assert error["code"] == -32600
+        assert "account/login/start" in error["message"]
+        assert front.result("x/token")["logins"] == []
+
+    def test_a_child_that_chatters_is_passed_on_and_works(self, start: Start, make_home: MakeHome) -> None:
+        front = subprocess.Popen(
+            [*WRAP, *fake_command("chatter"), "app-server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=clean_environment(make_home()),
+        )
+        said, _ = front.communicate(b'{"id":1,"method":"initialize","params":{}}\n', timeout=30)
+        lines = said.splitlines()
+        assert lines[0] == b"warming up: this is no JSON"
+        assert b"fake/1.0" in lines[-1]
+        assert front.returncode == 0
+
+
+class TestIds:
+    def test_the_front_end_may_use_an_id_again_and_any_that_it_likes(self, start: Start) -> None:
+        front = start()
+        front.greet()
+        for number in (7, 7, "authstate-0-0", "", -1, "ü"):
+            front.send({"id": number, "method": "x/echo", "params": {"n": str(number)}})
+            front.send({"id": number, "method": "account/read"})
+        front.result("x/token")
+        answered = [message for message in front.received if "method" not in message]
+        echoes = [m["result"]["echo"]["n"] for m in answered if "echo" in m.get("result", {})]
+        assert echoes == ["7", "7", "authstate-0-0", "", "-1", "ü"]
+        assert [m["id"] for m in answered if "account" in m.get("result", {})] == [7, 7, "authstate-0-0", "", -1, "ü"]
+
+    def test_a_child_that_asks_with_an_id_like_ours_gets_the_front_ends_answer(self, start: Start) -> None:
+        answers = {"result": {"approved": True}}
+        front = start(answer=lambda message: answers, email="person@example.com")
+        front.greet()
+        for number in ('"authstate-1-0"', "0", '"0"'):
+            line = f'{{"id": {number}, "method": "x/approve", "params": {{}}}}'
+            front.result("x/say", {"line": line})
+        front.result("x/token")
+        given = [m["params"] for m in front.received if m.get("method") == "x/answered"]
+        assert [one["id"] for one in given] == ["authstate-1-0", 0, "0"]
+        assert all(one["result"] == {"approved": True} for one in given)
+
+
+class TestEnds:
+    @pytest.mark.parametrize("status", [0, 1, 77])
+    def test_the_exit_status_is_the_childs(self, start: Start, status: int) -> None:
+        front = start(email="person@example.com")
+        front.greet()
+        front.start("x/exit", {"status": status})
+        assert front.process.wait(timeout=20) == status
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+    def test_a_signal_that_ends_the_child_ends_the_wrapper(self, start: Start, number: signal.Signals) -> None:
+        front = start()
+        front.greet()
+        front.start("x/kill", {"signal": int(number)})
+        assert front.process.wait(timeout=20) == -number
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+    def test_a_signal_reaches_the_child(self, start: Start, number: signal.Signals) -> None:
+        front = start(email="person@example.com")
+        front.greet()
+        front.process.send_signal(number)
+        assert front.process.wait(timeout=20) == -number
+
+    def test_the_end_of_the_input_is_the_childs_end(self, start: Start) -> None:
+        front = start(email="person@example.com")
+        front.greet()
+        front.start("x/wait")
+        assert front.end() == 0
+
+    def test_what_came_before_the_end_is_answered(self, make_home: MakeHome, issuer: LoopbackIssuer) -> None:
+        words = [
+            {"id": 1, "method": "initialize", "params": INITIALIZE},
+            {"id": 2, "method": "account/read"},
+            {"id": 3, "method": "x/token"},
+        ]
+        done = subprocess.run(
+            [*WRAP, *fake_command(), "app-server"],
+            input="".join(json.dumps(word) + "\n" for word in words),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env=clean_environment(make_home(email="person@example.com"), **issuer.environment),
+        )
+        answers = {one["id"]: one for one in map(json.loads, done.stdout.splitlines())}
+        assert answers[2]["result"]["account"]["email"] == "person@example.com"
+        assert answers[3]["result"]["logins"] == ["chatgptAuthTokens"]
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_a_child_that_dies_at_once_is_named(self, make_home: MakeHome) -> None:
+        done = run_wrap(fake_command("dies") + ["app-server"], make_home())
+        assert done.returncode == 3
+        assert done.stdout == ""
+        assert "ended with status 3 before it answered `initialize`" in done.stderr
+
+    def test_a_child_that_never_answers_ends_with_its_input(self, start: Start) -> None:
+        front = start("silent", email="person@example.com")
+        front.start("initialize", INITIALIZE)
+        front.start("account/read")
+        front.process.send_signal(signal.SIGTERM)
+        assert front.process.wait(timeout=20) == -signal.SIGTERM
+
+    def test_a_child_that_reads_nothing_holds_up_nobody(self, start: Start) -> None:
+        front = start("deaf", email="person@example.com")
+        front.send({"id": 1, "method": "initialize", "params": INITIALIZE})
+        front.process.send_signal(signal.SIGTERM)
+        assert front.process.wait(timeout=20) == -signal.SIGTERM
+
+    def test_nobody_reads_the_output_any_more(self, make_home: MakeHome) -> None:
+        front = subprocess.Popen(
+            [*WRAP, *fake_command(), "app-server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=clean_environment(make_home()),
+        )
+        assert front.stdin is not None and front.stdout is not None
+        front.stdin.write(b'{"id":1,"method":"initialize","params":{}}\n')
+        front.stdin.flush()
+        assert b"fake/1.0" in front.stdout.readline()
+        front.stdout.close()
+        front.stdin.write(b'{"id":2,"method":"x/echo"}\n')
+        front.stdin.flush()
+        assert front.wait(timeout=20) != 0  # the child's own end: it wrote to nobody
+        front.stdin.close()
+
+
+def run_wrap(command: list[str], home: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*AUTHSTATE, *options, "wrap", "--", *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=clean_environment(home),
+    )
+
+
+class TestMistakes:
+    def test_a_program_that_is_not_there(self, make_home: MakeHome) -> None:
+        done = run_wrap(["no-such-codex", "app-server"], make_home())
+        assert (done.returncode, done.stdout) == (127, "")
+        assert done.stderr == "authstate: cannot start no-such-codex: there is no such program\n"
+
+    def test_a_program_that_cannot_run(self, make_home: MakeHome) -> None:
+        home = make_home()
+        (home / "codex").write_text("no program")
+        done = run_wrap([str(home / "codex"), "app-server"], home)
+        assert done.returncode == 126
+        assert "permission denied" in done.stderr
+
+    def test_a_command_that_is_no_app_server(self, make_home: MakeHome) -> None:
+        done = run_wrap(["codex", "exec"], make_home())
+        assert done.returncode == 2
+        assert "no word `app-server`" in done.stderr
+
+    def test_a_transport_that_is_not_possible(self, make_home: MakeHome) -> None:
+        done = run_wrap(["codex", "app-server", "--listen", "ws://127.0.0.1:1"], make_home())
+        assert done.returncode == 2
+        assert "stdio://" in done.stderr
+
+    @pytest.mark.parametrize("arguments", [["wrap"], ["wrap", "--"], ["wrap", "--what", "codex"]])
+    def test_a_command_line_that_is_wrong(self, arguments: list[str], make_home: MakeHome) -> None:
+        done = subprocess.run(
+            [*AUTHSTATE, *arguments], capture_output=True, text=True, timeout=30, env=clean_environment(make_home())
+        )
+        assert done.returncode == 2
+        assert "authstate wrap -- codex app-server" in done.stderr
+
+    def test_a_configuration_that_cannot_be_used_starts_nothing(self, make_home: MakeHome) -> None:
+        home = make_home(config="forced_login_method = 7\n")
+        marker = home / "started"
+        done = run_wrap([sys.executable, "-c", f"open({str(marker)!r}, 'w')", "app-server"], home)
+        assert done.returncode == 3
+        assert "forced_login_method" in done.stderr
+        assert not marker.exists()
+
+    def test_what_the_child_is_told_holds_for_us_too(self, make_home: MakeHome) -> None:
+        done = run_wrap(["codex", "-c", "forced_login_method=7", "app-server"], make_home())
+        assert done.returncode == 3
+
+    def test_an_account_that_cannot_be_read_leaves_the_child_at_work(self, start: Start) -> None:
+        front = start(raw="{half")
+        front.greet()
+        assert front.result("account/read")["account"] is None
+        assert front.result("x/echo", {"still": "here"}) == {"echo": {"still": "here"}}

@@ -1,0 +1,55 @@
+"""`authstate wrap` for the tests: around the fake child, or around a real codex."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from wire_client import AUTHSTATE, INITIALIZE, Message, WireClient, clean_environment
+
+from authstate.adapters.testing import LoopbackIssuer
+
+WRAP = (*AUTHSTATE, "wrap", "--")
+_FAKE = str(Path(__file__).parent / "fake_child.py")
+
+
+def fake_command(mode: str = "plain") -> list[str]:
+    """What starts the fake child, but for its last word `app-server`."""
+    return [sys.executable, _FAKE, mode]
+
+
+class Wrapped(WireClient):
+    """A front-end of a wrapped child.
+
+    Args:
+        command: the child, but for its last word `app-server`.
+        home: of the wrapper and of the child.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        home: Path,
+        issuer: LoopbackIssuer,
+        *,
+        answer: Callable[[Message], Message | None] | None = None,
+        **more: str,
+    ) -> None:
+        environment = clean_environment(home, **issuer.environment, **more)
+        super().__init__([*WRAP, *command], environment, answer=answer)
+
+    def greet(self, **capabilities: Any) -> Message:
+        """The handshake; the child's result."""
+        answer = self.call("initialize", {**INITIALIZE, "capabilities": capabilities or None})
+        self.send({"method": "initialized"})
+        result: Message = answer["result"]
+        return result
+
+    def methods_told(self) -> list[str]:
+        """The methods of what was received that is no answer, in order."""
+        return [message["method"] for message in self.received if "method" in message]
+
+    def end(self) -> int:
+        """Close the input and wait for the end. Returns the exit status."""
+        self.__exit__()
+        return int(self.process.returncode)
