@@ -16,10 +16,9 @@ import msgspec
 from msgspec import Raw
 
 from authstate.adapters.app_server import messages as wire
-from authstate.adapters.jsonrpc import Peer
 from authstate.adapters.jsonrpc_lines import ABSENT, Envelope
 from authstate.adapters.parent.failed_turns import TELLING, explained, is_failed_turn
-from authstate.adapters.parent.front_end import METHODS, RETIRED, FrontEnd
+from authstate.adapters.parent.front_end import METHODS, RETIRED
 from authstate.adapters.parent.routing import Pass, Sieve, envelope_of
 
 _FROM_FRONT_END = (b"initialize", b"account/", b"getAuthStatus", b"ChatGpt", b"loginApiKey")
@@ -27,6 +26,9 @@ _FROM_CHILD = (b"account/", b"authStatusChange", b"loginChatGptComplete", TELLIN
 _OF_THE_CHILDS_LOGIN = frozenset(
     {wire.LOGIN_COMPLETED, wire.ACCOUNT_UPDATED, "authStatusChange", "loginChatGptComplete"}
 )
+
+Take = Callable[[bytes], None]
+"""Takes one whole line."""
 
 
 class Door(Protocol):
@@ -74,7 +76,7 @@ class FromFrontEnd:
     """What the front-end sends.
 
     Args:
-        front_end: takes what is about accounts.
+        take: takes a line that is about accounts, or answers a question of ours.
         greeting: the handshake.
         id_prefix: of our questions to the front-end.
         let_pass: takes everything else, for the child.
@@ -83,13 +85,13 @@ class FromFrontEnd:
 
     def __init__(
         self,
-        front_end: FrontEnd,
+        take: Take,
         greeting: Greeting,
         id_prefix: str,
         let_pass: Pass,
         crowded: Callable[[], None],
     ) -> None:
-        self._front_end = front_end
+        self._take = take
         self._greeting = greeting
         self._ours = id_prefix.encode()
         self._let_pass = let_pass
@@ -102,15 +104,11 @@ class FromFrontEnd:
             return False
         if envelope.method == "initialize" and envelope.id is not ABSENT and self._greeting.is_awaited:
             return self._introduce(envelope, line)
-        if envelope.method is None:
-            return self._take(line) if _is_ours(envelope, self._ours) else False
         if envelope.method in METHODS or envelope.method in RETIRED:
             self._crowded()
-            return self._take(line)
-        return False
-
-    def _take(self, line: bytes) -> bool:
-        self._front_end.peer.data_received(line)
+        elif envelope.method is not None or not _is_ours(envelope, self._ours):
+            return False
+        self._take(line)
         return True
 
     def _introduce(self, envelope: Envelope, line: bytes) -> bool:
@@ -123,7 +121,7 @@ class FromChild:
     """What the child sends.
 
     Args:
-        peer: ours, of the child.
+        take: takes a question for tokens, or an answer to a request of ours.
         greeting: the handshake.
         id_prefix: of our requests to the child.
         let_pass: takes everything else, for the front-end.
@@ -133,14 +131,14 @@ class FromChild:
 
     def __init__(
         self,
-        peer: Peer,
+        take: Take,
         greeting: Greeting,
         id_prefix: str,
         let_pass: Pass,
         why: Callable[[], str | None],
         crowded: Callable[[], None],
     ) -> None:
-        self._peer = peer
+        self._take = take
         self._greeting = greeting
         self._ours = id_prefix.encode()
         self._let_pass = let_pass
@@ -155,23 +153,21 @@ class FromChild:
             return False
         if envelope.method is None:
             if _is_ours(envelope, self._ours):
-                return self._take(line)
+                self._take(line)
+                return True
             self._greeting.seen(envelope)
             self.sieve.look_at_all = not self._greeting.is_over
             return False
         if envelope.method == wire.REFRESH_METHOD and envelope.id is not ABSENT:
             self._crowded()
-            return self._take(line)
+            self._take(line)
+            return True
         if envelope.method in _OF_THE_CHILDS_LOGIN:
             return True
         why = self._why() if is_failed_turn(envelope.method) else None
         if why is None:
             return False
         self._let_pass(explained(line, why))
-        return True
-
-    def _take(self, line: bytes) -> bool:
-        self._peer.data_received(line)
         return True
 
 

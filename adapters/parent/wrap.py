@@ -91,14 +91,14 @@ class Wrapper:
         self._account.serve(self._front_end)
         greeting = Greeting(self)
         self._from_front_end = FromFrontEnd(
-            self._front_end,
+            self._front_end.peer.data_received,
             greeting,
             asks_front_end,
             self._gate.let_pass,
             lambda: self._front_end_full.crowd(self._front_end_reads),
         ).sieve
         self._from_child = FromChild(
-            self._account.peer,
+            self._account.peer.data_received,
             greeting,
             asks_child,
             self._write_to_front_end,

@@ -283,7 +283,7 @@ class TestEnds:
         assert (done.returncode, done.stderr) == (0, "")
 
     def test_a_child_that_dies_at_once_is_named(self, make_home: MakeHome) -> None:
-        done = run_wrap(fake_command("dies") + ["app-server"], make_home())
+        done = run_wrap([*fake_command("dies"), "app-server"], make_home())
         assert done.returncode == 3
         assert done.stdout == ""
         assert "ended with status 3 before it answered `initialize`" in done.stderr
