@@ -110,20 +110,22 @@ class _Words:
 
 
 def freshen(overrides: Sequence[str]) -> None:
-    """Refresh the stored login if it is about to expire. Whatever goes wrong, the codex finds out for itself.
+    """Refresh the stored login, with one try, if it is about to expire. What goes wrong, codex finds out itself.
 
     Args:
         overrides: the `-c KEY=VALUE` that the codex gets.
     """
     import asyncio
 
-    from authstate.adapters.cli_home import open_home
-    from authstate.adapters.config import ConfigError
+    from authstate.adapters.assembly import open_engine
+    from authstate.adapters.config import ConfigError, Environment, load_config
     from authstate.engine.errors import AuthError
-    from authstate.engine.refresh import Need
+    from authstate.engine.refresh import Need, RefreshSettings
 
     async def refresh() -> None:
-        async with open_home(overrides).engine as engine:
+        environment = Environment.read(os.environ)
+        config = load_config(environment.home, overrides)
+        async with open_engine(config, environment, settings=RefreshSettings(total=0.0)) as engine:
             if engine.need() is not Need.NONE:
                 await engine.refresh()
 

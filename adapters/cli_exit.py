@@ -2,7 +2,6 @@
 
 import sys
 from enum import IntEnum
-from typing import TypeVar
 
 
 class ExitStatus(IntEnum):
@@ -36,10 +35,7 @@ class UsageError(Exception):
     """The command line is wrong. The message says how."""
 
 
-_Status = TypeVar("_Status", bound=int)
-
-
-def complain(message: str, status: _Status) -> _Status:
+def complain(message: str, status: int) -> int:
     """Say one clear line on stderr and return the status."""
     print(f"authstate: {printable(' '.join(message.split()))}", file=sys.stderr)
     return status

@@ -63,7 +63,7 @@ async def sign_in_with_key(overrides: list[str], key: ApiKey) -> ExitStatus:
     return ExitStatus.DONE
 
 
-async def sign_in(overrides: list[str], method: LoginMethod) -> ExitStatus:
+async def sign_in(overrides: list[str], method: LoginMethod) -> int:
     """Let a person sign in, show how long they have, and say who is signed in.
 
     Returns:

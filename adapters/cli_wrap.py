@@ -1,11 +1,13 @@
-"""`authstate wrap`: the child is started first, and everything slow is imported while it starts."""
+"""`authstate wrap`: the child is started first, and everything slow is imported while it starts.
+
+Even the configuration is read after that. A child whose wrapper cannot use it is ended before it was sent a byte.
+"""
 
 import os
 import sys
 from collections.abc import Sequence
 
 from authstate.adapters.cli_exit import complain
-from authstate.adapters.config import ConfigError, Environment, load_config
 from authstate.adapters.parent.child import ephemeral_command, overrides_of
 from authstate.adapters.parent.child_process import CannotStart, ChildProcess, end_like
 
@@ -22,24 +24,29 @@ def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
 
     Raises:
         CommandError: the command is not one of an app-server on standard input and output.
-        ConfigError: the configuration cannot be used; nothing was started.
+        ConfigError: the configuration cannot be used. The child was sent nothing.
+        OSError: standard input or output cannot be used.
     """
     words = ephemeral_command(command)
-    environment = Environment.read(os.environ)
-    config = load_config(environment.home, [*overrides_of(command), *overrides])
     try:
         child = ChildProcess(words)
     except CannotStart as error:
         return complain(str(error), error.status)
+    try:
+        status = _carry([*overrides_of(command), *overrides], child)
+    finally:
+        child.kill()
+    sys.stderr.flush()
+    return end_like(status)
+
+
+def _carry(overrides: Sequence[str], child: ChildProcess) -> int:
     import asyncio
 
     from authstate.adapters.app_server.stdio import test_settings
+    from authstate.adapters.config import Environment, load_config
     from authstate.adapters.parent.wrap import carry
 
-    try:
-        status = asyncio.run(carry(config, environment, child, settings=test_settings(os.environ)))
-    except (ConfigError, OSError):
-        child.kill()
-        raise
-    sys.stderr.flush()
-    return end_like(status)
+    environment = Environment.read(os.environ)
+    config = load_config(environment.home, overrides)
+    return asyncio.run(carry(config, environment, child, settings=test_settings(os.environ)))

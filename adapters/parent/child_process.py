@@ -83,9 +83,10 @@ class ChildProcess:
             self._process.send_signal(number)
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once, unless it has ended."""
         if self._process.poll() is None:
             self._process.kill()
+            self._process.wait()
 
     def describe_end(self, status: int) -> str:
         """How it ended, for a person."""

@@ -112,11 +112,16 @@ def assert_not_slower(
 def keep(name: str, times: dict[str, list[float]]) -> dict[str, Any]:
     """Print the figures, and write them beside those of the other benchmarks. Returns them."""
     figures = {program: _milliseconds(samples) for program, samples in times.items()}
+    record(name, figures)
+    return figures
+
+
+def record(name: str, figures: object) -> None:
+    """Print figures, and write them beside those of the other benchmarks."""
     print(f"\n{name}: {figures}")
     _REPORT.parent.mkdir(exist_ok=True)
     known = json.loads(_REPORT.read_text()) if _REPORT.exists() else {}
     _REPORT.write_text(json.dumps({**known, name: figures}, indent=2) + "\n")
-    return figures
 
 
 def _milliseconds(samples: list[float]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from authstate.adapters.testing import LoopbackIssuer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import python_sdk
 from codex_binaries import VERSIONS, CannotInstall, install
 from homes import fill
 from plays import Plays
@@ -70,3 +71,19 @@ def schemas(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         folders[version] = folder
     return folders
+
+
+@pytest.fixture(scope="session")
+def sdk() -> Iterator[Any]:
+    """The SDK's module. Skips, with the reason, only where it cannot be installed."""
+    try:
+        folder = str(python_sdk.install())
+    except CannotInstall as reason:
+        pytest.skip(str(reason))
+    sys.path.append(folder)
+    try:
+        import openai_codex
+
+        yield openai_codex
+    finally:
+        sys.path.remove(folder)

@@ -10,30 +10,13 @@ from typing import Any
 
 import pytest
 from browser_person import agree, decline
-from codex_binaries import CannotInstall
-from python_sdk import RELEASE, install
+from python_sdk import RELEASE
 from wire_client import clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer
 
 AUTHSTATE = Path(sys.executable).with_name("authstate.exe" if sys.platform == "win32" else "authstate")
 MakeHome = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def sdk() -> Iterator[Any]:
-    """The SDK's module. Skips, with the reason, only where it cannot be installed."""
-    try:
-        folder = str(install())
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
-    sys.path.append(folder)
-    try:
-        import openai_codex
-
-        yield openai_codex
-    finally:
-        sys.path.remove(folder)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`authstate wrap` with the real codex: whole turns on one login, whatever happens to it, and the control without wrap."""
+"""`authstate wrap` with the real codex: whole turns on one login, whatever happens to it, and without it."""
 
 import os
 import signal

@@ -362,17 +362,19 @@ class TestMistakes:
         assert done.returncode == 2
         assert "authstate wrap -- codex app-server" in done.stderr
 
-    def test_a_configuration_that_cannot_be_used_starts_nothing(self, make_home: MakeHome) -> None:
+    def test_a_configuration_that_cannot_be_used_ends_the_child_unheard(self, make_home: MakeHome) -> None:
         home = make_home(config="forced_login_method = 7\n")
-        marker = home / "started"
-        done = run_wrap([sys.executable, "-c", f"open({str(marker)!r}, 'w')", "app-server"], home)
+        heard = home / "heard"
+        script = f"import sys; data = sys.stdin.read(); open({str(heard)!r}, 'w').write(data)"
+        done = run_wrap([sys.executable, "-c", script, "app-server"], home)
         assert done.returncode == 3
-        assert "forced_login_method" in done.stderr
-        assert not marker.exists()
+        assert done.stderr.startswith(f"authstate: {home / 'config.toml'}: forced_login_method must be")
+        assert not heard.exists()
 
     def test_what_the_child_is_told_holds_for_us_too(self, make_home: MakeHome) -> None:
-        done = run_wrap(["codex", "-c", "forced_login_method=7", "app-server"], make_home())
+        done = run_wrap([*fake_command(), "-c", "forced_login_method=7", "app-server"], make_home())
         assert done.returncode == 3
+        assert "forced_login_method" in done.stderr
 
     def test_an_account_that_cannot_be_read_leaves_the_child_at_work(self, start: Start) -> None:
         front = start(raw="{half")
