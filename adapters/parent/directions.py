@@ -18,7 +18,7 @@ from msgspec import Raw
 from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc_lines import ABSENT, Envelope
 from authstate.adapters.parent.failed_turns import TELLING, explained, is_failed_turn
-from authstate.adapters.parent.front_end import METHODS, RETIRED
+from authstate.adapters.parent.front_end import CHANGES, METHODS, RETIRED
 from authstate.adapters.parent.routing import Pass, Sieve, envelope_of
 
 _FROM_FRONT_END = (b"initialize", b"account/", b"getAuthStatus", b"ChatGpt", b"loginApiKey")
@@ -26,9 +26,6 @@ _FROM_CHILD = (b"account/", b"authStatusChange", b"loginChatGptComplete", TELLIN
 _OF_THE_CHILDS_LOGIN = frozenset(
     {wire.LOGIN_COMPLETED, wire.ACCOUNT_UPDATED, "authStatusChange", "loginChatGptComplete"}
 )
-
-Take = Callable[[bytes], None]
-"""Takes one whole line."""
 
 
 class Door(Protocol):
@@ -39,6 +36,19 @@ class Door(Protocol):
 
     def answered(self, accepted: bool) -> None:
         """The child answered it."""
+
+
+class AccountLines(Protocol):
+    """What takes the front-end's lines about accounts."""
+
+    def ask(self, line: bytes) -> None:
+        """A request that changes nothing."""
+
+    def change(self, line: bytes) -> None:
+        """A request that may change the login: what came before it must reach the child first."""
+
+    def answer(self, line: bytes) -> None:
+        """An answer to a question of ours."""
 
 
 class Greeting:
@@ -76,7 +86,7 @@ class FromFrontEnd:
     """What the front-end sends.
 
     Args:
-        take: takes a line that is about accounts, or answers a question of ours.
+        accounts: takes what is about accounts.
         greeting: the handshake.
         id_prefix: of our questions to the front-end.
         let_pass: takes everything else, for the child.
@@ -85,13 +95,13 @@ class FromFrontEnd:
 
     def __init__(
         self,
-        take: Take,
+        accounts: AccountLines,
         greeting: Greeting,
         id_prefix: str,
         let_pass: Pass,
         crowded: Callable[[], None],
     ) -> None:
-        self._take = take
+        self._accounts = accounts
         self._greeting = greeting
         self._ours = id_prefix.encode()
         self._let_pass = let_pass
@@ -106,10 +116,15 @@ class FromFrontEnd:
             return self._introduce(envelope, line)
         if envelope.method in METHODS or envelope.method in RETIRED:
             self._crowded()
-        elif envelope.method is not None or not _is_ours(envelope, self._ours):
-            return False
-        self._take(line)
-        return True
+            if envelope.method in CHANGES:
+                self._accounts.change(line)
+            else:
+                self._accounts.ask(line)
+            return True
+        if envelope.method is None and _is_ours(envelope, self._ours):
+            self._accounts.answer(line)
+            return True
+        return False
 
     def _introduce(self, envelope: Envelope, line: bytes) -> bool:
         self._let_pass(with_experimental_api(line, envelope))
@@ -131,7 +146,7 @@ class FromChild:
 
     def __init__(
         self,
-        take: Take,
+        take: Callable[[bytes], None],
         greeting: Greeting,
         id_prefix: str,
         let_pass: Pass,

@@ -24,6 +24,8 @@ METHODS = frozenset(
     }
 )
 """What the engine answers in place of the child."""
+CHANGES = frozenset({"account/login/start", "account/logout"})
+"""Those after which the child acts as somebody else."""
 RETIRED = frozenset({"loginApiKey", "loginChatGpt", "cancelLoginChatGpt", "logoutChatGpt"})
 """What codex 0.93.0 still knows: it would change the child's login behind our back."""
 

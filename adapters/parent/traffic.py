@@ -1,9 +1,11 @@
 """What slows the traffic between a front-end and its child down: who does not read, and a login that is changing."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 _MOST_HELD = 1024 * 1024  # bytes that a closed gate holds before the reader behind it is stopped
+_CLOSED = "the gate is closed"
 
 
 class PausableReader(Protocol):
@@ -53,11 +55,20 @@ class Throttle:
                 self._reader.resume_reading()
 
 
+class _Waiting(NamedTuple):
+    """What waits at a gate: bytes, or a change that is to begin."""
+
+    size: int
+    data: bytes
+    begin: Callable[[], None] | None
+
+
 class Gate:
     """Lets bytes pass, in order, but for the time that somebody holds it: then they wait.
 
     Whoever changes the login of the child holds it, so that no request reaches the child between two logins. It may be
-    held by several at once.
+    held by several at once. A change that comes while it is held waits in the same row, so that what came before the
+    change passes before it.
 
     Args:
         write: where the bytes go.
@@ -68,9 +79,9 @@ class Gate:
         self._write = write
         self._source = source
         self._holders = 0
-        self._waiting: list[bytes] = []
+        self._waiting: deque[_Waiting] = deque()
         self._size = 0
-        self._at_end: Callable[[], None] | None = None
+        self._changes = 0
 
     def hold(self) -> None:
         """Let nothing pass from here on."""
@@ -79,36 +90,54 @@ class Gate:
     def release(self) -> None:
         """End one `hold`. With the last one, what waits passes."""
         self._holders -= 1
-        if self._holders <= 0:
-            self._open()
-
-    def let_pass(self, data: bytes) -> None:
-        """Pass these bytes on, now or when the gate opens."""
-        if self._holders <= 0:
-            self._write(data)
-            return
-        self._waiting.append(data)
-        self._size += len(data)
-        if self._size > _MOST_HELD:
-            self._source.stop("the gate is closed")
-
-    def finish(self, at_end: Callable[[], None]) -> None:
-        """Nothing more will come: call back once everything has passed."""
-        if self._holders <= 0:
-            at_end()
-        else:
-            self._at_end = at_end
+        self._pass_on()
 
     def force(self) -> None:
         """Open it for good, whoever holds it: waiting longer would be worse."""
         self._holders = -(1 << 30)
-        self._open()
+        self._pass_on()
 
-    def _open(self) -> None:
-        if self._waiting:
-            data, self._waiting, self._size = b"".join(self._waiting), [], 0
+    @property
+    def has_change(self) -> bool:
+        """Whether a change waits in the row."""
+        return self._changes > 0
+
+    def let_pass(self, data: bytes) -> None:
+        """Pass these bytes on, now or when it is their turn."""
+        if self._holders <= 0:
             self._write(data)
-            self._source.go("the gate is closed")
-        if self._at_end is not None:
-            at_end, self._at_end = self._at_end, None
-            at_end()
+        else:
+            self._wait(_Waiting(len(data), data, None))
+
+    def change(self, begin: Callable[[], None], size: int = 0) -> None:
+        """Begin a change now, or when it is its turn; it may hold the gate. `size` is what it keeps in memory, bytes."""
+        if self._holders <= 0:
+            begin()
+        else:
+            self._changes += 1
+            self._wait(_Waiting(size, b"", begin))
+
+    def _wait(self, one: "_Waiting") -> None:
+        self._waiting.append(one)
+        self._size += one.size
+        if self._size > _MOST_HELD:
+            self._source.stop(_CLOSED)
+
+    def _pass_on(self) -> None:
+        while self._waiting and self._holders <= 0:
+            if self._waiting[0].begin is None:
+                self._write(b"".join(self._bytes_in_front()))
+            else:
+                one = self._waiting.popleft()
+                self._size -= one.size
+                self._changes -= 1
+                if one.begin is not None:
+                    one.begin()
+        if self._size <= _MOST_HELD:
+            self._source.go(_CLOSED)
+
+    def _bytes_in_front(self) -> Iterator[bytes]:
+        while self._waiting and self._waiting[0].begin is None:
+            one = self._waiting.popleft()
+            self._size -= one.size
+            yield one.data

@@ -22,14 +22,24 @@ class Between:
         self.to_child: list[Any] = []
         self.to_front_end: list[Any] = []
         self.crowds = 0
+        self.changes = 0
         self.why: str | None = None
         self.heard: list[object] = []
         self.of_front_end: list[Any] = []
         self.of_child: list[Any] = []
         greeting = Greeting(self)
-        self.down = FromFrontEnd(into(self.of_front_end), greeting, "asks-f-", into(self.to_child), self._crowd).sieve
+        self.down = FromFrontEnd(self, greeting, "asks-f-", into(self.to_child), self._crowd).sieve
         up = FromChild(into(self.of_child), greeting, "asks-c-", into(self.to_front_end), lambda: self.why, self._crowd)
         self.up = up.sieve
+
+    def ask(self, line: bytes) -> None:
+        self.of_front_end.append(json.loads(line))
+
+    answer = ask
+
+    def change(self, line: bytes) -> None:
+        self.changes += 1
+        self.ask(line)
 
     def knocked(self, params: Raw) -> None:
         self.heard.append(json.loads(bytes(params)))
@@ -62,6 +72,7 @@ def test_what_is_about_accounts_is_ours(method: str) -> None:
     request = {"id": 5, "method": method}
     between.down.feed(line(request))
     assert (between.of_front_end, between.to_child, between.crowds) == ([request], [], 1)
+    assert between.changes == (method in ("account/login/start", "account/logout"))
 
 
 @pytest.mark.parametrize(

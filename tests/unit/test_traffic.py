@@ -52,17 +52,15 @@ class GateMachine(RuleBasedStateMachine):
         self.gate = Gate(self.out.append, source)
         self.come: list[bytes] = []
         self.holders = 0
-        self.ended = 0
-        self.is_finishing = False
+        self.changes = self.begun = 0
 
-    @precondition(lambda self: not self.is_finishing)
     @rule(size=st.sampled_from([1, 5, 400_000]))
     def bytes_come(self, size: int) -> None:
         data = bytes([len(self.come) % 256]) * size
-        before = list(self.out)
+        before = len(self.out)
         self.come.append(data)
         self.gate.let_pass(data)
-        assert (self.out != before) == (self.holders == 0)
+        assert (len(self.out) > before) == (self.holders == 0)
 
     @rule()
     def somebody_holds(self) -> None:
@@ -75,23 +73,27 @@ class GateMachine(RuleBasedStateMachine):
         self.holders -= 1
         self.gate.release()
 
-    @precondition(lambda self: not self.is_finishing)
-    @rule()
-    def the_input_ends(self) -> None:
-        self.is_finishing = True
-        self.gate.finish(self.end)
+    @rule(holds=st.booleans())
+    def a_change_comes(self, holds: bool) -> None:
+        place = sum(map(len, self.come))
 
-    def end(self) -> None:
-        assert b"".join(self.out) == b"".join(self.come), "the end came before the bytes"
-        self.ended += 1
+        def begin() -> None:
+            assert sum(map(len, self.out)) == place, "it began before what came before it had passed"
+            self.begun += 1
+            if holds:
+                self.somebody_holds()
+
+        self.changes += 1
+        self.gate.change(begin)
 
     @invariant()
     def order_is_kept(self) -> None:
         assert b"".join(self.come).startswith(b"".join(self.out))
+        assert self.gate.has_change == (self.begun < self.changes)
         if self.holders == 0:
             assert b"".join(self.out) == b"".join(self.come)
+            assert self.begun == self.changes
             assert not self.reader.is_paused
-            assert self.ended == self.is_finishing
 
     @invariant()
     def what_waits_is_bounded(self) -> None:
