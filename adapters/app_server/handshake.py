@@ -44,7 +44,7 @@ class Handshake:
         self._unwanted: frozenset[str] = frozenset()
 
     def handle(self, method: str, params: Raw | None) -> object:
-        """See `jsonrpc.Handler`. Requests that come while the account API opens wait for it, in order."""
+        """See `jsonrpc.Handler`. Requests that come while the account API opens wait for that, in order."""
         if self._api is not None and method != "initialize":
             return self._api.handle(method, params)
         if method == "initialize":
@@ -92,14 +92,12 @@ class Handshake:
             self._api = opening.result()
 
     async def _handle_first(self, method: str, params: Raw | None) -> object:
+        """What the account API makes of a request, which may be an awaitable, once there is one."""
         try:
             api = await asyncio.shield(self._open())
         except Exception as error:
             raise RpcError(INTERNAL_ERROR, explain(error)) from None
-        result = api.handle(method, params)
-        if isinstance(result, InOrder):
-            result = result.awaitable
-        return await result if isinstance(result, Awaitable) else result
+        return api.handle(method, params)
 
 
 def explain(error: Exception) -> str:
