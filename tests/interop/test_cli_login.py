@@ -12,6 +12,7 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser_person import agree, decline, get, question
@@ -186,6 +187,15 @@ def test_ctrl_c_at_the_terminal_ends_it_cleanly(person: Person) -> None:
     assert not (person.home / "auth.json").exists()
 
 
+def test_ctrl_c_while_the_issuer_is_asked_for_a_code(person: Person, issuer: LoopbackIssuer) -> None:
+    issuer.behave("device", mode="hang")
+    shown = person.at_a_terminal("login", "--device")
+    shown.until(r"\rAsking 127\.0\.0\.1:\d+ for a code\. Ctrl-C cancels\.")
+    os.write(shown.output, b"\x03")
+    assert shown.end() == 130
+    assert last_line(shown.text) == "authstate: the sign-in was cancelled; nothing was changed", shown.text
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_cleanly(person: Person, number: signal.Signals, status: int) -> None:
     shown = person.through_a_pipe("login", "--device")
@@ -242,6 +252,30 @@ def test_declined_and_cancelled_in_the_browser_are_told_apart(person: Person, is
     assert cancelled.end() == 7
     assert "cancelled" in cancelled.text.splitlines()[-1]
     assert not (person.home / "auth.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("login", "who"),
+    [
+        ({"email": "old@example.com"}, "as old@example.com (workspace org-1)"),
+        ({"auth": {"auth_mode": "apikey", "OPENAI_API_KEY": "sk-old"}}, "with an API key"),
+    ],
+)
+def test_a_login_that_fails_says_who_is_signed_in_still(
+    make_home: MakeHome, issuer: LoopbackIssuer, login: dict[str, Any], who: str
+) -> None:
+    person = Person(make_home(**login), issuer)
+    before = (person.home / "auth.json").read_bytes()
+    try:
+        shown = person.through_a_pipe("login", "--no-browser")
+        decline(issuer, shown.until(_URL).group())
+        assert shown.end() == 5
+    finally:
+        person.leave()
+    assert shown.text.startswith(f"Now signed in {who}. A new sign-in takes its place.\n")
+    assert "declined" in shown.text.splitlines()[-2]
+    assert shown.text.splitlines()[-1] == f"authstate: you are still signed in {who}"
+    assert (person.home / "auth.json").read_bytes() == before
 
 
 def test_ctrl_c_while_the_browser_is_open(person: Person) -> None:
