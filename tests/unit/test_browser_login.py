@@ -45,6 +45,7 @@ async def test_the_tokens_are_stored_before_the_browser_hears_of_it(desk: Desk, 
     async with desk.store.locked():
         visit = asyncio.create_task(get(login.port, agree(login, loopback)))
         await until(lambda: login.attempt.is_storing)
+        assert (await get(login.port, "/done")).status == 404
         assert not visit.done()
         desk.assert_unchanged()
     assert (await visit).status == 303
@@ -120,6 +121,7 @@ async def test_a_browser_that_comes_back_later_finds_nobody(desk: Desk, loopback
     before = loopback.stats()["requests"].get("/oauth/token", 0)
     login = await desk.start()
     await end(desk, login, how)
+    assert not login._server.is_listening, "the port is free at once"
     with pytest.raises(OSError):
         await get(login.port, agree(login, loopback))
     await login.closed()
