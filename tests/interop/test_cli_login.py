@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import resource
 import selectors
 import signal
 import subprocess
@@ -69,10 +70,10 @@ class Person:
         self.running: list[subprocess.Popen[bytes]] = []
         self.descriptors: list[int] = []
 
-    def through_a_pipe(self, *words: str, **more: str) -> Shown:
+    def through_a_pipe(self, *words: str, preexec_fn: Callable[[], None] | None = None, **more: str) -> Shown:
         """Start a command whose output, both of it, goes into a pipe."""
         ours, theirs = os.pipe()
-        return self._start(words, more, ours, theirs, subprocess.DEVNULL)
+        return self._start(words, more, ours, theirs, subprocess.DEVNULL, preexec_fn=preexec_fn)
 
     def at_a_terminal(self, *words: str, **more: str) -> Shown:
         """Start a command on a terminal of its own; `Shown.output` is the person's side of it."""
@@ -360,6 +361,29 @@ def test_it_says_whose_sign_in_it_replaces(make_home: MakeHome, issuer: Loopback
     assert facts(shown.text)["email"] == "new@example.com"
     assert json.loads((person.home / "auth.json").read_text())["tokens"]["refresh_token"] != before
     assert issuer.stats()["revocations"] == 1
+
+
+def test_a_store_that_cannot_be_written_keeps_the_old_login(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
+    person = Person(make_home(email="old@example.com"), issuer)
+    before = (person.home / "auth.json").read_bytes()
+    try:
+        shown = person.through_a_pipe("login", "--no-browser", preexec_fn=let_no_file_grow)
+        page = agree(issuer, shown.until(_URL).group(), email="new@example.com")
+        assert shown.end() == 5
+    finally:
+        person.leave()
+    said, still = shown.text.splitlines()[-2:]
+    assert str(person.home / "auth.json") in said and "too large" in said, said
+    assert still == "authstate: you are still signed in as old@example.com (workspace org-1)"
+    assert "Sign-in failed" in page and "too large" in page and "that sign-in still works" in page
+    assert (person.home / "auth.json").read_bytes() == before
+    assert facts(person.run("status").stdout)["email"] == "old@example.com"
+    assert issuer.stats()["revocations"] == 0
+
+
+def let_no_file_grow() -> None:
+    """As on a disk that is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 def test_ways_to_sign_in_exclude_each_other(person: Person) -> None:
