@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from authstate.adapters.cli_exit import ExitStatus, complain, printable
 from authstate.adapters.cli_home import OpenHome, open_home
-from authstate.adapters.cli_progress import Countdown
+from authstate.adapters.cli_progress import Countdown, fitted
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ApiKey
 from authstate.engine.login import LIFETIME_SECONDS, LoginAttempt
+from authstate.engine.session import Session
+from authstate.engine.states import AuthState
 
 if TYPE_CHECKING:
     from authstate.adapters.cli_browser import BrowserOpening
@@ -78,8 +80,9 @@ async def sign_in(overrides: list[str], method: LoginMethod) -> int:
     """
     home = open_home(overrides)
     async with home.engine as engine:
-        if engine.session.account is not None:
-            print(printable(f"Now signed in as {engine.session.account}. A new sign-in takes its place."))
+        who = _who(engine.session)
+        if who is not None:
+            print(printable(f"Now signed in {who}. A new sign-in takes its place."))
         try:
             attempt = await _let_in(home, engine, method)
         except asyncio.CancelledError:
@@ -87,12 +90,21 @@ async def sign_in(overrides: list[str], method: LoginMethod) -> int:
             raise
         session = engine.session
     if attempt.state != "succeeded":
-        return complain(attempt.message or f"the sign-in {attempt.state}", _STATUSES[attempt.state])
+        status = complain(attempt.message or f"the sign-in {attempt.state}", _STATUSES[attempt.state])
+        who = _who(session)
+        return status if who is None else complain(f"you are still signed in {who}", status)
     from authstate.adapters.cli_status import as_text
 
     print(as_text(session, home.place, []))
     _mention_environment_key(home)
     return ExitStatus.DONE
+
+
+def _who(session: Session) -> str | None:
+    """How somebody is signed in, behind "signed in"; None when nobody is."""
+    if session.state is AuthState.API_KEY:
+        return "with an API key"
+    return f"as {session.account}" if session.state is AuthState.CHATGPT else None
 
 
 def _mention_environment_key(home: OpenHome) -> None:
@@ -117,14 +129,19 @@ async def _let_in(home: OpenHome, engine: AuthEngine, method: LoginMethod) -> Lo
 
 async def _with_device_code(home: OpenHome, engine: AuthEngine) -> LoginAttempt:
     from authstate.adapters.oauth.device_login import WARNING, start_device_login
+    from authstate.adapters.oauth.issuer_http import ISSUER_VARIABLE, host_of
 
-    login = await start_device_login(engine, home.issuer)
+    countdown = Countdown(sys.stdout, "Waiting for you to type the code in")
+    countdown.prepare(f"Asking {host_of(home.issuer.url, ISSUER_VARIABLE)} for a code. Ctrl-C cancels.")
+    try:
+        login = await start_device_login(engine, home.issuer)
+    finally:
+        countdown.clear()
     print(
         f"\n1. Open this page on any device, and sign in:\n\n     {login.verification_url}\n"
-        f"\n2. Type in this code there:\n\n     {login.user_code}\n\n{WARNING}\n",
+        f"\n2. Type in this code there:\n\n     {login.user_code}\n\n{fitted(WARNING, sys.stdout)}\n",
         flush=True,
     )
-    countdown = Countdown(sys.stdout, "Waiting for you to type the code in")
     return await _wait(engine, login, countdown)
 
 

@@ -25,6 +25,11 @@ class Countdown:
         self._is_terminal = out.isatty()
         self._shown = ""
 
+    def prepare(self, doing: str) -> None:
+        """Say on a terminal what is done before the waiting begins. `clear` takes it away."""
+        if self._is_terminal:
+            self._draw(printable(doing)[: _width()])
+
     def show(self, left: float, trouble: str | None = None) -> None:
         """Bring the line up to date.
 
@@ -52,6 +57,15 @@ class Countdown:
         self._out.write("\r" + text.ljust(len(self._shown)))
         self._out.flush()
         self._shown = text
+
+
+def fitted(text: str, out: TextIO) -> str:
+    """The text in lines that are as long as a terminal is wide, and can be read; whole where there is no terminal."""
+    if not out.isatty():
+        return text
+    import textwrap
+
+    return textwrap.fill(text, min(_width(), 100))
 
 
 def _width() -> int:

@@ -13,6 +13,10 @@ from authstate.adapters.cli_exit import ExitStatus, UsageError, complain
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import NotSignedIn
 
+_LOGIN = """Sign in with a browser, or with a device code where no browser can be opened (ssh, a container, no
+display). Exit status: 0 signed in, 4 try again later, 5 refused, 6 not done in time, 7 cancelled, 130 Ctrl-C. Whatever
+fails changes nothing: who was signed in before is signed in still."""
+
 
 def run(arguments: list[str]) -> int:
     """Read the command line, run the command and return its exit status. Errors are raised."""
@@ -50,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="one JSON object instead of text")
     status.set_defaults(run=_status)
 
-    _add_login(commands.add_parser("login", help="sign in: with a browser, or with a device code where there is none"))
+    help_of_login = "sign in: with a browser, or with a device code where there is none"
+    _add_login(commands.add_parser("login", help=help_of_login, description=_LOGIN))
 
     logout = commands.add_parser("logout", help="remove what is stored, and revoke it")
     logout.set_defaults(run=_logout)

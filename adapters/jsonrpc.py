@@ -5,7 +5,9 @@ threads and tests can carry it.
 
 Order. Requests are handled in the order they come. A handler that returns a plain result is answered at once, without a
 task. One that returns an awaitable runs in a task beside the others; wrapped in `InOrder`, it also keeps later requests
-waiting until it is done. A notification that a request causes goes out after that request's answer.
+waiting until it is done. What it brings may be one of these again: so a handler that must wait before it knows whether
+it answers in order keeps the others waiting for that long, and no longer. A notification that a request causes goes out
+after that request's answer.
 
 Bounds. A line longer than the limit is skipped to its end and never held. Requests that are not answered yet are
 limited in number and, while they wait, in bytes; beyond that they are refused with `OVERLOADED`. While the other side
@@ -151,6 +153,7 @@ class Peer:
         self._waiting: deque[_Request] = deque()
         self._waiting_bytes = 0
         self._blocker: asyncio.Future[object] | None = None
+        self._when_unblocked: deque[Callable[[], None]] = deque()
         self._running: set[asyncio.Future[object]] = set()
         self._asked: dict[bytes, asyncio.Future[Raw]] = {}
         self._id_form = b'"' + id_prefix.encode() + b'%d"' if id_prefix else b"%d"
@@ -241,6 +244,13 @@ class Peer:
         finally:
             self._asked.pop(id_, None)
 
+    def when_unblocked(self, call: Callable[[], None]) -> None:
+        """Call once no request keeps others waiting (see `InOrder`): now, if there is none. It must not block."""
+        if self._blocker is None:
+            call()
+        else:
+            self._when_unblocked.append(call)
+
     async def drained(self, timeout: float) -> bool:
         """Wait until every request so far is answered, at most so many seconds. Whether that came true."""
         if not self._running:
@@ -314,31 +324,34 @@ class Peer:
         turn = _Turn(self, id_)
         token = _turn.set(turn)
         try:
-            result = self._handle(method, params)
-            in_order = isinstance(result, InOrder)
-            if isinstance(result, InOrder):
-                result = result.awaitable
-            if isinstance(result, Awaitable):
-                task: asyncio.Future[object] = asyncio.ensure_future(result)
-                self._running.add(task)
-                self._idle.clear()
-                if in_order:
-                    self._blocker = task
-                task.add_done_callback(partial(self._finish, turn))
-            else:
-                self._conclude(turn, result)
+            self._go_on(turn, self._handle(method, params))
         except Exception as error:
             self._conclude(turn, error)
         finally:
             _turn.reset(token)
 
+    def _go_on(self, turn: _Turn, outcome: object) -> None:
+        """Answer, or have a task do what must be done first. Runs in the context of the turn."""
+        awaitable = outcome.awaitable if isinstance(outcome, InOrder) else outcome
+        if not isinstance(awaitable, Awaitable):
+            self._conclude(turn, awaitable)
+            return
+        task: asyncio.Future[object] = asyncio.ensure_future(awaitable)
+        self._running.add(task)
+        self._idle.clear()
+        if isinstance(outcome, InOrder):
+            self._blocker = task
+        task.add_done_callback(partial(self._finish, turn))
+        if self.closed:
+            task.cancel()
+
     def _finish(self, turn: _Turn, task: asyncio.Future[object]) -> None:
-        """A handler's task is done: answer, and let the next requests in."""
+        """A handler's task is done: answer or go on, and let the next requests in."""
         batch = self._begin()
         try:
             self._running.discard(task)
             if not task.cancelled():
-                self._conclude(turn, task.exception() or task.result())
+                self._go_on(turn, task.exception() or task.result())
             elif not self.closed:
                 self._conclude(turn, RpcError(INTERNAL_ERROR, "the request was cancelled"))
             if task is self._blocker:
@@ -351,6 +364,8 @@ class Peer:
             self._flush(batch)
             if not self._running:
                 self._idle.set()
+            while self._blocker is None and self._when_unblocked:
+                self._when_unblocked.popleft()()
 
     def _conclude(self, turn: _Turn, outcome: object) -> None:
         self._answer(turn.id, outcome)

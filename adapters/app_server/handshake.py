@@ -83,7 +83,7 @@ class Handshake:
         self._unwanted: frozenset[str] = frozenset()
 
     def handle(self, method: str, params: Raw | None) -> object:
-        """See `jsonrpc.Handler`. Requests that come while the account API opens wait for it, in order."""
+        """See `jsonrpc.Handler`. Requests that come while the account API opens wait for that, in order."""
         if self._opening.api is not None and method != "initialize":
             return self._opening.api.handle(method, params)
         if method == "initialize":
@@ -120,14 +120,8 @@ class Handshake:
         )
 
     async def _handle_first(self, method: str, params: Raw | None) -> object:
-        return await answer_of((await self._opening.opened()).handle(method, params))
-
-
-async def answer_of(result: object) -> object:
-    """What a handler returned, waited for."""
-    if isinstance(result, InOrder):
-        result = result.awaitable
-    return await result if isinstance(result, Awaitable) else result
+        """What the account API makes of a request, which may be an awaitable, once there is one."""
+        return (await self._opening.opened()).handle(method, params)
 
 
 def explain(error: Exception) -> str:

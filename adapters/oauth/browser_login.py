@@ -39,7 +39,7 @@ LINGER: Final = 3.0
 
 _FAULT: Final = "the login ended because of a fault in authstate: please report it"
 _PROGRAM_ENDS: Final = "this login was ended: the program ends"
-_WARM_AFTER: Final = 0.3  # seconds; a person needs longer to sign in, and a login that is cancelled at once costs less
+_WARM_AFTER: Final = 0.1  # seconds; a person needs longer to sign in, and a login that is cancelled at once costs less
 _MOST_FIELDS: Final = 32
 
 Parameters = Mapping[str, Sequence[str]]

@@ -101,7 +101,7 @@ class HttpDeviceEndpoint:
         answer = await self._http.post(url, host, {"client_id": self._issuer.client_id}, _TIMEOUT)
         if answer.status == 404:
             raise DeviceCodeNotEnabled(
-                f"{host} has signing in with a device code not enabled: sign in with a browser, or ask the "
+                f"signing in with a device code is not enabled at {host}: sign in with a browser, or ask the "
                 "administrator of your workspace to enable device codes",
                 shown_code(error_code(answer.members)),
             )

@@ -9,8 +9,10 @@ Proxies and CA bundles come from the environment, as httpx reads them.
 
 import asyncio
 import math
+import os
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -19,6 +21,8 @@ import msgspec
 from authstate.engine.errors import IssuerUnavailable
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 LONGEST_ANSWER: Final = 1024 * 1024
@@ -27,6 +31,7 @@ LONGEST_ANSWER: Final = 1024 * 1024
 ISSUER_VARIABLE: Final = "CODEX_APP_SERVER_LOGIN_ISSUER"
 """What a message names when the issuer's URL is none."""
 
+_CA_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -132,7 +137,10 @@ class IssuerHttp:
             headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "authstate"}
             try:
                 self._client = httpx.AsyncClient(
-                    headers=headers, follow_redirects=False, limits=httpx.Limits(max_keepalive_connections=0)
+                    headers=headers,
+                    follow_redirects=False,
+                    limits=httpx.Limits(max_keepalive_connections=0),
+                    verify=_trusted(*(os.environ.get(name) for name in _CA_VARIABLES)),
                 )
             except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
                 raise IssuerUnavailable(
@@ -140,6 +148,14 @@ class IssuerHttp:
                     f"SSL_CERT_FILE, SSL_CERT_DIR) cannot be used ({_kind(error)})"
                 ) from None
         return self._client
+
+
+@lru_cache(maxsize=4)
+def _trusted(*ca_settings: str | None) -> "ssl.SSLContext":
+    """Whom to trust by these settings of the environment. Made once: to read the CA bundle takes 50 ms."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def unavailable(answer: Answer, host: str) -> IssuerUnavailable:

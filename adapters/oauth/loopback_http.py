@@ -160,8 +160,8 @@ class LoopbackServer:
         """Check the request, and have it answered. From here on it is in hand."""
         request = self._checked(event)
         if isinstance(request, Response):
-            return request
-        if len(self._tasks) - len(self._idle) > self._limits.connections:
+            return request if event.method != b"HEAD" else msgspec.structs.replace(request, body=b"")
+        if len(self._tasks) - len(self._idle) >= self._limits.connections:
             return _plain(HTTPStatus.SERVICE_UNAVAILABLE)
         task = asyncio.current_task()
         assert task is not None
@@ -223,7 +223,9 @@ def _plain(status: HTTPStatus, **headers: str) -> Response:
 
 
 def _encoded(http: h11.Connection, response: Response) -> bytes:
-    headers = {**_HEADERS, "Content-Length": str(len(response.body)), **response.headers}
+    headers = {**_HEADERS, **response.headers}
+    if response.status != HTTPStatus.NO_CONTENT:
+        headers["Content-Length"] = str(len(response.body))
     head = h11.Response(
         status_code=response.status, headers=list(headers.items()), reason=HTTPStatus(response.status).phrase.encode()
     )

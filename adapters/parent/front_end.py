@@ -1,8 +1,7 @@
 """The account side of a front-end whose other requests go to a child: our engine answers, as the child would.
 
 It answers when the child has answered `initialize`, and not before: until then the child's own rules hold. A request
-that changes who is signed in is answered when the child acts with the new login, and what the front-end sends after it
-waits so long.
+that changes who is signed in is answered when the child acts with the new login.
 """
 
 import asyncio
@@ -12,10 +11,9 @@ from typing import Protocol
 import msgspec
 from msgspec import Raw
 
-from authstate.adapters.app_server.handshake import Api, Opening, answer_of
+from authstate.adapters.app_server.handshake import Api, Opening
 from authstate.adapters.app_server.messages import InitializeParams
 from authstate.adapters.jsonrpc import INVALID_REQUEST, InOrder, Peer, RpcError
-from authstate.adapters.parent.traffic import Holdable
 
 METHODS = frozenset(
     {
@@ -46,15 +44,13 @@ class FrontEnd:
     Args:
         id_prefix: of the requests that we send to it; nobody else can guess it.
         account: what is opened once, and again at the next request if that failed.
-        others: the front-end's other requests on their way to the child.
     """
 
-    def __init__(self, id_prefix: str, account: Account, others: Holdable) -> None:
+    def __init__(self, id_prefix: str, account: Account) -> None:
         self.peer = Peer(self._handle, id_prefix=id_prefix)
         self.opening = Opening(account.open)
         """What answers, once it is open."""
         self._account = account
-        self._others = others
         self.is_introduced = False
         """The child took the front-end in."""
         self._ready: asyncio.Future[None] | None = None
@@ -102,34 +98,26 @@ class FrontEnd:
             raise RpcError(INVALID_REQUEST, f"Invalid request: {method} is retired: use `account/login/start`")
         if method not in METHODS:
             raise RpcError(INVALID_REQUEST, "Invalid request: unknown method")
-        api = self.opening.api
-        if api is None or not self.is_introduced:
-            self._others.hold()  # it may be a login, which what comes after it must find
-            return InOrder(self._handle_later(self._ready, method, params))
-        return self._answer(api, method, params)
+        if self.opening.api is None or not self.is_introduced:
+            return InOrder(self._handle_first(self._ready, method, params))
+        return self._answer(self.opening.api, method, params)
 
-    async def _handle_later(self, ready: asyncio.Future[None], method: str, params: Raw | None) -> object:
-        try:
-            await asyncio.wait((ready,))
-            if not self.is_introduced:
-                raise RpcError(INVALID_REQUEST, "Not initialized")
-            answer = self._answer(await self.opening.opened(), method, params)
-        finally:
-            self._others.release()
-        return await answer_of(answer)
+    async def _handle_first(self, ready: asyncio.Future[None], method: str, params: Raw | None) -> object:
+        """What the engine makes of a request, which may be an awaitable, once the child took the front-end in."""
+        await asyncio.wait((ready,))
+        if not self.is_introduced:
+            raise RpcError(INVALID_REQUEST, "Not initialized")
+        return self._answer(await self.opening.opened(), method, params)
 
     def _answer(self, api: Api, method: str, params: Raw | None) -> object:
         answer = api.handle(method, params)
         if isinstance(answer, InOrder):
-            self._others.hold()
             return InOrder(self._changed(answer.awaitable))
         return answer
 
     async def _changed(self, change: Awaitable[object]) -> object:
+        """The answer to a change, when the child acts with the new login."""
         try:
             return await change
         finally:
-            try:
-                await self._account.caught_up()
-            finally:
-                self._others.release()
+            await self._account.caught_up()

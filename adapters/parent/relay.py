@@ -80,7 +80,13 @@ class _AccountLines:
             self.answer(line)
 
     def change(self, line: bytes) -> None:
-        self._gate.change(partial(self.answer, line), len(line))
+        self._gate.change(partial(self._begin, line), len(line))
+
+    def _begin(self, line: bytes) -> None:
+        """Nothing passes behind it until it is answered, or runs beside others, as a login that a person completes."""
+        self._gate.hold()
+        self._peer.data_received(line)
+        self._peer.when_unblocked(self._gate.release)
 
     def answer(self, line: bytes) -> None:
         self._peer.data_received(line)
@@ -101,7 +107,7 @@ class Relay:
         asks_child, asks_front_end = (f"authstate-{secrets.token_hex(12)}-" for _ in range(2))
         self._gate = Gate(self.child.write, self.front_end.reads)
         self._account = WrappedAccount(config, environment, settings, log, asks_child, self._gate)
-        self._api = FrontEnd(asks_front_end, self._account, self._gate)
+        self._api = FrontEnd(asks_front_end, self._account)
         self._account.serve(self._api)
         greeting = Greeting(self)
         self._down = FromFrontEnd(

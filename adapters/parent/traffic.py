@@ -110,7 +110,7 @@ class Gate:
             self._wait(_Waiting(len(data), data, None))
 
     def change(self, begin: Callable[[], None], size: int = 0) -> None:
-        """Begin a change now, or when it is its turn; it may hold the gate. `size` is what it keeps in memory, bytes."""
+        """Begin a change now, or when it is its turn; it may hold the gate. `size`: the bytes that it keeps waiting."""
         if self._holders <= 0:
             begin()
         else:

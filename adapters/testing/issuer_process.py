@@ -3,6 +3,7 @@
 Prints `{"port": N}` as its first line and ends when its standard input closes. Only the standard library: a fast start.
 
 Served
+    GET  /oauth/authorize   a page on which a person agrees or declines; POST is what its buttons send
     POST /oauth/token       refresh_token (JSON; single use, rotating) and authorization_code (form)
     POST /oauth/revoke
     POST /api/accounts/deviceauth/usercode, /api/accounts/deviceauth/token
@@ -11,6 +12,7 @@ Served
     any  /backend-api/...   an echo: who asked, with which method and how many bytes
 Control (JSON)
     POST /control/seed, /control/code, /control/device, /control/expire-access, /control/revoke, /control/behaviour
+    POST /control/person    who agrees on the page from now on
     GET  /control/stats     refreshes_accepted, refreshes_refused, refreshes_failed (by behaviour), exchanges,
                             revocations, backend_accepted, backend_refused, requests {path: count},
                             refresh_tokens_sent [the first 12 hex digits of each one's SHA-256],
@@ -40,12 +42,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from authstate.adapters.testing import model
+from authstate.adapters.testing import consent_page, model
 from authstate.adapters.testing.jwt import account_claims, make_jwt
 
 Json = dict[str, Any]
 Answer = tuple[int, Json]
 _EVENTS = "server-sent events"  # the member of an answer that is a stream of events
+_PAGE = "page"  # ... that is HTML
+_WAY_BACK = "way back"  # ... that is a redirect
 
 
 class Issuer:
@@ -58,6 +62,7 @@ class Issuer:
         self.access: dict[str, Json] = {}
         self.codes: dict[str, Json] = {}
         self.devices: dict[str, Json] = {}
+        self.person = _login({})
         self.behaviours: dict[str, Json] = {}
         self.counts: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
@@ -90,6 +95,18 @@ class Issuer:
         answer = self.issue(login, login.get("next_expires_in", 3600))
         self.accepted_at.append(time.monotonic())
         return 200, answer
+
+    def authorize(self, asked: Json) -> Answer:
+        fault = consent_page.fault(asked)
+        return (400, _error(fault)) if fault else (200, {_PAGE: consent_page.page(asked, self.person["email"])})
+
+    def consent(self, form: Json) -> Answer:
+        if form.get("answer") != "agree":
+            return 303, {_WAY_BACK: consent_page.way_back(form, **consent_page.DECLINED)}
+        code = "ac_" + secrets.token_urlsafe(16)
+        bound = {name: form.get(name) for name in ("code_challenge", "redirect_uri")}
+        self.codes[code] = {**self.person, **bound}
+        return 303, {_WAY_BACK: consent_page.way_back(form, code=code)}
 
     def exchange(self, form: Json) -> Answer:
         grant = self.codes.pop(form.get("code", ""), None)
@@ -153,6 +170,8 @@ class Issuer:
             return 200, {**self.issue(login, login.get("expires_in", 3600)), "account_id": login["account_id"]}
         if path == "/control/code":
             self.codes[body["code"]] = _login(body)
+        elif path == "/control/person":
+            self.person = _login(body)
         elif path == "/control/device":
             for device in self.devices.values():
                 if device["user_code"] == body["user_code"]:
@@ -223,6 +242,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _route(self, path: str, body: Json, size: int) -> tuple[str, Callable[[], Answer]]:
         issuer = self.issuer
+        if path == "/oauth/authorize":
+            if self.command == "POST":
+                return "authorize", lambda: issuer.consent(body)
+            return "authorize", lambda: issuer.authorize(dict(parse_qsl(urlsplit(self.path).query)))
         if path == "/oauth/token":
             if body.get("grant_type") == "refresh_token":
                 return "refresh", lambda: issuer.refresh(body)
@@ -286,8 +309,12 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: Json, retry_after: object = None) -> None:
         if _EVENTS in body:
             self._send_bytes(status, body[_EVENTS].encode(), "text/event-stream")
-            return
-        self._send_bytes(status, json.dumps(body).encode(), retry_after=retry_after)
+        elif _PAGE in body:
+            self._send_bytes(status, body[_PAGE].encode(), "text/html; charset=utf-8")
+        elif _WAY_BACK in body:
+            self._send_bytes(status, b"", location=body[_WAY_BACK])
+        else:
+            self._send_bytes(status, json.dumps(body).encode(), retry_after=retry_after)
 
     def _send_bytes(self, status: int, body: bytes, kind: str = "application/json", **headers: object) -> None:
         self.send_response(status)

@@ -111,6 +111,10 @@ class LoopbackIssuer:
         """
         self._call("/control/code", {"code": code, **login})
 
+    def let_in(self, **login: Any) -> None:
+        """Whom the page at `/oauth/authorize` signs in from now on. `login` is that of `seed`."""
+        self._call("/control/person", login)
+
     def approve_device(self, user_code: str, **login: Any) -> None:
         """Let the person with this device code finish signing in. `login` is that of `seed`."""
         self._call("/control/device", {"user_code": user_code, **login})
@@ -121,8 +125,8 @@ class LoopbackIssuer:
         return answer
 
     def behave(self, endpoint: str = "refresh", **behaviour: Any) -> None:
-        """Change how an endpoint (`refresh`, `exchange`, `revoke`, `backend`, `device`) answers; without a `mode` it is
-        normal again. See `issuer_process` for the modes.
+        """Change how an endpoint (`authorize`, `refresh`, `exchange`, `revoke`, `backend`, `device`) answers; without a
+        `mode` it is normal again. See `issuer_process` for the modes.
         """
         self._call("/control/behaviour", {endpoint: behaviour})
 

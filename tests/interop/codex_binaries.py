@@ -20,7 +20,7 @@ _TARGETS = {
 
 
 class CannotInstall(Exception):
-    """There is no codex here, and the message says why."""
+    """A program that a test needs is not here, and the message says why."""
 
 
 def install(version: str) -> Path:

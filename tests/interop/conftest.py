@@ -11,8 +11,10 @@ import pytest
 from authstate.adapters.testing import LoopbackIssuer
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
 
 import python_sdk
+from chromium import install as install_chromium
 from codex_binaries import VERSIONS, CannotInstall, install
 from homes import fill
 from plays import Plays
@@ -33,6 +35,15 @@ def binaries() -> dict[str, Path]:
 def codex(request: pytest.FixtureRequest, binaries: dict[str, Path]) -> Path:
     """One codex binary; the test runs once for each version."""
     return binaries[request.param]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The browser. Skips, with the reason, only where it cannot be installed."""
+    try:
+        return install_chromium()
+    except CannotInstall as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture

@@ -1,45 +1,23 @@
 """A real Secret Service without a screen: Debian's gnome-keyring on a D-Bus of its own, in a folder of its own."""
 
 import os
-import shutil
 import signal
 import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import debian
 from jeepney import MatchRule, message_bus
 from jeepney.io.blocking import Proxy, open_dbus_connection
 
 NAME = "org.freedesktop.secrets"
-_PROGRAMS = ("gnome-keyring-daemon", "dbus-run-session")
 _START = 'echo "$DBUS_SESSION_BUS_ADDRESS"; exec gnome-keyring-daemon --foreground --unlock --components=secrets'
 
 
-class CannotInstall(Exception):
-    """There is no gnome-keyring here, and the message says why."""
-
-
 def install() -> None:
-    """See that gnome-keyring and D-Bus are there, from Debian's archive if need be.
-
-    Raises:
-        CannotInstall: they are missing, and this is no Debian, not root, or apt-get failed.
-    """
-    missing = [program for program in _PROGRAMS if shutil.which(program) is None]
-    if not missing:
-        return
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise CannotInstall(f"{', '.join(missing)} are missing, and only root can install them, with apt-get")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    packages = ("install", "-y", "--no-install-recommends", "gnome-keyring", "dbus")
-    for arguments in (("update",), packages):
-        done = subprocess.run(
-            ["apt-get", "-qq", *arguments], env=environment, capture_output=True, text=True, timeout=240
-        )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise CannotInstall(f"apt-get could not install gnome-keyring: {last}")
+    """See that gnome-keyring and D-Bus are there. Raises CannotInstall."""
+    debian.install(("gnome-keyring-daemon", "dbus-run-session"), ("gnome-keyring", "dbus"))
 
 
 class SecretService:

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import resource
 import selectors
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser_person import agree, decline, get, question
@@ -68,10 +70,10 @@ class Person:
         self.running: list[subprocess.Popen[bytes]] = []
         self.descriptors: list[int] = []
 
-    def through_a_pipe(self, *words: str, **more: str) -> Shown:
+    def through_a_pipe(self, *words: str, preexec_fn: Callable[[], None] | None = None, **more: str) -> Shown:
         """Start a command whose output, both of it, goes into a pipe."""
         ours, theirs = os.pipe()
-        return self._start(words, more, ours, theirs, subprocess.DEVNULL)
+        return self._start(words, more, ours, theirs, subprocess.DEVNULL, preexec_fn=preexec_fn)
 
     def at_a_terminal(self, *words: str, **more: str) -> Shown:
         """Start a command on a terminal of its own; `Shown.output` is the person's side of it."""
@@ -186,6 +188,15 @@ def test_ctrl_c_at_the_terminal_ends_it_cleanly(person: Person) -> None:
     assert not (person.home / "auth.json").exists()
 
 
+def test_ctrl_c_while_the_issuer_is_asked_for_a_code(person: Person, issuer: LoopbackIssuer) -> None:
+    issuer.behave("device", mode="hang")
+    shown = person.at_a_terminal("login", "--device")
+    shown.until(r"\rAsking 127\.0\.0\.1:\d+ for a code\. Ctrl-C cancels\.")
+    os.write(shown.output, b"\x03")
+    assert shown.end() == 130
+    assert last_line(shown.text) == "authstate: the sign-in was cancelled; nothing was changed", shown.text
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_cleanly(person: Person, number: signal.Signals, status: int) -> None:
     shown = person.through_a_pipe("login", "--device")
@@ -242,6 +253,30 @@ def test_declined_and_cancelled_in_the_browser_are_told_apart(person: Person, is
     assert cancelled.end() == 7
     assert "cancelled" in cancelled.text.splitlines()[-1]
     assert not (person.home / "auth.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("login", "who"),
+    [
+        ({"email": "old@example.com"}, "as old@example.com (workspace org-1)"),
+        ({"auth": {"auth_mode": "apikey", "OPENAI_API_KEY": "sk-old"}}, "with an API key"),
+    ],
+)
+def test_a_login_that_fails_says_who_is_signed_in_still(
+    make_home: MakeHome, issuer: LoopbackIssuer, login: dict[str, Any], who: str
+) -> None:
+    person = Person(make_home(**login), issuer)
+    before = (person.home / "auth.json").read_bytes()
+    try:
+        shown = person.through_a_pipe("login", "--no-browser")
+        decline(issuer, shown.until(_URL).group())
+        assert shown.end() == 5
+    finally:
+        person.leave()
+    assert shown.text.startswith(f"Now signed in {who}. A new sign-in takes its place.\n")
+    assert "declined" in shown.text.splitlines()[-2]
+    assert shown.text.splitlines()[-1] == f"authstate: you are still signed in {who}"
+    assert (person.home / "auth.json").read_bytes() == before
 
 
 def test_ctrl_c_while_the_browser_is_open(person: Person) -> None:
@@ -326,6 +361,29 @@ def test_it_says_whose_sign_in_it_replaces(make_home: MakeHome, issuer: Loopback
     assert facts(shown.text)["email"] == "new@example.com"
     assert json.loads((person.home / "auth.json").read_text())["tokens"]["refresh_token"] != before
     assert issuer.stats()["revocations"] == 1
+
+
+def test_a_store_that_cannot_be_written_keeps_the_old_login(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
+    person = Person(make_home(email="old@example.com"), issuer)
+    before = (person.home / "auth.json").read_bytes()
+    try:
+        shown = person.through_a_pipe("login", "--no-browser", preexec_fn=let_no_file_grow)
+        page = agree(issuer, shown.until(_URL).group(), email="new@example.com")
+        assert shown.end() == 5
+    finally:
+        person.leave()
+    said, still = shown.text.splitlines()[-2:]
+    assert str(person.home / "auth.json") in said and "too large" in said, said
+    assert still == "authstate: you are still signed in as old@example.com (workspace org-1)"
+    assert "Sign-in failed" in page and "too large" in page and "that sign-in still works" in page
+    assert (person.home / "auth.json").read_bytes() == before
+    assert facts(person.run("status").stdout)["email"] == "old@example.com"
+    assert issuer.stats()["revocations"] == 0
+
+
+def let_no_file_grow() -> None:
+    """As on a disk that is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 def test_ways_to_sign_in_exclude_each_other(person: Person) -> None:

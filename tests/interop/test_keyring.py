@@ -12,9 +12,9 @@ from typing import Any
 import keyring
 import pytest
 import secretstorage
-from codex_binaries import NEW, OLD
+from codex_binaries import NEW, OLD, CannotInstall
 from keyring.backends import SecretService as Backend
-from secret_service import CannotInstall, SecretService, install
+from secret_service import SecretService, install
 
 from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.stores.os_keyring import SERVICE, AutoStore, KeyringStore, account_of_home

@@ -241,11 +241,14 @@ def test_a_workspace_that_is_not_allowed(make_home: MakeHome, issuer: LoopbackIs
     assert not (home / "auth.json").exists()
 
 
-def test_the_end_of_the_input_ends_a_pending_login(client: WireClient, home: Path) -> None:
-    client.result("account/login/start", DEVICE)
+@pytest.mark.parametrize("kind", [DEVICE, BROWSER], ids=["device", "browser"])
+def test_the_end_of_the_input_ends_a_pending_login(client: WireClient, home: Path, kind: Message) -> None:
+    started = client.result("account/login/start", kind)
     begun = time.monotonic()
     assert client.process.stdin is not None
     client.process.stdin.close()
+    told = client.until(COMPLETED)
+    assert told == {"loginId": started["loginId"], "success": False, "error": "this login was ended: the program ends"}
     assert client.process.wait(timeout=10) == 0
     assert time.monotonic() - begun < 5
     assert not (home / "auth.json").exists()

@@ -11,6 +11,7 @@ import pytest
 from authstate.adapters.app_server.account_api import AccountApi, ParentOverPeer
 from authstate.adapters.app_server.handshake import VERSION, Handshake
 from authstate.adapters.app_server.logins import InteractiveLogins
+from authstate.adapters.oauth.device_endpoint import HttpDeviceEndpoint
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
 from authstate.engine.core import AuthEngine
@@ -173,6 +174,22 @@ async def test_an_opening_that_fails_is_told_and_tried_again() -> None:
     assert answer["error"] == {"code": -32603, "message": "the account cannot be opened (OSError)"}
     client.fail_open = None
     assert (await client.result("account/read"))["account"] == {"type": "apiKey"}
+
+
+async def test_a_login_as_the_first_request_keeps_nobody_waiting_for_the_issuer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def ask(_: HttpDeviceEndpoint) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(HttpDeviceEndpoint, "request", ask)
+    client = Client()
+    introduction = {"id": "hello", "method": "initialize", "params": {"clientInfo": {"name": "ide", "version": "1"}}}
+    first = {"id": "first", "method": "account/login/start", "params": {"type": "chatgptDeviceCode"}}
+    client.peer.data_received(b"".join(msgspec.json.encode(message) + b"\n" for message in (introduction, first)))
+    assert (await client.result("account/read", {}))["account"] is None
+    await client.engine.close()
+    assert "this login was ended" in (await client.until(lambda m: m.get("id") == "first"))["error"]["message"]
 
 
 async def test_methods_that_are_unknown_are_refused() -> None:

@@ -1,144 +1,35 @@
 """The browser login from the URL to the stored credentials, over real sockets; the issuer is a process on loopback."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from urllib.parse import parse_qs, urlencode, urlsplit
+from contextlib import asynccontextmanager
+from typing import Any
 
-import h11
 import pytest
+from browser_desk import Desk, agree, asked, come_back, get, target, until, until_exchanging
 
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.testing import FakeAuthority, LoopbackIssuer, ManualClock, MemoryStore, make_tokens
-from authstate.engine.core import AuthEngine
+from authstate.adapters.testing import LoopbackIssuer, MemoryStore, make_external
 from authstate.engine.credentials import ChatgptTokens
-from authstate.engine.events import Event, LoginCompleted
-
-SECURITY = {
-    b"cache-control": b"no-store",
-    b"referrer-policy": b"no-referrer",
-    b"x-content-type-options": b"nosniff",
-    b"x-frame-options": b"DENY",
-    b"connection": b"close",
-}
-
-
-class Answer:
-    """What a browser got."""
-
-    def __init__(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.text = body.decode()
-
-    @property
-    def location(self) -> str:
-        return self.headers.get(b"location", b"").decode()
-
-
-def read(data: bytes) -> Answer:
-    http = h11.Connection(h11.CLIENT)
-    http.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
-    http.send(h11.EndOfMessage())
-    http.receive_data(data)
-    http.receive_data(b"")
-    response, body = http.next_event(), b""
-    assert isinstance(response, h11.Response)
-    while isinstance(event := http.next_event(), h11.Data):
-        body += event.data
-    return Answer(response.status_code, dict(response.headers), body)
-
-
-async def send(port: int, data: bytes) -> bytes:
-    """Everything that the server answers to these bytes, until it ends the connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(data)
-    received = await asyncio.wait_for(reader.read(), 15)
-    writer.close()
-    return received
-
-
-async def get(port: int, target: str, *headers: str, method: str = "GET", host: str | None = None) -> Answer:
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host or f'localhost:{port}'}", *headers, "", ""]
-    return read(await send(port, "\r\n".join(lines).encode()))
-
-
-def target(login: BrowserLogin, **parameters: str) -> str:
-    """The address that the issuer sends the browser back to."""
-    state = parse_qs(urlsplit(login.auth_url).query)["state"][0]
-    return "/auth/callback?" + urlencode({"state": state, **parameters})
-
-
-class Desk:
-    """An engine where people sign in with a browser, and the events it told."""
-
-    def __init__(self, issuer: Issuer, *, linger: float = 5.0, **settings: object) -> None:
-        self.issuer = issuer
-        self.linger = linger
-        self.clock = ManualClock()
-        self.old = make_tokens(email="old@example.com")
-        self.store = MemoryStore(self.old)
-        self.authority = FakeAuthority(self.old, clock=self.clock)
-        self.engine = AuthEngine(self.store, self.authority, clock=self.clock, **settings)
-        self.events: list[Event] = []
-        self.engine.subscribe(self.events.append)
-
-    async def start(self, **options: object) -> BrowserLogin:
-        return await start_browser_login(
-            self.engine, self.issuer, **{"ports": (0,), "clock": self.clock, "linger": self.linger, **options}
-        )
-
-    @property
-    def outcomes(self) -> list[LoginCompleted]:
-        return [event for event in self.events if isinstance(event, LoginCompleted)]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[LoopbackIssuer]:
-    with LoopbackIssuer() as issuer:
-        yield issuer
-
-
-@pytest.fixture
-def loopback(running: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch) -> LoopbackIssuer:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    running.behave("exchange")
-    return running
-
-
-@pytest.fixture
-async def desk(loopback: LoopbackIssuer) -> AsyncIterator[Desk]:
-    made = Desk(Issuer(loopback.url))
-    async with made.engine:
-        yield made
-
-
-async def come_back(login: BrowserLogin, loopback: LoopbackIssuer, **grant: str) -> Answer:
-    """What the browser does after the person agreed: the callback, and the page it is sent on to."""
-    loopback.register_code("ac_agreed", **grant)
-    answer = await get(login.port, target(login, code="ac_agreed"))
-    assert (answer.status, answer.location) == (303, "/done")
-    return await get(login.port, "/done")
+from authstate.engine.errors import (
+    ExternalTokensActive,
+    IssuerUnavailable,
+    LoginAttemptEnded,
+    LoginMethodForbidden,
+    StoreUnavailable,
+)
+from authstate.engine.policy import LoginMethod, Policy
 
 
 async def test_a_login_that_succeeds(desk: Desk, loopback: LoopbackIssuer) -> None:
     login = await desk.start()
-    query = {name: values[0] for name, values in parse_qs(urlsplit(login.auth_url).query).items()}
+    query = asked(login)
     assert login.auth_url.startswith(f"{loopback.url}/oauth/authorize?response_type=code&client_id=app_")
     assert query["redirect_uri"] == f"http://localhost:{login.port}/auth/callback"
     assert query["code_challenge_method"] == "S256"
     assert "allowed_workspace_id" not in query
-    page = await come_back(
-        login,
-        loopback,
-        code_challenge=query["code_challenge"],
-        redirect_uri=query["redirect_uri"],
-        email="new@x.example",
-    )
-    assert (page.status, page.text.count("You are signed in</h1>")) == (200, 1)
+    page = await come_back(login, agree(login, loopback, email="new@x.example"))
+    assert (page.status, page.title) == (200, "You are signed in")
     await asyncio.wait_for(login.closed(), 5)
     assert isinstance(desk.store.credentials, ChatgptTokens)
     assert desk.store.credentials.account.email == "new@x.example"
@@ -147,3 +38,231 @@ async def test_a_login_that_succeeds(desk: Desk, loopback: LoopbackIssuer) -> No
     assert desk.authority.revoked == [desk.old.refresh_token.reveal()]
     with pytest.raises(OSError):
         await get(login.port, "/done")
+
+
+async def test_the_tokens_are_stored_before_the_browser_hears_of_it(desk: Desk, loopback: LoopbackIssuer) -> None:
+    login = await desk.start()
+    async with desk.store.locked():
+        visit = asyncio.create_task(get(login.port, agree(login, loopback)))
+        await until(lambda: login.attempt.is_storing)
+        assert (await get(login.port, "/done")).status == 404
+        assert not visit.done()
+        desk.assert_unchanged()
+    assert (await visit).status == 303
+    assert desk.store.saves == 1
+
+
+async def test_forced_workspaces_are_asked_for_and_checked_before_anything_is_stored(loopback: LoopbackIssuer) -> None:
+    desk = Desk(Issuer(loopback.url), policy=Policy(None, ("org-1", "org-9")))
+    async with desk.engine:
+        login = await desk.start()
+        assert asked(login)["allowed_workspace_id"] == "org-1,org-9"
+        page = await come_back(login, agree(login, loopback, account_id="org-2"))
+        assert (page.title, "org-9" in page.text) == ("Sign-in failed", True)
+        await login.closed()
+        assert (desk.store.saves, desk.authority.revoked) == (0, [])
+        desk.assert_unchanged()
+
+
+# What ends it before it succeeds
+
+
+async def test_a_person_who_declines(desk: Desk) -> None:
+    login = await desk.start()
+    page = await come_back(login, target(login, error="access_denied", error_description="nobody reads this"))
+    assert page.title == "Sign-in failed"
+    assert "The sign-in was declined" in page.text and "<code>access_denied</code>" in page.text
+    assert "nobody reads this" not in page.text
+    await login.closed()
+    assert [(event.success, "declined" in (event.error or "")) for event in desk.outcomes] == [(False, True)]
+    desk.assert_unchanged()
+
+
+ENDINGS = {
+    "cancel": ("cancelled", "Sign-in cancelled"),
+    "time": ("expired", "Sign-in expired"),
+    "logout": ("superseded", "Sign-in replaced"),
+    "external": ("superseded", "Sign-in replaced"),
+    "another": ("superseded", "Sign-in replaced"),
+}
+
+
+async def end(desk: Desk, login: BrowserLogin, how: str) -> None:
+    if how == "cancel":
+        assert await desk.engine.cancel_login(login.attempt.login_id)
+    elif how == "time":
+        await desk.clock.elapse(600)
+    elif how == "logout":
+        await desk.engine.log_out()
+    elif how == "external":
+        await desk.engine.use_external_tokens(make_external())
+    else:
+        await desk.start()
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+async def test_a_browser_that_is_back_by_then_is_shown_how_it_ended(
+    desk: Desk, loopback: LoopbackIssuer, how: str
+) -> None:
+    loopback.behave("exchange", mode="hang", times=1)
+    login = await desk.start()
+    visit = asyncio.create_task(come_back(login, agree(login, loopback)))
+    await until_exchanging(login)
+    await end(desk, login, how)
+    page = await asyncio.wait_for(visit, 5)
+    assert (login.attempt.state, page.title) == ENDINGS[how]
+    await login.closed()
+    assert [event.success for event in desk.outcomes if event.login_id == login.attempt.login_id] == [False]
+    assert desk.store.saves == 0
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+async def test_a_browser_that_comes_back_later_finds_nobody(desk: Desk, loopback: LoopbackIssuer, how: str) -> None:
+    before = loopback.stats()["requests"].get("/oauth/token", 0)
+    login = await desk.start()
+    await end(desk, login, how)
+    assert not login._server.is_listening, "the port is free at once"
+    with pytest.raises(OSError):
+        await get(login.port, agree(login, loopback))
+    await login.closed()
+    assert login.attempt.state == ENDINGS[how][0]
+    assert loopback.stats()["requests"].get("/oauth/token", 0) == before
+
+
+async def test_the_browser_has_only_so_long_to_ask_how_it_ended(loopback: LoopbackIssuer) -> None:
+    desk = Desk(Issuer(loopback.url), linger=0.05)
+    async with desk.engine:
+        login = await desk.start()
+        answer = await get(login.port, agree(login, loopback))
+        assert answer.location == "/done"
+        await asyncio.wait_for(login.closed(), 5)
+        with pytest.raises(OSError):
+            await get(login.port, "/done")
+        assert desk.store.saves == 1
+
+
+async def test_the_end_of_the_program_ends_it(desk: Desk) -> None:
+    login = await desk.start()
+    await desk.engine.close()
+    await login.closed()
+    assert login.attempt.state == "superseded"
+    with pytest.raises(OSError):
+        await get(login.port, "/")
+
+
+# Where it cannot begin
+
+
+async def test_where_it_cannot_begin(loopback: LoopbackIssuer) -> None:
+    desk = Desk(Issuer(loopback.url), policy=Policy(LoginMethod.API))
+    with pytest.raises(LoginMethodForbidden):
+        await desk.start()
+    desk.engine.set_policy(Policy())
+    with pytest.raises(IssuerUnavailable, match="CODEX_APP_SERVER_LOGIN_ISSUER"):
+        await start_browser_login(desk.engine, Issuer("ftp://nobody"), ports=(0,))
+    await desk.engine.use_external_tokens(make_external())
+    with pytest.raises(ExternalTokensActive):
+        await desk.start()
+    assert [event.success for event in desk.outcomes] == [True]
+
+
+async def test_something_comes_first_while_the_port_is_opened(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    opening = asyncio.Event()
+
+    async def forever(ports: object) -> None:
+        opening.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("authstate.adapters.oauth.browser_login.open_port", forever)
+    starting = asyncio.create_task(desk.start())
+    await opening.wait()
+    await desk.engine.log_out()
+    with pytest.raises(LoginAttemptEnded, match="signed out"):
+        await starting
+    starting = asyncio.create_task(desk.start())
+    opening.clear()
+    await opening.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert [event.success for event in desk.outcomes] == [False, False]
+
+
+# What the issuer and the store do to it
+
+BAD_ANSWERS: list[tuple[dict[str, Any], str]] = [
+    ({"mode": "status", "status": 400, "code": "invalid_grant"}, "refused the sign-in with the error invalid_grant"),
+    ({"mode": "status", "status": 503}, "status 503"),
+    ({"mode": "html"}, "without the tokens"),
+    ({"mode": "empty"}, "without the tokens"),
+    ({"mode": "garbage"}, "without the tokens"),
+    ({"mode": "huge"}, "more than 1048576 bytes"),
+    ({"mode": "reset"}, "gave no answer"),
+    ({"mode": "lost"}, "gave no answer"),
+    ({"mode": "redirect"}, "redirect"),
+    ({"mode": "bad_id_token"}, "cannot be read"),
+    ({"mode": "partial"}, "without the tokens"),
+]
+
+
+@pytest.mark.parametrize(("behaviour", "said"), BAD_ANSWERS, ids=[one["mode"] for one, _ in BAD_ANSWERS])
+async def test_an_issuer_that_gives_no_tokens(
+    desk: Desk, loopback: LoopbackIssuer, behaviour: dict[str, Any], said: str
+) -> None:
+    loopback.behave("exchange", **behaviour)
+    login = await desk.start()
+    page = await come_back(login, agree(login, loopback))
+    assert (page.title, page.status) == ("Sign-in failed", 200)
+    assert said in page.text and "that sign-in still works" in page.text
+    assert ("<code>invalid_grant</code>" in page.text) == (behaviour.get("code") is not None)
+    await login.closed()
+    assert [event.success for event in desk.outcomes] == [False]
+    assert said in (desk.outcomes[0].error or "")
+    desk.assert_unchanged()
+
+
+class FullStore(MemoryStore):
+    """A store that can be read and locked, and not written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fault = StoreUnavailable("auth.json cannot be written: no space left on device: make room")
+
+    @asynccontextmanager
+    async def locked(self):  # type: ignore[no-untyped-def]
+        async with super().locked() as held:
+            held.save = self._save
+            yield held
+
+    async def _save(self, credentials: object) -> None:
+        raise self.fault
+
+
+async def test_a_store_that_cannot_be_written_at_the_last_step(loopback: LoopbackIssuer) -> None:
+    store = FullStore()
+    desk = Desk(Issuer(loopback.url), store=store)
+    store.credentials = desk.old
+    async with desk.engine:
+        login = await desk.start()
+        page = await come_back(login, agree(login, loopback))
+        assert page.title == "Sign-in failed"
+        assert "no space left on device: make room" in page.text
+        assert "If you were signed in before, that sign-in still works." in page.text
+        await login.closed()
+        desk.assert_unchanged()
+        assert [(event.success, event.error) for event in desk.outcomes] == [(False, str(store.fault))]
+        assert (await desk.engine.authorization()).token == desk.old.access_token
+        assert desk.authority.revoked == []
+
+
+async def test_pages_and_addresses_hold_no_secret(desk: Desk, loopback: LoopbackIssuer) -> None:
+    login = await desk.start()
+    address = agree(login, loopback)
+    seen = [await get(login.port, address), await get(login.port, address), await get(login.port, "/done")]
+    assert [answer.status for answer in seen] == [303, 409, 200]
+    assert isinstance(desk.store.credentials, ChatgptTokens)
+    tokens = desk.store.credentials
+    secrets = [asked(login)["state"], "ac_agreed", *(t.reveal() for t in (tokens.access_token, tokens.refresh_token))]
+    for answer in seen:
+        text = answer.text + repr(answer.headers)
+        assert not [secret for secret in (*secrets, tokens.account.email or "?") if secret in text]

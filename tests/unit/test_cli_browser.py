@@ -11,7 +11,7 @@ import pytest
 from authstate.adapters.cli_browser import BrowserOpening, why_no_browser
 from authstate.adapters.cli_exit import ExitStatus, complain
 from authstate.adapters.cli_login import _wait
-from authstate.adapters.cli_progress import Countdown
+from authstate.adapters.cli_progress import Countdown, fitted
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.core import AuthEngine
 from authstate.engine.login import LoginAttempt, LoginKind
@@ -117,6 +117,25 @@ def test_a_terminal_shows_the_time_left_in_one_line(monkeypatch: pytest.MonkeyPa
     countdown.clear()
     assert out.getvalue().endswith("\r" + " " * 59 + "\r")
     assert out.getvalue().replace("\r", "").isprintable()
+
+
+def test_words_for_a_person_are_broken_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    assert fitted("never give this code to anybody, whoever asks", Terminal()).splitlines() == [
+        "never give this code to",
+        "anybody, whoever asks",
+    ]
+    assert fitted("never give this code to anybody, whoever asks", io.StringIO()).count("\n") == 0
+
+
+def test_what_is_done_before_the_waiting_is_shown_on_a_terminal_only() -> None:
+    out, pipe = Terminal(), io.StringIO()
+    for place in (out, pipe):
+        countdown = Countdown(place, "Waiting")
+        countdown.prepare("Asking \x1b")
+        countdown.clear()
+    assert out.getvalue() == "\rAsking \ufffd\r" + " " * 10 + "\r"
+    assert pipe.getvalue() == ""
 
 
 def test_what_is_no_terminal_gets_whole_lines_without_control_characters() -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -20,21 +19,6 @@ VERIFIER = "a-verifier-of-more-than-forty-three-characters-0123456789"
 CHALLENGE = urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
 REDIRECT = "http://localhost:1455/auth/callback"
 TOKENS = {"id_token": make_jwt(email="a@b.c"), "access_token": make_jwt(exp=2e9), "refresh_token": "rt_new"}
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[LoopbackIssuer]:
-    with LoopbackIssuer() as issuer:
-        yield issuer
-
-
-@pytest.fixture
-def loopback(running: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch) -> LoopbackIssuer:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    running.behave("exchange")
-    return running
 
 
 async def exchange(issuer: Issuer, code: str = "ac_the-code", verifier: str = VERIFIER) -> ChatgptTokens:

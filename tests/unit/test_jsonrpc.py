@@ -200,6 +200,52 @@ async def test_awaitables_run_side_by_side_and_in_order_ones_hold_back_what_foll
     assert [answer["id"] for answer in wire.take()] == [0]
 
 
+@pytest.mark.parametrize("then", ["plain", "beside", "in order"])
+async def test_one_that_waits_first_keeps_the_others_waiting_only_as_long_as_it_must(then: str) -> None:
+    opened, gate = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> str:
+        peer.notify("caused", {})
+        await gate.wait()
+        return "waited"
+
+    async def opening() -> object:
+        await opened.wait()
+        if then == "plain":
+            return "opened"
+        return wait() if then == "beside" else InOrder(wait())
+
+    peer, wire = connected(lambda method, params: InOrder(opening()) if method == "first" else method)
+    peer.data_received(b'{"id":1,"method":"first"}\n{"id":2,"method":"a"}\n')
+    await settle()
+    assert wire.take() == []
+    opened.set()
+    await settle()
+    assert [answer["id"] for answer in wire.take()] == {"plain": [1, 2], "beside": [2], "in order": []}[then]
+    gate.set()
+    assert await peer.drained(1)
+    said = [message.get("method", message.get("id")) for message in wire.take()]
+    assert said == {"plain": [], "beside": [1, "caused"], "in order": [1, "caused", 2]}[then]
+
+
+async def test_one_that_would_go_on_after_the_end_does_not() -> None:
+    begun: list[str] = []
+
+    async def go_on() -> None:
+        begun.append("it went on")
+
+    async def opening() -> object:
+        return go_on()
+
+    peer, wire = connected(lambda method, params: InOrder(opening()))
+    peer.data_received(b'{"id":1,"method":"first"}\n')
+    await asyncio.sleep(0)  # the first task is done, and nobody was told yet
+    peer.close()
+    await settle()
+    gc.collect()
+    assert (begun, wire.take()) == ([], [])
+
+
 async def test_a_notification_follows_the_answer_of_the_request_that_caused_it() -> None:
     later: list[asyncio.Task[None]] = []
 

@@ -3,7 +3,8 @@
 import asyncio
 import json
 from urllib.error import HTTPError
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.parse import parse_qsl, urlencode
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 import pytest
 
@@ -263,6 +264,59 @@ def test_a_code_is_bound_to_its_challenge(issuer):
     with pytest.raises(HTTPError) as refused:
         build_opener(ProxyHandler({})).open(exchange, timeout=10)
     assert refused.value.code == 400
+
+
+ASKED = {
+    "response_type": "code",
+    "client_id": "app",
+    "scope": "openid",
+    "redirect_uri": "http://localhost:1/auth/callback",
+    "state": "a&b",
+    "code_challenge": "abc",
+    "code_challenge_method": "S256",
+}
+
+
+def way_back(issuer, form):
+    """Where the issuer's page sends a browser that answered with these fields."""
+
+    class Stay(HTTPRedirectHandler):
+        def redirect_request(self, *_):
+            return None
+
+    with pytest.raises(HTTPError) as redirect:
+        build_opener(ProxyHandler({}), Stay()).open(f"{issuer.url}/oauth/authorize", urlencode(form).encode(), 10)
+    assert redirect.value.code == 303
+    place, _, query = redirect.value.headers["Location"].partition("?")
+    assert place == ASKED["redirect_uri"]
+    return dict(parse_qsl(query))
+
+
+def test_a_person_agrees_or_declines_on_the_page_of_the_loopback_issuer(issuer):
+    issuer.let_in(email="<who>@example.com")
+    with build_opener(ProxyHandler({})).open(f"{issuer.url}/oauth/authorize?{urlencode(ASKED)}", timeout=10) as page:
+        text = page.read().decode()
+    assert "&lt;who&gt;@example.com" in text and 'value="a&amp;b"' in text and "<who>" not in text
+    bound = {name: ASKED[name] for name in ("redirect_uri", "state", "code_challenge")}
+    declined = way_back(issuer, {**bound, "answer": "decline"})
+    assert declined == {"error": "access_denied", "error_description": "The person declined", "state": "a&b"}
+    agreed = way_back(issuer, {**bound, "answer": "agree"})
+    assert set(agreed) == {"code", "state"}
+    exchange = Request(issuer.refresh_url, data=urlencode({**agreed, "grant_type": "authorization_code"}).encode())
+    with pytest.raises(HTTPError) as refused:
+        build_opener(ProxyHandler({})).open(exchange, timeout=10)
+    assert refused.value.code == 400, "the code is bound to the challenge and to the redirect"
+
+
+@pytest.mark.parametrize("name", ["redirect_uri", "state", "code_challenge", "code_challenge_method", "response_type"])
+def test_the_page_is_not_shown_for_parameters_that_cannot_be_answered(issuer, name):
+    for value in ("", "https://elsewhere.example/auth/callback"):
+        query = urlencode({**ASKED, name: value})
+        if value and name in ("state", "code_challenge"):
+            continue
+        with pytest.raises(HTTPError) as refused:
+            build_opener(ProxyHandler({})).open(f"{issuer.url}/oauth/authorize?{query}", timeout=10)
+        assert name in json.loads(refused.value.read())["error"]["code"]
 
 
 def test_the_loopback_issuer_ends_with_its_pipe():

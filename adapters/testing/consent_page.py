@@ -1,0 +1,63 @@
+"""The page of the loopback issuer where a person agrees to a sign-in or declines it. Plain HTML, without a script."""
+
+from collections.abc import Mapping
+from html import escape
+from string import Template
+from typing import Final
+from urllib.parse import urlencode, urlsplit
+
+DECLINED: Final = {"error": "access_denied", "error_description": "The person declined"}
+"""What the browser is sent back with, beside the state, when the person declines."""
+
+_NEEDED: Final = {"response_type": "code", "code_challenge_method": "S256"}
+_KEPT: Final = ("redirect_uri", "state", "code_challenge")
+
+_PAGE: Final = Template(
+    """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>Sign in – loopback issuer</title>
+</head>
+<body>
+<main>
+<h1>Sign in to $client?</h1>
+<p>This is an issuer for tests. You would be signed in as $email.</p>
+<form method="post" action="/oauth/authorize">
+$fields
+<button name="answer" value="agree">Agree</button>
+<button name="answer" value="decline">Decline</button>
+</form>
+</main>
+</body>
+</html>
+"""
+)
+
+
+def fault(asked: Mapping[str, str]) -> str | None:
+    """What is wrong with the parameters that the browser came with; None when they can be answered."""
+    for name, value in _NEEDED.items():
+        if asked.get(name) != value:
+            return f"{name} must be {value}"
+    missing = [name for name in (*_KEPT, "client_id", "scope") if not asked.get(name)]
+    if missing:
+        return f"{' and '.join(missing)} must be given"
+    target = urlsplit(asked["redirect_uri"])
+    if (target.scheme, target.hostname, target.path) != ("http", "localhost", "/auth/callback"):
+        return "redirect_uri must be http://localhost:PORT/auth/callback"
+    return None
+
+
+def page(asked: Mapping[str, str], email: str) -> str:
+    """The page with its two buttons, for parameters without a fault."""
+    fields = (f'<input type="hidden" name="{name}" value="{escape(asked[name])}">' for name in _KEPT)
+    return _PAGE.substitute(client=escape(asked["client_id"]), email=escape(email), fields="\n".join(fields))
+
+
+def way_back(form: Mapping[str, str], **answer: str) -> str:
+    """The address that the browser is sent back to."""
+    return f"{form.get('redirect_uri', '')}?{urlencode({**answer, 'state': form.get('state', '')})}"

@@ -1,0 +1,38 @@
+"""Fixtures of the browser login's tests: an issuer on loopback, and a desk where people sign in."""
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from authstate.adapters.oauth.issuer import Issuer
+from authstate.adapters.testing import LoopbackIssuer
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from browser_desk import Desk
+
+
+@pytest.fixture(scope="package")
+def running_issuer() -> Iterator[LoopbackIssuer]:
+    with LoopbackIssuer() as issuer:
+        yield issuer
+
+
+@pytest.fixture
+def loopback(running_issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch) -> LoopbackIssuer:
+    """A real issuer that behaves, and no proxy in between."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    running_issuer.behave("exchange")
+    return running_issuer
+
+
+@pytest.fixture
+async def desk(loopback: LoopbackIssuer) -> AsyncIterator[Desk]:
+    """Somebody is signed in, and wants to sign in anew."""
+    made = Desk(Issuer(loopback.url))
+    async with made.engine:
+        yield made
