@@ -30,9 +30,23 @@ class Agent(WireClient):
 
     def turn(self, words: str) -> Message:
         """Run a turn; the turn as it was completed."""
+        return self.completed(self.begin(words))
+
+    def begin(self, words: str) -> int:
+        """Start a turn. Returns what `completed` wants."""
+        before = len(self.received)
         self.result("turn/start", turn_params(self.thread, words))
-        turn: Message = self.until("turn/completed", timeout=40)["turn"]
-        return turn
+        return before
+
+    def completed(self, begun: int) -> Message:
+        """The turn that was begun there, as it was completed."""
+
+        def turns() -> list[Message]:
+            return [one["params"]["turn"] for one in self.received[begun:] if one.get("method") == "turn/completed"]
+
+        self.wait_until(lambda: bool(turns()), timeout=40)
+        assert turns(), f"no turn was completed: {self.received[begun:]}"
+        return turns()[0]
 
 
 @pytest.fixture
@@ -108,9 +122,9 @@ def test_the_same_without_wrap_is_the_control(start: Callable[..., Agent], home:
 def test_logging_out_while_turns_run(start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer) -> None:
     agent = start(home)
     issuer.behave("model", mode="normal", delay=1.0, times=1)
-    agent.result("turn/start", turn_params(agent.thread, "hello"))
+    begun = agent.begin("hello")
     agent.result("account/logout")
-    assert agent.until("turn/completed", timeout=40)["turn"]["status"] in ("completed", "failed")
+    assert agent.completed(begun)["status"] in ("completed", "failed")
     assert agent.result("account/read")["account"] is None
     assert not (home / "auth.json").exists()
     assert agent.turn("anybody?")["status"] == "failed"
@@ -137,7 +151,7 @@ def test_a_child_that_dies_while_it_asks_leaves_the_login_whole(
     victim, survivor = start(home), start(home)
     issuer.expire_access()
     issuer.behave("refresh", mode="normal", delay=0.5, times=1)
-    victim.result("turn/start", turn_params(victim.thread, "hello"))
+    victim.begin("hello")
     while not issuer.stats()["refresh_tokens_sent"]:
         victim.drain(0.01)
     kill_child_of(victim)
