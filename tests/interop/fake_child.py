@@ -10,6 +10,8 @@ Requests that it knows beside `initialize` and the logins:
     x/exit      ends with `status`
     x/kill      ends by `signal`
     x/wait      answers nothing, ever
+    x/sleep     reads nothing more, ever
+    x/flood     tells `lines` of `size` bytes, then answers
 Everything else is answered with its own params.
 """
 
@@ -87,6 +89,11 @@ class Child:
             os.kill(os.getpid(), params["signal"])
         elif method == "x/wait":
             return None
+        elif method == "x/sleep":
+            time.sleep(3600)
+        elif method == "x/flood":
+            for index in range(params["lines"]):
+                self.send({"method": "x/flooded", "params": {"n": index, "text": "x" * params["size"]}})
         return {"result": {"echo": params}}
 
     def ask(self, number: Any, params: Json) -> None:
