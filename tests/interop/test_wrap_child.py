@@ -156,14 +156,42 @@ class TestLogin:
         assert front.result("x/token")["logins"] == ["chatgptAuthTokens"]
         assert issuer.stats()["refreshes_accepted"] == 1
 
-    def test_nothing_of_the_login_is_in_the_childs_arguments(self, start: Start, make_home: MakeHome) -> None:
-        front = start(email="person@example.com")
+
+def test_no_secret_shows(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: Path) -> None:
+    """Not on standard error, in a process's arguments, or in what the front-end is told, whatever is refused."""
+    home = make_home(email="person@example.com", expires_in=100)
+    secrets = set(json.loads((home / "auth.json").read_text())["tokens"].values()) - {"org-1"}
+    shown = []
+    with (
+        open(tmp_path / "errors", "w+b") as errors,
+        Wrapped(fake_command("picky"), home, issuer, errors=errors) as front,
+    ):
         front.greet()
-        children = subprocess.run(
-            ["ps", "-ww", "-o", "args=", "--ppid", str(front.process.pid)], capture_output=True, text=True
-        ).stdout
-        assert 'cli_auth_credentials_store="ephemeral"' in children
-        assert "eyJ" not in children
+        issuer.revoke()
+        front.result("x/ask", {"times": 2})
+        key = "sk-secret-of-the-test-1234567890"
+        for params in ({"type": "apiKey", "apiKey": key}, external(issuer), {"type": "apiKey", "apiKey": key + "!"}):
+            front.call("account/login/start", params)
+            secrets |= {value for name, value in params.items() if name in ("apiKey", "idToken", "accessToken")}
+        front.result("x/ask", {"account": "org-8"})
+        for method in ("account/logout", "account/read", "getAuthStatus", "account/rateLimits/read"):
+            front.call(method)
+        shown += [Path(f"/proc/{pid}/cmdline").read_text() for pid in (front.process.pid, *children_of(front))]
+        told = [one for one in front.received if not front.methods.get(one.get("id"), "").startswith("x/")]
+        shown += map(json.dumps, told)
+        front.end()
+        errors.seek(0)
+        shown.append(errors.read().decode())
+    assert len(secrets) >= 7
+    assert "revoked" in shown[-1]
+    assert "child" in shown[-1]
+    for text in shown:
+        assert not [secret[:8] for secret in secrets if secret in text]
+
+
+def children_of(front: Wrapped) -> list[str]:
+    pid = front.process.pid
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 class TestHandshake:

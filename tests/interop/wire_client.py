@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any, Self
+from typing import IO, Any, Self
 
 Message = dict[str, Any]
 SUBPROCESS_NOISE = ("COV_CORE_", "CODEX_", "OPENAI_")
@@ -32,6 +32,7 @@ class WireClient:
     Args:
         command: the program and its arguments before `app-server`.
         answer: what to answer to a request of the server; by default nothing.
+        errors: where its standard error goes; by default nowhere.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class WireClient:
         *,
         listen: Sequence[str] = (),
         answer: Callable[[Message], Message | None] | None = None,
+        errors: IO[bytes] | None = None,
     ) -> None:
         self.received: list[Message] = []
         self.methods: dict[Any, str] = {}
@@ -52,7 +54,7 @@ class WireClient:
             [*command, "app-server", *listen],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=errors or subprocess.DEVNULL,
             env=environment,
         )
         threading.Thread(target=self._pump, daemon=True).start()

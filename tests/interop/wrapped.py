@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from wire_client import AUTHSTATE, INITIALIZE, Message, WireClient, clean_environment
 
@@ -33,10 +33,10 @@ class Wrapped(WireClient):
         issuer: LoopbackIssuer,
         *,
         answer: Callable[[Message], Message | None] | None = None,
-        **more: str,
+        errors: IO[bytes] | None = None,
     ) -> None:
-        environment = clean_environment(home, **issuer.environment, **more)
-        super().__init__([*WRAP, *command], environment, answer=answer)
+        environment = clean_environment(home, **issuer.environment)
+        super().__init__([*WRAP, *command], environment, answer=answer, errors=errors)
 
     def greet(self, **capabilities: Any) -> Message:
         """The handshake; the child's result."""
