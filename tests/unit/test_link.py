@@ -301,6 +301,60 @@ async def test_a_child_that_refuses_its_tokens_or_is_silent_is_warned_of() -> No
         assert await link.request("anything") == {"echo": {}}
 
 
+class Others:
+    """Requests of others to the same child."""
+
+    def __init__(self) -> None:
+        self.holders = 0
+        self.holds = 0
+
+    def hold(self) -> None:
+        self.holders += 1
+        self.holds += 1
+
+    def release(self) -> None:
+        self.holders -= 1
+        assert self.holders >= 0
+
+
+async def test_others_wait_while_the_child_changes_its_account() -> None:
+    world, others = World(tokens()), Others()
+    async with world.engine, world.child() as (link, child):
+        link._handover._others = others
+        await world.engine.refresh()
+        await child.until(lambda: child.token == world.token())
+        assert others.holds == 0  # the same account, and the old token may still do
+        await world.engine.complete_chatgpt_login(world.authority.accept(tokens(account_id="org-2")))
+        assert others.holders == 1
+        await child.until(lambda: child.token == world.token())
+        await world.clock.settle()
+        assert (others.holds, others.holders) == (1, 0)
+        child.refuse["account/logout"] = "not now"
+        await world.engine.log_out()
+        await world.clock.settle()
+        assert (others.holds, others.holders) == (2, 0)
+
+
+async def test_others_do_not_wait_for_ever_for_a_child_that_is_silent_or_gone() -> None:
+    world, others = World(), Others()
+    async with world.engine, world.child() as (link, child):
+        link._handover._others = others
+        child.silent.add("account/login/start")
+        await world.engine.use_api_key(ApiKey.parse("sk-1"))
+        await world.clock.settle()
+        assert others.holders == 1
+        world.clock.advance(10)
+        await world.clock.settle()
+        assert others.holders == 0
+        await world.engine.use_api_key(ApiKey.parse("sk-2"))
+        assert others.holders == 1
+        child.die()
+        await link.wait_closed()
+        assert others.holders == 0
+        await world.engine.log_out()
+        assert others.holders == 0
+
+
 async def test_a_child_that_dies_takes_nothing_with_it() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (link, child), world.child() as (_, survivor):
