@@ -20,7 +20,11 @@ _STDIO = "stdio://"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line (without the program's name) and return its exit status. Never raises for bad input."""
+    """Run one command line (without the program's name) and return its exit status. Never raises for bad input.
+
+    A standard stream that is closed counts as the null device.
+    """
+    _open_missing_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         overrides = app_server_overrides(arguments)
@@ -32,6 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wrapped is not None:
         return guarded(lambda: _wrap(*wrapped))
     return guarded(lambda: _run_command(arguments))
+
+
+def _open_missing_streams() -> None:
+    """Put the null device where a standard stream is closed: else the next file that is opened takes its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def app_server_overrides(arguments: Sequence[str]) -> list[str] | None:
@@ -125,7 +137,15 @@ def guarded(run: Callable[[], int]) -> int:
         status_of_error = _status_of(error)
         if status_of_error is None:
             raise
-        return complain(str(error) or type(error).__name__, status_of_error)
+        return complain(_in_words(error), status_of_error)
+
+
+def _in_words(error: Exception) -> str:
+    """What happened, without the operating system's number for it."""
+    if isinstance(error, OSError) and error.strerror:
+        place = error.filename if isinstance(error.filename, str) else "standard input or output"
+        return f"cannot use {place}: {error.strerror.lower()}"
+    return str(error) or type(error).__name__
 
 
 def _status_of(error: Exception) -> ExitStatus | None:
@@ -157,8 +177,15 @@ def _status_of(error: Exception) -> ExitStatus | None:
 
 
 def _serve(overrides: list[str]) -> int:
+    import gc
+
+    # What the imports make stays to the end. A collector that looks through it again and again costs a tenth of the
+    # time to the first answer.
+    gc.disable()
     from authstate.adapters.app_server.stdio import main as serve
 
+    gc.freeze()
+    gc.enable()
     return serve(overrides)
 
 

@@ -27,6 +27,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 _Default = TypeVar("_Default")
 
 _LARGEST = 4 * 1024 * 1024  # bytes
+_REPAIR = "repair the file, or move it away"
 _BUILT_IN_PROVIDERS = {"openai": True, "ollama": False, "lmstudio": False}  # codex lets no table change these
 
 
@@ -226,7 +227,8 @@ def _read(path: str) -> str | None:
         raise ConfigError(f"cannot read {path}: set CODEX_HOME to a folder: a part of this path is a file") from None
     except OSError as error:
         why = (error.strerror or type(error).__name__).lower()
-        raise ConfigError(f"cannot read {path}: {why}: repair the file, or move it away") from None
+        what = "give this user read access to it and to its folder" if isinstance(error, PermissionError) else _REPAIR
+        raise ConfigError(f"cannot read {path}: {why}: {what}") from None
     if len(data) > _LARGEST:
         raise ConfigError(f"{path} is larger than {_LARGEST} bytes: that is no configuration")
     try:
@@ -258,14 +260,30 @@ def _home(environ: Mapping[str, str]) -> Path:
         return Path(os.path.abspath(os.path.join(_user_folder(environ), ".codex")))
     if named == "~" or named.startswith(("~/", "~" + os.sep)):
         named = _user_folder(environ) + named[1:]
-    return Path(os.path.realpath(named))
+    try:
+        return Path(os.path.realpath(named))
+    except OSError as error:
+        why = (error.strerror or type(error).__name__).lower()
+        raise ConfigError(f"CODEX_HOME cannot be {named}: {why}: set it to a folder of your own") from None
 
 
 def _user_folder(environ: Mapping[str, str]) -> str:
-    folder = environ.get("USERPROFILE" if os.name == "nt" else "HOME") or os.path.expanduser("~")
+    folder = environ.get("USERPROFILE" if os.name == "nt" else "HOME") or _registered_folder()
     if not os.path.isabs(folder):
         raise ConfigError("there is no home folder: set CODEX_HOME to the folder that keeps the credentials")
     return folder
+
+
+def _registered_folder() -> str:
+    """The home folder that the system has on record for this user; empty where there is none."""
+    if os.name == "nt":
+        return os.path.expanduser("~")
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return ""
 
 
 def _url_variable(environ: Mapping[str, str], name: str) -> str | None:

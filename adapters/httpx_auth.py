@@ -3,16 +3,25 @@
     async with httpx.AsyncClient(auth=EngineAuth(engine)) as client:
         response = await client.get(url)
 
+and from code without an event loop, where anyio's portal is the way to the engine's loop:
+
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(engine):
+        with httpx.Client(auth=SyncEngineAuth(engine, portal)) as client:
+            response = client.get(url)
+
 This module imports httpx: import it when the first request is near.
 """
 
 from collections.abc import AsyncGenerator, Generator, Iterable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import httpx
 
 from authstate.engine.authorization import Authorization
 from authstate.engine.errors import NotSignedIn, RecoveryExhausted
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
 
 _RECOVERIES: Final = 2
 _ACCOUNT_HEADER: Final = "chatgpt-account-id"
@@ -29,7 +38,26 @@ class Authorizer(Protocol):
         """What to send the request again with after a 401."""
 
 
-class EngineAuth(httpx.Auth):
+class _Authorized(httpx.Auth):
+    """What the flows of both kinds of client share."""
+
+    def __init__(self, engine: Authorizer, origins: Iterable[str] | None = None) -> None:
+        self._engine = engine
+        self._origins = None if origins is None else frozenset(_origin(httpx.URL(url)) for url in origins)
+
+    def _is_meant_for(self, request: httpx.Request) -> bool:
+        return self._origins is None or _origin(request.url) in self._origins
+
+    async def _recovered(self, refused: Authorization) -> Authorization | None:
+        """What to send the request again with; None where the response with the 401 is the answer."""
+        try:
+            newer = await self._engine.recover(refused)
+        except (NotSignedIn, RecoveryExhausted):
+            return None
+        return newer if newer.account_id == refused.account_id else None
+
+
+class EngineAuth(_Authorized):
     """Authorizes the requests of an `httpx.AsyncClient` with an engine.
 
     A request that is refused with 401 is sent again with a newer token, at most twice. The body is read into memory
@@ -46,46 +74,81 @@ class EngineAuth(httpx.Auth):
             default every request of the client gets it. Either way, a redirect to another origin never takes it along.
     """
 
-    requires_request_body = True
-
-    def __init__(self, engine: Authorizer, origins: Iterable[str] | None = None) -> None:
-        self._engine = engine
-        self._origins = None if origins is None else frozenset(_origin(httpx.URL(url)) for url in origins)
-
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """The flow that httpx drives. Cancelling the request does not cancel a refresh that others wait for."""
-        origin = _origin(request.url)
-        if self._origins is not None and origin not in self._origins:
+        if not self._is_meant_for(request):
             yield request
             return
+        url = request.url
         await request.aread()
         authorization = await self._engine.authorization()
         response = yield _authorize(request, authorization)
         for _ in range(_RECOVERIES):
-            if response.status_code != 401 or _origin(response.request.url) != origin:
-                return
-            try:
-                newer = await self._engine.recover(authorization)
-            except (NotSignedIn, RecoveryExhausted):
-                return
-            if newer.account_id != authorization.account_id:
+            newer = await self._recovered(authorization) if _is_refusal(response, url) else None
+            if newer is None:
                 return
             authorization = newer
             response = yield _authorize(request, authorization)
 
-    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+    def sync_auth_flow(self, request: httpx.Request) -> NoReturn:
         """Refused: the engine lives in an event loop.
 
         Raises:
             RuntimeError: always.
         """
-        raise RuntimeError("EngineAuth works with httpx.AsyncClient only: use that instead of httpx.Client")
+        raise RuntimeError("EngineAuth is for httpx.AsyncClient: give httpx.Client a SyncEngineAuth")
+
+
+class SyncEngineAuth(_Authorized):
+    """Authorizes the requests of an `httpx.Client` with an engine that lives in the event loop of another thread.
+
+    It does and raises what `EngineAuth` does. Any number of clients and threads may share it. Each waits by itself, and
+    a thousand 401s still cost one refresh. Besides, a request raises RuntimeError in the thread of the engine's own
+    event loop, and once the portal is stopped.
+
+    Args:
+        engine, origins: see `EngineAuth`.
+        portal: the way to the event loop that the engine was started in.
+    """
+
+    def __init__(self, engine: Authorizer, portal: "BlockingPortal", origins: Iterable[str] | None = None) -> None:
+        super().__init__(engine, origins)
+        self._portal = portal
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """The flow that httpx drives. An interrupt of the waiting thread does not cancel a refresh."""
+        if not self._is_meant_for(request):
+            yield request
+            return
+        url = request.url
+        request.read()
+        authorization = self._portal.call(self._engine.authorization)
+        response = yield _authorize(request, authorization)
+        for _ in range(_RECOVERIES):
+            newer = self._portal.call(self._recovered, authorization) if _is_refusal(response, url) else None
+            if newer is None:
+                return
+            authorization = newer
+            response = yield _authorize(request, authorization)
+
+    def async_auth_flow(self, request: httpx.Request) -> NoReturn:
+        """Refused: it would block the event loop.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("SyncEngineAuth is for httpx.Client: give httpx.AsyncClient an EngineAuth")
 
 
 def _authorize(request: httpx.Request, authorization: Authorization) -> httpx.Request:
     request.headers.pop(_ACCOUNT_HEADER, None)
     request.headers.update(authorization.headers())
     return request
+
+
+def _is_refusal(response: httpx.Response, url: httpx.URL) -> bool:
+    """Whether this is a 401 for our token: a redirect to another origin leaves the token behind."""
+    return response.status_code == 401 and _origin(response.request.url) == _origin(url)
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

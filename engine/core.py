@@ -271,6 +271,7 @@ class AuthEngine:
 
         Raises:
             ParentUnavailable: no parent, an error, no answer within 10 s, malformed tokens or another workspace.
+            TransitionRefused: the tokens in use are not the parent's.
         """
         await self._parent.ask()
         return self.session

@@ -3,12 +3,12 @@
 import asyncio
 
 from authstate.engine.clock import within
-from authstate.engine.errors import AuthError, InvalidCredentials, ParentUnavailable
+from authstate.engine.errors import AuthError, InvalidCredentials, ParentUnavailable, TransitionRefused
 from authstate.engine.events import RefreshFailed
 from authstate.engine.listeners import Listeners
 from authstate.engine.machine import AuthMachine
 from authstate.engine.ports import Clock, ExternalTokenSource
-from authstate.engine.states import Trigger
+from authstate.engine.states import AuthState, Trigger
 from authstate.engine.upkeep import outcome
 
 
@@ -40,6 +40,7 @@ class ParentQuestions:
 
         Raises:
             ParentUnavailable: no parent, an error, no answer in time, malformed tokens or another workspace.
+            TransitionRefused: the tokens in use are not the parent's.
             RefreshInterrupted: `close` came first.
         """
         if self._question is None or self._question.done():
@@ -54,6 +55,9 @@ class ParentQuestions:
 
     async def _ask(self) -> AuthError | None:
         asked = self._machine.session
+        if asked.state is not AuthState.EXTERNAL_TOKENS:
+            why = "no parent application owns the tokens in use: there is nothing to ask it for"
+            return TransitionRefused(Trigger.TOKENS_REFRESHED, asked.state, why)
         if self.parent is None:
             return ParentUnavailable("the tokens were refused, and there is no parent application to ask for new ones")
         account_id = asked.account.account_id if asked.account else None

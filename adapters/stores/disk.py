@@ -43,7 +43,7 @@ class Disk:
             if stat.S_ISDIR(mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
             if not stat.S_ISREG(mode):
-                raise OSError(errno.EINVAL, "Not a regular file", path)
+                raise OSError(errno.ENXIO, "Not a regular file", path)
             parts = []
             while limit > 0 and (part := os.read(handle, limit)):
                 parts.append(part)
@@ -180,6 +180,7 @@ _REMEDIES = {
     errno.ENOTDIR: "set CODEX_HOME to a folder: a part of this path is a file",
     errno.EEXIST: "set CODEX_HOME to a folder: there is something else of this name",
     errno.EISDIR: "move the folder of this name away: a file belongs there",
+    errno.ENXIO: "move what has this name away: a file belongs there",
     errno.ENOENT: "the folder is gone: make it again",
     errno.ELOOP: "remove the symbolic link: it leads in a circle or where none may be",
 }

@@ -416,6 +416,7 @@ def test_one_socket_for_input_and_output(tmp_path: Path, servers: list[Server]) 
 @POSIX
 def test_a_reader_that_falls_behind_gets_everything_in_the_end(start: Any) -> None:
     server = start()
+    server.call("account/read", {})  # the account is open: from here on nothing waits, and nothing is refused
     os.set_blocking(server.process.stdin.fileno(), False)
     line, sent, rest = b'{"id":%d,"method":"account/read"}\n', 0, b""
     refusals = 0

@@ -322,7 +322,9 @@ def test_diagrams_are_written_and_checked(tmp_path: Path, capsys: Captured) -> N
     assert main(["diagram", "--check", str(folder)]) == 1
     assert "auth_state.mmd" in capsys.readouterr().err
     (tmp_path / "file").touch()
+    capsys.readouterr()
     assert main(["diagram", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err == f"authstate: cannot use {tmp_path / 'file'}: file exists\n"
 
 
 def test_the_demo_shows_what_it_says_and_leaves_nothing(
@@ -372,6 +374,38 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     error = process.stderr.read()
     process.stderr.close()
     assert (process.wait(timeout=20), error) == (1, b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell that closes a stream")
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("login --with-api-key <&-", 1, "authstate: the API key is empty: give the key that the API keys page shows\n"),
+        ("token >&-", 0, ""),
+        ("status <&- >&-", 0, ""),
+        ("app-server <&- >&-", 0, ""),
+        ("-c nothing status 2>&-", 3, ""),
+        ("logout <&- >&- 2>&-", 0, ""),
+    ],
+)
+def test_a_closed_stream_is_the_null_device(
+    line: str, status: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODEX_API_KEY", "sk-environment")
+    ran = subprocess.run(["sh", "-c", f'exec "$@" {line}', "sh", *PROGRAM], capture_output=True, text=True, timeout=30)
+    assert ran.returncode == status
+    assert ran.stdout == ""
+    assert ran.stderr == said or "CODEX_API_KEY" in ran.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_an_output_that_takes_nothing_is_one_line() -> None:
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run([*PROGRAM, "status"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert (ran.returncode, ran.stderr) == (
+        1,
+        "authstate: cannot use standard input or output: no space left on device\n",
+    )
 
 
 def test_the_docs_list_every_exit_status() -> None:

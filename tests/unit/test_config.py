@@ -1,5 +1,6 @@
 """config.toml, overrides, environment variables, and the engine that is put together from them."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+if os.name == "posix":
+    import pwd
+
 from authstate.adapters.assembly import open_engine, open_store
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
+from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.os_keyring import account_of_home
 from authstate.adapters.testing import MemoryStore
 from authstate.engine.policy import LoginMethod, Policy
@@ -126,6 +131,15 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         load_config(home)
 
 
+def test_a_file_that_this_user_may_not_read_says_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(disk: Disk, path: str, limit: int) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(Disk, "read", denied)
+    with pytest.raises(ConfigError, match=r"config.toml: permission denied: give this user read access"):
+        load_config(tmp_path)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe")
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.toml")
@@ -208,6 +222,30 @@ def test_the_home_is_expanded_and_absolute(tmp_path: Path, monkeypatch: pytest.M
     user = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
     assert Environment.read({**user, "CODEX_HOME": "~/there"}).home == real / "there"
     assert Environment.read({**user, "CODEX_HOME": "~"}).home == real
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the system keeps a record of its users elsewhere")
+def test_without_a_home_variable_the_system_knows_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "")
+    registered = pwd.getpwuid(os.getuid()).pw_dir
+    for environ in ({"HOME": ""}, {}):
+        assert Environment.read(environ).home == Path(registered, ".codex")
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(ConfigError, match="set CODEX_HOME"):
+        Environment.read({"HOME": ""})
+
+
+def test_a_home_that_the_system_will_not_follow_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: str) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os.path, "realpath", denied)
+    with pytest.raises(ConfigError, match="CODEX_HOME cannot be /some/where: permission denied"):
+        Environment.read({"CODEX_HOME": "/some/where"})
 
 
 @pytest.mark.parametrize(

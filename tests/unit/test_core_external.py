@@ -14,7 +14,7 @@ from authstate.adapters.testing import (
     make_tokens,
 )
 from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import ApiKey, ChatgptTokens
+from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.errors import (
     InvalidCredentials,
     IssuerUnavailable,
@@ -22,6 +22,7 @@ from authstate.engine.errors import (
     ParentUnavailable,
     RefreshDeadReason,
     StoreUnreadable,
+    TransitionRefused,
     WorkspaceForbidden,
 )
 from authstate.engine.events import AccountUpdated, AuthMode, Event, LoginCompleted, RefreshFailed, StateChanged
@@ -32,7 +33,7 @@ from authstate.engine.states import AuthState, Trigger
 class Family:
     """An engine in external mode, and its parent."""
 
-    def __init__(self, stored: ChatgptTokens | None = None) -> None:
+    def __init__(self, stored: Credentials | None = None) -> None:
         self.clock = ManualClock()
         self.store = MemoryStore(stored)
         self.authority = FakeAuthority(clock=self.clock)
@@ -100,6 +101,17 @@ async def test_one_question_for_all_who_ask_directly() -> None:
     assert family.parent.count == 1
 
 
+@pytest.mark.parametrize("stored", [None, ApiKey.parse("sk-1"), make_tokens()])
+async def test_a_parent_is_asked_only_for_tokens_that_it_owns(stored: Credentials | None) -> None:
+    family = Family(stored)
+    before = await family.engine.start()
+    family.parent.will_answer(make_external())
+    with pytest.raises(TransitionRefused, match="no parent application owns"):
+        await family.engine.ask_parent()
+    assert family.parent.count == 0
+    assert family.engine.session is before
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "says"),
     [
@@ -150,16 +162,6 @@ async def test_without_a_parent_a_401_is_the_end() -> None:
     assert family.engine.parent is None
     with pytest.raises(ParentUnavailable, match="no parent application"):
         await family.engine.recover(await family.engine.authorization())
-
-
-async def test_a_question_from_another_mode_names_no_workspace_and_changes_nothing() -> None:
-    family = Family()
-    family.parent.will_answer(make_external())
-    await family.engine.use_api_key(ApiKey.parse("sk-1"))
-    with pytest.raises(Exception, match="tokens_refreshed"):
-        await family.engine.ask_parent()
-    assert family.parent.asked == [None]
-    assert family.engine.session.state is AuthState.API_KEY
 
 
 async def test_the_answer_to_an_old_question_is_dropped() -> None:

@@ -152,9 +152,3 @@ async def test_many_requests_share_it():
         responses = await asyncio.gather(*(client.get(URL) for _ in range(50)))
     assert {response.status_code for response in responses} == {200}
     assert engine.generation == 2
-
-
-def test_the_synchronous_client_is_refused():
-    client = httpx.Client(transport=httpx.MockTransport(Backend()), auth=EngineAuth(Engine()))
-    with pytest.raises(RuntimeError, match="AsyncClient"):
-        client.get(URL)

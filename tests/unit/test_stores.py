@@ -324,6 +324,7 @@ async def test_a_home_that_is_a_file_and_a_file_that_is_a_folder(tmp_path: Path)
         (errno.EROFS, "set CODEX_HOME"),
         (errno.ENOSPC, "free some space"),
         (errno.EIO, "see to the disk"),
+        (errno.ENXIO, "move what has this name away"),
     ],
 )
 async def test_each_fault_names_the_file_and_what_to_do(tmp_path: Path, number: int, remedy: str) -> None:

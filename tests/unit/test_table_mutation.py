@@ -146,8 +146,7 @@ def _changes(row: Row) -> Iterator[tuple[str, tuple[Row, ...]]]:
     for trigger in set(Trigger) - {row.trigger}:
         yield f"is called {trigger}", but(trigger=trigger)
     for guard in {"", "permitted", "same_account"} - {row.guard}:
-        if row.guard:
-            yield f"guard {guard or 'none'}", but(guard=guard)
+        yield f"guard {guard or 'none'}", but(guard=guard)
     for effect in {"", "install", "forget", "refuse", "bury"} - {row.effect}:
         yield f"effect {effect or 'none'}", but(effect=effect)
 
