@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from authstate.adapters.cli import app_server_overrides, guarded, main
+from authstate.adapters.cli_codex import main as codex_main
 from authstate.adapters.cli_exit import ExitStatus, UsageError
 from authstate.adapters.demo import _Demo, read_login
 from authstate.adapters.demo_picture import picture
@@ -377,3 +378,25 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 def test_the_docs_list_every_exit_status() -> None:
     page = (REPO / "docs" / "errors.md").read_text(encoding="utf-8")
     assert all(f"| {status.value} | " in page for status in ExitStatus)
+
+
+def test_the_help_of_wrap_shows_where_the_command_goes(capsys: Captured) -> None:
+    assert main(["wrap", "--help"]) == 0
+    assert "wrap [-c KEY=VALUE] -- COMMAND" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no executable without a format")
+def test_a_codex_that_is_no_program_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    codex = tmp_path / "codex"
+    codex.write_text("no program")
+    monkeypatch.setenv("AUTHSTATE_CODEX", str(codex))
+    assert codex_main(["--version"]) == 2
+    told = capsys.readouterr().err
+    assert told == f"authstate: AUTHSTATE_CODEX is {codex}, and no such program can be run: " + (
+        "set it to the path of the real codex\n"
+    )
+    codex.chmod(0o755)
+    assert codex_main(["--version"]) == 126
+    assert capsys.readouterr().err == f"authstate: cannot start {codex}: exec format error\n"
