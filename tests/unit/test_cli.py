@@ -19,6 +19,10 @@ from authstate.adapters.cli_codex import main as codex_main
 from authstate.adapters.cli_exit import ExitStatus, UsageError
 from authstate.adapters.demo import _Demo, read_login
 from authstate.adapters.demo_picture import picture
+from authstate.adapters.jsonrpc import PeerGone
+from authstate.adapters.parent.child import CommandError
+from authstate.adapters.parent.child_process import CANNOT_RUN, NOT_FOUND, CannotStart
+from authstate.adapters.parent.link import HandshakeFailed
 from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.testing.loopback import LoopbackIssuer
 from authstate.engine.core import AuthEngine
@@ -26,6 +30,7 @@ from authstate.engine.diagrams import render_all
 from authstate.engine.states import AuthState
 
 REPO = Path(__file__).parents[2]
+OF_A_CHILD = (CommandError, CannotStart, HandshakeFailed, PeerGone)
 PROGRAM = [sys.executable, "-m", "authstate.adapters.cli"]
 Captured = pytest.CaptureFixture[str]
 
@@ -377,7 +382,8 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 
 def test_the_docs_list_every_exit_status() -> None:
     page = (REPO / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert all(f"| {status.value} | " in page for status in ExitStatus)
+    assert all(f"| {status} | " in page for status in (*map(int, ExitStatus), CANNOT_RUN, NOT_FOUND))
+    assert all(f"| `{error.__name__}` (`{error.__module__}`)" in page for error in OF_A_CHILD)
 
 
 def test_the_help_of_wrap_shows_where_the_command_goes(capsys: Captured) -> None:
