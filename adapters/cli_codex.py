@@ -64,7 +64,7 @@ def real_codex(environ: Mapping[str, str], us: str | None = None) -> str:
         if named:
             raise UsageError(f"{VARIABLE} leads back to authstate-codex: set it to the path of the real codex")
     if named:
-        raise UsageError(f"{VARIABLE} is {named}, and there is no such program: set it to the path of the real codex")
+        raise UsageError(f"{VARIABLE} is {named}, and no such program can be run: set it to the path of the real codex")
     raise UsageError(f"there is no codex on PATH: install it, or set {VARIABLE} to its path")
 
 
@@ -147,11 +147,16 @@ def _become(codex: str, arguments: list[str]) -> int:
         freshen(overrides_of(arguments))
     sys.stdout.flush()
     command = [codex, *arguments]
-    if os.name != "nt":
-        os.execv(command[0], command)
-    import subprocess
+    try:
+        if os.name != "nt":
+            os.execv(command[0], command)
+        import subprocess
 
-    return subprocess.call(command)
+        return subprocess.call(command)
+    except OSError as error:
+        from authstate.adapters.parent.child_process import CANNOT_RUN
+
+        return complain(f"cannot start {codex}: {(error.strerror or type(error).__name__).lower()}", CANNOT_RUN)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,14 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--listen", metavar="stdio://", default="stdio://", help="the transport; there is one")
     serve.set_defaults(run=_unreachable)
 
-    wrap = commands.add_parser("wrap", help="be between a front-end and a codex app-server, as the owner of its login")
+    wrap = commands.add_parser(
+        "wrap",
+        usage="authstate [-c KEY=VALUE] wrap [-c KEY=VALUE] -- COMMAND...",
+        help="be between a front-end and a codex app-server, as the owner of its login",
+        description="Start an app-server and be between it and the front-end at standard input and output, as the "
+        "owner of its login: `authstate wrap -- codex app-server`. The exit status is the child's; 127 where there is "
+        "no such program, 126 where it cannot be run.",
+    )
     wrap.add_argument("child", metavar="COMMAND", nargs="+", help="after --: how the child is started")
     wrap.set_defaults(run=_unreachable)
 

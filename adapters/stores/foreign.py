@@ -2,11 +2,13 @@
 
 Every save and every delete under the lock leaves a mark (home_lock.py). What is stored now and matches none of the last
 marks was put there by somebody else. Which program that was is not recorded anywhere; but a codex process that uses the
-same home is the first to ask, and Linux tells whether there is one.
+same home is the first to ask, and Linux tells whether there is one. A codex that keeps its login in memory is none of
+these: the child of `authstate wrap` is such a one.
 """
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.ports import LastChange
 
 _MOST_PROCESSES = 3
+_IN_MEMORY = re.compile(rb"cli_auth_credentials_store\s*=\s*[\"']?ephemeral\b")
 
 
 def digest_of(credentials: Credentials | None) -> str:
@@ -60,13 +63,19 @@ def _instant(seconds: float) -> str:
 
 
 def _codex_processes(home: str) -> Iterator[int]:
-    """The codex processes of this user that use the home, as far as Linux tells."""
+    """The codex processes of this user that keep their login in the home, as far as Linux tells."""
     wanted = os.path.realpath(home)
     with suppress(OSError):
         for name in sorted(filter(str.isdecimal, os.listdir("/proc")), key=int):
             with suppress(OSError):
-                if _read(f"/proc/{name}/comm").strip() == b"codex" and _home_of(name) == wanted:
+                is_codex = _read(f"/proc/{name}/comm").strip() == b"codex"
+                if is_codex and _home_of(name) == wanted and _keeps_a_login(name):
                     yield int(name)
+
+
+def _keeps_a_login(pid: str) -> bool:
+    """Whether a codex process was not told by its command line to hold its login in memory."""
+    return not any(_IN_MEMORY.search(word) for word in _read(f"/proc/{pid}/cmdline").split(b"\0"))
 
 
 def _home_of(pid: str) -> str | None:

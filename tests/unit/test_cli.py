@@ -15,9 +15,14 @@ from typing import Any
 import pytest
 
 from authstate.adapters.cli import app_server_overrides, guarded, main
+from authstate.adapters.cli_codex import main as codex_main
 from authstate.adapters.cli_exit import ExitStatus, UsageError
 from authstate.adapters.demo import _Demo, read_login
 from authstate.adapters.demo_picture import picture
+from authstate.adapters.jsonrpc import PeerGone
+from authstate.adapters.parent.child import CommandError
+from authstate.adapters.parent.child_process import CANNOT_RUN, NOT_FOUND, CannotStart
+from authstate.adapters.parent.link import HandshakeFailed
 from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.testing.loopback import LoopbackIssuer
 from authstate.engine.core import AuthEngine
@@ -25,6 +30,7 @@ from authstate.engine.diagrams import render_all
 from authstate.engine.states import AuthState
 
 REPO = Path(__file__).parents[2]
+OF_A_CHILD = (CommandError, CannotStart, HandshakeFailed, PeerGone)
 PROGRAM = [sys.executable, "-m", "authstate.adapters.cli"]
 Captured = pytest.CaptureFixture[str]
 
@@ -410,4 +416,27 @@ def test_an_output_that_takes_nothing_is_one_line() -> None:
 
 def test_the_docs_list_every_exit_status() -> None:
     page = (REPO / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert all(f"| {status.value} | " in page for status in ExitStatus)
+    assert all(f"| {status} | " in page for status in (*map(int, ExitStatus), CANNOT_RUN, NOT_FOUND))
+    assert all(f"| `{error.__name__}` (`{error.__module__}`)" in page for error in OF_A_CHILD)
+
+
+def test_the_help_of_wrap_shows_where_the_command_goes(capsys: Captured) -> None:
+    assert main(["wrap", "--help"]) == 0
+    assert "wrap [-c KEY=VALUE] -- COMMAND" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no executable without a format")
+def test_a_codex_that_is_no_program_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    codex = tmp_path / "codex"
+    codex.write_text("no program")
+    monkeypatch.setenv("AUTHSTATE_CODEX", str(codex))
+    assert codex_main(["--version"]) == 2
+    told = capsys.readouterr().err
+    assert told == f"authstate: AUTHSTATE_CODEX is {codex}, and no such program can be run: " + (
+        "set it to the path of the real codex\n"
+    )
+    codex.chmod(0o755)
+    assert codex_main(["--version"]) == 126
+    assert capsys.readouterr().err == f"authstate: cannot start {codex}: exec format error\n"

@@ -99,7 +99,7 @@ class TestRealCodex:
             real_codex({"PATH": str(tmp_path)}, "us")
 
     def test_the_variable_leads_nowhere(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="AUTHSTATE_CODEX is /no/such, and there is no such program"):
+        with pytest.raises(UsageError, match="AUTHSTATE_CODEX is /no/such, and no such program can be run"):
             real_codex({"PATH": str(tmp_path), "AUTHSTATE_CODEX": "/no/such"}, "us")
 
     def test_the_variable_leads_back_to_us(self, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from authstate.adapters.parent.child import ephemeral_command
 from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.foreign import digest_of, last_change
@@ -185,27 +187,50 @@ def test_a_time_that_no_calendar_has_is_no_fault() -> None:
         assert change.message == "the place was removed by authstate (process 7) at an unknown time."
 
 
+@pytest.fixture
+def start_codex(tmp_path: Path) -> Iterator[Callable[..., int]]:
+    """Starts programs that Linux shows as codex, each with an environment and words of its command line."""
+    (tmp_path / "codex").symlink_to("/bin/sh")
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(home: dict[str, str], *words: str) -> int:
+        pipe = subprocess.PIPE
+        command = [tmp_path / "codex", "-c", "read line; echo; read line", *words]
+        process = subprocess.Popen(command, env=home, stdin=pipe, stdout=pipe)
+        running.append(process)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"x\n")
+        process.stdin.flush()
+        process.stdout.readline()  # it runs: its name and its environment are there
+        return process.pid
+
+    yield start
+    for process in running:
+        process.communicate()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which process uses a home")
-def test_a_codex_process_that_uses_the_home_is_named(tmp_path: Path) -> None:
-    (tmp_path / "codex").symlink_to("/bin/cat")
+def test_a_codex_process_that_uses_the_home_is_named(tmp_path: Path, start_codex: Callable[..., int]) -> None:
     homes = {"CODEX_HOME": str(tmp_path)}, {"HOME": str(tmp_path / "user")}, {"CODEX_HOME": "/elsewhere"}
-    pipe = subprocess.PIPE
-    running = [subprocess.Popen([tmp_path / "codex"], env=home, stdin=pipe, stdout=pipe) for home in homes]
-    try:
-        for process in running:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(b"x\n")
-            process.stdin.flush()
-            process.stdout.readline()  # it runs: its name and its environment are there
-        found = last_change(None, None, [], "the place", str(tmp_path)).message
-        assert found.endswith(f"lock. codex uses this home just now (process {running[0].pid}).")
-        found = last_change(None, None, [], "the place", str(tmp_path / "user" / ".codex")).message
-        assert found.endswith(f"(process {running[1].pid}).")
-        assert "codex uses" not in last_change(None, None, [], "the place", str(tmp_path / "x")).message
-    finally:
-        for process in running:
-            process.communicate()
+    here, below, _ = map(start_codex, homes)
+    found = last_change(None, None, [], "the place", str(tmp_path)).message
+    assert found.endswith(f"lock. codex uses this home just now (process {here}).")
+    found = last_change(None, None, [], "the place", str(tmp_path / "user" / ".codex")).message
+    assert found.endswith(f"(process {below}).")
+    assert "codex uses" not in last_change(None, None, [], "the place", str(tmp_path / "x")).message
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which process uses a home")
+def test_a_codex_that_holds_its_login_in_memory_is_not_named(tmp_path: Path, start_codex: Callable[..., int]) -> None:
+    home = {"CODEX_HOME": str(tmp_path)}
+    child = [str(tmp_path / "codex"), *ephemeral_command(["codex", "app-server"])[1:]]
+    start_codex(home, *child)
+    start_codex(home, "--config=cli_auth_credentials_store=ephemeral", "app-server")
+    assert "codex uses" not in last_change(None, None, [], "the place", str(tmp_path)).message
+    named = start_codex(home, "-c", 'cli_auth_credentials_store="file"', "app-server")
+    found = last_change(None, None, [], "the place", str(tmp_path)).message
+    assert found.endswith(f"codex uses this home just now (process {named}).")
 
 
 def test_status_shows_who_and_what_to_do(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from authstate.adapters.cli import wrap_words
 from authstate.adapters.demo import read_login
+from authstate.adapters.parent.child import ephemeral_command
 from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.testing.authority import FakeAuthority
@@ -48,7 +50,9 @@ def blocks() -> Iterator[Block]:
 
 
 ALL = list(blocks())
-PYTHON = [block for block in ALL if block.language == "python"]
+WITH_CODEX = {"service.md": "test_service.py", "wrapping.md": "test_docs_wrapping.py"}
+"""Pages whose Python needs a real codex, and the interop test that runs it."""
+PYTHON = [block for block in ALL if block.language == "python" and block.page not in WITH_CODEX]
 
 
 def name_of(block: Block) -> str:
@@ -117,7 +121,10 @@ def test_other_blocks_are_true(block: Block) -> None:
     if block.language == "mermaid":
         assert block.text in [mermaid(table) for table in TABLES]
     elif block.language == "sh":
-        assert all(line in COMMANDS or line.startswith("authstate ") for line in block.text.splitlines())
+        for line in block.text.splitlines():
+            assert line in COMMANDS or line.startswith("authstate ")
+            if wrapped := wrap_words(line.split()[1:]):
+                assert ephemeral_command(wrapped[1])[-1] == "app-server"
     elif block.language == "toml":
         tomllib.loads(block.text)
     elif block.language in ("json", "jsonl"):
@@ -126,6 +133,15 @@ def test_other_blocks_are_true(block: Block) -> None:
     else:
         known = {path.name for path in REPO.rglob("*") if ".git" not in path.parts}
         assert [name for name in re.findall(r"[\w.]+\.(?:py|md|json|toml)\b", block.text) if name not in known] == []
+
+
+@pytest.mark.parametrize(("page", "test"), WITH_CODEX.items())
+def test_what_needs_a_codex_is_run_by_a_test_of_its_own(page: str, test: str) -> None:
+    for block in (block for block in ALL if block.page == page and block.language == "python"):
+        compile(block.text, page, "exec")
+    text = (REPO / "tests" / "interop" / test).read_text(encoding="utf-8")
+    assert f'"{page}"' in text
+    assert '[sys.executable, "-c", program' in text
 
 
 def test_the_readme_has_the_two_commands_and_ci_runs_the_second() -> None:
