@@ -23,7 +23,7 @@ def install(programs: Sequence[str], packages: Sequence[str], *, timeout: float 
     if not missing:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise CannotInstall(f"{', '.join(missing)} are missing, and only root can install them, with apt-get")
+        raise CannotInstall(f"not installed: {', '.join(missing)}; only root can install packages, with apt-get")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     wanted = " ".join(packages)
     for arguments in (("update",), ("install", "-y", "--no-install-recommends", *packages)):

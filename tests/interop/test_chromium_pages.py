@@ -4,7 +4,7 @@ The screenshots are in test-output/pages.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,20 @@ async def tab(browser: Browser) -> AsyncIterator[Tab]:
     context = await browser.new_context()
     yield Tab(await context.new_page())
     await context.close()
+
+
+@pytest.fixture(scope="module")
+def running_issuer() -> Iterator[LoopbackIssuer]:
+    with LoopbackIssuer() as started:
+        yield started
+
+
+@pytest.fixture
+def issuer(running_issuer: LoopbackIssuer) -> LoopbackIssuer:
+    """One for all tests here, which behaves when a test begins."""
+    running_issuer.behave("exchange")
+    running_issuer.let_in()
+    return running_issuer
 
 
 @pytest_asyncio.fixture(loop_scope="module")

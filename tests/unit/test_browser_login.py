@@ -1,6 +1,8 @@
 """The browser login from the URL to the stored credentials, over real sockets; the issuer is a process on loopback."""
 
 import asyncio
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -62,6 +64,13 @@ async def test_forced_workspaces_are_asked_for_and_checked_before_anything_is_st
         await login.closed()
         assert (desk.store.saves, desk.authority.revoked) == (0, [])
         desk.assert_unchanged()
+
+
+def test_what_a_browser_login_takes_is_loaded_when_one_starts() -> None:
+    rooms = ("cli", "cli_login", "assembly", "app_server.stdio", "app_server.logins", "app_server.account_api")
+    imports = ", ".join(f"authstate.adapters.{room}" for room in rooms)
+    code = f"import sys, {imports}\nprint([name for name in ('h11', 'httpx', 'webbrowser') if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
 # What ends it before it succeeds
