@@ -65,7 +65,7 @@ def real_codex(environ: Mapping[str, str], us: str | None = None) -> str:
             raise UsageError(f"{VARIABLE} leads back to authstate-codex: set it to the path of the real codex")
     if named:
         raise UsageError(f"{VARIABLE} is {named}, and no such program can be run: set it to the path of the real codex")
-    raise UsageError(f"there is no codex on PATH: install it, or set {VARIABLE} to its path")
+    raise UsageError(f"authstate-codex runs the real codex, and there is none on PATH: install it, or set {VARIABLE}")
 
 
 def _candidates(name: str, path: str) -> Iterator[str]:

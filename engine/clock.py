@@ -26,7 +26,7 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
     """The result of `work`, if it comes within `seconds` of the clock.
 
     Raises:

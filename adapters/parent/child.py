@@ -22,6 +22,8 @@ def ephemeral_command(command: Sequence[str]) -> list[str]:
         CommandError: no word of the command is `app-server`, or it is one that does not serve on its standard input.
     """
     words = list(command)
+    if words[:1] == [SUBCOMMAND]:
+        raise CommandError(f"the command begins with `{SUBCOMMAND}`: write the program, too: `codex {SUBCOMMAND}`")
     if SUBCOMMAND not in words:
         raise CommandError(
             f"the command has no word `{SUBCOMMAND}`, before which the setting for its store belongs: write it as "

@@ -24,8 +24,13 @@ METHODS = frozenset(
 """What the engine answers in place of the child."""
 CHANGES = frozenset({"account/login/start", "account/logout"})
 """Those after which the child acts as somebody else."""
-RETIRED = frozenset({"loginApiKey", "loginChatGpt", "cancelLoginChatGpt", "logoutChatGpt"})
-"""What codex 0.93.0 still knows: it would change the child's login behind our back."""
+RETIRED = {
+    "loginApiKey": "account/login/start",
+    "loginChatGpt": "account/login/start",
+    "cancelLoginChatGpt": "account/login/cancel",
+    "logoutChatGpt": "account/logout",
+}
+"""What codex 0.93.0 still knows, and what took its place: it would change the child's login behind our back."""
 
 
 class Account(Protocol):
@@ -95,7 +100,7 @@ class FrontEnd:
         if self._ready is None:
             raise RpcError(INVALID_REQUEST, "Not initialized")
         if method in RETIRED:
-            raise RpcError(INVALID_REQUEST, f"Invalid request: {method} is retired: use `account/login/start`")
+            raise RpcError(INVALID_REQUEST, f"Invalid request: {method} is retired: use `{RETIRED[method]}`")
         if method not in METHODS:
             raise RpcError(INVALID_REQUEST, "Invalid request: unknown method")
         if self.opening.api is None or not self.is_introduced:

@@ -68,6 +68,7 @@ class Handover:
         self._authorization: Authorization | None = None  # what it took last
         self._replaced_at = float("-inf")
         self._questions = 0
+        self._renewals: set[asyncio.Task[None]] = set()
         self._is_holding = False
         self._following: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] | None = None
@@ -92,12 +93,17 @@ class Handover:
             await asyncio.wait((self._following,))
 
     def close(self) -> None:
-        """Follow no more: the child is gone. Any number of times."""
+        """Follow no more: the child is gone, or about to end. Any number of times.
+
+        Questions that are under way are answered with an error, if the connection is still there.
+        """
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
         if self._following is not None:
             self._following.cancel()
+        for renewal in self._renewals:
+            renewal.cancel()
         self._release_others()
 
     async def answer(self, params: Raw | None) -> dict[str, str]:
@@ -110,8 +116,11 @@ class Handover:
         """
         previous = _question(params).previous_account_id
         self._questions += 1
+        renewal = asyncio.create_task(self._renew())
+        self._renewals.add(renewal)
+        renewal.add_done_callback(self._renewals.discard)
         try:
-            await within(self._clock, ANSWER_WITHIN, self._renew())
+            await within(self._clock, ANSWER_WITHIN, renewal)
             answer = self._answer(previous)
         except TimeoutError:
             raise self._refuse("new tokens did not come in time: try again in a moment") from None

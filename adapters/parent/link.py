@@ -20,6 +20,7 @@ from msgspec import Raw
 from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc import INVALID_REQUEST, Peer, PeerGone, RpcError
 from authstate.adapters.parent.child import ephemeral_command
+from authstate.adapters.parent.failed_turns import explained, is_failed_turn
 from authstate.adapters.parent.handover import Handover, Warn
 from authstate.engine.clock import SystemClock, within
 from authstate.engine.core import AuthEngine
@@ -28,6 +29,7 @@ from authstate.engine.ports import Clock
 _CHUNK = 256 * 1024  # bytes a read
 _LONGEST_LINE = 256 * 1024 * 1024  # bytes: a child may answer with a whole conversation
 _HANDSHAKE = 30.0  # seconds
+_LAST_ANSWERS = 0.5  # seconds in which the child's requests are answered or refused, at the end
 _GOODBYE = 5.0  # seconds that a child gets to end by itself
 
 Notified = Callable[[str, Any], None]
@@ -65,6 +67,28 @@ def _ignore(*_: object) -> None:
     return None
 
 
+class _Turnstile:
+    """Where our own requests wait while the child changes its account (see `Holdable`)."""
+
+    def __init__(self) -> None:
+        self._is_open = asyncio.Event()
+        self._is_open.set()
+        self._holders = 0
+
+    def hold(self) -> None:
+        self._holders += 1
+        self._is_open.clear()
+
+    def release(self) -> None:
+        self._holders -= 1
+        if not self._holders:
+            self._is_open.set()
+
+    async def passed(self) -> None:
+        """Return once nobody holds it."""
+        await self._is_open.wait()
+
+
 class AppServerLink:
     """A client of one child.
 
@@ -97,7 +121,8 @@ class AppServerLink:
         self._hear = notified
         self._clock = clock or SystemClock()
         self._peer = Peer(self._handle, self._notified, longest_line=_LONGEST_LINE)
-        self._handover = Handover(engine, self._peer, warn=warn, clock=clock)
+        self._turnstile = _Turnstile()
+        self._handover = Handover(engine, self._peer, warn=warn, others=self._turnstile, clock=clock)
         self._reading: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
         self.server: dict[str, Any] = {}
@@ -157,10 +182,13 @@ class AppServerLink:
     async def request(self, method: str, params: object = None) -> Any:
         """Ask the child; the result, decoded. Without a limit of its own; cancelled, a late answer is dropped.
 
+        While the child changes from one account to another it waits, so that the child acts with the new one.
+
         Raises:
             RemoteError: the child answered with an error.
             PeerGone: the child ended, before or after it was asked.
         """
+        await self._turnstile.passed()
         return msgspec.json.decode(await self._peer.request(method, {} if params is None else params))
 
     def notify(self, method: str, params: object = None) -> None:
@@ -172,8 +200,12 @@ class AppServerLink:
         await self._gone.wait()
 
     async def close(self) -> None:
-        """Close the child's input, and wait a few seconds for the end of its output. Any number of times."""
+        """Close the child's input, and wait a few seconds for the end of its output. Any number of times.
+
+        A question of the child that is under way is refused: it would wait for the answer before it ends.
+        """
         self._handover.close()
+        await self._peer.drained(_LAST_ANSWERS)
         self._outgoing.close()
         try:
             await within(self._clock, _GOODBYE, self._gone.wait())
@@ -212,6 +244,9 @@ class AppServerLink:
         return self._answer(method, _decoded(params))
 
     def _notified(self, method: str, params: Raw | None) -> None:
+        why = self._handover.refusal
+        if params is not None and why is not None and is_failed_turn(method):
+            params = Raw(explained(bytes(params), why))
         self._hear(method, _decoded(params))
 
 

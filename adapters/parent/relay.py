@@ -156,7 +156,8 @@ class Relay:
     async def front_end_ended(self) -> None:
         """The front-end sends no more. Returns once the child has what was sent, and may be told so.
 
-        Account requests get a second for their answers, and a login that is being handed over ten.
+        Account requests and questions of the child get a second for their answers, a login that is being handed over
+        ten.
         """
         self._down.finish()
         self._api.peer.eof_received()
@@ -166,6 +167,7 @@ class Relay:
         await passed.wait()
         forced.cancel()
         await self._api.peer.drained(LAST_ANSWERS)
+        await self._account.last_answers(LAST_ANSWERS)
 
     def child_ended(self) -> None:
         """The child sends no more."""

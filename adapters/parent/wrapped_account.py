@@ -88,6 +88,12 @@ class WrappedAccount:
         """Why the child's last question got no tokens, and what to do; None when it got some."""
         return self._handover.refusal if self._handover is not None else None
 
+    async def last_answers(self, patience: float) -> None:
+        """The child is about to end: let its questions be answered within so many seconds, then refuse them."""
+        if not await self.peer.drained(patience) and self._handover is not None:
+            self._handover.close()
+            await self.peer.drained(patience)
+
     async def close(self) -> None:
         """The child is gone: wait for a refresh token that is being spent, and for logins to end."""
         if self._handover is not None:

@@ -95,7 +95,7 @@ class TestRealCodex:
         assert real_codex({"PATH": str(tmp_path), "AUTHSTATE_CODEX": "codex-nightly"}, "us") == str(named)
 
     def test_there_is_none(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="no codex on PATH: install it, or set AUTHSTATE_CODEX"):
+        with pytest.raises(UsageError, match="there is none on PATH: install it, or set AUTHSTATE_CODEX"):
             real_codex({"PATH": str(tmp_path)}, "us")
 
     def test_the_variable_leads_nowhere(self, tmp_path: Path) -> None:

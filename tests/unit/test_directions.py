@@ -66,7 +66,7 @@ def line(message: Any) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
 
-@pytest.mark.parametrize("method", sorted(METHODS | RETIRED))
+@pytest.mark.parametrize("method", sorted(METHODS | set(RETIRED)))
 def test_what_is_about_accounts_is_ours(method: str) -> None:
     between = Between().greet()
     request = {"id": 5, "method": method}

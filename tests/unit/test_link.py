@@ -355,6 +355,48 @@ async def test_others_do_not_wait_for_ever_for_a_child_that_is_silent_or_gone() 
         assert others.holders == 0
 
 
+async def test_what_the_application_asks_during_a_change_finds_the_new_account() -> None:
+    world = World(tokens())
+    async with world.engine, world.child() as (link, child):
+        await world.engine.complete_chatgpt_login(world.authority.accept(tokens(account_id="org-2")))
+        await link.request("thread/start")
+        names = [name for name, _ in child.requests]
+        assert names[-2:] == ["account/login/start", "thread/start"]
+        assert child.token == world.token()
+
+
+async def test_a_question_that_is_open_at_the_end_is_refused() -> None:
+    world = World(tokens())
+    async with world.engine:
+        async with world.child() as (link, child):
+            world.authority.hold()
+            asked = asyncio.ensure_future(child.ask())
+            await world.authority.asked()
+            closing = asyncio.ensure_future(link.close())
+            with pytest.raises(RemoteError):
+                await asked
+            await closing
+        world.authority.release()
+
+
+async def test_a_turn_that_failed_for_want_of_tokens_says_why() -> None:
+    heard: list[Any] = []
+    world = World(tokens())
+    told = {"error": {"message": "auth refresh request failed: code=-32603", "codexErrorInfo": "other"}}
+    async with world.engine, world.child(notified=lambda method, params: heard.append((method, params))) as (_, child):
+        child.peer.notify("error", told)
+        await child.until(lambda: len(heard) == 1)
+        world.authority.kill(RefreshDeadReason.REVOKED)
+        with pytest.raises(RemoteError):
+            await child.ask()
+        for method in ("error", "item/completed"):
+            child.peer.notify(method, told)
+        await child.until(lambda: len(heard) == 3)
+    assert heard[0] == ("error", told)
+    assert "authstate login" in heard[1][1]["error"]["message"]
+    assert heard[2] == ("item/completed", told)
+
+
 async def test_a_child_that_dies_takes_nothing_with_it() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (link, child), world.child() as (_, survivor):
