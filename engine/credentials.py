@@ -19,7 +19,7 @@ from authstate.engine.errors import InvalidCredentials
 
 _AUTH_CLAIM = "https://api.openai.com/auth"
 _PROFILE_CLAIM = "https://api.openai.com/profile"
-_LONGEST_JWT = 256 * 1024
+_LONGEST_JWT = 256 * 1024  # characters
 _LATEST_INSTANT = 253_402_300_799.0  # the end of the year 9999: what a calendar can still show
 
 
@@ -204,7 +204,9 @@ def read_claims(token: str, name: str) -> Mapping[str, Any]:
     Raises:
         InvalidCredentials: it is no JWT, or its claims are no JSON object.
     """
-    parts = token.split(".") if len(token) <= _LONGEST_JWT else []
+    if len(token) > _LONGEST_JWT:
+        raise InvalidCredentials(f"the {name} is no JWT: it is longer than {_LONGEST_JWT} characters")
+    parts = token.split(".")
     if len(parts) != 3 or not all(parts[:2]):
         raise InvalidCredentials(f"the {name} is no JWT: it must have three parts with a dot between them")
     try:

@@ -121,7 +121,7 @@ _REMEDY = "Sign in again to go on: `authstate login`. What is stored was left as
 _CAUSES = {
     RefreshDeadReason.EXPIRED: "Your sign-in has expired: the refresh token is too old.",
     RefreshDeadReason.EXHAUSTED: (
-        "Your sign-in was used up: another program already spent this refresh token, and it works only once."
+        "Your sign-in was used up: its refresh token was spent already, and it works only once."
     ),
     RefreshDeadReason.REVOKED: "Your sign-in was revoked: you signed out elsewhere, or an administrator ended it.",
     RefreshDeadReason.ACCOUNT_CHANGED: (
@@ -156,12 +156,21 @@ class IssuerUnavailable(TransientAuthError):
         message: what happened.
         retry_after: seconds the issuer asked to wait, if it did.
         is_retried: whether a refresh tries again by itself. False for an answer that the next try would get again.
+        may_be_served: whether the issuer may have done what it was asked for, and the answer was lost on its way.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None, *, is_retried: bool = True) -> None:
+    def __init__(
+        self,
+        message: str,
+        retry_after: float | None = None,
+        *,
+        is_retried: bool = True,
+        may_be_served: bool = False,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.is_retried = is_retried
+        self.may_be_served = may_be_served
 
 
 class ParentUnavailable(TransientAuthError):

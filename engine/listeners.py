@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from authstate.engine.events import Event, Warned
 
@@ -15,9 +16,14 @@ class Listeners:
         self._listeners: list[Listener] = []
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with every event from now on. Returns what ends it."""
+        """Call `listener` with every event from now on. Returns what ends it, any number of times."""
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+
+        def end() -> None:
+            with suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return end
 
     def emit(self, event: Event) -> None:
         """Tell everybody. What a listener raises goes to the event loop's exception handler, and the others hear on."""

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 
 _CAUSED_ELSEWHERE = (RefreshDeadReason.EXHAUSTED, RefreshDeadReason.ACCOUNT_CHANGED)
+_LOST_ANSWER = (
+    "Probably this program spent it: an earlier request got no answer, because the connection broke or took too long."
+)
 
 
 class RefreshSettings(msgspec.Struct, frozen=True):
@@ -124,6 +127,7 @@ class Refresher:
         self._settings = settings
         self._warn = warn
         self._hurried = False
+        self._unanswered: Secret | None = None  # a refresh token that was sent, and the answer was lost
         self.critical = False
         """A refresh token is being spent: do not cancel."""
         self.unsaved: Renewal | None = None
@@ -157,7 +161,7 @@ class Refresher:
                     return await self._under_lock(held, current)
                 except PermanentRefreshError as dead:
                     self.critical = False
-                    raise await self._explained(dead) from None
+                    raise await self._explained(dead, current) from None
         finally:
             self.critical = False
 
@@ -170,8 +174,10 @@ class Refresher:
             self.unsaved = Renewal(await self._renewed(held, current), adopted=False)
         return await self._stored(held, self.unsaved)
 
-    async def _explained(self, dead: PermanentRefreshError) -> PermanentRefreshError:
-        """The same error with what the store knows of the program that probably caused it."""
+    async def _explained(self, dead: PermanentRefreshError, current: ChatgptTokens) -> PermanentRefreshError:
+        """The same error with what is known of its cause: a lost answer, or the program that changed the store last."""
+        if dead.reason is RefreshDeadReason.EXHAUSTED and current.refresh_token == self._unanswered:
+            return PermanentRefreshError(dead.reason, _LOST_ANSWER)
         if dead.reason not in _CAUSED_ELSEWHERE or not isinstance(self._store, ChangeWitness):
             return dead
         try:
@@ -233,8 +239,10 @@ class Refresher:
         self.critical = True
         try:
             return await self._authority.refresh(refresh_token)
-        except IssuerUnavailable:
+        except IssuerUnavailable as error:
             self.critical = False
+            if error.may_be_served:
+                self._unanswered = refresh_token
             raise
 
     def _back_off(self, state: "RetryCallState") -> float:

@@ -11,6 +11,7 @@ import msgspec
 
 from authstate.adapters.oauth.issuer import Issuer, shown_code
 from authstate.adapters.oauth.issuer_http import (
+    IN_BETWEEN,
     ISSUER_VARIABLE,
     Answer,
     IssuerHttp,
@@ -111,7 +112,7 @@ class HttpDeviceEndpoint:
         device_auth_id = text_of(members.get("device_auth_id"))
         user_code = text_of(members.get("user_code")) or text_of(members.get("usercode"))
         if device_auth_id is None or user_code is None or not _can_be_typed(user_code):
-            raise IssuerUnavailable(f"{host} answered without a device code", is_retried=False)
+            raise IssuerUnavailable(f"{host} answered without a device code: {IN_BETWEEN}", is_retried=False)
         return DeviceCode(
             device_auth_id=Secret(device_auth_id),
             user_code=user_code.strip(),
@@ -149,7 +150,7 @@ def _approval(answer: Answer, host: str) -> DeviceApproval | None:
         code = text_of(answer.members.get("authorization_code"))
         verifier = text_of(answer.members.get("code_verifier"))
         if code is None or verifier is None:
-            raise IssuerUnavailable(f"{host} answered without an authorization code")
+            raise IssuerUnavailable(f"{host} answered without an authorization code: {IN_BETWEEN}")
         return DeviceApproval(Secret(code), Secret(verifier))
     said = _said(answer)
     if answer.status == 429 or said == _SLOW_DOWN:

@@ -4,6 +4,7 @@ from typing import Final
 
 from authstate.adapters.oauth.issuer import Issuer, shown_code
 from authstate.adapters.oauth.issuer_http import (
+    IN_BETWEEN,
     ISSUER_VARIABLE,
     Answer,
     IssuerHttp,
@@ -83,5 +84,5 @@ def _tokens(answer: Answer, host: str, now: float) -> ChatgptTokens:
     if code is not None and is_refusal:
         raise LoginFailed(f"{host} refused the sign-in with the error {code}: start it again", code)
     if answer.succeeded:
-        raise IssuerUnavailable(f"{host} answered without the tokens of a sign-in", is_retried=False)
+        raise IssuerUnavailable(f"{host} answered without the tokens of a sign-in: {IN_BETWEEN}", is_retried=False)
     raise unavailable(answer, host)

@@ -31,6 +31,9 @@ LONGEST_ANSWER: Final = 1024 * 1024
 ISSUER_VARIABLE: Final = "CODEX_APP_SERVER_LOGIN_ISSUER"
 """What a message names when the issuer's URL is none."""
 
+IN_BETWEEN: Final = "a proxy or a sign-in page of the network may be in between: check it, then try again"
+"""What to do about an answer that an issuer would not give."""
+
 _CA_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _FORM: Final = "application/x-www-form-urlencoded"
 
@@ -108,19 +111,23 @@ class IssuerHttp:
                     received = await read_bounded(response)
                 finally:
                     await response.aclose()
-        except (httpx.TimeoutException, TimeoutError):
-            raise IssuerUnavailable(f"{host} did not answer within {timeout:g} seconds") from None
+        except (httpx.TimeoutException, TimeoutError) as error:
+            raise IssuerUnavailable(
+                f"{host} did not answer within {timeout:g} seconds: check the network and the proxy, then try again",
+                may_be_served=not isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout),
+            ) from None
         except httpx.ConnectError as error:
             raise IssuerUnavailable(
                 f"{host} cannot be reached: {error}: check the network and the proxy, then try again"
             ) from None
         except AnswerTooLong:
             raise IssuerUnavailable(
-                f"{host} sent an answer of more than {LONGEST_ANSWER} bytes", is_retried=False
+                f"{host} sent an answer of more than {LONGEST_ANSWER} bytes: {IN_BETWEEN}", is_retried=False
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             raise IssuerUnavailable(
-                f"{host} gave no answer: {_kind(error)}: try again; if that does not help, check the proxy"
+                f"{host} gave no answer: {_kind(error)}: try again; if that does not help, check the proxy",
+                may_be_served=isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError),
             ) from None
         return Answer(response.status_code, response.headers, _members(received))
 
@@ -161,13 +168,13 @@ def _trusted(*ca_settings: str | None) -> "ssl.SSLContext":
 def unavailable(answer: Answer, host: str) -> IssuerUnavailable:
     """The error for an answer that is none; it may be asked again when the issuer is overloaded."""
     if 300 <= answer.status < 400:
-        message = f"{host} answered with a redirect (status {answer.status}), which is not followed"
+        message = f"{host} answered with a redirect (status {answer.status}), which is not followed: {IN_BETWEEN}"
         return IssuerUnavailable(message, is_retried=False)
     overloaded = answer.status == 429 or answer.status >= 500
     pause = retry_after(answer.headers) if overloaded else None
     wait = f" in {pause:.0f} seconds" if pause is not None else " later"
-    todo = f": it is overloaded: try again{wait}" if overloaded else ""
-    return IssuerUnavailable(f"{host} answered with status {answer.status}{todo}", pause, is_retried=overloaded)
+    todo = f"it is overloaded: try again{wait}" if overloaded else IN_BETWEEN
+    return IssuerUnavailable(f"{host} answered with status {answer.status}: {todo}", pause, is_retried=overloaded)
 
 
 def error_code(members: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from authstate.adapters.oauth.issuer_http import (
+    IN_BETWEEN,
     ISSUER_VARIABLE,
     Answer,
     IssuerHttp,
@@ -115,7 +116,7 @@ def _tokens(answer: Answer, sent: Secret, host: str) -> RefreshedTokens:
     if answer.status == 401:
         raise PermanentRefreshError(RefreshDeadReason.UNKNOWN, f"{host} answered with status 401.")
     if answer.succeeded:
-        raise IssuerUnavailable(f"{host} answered without tokens", is_retried=False)
+        raise IssuerUnavailable(f"{host} answered without tokens: {IN_BETWEEN}", is_retried=False)
     raise unavailable(answer, host)
 
 

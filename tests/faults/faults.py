@@ -144,7 +144,7 @@ FAULTS = (
         "codex_spends_and_dies",
         "codex stored the login, spends its refresh token, and stores nothing.",
         "refresh_dead",
-        "Your sign-in was used up: another program already spent this refresh token, and it works only once. "
+        "Your sign-in was used up: its refresh token was spent already, and it works only once. "
         f"HOME/auth.json was last changed at TIME {_ELSEWHERE}",
         AS_BEFORE,
         SIGN_IN,
@@ -154,12 +154,23 @@ FAULTS = (
         "a_copy_is_used",
         "A copy of the login is used on another machine, and its refresh token spent there.",
         "refresh_dead",
-        "Your sign-in was used up: another program already spent this refresh token, and it works only once. "
+        "Your sign-in was used up: its refresh token was spent already, and it works only once. "
         "HOME/auth.json was last changed by authstate (process N) at TIME. So a copy of this login is probably in use "
         f"elsewhere: another machine, or another CODEX_HOME. {_SIGN_IN}",
         AS_BEFORE,
         SIGN_IN,
         sent=1,
+    ),
+    Fault(
+        "answer_lost",
+        "The issuer takes the refresh token, and the connection is reset before its answer.",
+        "refresh_dead",
+        "Your sign-in was used up: its refresh token was spent already, and it works only once. Probably this program "
+        "spent it: an earlier request got no answer, because the connection broke or took too long. "
+        f"{_SIGN_IN}",
+        AS_BEFORE,
+        SIGN_IN,
+        sent=2,
     ),
     Fault(
         "another_account",

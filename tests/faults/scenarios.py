@@ -311,6 +311,11 @@ async def reset(bench: Bench) -> Outcome:
     return await answered(bench, RESET)
 
 
+async def answer_lost(bench: Bench) -> Outcome:
+    reused = answer("401 Unauthorized", b'{"error": {"code": "refresh_token_reused"}}')
+    return await answered(bench, RESET, later=reused)
+
+
 async def half_an_answer(bench: Bench) -> Outcome:
     return await answered(bench, answer("200 OK", b'{"access_token": "abc', length=500))
 
@@ -323,11 +328,13 @@ async def unavailable_for_minutes(bench: Bench) -> Outcome:
     return await answered(bench, answer("503 Service Unavailable", b"{}"), calls=5)
 
 
-async def answered(bench: Bench, reply: bytes, calls: int = 1) -> Outcome:
-    """The real client against an issuer that gives every request this answer. No real time passes in the waits."""
+async def answered(bench: Bench, reply: bytes, calls: int = 1, later: bytes | None = None) -> Outcome:
+    """The real client against an issuer that gives every request this answer, or only the first one. No real time
+    passes in the waits.
+    """
     await bench.sign_in()
     clock = SkippingClock()
-    async with issuing(reply) as issuer:
+    async with issuing(reply, later) as issuer:
         authority = SwitchedAuthority(HttpTokenAuthority(f"http://127.0.0.1:{issuer.port}", "client", timeout=5.0))
         async with bench.engine(authority, clock=clock, settings=RefreshSettings(), random=LongestWaits()) as engine:
             for _ in range(calls - 1):
@@ -335,9 +342,8 @@ async def answered(bench: Bench, reply: bytes, calls: int = 1) -> Outcome:
                     await engine.refresh()
                 await clock.sleep(60.0)
             assert clock.monotonic() >= 60.0 * (calls - 1)
-            return await bench.outcome(
-                engine, engine.refresh, sent=lambda: issuer.requests, heal=lambda: authority.use(bench.issuer)
-            )
+            heal = None if later else lambda: authority.use(bench.issuer)
+            return await bench.outcome(engine, engine.refresh, sent=lambda: issuer.requests, heal=heal)
 
 
 class SkippingClock:

@@ -27,10 +27,11 @@ def answer(status: str, body: bytes, *headers: str, length: int | None = None) -
 
 
 class BadIssuer:
-    """Gives every request the same bytes, and counts them."""
+    """Gives every request the same bytes, or the first one others, and counts them."""
 
-    def __init__(self, reply: bytes) -> None:
+    def __init__(self, reply: bytes, later: bytes | None = None) -> None:
         self.reply = reply
+        self.later = reply if later is None else later
         self.requests = 0
         self.port = 0
 
@@ -41,6 +42,7 @@ class BadIssuer:
             await reader.readexactly(length)
             self.requests += 1
             await self.respond(writer)
+            self.reply = self.later
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -61,9 +63,9 @@ class BadIssuer:
 
 
 @asynccontextmanager
-async def issuing(reply: bytes) -> AsyncIterator[BadIssuer]:
+async def issuing(reply: bytes, later: bytes | None = None) -> AsyncIterator[BadIssuer]:
     """A server on loopback for as long as the block runs."""
-    issuer = BadIssuer(reply)
+    issuer = BadIssuer(reply, later)
     server = await asyncio.start_server(issuer.serve, "127.0.0.1", 0)
     issuer.port = server.sockets[0].getsockname()[1]
     try:

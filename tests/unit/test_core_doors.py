@@ -348,6 +348,7 @@ async def test_a_listener_that_fails_keeps_nobody_from_hearing() -> None:
     assert late == house.events
     assert [str(fault["exception"]) for fault in faults] == ["broken listener"] * 3
     stop_broken()
+    stop_broken()
     stop_late()
     await house.engine.log_out()
     assert len(faults) == len(late) == 3

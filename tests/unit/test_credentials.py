@@ -190,6 +190,11 @@ def test_what_is_no_jwt_is_refused_without_showing_it(token: str) -> None:
     assert expiry_of(token) is None
 
 
+def test_what_is_too_long_for_a_jwt_is_called_that() -> None:
+    with pytest.raises(InvalidCredentials, match="longer than 262144 characters"):
+        read_claims("a." * 2 + "a" * 262_141, "thing")
+
+
 def test_a_jwt_without_a_signature_is_one() -> None:
     assert read_claims(payload(b"{}"), "thing") == {}
 

@@ -248,6 +248,23 @@ async def test_used_up_elsewhere_looks_for_tokens_that_arrive_late() -> None:
     assert len(protocol.authority.sent) == 1
 
 
+@pytest.mark.parametrize(("may_be_served", "cause"), [(True, "Probably this program spent it"), (False, "")])
+async def test_an_answer_that_was_lost_is_named_when_the_token_is_used_up(may_be_served: bool, cause: str) -> None:
+    protocol = Protocol()
+    protocol.authority.fail_next(IssuerUnavailable("reset", is_retried=False, may_be_served=may_be_served))
+    with pytest.raises(IssuerUnavailable):
+        await protocol.run()
+    protocol.authority.kill(RefreshDeadReason.EXHAUSTED)
+    with pytest.raises(PermanentRefreshError) as dead:  # another flight: it is remembered
+        await protocol.run(1)
+    assert (cause in str(dead.value), bool(dead.value.detail)) == (True, may_be_served)
+    protocol.store.credentials = protocol.tokens = protocol.authority.accept(make_tokens())
+    protocol.authority.kill(RefreshDeadReason.EXHAUSTED)
+    with pytest.raises(PermanentRefreshError) as other:  # of this one no answer was lost
+        await protocol.run(1)
+    assert (other.value.reason, other.value.detail) == (RefreshDeadReason.EXHAUSTED, "")
+
+
 @pytest.mark.parametrize("arrives", [None, ApiKey.parse("sk-1"), make_tokens(account_id="org-2")])
 async def test_used_up_elsewhere_and_nothing_arrives(arrives: Credentials | None) -> None:
     protocol = Protocol()

@@ -92,6 +92,30 @@ async def test_an_answer_that_is_none_is_transient(issuer, authority, mode):
     assert "/oauth/elsewhere" not in issuer.stats()["requests"]
 
 
+@pytest.mark.parametrize(
+    ("error", "may_be_served"),
+    [
+        (httpx.ReadError(""), True),
+        (httpx.ReadTimeout(""), True),
+        (httpx.RemoteProtocolError(""), True),
+        (TimeoutError(), True),
+        (httpx.ConnectError(""), False),
+        (httpx.ConnectTimeout(""), False),
+        (httpx.ProxyError(""), False),
+        (OSError(), False),
+    ],
+)
+async def test_a_lost_answer_is_told_from_a_request_that_was_not_sent(monkeypatch, error, may_be_served):
+    def fail(request):
+        raise error
+
+    real = httpx.AsyncClient
+    monkeypatch.setattr(httpx, "AsyncClient", lambda **kw: real(transport=httpx.MockTransport(fail), **kw))
+    failed = await outcome(HttpTokenAuthority("https://issuer.example", "app"))
+    assert failed.may_be_served is may_be_served
+    assert "issuer.example" in str(failed) and "try again" in str(failed)
+
+
 async def test_an_issuer_that_hangs_is_given_up_on(issuer):
     issuer.behave(mode="hang", times=1)
     authority = HttpTokenAuthority(issuer.url, "app", timeout=0.2)
