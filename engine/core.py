@@ -154,13 +154,26 @@ class AuthEngine:
             except StoreUnavailable as fault:
                 self.store_fault = fault
                 self._listeners.warn("store_unreadable", str(fault))
-        if stored is None:
+        if stored is not None:
+            self._restore(stored)
+        return self.session
+
+    async def restore(self) -> Session:
+        """While nobody is signed in, look into the store again: another process may have signed in since the start.
+
+        Raises nothing: what cannot be read counts as nothing. Does nothing while a login or a logout is under way.
+        """
+        self._ensure_open()
+        if self.session.state is not AuthState.LOGGED_OUT or self._doors.locked():
             return self.session
-        trigger = Trigger.USE_API_KEY if isinstance(stored, ApiKey) else Trigger.COMPLETE_CHATGPT_LOGIN
-        try:
-            self._fire(trigger, stored)
-        except PolicyViolation as violation:
-            self._fire(Trigger.CREDENTIALS_REFUSED, Failure(str(violation)))
+        async with self._doors:
+            try:
+                stored = await self._store.load()
+            except StoreUnavailable:
+                return self.session
+            self.store_fault = None
+            if stored is not None:
+                self._restore(stored)
         return self.session
 
     async def close(self, grace: float = 30.0) -> None:
@@ -439,6 +452,15 @@ class AuthEngine:
         except AuthError as error:
             return error
         return None
+
+    def _restore(self, stored: Credentials) -> None:
+        """Take what is stored, or remember why a policy forbids it; once for each reason."""
+        trigger = Trigger.USE_API_KEY if isinstance(stored, ApiKey) else Trigger.COMPLETE_CHATGPT_LOGIN
+        try:
+            self._fire(trigger, stored)
+        except PolicyViolation as violation:
+            if self.session.failure != (refusal := Failure(str(violation))):
+                self._fire(Trigger.CREDENTIALS_REFUSED, refusal)
 
     def _fire(self, trigger: Trigger, offer: Credentials | Failure | None = None) -> None:
         self._machine.fire(trigger, offer)

@@ -104,22 +104,25 @@ class AccountApi:
     # account/read and getAuthStatus
 
     def _read(self, params: Raw | None) -> object:
-        if _read_params(params).refresh_token:
-            return self._read_refreshed()
-        if self._is_expired():
-            return self._read_checked()
+        refresh = bool(_read_params(params).refresh_token)
+        return self._read_later(refresh) if refresh or self._is_to_be_looked_at() else self._account()
+
+    async def _read_later(self, refresh: bool) -> wire.AccountReadResult:
+        await (self._refresh() if refresh else self._look())
         return self._account()
 
-    async def _read_refreshed(self) -> wire.AccountReadResult:
-        await self._refresh()
-        return self._account()
+    def _is_to_be_looked_at(self) -> bool:
+        """Whether the account is not known well enough: expired, or nobody's as far as this process knows."""
+        return self._is_expired() or self._engine.session.state is AuthState.LOGGED_OUT
 
-    async def _read_checked(self) -> wire.AccountReadResult:
+    async def _look(self) -> None:
+        """Find out what there is: a login of another process, or whether an expired one can be refreshed."""
+        await self._engine.restore()
         await self._engine.check()
-        return self._account()
 
     async def _refresh(self) -> None:
         """Refresh as codex does for these methods: one that fails leaves the answer to what is known."""
+        await self._engine.restore()
         try:
             await self._engine.refresh()
         except (PermanentRefreshError, TransientAuthError, NotSignedIn):
@@ -142,16 +145,12 @@ class AccountApi:
 
     def _auth_status(self, params: Raw | None) -> object:
         request = _status_params(params)
-        include = bool(request.include_token)
-        if request.refresh_token or (include and self._is_expired()):
-            return self._auth_status_later(include, bool(request.refresh_token))
-        return self._status(include)
+        include, refresh = bool(request.include_token), bool(request.refresh_token)
+        is_open = self._engine.session.state is AuthState.LOGGED_OUT or (include and self._is_expired())
+        return self._auth_status_later(include, refresh) if refresh or is_open else self._status(include)
 
     async def _auth_status_later(self, include: bool, refresh: bool) -> wire.AuthStatusResult:
-        if refresh:
-            await self._refresh()
-        else:
-            await self._engine.check()
+        await (self._refresh() if refresh else self._look())
         return self._status(include)
 
     def _status(self, include: bool) -> wire.AuthStatusResult:

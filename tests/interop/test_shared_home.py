@@ -66,3 +66,23 @@ def test_when_codex_spends_the_token_first_authstate_takes_what_codex_stored(
     stats = issuer.stats()
     assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (1, 1)
     assert refresh_token_in(home) == by_codex
+
+
+def test_a_login_in_one_program_is_seen_by_another_that_shows_nobody(
+    make_home: MakeHome, issuer: LoopbackIssuer
+) -> None:
+    environment = clean_environment(make_home(), **issuer.environment)
+    with WireClient(AUTHSTATE, environment) as one, WireClient(AUTHSTATE, environment) as other:
+        for client in (one, other):
+            client.initialize()
+            assert client.result("account/read", {})["account"] is None
+        login = one.result("account/login/start", {"type": "chatgptDeviceCode"})
+        issuer.approve_device(login["userCode"], email="person@example.com")
+        assert one.until("account/login/completed")["success"]
+        assert other.result("account/read", {})["account"]["email"] == "person@example.com"
+        assert other.result("getAuthStatus", {"includeToken": True})["authToken"]
+        one.result("account/logout")
+        one.result("account/login/start", {"type": "apiKey", "apiKey": "sk-shared-1"})
+    with WireClient(AUTHSTATE, environment) as third:
+        third.initialize()
+        assert third.result("getAuthStatus", {})["authMethod"] == "apikey"

@@ -118,6 +118,18 @@ class TestLogin:
         refused = front.call("account/login/start", {"type": "apiKey", "apiKey": "sk-1"})
         assert refused["error"]["code"] == -32600
 
+    def test_a_login_in_another_window_is_found_and_handed_over(
+        self, make_home: MakeHome, issuer: LoopbackIssuer
+    ) -> None:
+        home = make_home()
+        with Wrapped(fake_command(), home, issuer) as one, Wrapped(fake_command(), home, issuer) as other:
+            for front in (one, other):
+                front.greet()
+                assert front.result("account/read")["account"] is None
+            one.result("account/login/start", {"type": "apiKey", "apiKey": "sk-window-1"})
+            assert other.result("account/read")["account"] == {"type": "apiKey"}
+            assert other.result("x/token")["token"] == "sk-window-1"
+
     def test_a_question_of_the_child_never_reaches_the_front_end(self, start: Start, issuer: LoopbackIssuer) -> None:
         front = start(email="person@example.com")
         front.greet()

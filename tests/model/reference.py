@@ -113,6 +113,7 @@ class Engine:
     state: str = "logged_out"
     held: Held = None
     reason: str | None = None
+    refused: tuple[object, ...] | None = None
     generation: int = 0
     unsaved: Managed | None = None
     settled_until: float = float("-inf")
@@ -121,12 +122,24 @@ class Engine:
 
     def enter(self, state: str, held: Held, reason: str | None = None) -> None:
         self.state, self.held, self.reason, self.generation = state, held, reason, self.generation + 1
+        self.refused = None
+
+    def refuse(self, held: Held) -> None:
+        """The policy forbids it; the words of the reason are made of these."""
+        self.enter("logged_out", None)
+        if self.forbidden(held) is LoginMethodForbidden:
+            self.refused = (self.policy.forced_login_method,)
+        else:
+            assert isinstance(held, Managed | External)
+            self.refused = (self.policy.forced_workspaces, held.workspace)
 
     # Looking
 
     def expired(self) -> bool:
-        return isinstance(self.held, Managed | External) and self.held.expires is not None and (
-            self.held.expires <= self.world.now
+        return (
+            isinstance(self.held, Managed | External)
+            and self.held.expires is not None
+            and (self.held.expires <= self.world.now)
         )
 
     def need(self) -> str:
@@ -145,9 +158,20 @@ class Engine:
         if "load" in self.world.broken or self.world.stored is None:
             return
         if self.forbidden(self.world.stored):
-            self.enter("logged_out", None)
+            self.refuse(self.world.stored)
         else:
             self.enter("api_key" if isinstance(self.world.stored, Key) else "chatgpt", self.world.stored)
+
+    def restore(self) -> None:
+        if self.state != "logged_out" or "load" in self.world.broken or self.world.stored is None:
+            return
+        if self.forbidden(self.world.stored) and self.refused is not None:
+            before, generation = self.refused, self.generation
+            self.refuse(self.world.stored)
+            if self.refused == before:
+                self.generation = generation
+        else:
+            self.start()
 
     def forbidden(self, held: Held) -> Error:
         method = LoginMethod.API if isinstance(held, Key) else LoginMethod.CHATGPT
@@ -199,7 +223,7 @@ class Engine:
     def set_policy(self, policy: Policy) -> None:
         self.policy = policy
         if self.held is not None and self.forbidden(self.held):
-            self.enter("logged_out", None)
+            self.refuse(self.held)
 
     # Refreshing
 
@@ -368,4 +392,3 @@ def same_material(one: Held, other: Held) -> bool:
     """Whether both are the same tokens."""
     assert isinstance(one, Managed) and isinstance(other, Managed)
     return (one.refresh, one.access) == (other.refresh, other.access)
-

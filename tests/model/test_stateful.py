@@ -169,6 +169,11 @@ class AuthStateMachine(RuleBasedStateMachine):
         self.models[which].check()
 
     @rule(which=WHICH)
+    def restore(self, which: int) -> None:
+        self.real.run(self.reals[which].engine.restore())
+        self.models[which].restore()
+
+    @rule(which=WHICH)
     def reload(self, which: int) -> None:
         assert self.real.run(self.reals[which].engine.reload()) is self.models[which].reload()
 

@@ -1,0 +1,86 @@
+"""A login that another process stored is found while nobody is signed in, and never in the place of one that is."""
+
+import asyncio
+
+import pytest
+
+from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external, make_tokens
+from authstate.engine.core import AuthEngine
+from authstate.engine.credentials import ApiKey
+from authstate.engine.errors import EngineClosed, StoreUnreadable
+from authstate.engine.policy import LoginMethod, Policy
+from authstate.engine.states import AuthState
+
+
+@pytest.mark.parametrize(("stored", "state"), [(make_tokens(), "chatgpt"), (ApiKey.parse("sk-1"), "api_key")])
+async def test_a_login_that_came_later_is_found(stored: object, state: str) -> None:
+    store = MemoryStore()
+    async with AuthEngine(store, FakeAuthority()) as engine:
+        assert (await engine.restore()).state is AuthState.LOGGED_OUT
+        store.credentials = stored  # type: ignore[assignment]
+        session = await engine.restore()
+        assert (session.state, session.credentials) == (state, stored)
+        assert session.generation == 1
+
+
+async def test_nobody_who_is_signed_in_is_replaced() -> None:
+    store = MemoryStore(make_tokens())
+    async with AuthEngine(store, FakeAuthority()) as engine:
+        before = engine.session
+        store.credentials = make_tokens(account_id="org-2")
+        assert await engine.restore() is before
+        await engine.use_external_tokens(make_external())
+        assert (await engine.restore()).state is AuthState.EXTERNAL_TOKENS
+
+
+async def test_who_signed_out_stays_so() -> None:
+    async with AuthEngine(MemoryStore(make_tokens()), FakeAuthority()) as engine:
+        await engine.log_out()
+        assert (await engine.restore()).state is AuthState.LOGGED_OUT
+
+
+async def test_what_a_policy_forbids_is_refused_once() -> None:
+    store = MemoryStore(make_tokens(account_id="org-2"))
+    policy = Policy(forced_login_method=LoginMethod.CHATGPT, forced_workspaces=("org-1",))
+    async with AuthEngine(store, FakeAuthority(), policy=policy) as engine:
+        refused = engine.session
+        assert refused.failure is not None
+        assert await engine.restore() is refused
+        store.credentials = ApiKey.parse("sk-1")
+        again = await engine.restore()
+        assert again.failure not in (None, refused.failure)
+        store.credentials = make_tokens(account_id="org-1")
+        assert (await engine.restore()).state is AuthState.CHATGPT
+
+
+async def test_what_cannot_be_read_counts_as_nothing_until_it_can() -> None:
+    store = MemoryStore()
+
+    async def corrupt() -> None:
+        raise StoreUnreadable("auth.json is no JSON")
+
+    load, store.load = store.load, corrupt  # type: ignore[method-assign, assignment]
+    async with AuthEngine(store, FakeAuthority()) as engine:
+        assert (await engine.restore()).state is AuthState.LOGGED_OUT
+        assert engine.store_fault is not None
+        store.load = load  # type: ignore[method-assign]
+        store.credentials = make_tokens()
+        assert (await engine.restore()).state is AuthState.CHATGPT
+        assert engine.store_fault is None
+
+
+async def test_it_keeps_out_of_the_way_of_a_login() -> None:
+    store = MemoryStore()
+    async with AuthEngine(store, FakeAuthority()) as engine, store.locked():
+        login = asyncio.ensure_future(engine.use_api_key(ApiKey.parse("sk-1")))
+        await asyncio.sleep(0)
+        store.credentials = make_tokens()
+        assert (await engine.restore()).state is AuthState.LOGGED_OUT
+        login.cancel()
+
+
+async def test_a_closed_engine_looks_no_more() -> None:
+    engine = AuthEngine(MemoryStore(), FakeAuthority())
+    await engine.close()
+    with pytest.raises(EngineClosed):
+        await engine.restore()
