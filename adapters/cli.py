@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from authstate.adapters.cli_exit import ExitStatus, UsageError, complain
+from authstate.adapters.cli_imports import unwatched_imports
 
 _STDIO = "stdio://"
 
@@ -177,15 +178,8 @@ def _status_of(error: Exception) -> ExitStatus | None:
 
 
 def _serve(overrides: list[str]) -> int:
-    import gc
-
-    # What the imports make stays to the end. A collector that looks through it again and again costs a tenth of the
-    # time to the first answer.
-    gc.disable()
-    from authstate.adapters.app_server.stdio import main as serve
-
-    gc.freeze()
-    gc.enable()
+    with unwatched_imports():
+        from authstate.adapters.app_server.stdio import main as serve
     return serve(overrides)
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from authstate.adapters.cli_exit import complain
+from authstate.adapters.cli_imports import unwatched_imports
 from authstate.adapters.parent.child import ephemeral_command, overrides_of
 from authstate.adapters.parent.child_process import CannotStart, ChildProcess, end_like
 
@@ -41,11 +42,12 @@ def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
 
 
 def _carry(overrides: Sequence[str], child: ChildProcess) -> int:
-    import asyncio
+    with unwatched_imports():
+        import asyncio
 
-    from authstate.adapters.app_server.stdio import test_settings
-    from authstate.adapters.config import Environment, load_config
-    from authstate.adapters.parent.wrap import carry
+        from authstate.adapters.app_server.stdio import test_settings
+        from authstate.adapters.config import Environment, load_config
+        from authstate.adapters.parent.wrap import carry
 
     environment = Environment.read(os.environ)
     config = load_config(environment.home, overrides)

@@ -197,3 +197,19 @@ def test_a_device_login_through_wrap_lets_the_turn_run(
     assert agent.until("account/updated") == {"authMode": "chatgpt", "planType": "plus"}
     assert agent.turn("hello")["status"] == "completed"
     assert (home / "auth.json").exists()
+
+
+def test_an_input_that_ends_in_the_middle_of_a_turn(
+    start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer
+) -> None:
+    """It ends as the codex itself does; the login stays whole."""
+    ends = []
+    for before in (WRAP, ()):
+        agent = start(home, before)
+        issuer.behave("model", mode="normal", delay=2.0, times=1)
+        agent.begin("hello")
+        agent.__exit__()
+        ends.append(agent.process.returncode)
+    assert ends[0] == ends[1] == 0
+    issuer.behave("model")
+    assert start(home).turn("hello again")["status"] == "completed"
