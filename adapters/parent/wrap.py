@@ -69,6 +69,7 @@ class _Wrapper:
         self._to_child: ByteWriter | None = None
         self._to_front_end: ByteWriter | None = None
         self._is_lost = False
+        self._is_told_to_end = False
         self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._output_ended = asyncio.Event()
         self._ending: asyncio.Task[None] | None = None
@@ -78,13 +79,13 @@ class _Wrapper:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._log.hear_fault)
         self._child.when_ended(lambda status: loop.call_soon_threadsafe(self._ended, status))
-        _on_signals(loop, self._child.forward)
+        _on_signals(loop, self._signalled)
         self._relay.open()
         await self._connect(stdin_fd, stdout_fd)
         status = await self._status
         with suppress(TimeoutError):
             await within(SystemClock(), _LAST_OUTPUT, self._output_ended.wait())
-        if status and not self._relay.is_introduced and not self._is_lost:
+        if status and not (self._relay.is_introduced or self._is_lost or self._is_told_to_end):
             print(f"authstate: {self._child.describe_end(status)} before it answered `initialize`", file=sys.stderr)
         self._relay.front_end.reads.stop("the end")
         await self._relay.close()
@@ -110,6 +111,11 @@ class _Wrapper:
         )
 
     # Ends
+
+    def _signalled(self, number: int) -> None:
+        """Somebody wants the end of us, or tells the child something."""
+        self._is_told_to_end = True
+        self._child.forward(number)
 
     def _no_more_input(self) -> None:
         """The front-end sends no more: once the child has what was sent, it hears so."""
