@@ -1,14 +1,19 @@
-"""Replay a history: `python -m simulation SEED`; play many: `python -m simulation FIRST COUNT`."""
+"""Replay a history: `python -m simulation SEED`; play many: `python -m simulation FIRST COUNT`; play every history of
+the small scopes: `python -m simulation every`.
+"""
 
 import sys
+import time
 
-from simulation.campaign import timed_campaign
+from simulation.campaign import enumerated, timed_campaign
 from simulation.history import History
 from simulation.ledger import Violation
 
 
 def main(arguments: list[str]) -> int:
     """Print what happened. The exit status is 1 where a promise was broken."""
+    if arguments == ["every"]:
+        return play_every()
     numbers = [int(argument) for argument in arguments]
     if len(numbers) == 1:
         history = History(numbers[0])
@@ -25,6 +30,19 @@ def main(arguments: list[str]) -> int:
     for seed, why in result.failures[:10]:
         print(f"seed {seed}: {why.splitlines()[0]}")
     return 1 if result.failures else 0
+
+
+def play_every() -> int:
+    """Print how many histories there were, and what they came to."""
+    began = time.perf_counter()
+    try:
+        for name, figures in enumerated().items():
+            print(f"{name}:", *(f"    {what}: {figure}" for what, figure in figures.described().items()), sep="\n")
+    except Violation as violation:
+        print(violation)
+        return 1
+    print(f"{time.perf_counter() - began:.1f} s")
+    return 0
 
 
 if __name__ == "__main__":

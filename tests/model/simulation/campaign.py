@@ -1,4 +1,4 @@
-"""Many seeds in worker processes, and their figures."""
+"""Many seeds, or whole scopes, in worker processes, and their figures."""
 
 import gc
 import hashlib
@@ -11,11 +11,26 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+from simulation.enumeration import Enumeration, Figures
 from simulation.history import History
 from simulation.ledger import Violation
+from simulation.small_scope import Scope
 
 OUTPUT = Path(__file__).parents[3] / "test-output"
 WORKERS = 2
+SCOPES = {
+    "two processes with two callers each, and one crash": (
+        Scope(mishaps=("kill p1", "power")),
+        Scope(mishaps=("kill p2",)),
+    ),
+    "two processes with one caller each, and one SIGTERM": (
+        Scope(calls=(("authorize",), ("authorize",)), mishaps=("terminate p1",)),
+    ),
+    "one process with two callers, and one of them cancelled": (
+        Scope(calls=(("authorize", "refresh"), ()), mishaps=("cancel p1",)),
+    ),
+}
+"""What is enumerated. A scope in two parts is one scope: what may go wrong is shared out among them."""
 _CHUNK = 250
 
 
@@ -86,3 +101,18 @@ def timed_campaign(seeds: range) -> tuple[Result, float]:
     """The seeds, and how many seconds they took."""
     began = time.perf_counter()
     return campaign(seeds), time.perf_counter() - began
+
+
+def enumerated() -> dict[str, Figures]:
+    """Every history of every scope. Raises Violation."""
+    parts = [(name, scope) for name, scopes in SCOPES.items() for scope in scopes]
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        figures = list(pool.map(_every_history, [scope for _, scope in parts]))
+    found: dict[str, Figures] = {}
+    for (name, _), part in zip(parts, figures, strict=True):
+        found[name] = found[name].with_other_mishaps(part) if name in found else part
+    return found
+
+
+def _every_history(scope: Scope) -> Figures:
+    return Enumeration(scope).run()

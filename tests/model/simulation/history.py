@@ -8,6 +8,7 @@ import errno
 from random import Random
 
 from simulation.issuer import Weather
+from simulation.platter import File
 from simulation.process import Process
 from simulation.scheduler import Runner, Scheduler
 from simulation.world import World, disk_fault
@@ -37,6 +38,8 @@ _CALLS = (
     *("sign_in", "sign_in_other", "sign_out", "use_external"),
 )
 _EVENTS = ("call", "call", "call", "crowd", "start", "refuse", "kill", "terminate", "clock")
+_INTRUSIONS = ("use_external", "sign_in", "sign_in_other", "sign_out", "terminate")
+"""What comes while a token is being spent: then there is most to lose."""
 _JUMPS = (30.0, -30.0, 400.0, -400.0, 31_536_000.0, -31_536_000.0)
 _GAPS = (0.0, 0.0, 0.001, 0.02, 0.1, 1.0, 40.0)
 
@@ -84,6 +87,8 @@ class History(World):
         """What becomes of the next request."""
         random = self.random
         there, back = random.choice((0.001, 0.01, 0.05)), random.choice((0.001, 0.01, 0.05))
+        if not self._is_over and random.random() < 0.15:
+            self.scheduler.after((there + back) * random.random(), self._intrude)
         if self._is_over or random.random() >= self._bad_weather:
             return Weather.FINE, there, back
         self.counts["network faults"] += 1
@@ -123,6 +128,13 @@ class History(World):
         else:
             process.call(kind)
 
+    def _intrude(self) -> None:
+        process, kind = self._somebody(), self.random.choice(_INTRUSIONS)
+        if process is not None and kind == "terminate":
+            self._terminate(process)
+        elif process is not None:
+            self._call(process, kind)
+
     def _somebody(self) -> Process | None:
         living = [process for process in self.processes if not process.is_closing]
         return self.random.choice(living) if living else None
@@ -159,10 +171,15 @@ class History(World):
             return
         self._crashes += 1
         if kind == "power":
-            self.cut_power()
+            self.cut_power(self.random.randrange(len(self.platter.pending) + 1), self._left_of)
         else:
             self.kill(process)
         self.scheduler.after(self.random.choice((0.0, 0.03, 0.5)), self._restart)
+
+    def _left_of(self, found: File) -> bytes:
+        """What a power cut leaves of content that was not synced."""
+        part = found.data[: self.random.randrange(len(found.data) + 1)]
+        return self.random.choice((found.synced, part, found.data))
 
     def _restart(self) -> None:
         self._call(self.start(), self.random.choice(("authorize", "refresh", "request")))

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from enum import StrEnum
+from functools import lru_cache
 
 from authstate.adapters.testing.tokens import make_tokens
 from authstate.engine.credentials import ChatgptTokens, Secret
 from authstate.engine.errors import IssuerUnavailable, PermanentRefreshError
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 from simulation.ledger import Fate, Grant, Ledger
-from simulation.scheduler import Runner, Scheduler
+from simulation.scheduler import About, Runner, Scheduler
 
 EPOCH = 1_800_000_000.0
 TIMEOUT = 1.0
@@ -68,14 +69,15 @@ class Issuer:
 
     def _issue(self, login: int, number: int, account_id: str) -> ChatgptTokens:
         name = f"rt-{login}.{number}"
-        tokens = make_tokens(
-            account_id=account_id,
-            expires_in=self.lifetime,
-            refresh_token=name,
-            now=EPOCH + self._scheduler.now,
-        )
+        tokens = _tokens(name, account_id, self.lifetime, EPOCH + self._scheduler.now)
         self._ledger.issued(Grant(name, login, number, account_id, tokens.access_token.reveal()))
         return tokens
+
+
+@lru_cache(maxsize=4096)
+def _tokens(name: str, account_id: str, lifetime: float, now: float) -> ChatgptTokens:
+    """Tokens of a grant: the same in each world, so that worlds can be compared."""
+    return make_tokens(account_id=account_id, expires_in=lifetime, refresh_token=name, now=now)
 
 
 class SimAuthority:
@@ -110,15 +112,15 @@ class SimAuthority:
         token = refresh_token.reveal()
         self._ledger.sent(self._runner, token, has_cause=self._has_cause(token))
         weather, there, back = self._weather()
-        request = _Request(self, token, weather, back)
+        request = Request(self, token, weather, back)
         self._note(f"sends {token}" + ("" if weather is Weather.FINE else f" ({weather})"))
         if weather is Weather.LOST_BEFORE:
-            self._scheduler.after(there, request.fail)
+            request.fails_after(there)
         elif weather in (Weather.SILENT, Weather.LATE):
-            self._scheduler.after(TIMEOUT, request.fail)
-            self._scheduler.after(there if weather is Weather.SILENT else TIMEOUT + there, request.arrive)
+            request.fails_after(TIMEOUT)
+            request.arrives_after(there if weather is Weather.SILENT else TIMEOUT + there)
         else:
-            self._scheduler.after(there, request.arrive)
+            request.arrives_after(there)
         answer = await request.answered
         if isinstance(answer, Exception):
             self._ledger.heard(self._runner, token, answer)
@@ -158,21 +160,21 @@ class SimAuthority:
             self._note(f"the issuer spends {token}, gives {new.reveal() if new else None}")
         return answer
 
-    def deliver(self, request: "_Request", answer: _Answer) -> None:
+    def deliver(self, request: "Request", answer: _Answer) -> None:
         """The answer is at the process, if there still is one."""
         if self._runner.alive and not request.answered.done():
             request.answered.set_result(answer)
 
-    def after(self, delay: float, happening: Callable[[], None]) -> None:
-        """Later, on the network."""
-        self._scheduler.after(delay, happening)
+    def after(self, delay: float, happening: Callable[[], None], what: str, *, wakes: bool) -> None:
+        """Later, on the network. `wakes`: this process sees it."""
+        self._scheduler.after(delay, happening, About(self._runner.name, what, wakes))
 
     def future(self) -> asyncio.Future[_Answer]:
         """What the process waits for."""
         return self._runner.loop.create_future()
 
 
-class _Request:
+class Request:
     """One refresh request on its way there and back."""
 
     def __init__(self, authority: SimAuthority, token: str, weather: Weather, back: float) -> None:
@@ -182,18 +184,31 @@ class _Request:
         self._weather = weather
         self._back = back
 
-    def arrive(self) -> None:
-        """It is at the issuer."""
+    def arrives_after(self, delay: float) -> None:
+        """It is at the issuer then."""
+        self._authority.after(delay, self._arrive, f"{self._token} arrives at the issuer", wakes=False)
+
+    def fails_after(self, delay: float) -> None:
+        """The process hears then that the connection is gone, or gives up waiting."""
+        self._authority.after(delay, self._fail, f"nothing is heard of {self._token}", wakes=True)
+
+    def _arrive(self) -> None:
         self._answer = self._authority.settle(self._token, self._weather)
         if self._weather in (Weather.FINE, Weather.PARTIAL, Weather.BUSY):
-            self._authority.after(self._back, self.give)
+            what = f"the answer to {self._token} arrives: {_content(self._answer)}"
+            self._authority.after(self._back, self._give, what, wakes=True)
         elif self._weather is Weather.LOST_AFTER:
-            self._authority.after(self._back, self.fail)
+            self.fails_after(self._back)
 
-    def give(self) -> None:
-        """The answer is at the process."""
+    def _give(self) -> None:
         self._authority.deliver(self, self._answer)
 
-    def fail(self) -> None:
-        """The process hears nothing but that the connection is gone, or gives up waiting."""
+    def _fail(self) -> None:
         self._authority.deliver(self, IssuerUnavailable("the simulated network gave no answer"))
+
+
+def _content(answer: _Answer) -> str:
+    """An answer as a text: two answers of equal texts are equal."""
+    if isinstance(answer, RefreshedTokens):
+        return " ".join(secret.reveal() for secret in (answer.access_token, answer.refresh_token) if secret)
+    return answer.refresh_token.reveal() if isinstance(answer, PartialRefresh) else str(answer)

@@ -55,6 +55,11 @@ class Grant:
         self.spender = runner
         self.successor = new.refresh_token.reveal()
 
+    def snapshot(self) -> tuple[object, ...]:
+        """All of it as one value."""
+        spender = self.spender.name if self.spender else None
+        return (self.token, self.fate, self.revoked, spender, self.successor, self.answered, self.was_lost)
+
 
 class Ledger:
     """Everything that was promised, and what it is checked against.
@@ -84,6 +89,13 @@ class Ledger:
         """A promise was broken."""
         self.violations.append(promise)
         self._note("ledger", f"VIOLATION: {promise}")
+
+    def snapshot(self) -> tuple[object, ...]:
+        """All that a later promise depends on, as one value: equal values are equal ledgers."""
+        dead = frozenset((runner.name, token) for runner, token in self._dead_in)
+        sets = (self.ended, self.refused_access, self._visible, self._durable)
+        grants = tuple(grant.snapshot() for grant in self.grants.values())
+        return (grants, dead, *map(frozenset, sets), self._durable_now, self.disk_failed)
 
     # The issuer
 

@@ -8,8 +8,7 @@ that was not synced comes back as the old one, as a part of the new one, or as t
 import errno
 import os
 from collections.abc import Callable
-from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from authstate.adapters.stores.disk import Disk
 from simulation.scheduler import Runner
@@ -27,6 +26,40 @@ class File:
         self.data = b""
         self.synced = b""
         self.allocated = 0
+
+
+class Linked(NamedTuple):
+    """A name was given to a file."""
+
+    name: str
+    file: File
+
+    def __call__(self, files: dict[str, File]) -> None:
+        files[self.name] = self.file
+
+
+class Renamed(NamedTuple):
+    """A file took another's place."""
+
+    old: str
+    new: str
+    file: File
+
+    def __call__(self, files: dict[str, File]) -> None:
+        files.pop(self.old, None)
+        files[self.new] = self.file
+
+
+class Removed(NamedTuple):
+    """A name is gone."""
+
+    name: str
+
+    def __call__(self, files: dict[str, File]) -> None:
+        files.pop(self.name, None)
+
+
+Change = Linked | Renamed | Removed
 
 
 class Watcher(Protocol):
@@ -51,7 +84,8 @@ class Platter:
         """Turned off by the mutant without a lock."""
         self.holder: Runner | None = None
         self._durable: dict[str, File] = {}
-        self._pending: list[Callable[[dict[str, File]], object]] = []
+        self.pending: list[Change] = []
+        """What changed in the folder since it was synced."""
         self._watcher = watcher
 
     def content(self) -> bytes | None:
@@ -70,11 +104,11 @@ class Platter:
         """Names of temporary files."""
         return [name for name in self.files if name != FILE]
 
-    def change(self, runner: Runner, what: Callable[[dict[str, File]], object]) -> None:
+    def change(self, runner: Runner, what: Change) -> None:
         """Do something to the folder; durable only after `sync_folder`."""
         before = self.content()
         what(self.files)
-        self._pending.append(what)
+        self.pending.append(what)
         after = self.content()
         if after is not before:
             self._watcher.changed(runner, before, after)
@@ -88,23 +122,40 @@ class Platter:
 
     def sync_folder(self) -> None:
         """Make renames and removals durable."""
-        for what in self._pending:
+        for what in self.pending:
             what(self._durable)
-        self._pending.clear()
+        self.pending.clear()
         found = self._durable.get(FILE)
         self._watcher.confirmed(None if found is None else found.synced)
 
-    def cut_power(self, random: Random) -> None:
-        """Keep what was synced, and of the rest what chance keeps."""
-        for what in self._pending[: random.randrange(len(self._pending) + 1)]:
+    def cut_power(self, kept: int, left_of: Callable[[File], bytes]) -> None:
+        """Keep what was synced, the first `kept` of the changes that were not, and of other content what is left."""
+        for what in self.pending[:kept]:
             what(self._durable)
-        self._pending.clear()
+        self.pending.clear()
         self.files = dict(self._durable)
         for found in self.files.values():
             if found.data != found.synced:
-                part = found.data[: random.randrange(len(found.data) + 1)]
-                found.data = found.synced = random.choice((found.synced, part, found.data))
+                found.data = found.synced = left_of(found)
         self.holder = None
+
+    def has_unsynced_content(self) -> bool:
+        """Whether a power cut may change what a file holds."""
+        named = [*self.files.values(), *self._durable.values()]
+        return any(found.data != found.synced for found in named)
+
+    def snapshot(self) -> tuple[object, ...]:
+        """All of it as one value: equal values are equal disks."""
+        numbers: dict[File, int] = {}
+
+        def number(found: File) -> int:
+            return numbers.setdefault(found, len(numbers))
+
+        names = [[(name, number(found)) for name, found in way.items()] for way in (self.files, self._durable)]
+        pending = [(type(what), *(number(x) if isinstance(x, File) else x for x in what)) for what in self.pending]
+        content = [(found.data, found.synced, found.allocated) for found in numbers]
+        holder = self.holder.name if self.holder else None
+        return (*map(tuple, (*names, pending, content)), self.note, self.is_full, holder)
 
     def died(self, runner: Runner) -> None:
         """The operating system gives back what a dead process held."""
@@ -130,7 +181,7 @@ class SimDisk(Disk):
         if name in self._platter.files:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         made = File()
-        self._platter.change(self._runner, lambda files: files.__setitem__(name, made))
+        self._platter.change(self._runner, Linked(name, made))
 
     def write(self, path: str, data: bytes) -> None:
         self._runner.pause("write")
@@ -151,13 +202,7 @@ class SimDisk(Disk):
         self._runner.pause("rename")
         self._found(source)
         old, new = os.path.basename(source), os.path.basename(target)
-        moved = self._platter.files[old]
-
-        def rename(files: dict[str, File]) -> None:
-            files.pop(old, None)
-            files[new] = moved
-
-        self._platter.change(self._runner, rename)
+        self._platter.change(self._runner, Renamed(old, new, self._platter.files[old]))
 
     def sync_folder(self, folder: str) -> None:
         self._runner.pause("sync_folder")
@@ -166,8 +211,7 @@ class SimDisk(Disk):
     def remove(self, path: str) -> None:
         self._runner.pause("remove")
         self._found(path)
-        name = os.path.basename(path)
-        self._platter.change(self._runner, lambda files: files.pop(name, None))
+        self._platter.change(self._runner, Removed(os.path.basename(path)))
 
     def names(self, folder: str) -> list[str]:
         self._runner.pause("names")

@@ -16,14 +16,13 @@ from authstate.engine.refresh import Need, RefreshSettings, need_of
 from authstate.engine.states import AuthState, Trigger
 from simulation.issuer import EPOCH, Issuer, SimAuthority, Weather
 from simulation.ledger import Ledger
-from simulation.platter import HOME, Platter, SimDisk
-from simulation.scheduler import Runner, Scheduler
+from simulation.platter import HOME, SimDisk
+from simulation.scheduler import About, Runner, Scheduler
 
 SETTINGS = RefreshSettings(
     first_wait=0.05, longest_wait=0.4, total=1.5, rechecks=(0.0, 0.05, 0.1), save_waits=(0.0, 0.02, 0.08)
 )
 """The product's numbers, with shorter waits: the order of things is what is tested."""
-LOCK_TIMEOUT = 6.0
 BOUND = 60.0
 """Virtual seconds within which every caller must have its answer, but for the time that its process stood still."""
 
@@ -32,10 +31,16 @@ class World(Protocol):
     """What a process needs of the world around it."""
 
     scheduler: Scheduler
-    platter: Platter
     issuer: Issuer
     ledger: Ledger
     random: Random
+    lock_timeout: float
+
+    def disk(self, runner: Runner) -> SimDisk:
+        """A process's way to the disk."""
+
+    def content(self) -> bytes | None:
+        """What a reader of auth.json finds now."""
 
     def note(self, who: str, what: str) -> None:
         """Write to the timeline."""
@@ -105,8 +110,8 @@ class Process:
         self.is_closing = False
         self.grace_ran_out = False
         self.clock = SimClock(world.scheduler, self._looked_at_clock)
-        disk = SimDisk(world.platter, self.runner)
-        self.store = AuthJsonStore(HOME, clock=self.clock, lock_timeout=LOCK_TIMEOUT, disk=disk)
+        disk = world.disk(self.runner)
+        self.store = AuthJsonStore(HOME, clock=self.clock, lock_timeout=world.lock_timeout, disk=disk)
         authority = SimAuthority(
             world.issuer, world.ledger, world.scheduler, self.runner, world.weather, self._has_cause, self._note
         )
@@ -200,7 +205,7 @@ class Process:
         took = self.world.scheduler.now - began
         if took > 2 * grace + 6 + self.runner.stalled_for - stalled:
             self.world.ledger.broken(f"{self.name} needed {took:g} s to end, with {grace:g} s of grace")
-        self.world.scheduler.after(0.0, lambda: self.world.ended(self))
+        self.world.scheduler.after(0.0, lambda: self.world.ended(self), About(self.name, "ends"))
         return f"after {took:.3f} s"
 
     # Inside
@@ -246,7 +251,7 @@ class Process:
         elif isinstance(event, RefreshFailed):
             tokens = self.engine.session.credentials
             if isinstance(event.error, PermanentRefreshError) and isinstance(tokens, ChatgptTokens):
-                ledger.failed_for_good(self.runner, event.error.reason, tokens, self.world.platter.content())
+                ledger.failed_for_good(self.runner, event.error.reason, tokens, self.world.content())
         elif isinstance(event, Warned):
             self._note(f"warns {event.code}")
             self.grace_ran_out = self.grace_ran_out or event.code == "refresh_abandoned"

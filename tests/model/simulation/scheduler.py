@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from errno import ENODEV
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from greenlet import getcurrent, greenlet
 
@@ -19,6 +19,15 @@ from simulation.loop import ProcessLoop
 
 class Killed(BaseException):
     """Unwinds a process that died in the middle of a step. Nothing that it does on its way has an effect."""
+
+
+class About(NamedTuple):
+    """What happens on the network, for who chooses among such things."""
+
+    process: str
+    what: str
+    wakes: bool = False
+    """The process sees it."""
 
 
 class Runner:
@@ -138,7 +147,7 @@ class Scheduler:
         """Let time stop at that moment, so that who was stalled goes on."""
         heapq.heappush(self._timers, (when, next(self._numbers), None, None))
 
-    def after(self, delay: float, happening: Callable[[], None]) -> None:
+    def after(self, delay: float, happening: Callable[[], None], about: About | None = None) -> None:
         """Let something happen in the world, in no process."""
         heapq.heappush(self._timers, (self.now + delay, next(self._numbers), None, happening))
 

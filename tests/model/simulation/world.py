@@ -2,6 +2,7 @@
 
 import errno
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 import msgspec
@@ -13,13 +14,14 @@ from authstate.engine.credentials import ChatgptTokens
 from authstate.engine.states import AuthState
 from simulation.issuer import EPOCH, Issuer, Weather
 from simulation.ledger import LOSSES, Ledger, Violation
-from simulation.platter import Platter
+from simulation.platter import File, Platter, SimDisk
 from simulation.process import Caller, Process
 from simulation.scheduler import Runner, Scheduler
 from simulation.timeline import Timeline
 
 MOST_STEPS = 30_000
 """A history that is longer than this does not end."""
+_LOST = "PermanentRefreshError (exhausted)"
 
 
 class World:
@@ -28,13 +30,17 @@ class World:
     Args:
         random: where all chance comes from.
         scheduler: who says what runs next.
+        lock_timeout: seconds that a process waits for the lock.
     """
 
-    def __init__(self, random: Random, scheduler: Scheduler) -> None:
+    ledger_kind = Ledger
+
+    def __init__(self, random: Random, scheduler: Scheduler, lock_timeout: float = 6.0) -> None:
         self.random = random
+        self.lock_timeout = lock_timeout
         self.scheduler = scheduler
         self.timeline = Timeline()
-        self.ledger = Ledger(self.note)
+        self.ledger = self.ledger_kind(self.note)
         self.platter = Platter(self.ledger)
         self.issuer = Issuer(scheduler, self.ledger)
         self.processes: list[Process] = []
@@ -46,6 +52,14 @@ class World:
     def note(self, who: str, what: str) -> None:
         """Write to the timeline."""
         self.timeline.add(self.scheduler.steps, self.scheduler.now, who, what)
+
+    def disk(self, runner: Runner) -> SimDisk:
+        """A process's way to the disk."""
+        return SimDisk(self.platter, runner)
+
+    def content(self) -> bytes | None:
+        """What a reader of auth.json finds now."""
+        return self.platter.content()
 
     def weather(self) -> tuple[Weather, float, float]:
         """What becomes of the next request: nothing unusual, unless a history says otherwise."""
@@ -76,15 +90,15 @@ class World:
         self._gone(process, f"is killed at {process.runner.paused or 'an await'}")
         self.ledger.died(process.runner)
 
-    def cut_power(self) -> None:
-        """Every process is gone, and what was not synced may be gone, too."""
+    def cut_power(self, kept: int, left_of: Callable[[File], bytes]) -> None:
+        """Every process is gone, and what was not synced may be gone, too. See `Platter.cut_power`."""
         self.counts["power cuts"] += 1
         self.note("world", "the power fails")
         for process in list(self.processes):
             self._gone(process, "is gone")
             self.ledger.died(process.runner)
         before = self.platter.content()
-        self.platter.cut_power(self.random)
+        self.platter.cut_power(kept, left_of)
         self.ledger.power_was_cut(before, self.platter.content())
 
     def sign_in_before(self, account_id: str = "org-1") -> ChatgptTokens:
@@ -140,25 +154,30 @@ class World:
         self.assert_promises()
 
     def _assert_the_next_process_works(self) -> None:
-        content = self.platter.content()
-        stored = self.ledger.grant_of(self.ledger.read(content))
+        expected = self.next_outcome()
         process = self.start()
         self.run()
-        was_spent = stored is not None and bool(stored.successor)
         caller = process.call("refresh")
         self.run()
-        self.counts["histories that end signed in"] += stored is not None
-        if left := [name for name in self.platter.temporary() if stored is not None]:
-            self.ledger.broken(f"temporary files are left after the next start: {left}")
+        self.assert_next(caller, expected)
+
+    def next_outcome(self) -> str:
+        """What a refresh of the next process must end with, now that everybody is quiet."""
+        stored = self.ledger.grant_of(self.ledger.read(self.content()))
         if stored is None:
-            expected = AuthState.LOGGED_OUT.value
-        elif was_spent:
-            if stored.fate not in LOSSES:
-                self.ledger.broken(f"{stored.token} is on the disk, spent, and no crash explains it")
-            expected = "PermanentRefreshError (exhausted)"
-            self.counts["histories that end with a lost login"] += 1
-        else:
-            expected = AuthState.CHATGPT.value
+            return AuthState.LOGGED_OUT.value
+        if not stored.successor:
+            return AuthState.CHATGPT.value
+        if stored.fate not in LOSSES:
+            self.ledger.broken(f"{stored.token} is on the disk, spent, and no crash explains it")
+        return _LOST
+
+    def assert_next(self, caller: Caller, expected: str) -> None:
+        """The refresh of the next process ended as it must, and cleaned up."""
+        self.counts["histories that end signed in"] += expected != AuthState.LOGGED_OUT.value
+        self.counts["histories that end with a lost login"] += expected == _LOST
+        if left := [name for name in self.platter.temporary() if expected != AuthState.LOGGED_OUT.value]:
+            self.ledger.broken(f"temporary files are left after the next start: {left}")
         if caller.outcome != expected:
             self.ledger.broken(f"the next process should end with {expected}, and ends with {caller.outcome}")
 

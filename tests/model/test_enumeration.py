@@ -1,0 +1,91 @@
+"""Every history of a small scope keeps every promise: all orders of all steps, and a mishap at each of them.
+
+What a step is, and why histories that meet are followed once: small_scope.py and enumeration.py. `python -m simulation
+every` in this folder prints the same figures.
+"""
+
+from random import Random
+
+import pytest
+from simulation.campaign import SCOPES, enumerated, write_figures
+from simulation.enumeration import ByPast, Enumeration
+from simulation.ledger import LOSSES, Fate, Violation
+from simulation.mutants import mutated
+from simulation.small_scope import NAMES, Choice, Scope, SmallScope, choices
+
+ONE_EACH = (("authorize",), ("authorize",))
+SMALLER = Scope(calls=ONE_EACH)
+MAY_BE_LOST = {
+    *(f"lost: {fate}" for fate in (Fate.CRASHED_BEFORE_ANSWER, Fate.CRASHED_BEFORE_RENAME, Fate.POWER_BEFORE_SYNC)),
+    *("histories that end signed in", "histories that end with a lost login"),
+}
+NOTICED = {
+    "no lock": (Scope(), "refresh token used twice"),
+    "no reload under the lock": (Scope(), "refresh token used twice"),
+    "no shield": (Scope(calls=(("authorize", "refresh"), ()), mishaps=("cancel p1",)), "was cancelled|used twice"),
+    "rename before fsync": (Scope(), "not whole"),
+    "no fsync of the file": (Scope(), "not whole"),
+    "no fsync of the folder": (Scope(), "before a power cut would keep it"),
+    "write in place": (Scope(), "not whole"),
+    "a spent token may be cancelled": (Scope(calls=ONE_EACH, mishaps=("terminate p1",)), "in order"),
+    "used before it is stored": (Scope(), "never on the disk"),
+    "a dead token is sent again": (Scope(), "refused for good before"),
+}
+
+
+@pytest.mark.timeout(600)
+def test_every_history_keeps_the_promises(capsys: pytest.CaptureFixture[str]) -> None:
+    found = enumerated()
+    with capsys.disabled():
+        print()
+        write_figures("enumeration", {name: figures.described() for name, figures in found.items()})
+    assert set(found) == set(SCOPES)
+    crashed, ended, cancelled = found.values()
+    assert crashed.interleavings > 10**17
+    assert crashed.mishap_points > 400_000
+    assert set(crashed.ends) == MAY_BE_LOST
+    assert all(crashed.ends.values())
+    assert set(ended.ends) - MAY_BE_LOST == {f"lost: {Fate.GRACE_RAN_OUT}"}
+    assert cancelled.ends["histories that end with a lost login"] == 0
+    assert not {what for figures in found.values() for what in figures.ends} & {f"lost: {fate}" for fate in Fate} - {
+        f"lost: {fate}" for fate in LOSSES
+    }
+
+
+def test_two_ways_to_tell_processes_apart_count_the_same_histories() -> None:
+    by_memory, by_past = Enumeration(SMALLER).run(), ByPast(SMALLER).run()
+    assert by_memory.interleavings == by_past.interleavings > 10**9
+    assert by_memory.with_a_mishap == by_past.with_a_mishap
+    assert by_memory.points_after < by_past.points_after, "the memory tells no two pasts alike"
+
+
+def test_random_histories_meet_only_points_that_were_enumerated() -> None:
+    enumeration = Enumeration(SMALLER)
+    enumeration.run()
+    known = enumeration.points()
+    met = set()
+    random = Random(4)
+    for _ in range(300):
+        world = SmallScope(SMALLER)
+        world.take(Choice("call", NAMES[0]))
+        while True:
+            point = (world.shared(), tuple(map(world.local, NAMES)))
+            assert point in known
+            met.add(point)
+            choice = random.choice(list(choices(*point)))
+            world.take(choice)
+            if choice.kind == "close":
+                break
+        world.close()
+    assert len(met) > 700, "they met too little to prove anything"
+
+
+@pytest.mark.parametrize("name", NOTICED)
+def test_the_enumeration_notices(name: str) -> None:
+    scope, expected = NOTICED[name]
+    with mutated(name), pytest.raises(Violation) as found:
+        Enumeration(scope).run()
+    broken, table, *timeline = str(found.value).splitlines()
+    assert any(part in broken for part in expected.split("|")), broken
+    assert table.split() == ["step", "time", "process", "what"]
+    assert len(timeline) > 10
