@@ -25,8 +25,10 @@ class ExitStatus(IntEnum):
     """`login`: the person did not finish in time."""
     LOGIN_CANCELLED = 7
     """`login`: it was cancelled in the browser, or another login took its place."""
+    HUNG_UP = 129
+    """SIGHUP: the terminal is gone. A refresh that was under way was finished and stored first."""
     INTERRUPTED = 130
-    """Ctrl-C."""
+    """Ctrl-C. A refresh that was under way was finished and stored first."""
     TERMINATED = 143
     """SIGTERM. A refresh that was under way was finished and stored first."""
 

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from authstate.engine.errors import NotSignedIn
 _LOGIN = """Sign in with a browser, or with a device code where no browser can be opened (ssh, a container, no
 display). Exit status: 0 signed in, 4 try again later, 5 refused, 6 not done in time, 7 cancelled, 130 Ctrl-C. Whatever
 fails changes nothing: who was signed in before is signed in still."""
+
+
+_ENDINGS = {"SIGINT": ExitStatus.INTERRUPTED, "SIGTERM": ExitStatus.TERMINATED, "SIGHUP": ExitStatus.HUNG_UP}
 
 
 def run(arguments: list[str]) -> int:
@@ -99,32 +102,42 @@ def _version() -> str:
 
 
 def run_to_end(work: Coroutine[Any, Any, int]) -> int:
-    """Run a coroutine to its end. Ctrl-C and SIGTERM cancel it; what must not be cut short (a refresh that was sent
-    and is not stored yet) is finished first, because the engine's `close` waits for it.
+    """Run a coroutine to its end. Ctrl-C, SIGTERM and SIGHUP cancel it; what must not be cut short (a refresh that was
+    sent and is not stored yet) is finished first, because the engine's `close` waits for it. A second one changes
+    nothing: that wait is bounded.
 
     Where an event loop has no signal handlers (Windows), SIGTERM ends the process at once.
     """
 
     async def guarded() -> int:
         task = asyncio.current_task()
-        stopped = False
+        stopped: list[ExitStatus] = []
 
-        def stop() -> None:
-            nonlocal stopped
+        def stop(status: ExitStatus) -> None:
             if task is not None and not stopped:
-                stopped = True
+                stopped.append(status)
                 task.cancel()
 
-        with suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+        _on_signals(stop)
         try:
             return await work
         except asyncio.CancelledError:
             if not stopped:
                 raise
-            return ExitStatus.TERMINATED
+            return stopped[0]
 
     return asyncio.run(guarded())
+
+
+def _on_signals(stop: Callable[[ExitStatus], None]) -> None:
+    """Call `stop` with the exit status for each signal that ends a program, unless it is ignored (nohup)."""
+    loop = asyncio.get_running_loop()
+    for name, status in _ENDINGS.items():
+        number = getattr(signal, name, None)
+        if number is None or signal.getsignal(number) is signal.SIG_IGN:
+            continue
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not in the main thread
+            loop.add_signal_handler(number, stop, status)
 
 
 def _unreachable(options: argparse.Namespace) -> int:

@@ -33,6 +33,7 @@ class LoopbackIssuer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={name: value for name, value in os.environ.items() if not name.startswith("COV_CORE_")},
+            start_new_session=True,  # a Ctrl-C in the terminal is for who started it, and may still need it
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

@@ -1,6 +1,7 @@
 """The command line: what each command says, its exit status, and that bad input gets one clear line."""
 
 import asyncio
+import gc
 import io
 import json
 import os
@@ -299,16 +300,16 @@ def test_status_does_not_wait_for_an_issuer_that_is_slow(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an event loop on Windows has no signal handlers")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_during_a_refresh_loses_nothing(
-    number: signal.Signals, status: int, home: Path, issuer: LoopbackIssuer
-) -> None:
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
+def test_signals_during_a_refresh_lose_nothing(name: str, status: int, home: Path, issuer: LoopbackIssuer) -> None:
     old = sign_in(home, issuer, expires_in=-60)
     issuer.behave("refresh", mode="normal", delay=1)
     with subprocess.Popen([*PROGRAM, "token"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while not issuer.stats()["requests"].get("/oauth/token"):
             assert process.poll() is None
-        process.send_signal(number)
+        for _ in range(5):  # whoever waits for it presses Ctrl-C again
+            process.send_signal(getattr(signal, name))
+            issuer.stats()
         out, error = process.communicate(timeout=20)
     assert (process.returncode, out) == (status, b""), error
     assert b"Traceback" not in error
@@ -339,13 +340,65 @@ def test_the_demo_shows_what_it_says_and_leaves_nothing(
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "all_proxy": "http://127.0.0.1:9", "no_proxy": "example.com"}
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
     assert main(["demo"]) == 0
+    assert {name: os.environ[name] for name in proxies} == proxies
     output = capsys.readouterr()
     assert output.err == ""
     assert output.out.count("[ok]") == 14
     for state in (AuthState.CHATGPT, AuthState.EXTERNAL_TOKENS, AuthState.REFRESH_DEAD):
         assert f"| >{state}< |" in output.out
     assert "eyJ" not in output.out and "rt_" not in output.out
+    assert list(folder.iterdir()) == []
+
+
+CHILDREN = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+
+
+@pytest.mark.skipif(not CHILDREN.exists(), reason="needs a list of child processes")
+async def test_a_process_of_the_demo_ends_with_it(
+    home: Path, issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo, started = _Demo(issuer, home, print), asyncio.Event()
+    start = asyncio.create_subprocess_exec
+
+    async def start_and_tell(*arguments: Any, **options: Any) -> Any:
+        process = await start(*arguments, **options)
+        started.set()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_and_tell)
+    await demo.store_login()
+    before = CHILDREN.read_text()
+    async with AuthJsonStore(home).locked():  # so that it waits
+        command = asyncio.create_task(demo.run_token_command())
+        await started.wait()
+        gc.disable()  # which would end it, some time later
+        try:
+            command.cancel()
+            await asyncio.wait((command,))
+            assert CHILDREN.read_text() == before
+        finally:
+            gc.enable()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an event loop on Windows has no signal handlers")
+@pytest.mark.parametrize("scene", ["1.", "2.", "4."])
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_demo_that_is_stopped_leaves_nothing(scene: str, name: str, status: int, tmp_path: Path) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*PROGRAM, "demo"], env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith(scene):
+            assert process.poll() is None
+        process.send_signal(getattr(signal, name))
+        _, error = process.communicate(timeout=60)  # to the end of stderr: no process that it started has it any more
+    assert (process.returncode, error) == (status, "")
     assert list(folder.iterdir()) == []
 
 
