@@ -248,7 +248,11 @@ class Engine:
 
     def refresh(self) -> Error:
         if self.state == "refresh_dead":
-            return None if self.reload() else PermanentRefreshError
+            dead = self.held
+            if not self.reload():
+                return PermanentRefreshError
+            if not has_same_access(self.held, dead):
+                return None
         return self.fly() if self.state == "chatgpt" else None
 
     def fly(self, install: Callable[[], bool] = lambda: True) -> Error:
@@ -259,6 +263,14 @@ class Engine:
         return error
 
     def flight(self, install: Callable[[], bool]) -> Error:
+        """It is for an access token: one that brought no more than a new refresh token goes on."""
+        while isinstance(before := self.held, Managed):
+            error = self.lap(install)
+            if error is not None or self.held is before or not has_same_access(self.held, before):
+                return error
+        return None
+
+    def lap(self, install: Callable[[], bool]) -> Error:
         held, world = self.held, self.world
         assert isinstance(held, Managed)
         if world.broken & {"lock", "load"}:
@@ -371,7 +383,9 @@ class Engine:
         if self.state == "external_tokens":
             return self.ask_parent()
         if self.state in ("chatgpt", "refresh_dead"):
-            return None if self.reload() else self.refresh()
+            refused = self.held
+            self.reload()
+            return self.refresh() if has_same_access(self.held, refused) else None
         return RecoveryExhausted
 
     def ask_parent(self) -> Error:
@@ -386,6 +400,11 @@ class Engine:
             return error
         self.enter("external_tokens", tokens)
         return None
+
+
+def has_same_access(one: Held, other: Held) -> bool:
+    """Whether both are the same access token."""
+    return isinstance(one, Managed) and isinstance(other, Managed) and one.access == other.access
 
 
 def same_material(one: Held, other: Held) -> bool:
