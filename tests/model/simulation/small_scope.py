@@ -2,8 +2,8 @@
 
 Few processes, few callers, at most one mishap. What may happen next is any of these:
 
-    step      a process does what it is about to do: one callback of its event loop (what runs between two awaits), up to
-              the next operation on the disk in it; or one operation on the disk and what follows it, up to the next one
+    step      a process does what it is about to do: one callback of its event loop (what runs between two awaits), up
+              to the next operation on the disk in it; or one operation on the disk and what follows it, up to the next one
     tick      time passes, and the timer that is due first goes off
     message   a request reaches the issuer, or an answer its process: no way on the network takes a certain time
     call      a caller comes and asks for a token
@@ -11,8 +11,8 @@ Few processes, few callers, at most one mishap. What may happen next is any of t
     power     the power fails, and the disk keeps what it must and any part of the rest
     cancel    a caller gives up
     terminate a process gets SIGTERM
-    close     everything else is over: who lives refreshes once more, a new process starts and refreshes, and what all of
-              this must come to is checked (`World.finish`)
+    close     everything else is over: who lives refreshes once more, a new process starts and refreshes, and what all
+              of this must come to is checked (`World.finish`)
 
 Time stands still between two ticks, and of two timers the earlier one goes off first. The lock is tried again after
 20 ms, and given up at that try: so a process that waits looks at it twice, at any two moments. Waits that are longer
@@ -105,7 +105,8 @@ def choices(shared: Shared, locals_: tuple[Local, ...]) -> Iterator[Choice]:
     first = min((local.timer for _, local in living if local.timer is not None), default=None)
     is_quiet = True
     for name, local in living:
-        may = (("step", local.can_step), ("call", local.calls > 0), ("tick", first is not None and local.timer == first))
+        is_due = first is not None and local.timer == first
+        may = (("step", local.can_step), ("call", local.calls > 0), ("tick", is_due))
         for kind, it_may in may:
             if it_may:
                 is_quiet = False
@@ -245,7 +246,7 @@ class SmallScope(World):
         return Local(True, process.runner.can_run(), timer[0] if timer else None, len(self._calls[name]), waiting)
 
     def memory(self, name: str) -> tuple[object, ...] | None:
-        """All that a process is, as one value; None while it is at an operation on the disk, in the middle of its code."""
+        """All that a process is, as one value; None while it is at an operation on the disk, amid its code."""
         process = self._find(name)
         if process is None or process.runner.paused is not None:
             return None
@@ -374,4 +375,6 @@ for _name in ("acquire", "release"):
     _watch(_WatchedLock, _name)
 
 
-_OUTSIDE = frozenset({OpenScheduler, SmallScope, Issuer, _WatchedLedger, Platter, Process, ProcessLoop, Request, Runner})
+_OUTSIDE = frozenset(
+    {OpenScheduler, SmallScope, Issuer, _WatchedLedger, Platter, Process, ProcessLoop, Request, Runner}
+)
