@@ -9,9 +9,9 @@ steps commute:
   that code began, and all that this code saw since: what the disk and the clock gave it, and who called. Values are
   compared as a whole, not by a hash. Equal points have the same future, and only the first of them is followed.
 - A choice changes one process at most, and what is shared, and depends on nothing else. So what came of it once is
-  known wherever the same process meets the same surroundings, whatever the other process is, and is not run again there. What
-  touched nothing that is shared is known in all surroundings of the same time. What a crash leaves depends on what is
-  shared alone: the memory of who dies is gone.
+  known wherever the same process meets the same surroundings, whatever the other process is, and is not run again
+  there. What touched nothing that is shared is known in all surroundings of the same time. What a crash leaves
+  depends on what is shared alone: the memory of who dies is gone.
 - Which of the two processes is called first does not matter, for they are alike but for their names: p1 is.
 
 A world is brought to a point by playing its choices again from the beginning, and each time it is asserted that this is

@@ -1,11 +1,13 @@
 """The memory of a process as one value, while none of its code runs: equal values go on in equal ways.
 
 From its roots, every object is followed to every object that it refers to, and numbered in the order in which it is
-met. So the value holds what each object is, and which of them are the same one. A coroutine is where it stands, and all that
-its frame refers to, the temporary values of an expression or of a `with` among them: the garbage collector knows them.
+met. So the value holds what each object is, and which of them are the same one. A coroutine is where it stands, and
+all that its frame refers to, the temporary values of an expression or of a `with` among them: the garbage collector
+knows them.
 
 Left out: what cannot change (code, classes, modules, tables of a state machine), and what is no part of the process:
-the world's own objects, which are described by the surroundings. Names of tasks are left out, too: nobody looks at them.
+the world's own objects, which are described by the surroundings. Names of tasks are left out, too: nobody looks at
+them.
 """
 
 import asyncio

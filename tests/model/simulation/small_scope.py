@@ -3,8 +3,8 @@
 Few processes, few callers, at most one mishap. What may happen next is any of these:
 
     step      a process does what it is about to do: one callback of its event loop (what runs between two awaits), up
-              to the next operation on the disk in it; or one operation on the disk and what follows it, up to the next one
-    tick      time passes, and the timer that is due first goes off
+              to the next operation on the disk in it; or one operation on the disk and what follows it, up to the
+    next one tick      time passes, and the timer that is due first goes off
     message   a request reaches the issuer, or an answer its process: no way on the network takes a certain time
     call      a caller comes and asks for a token
     kill      a process is killed, wherever it is
