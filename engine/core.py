@@ -379,7 +379,8 @@ class AuthEngine:
         async with self._doors:
             await self._upkeep.land()
             if await self._has_nothing_to_remove():
-                self._signed_out(None)
+                unsaved = self._upkeep.refresher.unsaved
+                self._signed_out(unsaved.tokens if unsaved is not None else None)
             else:
                 async with self._upkeep.storing, self._store.locked() as held:
                     replaced = await self._stored_tokens(held)

@@ -158,7 +158,7 @@ def _members(beginning: bytes) -> Iterator[tuple[str, bytes]]:
                 yield plain, b""
             return
         value, place = _scalar(beginning, place)
-        if place >= len(beginning):
+        if place >= len(beginning) or (plain in ("result", "error") and not seen_id):
             return
         seen_id = seen_id or plain == "id"
         yield plain, value

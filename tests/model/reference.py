@@ -199,7 +199,9 @@ class Engine:
 
     def log_out(self) -> Error:
         if self.state == "external_tokens" and "load" not in self.world.broken and self.world.stored is None:
+            replaced, self.unsaved = self.unsaved, None
             self.enter("logged_out", None)
+            self.world.revoke(replaced)
             return None
         if self.world.broken & {"lock", "delete"}:
             return StoreUnavailable

@@ -18,7 +18,7 @@ NOTICED_BY = {
     "write in place": "not whole",
     "no generation check after a 401": "nobody needs newer tokens",
     "no check that the session is the same": "in the place of the parent's|signed in again|nobody needs newer tokens",
-    "a spent token may be cancelled": "refresh token used twice|in order|no crash explains",
+    "a spent token may be cancelled": "refresh token used twice|in order|no crash explains|signed out or replaced",
     "used before it is stored": "never on the disk",
     "a dead token is sent again": "refused for good before",
 }

@@ -320,6 +320,21 @@ async def test_unsaved_tokens_do_not_overwrite_newer_ones_that_a_look_adopted() 
     assert house.authority.sent == [house.tokens.refresh_token.reveal(), newer.refresh_token.reveal()]
 
 
+async def test_unsaved_tokens_are_revoked_when_nothing_is_stored_any_more() -> None:
+    house = await House.open(expires_in=-1)
+    house.engine._upkeep.refresher._settings = RefreshSettings(save_waits=(0.0,))
+    house.store.read_only = True
+    with pytest.raises(StoreUnavailable):
+        await house.engine.authorization()
+    house.store.credentials = None
+    await house.engine.use_external_tokens(make_external())
+    await house.engine.log_out()
+    await house.engine.close()
+    newest = house.authority.grants[0].refresh_token
+    assert newest is not None
+    assert house.authority.revoked == [newest.reveal()]
+
+
 async def test_a_new_policy_ends_what_it_forbids_at_once() -> None:
     house = await House.open()
     house.engine.set_policy(Policy(None, ("org-1",)))

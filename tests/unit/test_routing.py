@@ -55,15 +55,13 @@ texts = st.one_of(
     st.text(max_size=20),
     st.sampled_from(["account/read", "account/", "ours-1", "\u00e4", "x" * 1500, '{"method":"account/read"}']),
 )
-messages = st.fixed_dictionaries(
-    {},
-    optional={
-        "id": st.one_of(st.integers(-5, 5), st.sampled_from(["ours-1", "theirs", ""])),
-        "method": st.one_of(st.sampled_from([*OURS, "thread/start", "account/other"]), texts),
-        "params": st.dictionaries(texts, texts, max_size=3),
-        "result": st.one_of(texts, st.none()),
-    },
+ids = st.one_of(st.integers(-5, 5), st.sampled_from(["ours-1", "theirs", ""]))
+methods = st.one_of(st.sampled_from([*OURS, "thread/start", "account/other"]), texts)
+asked = st.fixed_dictionaries(
+    {"method": methods}, optional={"id": ids, "params": st.dictionaries(texts, texts, max_size=3)}
 )
+answered = st.fixed_dictionaries({"id": ids}, optional={"result": st.one_of(texts, st.none()), "error": texts})
+messages = (asked | answered).flatmap(lambda message: st.permutations(list(message.items()))).map(dict)
 lines = st.one_of(
     st.builds(lambda message, ascii: json.dumps(message, ensure_ascii=ascii).encode(), messages, st.booleans()),
     st.binary(max_size=30).map(lambda data: data.replace(b"\n", b" ")),
@@ -156,6 +154,9 @@ def test_a_line_that_never_ends_is_held_up_to_a_limit() -> None:
         (b'{"id":7,"result":{"a', True),
         (b'{"id":"ours-3","result":{"a', False),
         (b'{"result":{"a', False),
+        (b'{"result":null,"id":"ours-1', False),
+        (b'{"error":"x","id":7,"a', False),
+        (b'{"id":7,"result":null,"a', True),
         (b'{"id":7,"par', False),
         (b'{"method":"turn/st', False),
         (b'{"m\\u0065thod":"account/read"', False),
