@@ -4,7 +4,7 @@ import json
 import os
 import statistics
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Self
 
 TRIES = 5
 """On a busy machine one try may be unlucky: the claim must hold in one of so many."""
+RUNS = 7
+"""How often a program is started for one measurement."""
 _REPORT = Path(__file__).parents[2] / "test-output" / "benchmarks.json"
 _INITIALIZE = {"id": 1, "method": "initialize", "params": {"clientInfo": {"name": "benchmark", "version": "1.0"}}}
 _READ = b'{"id":7,"method":"account/read","params":{"refreshToken":false}}\n'
@@ -79,6 +81,17 @@ class Running:
             if message.get("id") == number and "method" not in message:
                 assert "result" in message, message
                 return
+
+
+def starts(programs: Mapping[str, Program]) -> dict[str, list[float]]:
+    """Seconds of RUNS starts of each, in turns; each was started once before, in this home."""
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for number in range(RUNS + 1):
+        for name, program in programs.items():
+            with Running(program) as running:
+                if number:
+                    times[name].append(running.seconds)
+    return times
 
 
 def lower_quartile(samples: list[float]) -> float:

@@ -6,20 +6,7 @@ printed and kept beside the others.
 
 from collections.abc import Callable, Mapping
 
-from side_by_side import Program, Running, assert_not_slower, keep, lower_quartile
-
-RUNS = 7
-
-
-def starts(programs: Mapping[str, Program]) -> dict[str, list[float]]:
-    """Seconds of RUNS starts of each, in turns; each was started once before, in this home."""
-    times: dict[str, list[float]] = {name: [] for name in programs}
-    for number in range(RUNS + 1):
-        for name, program in programs.items():
-            with Running(program) as running:
-                if number:
-                    times[name].append(running.seconds)
-    return times
+from side_by_side import Program, assert_not_slower, keep, lower_quartile, starts
 
 
 def test_startup_is_at_most_that_of_codex_0_169_0(make_programs: Callable[[str], Mapping[str, Program]]) -> None:

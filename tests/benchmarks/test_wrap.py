@@ -12,14 +12,14 @@ from time import perf_counter
 
 import echo_child
 import pytest
-from side_by_side import TRIES, Program, Running, keep, lower_quartile, record
+from side_by_side import TRIES, Program, keep, lower_quartile, record, starts
 
 ADDED_TO_A_ROUND_TRIP = 0.15e-3  # seconds
 ADDED_TO_A_START = 0.12
 MESSAGES_A_SECOND = 20_000
 BYTES_A_SECOND = 50e6
 GROWTH = 8 * 1024  # kB that 1 GB may leave behind
-ROUNDS, BATCH, RUNS = 60, 25, 7
+ROUNDS, BATCH = 60, 25
 SMALL = b'{"id":7,"method":"thread/list","params":{"cursor":"' + b"x" * 80 + b'"}}\n'
 LARGE = b'{"id":7,"method":"thread/list","params":{"text":"' + b"x" * 400_000 + b'"}}\n'
 WRAP = [sys.executable, "-m", "authstate.adapters.cli", "wrap", "--"]
@@ -155,12 +155,7 @@ def test_a_start(make_programs: Callable[[str], Mapping[str, Program]]) -> None:
     programs = {"through wrap": child._replace(command=[*WRAP, *child.command]), "codex 0.169.0": child}
     added = []
     for _ in range(TRIES):
-        times: dict[str, list[float]] = {name: [] for name in programs}
-        for number in range(RUNS + 1):
-            for name, program in programs.items():
-                with Running(program) as running:
-                    if number:
-                        times[name].append(running.seconds)
+        times = starts(programs)
         keep("startup of wrap to the first account/read", times)
         added.append(lower_quartile(times["through wrap"]) - lower_quartile(times["codex 0.169.0"]))
         if added[-1] <= ADDED_TO_A_START:
