@@ -3,7 +3,8 @@
 Most of what passes between a front-end and its app-server is no business of ours, so a `Sieve` looks at whole chunks
 first: a chunk in which no telling word occurs passes as it is, in one piece, and is never cut into lines. Where a word
 occurs, only the lines that hold it are decoded. The cheap look may suspect too much, never too little: a method can be
-written with escapes, so a line with a `\\u` is suspected as well.
+written with escapes. So a line with a `\\u` is suspected as well, and a slash may have a backslash before it, as Swift
+and PHP write it by default.
 
 A line that is longer than a chunk is not kept for its end when its beginning tells that it is none of ours.
 """
@@ -32,7 +33,8 @@ class Sieve:
     """
 
     def __init__(self, words: Sequence[bytes], route: Route, let_pass: Pass) -> None:
-        self.words = [*words, ESCAPE]
+        escaped = [word.replace(b"/", b"\\/") for word in words if b"/" in word]
+        self.words = [*words, *escaped, ESCAPE]
         self.look_at_all = False
         """Ask about every line, whatever it holds."""
         self._route = route

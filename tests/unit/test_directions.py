@@ -95,6 +95,18 @@ def test_what_is_not_goes_to_the_child(message: Any) -> None:
     assert (between.of_front_end, between.to_child) == ([], [message])
 
 
+@pytest.mark.parametrize("written", [rb"account\/logout", rb"acc\u006funt/logout", rb"account\u002flogout"])
+def test_a_method_that_is_written_with_escapes_is_the_same(written: bytes) -> None:
+    between = Between().greet()
+    padding = b'"text":"' + b"x" * 3000 + b'"'
+    line = b'{"method":"' + written + b'","id":5,"params":{' + padding + b"}}\n"
+    for start in range(0, len(line), 1100):
+        between.down.feed(line[start : start + 1100])
+    assert (between.changes, between.to_child) == (1, [])
+    between.up.feed(b'{"method":"' + written.replace(b"logout", b"updated") + b'","params":{}}\n')
+    assert between.to_front_end == []
+
+
 def test_answers_go_to_whoever_asked() -> None:
     between = Between().greet()
     between.down.feed(line({"id": "asks-f-3", "result": 1}))
