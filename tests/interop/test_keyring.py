@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import keyring
 import pytest
@@ -117,11 +116,11 @@ async def save(store: CredentialStore, credentials: Credentials) -> None:
         await held.save(credentials)
 
 
-def items(home: Path) -> list[dict[str, Any]]:
-    """The attributes of every item of the home's entry."""
+def items(home: Path) -> list[str]:
+    """The path of every item of the home's entry. gnome-keyring keeps it for an item's life; attributes it adds to."""
     with closing(secretstorage.dbus_init()) as connection:
         query = {"service": SERVICE, "username": account_of_home(home)}
-        return [item.get_attributes() for item in secretstorage.get_default_collection(connection).search_items(query)]
+        return [item.item_path for item in secretstorage.get_default_collection(connection).search_items(query)]
 
 
 def shown(key: ApiKey) -> str:
