@@ -10,6 +10,7 @@ front-end waits for its first answer. Everything else is in `commands.py`.
 Exit status: see `cli_exit.py`. Bad input never gives a traceback; a traceback is a bug in authstate.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -190,6 +191,9 @@ def _wrap(overrides: list[str], command: list[str]) -> int:
 
 
 def _run_command(arguments: list[str]) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # An email or a path may hold a letter that the terminal's encoding does not have: stderr escapes it already.
+        sys.stdout.reconfigure(errors="backslashreplace")
     from authstate.adapters.commands import run
 
     return run(arguments)
