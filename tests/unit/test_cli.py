@@ -348,6 +348,7 @@ def test_the_demo_shows_what_it_says_and_leaves_nothing(
     output = capsys.readouterr()
     assert output.err == ""
     assert output.out.count("[ok]") == 14
+    assert output.out.isascii() and max(map(len, output.out.splitlines())) <= 80
     for state in (AuthState.CHATGPT, AuthState.EXTERNAL_TOKENS, AuthState.REFRESH_DEAD):
         assert f"| >{state}< |" in output.out
     assert "eyJ" not in output.out and "rt_" not in output.out
@@ -413,6 +414,17 @@ def test_a_claim_of_the_demo_that_does_not_hold_is_loud(
 def test_the_picture_has_every_state() -> None:
     for state in AuthState:
         assert picture(state).count(">" + state + "<") == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_letter_that_the_output_does_not_have_is_escaped(
+    encoding: str, home: Path, issuer: LoopbackIssuer
+) -> None:
+    sign_in(home, issuer, email="\u0142ukasz@example.com")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    ran = subprocess.run([*PROGRAM, "status"], env=environment, capture_output=True, timeout=30)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert b"  email         \\u0142ukasz@example.com" in ran.stdout
 
 
 def test_errors_become_a_line(capsys: Captured) -> None:
