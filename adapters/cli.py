@@ -1,8 +1,10 @@
 """The command line. This file decides what runs and turns an error into one line and an exit status.
 
-    authstate [-c KEY=VALUE]... app-server [--listen stdio://]
-    authstate [-c KEY=VALUE]... wrap -- codex app-server
-    authstate [-c KEY=VALUE]... status | login | logout | token | diagram | demo
+    authstate app-server [--listen stdio://]
+    authstate wrap -- codex app-server
+    authstate status | login | logout | token | diagram | demo
+
+Each takes `-c KEY=VALUE`, any number of times, before and after its name.
 
 `app-server` and `wrap` are told apart by hand, before argparse or anything else that costs start-up time is imported: a
 front-end waits for its first answer. Everything else is in `commands.py`.

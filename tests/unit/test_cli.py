@@ -140,6 +140,28 @@ def test_help_and_version(capsys: Captured) -> None:
     assert "authstate 0." in capsys.readouterr().out
 
 
+COMMANDS = ("app-server", "wrap", "status", "login", "logout", "token", "diagram", "demo")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_says_what_it_does(command: str, capsys: Captured) -> None:
+    assert main([command, "--help"]) == 0
+    usage, description, options, *_ = capsys.readouterr().out.split("\n\n")
+    assert usage.startswith("usage: authstate") and command in usage
+    assert description.rstrip().endswith(".") and description[0].isupper()
+    assert all(line.endswith(("arguments:", "options:")) or len(line) > 24 for line in options.splitlines())
+
+
+@pytest.mark.parametrize("line", ["-c {} login", "login -c {}", "login --config={}", "-c a=1 login -c {} -c b=2"])
+def test_an_override_is_before_or_after_the_command(
+    line: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_in(monkeypatch, b"sk-one")
+    words = line.format('forced_login_method="chatgpt"').split()
+    assert main([*words, "--with-api-key"]) == ExitStatus.LOGIN_REFUSED
+    assert "forced_login_method" in capsys.readouterr().err
+
+
 def test_nobody_is_signed_in(home: Path, capsys: Captured) -> None:
     assert main(["status"]) == 1
     assert capsys.readouterr().out.startswith("Not signed in.\n")
