@@ -7,9 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from authstate import engine
+from authstate.adapters import testing
 from authstate.engine import errors
 from authstate.engine.diagrams import render_all
 
@@ -86,6 +89,23 @@ def test_files_and_functions_are_short(path: Path) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 60, f"{node.name} is long"
+
+
+@pytest.mark.parametrize("package", [engine, testing], ids=lambda package: package.__name__)
+def test_a_package_shows_the_names_that_it_loads_at_their_first_use(package: ModuleType) -> None:
+    tree = ast.parse(Path(package.__file__ or "").read_text(encoding="utf-8"))
+    typed = {name.asname or name.name for block in tree.body if isinstance(block, ast.If) for name in _names(block)}
+    assert typed and typed <= set(dir(package))
+    for name in typed:
+        assert getattr(package, name) is vars(package)[name]
+    with pytest.raises(AttributeError, match=package.__name__):
+        _ = package.nothing_of_this_name
+
+
+def _names(block: ast.If) -> Iterator[ast.alias]:
+    for statement in block.body:
+        assert isinstance(statement, ast.ImportFrom)
+        yield from statement.names
 
 
 def test_no_file_names_a_machine() -> None:
