@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A standard stream that is closed counts as the null device.
     """
-    _open_missing_streams()
+    open_missing_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         overrides = app_server_overrides(arguments)
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: _run_command(arguments))
 
 
-def _open_missing_streams() -> None:
+def open_missing_streams() -> None:
     """Put the null device where a standard stream is closed: else the next file that is opened takes its number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
