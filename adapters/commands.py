@@ -174,16 +174,16 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _login(options: argparse.Namespace) -> int:
-    from authstate.adapters.cli_login import LoginMethod, sign_in, sign_in_with_key
+    from authstate.adapters.cli_login import WayToSignIn, sign_in, sign_in_with_key
 
     if options.with_api_key:
         return run_to_end(sign_in_with_key(options.config, ApiKey.parse(_read_key())))
-    method = LoginMethod.AUTOMATIC
+    way = WayToSignIn.AUTOMATIC
     if options.device:
-        method = LoginMethod.DEVICE_CODE
+        way = WayToSignIn.DEVICE_CODE
     elif options.no_browser:
-        method = LoginMethod.URL_ONLY
-    return run_to_end(sign_in(options.config, method))
+        way = WayToSignIn.URL_ONLY
+    return run_to_end(sign_in(options.config, way))
 
 
 def _read_key() -> str:

@@ -6,7 +6,7 @@ its beginning: a login that ends before its start was answered is told by that a
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc import INVALID_REQUEST, RpcError
@@ -15,18 +15,7 @@ from authstate.engine.errors import LoginAttemptEnded
 
 if TYPE_CHECKING:
     from authstate.adapters.oauth.issuer import Issuer
-    from authstate.engine.login import LoginAttempt
-
-
-class RunningLogin(Protocol):
-    """A browser or device login that was started."""
-
-    @property
-    def attempt(self) -> "LoginAttempt":
-        """How it goes."""
-
-    async def closed(self) -> None:
-        """Return once it is over and holds no task, socket or port any more."""
+    from authstate.adapters.oauth.running_login import RunningLogin
 
 
 class InteractiveLogins:
@@ -89,7 +78,7 @@ class InteractiveLogins:
         if self._holding:
             await asyncio.wait(self._holding)
 
-    def _tell(self, login: RunningLogin) -> str:
+    def _tell(self, login: "RunningLogin") -> str:
         """The name of a login that the client is about to hear of."""
         holding = asyncio.create_task(login.closed())
         self._holding.add(holding)

@@ -37,7 +37,7 @@ def main(overrides: Sequence[str] = ()) -> int:
     """
     environment = Environment.read(os.environ)
     config = load_config(environment.home, overrides)
-    return asyncio.run(serve(config, environment, settings=test_settings(os.environ)))
+    return asyncio.run(serve(config, environment, settings=settings_for_tests(os.environ)))
 
 
 async def serve(
@@ -59,7 +59,7 @@ async def serve(
     return await _Server(config, environment, settings or {}).run(stdin_fd, stdout_fd)
 
 
-def test_settings(environ: Mapping[str, str]) -> dict[str, float]:
+def settings_for_tests(environ: Mapping[str, str]) -> dict[str, float]:
     """What tests shorten. Raises ConfigError."""
     text = environ.get(_TEST_PARENT_TIMEOUT, "")
     try:
