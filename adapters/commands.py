@@ -2,23 +2,19 @@
 
 import argparse
 import asyncio
-import signal
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from authstate.adapters.cli_exit import ExitStatus, UsageError, complain
+from authstate.adapters.heard_signals import ENDINGS, hear_signals
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import NotSignedIn
 
 _LOGIN = """Sign in with a browser, or with a device code where no browser can be opened (ssh, a container, no
 display). Exit status: 0 signed in, 4 try again later, 5 refused, 6 not done in time, 7 cancelled, 130 Ctrl-C. Whatever
 fails changes nothing: who was signed in before is signed in still."""
-
-
-_ENDINGS = {"SIGINT": ExitStatus.INTERRUPTED, "SIGTERM": ExitStatus.TERMINATED, "SIGHUP": ExitStatus.HUNG_UP}
 
 
 def run(arguments: list[str]) -> int:
@@ -136,12 +132,12 @@ def run_to_end(work: Coroutine[Any, Any, int]) -> int:
         task = asyncio.current_task()
         stopped: list[ExitStatus] = []
 
-        def stop(status: ExitStatus) -> None:
+        def stop(number: int) -> None:
             if task is not None and not stopped:
-                stopped.append(status)
+                stopped.append(ExitStatus(128 + number))
                 task.cancel()
 
-        _on_signals(stop)
+        hear_signals(ENDINGS, stop)
         try:
             return await work
         except asyncio.CancelledError:
@@ -150,17 +146,6 @@ def run_to_end(work: Coroutine[Any, Any, int]) -> int:
             return stopped[0]
 
     return asyncio.run(guarded())
-
-
-def _on_signals(stop: Callable[[ExitStatus], None]) -> None:
-    """Call `stop` with the exit status for each signal that ends a program, unless it is ignored (nohup)."""
-    loop = asyncio.get_running_loop()
-    for name, status in _ENDINGS.items():
-        number = getattr(signal, name, None)
-        if number is None or signal.getsignal(number) is signal.SIG_IGN:
-            continue
-        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not in the main thread
-            loop.add_signal_handler(number, stop, status)
 
 
 def _unreachable(options: argparse.Namespace) -> int:
