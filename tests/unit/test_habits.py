@@ -13,7 +13,8 @@ import pytest
 
 from authstate import engine
 from authstate.adapters import testing
-from authstate.engine import errors
+from authstate.adapters.assembly import EngineOptions
+from authstate.engine import AuthEngine, errors
 from authstate.engine.diagrams import render_all
 
 REPO = Path(__file__).parents[2]
@@ -56,6 +57,11 @@ def test_the_types_are_strict(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mypy", "--strict", "--explicit-package-bases", "--namespace-packages"]
     checked = subprocess.run([*command, "authstate"], cwd=tmp_path, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_option_of_an_engine_can_be_given_to_open_engine() -> None:
+    ours = set(EngineOptions.__annotations__) | {"store", "authority"}
+    assert ours == set(inspect.signature(AuthEngine).parameters)
 
 
 @pytest.mark.parametrize("path", python_files("engine"), ids=lambda path: path.stem)
