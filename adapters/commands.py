@@ -12,6 +12,9 @@ from authstate.adapters.heard_signals import ENDINGS, hear_signals
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import NotSignedIn
 
+_WHO = """Who is signed in, and where that is stored. Exit status: 0 somebody, 1 nobody, 2 the refresh token is dead,
+3 the configuration is wrong, 4 what is stored cannot be read now."""
+
 _LOGIN = """Sign in with a browser, or with a device code where no browser can be opened (ssh, a container, no
 display). Exit status: 0 signed in, 4 try again later, 5 refused, 6 not done in time, 7 cancelled, 130 Ctrl-C. Whatever
 fails changes nothing: who was signed in before is signed in still."""
@@ -55,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     wrap.add_argument("child", metavar="COMMAND", nargs="+", help="after --: how the child is started")
 
-    status = _add_command(commands, "status", _status, "who is signed in (exit status 0, 1 or 2)")
+    status = _add_command(commands, "status", _status, "who is signed in", description=_WHO)
     status.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
     help_of_login = "sign in: with a browser, or with a device code where there is none"

@@ -152,6 +152,18 @@ def test_the_help_of_a_command_says_what_it_does(command: str, capsys: Captured)
     assert all(line.endswith(("arguments:", "options:")) or len(line) > 24 for line in options.splitlines())
 
 
+def test_the_help_of_status_says_each_exit_status_that_it_can_have(home: Path, capsys: Captured) -> None:
+    main(["status", "--help"])
+    told = capsys.readouterr().out
+    (home / "auth.json").mkdir()
+    unreadable = main(["status"])
+    (home / "config.toml").write_text("=")
+    wrong = main(["status"])
+    assert (unreadable, wrong) == (ExitStatus.TRY_LATER, ExitStatus.BAD_CONFIGURATION)
+    for status in (0, 1, 2, wrong, unreadable):
+        assert f"{int(status)} " in told
+
+
 @pytest.mark.parametrize("line", ["-c {} login", "login -c {}", "login --config={}", "-c a=1 login -c {} -c b=2"])
 def test_an_override_is_before_or_after_the_command(
     line: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
