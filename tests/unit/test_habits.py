@@ -3,8 +3,10 @@
 import ast
 import inspect
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +15,7 @@ import pytest
 
 from authstate import engine
 from authstate.adapters import testing
+from authstate.adapters.app_server.handshake import VERSION
 from authstate.adapters.assembly import EngineOptions
 from authstate.engine import AuthEngine, errors
 from authstate.engine.diagrams import render_all
@@ -124,6 +127,14 @@ def test_no_file_names_a_machine() -> None:
                 continue
             found = [place for place in private if place in path.read_bytes()]
             assert not found, f"{path.relative_to(REPO)} holds {found}"
+
+
+def test_the_version_is_one() -> None:
+    """What clients are told is a constant, because asking the package metadata takes long."""
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == VERSION
+    headings = re.findall(r"^## ([0-9.]+)", (REPO / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert headings[0] == VERSION
 
 
 def test_every_error_has_a_remedy() -> None:
