@@ -137,9 +137,8 @@ async def _with_device_code(home: OpenHome, engine: AuthEngine) -> LoginAttempt:
 
 async def _with_browser(home: OpenHome, engine: AuthEngine, *, opens: bool) -> LoginAttempt:
     from authstate.adapters.oauth.browser_login import start_browser_login
-    from authstate.adapters.oauth.loopback_port import PORTS
 
-    login = await start_browser_login(engine, home.issuer, ports=home.environment.redirect_ports or PORTS)
+    login = await start_browser_login(engine, home.issuer)
     where = "If your browser does not open by itself, open this URL:" if opens else "Open this URL in a browser:"
     print(f"\n{where}\n\n{login.auth_url}\n", flush=True)
     opening = None

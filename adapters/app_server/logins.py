@@ -5,7 +5,6 @@ its beginning: a login that ends before its start was answered is told by that a
 """
 
 import asyncio
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from authstate.adapters.app_server import messages as wire
@@ -24,13 +23,11 @@ class InteractiveLogins:
     Args:
         engine: started.
         issuer: who signs in.
-        ports: where a browser may come back to; empty: as the default issuer wishes.
     """
 
-    def __init__(self, engine: AuthEngine, issuer: "Issuer", ports: Sequence[int] = ()) -> None:
+    def __init__(self, engine: AuthEngine, issuer: "Issuer") -> None:
         self._engine = engine
         self._issuer = issuer
-        self._ports = ports
         self._holding: set[asyncio.Task[None]] = set()
         self._told: set[str] = set()
 
@@ -45,9 +42,8 @@ class InteractiveLogins:
         """
         if isinstance(request, wire.ChatgptLogin):
             from authstate.adapters.oauth.browser_login import start_browser_login
-            from authstate.adapters.oauth.loopback_port import PORTS
 
-            browser = await start_browser_login(self._engine, self._issuer, ports=self._ports or PORTS)
+            browser = await start_browser_login(self._engine, self._issuer)
             return wire.ChatgptLoginResult(self._tell(browser), browser.auth_url)
         from authstate.adapters.oauth.device_endpoint import DeviceCodeNotEnabled
         from authstate.adapters.oauth.device_login import start_device_login

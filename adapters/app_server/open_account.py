@@ -63,7 +63,7 @@ class OpenAccount:
         engine.subscribe(self._log.hear)
         await engine.start()
         self.engine = engine
-        self._logins = InteractiveLogins(engine, Issuer.of(self._environment), self._environment.redirect_ports)
+        self._logins = InteractiveLogins(engine, Issuer.of(self._environment))
         return AccountApi(
             engine,
             self._notify,
