@@ -1,12 +1,30 @@
 """Puts an engine together from what the configuration and the environment say."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from authstate.adapters.config import Config, Environment, StoreMode
 
 if TYPE_CHECKING:
+    from random import Random
+
     from authstate.engine.core import AuthEngine
-    from authstate.engine.ports import Clock, CredentialStore
+    from authstate.engine.credentials import ApiKey
+    from authstate.engine.policy import Policy
+    from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, TokenAuthority
+    from authstate.engine.recovery import RecoveryPlan
+    from authstate.engine.refresh import RefreshSettings
+
+
+class EngineOptions(TypedDict, total=False):
+    """What an embedder may say of an engine besides its store and its authority; see `AuthEngine`."""
+
+    parent: "ExternalTokenSource | None"
+    policy: "Policy | None"
+    clock: "Clock | None"
+    random: "Random | None"
+    settings: "RefreshSettings | None"
+    api_key: "ApiKey | None"
+    recovery: "RecoveryPlan | None"
 
 
 def open_store(config: Config, environment: Environment, clock: "Clock | None" = None) -> "CredentialStore":
@@ -25,29 +43,38 @@ def open_store(config: Config, environment: Environment, clock: "Clock | None" =
     return kind(environment.home, clock=clock)
 
 
-def open_engine(config: Config, environment: Environment, **engine_options: Any) -> "AuthEngine":
+def open_engine(
+    config: Config,
+    environment: Environment,
+    *,
+    store: "CredentialStore | None" = None,
+    authority: "TokenAuthority | None" = None,
+    **options: Unpack[EngineOptions],
+) -> "AuthEngine":
     """An engine that is not started yet. It reads and writes nothing before its start.
 
     Args:
         config: what config.toml says.
         environment: what the environment variables say.
-        engine_options: what else `AuthEngine` takes (parent, clock, random, settings), and `store` or `authority` in
-            place of the configured one.
+        store, authority: in place of the configured store and issuer.
+        options: what else the engine is given, or given in place of what is configured.
     """
     from authstate.engine.core import AuthEngine
 
-    options = {"policy": config.policy, "api_key": environment.api_key} | engine_options
-    store = options.pop("store", None)
-    authority = options.pop("authority", None)
+    said: EngineOptions = {"policy": config.policy, "api_key": environment.api_key, **options}
     if store is None:
-        store = open_store(config, environment, options.get("clock"))
+        store = open_store(config, environment, said.get("clock"))
     if authority is None:
-        from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
+        authority = _authority(environment)
+    return AuthEngine(store, authority, **said)
 
-        authority = HttpTokenAuthority(
-            environment.issuer,
-            environment.client_id,
-            refresh_url=environment.refresh_url,
-            revoke_url=environment.revoke_url,
-        )
-    return AuthEngine(store, authority, **options)
+
+def _authority(environment: Environment) -> "TokenAuthority":
+    from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
+
+    return HttpTokenAuthority(
+        environment.issuer,
+        environment.client_id,
+        refresh_url=environment.refresh_url,
+        revoke_url=environment.revoke_url,
+    )

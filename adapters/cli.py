@@ -1,8 +1,10 @@
 """The command line. This file decides what runs and turns an error into one line and an exit status.
 
-    authstate [-c KEY=VALUE]... app-server [--listen stdio://]
-    authstate [-c KEY=VALUE]... wrap -- codex app-server
-    authstate [-c KEY=VALUE]... status | login | logout | token | diagram | demo
+    authstate app-server [--listen stdio://]
+    authstate wrap -- codex app-server
+    authstate status | login | logout | token | diagram | demo
+
+Each takes `-c KEY=VALUE`, any number of times, before and after its name.
 
 `app-server` and `wrap` are told apart by hand, before argparse or anything else that costs start-up time is imported: a
 front-end waits for its first answer. Everything else is in `commands.py`.
@@ -10,6 +12,7 @@ front-end waits for its first answer. Everything else is in `commands.py`.
 Exit status: see `cli_exit.py`. Bad input never gives a traceback; a traceback is a bug in authstate.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -25,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A standard stream that is closed counts as the null device.
     """
-    _open_missing_streams()
+    open_missing_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         overrides = app_server_overrides(arguments)
@@ -39,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: _run_command(arguments))
 
 
-def _open_missing_streams() -> None:
+def open_missing_streams() -> None:
     """Put the null device where a standard stream is closed: else the next file that is opened takes its number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -190,6 +193,9 @@ def _wrap(overrides: list[str], command: list[str]) -> int:
 
 
 def _run_command(arguments: list[str]) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # An email or a path may hold a letter that the terminal's encoding does not have: stderr escapes it already.
+        sys.stdout.reconfigure(errors="backslashreplace")
     from authstate.adapters.commands import run
 
     return run(arguments)

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-from authstate.adapters.cli import guarded
+from authstate.adapters.cli import guarded, open_missing_streams
 from authstate.adapters.cli_exit import ExitStatus, UsageError, complain
 from authstate.adapters.parent.child import SUBCOMMAND, overrides_of
 
@@ -35,7 +35,11 @@ _WITHOUT_LOGIN = frozenset(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line of codex and return its exit status. Never raises for bad input."""
+    """Run one command line of codex and return its exit status. Never raises for bad input.
+
+    A standard stream that is closed counts as the null device here, and is closed for a codex that is not wrapped.
+    """
+    open_missing_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         codex = real_codex(os.environ)

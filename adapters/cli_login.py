@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from authstate.adapters.cli_exit import ExitStatus, complain, printable
 from authstate.adapters.cli_home import OpenHome, open_home
@@ -18,6 +18,7 @@ from authstate.engine.states import AuthState
 
 if TYPE_CHECKING:
     from authstate.adapters.cli_browser import BrowserOpening
+    from authstate.adapters.oauth.running_login import RunningLogin
 
 _STATUSES = {
     "succeeded": ExitStatus.DONE,
@@ -29,7 +30,7 @@ _STATUSES = {
 _TICK = 1.0  # seconds
 
 
-class LoginMethod(StrEnum):
+class WayToSignIn(StrEnum):
     """What the person asked for."""
 
     AUTOMATIC = "automatic"
@@ -37,17 +38,6 @@ class LoginMethod(StrEnum):
     URL_ONLY = "no-browser"
     """Back to this machine from a browser that the person opens."""
     DEVICE_CODE = "device"
-
-
-class Login(Protocol):
-    """A login that was started."""
-
-    @property
-    def attempt(self) -> LoginAttempt:
-        """How it goes."""
-
-    async def closed(self) -> None:
-        """Return once it is over and holds nothing any more."""
 
 
 async def sign_in_with_key(overrides: list[str], key: ApiKey) -> ExitStatus:
@@ -65,7 +55,7 @@ async def sign_in_with_key(overrides: list[str], key: ApiKey) -> ExitStatus:
     return ExitStatus.DONE
 
 
-async def sign_in(overrides: list[str], method: LoginMethod) -> int:
+async def sign_in(overrides: list[str], way: WayToSignIn) -> int:
     """Let a person sign in, show how long they have, and say who is signed in.
 
     Returns:
@@ -84,7 +74,7 @@ async def sign_in(overrides: list[str], method: LoginMethod) -> int:
         if who is not None:
             print(printable(f"Now signed in {who}. A new sign-in takes its place."))
         try:
-            attempt = await _let_in(home, engine, method)
+            attempt = await _let_in(home, engine, way)
         except asyncio.CancelledError:
             complain("the sign-in was cancelled; nothing was changed", ExitStatus.INTERRUPTED)
             raise
@@ -112,19 +102,19 @@ def _mention_environment_key(home: OpenHome) -> None:
         print("CODEX_API_KEY is set and wins over what is stored: unset it to use the new sign-in.", file=sys.stderr)
 
 
-async def _let_in(home: OpenHome, engine: AuthEngine, method: LoginMethod) -> LoginAttempt:
+async def _let_in(home: OpenHome, engine: AuthEngine, way: WayToSignIn) -> LoginAttempt:
     """Start the login and wait for its end. Returns the attempt, which is over."""
-    if method is LoginMethod.AUTOMATIC:
+    if way is WayToSignIn.AUTOMATIC:
         from authstate.adapters.cli_browser import why_no_browser
 
         reason = why_no_browser(os.environ)
         if reason is not None:
             print(f"No browser can be opened here ({reason}): signing in with a device code instead.")
             print("With --no-browser you get a URL for a browser on this machine.")
-            method = LoginMethod.DEVICE_CODE
-    if method is LoginMethod.DEVICE_CODE:
+            way = WayToSignIn.DEVICE_CODE
+    if way is WayToSignIn.DEVICE_CODE:
         return await _with_device_code(home, engine)
-    return await _with_browser(home, engine, opens=method is LoginMethod.AUTOMATIC)
+    return await _with_browser(home, engine, opens=way is WayToSignIn.AUTOMATIC)
 
 
 async def _with_device_code(home: OpenHome, engine: AuthEngine) -> LoginAttempt:
@@ -147,9 +137,8 @@ async def _with_device_code(home: OpenHome, engine: AuthEngine) -> LoginAttempt:
 
 async def _with_browser(home: OpenHome, engine: AuthEngine, *, opens: bool) -> LoginAttempt:
     from authstate.adapters.oauth.browser_login import start_browser_login
-    from authstate.adapters.oauth.loopback_port import PORTS
 
-    login = await start_browser_login(engine, home.issuer, ports=home.environment.redirect_ports or PORTS)
+    login = await start_browser_login(engine, home.issuer)
     where = "If your browser does not open by itself, open this URL:" if opens else "Open this URL in a browser:"
     print(f"\n{where}\n\n{login.auth_url}\n", flush=True)
     opening = None
@@ -162,7 +151,7 @@ async def _with_browser(home: OpenHome, engine: AuthEngine, *, opens: bool) -> L
 
 
 async def _wait(
-    engine: AuthEngine, login: Login, countdown: Countdown, opening: "BrowserOpening | None" = None
+    engine: AuthEngine, login: "RunningLogin", countdown: Countdown, opening: "BrowserOpening | None" = None
 ) -> LoginAttempt:
     """Show the time left until the login is over."""
     attempt = login.attempt

@@ -45,10 +45,10 @@ def _carry(overrides: Sequence[str], child: ChildProcess) -> int:
     with unwatched_imports():
         import asyncio
 
-        from authstate.adapters.app_server.stdio import test_settings
+        from authstate.adapters.app_server.stdio import settings_for_tests
         from authstate.adapters.config import Environment, load_config
         from authstate.adapters.parent.wrap import carry
 
     environment = Environment.read(os.environ)
     config = load_config(environment.home, overrides)
-    return asyncio.run(carry(config, environment, child, settings=test_settings(os.environ)))
+    return asyncio.run(carry(config, environment, child, settings=settings_for_tests(os.environ)))

@@ -2,23 +2,22 @@
 
 import argparse
 import asyncio
-import signal
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from authstate.adapters.cli_exit import ExitStatus, UsageError, complain
+from authstate.adapters.heard_signals import ENDINGS, hear_signals
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import NotSignedIn
+
+_WHO = """Who is signed in, and where that is stored. Exit status: 0 somebody, 1 nobody, 2 the refresh token is dead,
+3 the configuration is wrong, 4 what is stored cannot be read now."""
 
 _LOGIN = """Sign in with a browser, or with a device code where no browser can be opened (ssh, a container, no
 display). Exit status: 0 signed in, 4 try again later, 5 refused, 6 not done in time, 7 cancelled, 130 Ctrl-C. Whatever
 fails changes nothing: who was signed in before is signed in still."""
-
-
-_ENDINGS = {"SIGINT": ExitStatus.INTERRUPTED, "SIGTERM": ExitStatus.TERMINATED, "SIGHUP": ExitStatus.HUNG_UP}
 
 
 def run(arguments: list[str]) -> int:
@@ -27,6 +26,7 @@ def run(arguments: list[str]) -> int:
         options = _parser().parse_args(arguments)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else ExitStatus.USAGE
+    options.config += options.config_of_command
     status: int = options.run(options)
     return status
 
@@ -40,56 +40,78 @@ def _parser() -> argparse.ArgumentParser:
         "6 not done in time, 7 cancelled.",
     )
     parser.add_argument("--version", action="version", version=f"authstate {_version()}")
-    parser.add_argument(
-        "-c", "--config", metavar="KEY=VALUE", action="append", default=[], help="override a key of config.toml"
-    )
+    _add_overrides(parser, "config")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    serve = commands.add_parser("app-server", help="speak the account API on stdin and stdout")
+    serve = _add_command(commands, "app-server", _unreachable, "speak the account API on stdin and stdout")
     serve.add_argument("--listen", metavar="stdio://", default="stdio://", help="the transport; there is one")
-    serve.set_defaults(run=_unreachable)
 
-    wrap = commands.add_parser(
+    wrap = _add_command(
+        commands,
         "wrap",
+        _unreachable,
+        "be between a front-end and a codex app-server, as the owner of its login",
         usage="authstate [-c KEY=VALUE] wrap [-c KEY=VALUE] -- COMMAND...",
-        help="be between a front-end and a codex app-server, as the owner of its login",
         description="Start an app-server and be between it and the front-end at standard input and output, as the "
         "owner of its login: `authstate wrap -- codex app-server`. The exit status is the child's; 127 where there is "
         "no such program, 126 where it cannot be run.",
     )
     wrap.add_argument("child", metavar="COMMAND", nargs="+", help="after --: how the child is started")
-    wrap.set_defaults(run=_unreachable)
 
-    status = commands.add_parser("status", help="who is signed in (exit status 0, 1 or 2)")
+    status = _add_command(commands, "status", _status, "who is signed in", description=_WHO)
     status.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    status.set_defaults(run=_status)
 
     help_of_login = "sign in: with a browser, or with a device code where there is none"
-    _add_login(commands.add_parser("login", help=help_of_login, description=_LOGIN))
+    _add_ways_to_sign_in(_add_command(commands, "login", _login, help_of_login, description=_LOGIN))
 
-    logout = commands.add_parser("logout", help="remove what is stored, and revoke it")
-    logout.set_defaults(run=_logout)
+    _add_command(commands, "logout", _logout, "remove what is stored, and revoke it")
 
-    token = commands.add_parser("token", help="print a valid access token, or the API key, for a script")
+    token = _add_command(commands, "token", _token, "print a valid access token, or the API key, for a script")
     token.add_argument("--force", action="store_true", help="print it even to a terminal")
-    token.set_defaults(run=_token)
 
-    diagram = commands.add_parser("diagram", help="write the diagrams of the state tables")
+    diagram = _add_command(commands, "diagram", _diagram, "write the diagrams of the state tables")
     diagram.add_argument("--check", action="store_true", help="write nothing; fail when a file is not current")
-    diagram.add_argument("directory", metavar="DIR", nargs="?", type=Path, default=Path("diagrams"))
-    diagram.set_defaults(run=_diagram)
+    diagram.add_argument(
+        "directory", metavar="DIR", nargs="?", type=Path, default=Path("diagrams"), help="by default: diagrams"
+    )
 
-    demo = commands.add_parser("demo", help="see it work, without an account and without the network")
-    demo.set_defaults(run=_demo)
+    _add_command(commands, "demo", _demo, "see it work, without an account and without the network")
     return parser
 
 
-def _add_login(login: argparse.ArgumentParser) -> None:
+def _add_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    what: str,
+    *,
+    description: str | None = None,
+    usage: str | None = None,
+) -> argparse.ArgumentParser:
+    """A command whose own `--help` says at least what the list of commands says, and that takes `-c` too."""
+    description = description or f"{what[0].upper()}{what[1:]}."
+    command = commands.add_parser(name, help=what, description=description, usage=usage)
+    _add_overrides(command, "config_of_command")
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_overrides(parser: argparse.ArgumentParser, place: str) -> None:
+    parser.add_argument(
+        *("-c", "--config"),
+        dest=place,
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override a key of config.toml",
+    )
+
+
+def _add_ways_to_sign_in(login: argparse.ArgumentParser) -> None:
     how = login.add_mutually_exclusive_group()
     how.add_argument("--device", "--device-auth", action="store_true", help="sign in with a code, on any device")
     how.add_argument("--no-browser", action="store_true", help="open no browser, only show the URL for one")
     how.add_argument("--with-api-key", action="store_true", help="read an API key from stdin, never from an argument")
-    login.set_defaults(run=_login)
 
 
 def _version() -> str:
@@ -113,12 +135,12 @@ def run_to_end(work: Coroutine[Any, Any, int]) -> int:
         task = asyncio.current_task()
         stopped: list[ExitStatus] = []
 
-        def stop(status: ExitStatus) -> None:
+        def stop(number: int) -> None:
             if task is not None and not stopped:
-                stopped.append(status)
+                stopped.append(ExitStatus(128 + number))
                 task.cancel()
 
-        _on_signals(stop)
+        hear_signals(ENDINGS, stop)
         try:
             return await work
         except asyncio.CancelledError:
@@ -127,17 +149,6 @@ def run_to_end(work: Coroutine[Any, Any, int]) -> int:
             return stopped[0]
 
     return asyncio.run(guarded())
-
-
-def _on_signals(stop: Callable[[ExitStatus], None]) -> None:
-    """Call `stop` with the exit status for each signal that ends a program, unless it is ignored (nohup)."""
-    loop = asyncio.get_running_loop()
-    for name, status in _ENDINGS.items():
-        number = getattr(signal, name, None)
-        if number is None or signal.getsignal(number) is signal.SIG_IGN:
-            continue
-        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not in the main thread
-            loop.add_signal_handler(number, stop, status)
 
 
 def _unreachable(options: argparse.Namespace) -> int:
@@ -151,16 +162,16 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _login(options: argparse.Namespace) -> int:
-    from authstate.adapters.cli_login import LoginMethod, sign_in, sign_in_with_key
+    from authstate.adapters.cli_login import WayToSignIn, sign_in, sign_in_with_key
 
     if options.with_api_key:
         return run_to_end(sign_in_with_key(options.config, ApiKey.parse(_read_key())))
-    method = LoginMethod.AUTOMATIC
+    way = WayToSignIn.AUTOMATIC
     if options.device:
-        method = LoginMethod.DEVICE_CODE
+        way = WayToSignIn.DEVICE_CODE
     elif options.no_browser:
-        method = LoginMethod.URL_ONLY
-    return run_to_end(sign_in(options.config, method))
+        way = WayToSignIn.URL_ONLY
+    return run_to_end(sign_in(options.config, way))
 
 
 def _read_key() -> str:

@@ -114,8 +114,9 @@ def read_login(login: dict[str, str]) -> ChatgptTokens:
 
 async def run_demo(say: Callable[[str], None] = print) -> int:
     """Play the four scenes. Returns an exit status; leaves nothing behind, also when it is cancelled."""
-    say("authstate keeps every process that acts for a person signed in. Four scenes, a few seconds.")
-    say("After each step: the state of the login, and its generation, which grows by one with each change.")
+    say("authstate keeps every process that acts for a person signed in.")
+    say("Four scenes, a few seconds. After each step: the state of the login, and its")
+    say("generation, which grows by one with each change.")
     with _no_proxies(), tempfile.TemporaryDirectory(prefix="authstate-demo-") as folder, LoopbackIssuer() as issuer:
         demo = _Demo(issuer, Path(folder), say)
         try:
@@ -129,7 +130,7 @@ async def run_demo(say: Callable[[str], None] = print) -> int:
                 await _revoked(demo, engine)
         except ClaimFailed as failure:
             return complain(str(failure), ExitStatus.NOT_SIGNED_IN)
-    say("\nThat is all. Nothing was left behind. Next: `authstate status`, and docs/embedding.md.")
+    say("\nThat is all. Nothing was left behind.\nNext: `authstate status`, and docs/embedding.md.")
     return ExitStatus.DONE
 
 
@@ -157,7 +158,7 @@ async def _second_process(demo: _Demo, engine: AuthEngine) -> None:
     await demo.store_login()
     before = demo.refreshes()
     ended = await asyncio.gather(*(demo.run_token_command() for _ in range(_PROCESSES)))
-    demo.show(engine, f"The stored token expired; {_PROCESSES} processes ran `authstate token` at the same moment.")
+    demo.show(engine, f"The stored token expired; {_PROCESSES} processes ran `authstate token` at once.")
     demo.claim("one of them refreshed, the others took what it had stored", demo.refreshes() - before, 1)
     tokens = {token for status, token in ended if status == 0}
     shares = [ended.count((0, token)) for token in tokens]
@@ -212,10 +213,10 @@ async def _revoked(demo: _Demo, engine: AuthEngine) -> None:
             await engine.recover(await engine.authorization())
         except AuthError as error:
             message = str(error)
-    demo.show(engine, "An administrator ended all sessions; five requests were tried, one after the other.")
+    demo.show(engine, "An administrator ended all sessions; five requests were tried in turn.")
     demo.claim("the state says so", engine.session.state, AuthState.REFRESH_DEAD)
     demo.show_machine(engine.session.state)
-    demo.say(fill(f"The person reads: {message}", width=100, initial_indent="   ", subsequent_indent="   ") + "\n")
+    demo.say(fill(f"The person reads: {message}", width=80, initial_indent="   ", subsequent_indent="   ") + "\n")
     demo.claim("the dead token was sent once, for five tries", demo.refreshes() - before, 1)
     demo.claim("what was stored is still there", (demo.home / "auth.json").exists(), True)
 

@@ -16,11 +16,12 @@ _PICTURE = """\
     (tokens_refreshed)  tokens_refreshed
 
        log_out and credentials_refused lead from every state to logged_out;
-       a login leads from every state, but out of external_tokens only use_external_tokens."""
+       a login leads from every state, but out of external_tokens only
+       use_external_tokens."""
 
 
 def picture(current: AuthState) -> str:
-    """The machine, with `>current<` marked like this. Plain ASCII, 70 columns."""
+    """The machine, with `>current<` marked like this. Plain ASCII, 75 columns."""
     text = _PICTURE
     for state in AuthState:
         left, right = (">", "<") if state is current else (" ", " ")

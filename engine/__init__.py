@@ -4,6 +4,7 @@ The names an embedder needs. They are imported when they are first used, so that
 not pay for all.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,7 +35,11 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'authstate.engine' has no attribute {name!r}")
-    from importlib import import_module
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
 
-    return getattr(import_module(f"authstate.engine.{_HOMES[name]}"), name)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -46,6 +46,10 @@ from authstate.engine.upkeep import Flight, Upkeep, outcome
 class AuthEngine:
     """Owns the lifecycle of one login.
 
+    It belongs to the event loop that it is started in; only `session` may be read in any thread. A login or a logout
+    whose caller is cancelled was done whole or not at all, and `session` tells which. Once the engine is closed, who
+    wants to act with the login, or to sign in or out, gets `EngineClosed`.
+
     Args:
         store: where credentials live between processes.
         authority: the issuer's token endpoint.
@@ -297,6 +301,7 @@ class AuthEngine:
         Raises:
             ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.
             StoreUnavailable: it could not be stored; the old login still works.
+            RefreshInterrupted: a refresh that came first has not ended within a minute; nothing changed.
         """
         await self._sign_in(Trigger.USE_API_KEY, key)
 
@@ -306,6 +311,7 @@ class AuthEngine:
         Raises:
             ExternalTokensActive, PolicyViolation: refused; nothing changed.
             StoreUnavailable: they could not be stored; the old login still works.
+            RefreshInterrupted: a refresh that came first has not ended within a minute; nothing changed.
         """
         await self._sign_in(Trigger.COMPLETE_CHATGPT_LOGIN, tokens)
 
@@ -336,7 +342,7 @@ class AuthEngine:
 
         Raises:
             LoginAttemptEnded: it was over before; nothing changed.
-            PolicyViolation, ExternalTokensActive, StoreUnavailable: the old login still works.
+            PolicyViolation, ExternalTokensActive, StoreUnavailable, RefreshInterrupted: the old login still works.
 
         Cancelling the caller before the tokens are stored fails the attempt.
         """
@@ -373,6 +379,7 @@ class AuthEngine:
 
         Raises:
             StoreUnavailable: it could not be removed; the login is as it was.
+            RefreshInterrupted: a refresh that came first has not ended within a minute; the login is as it was.
         """
         self._ensure_open()
         self._logins.supersede("the person signed out")

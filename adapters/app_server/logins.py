@@ -5,8 +5,7 @@ its beginning: a login that ends before its start was answered is told by that a
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc import INVALID_REQUEST, RpcError
@@ -15,18 +14,7 @@ from authstate.engine.errors import LoginAttemptEnded
 
 if TYPE_CHECKING:
     from authstate.adapters.oauth.issuer import Issuer
-    from authstate.engine.login import LoginAttempt
-
-
-class RunningLogin(Protocol):
-    """A browser or device login that was started."""
-
-    @property
-    def attempt(self) -> "LoginAttempt":
-        """How it goes."""
-
-    async def closed(self) -> None:
-        """Return once it is over and holds no task, socket or port any more."""
+    from authstate.adapters.oauth.running_login import RunningLogin
 
 
 class InteractiveLogins:
@@ -35,13 +23,11 @@ class InteractiveLogins:
     Args:
         engine: started.
         issuer: who signs in.
-        ports: where a browser may come back to; empty: as the default issuer wishes.
     """
 
-    def __init__(self, engine: AuthEngine, issuer: "Issuer", ports: Sequence[int] = ()) -> None:
+    def __init__(self, engine: AuthEngine, issuer: "Issuer") -> None:
         self._engine = engine
         self._issuer = issuer
-        self._ports = ports
         self._holding: set[asyncio.Task[None]] = set()
         self._told: set[str] = set()
 
@@ -56,9 +42,8 @@ class InteractiveLogins:
         """
         if isinstance(request, wire.ChatgptLogin):
             from authstate.adapters.oauth.browser_login import start_browser_login
-            from authstate.adapters.oauth.loopback_port import PORTS
 
-            browser = await start_browser_login(self._engine, self._issuer, ports=self._ports or PORTS)
+            browser = await start_browser_login(self._engine, self._issuer)
             return wire.ChatgptLoginResult(self._tell(browser), browser.auth_url)
         from authstate.adapters.oauth.device_endpoint import DeviceCodeNotEnabled
         from authstate.adapters.oauth.device_login import start_device_login
@@ -89,7 +74,7 @@ class InteractiveLogins:
         if self._holding:
             await asyncio.wait(self._holding)
 
-    def _tell(self, login: RunningLogin) -> str:
+    def _tell(self, login: "RunningLogin") -> str:
         """The name of a login that the client is about to hear of."""
         holding = asyncio.create_task(login.closed())
         self._holding.add(holding)

@@ -51,10 +51,10 @@ class OpenAccount:
         """
         from authstate.adapters.app_server.account_api import AccountApi, ParentOverPeer
         from authstate.adapters.app_server.logins import InteractiveLogins
-        from authstate.adapters.assembly import open_engine
+        from authstate.adapters.assembly import EngineOptions, open_engine
         from authstate.adapters.oauth.issuer import Issuer
 
-        options: dict[str, Any] = {"parent": ParentOverPeer(self._peer)}
+        options: EngineOptions = {"parent": ParentOverPeer(self._peer)}
         if self._settings:
             from authstate.engine.refresh import RefreshSettings
 
@@ -63,7 +63,7 @@ class OpenAccount:
         engine.subscribe(self._log.hear)
         await engine.start()
         self.engine = engine
-        self._logins = InteractiveLogins(engine, Issuer.of(self._environment), self._environment.redirect_ports)
+        self._logins = InteractiveLogins(engine, Issuer.of(self._environment))
         return AccountApi(
             engine,
             self._notify,

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from authstate.adapters.app_server.handshake import Handshake
@@ -17,6 +18,7 @@ from authstate.adapters.app_server.late_log import LOG_DELAY, LateLog
 from authstate.adapters.app_server.open_account import OpenAccount
 from authstate.adapters.app_server.pipes import can_be_watched, open_reader, open_writer
 from authstate.adapters.config import Config, ConfigError, Environment, load_config
+from authstate.adapters.heard_signals import ENDINGS, hear_signals
 
 if TYPE_CHECKING:
     from authstate.adapters.app_server.account_api import AccountApi
@@ -37,7 +39,7 @@ def main(overrides: Sequence[str] = ()) -> int:
     """
     environment = Environment.read(os.environ)
     config = load_config(environment.home, overrides)
-    return asyncio.run(serve(config, environment, settings=test_settings(os.environ)))
+    return asyncio.run(serve(config, environment, settings=settings_for_tests(os.environ)))
 
 
 async def serve(
@@ -59,7 +61,7 @@ async def serve(
     return await _Server(config, environment, settings or {}).run(stdin_fd, stdout_fd)
 
 
-def test_settings(environ: Mapping[str, str]) -> dict[str, float]:
+def settings_for_tests(environ: Mapping[str, str]) -> dict[str, float]:
     """What tests shorten. Raises ConfigError."""
     text = environ.get(_TEST_PARENT_TIMEOUT, "")
     try:
@@ -83,7 +85,8 @@ class _Server:
         """Serve until the end; return the exit status."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._log.hear_fault)
-        _on_signals(loop, lambda number: self._stop(128 + number))
+        for number in hear_signals(ENDINGS, self._stop_by):
+            _hear_without_loop(number, self._stop_by)
         try:
             read_watched, write_watched = can_be_watched(stdin_fd, stdout_fd)
             writer = await open_writer(stdout_fd, self._peer, self._nobody_reads, watched=write_watched)
@@ -113,6 +116,10 @@ class _Server:
         if not self._end.done():
             self._end.set_result(status)
 
+    def _stop_by(self, number: int) -> None:
+        """A signal wants the end."""
+        self._stop(128 + number)
+
     def _no_more_input(self) -> None:
         self._peer.eof_received()
         self._stop(0)
@@ -123,22 +130,12 @@ class _Server:
         self._stop(0)
 
 
-def _on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[int], None]) -> None:
-    """Call `stop` with the number of a signal that ends the process, unless it is ignored (nohup)."""
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is None or signal.getsignal(number) is signal.SIG_IGN:
-            continue
-        try:
-            loop.add_signal_handler(number, stop, int(number))
-        except NotImplementedError:
-            _on_signal_without_loop(loop, number, stop)
-        except (RuntimeError, ValueError):
-            return  # not in the main thread: the embedder's signals are the embedder's
+def _hear_without_loop(number: int, stop: Callable[[int], None]) -> None:
+    """Windows: hear a signal between two instructions of the main thread."""
+    loop = asyncio.get_running_loop()
 
-
-def _on_signal_without_loop(loop: asyncio.AbstractEventLoop, number: int, stop: Callable[[int], None]) -> None:
     def hear(received: int, frame: object) -> None:
         loop.call_soon_threadsafe(stop, received)
 
-    signal.signal(number, hear)
+    with suppress(ValueError):  # not in the main thread: the embedder's signals are the embedder's
+        signal.signal(number, hear)

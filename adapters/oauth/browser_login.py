@@ -220,7 +220,7 @@ async def start_browser_login(
     engine: AuthEngine,
     issuer: Issuer,
     *,
-    ports: Sequence[int] = PORTS,
+    ports: Sequence[int] | None = None,
     clock: Clock | None = None,
     linger: float = LINGER,
 ) -> BrowserLogin:
@@ -229,7 +229,7 @@ async def start_browser_login(
     Args:
         engine: who is signed in.
         issuer: who signs in.
-        ports: where the browser may come back to, the first one that can be had; 0 is any.
+        ports: where the browser may come back to, the first one that can be had; 0 is any. By default the issuer's.
         clock: tells when the tokens were obtained, by default the machine's.
         linger: seconds that the browser has to fetch the last page.
 
@@ -243,7 +243,7 @@ async def start_browser_login(
     """
     host_of(issuer.url, ISSUER_VARIABLE)
     attempt = await engine.begin_login(str(uuid4()), LoginKind.BROWSER)
-    opening = asyncio.ensure_future(open_port(ports))
+    opening = asyncio.ensure_future(open_port(ports or issuer.redirect_ports or PORTS))
     attempt.when_ended(opening.cancel)
     listener = await _listener_or_end(opening, attempt)
     return BrowserLogin(engine, issuer, attempt, listener, clock=clock, linger=linger)

@@ -21,11 +21,13 @@ class Issuer(msgspec.Struct, frozen=True):
     """The OAuth client."""
     originator: str = DEFAULT_ORIGINATOR
     """The program that the person uses, as the issuer's pages and records name it."""
+    redirect_ports: tuple[int, ...] = ()
+    """The ports of this machine that it lets a browser come back to; 0 is any. Empty: those of the default issuer."""
 
     @classmethod
     def of(cls, environment: Environment, originator: str = DEFAULT_ORIGINATOR) -> "Issuer":
         """The issuer that the environment variables name."""
-        return cls(environment.issuer.rstrip("/"), environment.client_id, originator)
+        return cls(environment.issuer.rstrip("/"), environment.client_id, originator, environment.redirect_ports)
 
 
 def shown_code(code: object) -> str | None:

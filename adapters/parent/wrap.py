@@ -13,15 +13,15 @@ token that is being spent when everything ends is waited for, at most 30 seconds
 """
 
 import asyncio
-import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from authstate.adapters.app_server.late_log import LateLog
 from authstate.adapters.app_server.pipes import ByteWriter, can_be_watched, open_reader, open_writer
 from authstate.adapters.config import Config, Environment
+from authstate.adapters.heard_signals import hear_signals
 from authstate.adapters.parent.child_process import FORWARDED, ChildProcess
 from authstate.adapters.parent.relay import Relay
 from authstate.engine.clock import SystemClock, within
@@ -79,7 +79,7 @@ class _Wrapper:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._log.hear_fault)
         self._child.when_ended(lambda status: loop.call_soon_threadsafe(self._ended, status))
-        _on_signals(loop, self._signalled)
+        hear_signals(FORWARDED, self._signalled)
         self._relay.open()
         await self._connect(stdin_fd, stdout_fd)
         status = await self._status
@@ -142,15 +142,3 @@ class _Wrapper:
     def _ended(self, status: int) -> None:
         if not self._status.done():
             self._status.set_result(status)
-
-
-def _on_signals(loop: asyncio.AbstractEventLoop, forward: Callable[[int], None]) -> None:
-    """Hand the signals that end a process on to the child; its end is ours. One that is ignored stays so (nohup)."""
-    for name in FORWARDED:
-        number = getattr(signal, name, None)
-        if number is None or signal.getsignal(number) is signal.SIG_IGN:
-            continue
-        try:
-            loop.add_signal_handler(number, forward, int(number))
-        except (NotImplementedError, RuntimeError, ValueError):
-            continue

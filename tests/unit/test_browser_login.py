@@ -1,14 +1,17 @@
 """The browser login from the URL to the stored credentials, over real sockets; the issuer is a process on loopback."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from browser_desk import Desk, agree, asked, come_back, get, target, until, until_exchanging
 
+from authstate.adapters.config import Environment
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import LoopbackIssuer, MemoryStore, make_external
@@ -64,6 +67,20 @@ async def test_forced_workspaces_are_asked_for_and_checked_before_anything_is_st
         await login.closed()
         assert (desk.store.saves, desk.authority.revoked) == (0, [])
         desk.assert_unchanged()
+
+
+async def test_the_browser_comes_back_to_a_port_that_the_issuer_allows(
+    tmp_path: Path, loopback: LoopbackIssuer
+) -> None:
+    environment = {**loopback.environment, "CODEX_HOME": str(tmp_path), "AUTHSTATE_REDIRECT_PORTS": ""}
+    with socket.create_server(("127.0.0.1", 0)) as closed_soon:
+        free = closed_soon.getsockname()[1]
+    allowed = Issuer.of(Environment.read({**environment, "AUTHSTATE_REDIRECT_PORTS": str(free)}))
+    login = await start_browser_login(Desk(allowed).engine, allowed)
+    assert login.port == free
+    login.attempt.end("cancelled", "enough")
+    await login.closed()
+    assert Issuer.of(Environment.read(environment)).redirect_ports == ()
 
 
 def test_what_a_browser_login_takes_is_loaded_when_one_starts() -> None:

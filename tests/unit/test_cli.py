@@ -140,6 +140,40 @@ def test_help_and_version(capsys: Captured) -> None:
     assert "authstate 0." in capsys.readouterr().out
 
 
+COMMANDS = ("app-server", "wrap", "status", "login", "logout", "token", "diagram", "demo")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_says_what_it_does(command: str, capsys: Captured) -> None:
+    assert main([command, "--help"]) == 0
+    usage, description, options, *_ = capsys.readouterr().out.split("\n\n")
+    assert usage.startswith("usage: authstate") and command in usage
+    assert description.rstrip().endswith(".") and description[0].isupper()
+    assert all(line.endswith(("arguments:", "options:")) or len(line) > 24 for line in options.splitlines())
+
+
+def test_the_help_of_status_says_each_exit_status_that_it_can_have(home: Path, capsys: Captured) -> None:
+    main(["status", "--help"])
+    told = capsys.readouterr().out
+    (home / "auth.json").mkdir()
+    unreadable = main(["status"])
+    (home / "config.toml").write_text("=")
+    wrong = main(["status"])
+    assert (unreadable, wrong) == (ExitStatus.TRY_LATER, ExitStatus.BAD_CONFIGURATION)
+    for status in (0, 1, 2, wrong, unreadable):
+        assert f"{int(status)} " in told
+
+
+@pytest.mark.parametrize("line", ["-c {} login", "login -c {}", "login --config={}", "-c a=1 login -c {} -c b=2"])
+def test_an_override_is_before_or_after_the_command(
+    line: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_in(monkeypatch, b"sk-one")
+    words = line.format('forced_login_method="chatgpt"').split()
+    assert main([*words, "--with-api-key"]) == ExitStatus.LOGIN_REFUSED
+    assert "forced_login_method" in capsys.readouterr().err
+
+
 def test_nobody_is_signed_in(home: Path, capsys: Captured) -> None:
     assert main(["status"]) == 1
     assert capsys.readouterr().out.startswith("Not signed in.\n")
@@ -185,9 +219,7 @@ def test_a_person_is_asked_for_the_key(home: Path, monkeypatch: pytest.MonkeyPat
     assert stored(home)["OPENAI_API_KEY"] == "sk-typed"
 
 
-def test_a_forced_login_method_forbids_the_key(
-    home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_forced_login_method_forbids_the_key(home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     type_in(monkeypatch, b"sk-1")
     assert main(["-c", 'forced_login_method="chatgpt"', "login", "--with-api-key"]) == ExitStatus.LOGIN_REFUSED
     assert "forced_login_method" in capsys.readouterr().err
@@ -348,6 +380,7 @@ def test_the_demo_shows_what_it_says_and_leaves_nothing(
     output = capsys.readouterr()
     assert output.err == ""
     assert output.out.count("[ok]") == 14
+    assert output.out.isascii() and max(map(len, output.out.splitlines())) <= 80
     for state in (AuthState.CHATGPT, AuthState.EXTERNAL_TOKENS, AuthState.REFRESH_DEAD):
         assert f"| >{state}< |" in output.out
     assert "eyJ" not in output.out and "rt_" not in output.out
@@ -402,9 +435,7 @@ def test_a_demo_that_is_stopped_leaves_nothing(scene: str, name: str, status: in
     assert list(folder.iterdir()) == []
 
 
-def test_a_claim_of_the_demo_that_does_not_hold_is_loud(
-    capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_of_the_demo_that_does_not_hold_is_loud(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Demo, "refreshes", lambda self: 7)
     assert main(["demo"]) == 1
     assert "found 0, expected 1" in capsys.readouterr().err
@@ -413,6 +444,15 @@ def test_a_claim_of_the_demo_that_does_not_hold_is_loud(
 def test_the_picture_has_every_state() -> None:
     for state in AuthState:
         assert picture(state).count(">" + state + "<") == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_letter_that_the_output_does_not_have_is_escaped(encoding: str, home: Path, issuer: LoopbackIssuer) -> None:
+    sign_in(home, issuer, email="\u0142ukasz@example.com")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    ran = subprocess.run([*PROGRAM, "status"], env=environment, capture_output=True, timeout=30)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert b"  email         \\u0142ukasz@example.com" in ran.stdout
 
 
 def test_errors_become_a_line(capsys: Captured) -> None:
@@ -447,9 +487,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         ("logout <&- >&- 2>&-", 0, ""),
     ],
 )
-def test_a_closed_stream_is_the_null_device(
-    line: str, status: int, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_closed_stream_is_the_null_device(line: str, status: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODEX_API_KEY", "sk-environment")
     ran = subprocess.run(["sh", "-c", f'exec "$@" {line}', "sh", *PROGRAM], capture_output=True, text=True, timeout=30)
     assert ran.returncode == status
@@ -479,9 +517,7 @@ def test_the_help_of_wrap_shows_where_the_command_goes(capsys: Captured) -> None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no executable without a format")
-def test_a_codex_that_is_no_program_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
-) -> None:
+def test_a_codex_that_is_no_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     codex = tmp_path / "codex"
     codex.write_text("no program")
     monkeypatch.setenv("AUTHSTATE_CODEX", str(codex))

@@ -126,6 +126,20 @@ def test_another_command_is_the_real_codex(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (9, "real codex: exec --json hello there\n", "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell that closes a stream")
+@pytest.mark.parametrize("closed", [">&-", "<&-", "<&- >&-", "2>&-"])
+def test_a_stream_that_is_closed_is_closed_for_the_codex(tmp_path: Path, closed: str) -> None:
+    codex = program(tmp_path / "codex", "#!/bin/sh\nfor fd in 0 1 2; do test -e /dev/fd/$fd || exit 9; done\n")
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "authstate.adapters.cli_codex", "exec"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "CODEX_HOME": str(tmp_path), "AUTHSTATE_CODEX": str(codex)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (9, "", "")
+
+
 def test_a_missing_codex_is_one_line(tmp_path: Path) -> None:
     done = run(tmp_path, None, "exec", "hello")
     assert (done.returncode, done.stdout) == (2, "")

@@ -89,6 +89,16 @@ class House:
         names = {StateChanged: "state", LoginCompleted: "login", AccountUpdated: "account", Warned: "warned"}
         return [names.get(type(event), "refresh failed") for event in self.events]
 
+    @classmethod
+    async def with_unsaved_tokens(cls) -> "House":
+        """A house that has just refreshed, and whose store did not take the new tokens: it is read-only still."""
+        house = await cls.open(expires_in=-1)
+        house.engine._upkeep.refresher._settings = RefreshSettings(save_waits=(0.0,))
+        house.store.read_only = True
+        with pytest.raises(StoreUnavailable):
+            await house.engine.authorization()
+        return house
+
 
 async def test_an_api_key_is_stored_and_told() -> None:
     house = House()
@@ -279,11 +289,7 @@ async def test_a_flight_that_starts_after_a_logout_sends_nothing() -> None:
 
 
 async def test_new_tokens_that_were_never_stored_are_revoked_by_a_logout() -> None:
-    house = await House.open(expires_in=-1)
-    house.engine._upkeep.refresher._settings = RefreshSettings(save_waits=(0.0,))
-    house.store.read_only = True
-    with pytest.raises(StoreUnavailable):
-        await house.engine.authorization()
+    house = await House.with_unsaved_tokens()
     house.store.read_only = False
     await house.engine.log_out()
     await house.engine.close()
@@ -294,11 +300,7 @@ async def test_new_tokens_that_were_never_stored_are_revoked_by_a_logout() -> No
 
 
 async def test_new_tokens_that_were_never_stored_are_stored_at_the_end() -> None:
-    house = await House.open(expires_in=-1)
-    house.engine._upkeep.refresher._settings = RefreshSettings(save_waits=(0.0,))
-    house.store.read_only = True
-    with pytest.raises(StoreUnavailable):
-        await house.engine.authorization()
+    house = await House.with_unsaved_tokens()
     assert house.engine.session.credentials is house.tokens
     house.store.read_only = False
     await house.engine.close()
@@ -308,11 +310,7 @@ async def test_new_tokens_that_were_never_stored_are_stored_at_the_end() -> None
 
 
 async def test_unsaved_tokens_do_not_overwrite_newer_ones_that_a_look_adopted() -> None:
-    house = await House.open(expires_in=-1)
-    house.engine._upkeep.refresher._settings = RefreshSettings(save_waits=(0.0,))
-    house.store.read_only = True
-    with pytest.raises(StoreUnavailable):
-        await house.engine.authorization()
+    house = await House.with_unsaved_tokens()
     house.store.read_only = False
     house.store.credentials = newer = house.authority.accept(make_tokens(now=house.clock.now()))
     assert await house.engine.reload()
@@ -321,11 +319,7 @@ async def test_unsaved_tokens_do_not_overwrite_newer_ones_that_a_look_adopted() 
 
 
 async def test_unsaved_tokens_are_revoked_when_nothing_is_stored_any_more() -> None:
-    house = await House.open(expires_in=-1)
-    house.engine._upkeep.refresher._settings = RefreshSettings(save_waits=(0.0,))
-    house.store.read_only = True
-    with pytest.raises(StoreUnavailable):
-        await house.engine.authorization()
+    house = await House.with_unsaved_tokens()
     house.store.credentials = None
     await house.engine.use_external_tokens(make_external())
     await house.engine.log_out()

@@ -3,14 +3,21 @@
 import ast
 import inspect
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from authstate.engine import errors
+from authstate import engine
+from authstate.adapters import testing
+from authstate.adapters.app_server.handshake import VERSION
+from authstate.adapters.assembly import EngineOptions
+from authstate.engine import AuthEngine, errors
 from authstate.engine.diagrams import render_all
 
 REPO = Path(__file__).parents[2]
@@ -55,6 +62,11 @@ def test_the_types_are_strict(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+def test_every_option_of_an_engine_can_be_given_to_open_engine() -> None:
+    ours = set(EngineOptions.__annotations__) | {"store", "authority"}
+    assert ours == set(inspect.signature(AuthEngine).parameters)
+
+
 @pytest.mark.parametrize("path", python_files("engine"), ids=lambda path: path.stem)
 def test_the_engine_knows_no_adapter_and_no_world(path: Path) -> None:
     found = set(imports(path))
@@ -88,6 +100,23 @@ def test_files_and_functions_are_short(path: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno < 60, f"{node.name} is long"
 
 
+@pytest.mark.parametrize("package", [engine, testing], ids=lambda package: package.__name__)
+def test_a_package_shows_the_names_that_it_loads_at_their_first_use(package: ModuleType) -> None:
+    tree = ast.parse(Path(package.__file__ or "").read_text(encoding="utf-8"))
+    typed = {name.asname or name.name for block in tree.body if isinstance(block, ast.If) for name in _names(block)}
+    assert typed and typed <= set(dir(package))
+    for name in typed:
+        assert getattr(package, name) is vars(package)[name]
+    with pytest.raises(AttributeError, match=package.__name__):
+        _ = package.nothing_of_this_name
+
+
+def _names(block: ast.If) -> Iterator[ast.alias]:
+    for statement in block.body:
+        assert isinstance(statement, ast.ImportFrom)
+        yield from statement.names
+
+
 def test_no_file_names_a_machine() -> None:
     private = [f"/{name}/".encode() for name in ("root", "work")]
     for folder, folders, names in os.walk(REPO):
@@ -98,6 +127,14 @@ def test_no_file_names_a_machine() -> None:
                 continue
             found = [place for place in private if place in path.read_bytes()]
             assert not found, f"{path.relative_to(REPO)} holds {found}"
+
+
+def test_the_version_is_one() -> None:
+    """What clients are told is a constant, because asking the package metadata takes long."""
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == VERSION
+    headings = re.findall(r"^## ([0-9.]+)", (REPO / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert headings[0] == VERSION
 
 
 def test_every_error_has_a_remedy() -> None:

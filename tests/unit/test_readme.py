@@ -9,7 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 
@@ -22,7 +22,9 @@ from authstate.adapters.testing.authority import FakeAuthority
 from authstate.adapters.testing.loopback import LoopbackIssuer
 from authstate.adapters.testing.tokens import make_tokens
 from authstate.engine.core import AuthEngine
+from authstate.engine.credentials import ApiKey
 from authstate.engine.diagrams import TABLES, mermaid
+from authstate.engine.events import Event
 
 REPO = Path(__file__).parents[2]
 COMMANDS = (
@@ -114,6 +116,19 @@ async def test_the_recovery_by_hand_works() -> None:
         refused.add((await engine.authorization()).headers()["Authorization"])
         authority.kill()
         assert (await names["send_and_explain"](engine, request)).startswith("sign in again: Your sign-in was revoked")
+        await engine.log_out()
+        assert await names["send_and_explain"](engine, request) == "sign in: nobody is signed in: sign in first"
+        await engine.use_api_key(ApiKey.parse("sk-refused"))
+        refused.add("Bearer sk-refused")
+        assert (await names["send_and_explain"](engine, request)).startswith("sign in again: ")
+
+
+def test_the_page_for_embedders_names_all_that_an_engine_can_do() -> None:
+    page = (REPO / "docs" / "embedding.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", page))
+    engine = AuthEngine(MemoryStore(), FakeAuthority())
+    assert {name for name in dir(engine) if not name.startswith("_")} - named == set()
+    assert {event.__name__ for event in get_args(Event)} - named == set()
 
 
 @pytest.mark.parametrize("block", [block for block in ALL if block.language != "python"], ids=name_of)
