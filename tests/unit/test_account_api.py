@@ -1,6 +1,7 @@
 """The account API over a peer in memory: methods, refusals, order of messages, the parent behind the connection."""
 
 import asyncio
+import gc
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,30 @@ async def test_an_opening_that_fails_is_told_and_tried_again() -> None:
     assert answer["error"] == {"code": -32603, "message": "the account cannot be opened (OSError)"}
     client.fail_open = None
     assert (await client.result("account/read"))["account"] == {"type": "apiKey"}
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_request_that_comes_in_any_turn_of_the_opening_does_not_open_a_second_account(turns: int) -> None:
+    client = Client(KEY)
+    await client.initialize()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    assert (await client.result("account/read"))["account"] == {"type": "apiKey"}
+    assert client.opened == 1
+
+
+async def test_an_opening_that_fails_before_anybody_asks_is_no_fault_of_the_loop() -> None:
+    faults: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    client = Client(KEY)
+    client.fail_open = OSError("/a/path")
+    await client.initialize()
+    await asyncio.sleep(0)  # the opening begins
+    await client.handshake.close()
+    assert client.opened == 1
+    del client
+    gc.collect()
+    assert faults == []
 
 
 async def test_a_login_as_the_first_request_keeps_nobody_waiting_for_the_issuer(
