@@ -289,10 +289,13 @@ class ParentOverPeer:
         try:
             answer = await self._peer.request(wire.REFRESH_METHOD, wire.RefreshParams(previous_account_id))
         except PeerGone:
-            raise ParentUnavailable("the parent application went away before it gave new tokens") from None
+            raise ParentUnavailable(
+                "the parent application went away before it gave new tokens: start it again"
+            ) from None
         except RemoteError as error:
             raise ParentUnavailable(
-                f"the parent application answered the question for new tokens with error {error.code}"
+                f"the parent application answered the question for new tokens with error {error.code}: see its log, "
+                "then send the request again"
             ) from None
         try:
             tokens = _refresh_answer(answer)

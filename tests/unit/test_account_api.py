@@ -521,24 +521,24 @@ async def test_the_parent_is_asked_after_a_401_and_answers_in_either_dialect(ans
 
 
 @pytest.mark.parametrize(
-    "reply",
+    ("reply", "says"),
     [
-        {"error": {"code": -32000, "message": "canary"}},
-        {"result": {}},
-        {"result": None},
-        {"result": {"accessToken": "canary"}},
-        {"result": {"accessToken": "canary", "idToken": "canary"}},
-        {"result": {"accessToken": external_jwt("org-2"), "chatgptAccountId": "org-2"}},
+        ({"error": {"code": -32000, "message": "canary"}}, "with error -32000: see its log, then send"),
+        ({"result": {}}, "it must send `accessToken`"),
+        ({"result": None}, "it must send `accessToken`"),
+        ({"result": {"accessToken": "canary"}}, "it must send `accessToken`"),
+        ({"result": {"accessToken": "canary", "idToken": "canary"}}, "the id token is no JWT"),
+        ({"result": {"accessToken": external_jwt("org-2"), "chatgptAccountId": "org-2"}}, "org-2"),
     ],
 )
-async def test_a_parent_that_gives_no_tokens_changes_nothing(reply: dict[str, Any]) -> None:
+async def test_a_parent_that_gives_no_tokens_changes_nothing(reply: dict[str, Any], says: str) -> None:
     client = await with_external_tokens(policy=Policy(forced_workspaces=("org-1",)))
     before = client.engine.session
     for id_ in range(2):
         recovering = asyncio.create_task(client.engine.recover(await client.engine.authorization()))
         assert (await asked(client))["id"] == id_
         client.send({"id": id_} | reply)
-        with pytest.raises(ParentUnavailable) as failed:
+        with pytest.raises(ParentUnavailable, match=says) as failed:
             await recovering
         assert "canary" not in str(failed.value)
     assert client.engine.session is before
@@ -549,7 +549,7 @@ async def test_a_parent_that_goes_away_is_unavailable() -> None:
     recovering = asyncio.create_task(client.engine.recover(await client.engine.authorization()))
     await asked(client)
     client.peer.eof_received()
-    with pytest.raises(ParentUnavailable, match="went away"):
+    with pytest.raises(ParentUnavailable, match=r"went away .*: start it again"):
         await recovering
 
 
