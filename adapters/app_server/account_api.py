@@ -108,7 +108,8 @@ class AccountApi:
         return self._read_later(refresh) if refresh or self._is_to_be_looked_at() else self._account()
 
     async def _read_later(self, refresh: bool) -> wire.AccountReadResult:
-        await (self._refresh() if refresh else self._look())
+        with _refusals():
+            await (self._refresh() if refresh else self._look())
         return self._account()
 
     def _is_to_be_looked_at(self) -> bool:
@@ -150,7 +151,8 @@ class AccountApi:
         return self._auth_status_later(include, refresh) if refresh or is_open else self._status(include)
 
     async def _auth_status_later(self, include: bool, refresh: bool) -> wire.AuthStatusResult:
-        await (self._refresh() if refresh else self._look())
+        with _refusals():
+            await (self._refresh() if refresh else self._look())
         return self._status(include)
 
     def _status(self, include: bool) -> wire.AuthStatusResult:

@@ -187,9 +187,7 @@ async def test_a_request_that_comes_in_any_turn_of_the_opening_does_not_open_a_s
     assert client.opened == 1
 
 
-async def test_an_opening_that_fails_before_anybody_asks_is_no_fault_of_the_loop() -> None:
-    faults: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+async def test_an_opening_that_fails_before_anybody_asks_is_no_fault_of_the_loop(faults: list[Any]) -> None:
     client = Client(KEY)
     client.fail_open = OSError("/a/path")
     await client.initialize()
@@ -220,6 +218,15 @@ async def test_a_login_as_the_first_request_keeps_nobody_waiting_for_the_issuer(
 async def test_methods_that_are_unknown_are_refused() -> None:
     client = await ready()
     assert "unknown method" in await client.refused("thread/start", {})
+
+
+async def test_what_comes_after_the_end_of_the_engine_is_told_so(faults: list[Any]) -> None:
+    client = await ready()
+    await client.engine.close()
+    for method in ("account/read", "getAuthStatus"):
+        error = (await client.call(method))["error"]
+        assert error == {"code": -32603, "message": "this engine was closed: make a new one"}
+    assert faults == []
 
 
 # account/read
