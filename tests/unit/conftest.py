@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import LoopbackIssuer
@@ -14,6 +15,10 @@ from authstate.adapters.testing import LoopbackIssuer
 sys.path.insert(0, str(Path(__file__).parent))
 
 from browser_desk import Desk
+
+# What an example takes says how busy the machine is, and nothing of the code: time is measured in tests/benchmarks.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture
