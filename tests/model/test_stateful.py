@@ -116,8 +116,8 @@ class AuthStateMachine(RuleBasedStateMachine):
         name = f"engine {number}"
         real = RealEngine(name, self.real, policy)
         expected = model.Engine(name, self.world, policy)
-        self.reals[number:number + 1] = [real]
-        self.models[number:number + 1] = [expected]
+        self.reals[number : number + 1] = [real]
+        self.models[number : number + 1] = [expected]
         self.real.run(real.engine.start())
         expected.start()
 

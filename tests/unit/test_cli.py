@@ -185,9 +185,7 @@ def test_a_person_is_asked_for_the_key(home: Path, monkeypatch: pytest.MonkeyPat
     assert stored(home)["OPENAI_API_KEY"] == "sk-typed"
 
 
-def test_a_forced_login_method_forbids_the_key(
-    home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_forced_login_method_forbids_the_key(home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     type_in(monkeypatch, b"sk-1")
     assert main(["-c", 'forced_login_method="chatgpt"', "login", "--with-api-key"]) == ExitStatus.LOGIN_REFUSED
     assert "forced_login_method" in capsys.readouterr().err
@@ -402,9 +400,7 @@ def test_a_demo_that_is_stopped_leaves_nothing(scene: str, name: str, status: in
     assert list(folder.iterdir()) == []
 
 
-def test_a_claim_of_the_demo_that_does_not_hold_is_loud(
-    capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_of_the_demo_that_does_not_hold_is_loud(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Demo, "refreshes", lambda self: 7)
     assert main(["demo"]) == 1
     assert "found 0, expected 1" in capsys.readouterr().err
@@ -447,9 +443,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         ("logout <&- >&- 2>&-", 0, ""),
     ],
 )
-def test_a_closed_stream_is_the_null_device(
-    line: str, status: int, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_closed_stream_is_the_null_device(line: str, status: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODEX_API_KEY", "sk-environment")
     ran = subprocess.run(["sh", "-c", f'exec "$@" {line}', "sh", *PROGRAM], capture_output=True, text=True, timeout=30)
     assert ran.returncode == status
@@ -479,9 +473,7 @@ def test_the_help_of_wrap_shows_where_the_command_goes(capsys: Captured) -> None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no executable without a format")
-def test_a_codex_that_is_no_program_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
-) -> None:
+def test_a_codex_that_is_no_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     codex = tmp_path / "codex"
     codex.write_text("no program")
     monkeypatch.setenv("AUTHSTATE_CODEX", str(codex))

@@ -68,7 +68,7 @@ def test_one_workspace_may_be_a_string_and_a_blank_one_is_none(tmp_path: Path) -
         ('model_provider = "nowhere"', True),
         ('model_provider = "mine"\n[model_providers.mine]\nname = "x"', False),
         ('model_provider = "mine"\n[model_providers.mine]\nrequires_openai_auth = true', True),
-        ('[model_providers.mine]\nrequires_openai_auth = false', True),
+        ("[model_providers.mine]\nrequires_openai_auth = false", True),
     ],
 )
 def test_whether_a_login_is_needed(tmp_path: Path, text: str, required: bool) -> None:
@@ -165,9 +165,7 @@ def test_overrides_win_and_may_be_toml_or_plain(tmp_path: Path) -> None:
             "model_providers.mine.requires_openai_auth=true",
         ],
     )
-    assert config == Config(
-        Policy(LoginMethod.API, ("org-1",)), StoreMode.EPHEMERAL, "http://127.0.0.1:1/x?a=b", True
-    )
+    assert config == Config(Policy(LoginMethod.API, ("org-1",)), StoreMode.EPHEMERAL, "http://127.0.0.1:1/x?a=b", True)
 
 
 def test_an_override_makes_the_tables_it_needs(tmp_path: Path) -> None:

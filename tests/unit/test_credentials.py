@@ -125,9 +125,12 @@ def test_tokens_are_read_with_their_account_and_expiry() -> None:
     tokens = ChatgptTokens.read(id_token=id_token, access_token=make_jwt(exp=5), refresh_token="rt", last_refresh=3.0)
     assert tokens.account == Account("me@example.com", PlanType.TEAM, "org-1", "user-1")
     assert (tokens.expires_at, tokens.last_refresh) == (5.0, 3.0)
-    assert ChatgptTokens.read(
-        id_token=id_token, access_token="opaque", refresh_token="rt", account_id="org-2"
-    ).account.account_id == "org-2"
+    assert (
+        ChatgptTokens.read(
+            id_token=id_token, access_token="opaque", refresh_token="rt", account_id="org-2"
+        ).account.account_id
+        == "org-2"
+    )
     with pytest.raises(InvalidCredentials, match="id token"):
         ChatgptTokens.read(id_token="x", access_token="a", refresh_token="r")
 

@@ -77,9 +77,7 @@ async def test_an_answer_that_is_none(loopback: LoopbackIssuer, mode: str) -> No
 async def test_an_issuer_that_hangs(loopback: LoopbackIssuer) -> None:
     loopback.behave("exchange", mode="hang", times=1)
     with pytest.raises(IssuerUnavailable, match=r"within 0\.2 seconds"):
-        await exchange_code(
-            Issuer(loopback.url), code="ac", redirect_uri=REDIRECT, code_verifier=VERIFIER, timeout=0.2
-        )
+        await exchange_code(Issuer(loopback.url), code="ac", redirect_uri=REDIRECT, code_verifier=VERIFIER, timeout=0.2)
 
 
 async def test_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

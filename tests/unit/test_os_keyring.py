@@ -47,9 +47,7 @@ def test_the_account_is_the_digest_of_the_path_without_links(tmp_path: Path) -> 
     assert account_of_home(tmp_path / "link") == account_of_home(tmp_path)
 
 
-async def test_a_save_writes_the_compact_record_and_removes_the_file(
-    fake_keyring: FakeKeyring, tmp_path: Path
-) -> None:
+async def test_a_save_writes_the_compact_record_and_removes_the_file(fake_keyring: FakeKeyring, tmp_path: Path) -> None:
     await save(AuthJsonStore(tmp_path), OTHER)
     store = KeyringStore(tmp_path)
     assert await store.load() is None
