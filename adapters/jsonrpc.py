@@ -125,8 +125,9 @@ class Peer:
 
     Args:
         handle: answers the other side's requests. What it raises other than RpcError becomes -32603 with the name of
-            its class and nothing else.
-        notified: hears the other side's notifications, in order with its requests. What it raises is dropped.
+            its class and nothing else, and goes to the event loop's exception handler.
+        notified: hears the other side's notifications, in order with its requests. What it raises goes to the event
+            loop's exception handler.
         longest_line: in bytes.
         most_pending: how many requests may be unanswered at once.
         id_prefix: for a connection that is shared with another asker: ids are strings that begin with this, a text that
@@ -317,8 +318,8 @@ class Peer:
         elif self._notified is not None:
             try:
                 self._notified(request.method, request.params)
-            except Exception:
-                self.dropped += 1
+            except Exception as error:
+                _report("a listener to notifications failed", error)
 
     def _serve(self, id_: bytes, method: str, params: Raw | None) -> None:
         turn = _Turn(self, id_)
@@ -386,6 +387,7 @@ class Peer:
                 body["data"] = outcome.data
         else:
             body = {"code": INTERNAL_ERROR, "message": f"internal error ({type(outcome).__name__})"}
+            _report("a request could not be answered", outcome)
         self._send(b'{"id":' + id_ + b',"error":' + _encode(body) + b"}\n")
 
     def _fail_questions(self) -> None:
@@ -415,3 +417,8 @@ class Peer:
             self._batch.append(line)
         else:
             self._writer.write(line)
+
+
+def _report(what: str, fault: BaseException) -> None:
+    """Tell a fault of this program, which the other side learns no more of than its class."""
+    asyncio.get_running_loop().call_exception_handler({"message": what, "exception": fault})

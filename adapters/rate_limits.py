@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from authstate.adapters.oauth.issuer_http import LONGEST_ANSWER, AnswerTooLong, read_bounded
+from authstate.adapters.oauth.issuer_http import IN_BETWEEN, LONGEST_ANSWER, AnswerTooLong, read_bounded
 from authstate.engine.credentials import PlanType
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ Json = dict[str, Any]
 
 _TIMEOUT: Final = 30.0
 _MAIN: Final = "codex"
+_UNREACHED: Final = "check the network and the proxy, then try again"
 
 
 class RateLimitsUnavailable(Exception):
@@ -58,13 +59,17 @@ async def read_rate_limits(engine: "Authorizer", base_url: str, client: "httpx.A
         async with httpx.AsyncClient(timeout=_TIMEOUT) as own:
             return rate_limits_from_usage(await _usage(own, engine, base_url))
     except httpx.TimeoutException:
-        raise RateLimitsUnavailable(f"the backend did not answer within {_TIMEOUT:g} seconds") from None
+        raise RateLimitsUnavailable(f"the backend did not answer within {_TIMEOUT:g} seconds: {_UNREACHED}") from None
     except httpx.ConnectError as error:
-        raise RateLimitsUnavailable(f"the backend cannot be reached: {error}") from None
+        raise RateLimitsUnavailable(f"the backend cannot be reached: {error}: {_UNREACHED}") from None
     except AnswerTooLong:
-        raise RateLimitsUnavailable(f"the backend sent an answer of more than {LONGEST_ANSWER} bytes") from None
+        raise RateLimitsUnavailable(
+            f"the backend sent an answer of more than {LONGEST_ANSWER} bytes: {IN_BETWEEN}"
+        ) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
-        raise RateLimitsUnavailable(f"the backend could not be asked: {type(error).__name__}") from None
+        raise RateLimitsUnavailable(
+            f"the backend could not be asked: {type(error).__name__}: check chatgpt_base_url, the network and the proxy"
+        ) from None
 
 
 async def _usage(client: "httpx.AsyncClient", engine: "Authorizer", base_url: str) -> Json:
@@ -74,17 +79,24 @@ async def _usage(client: "httpx.AsyncClient", engine: "Authorizer", base_url: st
     url = usage_url(base_url)
     async with client.stream("GET", url, headers=headers, auth=EngineAuth(engine), follow_redirects=False) as response:
         if response.status_code != 200:
-            raise RateLimitsUnavailable(
-                f"the backend answered with status {response.status_code}", response.status_code
-            )
+            status = response.status_code
+            raise RateLimitsUnavailable(f"the backend answered with status {status}: {_remedy(status)}", status)
         content = await read_bounded(response)
     try:
         usage = msgspec.json.decode(content)
     except (ValueError, RecursionError):
         usage = None
     if not isinstance(usage, dict):
-        raise RateLimitsUnavailable("the backend sent an answer that is no JSON object", 200)
+        raise RateLimitsUnavailable(f"the backend sent an answer that is no JSON object: {IN_BETWEEN}", 200)
     return usage
+
+
+def _remedy(status: int) -> str:
+    if status == 401:
+        return "sign in again"
+    if status == 429 or status >= 500:
+        return "try again later"
+    return f"check chatgpt_base_url; {IN_BETWEEN}"
 
 
 def rate_limits_from_usage(usage: Json) -> Json:

@@ -4,9 +4,9 @@
         authorization = await engine.authorization()
 
 Everything that changes the state runs under two locks of the process, taken in this order: `_doors` (logins, logouts
-and external tokens, one at a time) and `_storing` (whoever holds it may take the store's lock). A refresh takes only
-the second one, so a parent can always pass tokens in. Use it as a context manager: leaving waits for a refresh token
-that is being spent.
+and external tokens, one at a time) and `_upkeep.storing` (whoever holds it may take the store's lock). A refresh takes
+only the second one, so a parent can always pass tokens in. Use it as a context manager: leaving waits for a refresh
+token that is being spent.
 """
 
 import asyncio

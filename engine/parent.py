@@ -11,6 +11,8 @@ from authstate.engine.ports import Clock, ExternalTokenSource
 from authstate.engine.states import AuthState, Trigger
 from authstate.engine.upkeep import outcome
 
+_REMEDY = "see its log, then send the request again"
+
 
 class ParentQuestions:
     """Asks the parent for new external tokens, one question at a time for all callers.
@@ -59,7 +61,9 @@ class ParentQuestions:
             why = "no parent application owns the tokens in use: there is nothing to ask it for"
             return TransitionRefused(Trigger.TOKENS_REFRESHED, asked.state, why)
         if self.parent is None:
-            return ParentUnavailable("the tokens were refused, and there is no parent application to ask for new ones")
+            return ParentUnavailable(
+                "the tokens were refused, and there is no parent application to ask for new ones: pass new ones in"
+            )
         account_id = asked.account.account_id if asked.account else None
         try:
             question = self.parent.request_tokens(previous_account_id=account_id)
@@ -68,14 +72,14 @@ class ParentQuestions:
                 self._machine.fire(Trigger.TOKENS_REFRESHED, tokens)
         except TimeoutError:
             error: AuthError = ParentUnavailable(
-                f"the parent application gave no new tokens within {self._timeout:g} seconds"
+                f"the parent application gave no new tokens within {self._timeout:g} seconds: {_REMEDY}"
             )
         except InvalidCredentials as malformed:
             error = ParentUnavailable(f"the parent application sent tokens that cannot be used: {malformed}")
         except AuthError as failed:
             error = failed
         except Exception as fault:
-            error = ParentUnavailable(f"the parent application could not be asked ({type(fault).__name__})")
+            error = ParentUnavailable(f"the parent application could not be asked ({type(fault).__name__}): {_REMEDY}")
         else:
             return None
         self._listeners.emit(RefreshFailed(error, permanent=False))

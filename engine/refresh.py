@@ -7,7 +7,8 @@ an account may spend it, and what it brings must be stored before anybody relies
 2. reload under the lock: other tokens of the same account mean that another process refreshed, and they are adopted
    without any network; another account, or none, is permanent, and nothing is sent or written;
 3. make room in the store, while nothing is spent yet;
-4. ask the issuer: tenacity retries what is transient, and nothing else;
+4. ask the issuer: tenacity retries what is transient, and nothing else. A token that it refused for good is not sent
+   again in the life of the process, wherever it comes from;
 5. store the answer, and only then let anybody see it.
 
 From the moment a request is sent until its answer is stored, `critical` is true and nobody may cancel the flight. In
@@ -128,6 +129,7 @@ class Refresher:
         self._warn = warn
         self._hurried = False
         self._unanswered: Secret | None = None  # a refresh token that was sent, and the answer was lost
+        self._dead: dict[Secret, RefreshDeadReason] = {}  # refused for good; a restore or a backup can bring them back
         self.critical = False
         """A refresh token is being spent: do not cancel."""
         self.unsaved: Renewal | None = None
@@ -170,6 +172,8 @@ class Refresher:
             self.forget_unsaved()
             return adopted
         if self.unsaved is None:
+            if reason := self._dead.get(current.refresh_token):
+                raise PermanentRefreshError(reason)
             await held.prepare()
             self.unsaved = Renewal(await self._renewed(held, current), adopted=False)
         return await self._stored(held, self.unsaved)
@@ -243,6 +247,9 @@ class Refresher:
             self.critical = False
             if error.may_be_served:
                 self._unanswered = refresh_token
+            raise
+        except PermanentRefreshError as dead:
+            self._dead[refresh_token] = dead.reason
             raise
 
     def _back_off(self, state: "RetryCallState") -> float:

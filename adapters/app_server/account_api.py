@@ -108,7 +108,8 @@ class AccountApi:
         return self._read_later(refresh) if refresh or self._is_to_be_looked_at() else self._account()
 
     async def _read_later(self, refresh: bool) -> wire.AccountReadResult:
-        await (self._refresh() if refresh else self._look())
+        with _refusals():
+            await (self._refresh() if refresh else self._look())
         return self._account()
 
     def _is_to_be_looked_at(self) -> bool:
@@ -150,7 +151,8 @@ class AccountApi:
         return self._auth_status_later(include, refresh) if refresh or is_open else self._status(include)
 
     async def _auth_status_later(self, include: bool, refresh: bool) -> wire.AuthStatusResult:
-        await (self._refresh() if refresh else self._look())
+        with _refusals():
+            await (self._refresh() if refresh else self._look())
         return self._status(include)
 
     def _status(self, include: bool) -> wire.AuthStatusResult:
@@ -289,10 +291,13 @@ class ParentOverPeer:
         try:
             answer = await self._peer.request(wire.REFRESH_METHOD, wire.RefreshParams(previous_account_id))
         except PeerGone:
-            raise ParentUnavailable("the parent application went away before it gave new tokens") from None
+            raise ParentUnavailable(
+                "the parent application went away before it gave new tokens: start it again"
+            ) from None
         except RemoteError as error:
             raise ParentUnavailable(
-                f"the parent application answered the question for new tokens with error {error.code}"
+                f"the parent application answered the question for new tokens with error {error.code}: see its log, "
+                "then send the request again"
             ) from None
         try:
             tokens = _refresh_answer(answer)

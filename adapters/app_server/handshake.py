@@ -41,8 +41,8 @@ class Opening:
     def start(self) -> asyncio.Future[Api]:
         """Begin, unless it is under way or done."""
         if self._opening is None or (self._opening.done() and self.api is None):
-            self._opening = asyncio.ensure_future(self._open_api())
-            self._opening.add_done_callback(self._opened)
+            self._opening = asyncio.ensure_future(self._open())
+            self._opening.add_done_callback(_take_fault)
         return self._opening
 
     async def opened(self) -> Api:
@@ -61,9 +61,16 @@ class Opening:
         if self._opening is not None:
             await asyncio.wait([self._opening])
 
-    def _opened(self, opening: asyncio.Future[Api]) -> None:
-        if not opening.cancelled() and opening.exception() is None:
-            self.api = opening.result()
+    async def _open(self) -> Api:
+        # In here and not in a callback: who comes between the end and its callback would open a second one.
+        self.api = await self._open_api()
+        return self.api
+
+
+def _take_fault(opening: asyncio.Future[Api]) -> None:
+    """Whoever waits is told of the fault; where nobody does, it is no news to the event loop."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 class Handshake:

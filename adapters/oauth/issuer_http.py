@@ -84,9 +84,7 @@ class IssuerHttp:
         """
         self._open(host)
 
-    async def post(
-        self, url: str, host: str, body: Mapping[str, str], timeout: float, *, form: bool = False
-    ) -> Answer:
+    async def post(self, url: str, host: str, body: Mapping[str, str], timeout: float, *, form: bool = False) -> Answer:
         """Send one request. Cancelling it drops the request, which the issuer may have served.
 
         Args:

@@ -22,6 +22,7 @@ LARGEST = 4 * 1024 * 1024
 """Bytes. A file that is larger is none of ours."""
 
 _MODE, _KEY, _TOKENS, _LAST_REFRESH = "auth_mode", "OPENAI_API_KEY", "tokens", "last_refresh"
+_KNOWN = frozenset((_MODE, _KEY, _TOKENS, _LAST_REFRESH))
 _APIKEY, _CHATGPT = "apikey", "chatgpt"
 _LATEST = 253_402_300_799.0  # seconds since the epoch: the end of the year 9999
 _LONGEST_MODE = 40  # characters of an unknown mode that a message shows
@@ -80,7 +81,7 @@ def encode(credentials: Credentials, over: bytes | None, *, indent: int = 2) -> 
             known[_LAST_REFRESH] = _instant(credentials.last_refresh)
     else:
         raise TypeError("external tokens live in memory only: they are never stored")
-    unknown = {name: value for name, value in members.items() if name not in (_MODE, _KEY, _TOKENS, _LAST_REFRESH)}
+    unknown = {name: value for name, value in members.items() if name not in _KNOWN}
     return msgspec.json.format(msgspec.json.encode(known | unknown), indent=indent)
 
 
@@ -131,6 +132,8 @@ class _Reader:
         if mode is None:
             mode = _APIKEY if key and key.strip() else _CHATGPT if tokens is not None else None
         if mode is None:
+            if members and _KNOWN.isdisjoint(members):
+                self._foreign()
             return Record()
         if mode == _APIKEY:
             return Record(self._api_key(key))
@@ -201,6 +204,13 @@ class _Reader:
         if not 0 <= seconds <= _LATEST:
             self._fail(f"the member {_LAST_REFRESH} is no point in time")
         return seconds
+
+    def _foreign(self) -> NoReturn:
+        """Other programs call their files auth.json, too."""
+        raise StoreUnreadable(
+            f"{self._place} is of another program: it holds no member of a login. Move it away, or set CODEX_HOME "
+            "to another folder; a sign-in adds to it"
+        )
 
     def _unknown_mode(self, mode: str) -> NoReturn:
         shown = mode if len(mode) <= _LONGEST_MODE else mode[:_LONGEST_MODE] + "…"

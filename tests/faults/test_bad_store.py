@@ -35,6 +35,7 @@ CORRUPT = {
     "null": b"null",
     "list": b"[]",
     "string": b'"sk-1"',
+    "of another program": b'{"http-basic": {"host": {"password": "p"}}}',
     "foreign mode": b'{"auth_mode": "a mode of the future", "blob": 1}',
     "tokens of the wrong type": b'{"auth_mode": "chatgpt", "tokens": "secret"}',
     "token missing": b'{"auth_mode": "chatgpt", "tokens": {"id_token": "a.b.c", "access_token": "a"}}',

@@ -264,15 +264,19 @@ def test_two_thousand_requests_in_one_write(start: Any) -> None:
     assert all("result" in answer for answer in answers)
 
 
-def test_a_line_of_twenty_megabytes_is_refused_and_not_held(start: Any) -> None:
+def test_a_line_of_fifty_megabytes_is_refused_and_not_held(start: Any) -> None:
     server = start()
     server.write(b'{"id":1,"method":"account/read","params":{"x":"')
-    for _ in range(20):
+    for _ in range(50):
         server.write(b"y" * 1024 * 1024)
     server.write(b'"}}\n')
     answer = server.read()
     assert (answer["id"], answer["error"]["code"]) == (None, -32600)
     assert server.call("account/read", {})["account"] is None
+    status = Path(f"/proc/{server.process.pid}/status")
+    if status.exists():  # Linux tells the most that it ever held
+        most = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        assert most < 60 * 1024, f"{most} kB"
 
 
 def test_a_broken_configuration_ends_the_start_with_a_clear_line(start: Any, tmp_path: Path) -> None:
@@ -296,14 +300,25 @@ def test_a_corrupt_auth_json_shows_no_account_and_is_named_in_the_log(start: Any
 # Ends
 
 
-@pytest.mark.parametrize(
-    "before",
-    [b"", b'{"id":', json.dumps(HELLO).encode(), json.dumps(HELLO).encode() + b"\n"],
-)
-def test_the_end_of_the_input_is_the_end(start: Any, before: bytes) -> None:
-    server = start(initialize=False)
-    server.write(before)
-    assert server.end() == (0, b"")
+def test_the_input_may_end_at_any_moment(start: Any, tmp_path: Path) -> None:
+    login = {"id": 3, "method": "account/login/start", "params": {"type": "apiKey", "apiKey": "sk-1"}}
+    session = (HELLO, {"method": "initialized"}, {"id": 2, "method": "account/read"}, login, {"id": 4, "method": "x"})
+    lines = b"".join(json.dumps(message).encode() + b"\n" for message in session)
+    ends = [place for place, byte in enumerate(lines) if byte == ord("\n")]
+    cuts = sorted({0, *ends, *(place + 1 for place in ends), *range(5, len(lines), 40)})
+    for first in range(0, len(cuts), 4):
+        started = [(cut, start(initialize=False)) for cut in cuts[first : first + 4]]
+        for cut, server in started:
+            server.write(lines[:cut])
+            assert server.process.stdin is not None
+            server.process.stdin.close()
+        for cut, server in started:
+            answered = 0
+            while (message := server.read()) is not None:
+                answered += "id" in message
+            assert answered == len(lines[:cut].splitlines()) - lines[:cut].count(b'"initialized"}'), lines[:cut]
+            assert server.end() == (0, b""), lines[:cut]
+    assert {path.name for path in tmp_path.iterdir()} == {"auth.json", "auth.json.authstate.lock"}
 
 
 def test_what_came_before_the_end_is_answered(start: Any) -> None:

@@ -116,6 +116,8 @@ class Engine:
     refused: tuple[object, ...] | None = None
     generation: int = 0
     unsaved: Managed | None = None
+    sent_dead: set[str] = field(default_factory=set)
+    """Refresh tokens that this process sent and that were refused for good: it sends none of them again."""
     settled_until: float = float("-inf")
     paused_until: float = float("-inf")
     parent: deque[ExternalTokens | Exception] = field(default_factory=deque)
@@ -286,6 +288,9 @@ class Engine:
             return None
         fresh = self.unsaved
         if fresh is None:
+            if held.refresh in self.sent_dead:
+                self.enter("refresh_dead", held, world.dead[held.refresh])
+                return PermanentRefreshError
             if "prepare" in world.broken:
                 return StoreUnavailable
             answered = self.ask(held)
@@ -322,6 +327,7 @@ class Engine:
         world = self.world
         if held.refresh not in world.live:
             assert isinstance(outcome, PermanentRefreshError)
+            self.sent_dead.add(held.refresh)
             self.enter("refresh_dead", held, world.dead[held.refresh])
             assert outcome.reason == self.reason
             return PermanentRefreshError

@@ -62,7 +62,6 @@ class AuthStateMachine(RuleBasedStateMachine):
         self.reals: list[RealEngine] = []
         self.models: list[model.Engine] = []
         self.keys = 0
-        self.steps_sent: list[str] = []
 
     def teardown(self) -> None:
         for real in self.reals:
@@ -361,6 +360,19 @@ class AuthStateMachine(RuleBasedStateMachine):
         tokens = self.issue(workspace)
         self.real.foreign(tokens)
         self.world.stored = model.Managed.of(tokens)
+
+    @precondition(lambda self: self.models[0].state == "refresh_dead")
+    @rule()
+    def dead_login_is_put_back(self) -> None:
+        """Somebody signs in, and somebody else restores the file from before: the engine knows that login."""
+        dead = self.reals[0].engine.session.credentials
+        assert isinstance(dead, ChatgptTokens) and dead.account.account_id is not None
+        self.foreign_login(dead.account.account_id)
+        self.reload(0)
+        self.real.foreign(dead)
+        self.world.stored = model.Managed.of(dead)
+        self.reload(0)
+        self.refresh(0)
 
     @rule()
     def foreign_api_key(self) -> None:

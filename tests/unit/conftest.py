@@ -1,10 +1,13 @@
-"""Fixtures of the browser login's tests: an issuer on loopback, and a desk where people sign in."""
+"""Fixtures: an issuer on loopback, a desk where people sign in, and what the event loop is told of faults."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import LoopbackIssuer
@@ -12,6 +15,18 @@ from authstate.adapters.testing import LoopbackIssuer
 sys.path.insert(0, str(Path(__file__).parent))
 
 from browser_desk import Desk
+
+# What an example takes says how busy the machine is, and nothing of the code: time is measured in tests/benchmarks.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
+
+
+@pytest.fixture
+async def faults() -> list[dict[str, Any]]:
+    """What the event loop's exception handler is told."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    return told
 
 
 @pytest.fixture(scope="package")

@@ -1,6 +1,7 @@
 """The account API over a peer in memory: methods, refusals, order of messages, the parent behind the connection."""
 
 import asyncio
+import gc
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,28 @@ async def test_an_opening_that_fails_is_told_and_tried_again() -> None:
     assert (await client.result("account/read"))["account"] == {"type": "apiKey"}
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_request_that_comes_in_any_turn_of_the_opening_does_not_open_a_second_account(turns: int) -> None:
+    client = Client(KEY)
+    await client.initialize()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    assert (await client.result("account/read"))["account"] == {"type": "apiKey"}
+    assert client.opened == 1
+
+
+async def test_an_opening_that_fails_before_anybody_asks_is_no_fault_of_the_loop(faults: list[Any]) -> None:
+    client = Client(KEY)
+    client.fail_open = OSError("/a/path")
+    await client.initialize()
+    await asyncio.sleep(0)  # the opening begins
+    await client.handshake.close()
+    assert client.opened == 1
+    del client
+    gc.collect()
+    assert faults == []
+
+
 async def test_a_login_as_the_first_request_keeps_nobody_waiting_for_the_issuer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -195,6 +218,15 @@ async def test_a_login_as_the_first_request_keeps_nobody_waiting_for_the_issuer(
 async def test_methods_that_are_unknown_are_refused() -> None:
     client = await ready()
     assert "unknown method" in await client.refused("thread/start", {})
+
+
+async def test_what_comes_after_the_end_of_the_engine_is_told_so(faults: list[Any]) -> None:
+    client = await ready()
+    await client.engine.close()
+    for method in ("account/read", "getAuthStatus"):
+        error = (await client.call(method))["error"]
+        assert error == {"code": -32603, "message": "this engine was closed: make a new one"}
+    assert faults == []
 
 
 # account/read
@@ -496,24 +528,24 @@ async def test_the_parent_is_asked_after_a_401_and_answers_in_either_dialect(ans
 
 
 @pytest.mark.parametrize(
-    "reply",
+    ("reply", "says"),
     [
-        {"error": {"code": -32000, "message": "canary"}},
-        {"result": {}},
-        {"result": None},
-        {"result": {"accessToken": "canary"}},
-        {"result": {"accessToken": "canary", "idToken": "canary"}},
-        {"result": {"accessToken": external_jwt("org-2"), "chatgptAccountId": "org-2"}},
+        ({"error": {"code": -32000, "message": "canary"}}, "with error -32000: see its log, then send"),
+        ({"result": {}}, "it must send `accessToken`"),
+        ({"result": None}, "it must send `accessToken`"),
+        ({"result": {"accessToken": "canary"}}, "it must send `accessToken`"),
+        ({"result": {"accessToken": "canary", "idToken": "canary"}}, "the id token is no JWT"),
+        ({"result": {"accessToken": external_jwt("org-2"), "chatgptAccountId": "org-2"}}, "org-2"),
     ],
 )
-async def test_a_parent_that_gives_no_tokens_changes_nothing(reply: dict[str, Any]) -> None:
+async def test_a_parent_that_gives_no_tokens_changes_nothing(reply: dict[str, Any], says: str) -> None:
     client = await with_external_tokens(policy=Policy(forced_workspaces=("org-1",)))
     before = client.engine.session
     for id_ in range(2):
         recovering = asyncio.create_task(client.engine.recover(await client.engine.authorization()))
         assert (await asked(client))["id"] == id_
         client.send({"id": id_} | reply)
-        with pytest.raises(ParentUnavailable) as failed:
+        with pytest.raises(ParentUnavailable, match=says) as failed:
             await recovering
         assert "canary" not in str(failed.value)
     assert client.engine.session is before
@@ -524,7 +556,7 @@ async def test_a_parent_that_goes_away_is_unavailable() -> None:
     recovering = asyncio.create_task(client.engine.recover(await client.engine.authorization()))
     await asked(client)
     client.peer.eof_received()
-    with pytest.raises(ParentUnavailable, match="went away"):
+    with pytest.raises(ParentUnavailable, match=r"went away .*: start it again"):
         await recovering
 
 

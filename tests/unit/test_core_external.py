@@ -117,9 +117,9 @@ async def test_a_parent_is_asked_only_for_tokens_that_it_owns(stored: Credential
     [
         (ParentUnavailable("the parent said no"), ParentUnavailable, "said no"),
         (InvalidCredentials("the access token is no JWT"), ParentUnavailable, "cannot be used"),
-        (ValueError("a bug that holds a secret"), ParentUnavailable, r"could not be asked \(ValueError\)"),
+        (ValueError("a bug that holds a secret"), ParentUnavailable, r"could not be asked \(ValueError\): see its log"),
         (make_external(account_id="org-2"), ParentUnavailable, "org-2"),
-        (NEVER, ParentUnavailable, "within 10 seconds"),
+        (NEVER, ParentUnavailable, "within 10 seconds: see its log, then send"),
     ],
 )
 async def test_a_parent_that_fails_leaves_the_state_and_is_asked_again(
@@ -160,7 +160,7 @@ async def test_without_a_parent_a_401_is_the_end() -> None:
     family = await Family.together()
     family.engine.parent = None
     assert family.engine.parent is None
-    with pytest.raises(ParentUnavailable, match="no parent application"):
+    with pytest.raises(ParentUnavailable, match="no parent application to ask for new ones: pass new ones in"):
         await family.engine.recover(await family.engine.authorization())
 
 

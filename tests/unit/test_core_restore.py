@@ -7,7 +7,7 @@ import pytest
 from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external, make_tokens
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ApiKey
-from authstate.engine.errors import EngineClosed, StoreUnreadable
+from authstate.engine.errors import EngineClosed, PermanentRefreshError, RefreshDeadReason, StoreUnreadable
 from authstate.engine.policy import LoginMethod, Policy
 from authstate.engine.states import AuthState
 
@@ -84,3 +84,28 @@ async def test_a_closed_engine_looks_no_more() -> None:
     await engine.close()
     with pytest.raises(EngineClosed):
         await engine.restore()
+
+
+@pytest.mark.parametrize("way_back", ["policy", "backup"])
+async def test_a_dead_refresh_token_that_comes_back_is_not_sent_again(way_back: str) -> None:
+    tokens = make_tokens(expires_in=-60.0)
+    store, authority = MemoryStore(tokens), FakeAuthority(tokens)
+    authority.kill(RefreshDeadReason.REVOKED)
+    async with AuthEngine(store, authority) as engine:
+        with pytest.raises(PermanentRefreshError):
+            await engine.refresh()
+        if way_back == "policy":
+            engine.set_policy(Policy(forced_login_method=LoginMethod.API))
+            engine.set_policy(Policy())
+            await engine.restore()
+        else:
+            store.credentials = authority.issue()
+            assert await engine.reload()
+            store.credentials = tokens
+            assert await engine.reload()
+        assert engine.session.state is AuthState.CHATGPT
+        with pytest.raises(PermanentRefreshError) as again:
+            await engine.refresh()
+        assert again.value.reason is RefreshDeadReason.REVOKED
+        assert engine.session.state is AuthState.REFRESH_DEAD
+    assert authority.sent == [tokens.refresh_token.reveal()]

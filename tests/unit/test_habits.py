@@ -26,8 +26,15 @@ WORLD = {
     *("asyncio.subprocess", "ctypes", "filelock", "http", "httpx", "keyring", "os", "pathlib", "shutil", "signal"),
     *("socket", "ssl", "sqlite3", "structlog", "subprocess", "sys", "tempfile", "threading", "tomllib", "urllib"),
 }
-DATA = ("states", "session", "credentials", "errors", "events", "ports", "policy", "table")
-FLOWS = {f"authstate.engine.{name}" for name in ("core", "refresh", "recovery", "login", "machine", "diagrams")}
+LAYERS = (
+    ("states", "session", "credentials", "errors", "events", "ports", "policy", "table"),
+    ("authorization", "clock", "listeners"),
+    ("machine", "refresh", "recovery", "login", "revocations"),
+    ("upkeep", "parent"),
+    ("core", "diagrams"),
+    ("__init__",),
+)
+"""The engine from its data up: a module imports from its own layer and those before it."""
 COMMAND_LINE = ("cli", "commands", "demo")
 
 
@@ -47,8 +54,9 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-def test_the_style_is_kept() -> None:
-    checked = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=REPO, capture_output=True, text=True)
+@pytest.mark.parametrize("command", [("check",), ("format", "--check")], ids=" ".join)
+def test_the_style_is_kept(command: tuple[str, ...]) -> None:
+    checked = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=REPO, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
@@ -74,9 +82,15 @@ def test_the_engine_knows_no_adapter_and_no_world(path: Path) -> None:
     assert not {name for name in found if name in WORLD or name.split(".")[0] in WORLD}
 
 
-@pytest.mark.parametrize("name", DATA)
-def test_data_knows_nothing_of_what_acts_on_it(name: str) -> None:
-    assert not set(imports(REPO / "engine" / f"{name}.py")) & FLOWS
+@pytest.mark.parametrize("depth", range(len(LAYERS)))
+def test_no_layer_of_the_engine_knows_those_above_it(depth: int) -> None:
+    above = {f"authstate.engine.{name}" for layer in LAYERS[depth + 1 :] for name in layer}
+    for name in LAYERS[depth]:
+        assert not set(imports(REPO / "engine" / f"{name}.py")) & above, name
+
+
+def test_every_module_of_the_engine_has_a_layer() -> None:
+    assert sorted(name for layer in LAYERS for name in layer) == [path.stem for path in python_files("engine")]
 
 
 def test_no_adapter_knows_the_command_line() -> None:

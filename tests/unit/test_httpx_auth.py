@@ -6,7 +6,9 @@ import httpx
 import pytest
 
 from authstate.adapters.httpx_auth import EngineAuth
+from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
 from authstate.engine.authorization import Authorization
+from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import Secret
 from authstate.engine.errors import (
     NotSignedIn,
@@ -152,3 +154,28 @@ async def test_many_requests_share_it():
         responses = await asyncio.gather(*(client.get(URL) for _ in range(50)))
     assert {response.status_code for response in responses} == {200}
     assert engine.generation == 2
+
+
+async def test_a_thousand_requests_that_all_got_a_401_for_one_token_cost_one_refresh():
+    tokens = make_tokens()
+    authority = FakeAuthority(tokens)
+    refused, count, all_sent = f"Bearer {tokens.access_token.reveal()}", 0, asyncio.Event()
+
+    async def answer(request):
+        nonlocal count
+        if request.headers["authorization"] != refused:
+            return httpx.Response(200)
+        count += 1
+        if count == 1000:
+            all_sent.set()
+        await all_sent.wait()
+        return httpx.Response(401)
+
+    async with (
+        AuthEngine(MemoryStore(tokens), authority) as engine,
+        httpx.AsyncClient(transport=httpx.MockTransport(answer), auth=EngineAuth(engine)) as client,
+    ):
+        responses = await asyncio.gather(*(client.get(URL) for _ in range(1000)))
+    assert [response.status_code for response in responses] == [200] * 1000
+    assert count == 1000
+    assert authority.sent == [tokens.refresh_token.reveal()]

@@ -156,7 +156,7 @@ def test_ten_thousand_random_lines_do_no_harm() -> None:
     assert wire.take() == [{"id": "last", "result": "a"}]
 
 
-def test_a_handlers_error_is_told_and_a_bug_shows_only_its_class() -> None:
+async def test_a_handlers_error_is_told_and_a_bug_shows_only_its_class(faults: list[dict[str, Any]]) -> None:
     def handle(method: str, params: object) -> object:
         if method == "refused":
             raise RpcError(-32600, "no", {"why": 1})
@@ -170,6 +170,17 @@ def test_a_handlers_error_is_told_and_a_bug_shows_only_its_class() -> None:
     assert refused["error"] == {"code": -32600, "message": "no", "data": {"why": 1}}
     assert bug["error"] == {"code": -32603, "message": "internal error (KeyError)"}
     assert unencodable["error"]["code"] == -32603
+    assert [type(fault["exception"]) for fault in faults] == [KeyError, TypeError], "the log learns what the wire hides"
+
+
+async def test_a_listener_that_fails_is_reported_and_keeps_nobody_from_an_answer(faults: list[dict[str, Any]]) -> None:
+    def hear(method: str, params: object) -> None:
+        raise KeyError(method)
+
+    peer, wire = connected(lambda method, params: method, notified=hear)
+    peer.data_received(b'{"method":"told"}\n{"id":1,"method":"asked"}\n')
+    assert wire.take() == [{"id": 1, "result": "asked"}]
+    assert [type(fault["exception"]) for fault in faults] == [KeyError]
 
 
 async def test_awaitables_run_side_by_side_and_in_order_ones_hold_back_what_follows() -> None:

@@ -124,10 +124,19 @@ async def test_over_http_through_the_recovery(monkeypatch):
     assert stats["backend_accepted"] == 2
 
 
-@pytest.mark.parametrize("status", [302, 401, 404, 500])
-async def test_a_status_that_is_no_answer(status):
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (302, "check chatgpt_base_url; a proxy"),
+        (401, "sign in again"),
+        (404, "check chatgpt_base_url; a proxy"),
+        (429, "try again later"),
+        (500, "try again later"),
+    ],
+)
+async def test_a_status_that_is_no_answer(status, remedy):
     async with client_that(lambda request: httpx.Response(status)) as client:
-        with pytest.raises(RateLimitsUnavailable, match=f"status {status}") as error:
+        with pytest.raises(RateLimitsUnavailable, match=f"status {status}: {remedy}") as error:
             await read_rate_limits(Engine(), "https://backend.example", client)
     assert error.value.status == status
 
@@ -135,7 +144,7 @@ async def test_a_status_that_is_no_answer(status):
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b"[" * 100_000, b"x" * 2_000_000])
 async def test_a_body_that_is_no_answer(content):
     async with client_that(lambda request: httpx.Response(200, content=content)) as client:
-        with pytest.raises(RateLimitsUnavailable):
+        with pytest.raises(RateLimitsUnavailable, match="may be in between: check it, then try again"):
             await read_rate_limits(Engine(), "https://backend.example", client)
 
 
@@ -145,12 +154,12 @@ async def test_no_answer(error):
         raise error
 
     async with client_that(fail) as client:
-        with pytest.raises(RateLimitsUnavailable):
+        with pytest.raises(RateLimitsUnavailable, match=r"check .*the network and the proxy"):
             await read_rate_limits(Engine(), "https://backend.example", client)
 
 
 async def test_a_base_url_that_is_none():
-    with pytest.raises(RateLimitsUnavailable):
+    with pytest.raises(RateLimitsUnavailable, match="check chatgpt_base_url"):
         await read_rate_limits(Engine(), "nonsense")
 
 

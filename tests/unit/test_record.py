@@ -52,6 +52,7 @@ def test_what_codex_writes_loads() -> None:
         ({"auth_mode": "chatgpt", "OPENAI_API_KEY": "sk-old", "tokens": tokens()}, ChatgptTokens),
         ({"auth_mode": "apikey", "OPENAI_API_KEY": "sk-old", "tokens": tokens()}, ApiKey),
         ({}, type(None)),
+        ({"last_refresh": None, "canary": 1}, type(None)),
         ({"auth_mode": None, "tokens": None, "OPENAI_API_KEY": None}, type(None)),
     ],
 )
@@ -81,6 +82,7 @@ def test_every_spelling_of_an_instant_is_read(text: str) -> None:
         (b"[" * 100_000, "no JSON object"),
         (b'{"x":' + b"[" * 100_000, "cannot be understood"),
         (b" " * LARGEST + b"{}", "larger"),
+        (b'{"http-basic": {"canary": 1}}', "of another program"),
         (b'{"auth_mode": 3}', "auth_mode has the wrong type"),
         (b'{"OPENAI_API_KEY": {"canary": 1}}', "OPENAI_API_KEY has the wrong type"),
         (b'{"tokens": "canary"}', "tokens has the wrong type"),

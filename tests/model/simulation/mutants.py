@@ -90,6 +90,7 @@ async def _send_the_dead_token(engine: AuthEngine) -> Session:
         return await _refresh(engine)
     tokens = engine.session.credentials
     assert isinstance(tokens, ChatgptTokens)
+    engine._upkeep.refresher._dead.clear()  # the state and this memory both keep it from being sent
     try:
         await engine._upkeep.refresher.run(tokens)
     except PermanentRefreshError as dead:

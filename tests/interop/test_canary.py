@@ -1,0 +1,123 @@
+"""No secret in what `authstate app-server` and the commands write, but where the protocol says so."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from traces import external_tokens
+from wire_client import AUTHSTATE, Message, WireClient, clean_environment
+
+from authstate.adapters.testing import LoopbackIssuer
+
+KEY = "sk-canary-of-the-test-1234567890"
+MakeHome = Callable[..., Path]
+
+
+class Heard:
+    """Every secret that a run had in its hands, and all that was written meanwhile."""
+
+    def __init__(self) -> None:
+        self.secrets: set[str] = set()
+        self.written: list[str] = []
+
+    def learn(self, tokens: dict[str, Any]) -> None:
+        """Remember the secrets among these members."""
+        names = ("id_token", "access_token", "refresh_token", "idToken", "accessToken", "apiKey")
+        self.secrets |= {tokens[name] for name in names if name in tokens}
+
+    def learn_stored(self, home: Path) -> None:
+        """Remember what is stored now."""
+        self.learn(json.loads((home / "auth.json").read_text())["tokens"])
+
+    def assert_hidden(self) -> None:
+        """Raises AssertionError without showing a secret."""
+        for text in self.written:
+            assert not [secret[:8] for secret in self.secrets if secret in text]
+
+
+def test_no_secret_shows_on_the_wire_or_in_the_log(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: Path) -> None:
+    home = make_home(email="person@example.com")
+    heard = Heard()
+    heard.learn_stored(home)
+    parents = [external_tokens(issuer) for _ in range(2)]
+    answers = [{"result": {**parents[1], "chatgptAccountId": "org-8"}}, *({"result": parents[1]} for _ in range(2))]
+    with open(tmp_path / "errors", "w+b") as errors:
+        environment = clean_environment(home, **issuer.environment)
+        with WireClient(AUTHSTATE, environment, answer=lambda _: answers.pop(0), errors=errors) as client:
+            client.initialize()
+            client.result("account/read", {"refreshToken": True})
+            heard.learn_stored(home)
+            handed_out = client.result("getAuthStatus", {"includeToken": True})
+            assert handed_out["authToken"] in heard.secrets, "here the protocol wants it"
+            client.received.remove(next(one for one in client.received if one.get("result") == handed_out))
+            issuer.expire_access()
+            client.result("account/rateLimits/read")
+            heard.learn_stored(home)
+            issuer.revoke()
+            issuer.expire_access()
+            assert "revoked" in client.call("account/rateLimits/read")["error"]["message"]
+            play_logins(client, heard, parents[0])
+            heard.learn(parents[1])
+            issuer.expire_access()
+            assert "org-8" in client.call("account/rateLimits/read")["error"]["message"]
+            assert "status 401" in client.call("account/rateLimits/read")["error"]["message"]
+            client.call("account/logout")
+            client.send({"id": 1, "method": KEY, "params": {KEY: KEY}})
+            client.drain(0.5)
+        errors.seek(0)
+        log = errors.read().decode()
+    assert "refresh_failed" in log
+    assert not answers
+    assert len(heard.secrets) >= 12
+    heard.written += [json.dumps(one) for one in client.received] + [log]
+    heard.assert_hidden()
+
+
+def play_logins(client: WireClient, heard: Heard, parent: Message) -> None:
+    """Logins that are taken, and such as are refused for their shape."""
+    key = {"type": "apiKey", "apiKey": KEY}
+    external = {"type": "chatgptAuthTokens", **parent}
+    for params in (
+        {**key, "apiKey": KEY + " " + KEY},
+        {**key, "type": KEY},
+        {**key, "apiKey": [KEY]},
+        {**external, "idToken": KEY},
+        {**external, "accessToken": {KEY: KEY}},
+        key,
+        external,
+    ):
+        client.call("account/login/start", params)
+    heard.learn(key)
+    heard.learn(parent)
+    client.call("account/login/cancel", {"loginId": KEY})
+
+
+def test_no_secret_shows_in_what_the_commands_write(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
+    home = make_home(email="person@example.com", expires_in=-60)
+    heard = Heard()
+    heard.learn_stored(home)
+
+    def run(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        environment = clean_environment(home, **issuer.environment)
+        done = subprocess.run([*AUTHSTATE, *words], input=given, capture_output=True, text=True, env=environment)
+        heard.written += [done.stdout, done.stderr]
+        return done
+
+    issuer.behave("refresh", mode="status", status=400, times=1)
+    assert run("token").returncode == 4
+    assert run("status", "--json").returncode == 0
+    heard.learn_stored(home)
+    issuer.revoke()
+    (home / "auth.json").write_text((home / "auth.json").read_text()[:-40])
+    assert run("status").returncode == 1
+    assert run("token").returncode == 1
+    heard.secrets.add(KEY)
+    assert run("login", "--with-api-key", given=f"{KEY} {KEY}").returncode == 1
+    assert run("login", "--with-api-key", given=KEY).returncode == 0
+    assert run("status").returncode == 0
+    assert run("logout").returncode == 0
+    heard.assert_hidden()
+    assert run("login", "--with-api-key", given=KEY).returncode == 0
+    assert run("token").stdout == KEY + "\n", "here it is asked for"
