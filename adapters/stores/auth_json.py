@@ -241,4 +241,3 @@ def _is_temporary(found: str, name: str) -> bool:
         return False
     pid, _, random = found[len(name) + 1 : -len(_TAIL)].partition(".")
     return pid.isdecimal() and random.isalnum()
-
