@@ -61,7 +61,7 @@ class RefreshSettings(msgspec.Struct, frozen=True):
     settle: float = 60.0
     """Tokens younger than this are never refreshed proactively: a wrong clock must not turn into a storm."""
     pause: float = 30.0
-    """After a transient failure, no background refresh for this long."""
+    """After a transient failure, no background refresh for this long, or for as long as the issuer asks."""
     first_wait: float = 0.5
     longest_wait: float = 8.0
     total: float = 30.0
@@ -296,9 +296,15 @@ class Refresher:
         if answer.id_token is not None:
             try:
                 claims = read_claims(answer.id_token.reveal(), "id token")
-                id_token, account = answer.id_token, account_of(claims, account_id=current.account.account_id)
+                named = account_of(claims, account_id=account.account_id)
             except InvalidCredentials:
                 self._warn("id_token_unreadable", "the issuer sent an id token that is no JWT: the old one was kept")
+            else:
+                if named.is_same_as(account):
+                    id_token, account = answer.id_token, named
+                else:
+                    message = f"the issuer sent an id token of {named} for {account}: the old one was kept"
+                    self._warn("id_token_of_another_account", message)
         return ChatgptTokens(
             id_token=id_token,
             access_token=answer.access_token,

@@ -416,6 +416,16 @@ async def test_an_id_token_that_is_no_jwt_is_not_taken() -> None:
     assert protocol.warnings == ["id_token_unreadable"]
 
 
+async def test_an_id_token_of_somebody_else_does_not_end_the_login() -> None:
+    protocol = Protocol()
+    other = make_tokens(user_id="somebody else").id_token
+    answering(protocol, RefreshedTokens(Secret("new access"), Secret("rt-new"), other))
+    renewal = await protocol.run()
+    assert (renewal.tokens.id_token, renewal.tokens.account) == (protocol.tokens.id_token, protocol.tokens.account)
+    assert renewal.tokens.refresh_token == Secret("rt-new")
+    assert protocol.warnings == ["id_token_of_another_account"]
+
+
 async def test_a_new_id_token_may_change_the_plan() -> None:
     protocol = Protocol()
     account = msgspec.structs.replace(protocol.tokens.account, plan_type="pro")
