@@ -293,6 +293,36 @@ async def test_auto_with_a_locked_keyring_uses_the_file_and_says_so(
     assert not (tmp_path / "auth.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (make_tokens(now=1_800_000_000.0), KEY),
+        (make_tokens(now=1_800_000_000.0), make_tokens(now=1_700_000_000.0)),  # the clock was set back meanwhile
+        (KEY, OTHER),
+        (KEY, make_tokens(now=1_800_000_000.0)),
+    ],
+)
+async def test_auto_knows_what_was_stored_last_whatever_it_is(
+    fake_keyring: FakeKeyring, tmp_path: Path, old: Credentials, new: Credentials
+) -> None:
+    store = AutoStore(tmp_path)
+    await save(store, old)
+    fake_keyring.is_locked = True
+    await save(store, new)
+    fake_keyring.is_locked = False
+    assert await store.load() == new
+    assert await AutoStore(tmp_path).load() == new
+
+
+async def test_auto_knows_a_copy_that_could_not_be_removed(fake_keyring: FakeKeyring, tmp_path: Path) -> None:
+    store, old, new = AutoStore(tmp_path), make_tokens(now=1_800_000_000.0), make_tokens(now=1_700_000_000.0)
+    await save(AuthJsonStore(tmp_path), old)
+    copy = (tmp_path / "auth.json").read_bytes()
+    await save(store, new)
+    (tmp_path / "auth.json").write_bytes(copy)
+    assert await store.load() == new
+
+
 async def test_auto_ignores_a_bad_file_beside_a_good_entry(
     fake_keyring: FakeKeyring, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
