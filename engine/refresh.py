@@ -61,7 +61,7 @@ class RefreshSettings(msgspec.Struct, frozen=True):
     settle: float = 60.0
     """Tokens younger than this are never refreshed proactively: a wrong clock must not turn into a storm."""
     pause: float = 30.0
-    """After a transient failure, no background refresh for this long, or for as long as the issuer asks."""
+    """After a transient failure, no background refresh for this long."""
     first_wait: float = 0.5
     longest_wait: float = 8.0
     total: float = 30.0

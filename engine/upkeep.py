@@ -9,7 +9,6 @@ from authstate.engine.clock import within
 from authstate.engine.credentials import ApiKey, ChatgptTokens
 from authstate.engine.errors import (
     AuthError,
-    IssuerUnavailable,
     PermanentRefreshError,
     RefreshDeadReason,
     RefreshInterrupted,
@@ -141,8 +140,7 @@ class Upkeep:
                 self._listeners.emit(RefreshFailed(dead, permanent=True))
                 return dead
             except TransientAuthError as error:
-                pause = error.retry_after if isinstance(error, IssuerUnavailable) else None
-                self._paused_until = self._clock.monotonic() + max(self._settings.pause, pause or 0.0)
+                self._paused_until = self._clock.monotonic() + self._settings.pause
                 self._listeners.emit(RefreshFailed(error, permanent=False))
                 return error
             return None

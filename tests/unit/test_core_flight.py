@@ -414,18 +414,6 @@ async def test_after_a_transient_failure_the_background_pauses() -> None:
     assert len(world.authority.sent) == 2
 
 
-async def test_the_background_pauses_as_long_as_the_issuer_asks() -> None:
-    world = World(expires_in=200)
-    world.engine = AuthEngine(world.store, world.authority, clock=world.clock, settings=RefreshSettings())
-    world.authority.fail_next(IssuerUnavailable("429", retry_after=100.0))
-    await world.engine.start()
-    for seconds, asked in ((0.0, 1), (31.0, 1), (68.0, 1), (1.0, 2)):
-        world.clock.advance(seconds)
-        await world.engine.authorization()
-        await world.clock.settle()
-        assert len(world.authority.sent) == asked
-
-
 async def test_the_first_look_waits_only_so_long() -> None:
     world = World()
     await world.engine.start()
