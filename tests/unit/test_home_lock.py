@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.stores.disk import Disk, DiskLock
 from authstate.adapters.stores.os_keyring import AutoStore, KeyringStore
 from authstate.adapters.testing import make_tokens
 from authstate.engine.errors import StoreBusy, StoreUnavailable
@@ -39,6 +40,27 @@ async def test_two_spellings_of_a_home_are_one_lock(
         for spelling in (home, link, ".", f"{home}/../home", f"{link}/"):
             assert not await is_free(spelling)
     assert await is_free(home)
+
+
+async def test_a_link_that_leads_elsewhere_by_the_time_the_lock_is_taken(tmp_path: Path) -> None:
+    """Who waits for the lock of one file must not write another with it."""
+    home, first, second = tmp_path / "home", tmp_path / "first.json", tmp_path / "second.json"
+    home.mkdir()
+    (home / "auth.json").symlink_to(first)
+
+    class LinkMoves(Disk):
+        """The link is set anew just before the lock is taken."""
+
+        def lock(self, path: str) -> DiskLock:
+            (home / "auth.json").unlink()
+            (home / "auth.json").symlink_to(second)
+            return super().lock(path)
+
+    async with AuthJsonStore(home, disk=LinkMoves()).locked() as held:
+        await held.save(make_tokens())
+        assert sorted(os.listdir(tmp_path)) == [
+            *("first.json.authstate.lock", "home", "second.json", "second.json.authstate.lock")
+        ]
 
 
 async def test_a_fork_takes_no_lock_with_it(tmp_path: Path) -> None:

@@ -219,32 +219,40 @@ async def test_a_write_that_comes_late_keeps_the_lock_until_then(fake_keyring: F
     assert await KeyringStore(tmp_path).load() == KEY
 
 
-async def test_a_cancelled_save_ends_first_and_the_cancellation_comes_then(
-    fake_keyring: FakeKeyring, tmp_path: Path
+@pytest.mark.parametrize("call", ["set", "delete"])
+async def test_a_change_that_is_cancelled_ends_first_and_the_cancellation_comes_then(
+    call: str, fake_keyring: FakeKeyring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, at_write, after = KeyringStore(tmp_path), asyncio.Event(), asyncio.Event()
+    store, enter, after = KeyringStore(tmp_path), fake_keyring._enter, asyncio.Event()
+    await save(store, OTHER)
+    arrived = threading.Event()
 
-    async def sign_in() -> None:
-        async with store.locked() as held:
-            await held.load()
+    def enter_and_wait_at_the_change(name: str) -> None:
+        if name == call:
             fake_keyring.gate.clear()
-            fake_keyring.arrived.clear()
-            at_write.set()
-            await store.change(lambda: store.entry.write('{"OPENAI_API_KEY":"sk-canary-key"}'))
+            arrived.set()
+        enter(name)
+
+    monkeypatch.setattr(fake_keyring, "_enter", enter_and_wait_at_the_change)
+
+    async def sign_in_or_out() -> None:
+        async with store.locked() as held:
+            await (held.save(KEY) if call == "set" else held.delete())
             after.set()
             await asyncio.sleep(60)
 
-    task = asyncio.ensure_future(sign_in())
-    await at_write.wait()
-    assert await asyncio.to_thread(fake_keyring.arrived.wait, 30)
+    task = asyncio.ensure_future(sign_in_or_out())
+    assert await asyncio.to_thread(arrived.wait, 30)
     task.cancel()
-    await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
     assert not task.done()
     fake_keyring.gate.set()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 30)
     assert after.is_set()
-    assert await store.load() == KEY
+    monkeypatch.undo()
+    assert await store.load() == (KEY if call == "set" else None)
 
 
 async def test_auto_prefers_the_keyring_and_empties_the_file(fake_keyring: FakeKeyring, tmp_path: Path) -> None:
