@@ -75,7 +75,7 @@ async def read_rate_limits(engine: "Authorizer", base_url: str, client: "httpx.A
 async def _usage(client: "httpx.AsyncClient", engine: "Authorizer", base_url: str) -> Json:
     from authstate.adapters.httpx_auth import EngineAuth
 
-    headers = {"Accept": "application/json", "User-Agent": "authstate"}
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "authstate"}
     url = usage_url(base_url)
     async with client.stream("GET", url, headers=headers, auth=EngineAuth(engine), follow_redirects=False) as response:
         if response.status_code != 200:

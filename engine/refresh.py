@@ -9,13 +9,15 @@ an account may spend it, and what it brings must be stored before anybody relies
 3. make room in the store, while nothing is spent yet;
 4. ask the issuer: tenacity retries what is transient, and nothing else. A token that it refused for good is not sent
    again in the life of the process, wherever it comes from;
-5. store the answer, and only then let anybody see it.
+5. look once more: who signed out meanwhile, or in with another account, without the lock, is not undone;
+6. store the answer, and only then let anybody see it.
 
 From the moment a request is sent until its answer is stored, `critical` is true and nobody may cancel the flight. In
 all other moments (waiting for the lock, waiting between two tries) it may be cancelled, and nothing is lost.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from random import Random
 from typing import TYPE_CHECKING
@@ -45,9 +47,7 @@ if TYPE_CHECKING:
 
 
 _CAUSED_ELSEWHERE = (RefreshDeadReason.EXHAUSTED, RefreshDeadReason.ACCOUNT_CHANGED)
-_LOST_ANSWER = (
-    "Probably this program spent it: an earlier request got no answer, because the connection broke or took too long."
-)
+_LOST_ANSWER = "Probably this program spent it: the answer to an earlier request was lost on its way."
 
 
 class RefreshSettings(msgspec.Struct, frozen=True):
@@ -148,7 +148,7 @@ class Refresher:
         return self.unsaved is not None and stored.is_same_material_as(self.unsaved.tokens)
 
     async def run(self, current: ChatgptTokens) -> Renewal:
-        """Steps 1 to 5 for the tokens in use.
+        """Steps 1 to 6 for the tokens in use.
 
         Raises:
             PermanentRefreshError: the token is dead, or the store holds another account.
@@ -197,13 +197,21 @@ class Refresher:
 
     async def _found_elsewhere(self, held: HeldStore, current: ChatgptTokens) -> Renewal | None:
         """Reload under the lock: tokens that another process stored, or None when the store holds ours."""
-        stored = await held.load()
-        if not isinstance(stored, ChatgptTokens) or not stored.account.is_same_as(current.account):
+        try:
+            stored = await self._stored_login(held, current)
+        except PermanentRefreshError:
             self.forget_unsaved()
-            raise PermanentRefreshError(RefreshDeadReason.ACCOUNT_CHANGED)
+            raise
         if stored.is_same_material_as(current) or self.is_unconfirmed(stored):
             return None
         return Renewal(stored, adopted=True)
+
+    async def _stored_login(self, held: HeldStore, current: ChatgptTokens) -> ChatgptTokens:
+        """What the store holds of this login. Raises PermanentRefreshError when that is another account, or nothing."""
+        stored = await held.load()
+        if not isinstance(stored, ChatgptTokens) or not stored.account.is_same_as(current.account):
+            raise PermanentRefreshError(RefreshDeadReason.ACCOUNT_CHANGED)
+        return stored
 
     async def _renewed(self, held: HeldStore, current: ChatgptTokens) -> ChatgptTokens:
         try:
@@ -211,6 +219,7 @@ class Refresher:
         except PartialRefresh as partial:
             # The old refresh token is spent: the new one is stored whatever else is missing.
             rotated = msgspec.structs.replace(current, refresh_token=partial.refresh_token)
+            await self._ensure_login_stands(held, current)
             self.unsaved = Renewal(rotated, adopted=True)  # the access token is as old as one that is found
             await self._stored(held, self.unsaved)
             raise IssuerUnavailable("the issuer answered without an access token: try again") from None
@@ -218,7 +227,15 @@ class Refresher:
             if dead.reason is RefreshDeadReason.EXHAUSTED and (late := await self._late_arrival(held, current)):
                 return late
             raise
+        await self._ensure_login_stands(held, current)
         return self._merged(current, answer)
+
+    async def _ensure_login_stands(self, held: HeldStore, current: ChatgptTokens) -> None:
+        """A program without our lock may sign out, or sign in with another account, while the issuer is asked: what is
+        stored now would bring the old login back. Raises PermanentRefreshError then.
+        """
+        with suppress(StoreUnavailable):  # half a file, say: it is replaced, for the new tokens exist nowhere else
+            await self._stored_login(held, current)
 
     async def _ask(self, refresh_token: Secret) -> RefreshedTokens:
         # Imported here: only a refresh needs it, and the app-server answers before that.
@@ -253,11 +270,11 @@ class Refresher:
             raise
 
     def _back_off(self, state: "RetryCallState") -> float:
+        """The pause that the issuer asked for, and never less than our own: it may ask for none."""
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, IssuerUnavailable) and error.retry_after is not None:
-            return error.retry_after
+        asked = error.retry_after if isinstance(error, IssuerUnavailable) else None
         wait = min(self._settings.first_wait * 2.0 ** (state.attempt_number - 1), self._settings.longest_wait)
-        return wait * (0.5 + self._random.random() / 2)
+        return max(asked or 0.0, wait * (0.5 + self._random.random() / 2))
 
     async def _late_arrival(self, held: HeldStore, current: ChatgptTokens) -> ChatgptTokens | None:
         """Tokens that a program without our lock stores just after it spent the refresh token."""
@@ -286,9 +303,15 @@ class Refresher:
         if answer.id_token is not None:
             try:
                 claims = read_claims(answer.id_token.reveal(), "id token")
-                id_token, account = answer.id_token, account_of(claims, account_id=current.account.account_id)
+                named = account_of(claims, account_id=account.account_id)
             except InvalidCredentials:
                 self._warn("id_token_unreadable", "the issuer sent an id token that is no JWT: the old one was kept")
+            else:
+                if named.is_same_as(account):
+                    id_token, account = answer.id_token, named
+                else:
+                    message = f"the issuer sent an id token of {named} for {account}: the old one was kept"
+                    self._warn("id_token_of_another_account", message)
         return ChatgptTokens(
             id_token=id_token,
             access_token=answer.access_token,

@@ -1,8 +1,8 @@
 """One POST to the issuer and its bounded answer, for every endpoint of the issuer.
 
-An answer is read up to 1 MiB, redirects are not followed (a token goes where it was sent and nowhere else), and every
-connection is closed after its answer, because a kept one may die between two requests that are hours apart, and a token
-lost with it is a login lost.
+An answer is read, and unpacked, up to 1 MiB. Redirects are not followed: a token goes where it was sent, nowhere else.
+Every connection is closed after its answer, because a kept one may die between two requests that are hours apart, and a
+token lost with it is a login lost.
 
 Proxies and CA bundles come from the environment, as httpx reads them.
 """
@@ -11,6 +11,7 @@ import asyncio
 import math
 import os
 import time
+import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +35,9 @@ ISSUER_VARIABLE: Final = "CODEX_APP_SERVER_LOGIN_ISSUER"
 IN_BETWEEN: Final = "a proxy or a sign-in page of the network may be in between: check it, then try again"
 """What to do about an answer that an issuer would not give."""
 
+_PACKED: Final = ("gzip", "x-gzip", "deflate")
+_GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
+_LONGEST_PAUSE: Final = 366 * 86_400.0  # seconds
 _CA_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _FORM: Final = "application/x-www-form-urlencoded"
 
@@ -45,12 +49,23 @@ class AnswerTooLong(Exception):
 async def read_bounded(response: "httpx.Response") -> bytes:
     """The body of a streamed response. Cancellation leaves the response to whoever opened it.
 
+    A body that is packed is unpacked here, though nobody asks for one, because httpx unpacks without a bound: a few
+    bytes can become a thousand times as many. One that cannot be unpacked is empty.
+
     Raises:
         AnswerTooLong: it does not end within `LONGEST_ANSWER` bytes.
     """
+    if response.is_stream_consumed:  # a test's transport made it whole
+        parts, unpack = response.aiter_bytes(), None
+    else:
+        is_packed = response.headers.get("content-encoding", "").strip().lower() in _PACKED
+        parts, unpack = response.aiter_raw(), zlib.decompressobj(_GZIP_OR_ZLIB) if is_packed else None
     body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
+    async for part in parts:
+        try:
+            body += part if unpack is None else unpack.decompress(part, LONGEST_ANSWER + 1)
+        except zlib.error:
+            return b""
         if len(body) > LONGEST_ANSWER:
             raise AnswerTooLong
     return bytes(body)
@@ -120,7 +135,9 @@ class IssuerHttp:
             ) from None
         except AnswerTooLong:
             raise IssuerUnavailable(
-                f"{host} sent an answer of more than {LONGEST_ANSWER} bytes: {IN_BETWEEN}", is_retried=False
+                f"{host} sent an answer of more than {LONGEST_ANSWER} bytes: {IN_BETWEEN}",
+                is_retried=False,
+                may_be_served=True,
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             raise IssuerUnavailable(
@@ -164,7 +181,10 @@ def _trusted(*ca_settings: str | None) -> "ssl.SSLContext":
 
 
 def unavailable(answer: Answer, host: str) -> IssuerUnavailable:
-    """The error for an answer that is none; it may be asked again when the issuer is overloaded."""
+    """The error for an answer that is none; it may be asked again when the issuer is overloaded.
+
+    The issuer may have served a request that it, or a gateway before it, could not answer: all of 5xx but 503.
+    """
     if 300 <= answer.status < 400:
         message = f"{host} answered with a redirect (status {answer.status}), which is not followed: {IN_BETWEEN}"
         return IssuerUnavailable(message, is_retried=False)
@@ -172,7 +192,12 @@ def unavailable(answer: Answer, host: str) -> IssuerUnavailable:
     pause = retry_after(answer.headers) if overloaded else None
     wait = f" in {pause:.0f} seconds" if pause is not None else " later"
     todo = f"it is overloaded: try again{wait}" if overloaded else IN_BETWEEN
-    return IssuerUnavailable(f"{host} answered with status {answer.status}: {todo}", pause, is_retried=overloaded)
+    return IssuerUnavailable(
+        f"{host} answered with status {answer.status}: {todo}",
+        pause,
+        is_retried=overloaded,
+        may_be_served=answer.status >= 500 and answer.status != 503,
+    )
 
 
 def error_code(members: Mapping[str, Any]) -> str:
@@ -186,7 +211,7 @@ def error_code(members: Mapping[str, Any]) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from a number or an HTTP date; None when there is neither.
+    """Seconds to wait, from a number or an HTTP date; None when there is neither, or when it is more than a year.
 
     A date counts from the issuer's own `Date`, so that a wrong clock of this machine does not matter.
     """
@@ -198,7 +223,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if then is None:
             return None
         seconds = then - (time.time() if now is None else now)
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    return max(0.0, seconds) if seconds <= _LONGEST_PAUSE and math.isfinite(seconds) else None
 
 
 def _instant(date: str) -> float | None:

@@ -116,7 +116,8 @@ def _tokens(answer: Answer, sent: Secret, host: str) -> RefreshedTokens:
     if answer.status == 401:
         raise PermanentRefreshError(RefreshDeadReason.UNKNOWN, f"{host} answered with status 401.")
     if answer.succeeded:
-        raise IssuerUnavailable(f"{host} answered without tokens: {IN_BETWEEN}", is_retried=False)
+        message = f"{host} answered without tokens: {IN_BETWEEN}"
+        raise IssuerUnavailable(message, is_retried=False, may_be_served=True)
     raise unavailable(answer, host)
 
 

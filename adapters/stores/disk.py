@@ -27,6 +27,12 @@ class DiskLock(Protocol):
     def release(self) -> None:
         """Give it back. Raises OSError."""
 
+    @property
+    def takes_notes(self) -> bool:
+        """Whether its file may hold notes while it is taken. Where there are no file locks, what the file holds is the
+        lock.
+        """
+
 
 class Disk:
     """Files by path. Every method raises OSError.
@@ -37,20 +43,7 @@ class Disk:
 
     def read(self, path: str, limit: int) -> bytes:
         """The first `limit` bytes of a regular file. Never waits for a pipe or a device."""
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
-        try:
-            mode = os.fstat(handle).st_mode
-            if stat.S_ISDIR(mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-            if not stat.S_ISREG(mode):
-                raise OSError(errno.ENXIO, "Not a regular file", path)
-            parts = []
-            while limit > 0 and (part := os.read(handle, limit)):
-                parts.append(part)
-                limit -= len(part)
-            return b"".join(parts)
-        finally:
-            os.close(handle)
+        return _content(path, limit)
 
     def create(self, path: str) -> None:
         """Make an empty file that only this user can read and write (0600). It must not exist."""
@@ -132,9 +125,8 @@ class Disk:
         return os.stat(path).st_mtime
 
     def noted(self, path: str, limit: int) -> bytes:
-        """What was noted in a lock file."""
-        with open(path, "rb") as file:
-            return file.read(limit)
+        """What was noted in a lock file, as `read` reads it."""
+        return _content(path, limit)
 
     def note(self, path: str, data: bytes) -> None:
         """Make `data` the content of a lock file that exists. It is not synced: it only explains."""
@@ -150,15 +142,34 @@ class Disk:
         return _FileLock(path)
 
 
+def _content(path: str, limit: int) -> bytes:
+    """The first `limit` bytes of a regular file. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.ENXIO, "Not a regular file", path)
+        parts = []
+        while limit > 0 and (part := os.read(handle, limit)):
+            parts.append(part)
+            limit -= len(part)
+        return b"".join(parts)
+    finally:
+        os.close(handle)
+
+
 class _FileLock:
     """`filelock` without its waits: a wait belongs to the event loop."""
 
     def __init__(self, path: str) -> None:
         # Imported here: reading what is stored takes no lock.
-        from filelock import FileLock, Timeout
+        from filelock import FileLock, SoftFileLock, Timeout
 
         self._lock = FileLock(path, timeout=0, mode=0o600, thread_local=False, is_singleton=False)
         self._held_elsewhere = Timeout
+        self._without_file_locks = SoftFileLock  # what `filelock` makes of the lock once it finds that there are none
 
     def acquire(self) -> bool:
         try:
@@ -169,6 +180,10 @@ class _FileLock:
 
     def release(self) -> None:
         self._lock.release()
+
+    @property
+    def takes_notes(self) -> bool:
+        return not isinstance(self._lock, self._without_file_locks)
 
 
 _REMEDIES = {

@@ -11,7 +11,8 @@ request to the issuer comes before, so they cannot keep two programs from spendi
 long for them: after 5 s it gives up, and the tokens that it was sent are lost. Our lock is held while the issuer is
 asked, so it has a name of its own.
 
-Where the file system has no file locks, `filelock` falls back to a lock that is the existence of a file.
+Where the file system has no file locks, `filelock` falls back to a lock that is the existence of a file, and what the
+file holds tells whether its process still lives. Then nothing is noted in it.
 """
 
 import os
@@ -48,7 +49,8 @@ class TakenLock:
 
     def mark(self, digest: str) -> None:
         """Note what is about to be saved. A note that cannot be written is left out: it only explains."""
-        self._home.note(digest)
+        if self._lock.takes_notes:
+            self._home.note(digest)
 
     def release(self) -> None:
         """Let the next one in."""

@@ -11,14 +11,14 @@ ended when the wait does keeps the lock until it ends: it cannot come late and u
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.foreign import digest_of, last_change
-from authstate.adapters.stores.home_lock import HomeLock, TakenLock
+from authstate.adapters.stores.home_lock import HomeLock, Mark, TakenLock
 from authstate.adapters.stores.keyring_entry import KeyringEntry, NoKeyring
 from authstate.adapters.stores.off_loop import OffLoop
 from authstate.adapters.stores.record import decode, encode, is_whole
@@ -101,6 +101,10 @@ class KeyringStore:
         changed_at = await self.ask(self.entry.changed_at)
         return last_change(stored, changed_at, self._lock.marks(), self.entry.place, self.home)
 
+    def marks(self) -> list[Mark]:
+        """The last saves under the lock of the home, the oldest first."""
+        return self._lock.marks()
+
     async def read(self) -> str | None:
         """The text of the entry, None when there is none. Raises StoreUnavailable."""
         return await self.ask(self.entry.read)
@@ -169,8 +173,9 @@ class _HeldKeyring:
 class AutoStore:
     """A `CredentialStore` in the keyring, or in auth.json where the keyring cannot be used.
 
-    Where both hold a login, one was stored while the keyring could not be used: the one that was refreshed last is the
-    login. The arguments are those of `KeyringStore`.
+    Where both hold a login, one was stored while the keyring could not be used: the one that was stored last is the
+    login. The marks of the lock tell which that is. Where they do not, it is the one that was refreshed last. The
+    arguments are those of `KeyringStore`.
     """
 
     def __init__(self, home: str | os.PathLike[str], **options: Any) -> None:
@@ -195,7 +200,7 @@ class AutoStore:
         file = await self._from_file(entry is None)
         if file is None and fault is not None and not isinstance(fault, NoKeyring):
             raise fault
-        self._in_file = isinstance(fault, NoKeyring) or _is_newer(file, entry)
+        self._in_file = isinstance(fault, NoKeyring) or _is_newer(file, entry, self._keyring.marks())
         return file if self._in_file else entry
 
     @asynccontextmanager
@@ -258,8 +263,15 @@ class _HeldAuto:
             await self._keyring.file.delete()
 
 
-def _is_newer(file: Credentials | None, entry: Credentials | None) -> bool:
-    """Whether the file's login was stored after the keyring's. Where the two do not tell, the keyring's counts."""
+def _is_newer(file: Credentials | None, entry: Credentials | None, marks: Sequence[Mark]) -> bool:
+    """Whether the file's login was stored after the keyring's. Where nothing tells, the keyring's counts."""
+    if file is None or entry is None:
+        return file is not None
+    of_file, of_entry = digest_of(file), digest_of(entry)
+    saved = [mark.digest for mark in marks]
+    # A file without a mark is another program's: how it stands to the last save under the lock, nobody knows.
+    if of_file in saved and saved[-1] in (of_file, of_entry):
+        return saved[-1] != of_entry
     if isinstance(file, ChatgptTokens) and isinstance(entry, ChatgptTokens):
         return (file.last_refresh or 0.0) > (entry.last_refresh or 0.0)
-    return file is not None and entry is None
+    return False

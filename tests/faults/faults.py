@@ -166,7 +166,7 @@ FAULTS = (
         "The issuer takes the refresh token, and the connection is reset before its answer.",
         "refresh_dead",
         "Your sign-in was used up: its refresh token was spent already, and it works only once. Probably this program "
-        "spent it: an earlier request got no answer, because the connection broke or took too long. "
+        "spent it: the answer to an earlier request was lost on its way. "
         f"{_SIGN_IN}",
         AS_BEFORE,
         SIGN_IN,
@@ -180,6 +180,26 @@ FAULTS = (
         f"HOME/auth.json was last changed at TIME {_ELSEWHERE}",
         "the other account",
         SIGN_IN,
+    ),
+    Fault(
+        "signed_out_meanwhile",
+        "codex signs out, without the lock, while the issuer is asked.",
+        "refresh_dead",
+        "Another program signed in with another account, or signed out, where these credentials are stored. "
+        f"HOME/auth.json was removed at TIME {_ELSEWHERE}",
+        "nothing",
+        SIGN_IN,
+        sent=1,
+    ),
+    Fault(
+        "another_account_meanwhile",
+        "codex signs in with another account, without the lock, while the issuer is asked.",
+        "refresh_dead",
+        "Another program signed in with another account, or signed out, where these credentials are stored. "
+        f"HOME/auth.json was last changed at TIME {_ELSEWHERE}",
+        "the other account",
+        SIGN_IN,
+        sent=1,
     ),
     Fault(
         "clock_a_year_ahead",

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -252,9 +253,36 @@ async def another_account(bench: Bench) -> Outcome:
     other = make_tokens(account_id="org-2")
     async with bench.engine() as engine:
         bench.codex_writes(other)
-        return await bench.outcome(
-            engine, engine.refresh, disk=lambda: "the other account" if holds(bench, other) == THEIRS else "changed"
-        )
+        return await bench.outcome(engine, engine.refresh, disk=lambda: is_the_other_account(bench, other))
+
+
+async def signed_out_meanwhile(bench: Bench) -> Outcome:
+    return await while_the_issuer_is_asked(
+        bench, bench.file.unlink, lambda: said("nothing", os.listdir(bench.home) == [f"auth.json{LOCK}"])
+    )
+
+
+async def another_account_meanwhile(bench: Bench) -> Outcome:
+    other = make_tokens(account_id="org-2")
+    return await while_the_issuer_is_asked(
+        bench, lambda: bench.codex_writes(other), lambda: is_the_other_account(bench, other)
+    )
+
+
+async def while_the_issuer_is_asked(bench: Bench, change: Callable[[], None], disk: Callable[[], str]) -> Outcome:
+    """A program without the lock changes what is stored between our request and its answer."""
+    await bench.sign_in()
+    bench.issuer.hold()
+    async with bench.engine() as engine:
+
+        async def refresh_meanwhile() -> None:
+            refresh = asyncio.ensure_future(engine.refresh())
+            await bench.issuer.asked()
+            change()
+            bench.issuer.release()
+            await refresh
+
+        return await bench.outcome(engine, refresh_meanwhile, disk=disk)
 
 
 async def clock_a_year_ahead(bench: Bench) -> Outcome:
@@ -383,6 +411,10 @@ class SwitchedAuthority:
 
 def holds(bench: Bench, tokens: ChatgptTokens) -> str:
     return THEIRS if bench.content() == encode(tokens, None) else "something else"
+
+
+def is_the_other_account(bench: Bench, other: ChatgptTokens) -> str:
+    return "the other account" if holds(bench, other) == THEIRS else "changed"
 
 
 def said(text: str, is_true: bool) -> str:

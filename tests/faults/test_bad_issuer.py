@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -138,6 +138,30 @@ async def test_an_answer_that_is_none_changes_nothing(reply: bytes, tmp_path: Pa
         assert issuer.requests == 2
     assert (tmp_path / "auth.json").read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} - {"auth.json.authstate.lock"} == {"auth.json"}
+
+
+async def test_no_connection_is_used_twice(tmp_path: Path) -> None:
+    """A kept one may die in between, and then nobody knows whether the token on it was spent."""
+    await signed_in(tmp_path)
+    connections: set[object] = set()
+
+    async def keep_open(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(writer.get_extra_info("peername"))
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                lines = head.lower().split(b"\r\n")
+                assert b"accept-encoding: identity" in lines, "a packed answer was asked for"
+                await reader.readexactly(next(int(line[15:]) for line in lines if line.startswith(b"content-length:")))
+                writer.write(answer("503 Service Unavailable", b"{}"))
+        writer.close()
+
+    server = await asyncio.start_server(keep_open, "127.0.0.1", 0)
+    async with engine_at(tmp_path, server.sockets[0].getsockname()[1]) as engine:
+        for _ in range(3):
+            with pytest.raises(IssuerUnavailable, match="503"):
+                await engine.refresh()
+    server.close()
+    assert len(connections) == 3
 
 
 async def test_connection_refused(tmp_path: Path) -> None:

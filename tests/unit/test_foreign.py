@@ -74,6 +74,15 @@ async def test_a_token_that_another_program_stored_and_spent(tmp_path: Path) -> 
     )
 
 
+def test_a_save_that_is_tried_again_pushes_no_mark_out(tmp_path: Path) -> None:
+    """Else what is stored would look like another program's after three tries that failed."""
+    (tmp_path / "auth.json.authstate.lock").touch()
+    lock = HomeLock(str(tmp_path), Disk(), ManualClock(), 0.0)
+    for digest in ("stored", "tried", "tried", "tried"):
+        lock.note(digest)
+    assert [mark.digest for mark in lock.marks()] == ["stored", "tried"]
+
+
 async def test_a_token_that_is_ours_and_was_spent_from_a_copy(tmp_path: Path) -> None:
     tokens = make_tokens()
     error = await dead_reason(await store_at(tmp_path, tokens), spent(tokens))

@@ -217,32 +217,40 @@ async def test_a_write_that_comes_late_keeps_the_lock_until_then(fake_keyring: F
     assert await KeyringStore(tmp_path).load() == KEY
 
 
-async def test_a_cancelled_save_ends_first_and_the_cancellation_comes_then(
-    fake_keyring: FakeKeyring, tmp_path: Path
+@pytest.mark.parametrize("call", ["set", "delete"])
+async def test_a_change_that_is_cancelled_ends_first_and_the_cancellation_comes_then(
+    call: str, fake_keyring: FakeKeyring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, at_write, after = KeyringStore(tmp_path), asyncio.Event(), asyncio.Event()
+    store, enter, after = KeyringStore(tmp_path), fake_keyring._enter, asyncio.Event()
+    await save(store, OTHER)
+    arrived = threading.Event()
 
-    async def sign_in() -> None:
-        async with store.locked() as held:
-            await held.load()
+    def enter_and_wait_at_the_change(name: str) -> None:
+        if name == call:
             fake_keyring.gate.clear()
-            fake_keyring.arrived.clear()
-            at_write.set()
-            await store.change(lambda: store.entry.write('{"OPENAI_API_KEY":"sk-canary-key"}'))
+            arrived.set()
+        enter(name)
+
+    monkeypatch.setattr(fake_keyring, "_enter", enter_and_wait_at_the_change)
+
+    async def sign_in_or_out() -> None:
+        async with store.locked() as held:
+            await (held.save(KEY) if call == "set" else held.delete())
             after.set()
             await asyncio.sleep(60)
 
-    task = asyncio.ensure_future(sign_in())
-    await at_write.wait()
-    assert await asyncio.to_thread(fake_keyring.arrived.wait, 30)
+    task = asyncio.ensure_future(sign_in_or_out())
+    assert await asyncio.to_thread(arrived.wait, 30)
     task.cancel()
-    await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
     assert not task.done()
     fake_keyring.gate.set()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 30)
     assert after.is_set()
-    assert await store.load() == KEY
+    monkeypatch.undo()
+    assert await store.load() == (KEY if call == "set" else None)
 
 
 async def test_auto_prefers_the_keyring_and_empties_the_file(fake_keyring: FakeKeyring, tmp_path: Path) -> None:
@@ -289,6 +297,36 @@ async def test_auto_with_a_locked_keyring_uses_the_file_and_says_so(
     assert await store.load() == new, "the keyring's is older: its refresh token may be spent"
     await save(store, new)
     assert not (tmp_path / "auth.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (make_tokens(now=1_800_000_000.0), KEY),
+        (make_tokens(now=1_800_000_000.0), make_tokens(now=1_700_000_000.0)),  # the clock was set back meanwhile
+        (KEY, OTHER),
+        (KEY, make_tokens(now=1_800_000_000.0)),
+    ],
+)
+async def test_auto_knows_what_was_stored_last_whatever_it_is(
+    fake_keyring: FakeKeyring, tmp_path: Path, old: Credentials, new: Credentials
+) -> None:
+    store = AutoStore(tmp_path)
+    await save(store, old)
+    fake_keyring.is_locked = True
+    await save(store, new)
+    fake_keyring.is_locked = False
+    assert await store.load() == new
+    assert await AutoStore(tmp_path).load() == new
+
+
+async def test_auto_knows_a_copy_that_could_not_be_removed(fake_keyring: FakeKeyring, tmp_path: Path) -> None:
+    store, old, new = AutoStore(tmp_path), make_tokens(now=1_800_000_000.0), make_tokens(now=1_700_000_000.0)
+    await save(AuthJsonStore(tmp_path), old)
+    copy = (tmp_path / "auth.json").read_bytes()
+    await save(store, new)
+    (tmp_path / "auth.json").write_bytes(copy)
+    assert await store.load() == new
 
 
 async def test_auto_ignores_a_bad_file_beside_a_good_entry(

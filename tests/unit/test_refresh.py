@@ -91,7 +91,7 @@ class Protocol:
 async def test_the_order_of_a_refresh() -> None:
     protocol = Protocol()
     renewal = await protocol.run()
-    assert protocol.store.log == ["locked", "load", "prepare", "save", "unlocked"]
+    assert protocol.store.log == ["locked", "load", "prepare", "load", "save", "unlocked"]
     assert not renewal.adopted
     assert renewal.tokens is protocol.store.credentials
     granted = protocol.authority.grants[0]
@@ -157,6 +157,40 @@ async def test_other_tokens_of_the_account_are_adopted_without_the_network() -> 
     assert "save" not in protocol.store.log
 
 
+@pytest.mark.parametrize("left", [None, ApiKey.parse("sk-1"), make_tokens(account_id="org-2")])
+@pytest.mark.parametrize("has_access_token", [True, False])
+async def test_who_signs_out_or_in_without_the_lock_while_the_issuer_is_asked_is_not_undone(
+    left: Credentials | None, has_access_token: bool
+) -> None:
+    protocol = Protocol()
+    if not has_access_token:
+        protocol.authority.answer_without_access_token_next()
+    protocol.authority.hold()
+    task = asyncio.create_task(protocol.refresher.run(protocol.tokens))
+    await protocol.authority.asked()
+    protocol.store.credentials = left
+    protocol.authority.release()
+    with pytest.raises(PermanentRefreshError) as dead:
+        await task
+    assert dead.value.reason is RefreshDeadReason.ACCOUNT_CHANGED
+    assert protocol.store.credentials is left
+    assert (protocol.store.saves, protocol.refresher.unsaved, protocol.refresher.critical) == (0, None, False)
+
+
+async def test_a_store_that_cannot_be_read_after_the_answer_costs_no_token() -> None:
+    protocol = Protocol()
+    protocol.authority.hold()
+    task = asyncio.create_task(protocol.refresher.run(protocol.tokens))
+    await protocol.authority.asked()
+
+    async def corrupt() -> None:
+        raise StoreUnreadable("codex is writing it")
+
+    protocol.store.load = corrupt
+    protocol.authority.release()
+    assert (await task).tokens is protocol.store.credentials
+
+
 @pytest.mark.parametrize("fault", ["no_room", "busy"])
 async def test_without_room_or_lock_nothing_is_spent(fault: str) -> None:
     protocol = Protocol()
@@ -196,14 +230,19 @@ async def test_retry_after_is_honoured() -> None:
     assert protocol.clock.slept == [7.0, 7.0]
 
 
-@pytest.mark.parametrize(("retry_after", "tries"), [(31.0, 1), (10.0, 4), (0.0, 9)])
+async def test_a_pause_that_is_none_is_no_leave_to_ask_without_one() -> None:
+    protocol = Protocol()
+    protocol.authority.fail_next(IssuerUnavailable("429", retry_after=0.0), times=5)
+    await protocol.run(30)
+    for wait, longest in zip(protocol.clock.slept, (0.5, 1, 2, 4, 8), strict=True):
+        assert longest / 2 <= wait <= longest
+
+
+@pytest.mark.parametrize(("retry_after", "tries"), [(31.0, 1), (10.0, 4), (0.0, 8)])
 async def test_the_total_time_is_bounded(retry_after: float, tries: int) -> None:
     protocol = Protocol()
-    protocol.authority.fail_next(IssuerUnavailable("429", retry_after), times=tries if retry_after else 8)
-    if retry_after:
-        with pytest.raises(IssuerUnavailable, match="429"):
-            await protocol.run(40)
-    else:
+    protocol.authority.fail_next(IssuerUnavailable("429", retry_after), times=99)
+    with pytest.raises(IssuerUnavailable, match="429"):
         await protocol.run(40)
     assert len(protocol.authority.sent) == tries
     assert sum(protocol.clock.slept) <= 30
@@ -375,6 +414,16 @@ async def test_an_id_token_that_is_no_jwt_is_not_taken() -> None:
     assert tokens.refresh_token == Secret("rt-2")
     assert tokens.expires_at == 2e9
     assert protocol.warnings == ["id_token_unreadable"]
+
+
+async def test_an_id_token_of_somebody_else_does_not_end_the_login() -> None:
+    protocol = Protocol()
+    other = make_tokens(user_id="somebody else").id_token
+    answering(protocol, RefreshedTokens(Secret("new access"), Secret("rt-new"), other))
+    renewal = await protocol.run()
+    assert (renewal.tokens.id_token, renewal.tokens.account) == (protocol.tokens.id_token, protocol.tokens.account)
+    assert renewal.tokens.refresh_token == Secret("rt-new")
+    assert protocol.warnings == ["id_token_of_another_account"]
 
 
 async def test_a_new_id_token_may_change_the_plan() -> None:

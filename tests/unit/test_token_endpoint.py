@@ -1,5 +1,8 @@
 """The token endpoint over real HTTP on loopback, and the answers that only a mock can give."""
 
+import gzip
+import tracemalloc
+import zlib
 from email.utils import formatdate
 from pathlib import Path
 
@@ -7,7 +10,7 @@ import certifi
 import httpx
 import pytest
 
-from authstate.adapters.oauth.issuer_http import IssuerHttp
+from authstate.adapters.oauth.issuer_http import LONGEST_ANSWER, IssuerHttp
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.credentials import Secret
@@ -50,6 +53,25 @@ def answering(monkeypatch, status=200, **response):
     real = httpx.AsyncClient
     monkeypatch.setattr(httpx, "AsyncClient", lambda **kw: real(transport=httpx.MockTransport(answer), **kw))
     return HttpTokenAuthority("https://issuer.example", "app"), requests
+
+
+def answered_with(monkeypatch, make):
+    """An authority whose issuer answers with what `make` makes."""
+    made = HttpTokenAuthority("https://issuer.example", "app")
+    client = httpx.AsyncClient(transport=httpx.MockTransport(lambda request: make()))
+    monkeypatch.setattr(made._http, "_client", client)
+    return made
+
+
+def packed(status, *, content, headers):
+    """An answer as it comes from the network, part by part, which httpx has not unpacked."""
+
+    class Arriving(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            for start in range(0, len(content), 65_536):
+                yield content[start : start + 65_536]
+
+    return httpx.Response(status, headers=headers, stream=Arriving())
 
 
 async def outcome(authority):
@@ -114,6 +136,52 @@ async def test_a_lost_answer_is_told_from_a_request_that_was_not_sent(monkeypatc
     failed = await outcome(HttpTokenAuthority("https://issuer.example", "app"))
     assert failed.may_be_served is may_be_served
     assert "issuer.example" in str(failed) and "try again" in str(failed)
+
+
+@pytest.mark.parametrize(
+    ("status", "response", "may_be_served"),
+    [
+        (200, {"json": {}}, True),
+        (200, {"content": b"<html>"}, True),
+        (200, {"content": bytes(2 * LONGEST_ANSWER)}, True),
+        (200, {"content": b"no gzip", "headers": {"content-encoding": "gzip"}, "is_packed": True}, True),
+        (500, {}, True),
+        (502, {}, True),
+        (504, {}, True),
+        (503, {}, False),
+        (429, {}, False),
+        (400, {}, False),
+        (302, {}, False),
+    ],
+)
+async def test_an_answer_that_is_none_may_stand_in_the_place_of_one(monkeypatch, status, response, may_be_served):
+    """A gateway that gives up, say: then the token may be spent, and a later refusal has its cause here."""
+    make = packed if response.pop("is_packed", False) else httpx.Response
+    failed = await outcome(answered_with(monkeypatch, lambda: make(status, **response)))
+    assert isinstance(failed, IssuerUnavailable)
+    assert failed.may_be_served is may_be_served
+
+
+async def test_an_answer_may_be_packed_though_nobody_asked_for_it(monkeypatch):
+    body = gzip.compress(b'{"access_token": "a", "refresh_token": "next"}')
+    for coding in ("gzip", "x-gzip", "GZIP"):
+        authority = answered_with(
+            monkeypatch, lambda coding=coding: packed(200, content=body, headers={"content-encoding": coding})
+        )
+        assert (await authority.refresh(Secret(SENT))).refresh_token == Secret("next")
+
+
+async def test_an_answer_that_is_unpacked_takes_no_more_room_than_one_that_is_not(monkeypatch):
+    packer = zlib.compressobj(wbits=31)
+    bomb = b"".join([*(packer.compress(bytes(1_000_000)) for _ in range(300)), packer.flush()])
+    headers = {"content-encoding": "gzip"}
+    authority = answered_with(monkeypatch, lambda: packed(200, content=bomb, headers=headers))
+    tracemalloc.start()
+    failed = await outcome(authority)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "more than 1048576 bytes" in str(failed)
+    assert peak < 8 * LONGEST_ANSWER
 
 
 async def test_an_issuer_that_hangs_is_given_up_on(issuer):
@@ -232,6 +300,8 @@ async def test_a_new_refresh_token_is_kept_whatever_else_is_wrong(monkeypatch, s
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "1e300"}, None),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, None),
         ({"retry-after": formatdate(1_000_060, usegmt=True), "date": formatdate(1_000_000, usegmt=True)}, 60),
         ({"retry-after": formatdate(1_000_060, usegmt=True)}, 0),
         ({}, None),

@@ -24,8 +24,10 @@ _BAD_WEATHER = (
 _FAULTY = frozenset(
     ("read", "create", "write", "write_rest", "sync", "rename", "sync_folder", "remove", "names", "noted", "note")
 )
-_DELICATE = {"write_rest": 4.0, "sync": 8.0, "rename": 8.0, "sync_folder": 8.0}
+_DELICATE = {"write_rest": 4.0, "sync": 16.0, "rename": 8.0, "sync_folder": 8.0}
 """More goes wrong between the steps that make new tokens durable."""
+_POWER_AT = 0.3
+"""How often what goes wrong at a sync is the power, where it may fail at all: only this tells what was synced."""
 _MISCHIEF = (
     *("kill", "kill", "power", "stall", "disk", "disk", "full"),
     *("cancel", "cancel", "terminate", "clock", "refuse"),
@@ -99,7 +101,8 @@ class History(World):
         super().interfere(runner)
         rate = self._rate * _DELICATE.get(runner.paused, 1.0)
         if rate and not self._is_over and self.random.random() < rate:
-            self._mischief(runner, self.random.choice(self._kinds))
+            is_power = runner.paused == "sync" and "power" in self._kinds and self.random.random() < _POWER_AT
+            self._mischief(runner, "power" if is_power else self.random.choice(self._kinds))
         return runner.can_run()
 
     # What people do
@@ -117,6 +120,9 @@ class History(World):
                 self._call(self._somebody() or process, random.choice(("authorize", "request", "refresh")))
         else:
             self._mischief(process.runner, kind)
+            if kind == "refuse":
+                for _ in range(random.randint(2, 4)):
+                    self._call(process, "request")
 
     def _call(self, process: Process, kind: str | None = None) -> None:
         kind = kind or self.random.choice(_CALLS)

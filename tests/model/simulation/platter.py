@@ -251,6 +251,8 @@ class SimDisk(Disk):
 class SimLock:
     """The lock file as the operating system keeps it."""
 
+    takes_notes = True
+
     def __init__(self, platter: Platter, runner: Runner) -> None:
         self._platter = platter
         self._runner = runner
