@@ -9,8 +9,8 @@ The child holds tokens in memory only. It gets them with `account/login/start`, 
   moment after new tokens replaced old ones, shorter than a request to a backend takes, a question is taken to be about
   the old ones. One refresh too many costs nothing; a refused token that is not refreshed costs a turn.
 
-A child that leaves its new login unanswered may have dropped it: 0.169.0 does so under some 500 requests at once. It is
-given the login again, until it answers.
+A child may not take its login: under some 500 requests at once 0.169.0 refuses others as too many, or drops them. It is
+asked again until it does, for it acts with the old login meanwhile.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from msgspec import Raw
 
 from authstate.adapters.app_server import messages as wire
-from authstate.adapters.jsonrpc import INTERNAL_ERROR, Peer, PeerGone, RemoteError, RpcError
+from authstate.adapters.jsonrpc import INTERNAL_ERROR, OVERLOADED, Peer, PeerGone, RemoteError, RpcError
 from authstate.adapters.parent.traffic import Holdable
 from authstate.engine.authorization import Authorization
 from authstate.engine.clock import SystemClock, within
@@ -31,7 +31,8 @@ from authstate.engine.ports import Clock
 
 ANSWER_WITHIN = 9.0  # seconds: a child gives up after 10
 _TAKE_WITHIN = 10.0  # seconds a child gets to take tokens
-_AGAIN_AFTER = 5.0  # seconds until a silent child is given them again; each time twice as many
+_TOO_BUSY = 0.2  # seconds until a child is asked again that has too many requests
+_AGAIN_AFTER = 5.0  # seconds until a child that did not take them is given them again; each time twice as many
 _AGAIN_AT_MOST = 60.0
 _JUST_NOW = 0.1  # seconds
 
@@ -205,6 +206,8 @@ class Handover:
             if not is_new or (self._questions and not isinstance(wanted, ApiKey | None)):
                 return
             may_hold = self._is_in_doubt or self._given is not None
+            if not self._is_in_doubt:
+                self._be_sure()
             self._is_in_doubt, self._given = False, wanted
             try:
                 await within(self._clock, _TAKE_WITHIN, self._give(may_hold, wanted))
@@ -214,18 +217,14 @@ class Handover:
             except PeerGone:
                 return
             except TimeoutError:
-                self._doubt()
+                self._doubt("child_silent", f"the child did not take its tokens within {_TAKE_WITHIN:g} seconds")
             except RemoteError as error:
-                self._be_sure()
-                self._warn("child_refused", f"the child refused its tokens: {error}")
+                self._doubt("child_refused", f"the child refused its tokens: {error}")
 
-    def _doubt(self) -> None:
-        """The child did not answer: it is given its login again, when it had some time to become quiet."""
+    def _doubt(self, code: str, what: str) -> None:
+        """The child did not take its login: it is given it again, after a pause."""
         if self._pause == _AGAIN_AFTER:
-            told = f"the child did not take its tokens within {_TAKE_WITHIN:g} seconds: it is given them again"
-            self._warn("child_silent", told)
-        if self._giving_again is not None:
-            self._giving_again.cancel()
+            self._warn(code, f"{what}; it is given them again until it takes them")
         self._giving_again = asyncio.create_task(self._give_again(self._pause))
         self._pause = min(2 * self._pause, _AGAIN_AT_MOST)
 
@@ -235,7 +234,7 @@ class Handover:
         self._follow()
 
     def _be_sure(self) -> None:
-        """The child answered."""
+        """Nothing is to be given again: the child took it, or there is something newer."""
         self._pause = _AGAIN_AFTER
         if self._giving_again is not None:
             self._giving_again.cancel()
@@ -244,11 +243,22 @@ class Handover:
     async def _give(self, may_hold: bool, wanted: Credentials | None) -> None:
         """Have the child take it; one that may hold a login is signed out before it takes a key."""
         if wanted is None or (isinstance(wanted, ApiKey) and may_hold):
-            await self._peer.request("account/logout", None)
+            await self._ask("account/logout", None)
         if isinstance(wanted, ApiKey):
-            await self._peer.request("account/login/start", {"type": "apiKey", "apiKey": wanted.key.reveal()})
+            await self._ask("account/login/start", {"type": "apiKey", "apiKey": wanted.key.reveal()})
         elif wanted is not None:
-            await self._peer.request("account/login/start", {"type": "chatgptAuthTokens", **tokens_of(wanted)})
+            await self._ask("account/login/start", {"type": "chatgptAuthTokens", **tokens_of(wanted)})
+
+    async def _ask(self, method: str, params: dict[str, str] | None) -> None:
+        while True:
+            try:
+                await self._peer.request(method, params)
+            except RemoteError as error:
+                if error.code != OVERLOADED:
+                    raise
+                await self._clock.sleep(_TOO_BUSY)
+            else:
+                return
 
     def _note(self, authorization: Authorization | None) -> None:
         """Remember what the child acts with from now on."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from authstate.adapters.jsonrpc import Peer, RpcError
+from authstate.adapters.jsonrpc import OVERLOADED, Peer, RpcError
 from authstate.adapters.parent.link import AppServerLink
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.core import AuthEngine
@@ -26,6 +26,7 @@ class Child:
         self.requests: list[tuple[str, Any]] = []
         self.refuse: dict[str, str] = {}
         self.silent: set[str] = set()
+        self.busy = False
         self.instead: object = None
         self.token: str | None = None
         self.arrived = asyncio.Event()
@@ -39,6 +40,8 @@ class Child:
         self.arrived.set()
         if self.instead is not None:
             return self.instead
+        if self.busy:
+            raise RpcError(OVERLOADED, "too much at once")
         if method in self.silent:
             return asyncio.Event().wait()
         if method in self.refuse:

@@ -148,10 +148,14 @@ async def test_a_child_that_refuses_its_tokens_or_is_silent_is_warned_of() -> No
     child.refuse["account/login/start"] = "no"
     async with world.engine, world.child(child) as (link, _):
         assert world.warned == ["child_refused"]
+        await pass_time(world, 5)
+        assert (child.count("account/login/start"), world.warned) == (2, ["child_refused"])
         child.refuse.clear()
+        await pass_time(world, 10)
+        assert child.token == world.token()
         child.silent.add("account/login/start")
         await world.engine.refresh()
-        await child.until(lambda: child.count("account/login/start") == 2)
+        await child.until(lambda: child.count("account/login/start") == 4)
         await world.clock.settle()
         world.clock.advance(10)
         await world.clock.settle()
@@ -191,6 +195,20 @@ async def test_a_child_that_drops_its_login_gets_it_again() -> None:
         await pass_time(world, 5)
         assert child.count("account/login/start") == taken + 2, "the pauses begin anew"
     assert world.warned == ["child_silent", "child_silent"]
+
+
+async def test_a_child_that_has_too_many_requests_is_asked_again_while_others_wait() -> None:
+    world, others = World(tokens()), Others()
+    async with world.engine, world.child() as (link, child):
+        link._handover._others = others
+        child.busy = True
+        await world.engine.log_out()
+        for _ in range(3):
+            await pass_time(world, 0.2)
+        assert (others.holders, child.count("account/logout")) == (1, 4)
+        child.busy = False
+        await pass_time(world, 0.2)
+        assert (others.holders, child.token, world.warned) == (0, None, [])
 
 
 async def test_a_key_that_was_dropped_is_given_to_a_child_that_is_signed_out_first() -> None:
