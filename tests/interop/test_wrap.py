@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -150,6 +151,32 @@ def test_logging_out_while_turns_run(start: Callable[..., Agent], home: Path, is
     assert agent.result("account/read")["account"] == {"type": "apiKey"}
     told = [one["method"] for one in of_the_login(agent.received)]
     assert told == ["account/updated", "account/login/completed", "account/updated"]
+
+
+def test_who_signs_out_in_one_window_has_signed_out_in_all(
+    start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer
+) -> None:
+    one, other = start(home), start(home)
+    assert other.turn("hello")["status"] == "completed"
+    one.result("account/logout")
+    assert other.until("account/updated") == {"authMode": None, "planType": None}
+    assert other.turn("anybody?")["status"] == "failed"
+    login = one.result("account/login/start", {"type": "chatgptDeviceCode"})
+    issuer.approve_device(login["userCode"], email="second@example.com", account_id="org-2")
+    assert other.until("account/updated") == {"authMode": "chatgpt", "planType": "plus"}
+    assert other.turn("hello again")["status"] == "completed"
+    assert other.result("account/read")["account"]["email"] == "second@example.com"
+
+
+def test_what_codex_itself_does_to_the_login_is_followed(
+    start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer, codex: Path
+) -> None:
+    agent = start(home)
+    environment = clean_environment(home, **issuer.environment)
+    for words, mode in ((["logout"], None), (["login", "--with-api-key"], "apikey")):
+        subprocess.run([codex, *words], input=b"sk-of-codex\n", env=environment, check=True, timeout=30)
+        assert agent.until("account/updated")["authMode"] == mode
+    assert agent.result("account/read")["account"] == {"type": "apiKey"}
 
 
 def test_a_revoked_login_is_said_to_everyone(start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer) -> None:

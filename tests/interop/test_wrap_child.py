@@ -121,6 +121,33 @@ class TestLogin:
             assert other.result("account/read")["account"] == {"type": "apiKey"}
             assert other.result("x/token")["token"] == "sk-window-1"
 
+    @pytest.mark.parametrize("what", ["log out", "another account", "an API key"])
+    def test_what_a_person_does_in_another_window_is_done_here_too(
+        self, make_home: MakeHome, issuer: LoopbackIssuer, what: str
+    ) -> None:
+        home = make_home(email="person@example.com")
+        with Wrapped(fake_command(), home, issuer) as one, Wrapped(fake_command(), home, issuer) as other:
+            for front in (one, other):
+                front.greet()
+                front.result("x/token")
+            if what == "log out":
+                one.result("account/logout")
+            elif what == "an API key":
+                one.result("account/login/start", {"type": "apiKey", "apiKey": "sk-window-1"})
+            else:
+                login = one.result("account/login/start", {"type": "chatgptDeviceCode"})
+                issuer.approve_device(login["userCode"], email="second@example.com", account_id="org-2")
+                assert one.until("account/login/completed")["success"]
+            mode = {"log out": None, "an API key": "apikey"}.get(what, "chatgpt")
+            assert other.until("account/updated")["authMode"] == mode
+            held = one.result("x/token")["token"]
+            other.result("account/read")
+            assert other.result("x/token")["token"] == held
+            assert other.result("account/read") == one.result("account/read")
+            other.drain(2.5)
+            assert other.methods_told() == ["account/updated"]
+        assert issuer.stats()["refreshes_accepted"] == 0
+
     def test_a_question_of_the_child_never_reaches_the_front_end(self, start: Start, issuer: LoopbackIssuer) -> None:
         front = start(email="person@example.com")
         front.greet()
