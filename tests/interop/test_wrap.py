@@ -230,6 +230,16 @@ def test_the_child_holds_nothing_on_disk(
             assert not [token for token in held if token in data], path
 
 
+def test_the_rate_limits_are_told_though_the_childs_token_is_refused(
+    start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer
+) -> None:
+    agent = start(home)
+    issuer.expire_access()
+    assert agent.result("account/rateLimits/read")["rateLimits"]["primary"]["usedPercent"] == 42
+    stats = issuer.stats()
+    assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (1, 0)
+
+
 def test_a_device_login_through_wrap_lets_the_turn_run(
     start: Callable[..., Agent], make_home: MakeHome, issuer: LoopbackIssuer
 ) -> None:

@@ -188,7 +188,7 @@ class TestLogin:
 
 
 def test_no_secret_shows(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: Path) -> None:
-    """Not on standard error, in a process's arguments, or in what the front-end is told, whatever is refused."""
+    """Not on standard error, in the arguments or the environment of a process, or in what the front-end is told."""
     home = make_home(email="person@example.com", expires_in=100)
     secrets = set(json.loads((home / "auth.json").read_text())["tokens"].values()) - {"org-1"}
     shown = []
@@ -206,7 +206,8 @@ def test_no_secret_shows(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: 
         front.result("x/ask", {"account": "org-8"})
         for method in ("account/logout", "account/read", "getAuthStatus", "account/rateLimits/read"):
             front.call(method)
-        shown += [Path(f"/proc/{pid}/cmdline").read_text() for pid in (front.process.pid, *children_of(front))]
+        pids = (front.process.pid, *children_of(front))
+        shown += [Path(f"/proc/{pid}/{what}").read_text() for pid in pids for what in ("cmdline", "environ")]
         told = [one for one in front.received if not front.methods.get(one.get("id"), "").startswith("x/")]
         shown += map(json.dumps, told)
         front.end()

@@ -128,6 +128,20 @@ async def test_a_question_about_another_workspace_is_refused_and_the_new_login_i
         await child.until(lambda: child.token == world.token())
 
 
+async def test_a_login_that_ends_while_a_question_is_open_is_taken_from_the_child_at_once() -> None:
+    world = World(tokens())
+    async with world.engine, world.child() as (_, child):
+        world.authority.hold()
+        asked = asyncio.ensure_future(child.ask())
+        await world.authority.asked()
+        world.engine.set_policy(Policy(forced_login_method=LoginMethod.API))
+        await child.until(lambda: child.token is None)
+        assert not asked.done()
+        world.authority.release()
+        with pytest.raises(RemoteError):
+            await asked
+
+
 @pytest.mark.parametrize("now_is", ["key", "nobody"])
 async def test_a_question_that_comes_too_late(now_is: str) -> None:
     world = World(tokens())
