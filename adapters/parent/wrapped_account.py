@@ -122,8 +122,8 @@ class WrappedAccount:
 
 async def _follow(engine: "AuthEngine") -> None:
     while True:
-        await engine.follow()
         await asyncio.sleep(_LOOK_EVERY)
+        await engine.follow()
 
 
 class _Account(OpenAccount):
