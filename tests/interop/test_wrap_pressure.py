@@ -80,8 +80,8 @@ def front(make_home: MakeHome) -> Iterator[Front]:
     yield running
     running.stdin.close()
     running.stdout.close()
-    running.process.kill()
-    running.process.wait()
+    running.process.terminate()  # the child, too: one that sleeps would outlive a wrapper that is killed
+    running.process.wait(timeout=30)
 
 
 def test_a_front_end_that_does_not_read_holds_the_child_up(front: Front) -> None:
