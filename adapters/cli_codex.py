@@ -25,7 +25,8 @@ _WITH_VALUE = frozenset(
         *("-c", "--config", "--enable", "--disable", "-i", "--image", "-m", "--model", "--local-provider"),
         *("-p", "--profile", "-s", "--sandbox", "-a", "--ask-for-approval", "-C", "--cd", "--add-dir"),
         *("--remote", "--remote-auth-token-env", "--listen", "--startup-client-info", "--cloud-skills-snapshot"),
-        "--code-mode-host",
+        *("--code-mode-host", "--ws-auth", "--ws-token-file", "--ws-token-sha256", "--ws-shared-secret-file"),
+        *("--ws-issuer", "--ws-audience", "--ws-max-clock-skew-seconds"),
     }
 )
 _PRINT_AND_END = frozenset({"-h", "--help", "-V", "--version", "--print-startup-config"})

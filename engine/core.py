@@ -17,13 +17,12 @@ from typing import Self
 
 from authstate.engine.authorization import Authorization
 from authstate.engine.clock import SystemClock
-from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens, PlanType
+from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens
 from authstate.engine.errors import (
     AuthError,
     EngineClosed,
     ExternalTokensActive,
     LoginAttemptEnded,
-    PolicyViolation,
     RefreshInterrupted,
     StoreUnavailable,
     TransientAuthError,
@@ -40,6 +39,7 @@ from authstate.engine.refresh import Need, Refresher, RefreshSettings
 from authstate.engine.revocations import Revocations
 from authstate.engine.session import Failure, Session
 from authstate.engine.states import AuthState, Trigger
+from authstate.engine.stored_login import StoredLogin
 from authstate.engine.upkeep import Flight, Upkeep, outcome
 
 
@@ -85,6 +85,7 @@ class AuthEngine:
         self._recovery = RecoveryMachine(recovery or RecoveryPlan())
         refresher = Refresher(store, authority, self._clock, random or Random(), self._settings, self._listeners.warn)
         self._upkeep = Upkeep(self._machine, store, refresher, self._clock, self._settings, self._listeners)
+        self._stored = StoredLogin(self._machine, store, self._upkeep, self._listeners, self._fire)
         timeout = self._settings.parent_timeout
         self._parent = ParentQuestions(parent, self._machine, self._clock, timeout, self._listeners)
         self._revocations = Revocations(authority, self._listeners)
@@ -159,7 +160,7 @@ class AuthEngine:
                 self.store_fault = fault
                 self._listeners.warn("store_unreadable", str(fault))
         if stored is not None:
-            self._restore(stored)
+            self._stored.take(stored)
         return self.session
 
     async def restore(self) -> Session:
@@ -177,7 +178,21 @@ class AuthEngine:
                 return self.session
             self.store_fault = None
             if stored is not None:
-                self._restore(stored)
+                self._stored.take(stored)
+        return self.session
+
+    async def follow(self) -> Session:
+        """Do as another process did since the last look: sign out, or act as who signed in there, and tell so.
+
+        For who looks about once a second: where the store can tell that nothing changed (`ChangeStamp`), it costs next
+        to nothing. Leaves alone what is not stored (a parent's tokens, the process's own API key), and new tokens of
+        the same account. Raises nothing: what cannot be read is looked at the next time, as is a store that this
+        process is about to change.
+        """
+        self._ensure_open()
+        if self._api_key is None and not self._doors.locked():
+            async with self._doors:
+                await self._stored.follow()
         return self.session
 
     async def close(self, grace: float = 30.0) -> None:
@@ -461,24 +476,13 @@ class AuthEngine:
             return error
         return None
 
-    def _restore(self, stored: Credentials) -> None:
-        """Take what is stored, or remember why a policy forbids it; once for each reason."""
-        trigger = Trigger.USE_API_KEY if isinstance(stored, ApiKey) else Trigger.COMPLETE_CHATGPT_LOGIN
-        try:
-            self._fire(trigger, stored)
-        except PolicyViolation as violation:
-            if self.session.failure != (refusal := Failure(str(violation))):
-                self._fire(Trigger.CREDENTIALS_REFUSED, refusal)
-
     def _fire(self, trigger: Trigger, offer: Credentials | Failure | None = None) -> None:
         self._machine.fire(trigger, offer)
         self._upkeep.note_usable()
 
     def _announce(self, login_id: str | None) -> None:
-        account = self.session.account
-        plan: PlanType | None = account.plan_type if account else None
         self._listeners.emit(LoginCompleted(login_id, success=True))
-        self._listeners.emit(AccountUpdated(self.auth_mode, plan))
+        self._listeners.emit(AccountUpdated.of(self.session))
 
     def _ensure_open(self) -> None:
         if self._closed:

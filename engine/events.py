@@ -44,10 +44,16 @@ class LoginCompleted(msgspec.Struct, frozen=True):
 
 
 class AccountUpdated(msgspec.Struct, frozen=True):
-    """A login or a logout succeeded; this is who is signed in now."""
+    """A login or a logout succeeded, here or in another process; this is who is signed in now."""
 
     auth_mode: AuthMode | None
     plan_type: PlanType | None
+
+    @classmethod
+    def of(cls, session: Session) -> "AccountUpdated":
+        """Who is signed in by this session."""
+        account = session.account
+        return cls(MODE_OF_STATE.get(session.state), account.plan_type if account else None)
 
 
 class RefreshFailed(msgspec.Struct, frozen=True):

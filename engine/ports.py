@@ -79,6 +79,16 @@ class ChangeWitness(Protocol):
         """The last change; None when that is not known. Raises StoreUnavailable. Safe to cancel."""
 
 
+@runtime_checkable
+class ChangeStamp(Protocol):
+    """What a `CredentialStore` may offer besides: a cheap look whether what is stored can have changed."""
+
+    def stamp(self) -> object:
+        """Other after every change, the same while there is none. A sign of a change may come just before it. Costs no
+        more than a look at two files, and raises nothing; None when nothing is known.
+        """
+
+
 class RefreshedTokens(msgspec.Struct, frozen=True):
     """What the issuer answered: a member that is None keeps its old value."""
 

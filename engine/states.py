@@ -77,7 +77,7 @@ AUTH_TABLE = Table(
             Trigger.LOG_OUT,
             (_OUT, _KEY, _CHATGPT, _EXTERNAL, _DEAD),
             _OUT,
-            "the person asked; what is stored is removed and revoked",
+            "the person asked, here or in another process; what is stored is removed and revoked",
             effect="forget",
         ),
         Row(

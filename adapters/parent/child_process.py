@@ -76,9 +76,7 @@ class ChildProcess:
         threading.Thread(target=lambda: call(self._process.wait()), name="authstate-child", daemon=True).start()
 
     def forward(self, number: int) -> None:
-        """Send it a signal that we got, unless the terminal sent it to both of us."""
-        if number in (signal.SIGINT, getattr(signal, "SIGQUIT", None)) and _is_in_foreground():
-            return
+        """Send it a signal that we got."""
         if self._process.poll() is None:
             self._process.send_signal(number)
 
@@ -111,6 +109,11 @@ def end_like(status: int) -> int:
         sys.stderr.flush()
         os.kill(os.getpid(), number)
     return 128 + number
+
+
+def may_have_reached_both(number: int) -> bool:
+    """Whether this signal can come from a key at our terminal, which sends it to the child, too."""
+    return number in (signal.SIGINT, getattr(signal, "SIGQUIT", None)) and _is_in_foreground()
 
 
 def _is_in_foreground() -> bool:

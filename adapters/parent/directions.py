@@ -19,7 +19,7 @@ from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc_lines import ABSENT, Envelope
 from authstate.adapters.parent.failed_turns import TELLING, explained, is_failed_turn
 from authstate.adapters.parent.front_end import CHANGES, METHODS, RETIRED
-from authstate.adapters.parent.routing import Pass, Sieve, envelope_of
+from authstate.adapters.parent.routing import Pass, Sieve, envelope_of, method_in
 
 _FROM_FRONT_END = (b"initialize", b"account/", b"getAuthStatus", b"ChatGpt", b"loginApiKey")
 _FROM_CHILD = (b"account/", b"authStatusChange", b"loginChatGptComplete", TELLING)
@@ -106,7 +106,7 @@ class FromFrontEnd:
         self._ours = id_prefix.encode()
         self._let_pass = let_pass
         self._crowded = crowded
-        self.sieve = Sieve((*_FROM_FRONT_END, self._ours), self._route, let_pass)
+        self.sieve = Sieve((*_FROM_FRONT_END, self._ours), self._route, let_pass, self._too_long)
 
     def _route(self, line: bytes) -> bool:
         envelope = envelope_of(line)
@@ -125,6 +125,14 @@ class FromFrontEnd:
             self._accounts.answer(line)
             return True
         return False
+
+    def _too_long(self, beginning: bytes) -> bool:
+        """The engine refuses it: the child would take it for a login of its own."""
+        if method_in(beginning) not in METHODS | RETIRED.keys():
+            return False
+        self._crowded()
+        self._accounts.ask(beginning + b"\n")
+        return True
 
     def _introduce(self, envelope: Envelope, line: bytes) -> bool:
         self._let_pass(with_experimental_api(line, envelope))
@@ -159,7 +167,7 @@ class FromChild:
         self._let_pass = let_pass
         self._why = why
         self._crowded = crowded
-        self.sieve = Sieve((*_FROM_CHILD, self._ours), self._route, let_pass)
+        self.sieve = Sieve((*_FROM_CHILD, self._ours), self._route, let_pass, lambda beginning: False)
         self.sieve.look_at_all = True  # an answer to `initialize` holds no word that tells it
 
     def _route(self, line: bytes) -> bool:

@@ -8,6 +8,9 @@ The child holds tokens in memory only. It gets them with `account/login/start`, 
 - Two turns of one child ask one after the other, and the second question may come just after the first answer. So for a
   moment after new tokens replaced old ones, shorter than a request to a backend takes, a question is taken to be about
   the old ones. One refresh too many costs nothing; a refused token that is not refreshed costs a turn.
+
+A child may not take its login: under some 500 requests at once 0.169.0 refuses others as too many, or drops them. It is
+asked again until it does, for it acts with the old login meanwhile.
 """
 
 import asyncio
@@ -16,7 +19,7 @@ from collections.abc import Callable
 from msgspec import Raw
 
 from authstate.adapters.app_server import messages as wire
-from authstate.adapters.jsonrpc import INTERNAL_ERROR, Peer, PeerGone, RemoteError, RpcError
+from authstate.adapters.jsonrpc import INTERNAL_ERROR, OVERLOADED, Peer, PeerGone, RemoteError, RpcError
 from authstate.adapters.parent.traffic import Holdable
 from authstate.engine.authorization import Authorization
 from authstate.engine.clock import SystemClock, within
@@ -28,6 +31,9 @@ from authstate.engine.ports import Clock
 
 ANSWER_WITHIN = 9.0  # seconds: a child gives up after 10
 _TAKE_WITHIN = 10.0  # seconds a child gets to take tokens
+_TOO_BUSY = 0.2  # seconds until a child is asked again that has too many requests
+_AGAIN_AFTER = 5.0  # seconds until a child that did not take them is given them again; each time twice as many
+_AGAIN_AT_MOST = 60.0
 _JUST_NOW = 0.1  # seconds
 
 _question = wire.ParamsDecoder[wire.RefreshQuestion](wire.RefreshQuestion)
@@ -71,6 +77,9 @@ class Handover:
         self._renewals: set[asyncio.Task[None]] = set()
         self._is_holding = False
         self._following: asyncio.Task[None] | None = None
+        self._giving_again: asyncio.Task[None] | None = None
+        self._pause = _AGAIN_AFTER
+        self._is_in_doubt = False  # whether the child took what was sent to it last
         self._unsubscribe: Callable[[], None] | None = None
         self.refusal: str | None = None
         """Why the last question could not be answered with tokens, and what to do; None when it was."""
@@ -102,6 +111,8 @@ class Handover:
             self._unsubscribe = None
         if self._following is not None:
             self._following.cancel()
+        if self._giving_again is not None:
+            self._giving_again.cancel()
         for renewal in self._renewals:
             renewal.cancel()
         self._release_others()
@@ -152,6 +163,7 @@ class Handover:
             raise self._refuse("another workspace is signed in now: try again")
         self._given = credentials
         self._note(authorization)
+        self._be_sure()
         return tokens_of(credentials)
 
     def _refuse(self, message: str) -> RpcError:
@@ -190,27 +202,63 @@ class Handover:
         while not self._peer.closed:
             session = self._engine.session
             wanted = session.credentials
-            if is_same(wanted, self._given) or (self._questions and not isinstance(wanted, ApiKey | None)):
+            is_new = self._is_in_doubt or not is_same(wanted, self._given)
+            if not is_new or (self._questions and not isinstance(wanted, ApiKey | None)):
                 return
-            held, self._given = self._given, wanted
+            may_hold = self._is_in_doubt or self._given is not None
+            if not self._is_in_doubt:
+                self._be_sure()
+            self._is_in_doubt, self._given = False, wanted
             try:
-                await within(self._clock, _TAKE_WITHIN, self._give(held, wanted))
+                await within(self._clock, _TAKE_WITHIN, self._give(may_hold, wanted))
                 if self._given is wanted:
                     self._note(None if wanted is None else Authorization.of(session))
+                self._be_sure()
             except PeerGone:
                 return
             except TimeoutError:
-                self._warn("child_silent", f"the child did not take its tokens within {_TAKE_WITHIN:g} seconds")
+                self._doubt("child_silent", f"the child did not take its tokens within {_TAKE_WITHIN:g} seconds")
             except RemoteError as error:
-                self._warn("child_refused", f"the child refused its tokens: {error}")
+                self._doubt("child_refused", f"the child refused its tokens: {error}")
 
-    async def _give(self, held: Credentials | None, wanted: Credentials | None) -> None:
-        if wanted is None or (isinstance(wanted, ApiKey) and held is not None):
-            await self._peer.request("account/logout", None)
+    def _doubt(self, code: str, what: str) -> None:
+        """The child did not take its login: it is given it again, after a pause."""
+        if self._pause == _AGAIN_AFTER:
+            self._warn(code, f"{what}; it is given them again until it takes them")
+        self._giving_again = asyncio.create_task(self._give_again(self._pause))
+        self._pause = min(2 * self._pause, _AGAIN_AT_MOST)
+
+    async def _give_again(self, pause: float) -> None:
+        await self._clock.sleep(pause)
+        self._is_in_doubt = True
+        self._follow()
+
+    def _be_sure(self) -> None:
+        """Nothing is to be given again: the child took it, or there is something newer."""
+        self._pause = _AGAIN_AFTER
+        if self._giving_again is not None:
+            self._giving_again.cancel()
+            self._giving_again = None
+
+    async def _give(self, may_hold: bool, wanted: Credentials | None) -> None:
+        """Have the child take it; one that may hold a login is signed out before it takes a key."""
+        if wanted is None or (isinstance(wanted, ApiKey) and may_hold):
+            await self._ask("account/logout", None)
         if isinstance(wanted, ApiKey):
-            await self._peer.request("account/login/start", {"type": "apiKey", "apiKey": wanted.key.reveal()})
+            await self._ask("account/login/start", {"type": "apiKey", "apiKey": wanted.key.reveal()})
         elif wanted is not None:
-            await self._peer.request("account/login/start", {"type": "chatgptAuthTokens", **tokens_of(wanted)})
+            await self._ask("account/login/start", {"type": "chatgptAuthTokens", **tokens_of(wanted)})
+
+    async def _ask(self, method: str, params: dict[str, str] | None) -> None:
+        while True:
+            try:
+                await self._peer.request(method, params)
+            except RemoteError as error:
+                if error.code != OVERLOADED:
+                    raise
+                await self._clock.sleep(_TOO_BUSY)
+            else:
+                return
 
     def _note(self, authorization: Authorization | None) -> None:
         """Remember what the child acts with from now on."""

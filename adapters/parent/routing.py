@@ -6,21 +6,26 @@ occurs, only the lines that hold it are decoded. The cheap look may suspect too 
 written with escapes. So a line with a `\\u` is suspected as well, and a slash may have a backslash before it, as Swift
 and PHP write it by default.
 
-A line that is longer than a chunk is not kept for its end when its beginning tells that it is none of ours.
+A line that is longer than a chunk is not kept for its end when its beginning tells that it is none of ours. One that is
+too long to be kept passes, unless its beginning tells that it is ours.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
-from authstate.adapters.jsonrpc_lines import Envelope, RpcError, read_line
+import msgspec
+
+from authstate.adapters.jsonrpc_lines import LONGEST_LINE, Envelope, RpcError, read_line
 
 ESCAPE = b"\\u"
 _PEEK = 1024  # bytes of a line after which its beginning is read
-_LONGEST = 16 * 1024 * 1024  # bytes: no message about accounts is longer
 
 Route = Callable[[bytes], bool]
 """Takes a whole line with its newline; tells whether it took it. One that it did not take passes."""
 Pass = Callable[[bytes], None]
 """Takes bytes that pass as they are: any number of lines, or a part of one."""
+TooLong = Callable[[bytes], bool]
+"""Takes the beginning of a line that is too long to be held; tells whether it took it, and the rest with it."""
 
 
 class Sieve:
@@ -30,18 +35,20 @@ class Sieve:
         words: a line that holds none of them, and no escape, is none of ours.
         route: asked about each line that may be ours, in order with what passes.
         let_pass: takes everything else, in order.
+        too_long: asked about a line of more than 16 MiB.
     """
 
-    def __init__(self, words: Sequence[bytes], route: Route, let_pass: Pass) -> None:
+    def __init__(self, words: Sequence[bytes], route: Route, let_pass: Pass, too_long: TooLong) -> None:
         escaped = [word.replace(b"/", b"\\/") for word in words if b"/" in word]
         self.words = [*words, *escaped, ESCAPE]
         self.look_at_all = False
         """Ask about every line, whatever it holds."""
         self._route = route
         self._let_pass = let_pass
+        self._too_long = too_long
         self._held: list[bytes] = []
         self._size = 0
-        self._passing = False  # in the middle of a line that passes
+        self._rest: Pass | None = None  # takes the rest of a line that is not held
 
     @property
     def held(self) -> int:
@@ -55,10 +62,10 @@ class Sieve:
             self._begin_of_line(data)
             return
         begin = 0
-        if self._passing:
+        if self._rest is not None:
             begin = data.index(b"\n") + 1
-            self._passing = False
-            self._let_pass(data[:begin])
+            self._rest(data[:begin])
+            self._rest = None
         elif self._held:
             begin = data.index(b"\n") + 1
             self._sift(b"".join((*self._forget(), data[:begin])))
@@ -73,14 +80,18 @@ class Sieve:
             self._let_pass(b"".join(self._forget()))
 
     def _begin_of_line(self, data: bytes) -> None:
-        if self._passing:
-            self._let_pass(data)
+        if self._rest is not None:
+            self._rest(data)
             return
         self._held.append(data)
         peeked = self._size > _PEEK
         self._size += len(data)
-        if self._size > _LONGEST or (self._size > _PEEK and not peeked and self._passes(b"".join(self._held))):
-            self._passing = True
+        if self._size > LONGEST_LINE:
+            beginning = b"".join(self._forget())
+            self._rest = _drop if self._too_long(beginning) else self._let_pass
+            self._rest(beginning)
+        elif self._size > _PEEK and not peeked and self._passes(b"".join(self._held)):
+            self._rest = self._let_pass
             self._let_pass(b"".join(self._forget()))
 
     def _passes(self, beginning: bytes) -> bool:
@@ -108,6 +119,10 @@ class Sieve:
 
     def _suspects(self, lines: bytes) -> bool:
         return any(word in lines for word in self.words)
+
+
+def _drop(data: bytes) -> None:
+    return None
 
 
 def _lines(lines: bytes) -> Iterator[tuple[int, int]]:
@@ -139,6 +154,15 @@ def tells_that_it_passes(beginning: bytes, words: Sequence[bytes]) -> bool:
         if name in ("result", "error"):
             return True
     return False
+
+
+def method_in(beginning: bytes) -> str | None:
+    """The method of a long line, if its beginning tells it."""
+    for name, value in _members(beginning):
+        if name == "method":
+            with suppress(ValueError):
+                return msgspec.json.decode(value, type=str)
+    return None
 
 
 def _members(beginning: bytes) -> Iterator[tuple[str, bytes]]:

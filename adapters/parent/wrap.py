@@ -22,10 +22,11 @@ from authstate.adapters.app_server.late_log import LateLog
 from authstate.adapters.app_server.pipes import ByteWriter, can_be_watched, open_reader, open_writer
 from authstate.adapters.config import Config, Environment
 from authstate.adapters.heard_signals import hear_signals
-from authstate.adapters.parent.child_process import FORWARDED, ChildProcess
+from authstate.adapters.parent.child_process import FORWARDED, ChildProcess, may_have_reached_both
 from authstate.adapters.parent.relay import Relay
 from authstate.engine.clock import SystemClock, within
 
+_CTRL_C = 1.0  # seconds after which a child that a terminal has signalled would have ended
 _LAST_OUTPUT = 1.0  # seconds that the output of a child gets to end when the child did: another process may hold it
 _LAST_WRITES = 30.0  # seconds that a slow reader gets for what was said already
 
@@ -113,9 +114,14 @@ class _Wrapper:
     # Ends
 
     def _signalled(self, number: int) -> None:
-        """Somebody wants the end of us, or tells the child something."""
+        """Somebody wants the end of us, or tells the child something.
+
+        Ctrl-C at a terminal reaches the child as well. A child that goes on was not meant to end, or the signal was
+        for us alone: which of the two cannot be known, so then it gets ours.
+        """
         self._is_told_to_end = True
-        self._child.forward(number)
+        delay = _CTRL_C if may_have_reached_both(number) else 0.0
+        asyncio.get_running_loop().call_later(delay, self._child.forward, number)
 
     def _no_more_input(self) -> None:
         """The front-end sends no more: once the child has what was sent, it hears so."""

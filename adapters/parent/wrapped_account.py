@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from authstate.adapters.app_server.handshake import Api
     from authstate.adapters.parent.handover import Handover
     from authstate.adapters.parent.traffic import Holdable
+    from authstate.engine.core import AuthEngine
     from authstate.engine.session import Session
 
 _RATE_LIMITS_WITHIN = 30.0  # seconds
+_LOOK_EVERY = 1.0  # seconds between two looks at what other processes do to the login
 
 
 class WrappedAccount:
@@ -50,6 +52,7 @@ class WrappedAccount:
         self._account: OpenAccount | None = None
         self._handover: Handover | None = None
         self._looking: asyncio.Task[Session] | None = None
+        self._following: asyncio.Task[None] | None = None
 
     def serve(self, front_end: FrontEnd) -> None:
         """Who is told of events, and asked for tokens that it brought itself. Call it before `open`."""
@@ -75,9 +78,13 @@ class WrappedAccount:
         return api
 
     async def hand_over(self) -> None:
-        """Give the child what the engine holds, and keep it up to date from here on. The account must be open."""
-        assert self._handover is not None
+        """Give the child what the engine holds, and keep it up to date from here on. The account must be open.
+
+        Who signs in or out in another window does so here, too: the login is that of all.
+        """
+        assert self._account is not None and self._account.engine is not None and self._handover is not None
         await self._handover.begin()
+        self._following = asyncio.create_task(_follow(self._account.engine))
 
     async def caught_up(self) -> None:
         """Return when the child acts with what the engine holds. Cancellation ends the wait only."""
@@ -99,8 +106,9 @@ class WrappedAccount:
         if self._handover is not None:
             self._handover.close()
         self.peer.close()
-        if self._looking is not None:
-            self._looking.cancel()
+        for task in (self._looking, self._following):
+            if task is not None:
+                task.cancel()
         if self._account is not None:
             await self._account.close()
 
@@ -110,6 +118,12 @@ class WrappedAccount:
         if self._handover is None:
             raise RpcError(INTERNAL_ERROR, "there are no tokens yet: try again in a moment")
         return self._handover.answer(params)
+
+
+async def _follow(engine: "AuthEngine") -> None:
+    while True:
+        await asyncio.sleep(_LOOK_EVERY)
+        await engine.follow()
 
 
 class _Account(OpenAccount):

@@ -104,6 +104,10 @@ class AuthJsonStore:
             self.hold(lock).remove_leftovers()
             lock.release()
 
+    def stamp(self) -> object:
+        """See `ChangeStamp`."""
+        return self._lock.stamp()
+
     async def last_change(self) -> LastChange | None:
         """Who changed the file last, and when. See `ChangeWitness`."""
         stored = await self.load()

@@ -124,6 +124,14 @@ class Disk:
         """When a file or a folder was changed, in seconds since the epoch."""
         return os.stat(path).st_mtime
 
+    def stamp(self, path: str) -> tuple[int, ...] | None:
+        """What is other after a change of a file; None while there is none."""
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
     def noted(self, path: str, limit: int) -> bytes:
         """What was noted in a lock file, as `read` reads it."""
         return _content(path, limit)

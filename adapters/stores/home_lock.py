@@ -114,6 +114,14 @@ class HomeLock:
         except OSError:
             return None
 
+    def stamp(self) -> object:
+        """See `ChangeStamp`: of auth.json, and of the marks, which every store of the home leaves."""
+        target = self._disk.resolve(self._path)
+        try:
+            return self._disk.stamp(target), self._disk.stamp(target + _TAIL), self.marks()
+        except OSError:
+            return None
+
     def marks(self) -> list[Mark]:
         """The last saves under the lock, the oldest first; none where nothing can be known."""
         try:

@@ -95,6 +95,10 @@ class KeyringStore:
             held.file.discard()
             self._calls.when_idle(lock.release)
 
+    def stamp(self) -> object:
+        """See `ChangeStamp`: the marks of authstate tell. What another program does to the keyring, nothing tells."""
+        return self._lock.stamp()
+
     async def last_change(self) -> LastChange | None:
         """Who changed the entry last, and when. See `ChangeWitness`."""
         stored = await self.load()
@@ -208,6 +212,10 @@ class AutoStore:
         """Take the lock of the home. See `KeyringStore.locked`."""
         async with self._keyring.hold() as held:
             yield _HeldAuto(self, held)
+
+    def stamp(self) -> object:
+        """See `ChangeStamp`."""
+        return self._keyring.stamp()
 
     async def last_change(self) -> LastChange | None:
         """Who changed what is stored last, and when. See `ChangeWitness`."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from wire_client import clean_environment
 
 from authstate.adapters.assembly import open_engine
 from authstate.adapters.config import Environment, load_config
+from authstate.adapters.parent import link
 from authstate.adapters.parent.link import AppServerLink
 from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.core import AuthEngine
@@ -129,6 +132,29 @@ async def test_a_killed_child_leaves_the_others_at_work(
         issuer.expire_access()
         assert (await survivor.turn("still there"))["status"] == "completed"
     assert issuer.stats()["refreshes_accepted"] == 1
+
+
+STUBBORN = """
+import json, sys, time
+for line in sys.stdin:
+    message = json.loads(line)
+    if "id" in message:
+        print(json.dumps({"id": message["id"], "result": {}}), flush=True)
+time.sleep(600)
+"""
+
+
+async def test_a_child_that_does_not_end_is_killed(
+    make_home: MakeHome, issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "_GOODBYE", 0.2)
+    command = [sys.executable, "-c", STUBBORN, "app-server"]
+    async with engine_of(make_home(), issuer) as engine:
+        context = AppServerLink.of_command(engine, command, name="test", version="1")
+        async with context:
+            process = context._process
+        assert process is not None
+        assert process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("command", [["no-such-program-here", "app-server"]])

@@ -1,17 +1,15 @@
-"""`authstate wrap` around a child that does as it is told: the login, the order of things, every way to end."""
+"""`authstate wrap` around a child that does as it is told: the login, the handshake, the order of things."""
 
 import json
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from wire_client import AUTHSTATE, INITIALIZE, clean_environment
-from wrapped import WRAP, Wrapped, fake_command
+from wire_client import INITIALIZE, clean_environment
+from wrapped import WRAP, Wrapped, children_of, fake_command, starter
 
 from authstate.adapters.testing import LoopbackIssuer
 
@@ -22,16 +20,8 @@ EXTERNAL = {"type": "chatgptAuthTokens", "chatgptAccountId": "org-7", "chatgptPl
 
 @pytest.fixture
 def start(make_home: MakeHome, issuer: LoopbackIssuer) -> Iterator[Start]:
-    """Starts wrapped children; `login` is that of `make_home`."""
-    running: list[Wrapped] = []
-
-    def begin(mode: str = "plain", *, answer: Any = None, **login: Any) -> Wrapped:
-        running.append(Wrapped(fake_command(mode), make_home(**login), issuer, answer=answer))
-        return running[-1]
-
-    yield begin
-    for one in running:
-        one.__exit__()
+    with ExitStack() as running:
+        yield starter(running, make_home, issuer)
 
 
 def external(issuer: LoopbackIssuer) -> dict[str, Any]:
@@ -131,6 +121,33 @@ class TestLogin:
             assert other.result("account/read")["account"] == {"type": "apiKey"}
             assert other.result("x/token")["token"] == "sk-window-1"
 
+    @pytest.mark.parametrize("what", ["log out", "another account", "an API key"])
+    def test_what_a_person_does_in_another_window_is_done_here_too(
+        self, make_home: MakeHome, issuer: LoopbackIssuer, what: str
+    ) -> None:
+        home = make_home(email="person@example.com")
+        with Wrapped(fake_command(), home, issuer) as one, Wrapped(fake_command(), home, issuer) as other:
+            for front in (one, other):
+                front.greet()
+                front.result("x/token")
+            if what == "log out":
+                one.result("account/logout")
+            elif what == "an API key":
+                one.result("account/login/start", {"type": "apiKey", "apiKey": "sk-window-1"})
+            else:
+                login = one.result("account/login/start", {"type": "chatgptDeviceCode"})
+                issuer.approve_device(login["userCode"], email="second@example.com", account_id="org-2")
+                assert one.until("account/login/completed")["success"]
+            mode = {"log out": None, "an API key": "apikey"}.get(what, "chatgpt")
+            assert other.until("account/updated")["authMode"] == mode
+            held = one.result("x/token")["token"]
+            other.result("account/read")
+            assert other.result("x/token")["token"] == held
+            assert other.result("account/read") == one.result("account/read")
+            other.drain(2.5)
+            assert other.methods_told() == ["account/updated"]
+        assert issuer.stats()["refreshes_accepted"] == 0
+
     def test_a_question_of_the_child_never_reaches_the_front_end(self, start: Start, issuer: LoopbackIssuer) -> None:
         front = start(email="person@example.com")
         front.greet()
@@ -171,7 +188,7 @@ class TestLogin:
 
 
 def test_no_secret_shows(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: Path) -> None:
-    """Not on standard error, in a process's arguments, or in what the front-end is told, whatever is refused."""
+    """Not on standard error, in the arguments or the environment of a process, or in what the front-end is told."""
     home = make_home(email="person@example.com", expires_in=100)
     secrets = set(json.loads((home / "auth.json").read_text())["tokens"].values()) - {"org-1"}
     shown = []
@@ -189,7 +206,8 @@ def test_no_secret_shows(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: 
         front.result("x/ask", {"account": "org-8"})
         for method in ("account/logout", "account/read", "getAuthStatus", "account/rateLimits/read"):
             front.call(method)
-        shown += [Path(f"/proc/{pid}/cmdline").read_text() for pid in (front.process.pid, *children_of(front))]
+        pids = (front.process.pid, *children_of(front))
+        shown += [Path(f"/proc/{pid}/{what}").read_text() for pid in pids for what in ("cmdline", "environ")]
         told = [one for one in front.received if not front.methods.get(one.get("id"), "").startswith("x/")]
         shown += map(json.dumps, told)
         front.end()
@@ -200,11 +218,6 @@ def test_no_secret_shows(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: 
     assert "child" in shown[-1]
     for text in shown:
         assert not [secret[:8] for secret in secrets if secret in text]
-
-
-def children_of(front: Wrapped) -> list[str]:
-    pid = front.process.pid
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 class TestHandshake:
@@ -275,158 +288,3 @@ class TestIds:
         given = [m["params"] for m in front.received if m.get("method") == "x/answered"]
         assert [one["id"] for one in given] == ["authstate-1-0", 0, "0"]
         assert all(one["result"] == {"approved": True} for one in given)
-
-
-class TestEnds:
-    @pytest.mark.parametrize("status", [0, 1, 77])
-    def test_the_exit_status_is_the_childs(self, start: Start, status: int) -> None:
-        front = start(email="person@example.com")
-        front.greet()
-        front.start("x/exit", {"status": status})
-        assert front.process.wait(timeout=20) == status
-
-    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
-    def test_a_signal_that_ends_the_child_ends_the_wrapper(self, start: Start, number: signal.Signals) -> None:
-        front = start()
-        front.greet()
-        front.start("x/kill", {"signal": int(number)})
-        assert front.process.wait(timeout=20) == -number
-
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
-    def test_a_signal_reaches_the_child(self, start: Start, number: signal.Signals) -> None:
-        front = start(email="person@example.com")
-        front.greet()
-        front.process.send_signal(number)
-        assert front.process.wait(timeout=20) == -number
-
-    def test_the_end_of_the_input_is_the_childs_end(self, start: Start) -> None:
-        front = start(email="person@example.com")
-        front.greet()
-        front.start("x/wait")
-        assert front.end() == 0
-
-    def test_what_came_before_the_end_is_answered(self, make_home: MakeHome, issuer: LoopbackIssuer) -> None:
-        words = [
-            {"id": 1, "method": "initialize", "params": INITIALIZE},
-            {"id": 2, "method": "account/read"},
-            {"id": 3, "method": "x/token"},
-        ]
-        done = subprocess.run(
-            [*WRAP, *fake_command(), "app-server"],
-            input="".join(json.dumps(word) + "\n" for word in words),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            env=clean_environment(make_home(email="person@example.com"), **issuer.environment),
-        )
-        answers = {one["id"]: one for one in map(json.loads, done.stdout.splitlines())}
-        assert answers[2]["result"]["account"]["email"] == "person@example.com"
-        assert answers[3]["result"]["logins"] == ["chatgptAuthTokens"]
-        assert (done.returncode, done.stderr) == (0, "")
-
-    def test_a_child_that_dies_at_once_is_named(self, make_home: MakeHome) -> None:
-        done = run_wrap([*fake_command("dies"), "app-server"], make_home())
-        assert done.returncode == 3
-        assert done.stdout == ""
-        assert "ended with status 3 before it answered `initialize`" in done.stderr
-
-    def test_a_child_that_never_answers_ends_with_its_input(self, start: Start) -> None:
-        front = start("silent", email="person@example.com")
-        front.start("initialize", INITIALIZE)
-        front.start("account/read")
-        front.process.send_signal(signal.SIGTERM)
-        assert front.process.wait(timeout=20) == -signal.SIGTERM
-
-    def test_a_child_that_reads_nothing_holds_up_nobody(self, start: Start) -> None:
-        front = start("deaf", email="person@example.com")
-        front.send({"id": 1, "method": "initialize", "params": INITIALIZE})
-        front.process.send_signal(signal.SIGTERM)
-        assert front.process.wait(timeout=20) == -signal.SIGTERM
-
-    def test_nobody_reads_the_output_any_more(self, make_home: MakeHome) -> None:
-        front = subprocess.Popen(
-            [*WRAP, *fake_command(), "app-server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=clean_environment(make_home()),
-        )
-        assert front.stdin is not None and front.stdout is not None
-        front.stdin.write(b'{"id":1,"method":"initialize","params":{}}\n')
-        front.stdin.flush()
-        assert b"fake/1.0" in front.stdout.readline()
-        front.stdout.close()
-        # The first answer may be the one by which the wrapper finds out: it is the next that the child cannot write.
-        for _ in range(200):
-            with suppress(BrokenPipeError):
-                front.stdin.write(b'{"id":2,"method":"x/echo"}\n')
-                front.stdin.flush()
-            with suppress(subprocess.TimeoutExpired):
-                front.wait(timeout=0.1)
-                break
-        assert front.wait(timeout=1) > 0  # the child's own end: it wrote to nobody
-        with suppress(BrokenPipeError):
-            front.stdin.close()
-
-
-def run_wrap(command: list[str], home: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*AUTHSTATE, *options, "wrap", "--", *command],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env=clean_environment(home),
-    )
-
-
-class TestMistakes:
-    def test_a_program_that_is_not_there(self, make_home: MakeHome) -> None:
-        done = run_wrap(["no-such-codex", "app-server"], make_home())
-        assert (done.returncode, done.stdout) == (127, "")
-        assert done.stderr == "authstate: cannot start no-such-codex: there is no such program\n"
-
-    def test_a_program_that_cannot_run(self, make_home: MakeHome) -> None:
-        home = make_home()
-        (home / "codex").write_text("no program")
-        done = run_wrap([str(home / "codex"), "app-server"], home)
-        assert done.returncode == 126
-        assert "permission denied" in done.stderr
-
-    def test_a_command_that_is_no_app_server(self, make_home: MakeHome) -> None:
-        done = run_wrap(["codex", "exec"], make_home())
-        assert done.returncode == 2
-        assert "no word `app-server`" in done.stderr
-
-    def test_a_transport_that_is_not_possible(self, make_home: MakeHome) -> None:
-        done = run_wrap(["codex", "app-server", "--listen", "ws://127.0.0.1:1"], make_home())
-        assert done.returncode == 2
-        assert "stdio://" in done.stderr
-
-    @pytest.mark.parametrize("arguments", [["wrap"], ["wrap", "--"], ["wrap", "--what", "codex"]])
-    def test_a_command_line_that_is_wrong(self, arguments: list[str], make_home: MakeHome) -> None:
-        done = subprocess.run(
-            [*AUTHSTATE, *arguments], capture_output=True, text=True, timeout=30, env=clean_environment(make_home())
-        )
-        assert done.returncode == 2
-        assert "authstate wrap -- codex app-server" in done.stderr
-
-    def test_a_configuration_that_cannot_be_used_ends_the_child_unheard(self, make_home: MakeHome) -> None:
-        home = make_home(config="forced_login_method = 7\n")
-        heard = home / "heard"
-        script = f"import sys; data = sys.stdin.read(); open({str(heard)!r}, 'w').write(data)"
-        done = run_wrap([sys.executable, "-c", script, "app-server"], home)
-        assert done.returncode == 3
-        assert done.stderr.startswith(f"authstate: {home / 'config.toml'}: forced_login_method must be")
-        assert not heard.exists()
-
-    def test_what_the_child_is_told_holds_for_us_too(self, make_home: MakeHome) -> None:
-        done = run_wrap([*fake_command(), "-c", "forced_login_method=7", "app-server"], make_home())
-        assert done.returncode == 3
-        assert "forced_login_method" in done.stderr
-
-    def test_an_account_that_cannot_be_read_leaves_the_child_at_work(self, start: Start) -> None:
-        front = start(raw="{half")
-        front.greet()
-        assert front.result("account/read")["account"] is None
-        assert front.result("x/echo", {"still": "here"}) == {"echo": {"still": "here"}}

@@ -80,8 +80,8 @@ def front(make_home: MakeHome) -> Iterator[Front]:
     yield running
     running.stdin.close()
     running.stdout.close()
-    running.process.kill()
-    running.process.wait()
+    running.process.terminate()  # the child, too: one that sleeps would outlive a wrapper that is killed
+    running.process.wait(timeout=30)
 
 
 def test_a_front_end_that_does_not_read_holds_the_child_up(front: Front) -> None:
@@ -102,6 +102,17 @@ def test_a_front_end_that_asks_and_does_not_read_is_not_read(front: Front) -> No
     assert front.resident() - before < 16 * MEGABYTE
     for _ in range(sent):
         assert front.read()["id"] == 7
+
+
+@pytest.mark.parametrize("method", ["account/login/start", "loginApiKey"])
+def test_a_login_that_is_too_long_is_refused_and_the_child_hears_nothing_of_it(front: Front, method: str) -> None:
+    line = b'{"id":1,"method":"%s","params":{"type":"apiKey","apiKey":"' % method.encode() + b"k" * 20 * MEGABYTE
+    for start in range(0, len(line), MEGABYTE):
+        front.stdin.write(line[start : start + MEGABYTE])
+    front.stdin.write(b'"}}\n{"id":2,"method":"x/token"}\n')
+    refused = {"code": -32600, "message": f"the line is longer than {16 * MEGABYTE} bytes"}
+    assert front.read() == {"id": None, "error": refused}
+    assert front.read() == {"id": 2, "result": {"token": None, "logins": []}}
 
 
 def test_a_child_that_does_not_read_holds_the_front_end_up(front: Front) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -53,3 +54,18 @@ class Wrapped(WireClient):
         """Close the input and wait for the end. Returns the exit status."""
         self.__exit__()
         return int(self.process.returncode)
+
+
+def starter(running: ExitStack, make_home: Callable[..., Path], issuer: LoopbackIssuer) -> Callable[..., Wrapped]:
+    """What starts wrapped children, which end with the stack; `login` is that of `make_home`."""
+
+    def begin(mode: str = "plain", *, answer: Any = None, **login: Any) -> Wrapped:
+        return running.enter_context(Wrapped(fake_command(mode), make_home(**login), issuer, answer=answer))
+
+    return begin
+
+
+def children_of(front: Wrapped) -> list[str]:
+    """The process ids of the wrapper's children."""
+    pid = front.process.pid
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

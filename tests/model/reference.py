@@ -175,6 +175,20 @@ class Engine:
         else:
             self.start()
 
+    def follow(self) -> None:
+        found = self.world.stored
+        if self.state == "external_tokens" or self.unsaved is not None or "load" in self.world.broken:
+            return
+        if self.is_ours(found):
+            if self.state == "refresh_dead":
+                self.reload()
+        elif self.held is None:
+            self.restore()
+        elif found is None:
+            self.enter("logged_out", None)
+        elif found != self.held:
+            self.start()
+
     def forbidden(self, held: Held) -> Error:
         method = LoginMethod.API if isinstance(held, Key) else LoginMethod.CHATGPT
         if self.policy.forced_login_method not in (None, method):

@@ -173,6 +173,11 @@ class AuthStateMachine(RuleBasedStateMachine):
         self.models[which].restore()
 
     @rule(which=WHICH)
+    def follow(self, which: int) -> None:
+        self.real.run(self.reals[which].engine.follow())
+        self.models[which].follow()
+
+    @rule(which=WHICH)
     def reload(self, which: int) -> None:
         assert self.real.run(self.reals[which].engine.reload()) is self.models[which].reload()
 

@@ -35,6 +35,7 @@ def program(path: Path, text: str = SAYS) -> Path:
         "--config model=x -p work app-server",
         "--enable app-server app-server",
         "-m app-server app-server --stdio",
+        "app-server --listen ws://127.0.0.1:1 --ws-auth capability-token --ws-token-file x",
     ],
 )
 def test_a_server_is_wrapped(words: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from authstate.adapters.parent.routing import Sieve, envelope_of, tells_that_it_passes
+from authstate.adapters.parent.routing import Sieve, envelope_of, method_in, tells_that_it_passes
 
 WORDS = (b"account/", b"ours-")
 OURS = ("account/read", "account/updated")
@@ -22,7 +22,8 @@ class Sifted:
         self.taken: list[bytes] = []
         self.order: list[tuple[str, bytes]] = []
         self.most_held = 0
-        self.sieve = Sieve(WORDS, self.route, self.let_pass)
+        self.too_long: list[bytes] = []
+        self.sieve = Sieve(WORDS, self.route, self.let_pass, self.refuse)
 
     def route(self, line: bytes) -> bool:
         envelope = envelope_of(line)
@@ -30,6 +31,12 @@ class Sifted:
             return False
         self.taken.append(line)
         self.order.append(("taken", line))
+        return True
+
+    def refuse(self, beginning: bytes) -> bool:
+        if method_in(beginning) not in OURS:
+            return False
+        self.too_long.append(beginning)
         return True
 
     def let_pass(self, data: bytes) -> None:
@@ -143,6 +150,30 @@ def test_a_line_that_never_ends_is_held_up_to_a_limit() -> None:
     assert sum(map(len, sifted.passed)) > 38 * 1024 * 1024
     sifted.feed(b'"}}\n' + line(id=1, method="account/read"))
     assert len(sifted.taken) == 1
+
+
+def test_one_that_is_ours_and_too_long_to_be_held_is_dropped_to_its_end() -> None:
+    part = b"y" * (1024 * 1024)
+    sifted = Sifted().feed(b'{"method": "account/read", "params": {"text": "', *(part for _ in range(40)))
+    assert [beginning[:26] for beginning in sifted.too_long] == [b'{"method": "account/read",']
+    assert sifted.sieve.held == 0
+    behind = line(id=1, method="thread/list")
+    sifted.feed(b'"}}\n' + behind)
+    assert sifted.passed == [behind]
+
+
+@pytest.mark.parametrize(
+    ("beginning", "method"),
+    [
+        (rb'{"id":1,"method":"account\/read","params":{"a', "account/read"),
+        (b'{"params":{},"method":"account/read"', None),
+        (b'{"method":7,"params":{', None),
+        (b'{"method":"\xff","params":{', None),
+        (b'{"id":1,"text":"account/re', None),
+    ],
+)
+def test_the_method_in_a_beginning(beginning: bytes, method: str | None) -> None:
+    assert method_in(beginning) == method
 
 
 @pytest.mark.parametrize(

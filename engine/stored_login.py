@@ -1,0 +1,81 @@
+"""StoredLogin takes what is stored into the session: at the start, and after another process signed in or out.
+
+Following another process keeps to who is signed in. New tokens of the same account are left to who needs them: a
+refresh and the 401 recovery look for them, and whoever is handed them too early asks for still newer ones.
+"""
+
+from collections.abc import Callable
+
+from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials
+from authstate.engine.errors import PolicyViolation, StoreUnavailable
+from authstate.engine.events import AccountUpdated
+from authstate.engine.listeners import Listeners
+from authstate.engine.machine import AuthMachine
+from authstate.engine.ports import ChangeStamp, CredentialStore
+from authstate.engine.session import Failure
+from authstate.engine.states import AuthState, Trigger
+from authstate.engine.upkeep import Upkeep
+
+Fire = Callable[[Trigger, Credentials | Failure | None], None]
+
+
+class StoredLogin:
+    """What the store holds, as far as this process acts with it. `fire` pulls a trigger."""
+
+    def __init__(
+        self, machine: AuthMachine, store: CredentialStore, upkeep: Upkeep, listeners: Listeners, fire: Fire
+    ) -> None:
+        self._machine = machine
+        self._store = store
+        self._upkeep = upkeep
+        self._listeners = listeners
+        self._fire = fire
+        self._witness = store if isinstance(store, ChangeStamp) else None
+        self._seen: object = None  # the stamp at the last look
+        self._known: object = None  # the same, once two looks found it
+
+    def take(self, stored: Credentials) -> None:
+        """Act with what is stored, or remember why a policy forbids it; once for each reason."""
+        trigger = Trigger.USE_API_KEY if isinstance(stored, ApiKey) else Trigger.COMPLETE_CHATGPT_LOGIN
+        try:
+            self._fire(trigger, stored)
+        except PolicyViolation as violation:
+            if self._machine.session.failure != (refusal := Failure(str(violation))):
+                self._fire(Trigger.CREDENTIALS_REFUSED, refusal)
+
+    async def follow(self) -> None:
+        """See `AuthEngine.follow`. The caller keeps logins and logouts of this process away."""
+        stamp = self._witness.stamp() if self._witness is not None else None
+        before = self._machine.session
+        if (stamp is not None and stamp == self._known) or self._is_busy():
+            return
+        async with self._upkeep.storing:
+            try:
+                stored = await self._store.load()
+            except StoreUnavailable:
+                return
+            self._act_as(stored)
+        if self._machine.session.state is AuthState.REFRESH_DEAD:
+            await self._upkeep.reload()
+        # A store may show the sign of a change just before the change: a stamp is trusted at the second look.
+        self._known, self._seen = (stamp if stamp == self._seen else None), stamp
+        if self._machine.session is not before:
+            self._listeners.emit(AccountUpdated.of(self._machine.session))
+
+    def _is_busy(self) -> bool:
+        """Whether this process is about to change what is stored, or acts with what is not stored."""
+        is_external = self._machine.session.state is AuthState.EXTERNAL_TOKENS
+        return is_external or self._upkeep.storing.locked() or self._upkeep.refresher.unsaved is not None
+
+    def _act_as(self, stored: Credentials | None) -> None:
+        current = self._machine.session.credentials
+        if isinstance(stored, ChatgptTokens) and isinstance(current, ChatgptTokens):
+            is_same = stored.account.is_same_as(current.account)
+        else:
+            is_same = stored == current
+        if is_same:
+            return
+        if stored is None:
+            self._fire(Trigger.LOG_OUT, None)
+        else:
+            self.take(stored)

@@ -1,0 +1,54 @@
+"""A store tells cheaply whether what it holds can have changed, whoever changed it and wherever it is kept."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_keyring import FakeKeyring, fake_keyring
+
+from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.stores.os_keyring import AutoStore, KeyringStore
+from authstate.adapters.testing import make_tokens
+from authstate.engine.credentials import ApiKey, Credentials
+from authstate.engine.ports import ChangeStamp
+
+__all__ = ["fake_keyring"]
+
+Store = AuthJsonStore | KeyringStore | AutoStore
+
+
+async def save(store: Store, credentials: Credentials | None) -> None:
+    async with store.locked() as held:
+        await (held.delete() if credentials is None else held.save(credentials))
+
+
+@pytest.mark.parametrize("kind", [AuthJsonStore, KeyringStore, AutoStore])
+async def test_it_is_other_after_each_change_of_another_process(
+    kind: Callable[[Path], Any], tmp_path: Path, fake_keyring: FakeKeyring
+) -> None:
+    ours, theirs = kind(tmp_path / "home"), kind(tmp_path / "home")
+    assert isinstance(ours, ChangeStamp)
+    stamps = [ours.stamp()]
+    for change in (make_tokens(), ApiKey.parse("sk-1"), None, make_tokens(account_id="org-2"), None):
+        await save(theirs, change)
+        stamps.append(ours.stamp())
+        await ours.load()
+        assert ours.stamp() == stamps[-1]
+    assert len({repr(stamp) for stamp in stamps}) == len(stamps)
+    assert None not in stamps
+
+
+async def test_it_is_other_after_a_change_of_a_program_that_leaves_no_mark(tmp_path: Path) -> None:
+    store = AuthJsonStore(tmp_path)
+    await save(store, make_tokens())
+    before = store.stamp()
+    (tmp_path / "auth.json").write_text("{}")
+    changed = store.stamp()
+    (tmp_path / "auth.json").unlink()
+    assert before != changed != store.stamp() != before
+
+
+def test_nothing_is_known_where_nobody_may_look(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("no folder")
+    assert AuthJsonStore(tmp_path / "home").stamp() is None

@@ -1,0 +1,175 @@
+"""What another process did to the stored login is followed: who is signed in there is signed in here."""
+
+import asyncio
+
+import pytest
+
+from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external, make_tokens
+from authstate.engine.core import AuthEngine
+from authstate.engine.credentials import ApiKey, Credentials
+from authstate.engine.errors import EngineClosed, PermanentRefreshError, RefreshDeadReason, StoreUnavailable
+from authstate.engine.events import AccountUpdated, Event
+from authstate.engine.policy import Policy
+from authstate.engine.ports import ChangeStamp
+from authstate.engine.refresh import Renewal
+from authstate.engine.states import AuthState
+
+KEY = ApiKey.parse("sk-1")
+ONE, TWO = make_tokens(), make_tokens(account_id="org-2")
+
+
+class StampedStore(MemoryStore):
+    """A store that tells when it was changed."""
+
+    def __init__(self, credentials: Credentials | None = None) -> None:
+        super().__init__(credentials)
+        self.mark: object = 0
+        self.is_broken = False
+
+    def stamp(self) -> object:
+        return self.mark
+
+    async def load(self) -> Credentials | None:
+        if self.is_broken:
+            raise StoreUnavailable("the test broke it")
+        return await super().load()
+
+
+def heard(engine: AuthEngine) -> list[AccountUpdated]:
+    events: list[AccountUpdated] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, AccountUpdated):
+            events.append(event)
+
+    engine.subscribe(hear)
+    return events
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "state", "mode"),
+    [
+        (ONE, None, "logged_out", None),
+        (KEY, None, "logged_out", None),
+        (ONE, TWO, "chatgpt", "chatgpt"),
+        (ONE, KEY, "api_key", "apikey"),
+        (KEY, ONE, "chatgpt", "chatgpt"),
+        (KEY, ApiKey.parse("sk-2"), "api_key", "apikey"),
+        (None, ONE, "chatgpt", "chatgpt"),
+    ],
+)
+async def test_another_login_or_none(
+    before: Credentials | None, after: Credentials | None, state: str, mode: str | None
+) -> None:
+    store, authority = MemoryStore(before), FakeAuthority()
+    async with AuthEngine(store, authority) as engine:
+        told = heard(engine)
+        store.credentials = after
+        session = await engine.follow()
+        assert (session.state, session.credentials, session.generation) == (state, after, 1 + (before is not None))
+        assert [event.auth_mode for event in told] == [mode]
+        assert await engine.follow() is session
+        assert len(told) == 1
+    assert authority.sent == authority.revoked == []
+
+
+@pytest.mark.parametrize("stored", [None, KEY, ONE, make_tokens()])
+async def test_nothing_happens_where_the_account_is_the_same(stored: Credentials | None) -> None:
+    store = MemoryStore(ONE if stored not in (None, KEY) else stored)
+    async with AuthEngine(store, FakeAuthority()) as engine:
+        before, told = engine.session, heard(engine)
+        store.credentials = stored
+        assert await engine.follow() is before
+        assert told == []
+
+
+async def test_what_is_not_stored_stays() -> None:
+    store = MemoryStore(ONE)
+    async with AuthEngine(store, FakeAuthority(), api_key=KEY) as engine:
+        store.credentials = None
+        assert (await engine.follow()).credentials is KEY
+    async with AuthEngine(store, FakeAuthority()) as engine:
+        await engine.use_external_tokens(make_external())
+        assert (await engine.follow()).state is AuthState.EXTERNAL_TOKENS
+
+
+async def test_a_dead_login_comes_to_life_with_the_newer_tokens_of_its_account() -> None:
+    store, authority = MemoryStore(ONE), FakeAuthority()
+    authority.accept(ONE)
+    async with AuthEngine(store, authority) as engine:
+        authority.kill(RefreshDeadReason.REVOKED)
+        with pytest.raises(PermanentRefreshError):
+            await engine.refresh()
+        dead = engine.session
+        assert await engine.follow() is dead
+        told = heard(engine)
+        newer = store.credentials = authority.issue()
+        assert (await engine.follow()).credentials == newer
+        assert [event.auth_mode for event in told] == ["chatgpt"]
+
+
+async def test_what_a_policy_forbids_ends_the_login() -> None:
+    store = MemoryStore(ONE)
+    async with AuthEngine(store, FakeAuthority(), policy=Policy(forced_workspaces=("org-1",))) as engine:
+        store.credentials = TWO
+        refused = await engine.follow()
+        assert refused.state is AuthState.LOGGED_OUT
+        assert refused.failure is not None
+        assert "org-2" in refused.failure.message
+        assert await engine.follow() is refused
+
+
+async def test_a_store_that_tells_of_no_change_is_read_no_more() -> None:
+    store = StampedStore(ONE)
+    assert isinstance(store, ChangeStamp)
+    async with AuthEngine(store, FakeAuthority()) as engine:
+        for _ in range(5):
+            await engine.follow()
+        assert store.loads == 3  # the start, and two looks: a stamp may come just before its change
+        store.credentials = None
+        assert (await engine.follow()).state is AuthState.CHATGPT
+        store.mark = 1
+        assert (await engine.follow()).state is AuthState.LOGGED_OUT
+        store.credentials = TWO
+        assert (await engine.follow()).credentials is TWO
+        store.mark, store.is_broken, store.credentials = 2, True, ONE
+        assert (await engine.follow()).credentials is TWO
+        store.is_broken = False
+        assert (await engine.follow()).credentials is ONE
+
+
+async def test_it_keeps_out_of_the_way_of_a_login_and_of_a_refresh() -> None:
+    store, authority = StampedStore(ONE), FakeAuthority()
+    authority.accept(ONE)
+    async with AuthEngine(store, authority) as engine:
+        async with store.locked():
+            login = asyncio.ensure_future(engine.use_api_key(KEY))
+            await asyncio.sleep(0)
+            store.credentials = None
+            assert (await engine.follow()).state is AuthState.CHATGPT
+            login.cancel()
+        store.credentials = ONE
+        authority.hold()
+        flight = asyncio.ensure_future(engine.refresh())
+        await authority.asked()
+        store.credentials = TWO
+        assert (await engine.follow()).credentials is ONE
+        authority.release()
+        await asyncio.wait((flight,))
+
+
+async def test_tokens_that_could_not_be_stored_are_kept() -> None:
+    store, authority = MemoryStore(ONE), FakeAuthority()
+    authority.accept(ONE)
+    async with AuthEngine(store, authority) as engine:
+        engine._upkeep.refresher.unsaved = Renewal(TWO, adopted=False)
+        store.credentials = None
+        assert (await engine.follow()).credentials is ONE
+        engine._upkeep.refresher.unsaved = None
+
+
+async def test_a_closed_engine_follows_nobody() -> None:
+    engine = AuthEngine(MemoryStore(), FakeAuthority())
+    await engine.close()
+    with pytest.raises(EngineClosed):
+        await engine.follow()
