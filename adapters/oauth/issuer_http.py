@@ -34,6 +34,8 @@ ISSUER_VARIABLE: Final = "CODEX_APP_SERVER_LOGIN_ISSUER"
 IN_BETWEEN: Final = "a proxy or a sign-in page of the network may be in between: check it, then try again"
 """What to do about an answer that an issuer would not give."""
 
+_LONGEST_PAUSE: Final = 86400.0  # seconds; whoever asks for more means "not today", and a message stays short
+
 _CA_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _FORM: Final = "application/x-www-form-urlencoded"
 
@@ -200,7 +202,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if then is None:
             return None
         seconds = then - (time.time() if now is None else now)
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    return min(max(0.0, seconds), _LONGEST_PAUSE) if math.isfinite(seconds) else None
 
 
 def _instant(date: str) -> float | None:
