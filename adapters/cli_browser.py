@@ -52,8 +52,8 @@ class BrowserOpening(threading.Thread):
     """Opens a URL in a thread that dies with the process: some browsers come back only when they are closed.
 
     Args:
-        url: what to open. It is visible in the list of processes for a moment, so it must not hold a secret that is
-            worth anything without the one that stays here (the PKCE verifier).
+        url: what to open. It is visible in the list of processes for a moment: nobody can take over the person's login
+            with it, because the PKCE verifier stays here, but other users of this machine could offer one of their own.
     """
 
     def __init__(self, url: str) -> None:

@@ -20,7 +20,7 @@ class ExitStatus(IntEnum):
     TRY_LATER = 4
     """Nothing is lost: the issuer or the store could not be used just now."""
     LOGIN_REFUSED = 5
-    """`login`: the issuer or the configuration refused it, or it could not be stored. The old login still works."""
+    """`login`: the issuer or the configuration refused it, or the exchange or the store failed. The old login works."""
     LOGIN_EXPIRED = 6
     """`login`: the person did not finish in time."""
     LOGIN_CANCELLED = 7

@@ -184,7 +184,7 @@ def _base_url(settings: _Settings) -> str:
     if value is None:
         return DEFAULT_BASE_URL
     if not isinstance(value, str) or not _is_url(value):
-        raise settings.fault(("chatgpt_base_url",), "must be a URL that starts with https:// or http://")
+        raise settings.fault(("chatgpt_base_url",), "must be a URL such as https://HOST or http://HOST:PORT")
     return value.rstrip("/")
 
 
@@ -289,7 +289,7 @@ def _registered_folder() -> str:
 def _url_variable(environ: Mapping[str, str], name: str) -> str | None:
     value = environ.get(name, "").strip()
     if value and not _is_url(value):
-        raise ConfigError(f"the environment variable {name} must be a URL that starts with https:// or http://")
+        raise ConfigError(f"the environment variable {name} must be a URL such as https://HOST or http://HOST:PORT")
     return value or None
 
 
@@ -301,5 +301,11 @@ def _ports_variable(environ: Mapping[str, str], name: str) -> tuple[int, ...]:
 
 
 def _is_url(text: str) -> bool:
-    scheme, separator, rest = text.partition("://")
-    return bool(separator) and scheme.lower() in ("http", "https") and bool(rest.strip("/")) and text.isprintable()
+    from urllib.parse import urlsplit  # imported here: few people set a URL
+
+    try:
+        parts = urlsplit(text)
+        is_reachable = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number or too high
+        return False
+    return is_reachable and parts.scheme in ("http", "https") and text.isprintable() and " " not in text

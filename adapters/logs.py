@@ -86,11 +86,8 @@ def configure(level: str = "warning", *, as_json: bool = False, stream: TextIO |
     if level not in LEVELS:
         raise ValueError(f"there is no log level {level!r}: use one of {', '.join(LEVELS)}")
     stream = sys.stderr if stream is None else stream
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if as_json
-        else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True)
-    )
+    logfmt = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True)
+    renderers: list[Any] = [structlog.processors.JSONRenderer()] if as_json else [logfmt, _readable_line]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -98,7 +95,7 @@ def configure(level: str = "warning", *, as_json: bool = False, stream: TextIO |
             structlog.processors.format_exc_info,
             redact_event,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(stream),
@@ -128,7 +125,20 @@ def log_events(engine: Subscribable) -> Callable[[], None]:
 
 class _RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return redact_text(super().format(record))
+        return _readable(redact_text(super().format(record)))
+
+
+def _readable_line(logger: object, method: str, line: str) -> str:
+    return _readable(line)
+
+
+def _readable(text: str) -> str:
+    """The text with what a terminal would obey written as escapes: words of an issuer and claims get into logs."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() or sign == "\n" else sign.encode("unicode_escape").decode() for sign in text
+    )
 
 
 def _redact_member(key: str, value: object, depth: int) -> Any:

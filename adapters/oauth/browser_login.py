@@ -280,10 +280,11 @@ def _code_of(parameters: Parameters, host: str) -> str:
     """
     if "error" in parameters:
         code = shown_code(parameters["error"][0])
-        if code == "access_denied":
-            raise LoginFailed("the sign-in was declined on the issuer's page: start it again to sign in", code)
         said = shown_text(parameters.get("error_description", [None])[0])
-        raise LoginFailed(f"{host} refused the sign-in" + (f' and says: "{said}"' if said else ""), code)
+        refusal = f"{host} refused the sign-in" + (f" with the error {code}" if code else "")
+        if code == "access_denied":  # by the person, or by the issuer, which then says why
+            refusal = "the sign-in was declined on the issuer's page"
+        raise LoginFailed(refusal + (f', which says "{said}"' if said else "") + ": start it again to sign in", code)
     codes = parameters.get("code", ())
     if len(codes) != 1 or not codes[0].strip():
         raise LoginFailed(f"{host} sent the browser back without an authorization code: start the sign-in again")

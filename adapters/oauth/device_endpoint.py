@@ -156,9 +156,9 @@ def _approval(answer: Answer, host: str) -> DeviceApproval | None:
     if answer.status == 429 or said == _SLOW_DOWN:
         raise SlowDown(f"{host} asks for fewer questions", retry_after(answer.headers))
     if said == _EXPIRED:
-        raise DeviceCodeExpired("the device code is too old: start the login again", said)
+        raise DeviceCodeExpired("the device code is too old: start the sign-in again", said)
     if said == _DENIED:
-        raise LoginFailed("the sign-in was declined on the issuer's page", said)
+        raise LoginFailed("the sign-in was declined on the issuer's page: start it again to sign in", said)
     if answer.status in (403, 404) or said == _PENDING:
         return None
     raise _refusal(answer, host) or unavailable(answer, host)
@@ -170,7 +170,11 @@ def _refusal(answer: Answer, host: str) -> LoginFailed | None:
         return None
     code = shown_code(error_code(answer.members))
     named = f", {code}" if code else ""
-    return LoginFailed(f"{host} refused the sign-in with a device code (status {answer.status}{named})", code)
+    return LoginFailed(
+        f"{host} refused the sign-in with a device code (status {answer.status}{named}): start it again, or sign in "
+        "with a browser",
+        code,
+    )
 
 
 def _said(answer: Answer) -> str:
@@ -182,7 +186,7 @@ def _interval(value: object) -> float:
     """The seconds that an issuer names, as a string or a number, within reason."""
     try:
         seconds = float(value) if isinstance(value, str | int | float) else DEFAULT_INTERVAL
-    except ValueError:
+    except (ValueError, OverflowError):  # a whole number can be larger than any float
         seconds = DEFAULT_INTERVAL
     least, most = _INTERVALS
     return min(max(seconds, least), most) if math.isfinite(seconds) else DEFAULT_INTERVAL

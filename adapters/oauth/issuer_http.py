@@ -37,7 +37,7 @@ IN_BETWEEN: Final = "a proxy or a sign-in page of the network may be in between:
 
 _PACKED: Final = ("gzip", "x-gzip", "deflate")
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
-_LONGEST_PAUSE: Final = 366 * 86_400.0  # seconds
+_LONGEST_PAUSE: Final = 86_400.0  # seconds; whoever asks for more means "not today", and a message stays short
 _CA_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _FORM: Final = "application/x-www-form-urlencoded"
 
@@ -211,7 +211,7 @@ def error_code(members: Mapping[str, Any]) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from a number or an HTTP date; None when there is neither, or when it is more than a year.
+    """Seconds to wait, from a number or an HTTP date, at most a day; None when there is neither.
 
     A date counts from the issuer's own `Date`, so that a wrong clock of this machine does not matter.
     """
@@ -223,7 +223,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if then is None:
             return None
         seconds = then - (time.time() if now is None else now)
-    return max(0.0, seconds) if seconds <= _LONGEST_PAUSE and math.isfinite(seconds) else None
+    return min(max(0.0, seconds), _LONGEST_PAUSE) if math.isfinite(seconds) else None
 
 
 def _instant(date: str) -> float | None:

@@ -137,10 +137,10 @@ class LoopbackServer:
         self._idle.pop(task, None)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head_bytes)
+        http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head_bytes - 1)
         try:
             async with asyncio.timeout(self._limits.patience):
-                event = await _receive(http, reader)
+                event = await _receive(http, reader, self._limits.head_bytes)
             if event is None:
                 return
             response = await self._respond(event)
@@ -205,8 +205,9 @@ class LoopbackServer:
                 left -= len(data)
 
 
-async def _receive(http: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
-    """The head of the request; None when there comes none."""
+async def _receive(http: h11.Connection, reader: asyncio.StreamReader, most: int) -> h11.Request | None:
+    """The head of the request; None when there comes none. h11 refuses what is not whole with `most` bytes."""
+    left = most
     while True:
         event = http.next_event()
         if isinstance(event, h11.Request):
@@ -214,7 +215,9 @@ async def _receive(http: h11.Connection, reader: asyncio.StreamReader) -> h11.Re
             return event
         if event is not h11.NEED_DATA:
             return None
-        http.receive_data(await reader.read(8192))
+        data = await reader.read(min(left, 8192))
+        left -= len(data)
+        http.receive_data(data)
 
 
 def _plain(status: HTTPStatus, **headers: str) -> Response:

@@ -96,6 +96,7 @@ async def test_a_person_declines(login: Login, home: Path, chromium: Path, tmp_p
         status, shown = login.end()
     assert (status, shown.splitlines()[-1]) == (
         5,
-        "authstate: the sign-in was declined on the issuer's page: start it again to sign in",
+        "authstate: the sign-in was declined on the issuer's page, "
+        'which says "The person declined": start it again to sign in',
     )
     assert not (home / "auth.json").exists()

@@ -1,11 +1,16 @@
-"""An engine where people sign in, what it told, and what must be true of that at any moment."""
+"""An engine where people sign in, what it told, and what must be true of that at any moment; and its histories."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from hypothesis import strategies as st
 
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials
+from authstate.engine.errors import AuthError
 from authstate.engine.events import AccountUpdated, AuthMode, Event, LoginCompleted
 from authstate.engine.login import LoginAttempt
 from authstate.engine.ports import HeldStore
@@ -104,3 +109,70 @@ class World:
         if completed.login_id is not None:
             return self.tokens[completed.login_id]
         return KEY if updated.auth_mode is AuthMode.API_KEY else EXTERNAL
+
+
+Step = tuple[str, int]
+"""What somebody does, by the name of a method, and a number that says how or to which login."""
+
+History = list[list[Step]]
+"""Steps in groups; those of one group happen at once."""
+
+
+def histories(steps: Sequence[str], *, numbers: int, length: int) -> st.SearchStrategy[History]:
+    """Histories of these steps and of those that every world has."""
+    step = st.tuples(st.sampled_from((*steps, "log_out", "use_key", "use_external", "slow")), st.integers(0, numbers))
+    return st.lists(st.lists(step, min_size=1, max_size=4), min_size=1, max_size=length)
+
+
+class SteppedWorld(World):
+    """A world in which histories happen. Its store takes its time, as many rounds of the loop as `rounds` says."""
+
+    def __init__(self) -> None:
+        super().__init__(self.slowly)
+        self.rounds = 0
+
+    async def live(self, history: History) -> None:
+        """Let each group of steps happen at once, look, and go on; at the end the program ends.
+
+        Raises AssertionError, also when a login, a task or a timer is left.
+        """
+        faults: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        before = asyncio.all_tasks()
+        for group in history:
+            await asyncio.gather(*(self.do(step) for step in group))
+            await self.clock.settle(40)
+            self.check()
+        await self.engine.close()
+        await self.closed()
+        await self.clock.settle(40)
+        self.check()
+        assert not any(attempt.is_open for attempt in self.attempts.values())
+        assert self.clock.sleepers == 0
+        assert asyncio.all_tasks() == before
+        assert faults == []
+
+    async def do(self, step: Step) -> None:
+        """One thing that somebody does. What is refused is refused, and a port may be free already."""
+        what, number = step
+        with suppress(AuthError, OSError):
+            await getattr(self, what)(number)
+
+    async def closed(self) -> None:
+        """Return once the logins are over that hold something."""
+
+    async def slowly(self, what: str) -> None:
+        for _ in range(self.rounds):
+            await asyncio.sleep(0)
+
+    async def slow(self, number: int) -> None:
+        self.rounds = number * 2
+
+    async def log_out(self, number: int) -> None:
+        await self.engine.log_out()
+
+    async def use_key(self, number: int) -> None:
+        await self.engine.use_api_key(KEY)
+
+    async def use_external(self, number: int) -> None:
+        await self.engine.use_external_tokens(EXTERNAL)

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from login_world import EXTERNAL, KEY, World
+from login_world import EXTERNAL, KEY, History, SteppedWorld, World, histories
 
 from authstate.adapters.oauth.device_endpoint import DeviceApproval, DeviceCode, DeviceCodeExpired, SlowDown
 from authstate.adapters.oauth.device_login import DeviceLogin, start_device_login
@@ -194,28 +193,18 @@ class FakeEndpoint:
         await asyncio.sleep(0)
 
 
-class History(World):
-    """A world with device logins in it, and a store that may be slow or sick."""
+class DeviceWorld(SteppedWorld):
+    """A world with device logins in it, and a store that may be sick."""
 
     def __init__(self) -> None:
-        super().__init__(self.slowly)
-        self.rounds = 0
+        super().__init__()
         self.sick = False
         self.logins: list[tuple[DeviceLogin, FakeEndpoint]] = []
 
     async def slowly(self, what: str) -> None:
-        for _ in range(self.rounds):
-            await asyncio.sleep(0)
+        await super().slowly(what)
         if self.sick:
             raise StoreUnavailable("the home is read-only")
-
-    async def do(self, step: tuple[str, int]) -> None:
-        """One thing that somebody does. What is refused is refused."""
-        what, number = step
-        try:
-            await getattr(self, what)(number)
-        except AuthError:
-            return
 
     async def start(self, number: int) -> None:
         endpoint = FakeEndpoint(make_tokens(account_id=f"org-{len(self.logins)}-{number}"))
@@ -244,54 +233,27 @@ class History(World):
         if self.logins:
             await self.engine.cancel_login(self.logins[-1 - number % len(self.logins)][0].attempt.login_id)
 
-    async def log_out(self, number: int) -> None:
-        await self.engine.log_out()
-
-    async def use_key(self, number: int) -> None:
-        await self.engine.use_api_key(KEY)
-
-    async def use_external(self, number: int) -> None:
-        await self.engine.use_external_tokens(EXTERNAL)
-
     async def wait(self, number: int) -> None:
         await self.clock.elapse((1.0, 5.0, 10.0, 900.0)[number % 4])
 
     async def sicken(self, number: int) -> None:
         self.sick = number % 2 == 0
 
-    async def slow(self, number: int) -> None:
-        self.rounds = number
+
+STEPS = ("start", "start", "approve", "approve", "deny", "forget", "disturb", "cancel")
+MORE = ("wait", "wait", "wait", "sicken")
 
 
-STEPS = ("start", "start", "approve", "approve", "deny", "forget", "disturb", "cancel", "log_out", "use_key")
-MORE = ("use_external", "wait", "wait", "wait", "sicken", "slow")
-step = st.tuples(st.sampled_from(STEPS + MORE), st.integers(0, 7))
-histories = st.lists(st.lists(step, min_size=1, max_size=4), min_size=1, max_size=25)
-
-
-async def live(history: list[list[tuple[str, int]]]) -> History:
-    """Let each group of steps happen at once, look, and go on; at the end the program ends."""
-    world = History()
-    for group in history:
-        await asyncio.gather(*(world.do(step) for step in group))
-        await world.clock.settle(40)
-        world.check()
-    await world.engine.close()
-    await world.clock.settle(40)
-    world.check()
+async def live(history: History) -> DeviceWorld:
+    world = DeviceWorld()
+    await world.live(history)
     return world
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(histories)
-def test_whatever_happens_each_login_has_one_outcome(history: list[list[tuple[str, int]]]) -> None:
-    async def run() -> None:
-        world = await live(history)
-        assert not any(attempt.is_open for attempt in world.attempts.values())
-        assert world.clock.sleepers == 0
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(run())
+@given(histories(STEPS + MORE, numbers=7, length=25))
+def test_whatever_happens_each_login_has_one_outcome(history: History) -> None:
+    asyncio.run(live(history))
 
 
 async def test_the_histories_can_reach_every_outcome() -> None:

@@ -95,10 +95,10 @@ def test_what_a_browser_login_takes_is_loaded_when_one_starts() -> None:
 
 async def test_a_person_who_declines(desk: Desk) -> None:
     login = await desk.start()
-    page = await come_back(login, target(login, error="access_denied", error_description="nobody reads this"))
+    page = await come_back(login, target(login, error="access_denied"))
     assert page.title == "Sign-in failed"
     assert "The sign-in was declined" in page.text and "<code>access_denied</code>" in page.text
-    assert "nobody reads this" not in page.text
+    assert "which says" not in page.text
     await login.closed()
     assert [(event.success, "declined" in (event.error or "")) for event in desk.outcomes] == [(False, True)]
     desk.assert_unchanged()

@@ -250,9 +250,23 @@ def test_a_home_that_the_system_will_not_follow_is_named(monkeypatch: pytest.Mon
     "name",
     ["CODEX_REFRESH_TOKEN_URL_OVERRIDE", "CODEX_REVOKE_TOKEN_URL_OVERRIDE", "CODEX_APP_SERVER_LOGIN_ISSUER"],
 )
-def test_a_variable_that_is_no_url_is_named(name: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:1", "//h", "https://", "https:///path", "http://:80", "https://[::1"),
+        *("http://h:99999", "http://h:x", "http://h:0"),
+        *("javascript://h/%0Aalert(1)", "file:///etc", "http://h\x1b[2J", "http://h/a b", "ftp://h"),
+    ],
+)
+def test_a_variable_that_is_no_url_is_named(name: str, url: str) -> None:
     with pytest.raises(ConfigError, match=name):
-        Environment.read({"CODEX_HOME": "/x", name: "localhost:1"})
+        Environment.read({"CODEX_HOME": "/x", name: url})
+
+
+@pytest.mark.parametrize("url", ["https://h", "HTTP://127.0.0.1:1/x", "http://[::1]:8080", "https://u:p@h/a?b=c"])
+def test_a_variable_that_is_a_url_is_taken(url: str) -> None:
+    environment = Environment.read({"CODEX_HOME": "/x", "CODEX_APP_SERVER_LOGIN_ISSUER": url})
+    assert environment.issuer == url
 
 
 def test_a_key_that_is_none_is_named_and_not_shown() -> None:

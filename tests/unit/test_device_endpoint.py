@@ -98,6 +98,7 @@ async def test_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
         ("soon", DEFAULT_INTERVAL),
         ("nan", DEFAULT_INTERVAL),
         ("inf", DEFAULT_INTERVAL),
+        pytest.param(10**400, DEFAULT_INTERVAL, id="more than a float holds"),
         (None, DEFAULT_INTERVAL),
         ([], DEFAULT_INTERVAL),
     ],
@@ -186,6 +187,7 @@ async def test_a_poll_that_ends_the_login(
     assert type(failed.value) is error
     assert failed.value.code == code
     assert "CaNaRy" not in str(failed.value)
+    assert "start" in str(failed.value).partition(": ")[2], "what to do"
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,21 @@ def test_other_libraries_are_redacted_too(lines):
     assert len(stream.getvalue().splitlines()) == 1
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_words_from_outside_do_not_reach_a_terminal_as_orders(lines, as_json):
+    orders = "\x1b[2J\x07\x9b1m\r\u202e"
+    stream = lines("info", as_json=as_json)
+    structlog.get_logger("test").warning("told", error=f"it said{orders}", workspace=orders)
+    try:
+        raise ValueError(orders)
+    except ValueError:
+        structlog.get_logger("test").exception("failed")
+        logging.getLogger("asyncio").exception("lost %s", orders)
+    written = stream.getvalue()
+    assert written.replace("\n", "").isprintable()
+    assert "it said" in written and "ValueError: " in written
+
+
 def test_standard_error_is_the_default(lines, capsys):
     lines()
     configure("info")

@@ -249,6 +249,14 @@ async def test_a_megabyte_of_headers_is_refused_and_the_sender_reads_so(serve: A
     await still_serves(serving)
 
 
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 431)])
+async def test_a_head_has_so_many_bytes_and_not_one_more(serve: Any, more: int, status: int) -> None:
+    serving = await serve()
+    head = f"GET / HTTP/1.1\r\nHost: localhost:{serving.port}\r\nX: \r\n\r\n"
+    filled = head.replace("X: ", "X: " + "x" * (16 * 1024 - len(head) + more))
+    assert read(await send(serving.port, filled.encode())).status == status
+
+
 async def test_an_endless_head_is_cut_off(serve: Any) -> None:
     serving = await serve()
     _, writer = await asyncio.open_connection("127.0.0.1", serving.port)
