@@ -7,8 +7,8 @@ an account may spend it, and what it brings must be stored before anybody relies
 2. reload under the lock: other tokens of the same account mean that another process refreshed, and they are adopted
    without any network; another account, or none, is permanent, and nothing is sent or written;
 3. make room in the store, while nothing is spent yet;
-4. ask the issuer: tenacity retries what is transient, and nothing else. A token that it refused for good is not sent
-   again in the life of the process, wherever it comes from;
+4. ask the issuer: tenacity retries what is transient, and nothing else. A token that it refused for good, or answered
+   with another, is not sent again in the life of the process, wherever it comes from;
 5. look once more: who signed out meanwhile, or in with another account, without the lock, is not undone;
 6. store the answer, and only then let anybody see it.
 
@@ -16,6 +16,7 @@ From the moment a request is sent until its answer is stored, `critical` is true
 all other moments (waiting for the lock, waiting between two tries) it may be cancelled, and nothing is lost.
 """
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 
 _CAUSED_ELSEWHERE = (RefreshDeadReason.EXHAUSTED, RefreshDeadReason.ACCOUNT_CHANGED)
+_REMEMBERED = 64  # refresh tokens: a backup that is older than so many refreshes has expired
 _LOST_ANSWER = "Probably this program spent it: the answer to an earlier request was lost on its way."
 
 
@@ -129,7 +131,9 @@ class Refresher:
         self._warn = warn
         self._hurried = False
         self._unanswered: Secret | None = None  # a refresh token that was sent, and the answer was lost
-        self._dead: dict[Secret, RefreshDeadReason] = {}  # refused for good; a restore or a backup can bring them back
+        # A restored file, a late file system or a lifted policy can bring back what was used up:
+        self._dead: dict[Secret, RefreshDeadReason] = {}  # refused for good
+        self._spent: deque[Secret] = deque(maxlen=_REMEMBERED)  # answered with another
         self.critical = False
         """A refresh token is being spent: do not cancel."""
         self.unsaved: Renewal | None = None
@@ -146,6 +150,10 @@ class Refresher:
     def is_unconfirmed(self, stored: ChatgptTokens) -> bool:
         """Whether these are our own new tokens, stored but not confirmed: a power cut may take them."""
         return self.unsaved is not None and stored.is_same_material_as(self.unsaved.tokens)
+
+    def is_outdated(self, stored: ChatgptTokens) -> bool:
+        """Whether this process replaced these itself: it has newer ones of that login, or had them."""
+        return stored.refresh_token in self._spent
 
     async def run(self, current: ChatgptTokens) -> Renewal:
         """Steps 1 to 6 for the tokens in use.
@@ -172,11 +180,16 @@ class Refresher:
             self.forget_unsaved()
             return adopted
         if self.unsaved is None:
-            if reason := self._dead.get(current.refresh_token):
+            if reason := self._used_up(current):
                 raise PermanentRefreshError(reason)
             await held.prepare()
             self.unsaved = Renewal(await self._renewed(held, current), adopted=False)
         return await self._stored(held, self.unsaved)
+
+    def _used_up(self, tokens: ChatgptTokens) -> RefreshDeadReason | None:
+        if self.is_outdated(tokens):
+            return RefreshDeadReason.EXHAUSTED
+        return self._dead.get(tokens.refresh_token)
 
     async def _explained(self, dead: PermanentRefreshError, current: ChatgptTokens) -> PermanentRefreshError:
         """The same error with what is known of its cause: a lost answer, or the program that changed the store last."""
@@ -204,6 +217,10 @@ class Refresher:
             raise
         if stored.is_same_material_as(current) or self.is_unconfirmed(stored):
             return None
+        if self.is_outdated(stored):
+            message = f"{self._store.describe()} holds tokens that this program replaced, as after a restored backup"
+            self._warn("outdated_tokens", f"{message}: they were left alone")
+            return None
         return Renewal(stored, adopted=True)
 
     async def _stored_login(self, held: HeldStore, current: ChatgptTokens) -> ChatgptTokens:
@@ -218,6 +235,7 @@ class Refresher:
             answer = await self._ask(current.refresh_token)
         except PartialRefresh as partial:
             # The old refresh token is spent: the new one is stored whatever else is missing.
+            self._spent.append(current.refresh_token)
             rotated = msgspec.structs.replace(current, refresh_token=partial.refresh_token)
             await self._ensure_login_stands(held, current)
             self.unsaved = Renewal(rotated, adopted=True)  # the access token is as old as one that is found
@@ -227,6 +245,8 @@ class Refresher:
             if dead.reason is RefreshDeadReason.EXHAUSTED and (late := await self._late_arrival(held, current)):
                 return late
             raise
+        if answer.refresh_token not in (None, current.refresh_token):
+            self._spent.append(current.refresh_token)
         await self._ensure_login_stands(held, current)
         return self._merged(current, answer)
 
@@ -288,6 +308,7 @@ class Refresher:
                 isinstance(stored, ChatgptTokens)
                 and stored.account.is_same_as(current.account)
                 and stored.refresh_token != current.refresh_token
+                and not self.is_outdated(stored)
             ):
                 self._warn(
                     "foreign_refresh",

@@ -164,6 +164,8 @@ class Upkeep:
                 return False
             if self.refresher.is_unconfirmed(stored):
                 return False  # the next flight stores them again, and then they are used
+            if self.refresher.is_outdated(stored):
+                return False  # a restored backup, say: the next flight goes on from the newer ones, and replaces them
             self.refresher.forget_unsaved()
             return self._adopt(current, Renewal(stored, adopted=True))
 

@@ -173,6 +173,15 @@ FAULTS = (
         sent=2,
     ),
     Fault(
+        "backup_restored",
+        "A backup of auth.json is restored, from before a refresh of the program that runs.",
+        "chatgpt",
+        "HOME/auth.json holds tokens that this program replaced, as after a restored backup: they were left alone",
+        NEW,
+        NOTHING,
+        sent=2,  # the one in the backup before, the newest now
+    ),
+    Fault(
         "another_account",
         "Somebody signs in with another account underneath.",
         "refresh_dead",

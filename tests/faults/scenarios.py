@@ -248,6 +248,14 @@ async def spent_elsewhere(bench: Bench) -> Outcome:
         return outcome._replace(sent=len(bench.issuer.sent))
 
 
+async def backup_restored(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    async with bench.engine() as engine:
+        await engine.refresh()
+        bench.codex_writes(bench.tokens)
+        return await bench.outcome(engine, engine.refresh)
+
+
 async def another_account(bench: Bench) -> Outcome:
     await bench.sign_in()
     other = make_tokens(account_id="org-2")

@@ -118,6 +118,8 @@ class Engine:
     unsaved: Managed | None = None
     sent_dead: set[str] = field(default_factory=set)
     """Refresh tokens that this process sent and that were refused for good: it sends none of them again."""
+    spent: set[str] = field(default_factory=set)
+    """Refresh tokens that this process got another one for: it does not go back to them."""
     settled_until: float = float("-inf")
     paused_until: float = float("-inf")
     parent: deque[ExternalTokens | Exception] = field(default_factory=deque)
@@ -249,13 +251,16 @@ class Engine:
         if self.state not in ("chatgpt", "refresh_dead") or "load" in self.world.broken:
             return False
         found = self.world.stored
-        if not self.is_ours(found) or same_material(found, self.held):
+        if not self.is_ours(found) or same_material(found, self.held) or self.is_outdated(found):
             return False
         self.adopt(found)
         return True
 
     def is_ours(self, found: Held) -> bool:
         return isinstance(found, Managed) and isinstance(self.held, Managed) and found.workspace == self.held.workspace
+
+    def is_outdated(self, found: Held) -> bool:
+        return isinstance(found, Managed) and found.refresh in self.spent
 
     def adopt(self, found: Held) -> None:
         assert isinstance(found, Managed)
@@ -297,12 +302,12 @@ class Engine:
             self.unsaved = None
             self.enter("refresh_dead", held, "account_changed")
             return PermanentRefreshError
-        if not same_material(world.stored, held):
+        if not same_material(world.stored, held) and not self.is_outdated(world.stored):
             self.adopt(world.stored)
             return None
         fresh = self.unsaved
         if fresh is None:
-            if held.refresh in self.sent_dead:
+            if held.refresh in self.sent_dead | self.spent:
                 self.enter("refresh_dead", held, world.dead[held.refresh])
                 return PermanentRefreshError
             if "prepare" in world.broken:
@@ -347,6 +352,7 @@ class Engine:
             return PermanentRefreshError
         world.live.discard(held.refresh)
         world.dead[held.refresh] = "exhausted"
+        self.spent.add(held.refresh)
         if world.partial:
             world.partial -= 1
             assert isinstance(outcome, PartialRefresh)

@@ -379,6 +379,19 @@ class AuthStateMachine(RuleBasedStateMachine):
         self.reload(0)
         self.refresh(0)
 
+    @precondition(lambda self: self.can_fly(0))
+    @rule(looks=st.booleans())
+    def backup_is_restored(self, looks: bool) -> None:
+        """The file from before a refresh: the engine spent its refresh token itself, and has newer ones."""
+        backup = self.reals[0].engine.session.credentials
+        assert isinstance(backup, ChatgptTokens)
+        self.refresh(0)
+        self.real.foreign(backup)
+        self.world.stored = model.Managed.of(backup)
+        if looks:
+            self.reload(0)
+        self.refresh(0)
+
     @rule()
     def foreign_api_key(self) -> None:
         key = self.key()

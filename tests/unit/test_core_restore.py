@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external, make_tokens
+from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import ApiKey
+from authstate.engine.credentials import ApiKey, ChatgptTokens
 from authstate.engine.errors import EngineClosed, PermanentRefreshError, RefreshDeadReason, StoreUnreadable
 from authstate.engine.policy import LoginMethod, Policy
 from authstate.engine.states import AuthState
@@ -109,3 +109,49 @@ async def test_a_dead_refresh_token_that_comes_back_is_not_sent_again(way_back: 
         assert again.value.reason is RefreshDeadReason.REVOKED
         assert engine.session.state is AuthState.REFRESH_DEAD
     assert authority.sent == [tokens.refresh_token.reveal()]
+
+
+@pytest.mark.parametrize("looks", [False, True], ids=["at the refresh", "before"])
+async def test_a_backup_that_is_restored_is_older_than_what_the_process_has(looks: bool) -> None:
+    backup = make_tokens(expires_in=-60.0)
+    store, authority = MemoryStore(backup), FakeAuthority(backup)
+    async with AuthEngine(store, authority) as engine:
+        newest = (await engine.refresh()).credentials
+        assert isinstance(newest, ChatgptTokens)
+        store.credentials = backup
+        if looks:
+            assert not await engine.reload()
+            assert engine.session.credentials is newest
+        await engine.refresh()
+        assert engine.session.state is AuthState.CHATGPT
+        assert store.credentials is engine.session.credentials
+    assert authority.sent == [tokens.refresh_token.reveal() for tokens in (backup, newest)]
+
+
+async def test_who_signed_out_and_restores_a_backup_has_to_sign_in() -> None:
+    """The issuer would refuse it, and may end the whole login when a token comes twice."""
+    backup = make_tokens(expires_in=-60.0)
+    store, authority = MemoryStore(backup), FakeAuthority(backup)
+    async with AuthEngine(store, authority) as engine:
+        await engine.refresh()
+        await engine.log_out()
+        store.credentials = backup
+        await engine.restore()
+        with pytest.raises(PermanentRefreshError) as dead:
+            await engine.refresh()
+        assert dead.value.reason is RefreshDeadReason.EXHAUSTED
+        assert store.credentials is backup
+    assert authority.sent == [backup.refresh_token.reveal()]
+
+
+async def test_a_backup_does_not_stand_for_tokens_that_arrive_late() -> None:
+    backup = make_tokens(expires_in=-60.0)
+    store, authority = MemoryStore(backup), FakeAuthority(backup)
+    async with AuthEngine(store, authority, clock=ManualClock()) as engine:
+        newest = (await engine.refresh()).credentials
+        store.credentials = backup
+        authority.kill(RefreshDeadReason.EXHAUSTED)
+        with pytest.raises(PermanentRefreshError):
+            await engine.refresh()
+        assert engine.session.credentials is newest
+    assert len(authority.sent) == 2

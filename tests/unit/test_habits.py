@@ -31,6 +31,7 @@ LAYERS = (
     ("authorization", "clock", "listeners"),
     ("machine", "refresh", "recovery", "login", "revocations"),
     ("upkeep", "parent"),
+    ("stored_login",),
     ("core", "diagrams"),
     ("__init__",),
 )
