@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external, make_tokens
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ApiKey, ChatgptTokens
 from authstate.engine.errors import EngineClosed, PermanentRefreshError, RefreshDeadReason, StoreUnreadable
 from authstate.engine.policy import LoginMethod, Policy
+from authstate.engine.refresh import RefreshSettings
 from authstate.engine.states import AuthState
 
 
@@ -147,7 +148,7 @@ async def test_who_signed_out_and_restores_a_backup_has_to_sign_in() -> None:
 async def test_a_backup_does_not_stand_for_tokens_that_arrive_late() -> None:
     backup = make_tokens(expires_in=-60.0)
     store, authority = MemoryStore(backup), FakeAuthority(backup)
-    async with AuthEngine(store, authority, clock=ManualClock()) as engine:
+    async with AuthEngine(store, authority, settings=RefreshSettings(rechecks=(0.0,))) as engine:
         newest = (await engine.refresh()).credentials
         store.credentials = backup
         authority.kill(RefreshDeadReason.EXHAUSTED)
