@@ -3,10 +3,10 @@
     async with AuthEngine(store, authority) as engine:
         authorization = await engine.authorization()
 
-Everything that changes the state runs under two locks of the process, taken in this order: `_doors` (logins, logouts
-and external tokens, one at a time) and `_upkeep.storing` (whoever holds it may take the store's lock). A refresh takes
-only the second one, so a parent can always pass tokens in. Use it as a context manager: leaving waits for a refresh
-token that is being spent.
+Everything that changes the state runs under two locks of the process, taken in this order: `_doors.lock` (logins,
+logouts and external tokens, one at a time) and `_upkeep.storing` (whoever holds it may take the store's lock). A
+refresh takes only the second one, so a parent can always pass tokens in. Use it as a context manager: leaving waits for
+a refresh token that is being spent.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from typing import Self
 from authstate.engine.authorization import Authorization
 from authstate.engine.clock import SystemClock
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens
+from authstate.engine.doors import Doors
 from authstate.engine.errors import (
     AuthError,
     EngineClosed,
@@ -27,13 +28,13 @@ from authstate.engine.errors import (
     StoreUnavailable,
     TransientAuthError,
 )
-from authstate.engine.events import MODE_OF_STATE, AccountUpdated, AuthMode, LoginCompleted
+from authstate.engine.events import MODE_OF_STATE, AuthMode
 from authstate.engine.listeners import Listener, Listeners
 from authstate.engine.login import LoginAttempt, LoginKind, Logins
 from authstate.engine.machine import AuthMachine
 from authstate.engine.parent import ParentQuestions
 from authstate.engine.policy import LoginMethod, Policy
-from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, HeldStore, TokenAuthority
+from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, TokenAuthority
 from authstate.engine.recovery import RecoveryMachine, RecoveryPlan
 from authstate.engine.refresh import Need, Refresher, RefreshSettings
 from authstate.engine.revocations import Revocations
@@ -41,6 +42,9 @@ from authstate.engine.session import Failure, Session
 from authstate.engine.states import AuthState, Trigger
 from authstate.engine.stored_login import StoredLogin
 from authstate.engine.upkeep import Flight, Upkeep, outcome
+
+_OF_THE_STORE = (Trigger.USE_API_KEY, Trigger.COMPLETE_CHATGPT_LOGIN, Trigger.LOG_OUT)
+"""They are pulled once the store was read or written."""
 
 
 class AuthEngine:
@@ -90,7 +94,9 @@ class AuthEngine:
         self._parent = ParentQuestions(parent, self._machine, self._clock, timeout, self._listeners)
         self._revocations = Revocations(authority, self._listeners)
         self._logins = Logins(self._clock, self._listeners)
-        self._doors = asyncio.Lock()
+        self._doors = Doors(
+            self._machine, store, self._upkeep, self._revocations, self._logins, self._listeners, self._fire
+        )
         self._recovering: Flight | None = None
         self._closed = False
 
@@ -169,9 +175,9 @@ class AuthEngine:
         Raises nothing: what cannot be read counts as nothing. Does nothing while a login or a logout is under way.
         """
         self._ensure_open()
-        if self.session.state is not AuthState.LOGGED_OUT or self._doors.locked():
+        if self.session.state is not AuthState.LOGGED_OUT or self._doors.lock.locked():
             return self.session
-        async with self._doors:
+        async with self._doors.lock:
             try:
                 stored = await self._store.load()
             except StoreUnavailable:
@@ -190,8 +196,8 @@ class AuthEngine:
         process is about to change.
         """
         self._ensure_open()
-        if self._api_key is None and not self._doors.locked():
-            async with self._doors:
+        if self._api_key is None and not self._doors.lock.locked():
+            async with self._doors.lock:
                 await self._stored.follow()
         return self.session
 
@@ -381,10 +387,7 @@ class AuthEngine:
             PolicyViolation: refused; nothing changed.
         """
         self._ensure_open()
-        async with self._doors:
-            self._fire(Trigger.USE_EXTERNAL_TOKENS, tokens)
-            self._logins.supersede("the parent application passed tokens in")
-            self._announce(None)
+        await self._doors.take_external(tokens)
 
     async def log_out(self) -> None:
         """Remove what is stored and forget it; revoke the newest refresh token in the background.
@@ -397,18 +400,7 @@ class AuthEngine:
             RefreshInterrupted: a refresh that came first has not ended within a minute; the login is as it was.
         """
         self._ensure_open()
-        self._logins.supersede("the person signed out")
-        async with self._doors:
-            await self._upkeep.land()
-            if await self._has_nothing_to_remove():
-                unsaved = self._upkeep.refresher.unsaved
-                self._signed_out(unsaved.tokens if unsaved is not None else None)
-            else:
-                async with self._upkeep.storing, self._store.locked() as held:
-                    replaced = await self._stored_tokens(held)
-                    await held.delete()
-                    # Told under the lock: its release may wait, and a caller that is cancelled then is signed out.
-                    self._signed_out(replaced)
+        await self._doors.sign_out()
 
     def set_policy(self, policy: Policy) -> None:
         """Change the restrictions. Credentials that they forbid are refused at once; the store is kept as it is."""
@@ -424,50 +416,7 @@ class AuthEngine:
         self, trigger: Trigger, credentials: ApiKey | ChatgptTokens, attempt: LoginAttempt | None = None
     ) -> None:
         self._ensure_open()
-        async with self._doors:
-            if attempt is not None:
-                attempt.storing()
-            self._machine.check(trigger, credentials)
-            await self._upkeep.land()
-            async with self._upkeep.storing, self._store.locked() as held:
-                replaced = await self._stored_tokens(held)
-                await held.save(credentials)
-                # Told under the lock: its release may wait, and a caller that is cancelled then is signed in.
-                self._upkeep.refresher.forget_unsaved()
-                self._fire(trigger, credentials)
-                self.store_fault = None
-                self._revocations.begin(replaced, credentials)
-                if attempt is None:
-                    self._logins.supersede("another login was completed")
-                else:
-                    attempt.stored()
-                self._announce(attempt.login_id if attempt is not None else None)
-
-    def _signed_out(self, replaced: ChatgptTokens | None) -> None:
-        self._upkeep.refresher.forget_unsaved()
-        self._fire(Trigger.LOG_OUT)
-        self._revocations.begin(replaced)
-        self._listeners.emit(AccountUpdated(None, None))
-
-    async def _has_nothing_to_remove(self) -> bool:
-        """A parent may own the tokens where nothing can be stored at all: then a logout needs no lock."""
-        if self.session.state is not AuthState.EXTERNAL_TOKENS:
-            return False
-        try:
-            return await self._store.load() is None
-        except StoreUnavailable:
-            return False
-
-    async def _stored_tokens(self, held: HeldStore) -> ChatgptTokens | None:
-        """The newest tokens, to be revoked once they are replaced. What cannot be read cannot be revoked."""
-        unsaved = self._upkeep.refresher.unsaved
-        if unsaved is not None:
-            return unsaved.tokens
-        try:
-            stored = await held.load()
-        except StoreUnavailable:
-            return None
-        return stored if isinstance(stored, ChatgptTokens) else None
+        await self._doors.sign_in(trigger, credentials, attempt)
 
     async def _recover(self, refused_generation: int) -> AuthError | None:
         try:
@@ -479,10 +428,8 @@ class AuthEngine:
     def _fire(self, trigger: Trigger, offer: Credentials | Failure | None = None) -> None:
         self._machine.fire(trigger, offer)
         self._upkeep.note_usable()
-
-    def _announce(self, login_id: str | None) -> None:
-        self._listeners.emit(LoginCompleted(login_id, success=True))
-        self._listeners.emit(AccountUpdated.of(self.session))
+        if trigger in _OF_THE_STORE:
+            self.store_fault = None
 
     def _ensure_open(self) -> None:
         if self._closed:

@@ -1,5 +1,7 @@
 """The auth state machine at work: the table of states.py, its guards and effects, and the current Session."""
 
+from collections.abc import Callable
+
 from authstate.engine.credentials import ChatgptTokens, Credentials, ExternalTokens
 from authstate.engine.errors import (
     AuthError,
@@ -15,6 +17,9 @@ from authstate.engine.policy import Policy
 from authstate.engine.session import Failure, Session
 from authstate.engine.states import AUTH_TABLE, AuthState, Trigger
 from authstate.engine.table import Table, TableMachine
+
+Fire = Callable[[Trigger, Credentials | Failure | None], None]
+"""Pulls a trigger, with what the engine does besides."""
 
 _LOGINS = frozenset({Trigger.USE_API_KEY, Trigger.COMPLETE_CHATGPT_LOGIN})
 

@@ -4,19 +4,15 @@ Following another process keeps to who is signed in. New tokens of the same acco
 refresh and the 401 recovery look for them, and whoever is handed them too early asks for still newer ones.
 """
 
-from collections.abc import Callable
-
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.errors import PolicyViolation, StoreUnavailable
 from authstate.engine.events import AccountUpdated
 from authstate.engine.listeners import Listeners
-from authstate.engine.machine import AuthMachine
+from authstate.engine.machine import AuthMachine, Fire
 from authstate.engine.ports import ChangeStamp, CredentialStore
 from authstate.engine.session import Failure
 from authstate.engine.states import AuthState, Trigger
 from authstate.engine.upkeep import Upkeep
-
-Fire = Callable[[Trigger, Credentials | Failure | None], None]
 
 
 class StoredLogin:

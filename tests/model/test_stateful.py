@@ -258,6 +258,7 @@ class AuthStateMachine(RuleBasedStateMachine):
         tokens, key = self.issue("org-1"), self.key()
         external = make_external(account_id="org-1", now=self.real.clock.now())
         forbids = Policy(forced_login_method=LoginMethod.API)
+        refusal = expected.forbidden(model.Key(key.key.reveal())) if action == "api_key" else None
 
         async def story() -> None:
             engine = real.engine
@@ -282,10 +283,12 @@ class AuthStateMachine(RuleBasedStateMachine):
                 }
                 other = asyncio.ensure_future(works[action]())
             await self.real.clock.settle()
-            assert other is None or not other.done()
+            waits = other is None or not other.done()
             self.real.issuer.release()
             await asyncio.wait([caller, *([other] if other else [])])
-            assert other is None or other.exception() is None
+            assert waits is (refusal is None), "what is forbidden is refused at once, all else waits for the answer"
+            error = other.exception() if other is not None else None
+            assert error is None if refusal is None else isinstance(error, refusal)
 
         self.real.run(story())
         if action == "external" and expected.use_external(model.External.of(external)) is None:
@@ -297,7 +300,7 @@ class AuthStateMachine(RuleBasedStateMachine):
         if action == "log_out":
             assert expected.log_out() is None
         elif action == "api_key":
-            expected.sign_in(model.Key(key.key.reveal()))
+            assert expected.sign_in(model.Key(key.key.reveal())) is refusal
         elif action == "login":
             expected.sign_in(model.Managed.of(tokens))
         elif action == "close":

@@ -31,7 +31,7 @@ LAYERS = (
     ("authorization", "clock", "listeners"),
     ("machine", "refresh", "recovery", "login", "revocations"),
     ("upkeep", "parent"),
-    ("stored_login",),
+    ("stored_login", "doors"),
     ("core", "diagrams"),
     ("__init__",),
 )

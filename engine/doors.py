@@ -1,0 +1,124 @@
+"""Doors lets people in and out: logins, logouts and a parent's tokens, one at a time, each done whole or not at all.
+
+What is stored changes under the store's lock, and only after a refresh in flight has landed. So a late refresh can
+never bring a signed-out person back, and it is the newest refresh token that is revoked.
+"""
+
+import asyncio
+
+from authstate.engine.credentials import ApiKey, ChatgptTokens, ExternalTokens
+from authstate.engine.errors import StoreUnavailable
+from authstate.engine.events import AccountUpdated, LoginCompleted
+from authstate.engine.listeners import Listeners
+from authstate.engine.login import LoginAttempt, Logins
+from authstate.engine.machine import AuthMachine, Fire
+from authstate.engine.ports import CredentialStore, HeldStore
+from authstate.engine.revocations import Revocations
+from authstate.engine.states import AuthState, Trigger
+from authstate.engine.upkeep import Upkeep
+
+
+class Doors:
+    """`lock` is held while who is signed in changes. `fire` pulls a trigger."""
+
+    def __init__(
+        self,
+        machine: AuthMachine,
+        store: CredentialStore,
+        upkeep: Upkeep,
+        revocations: Revocations,
+        logins: Logins,
+        listeners: Listeners,
+        fire: Fire,
+    ) -> None:
+        self.lock = asyncio.Lock()
+        self._machine = machine
+        self._store = store
+        self._upkeep = upkeep
+        self._revocations = revocations
+        self._logins = logins
+        self._listeners = listeners
+        self._fire = fire
+
+    async def sign_in(
+        self, trigger: Trigger, credentials: ApiKey | ChatgptTokens, attempt: LoginAttempt | None = None
+    ) -> None:
+        """Store credentials and act with them; the tokens that they replace are revoked. An attempt succeeds by it.
+
+        Raises:
+            LoginAttemptEnded: the attempt was over before; nothing changed.
+            ExternalTokensActive, PolicyViolation, StoreUnavailable, RefreshInterrupted: nothing changed.
+        """
+        async with self.lock:
+            if attempt is not None:
+                attempt.storing()
+            self._machine.check(trigger, credentials)
+            await self._upkeep.land()
+            async with self._upkeep.storing, self._store.locked() as held:
+                replaced = await self._stored_tokens(held)
+                await held.save(credentials)
+                # Told under the lock: its release may wait, and a caller that is cancelled then is signed in.
+                self._upkeep.refresher.forget_unsaved()
+                self._fire(trigger, credentials)
+                self._revocations.begin(replaced, credentials)
+                if attempt is None:
+                    self._logins.supersede("another login was completed")
+                else:
+                    attempt.stored()
+                self._announce(attempt.login_id if attempt is not None else None)
+
+    async def take_external(self, tokens: ExternalTokens) -> None:
+        """Act with a parent's tokens; nothing stored changes. Raises PolicyViolation; then nothing changed."""
+        async with self.lock:
+            self._fire(Trigger.USE_EXTERNAL_TOKENS, tokens)
+            self._logins.supersede("the parent application passed tokens in")
+            self._announce(None)
+
+    async def sign_out(self) -> None:
+        """Remove what is stored and forget it; revoke the newest refresh token.
+
+        Raises:
+            StoreUnavailable, RefreshInterrupted: nothing changed.
+        """
+        self._logins.supersede("the person signed out")
+        async with self.lock:
+            await self._upkeep.land()
+            if await self._has_nothing_to_remove():
+                unsaved = self._upkeep.refresher.unsaved
+                self._signed_out(unsaved.tokens if unsaved is not None else None)
+            else:
+                async with self._upkeep.storing, self._store.locked() as held:
+                    replaced = await self._stored_tokens(held)
+                    await held.delete()
+                    # Told under the lock: its release may wait, and a caller that is cancelled then is signed out.
+                    self._signed_out(replaced)
+
+    def _signed_out(self, replaced: ChatgptTokens | None) -> None:
+        self._upkeep.refresher.forget_unsaved()
+        self._fire(Trigger.LOG_OUT, None)
+        self._revocations.begin(replaced)
+        self._listeners.emit(AccountUpdated(None, None))
+
+    async def _has_nothing_to_remove(self) -> bool:
+        """A parent may own the tokens where nothing can be stored at all: then a logout needs no lock."""
+        if self._machine.session.state is not AuthState.EXTERNAL_TOKENS:
+            return False
+        try:
+            return await self._store.load() is None
+        except StoreUnavailable:
+            return False
+
+    async def _stored_tokens(self, held: HeldStore) -> ChatgptTokens | None:
+        """The newest tokens, to be revoked once they are replaced. What cannot be read cannot be revoked."""
+        unsaved = self._upkeep.refresher.unsaved
+        if unsaved is not None:
+            return unsaved.tokens
+        try:
+            stored = await held.load()
+        except StoreUnavailable:
+            return None
+        return stored if isinstance(stored, ChatgptTokens) else None
+
+    def _announce(self, login_id: str | None) -> None:
+        self._listeners.emit(LoginCompleted(login_id, success=True))
+        self._listeners.emit(AccountUpdated.of(self._machine.session))
