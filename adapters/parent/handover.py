@@ -163,6 +163,7 @@ class Handover:
             raise self._refuse("another workspace is signed in now: try again")
         self._given = credentials
         self._note(authorization)
+        self._is_in_doubt = False
         self._be_sure()
         return tokens_of(credentials)
 

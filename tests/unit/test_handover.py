@@ -257,6 +257,23 @@ async def test_what_comes_meanwhile_takes_the_place_of_what_was_dropped() -> Non
             assert child.count("account/login/start") == given
 
 
+async def test_an_answer_takes_the_place_of_what_was_about_to_be_given_again() -> None:
+    world = World()
+    async with world.engine, world.child() as (_, child):
+        child.silent.add("account/login/start")
+        await world.engine.complete_chatgpt_login(world.authority.accept(tokens(expires_in=-60)))
+        await pass_time(world, 10)
+        world.authority.hold()
+        asked = asyncio.ensure_future(child.ask())
+        await world.authority.asked()
+        await pass_time(world, 5)
+        given = child.count("account/login/start")
+        world.authority.release()
+        assert await asked == world.token()
+        await pass_time(world, 100)
+        assert child.count("account/login/start") == given
+
+
 async def test_nothing_is_given_again_to_a_child_that_is_gone() -> None:
     world = World(tokens())
     async with world.engine:
