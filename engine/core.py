@@ -192,8 +192,8 @@ class AuthEngine:
 
         For who looks about once a second: where the store can tell that nothing changed (`ChangeStamp`), it costs next
         to nothing. Leaves alone what is not stored (a parent's tokens, the process's own API key), and new tokens of
-        the same account. Raises nothing: what cannot be read is looked at the next time, as is a store that this
-        process is about to change.
+        the same account. Raises nothing: a store that this process is about to change is looked at the next time. So is
+        one that cannot be read; then ever more rarely, at last about once a minute, until it changes.
         """
         self._ensure_open()
         if self._api_key is None and not self._doors.lock.locked():

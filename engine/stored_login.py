@@ -14,6 +14,8 @@ from authstate.engine.session import Failure
 from authstate.engine.states import AuthState, Trigger
 from authstate.engine.upkeep import Upkeep
 
+_LONGEST_PAUSE = 63  # looks
+
 
 class StoredLogin:
     """What the store holds, as far as this process acts with it. `fire` pulls a trigger."""
@@ -29,6 +31,8 @@ class StoredLogin:
         self._witness = store if isinstance(store, ChangeStamp) else None
         self._seen: object = None  # the stamp at the last look
         self._known: object = None  # the same, once two looks found it
+        self._pause = 0  # looks to leave out after the next one that fails
+        self._left_out = 0  # of these, how many are still to come
 
     def take(self, stored: Credentials) -> None:
         """Act with what is stored, or remember why a policy forbids it; once for each reason."""
@@ -45,11 +49,16 @@ class StoredLogin:
         before = self._machine.session
         if (stamp is not None and stamp == self._known) or self._is_busy():
             return
+        if stamp == self._seen and self._left_out:
+            self._left_out -= 1
+            return
         async with self._upkeep.storing:
             try:
                 stored = await self._store.load()
             except StoreUnavailable:
+                self._note_fault(stamp)
                 return
+            self._pause = 0
             self._act_as(stored)
         if self._machine.session.state is AuthState.REFRESH_DEAD:
             await self._upkeep.reload()
@@ -57,6 +66,12 @@ class StoredLogin:
         self._known, self._seen = (stamp if stamp == self._seen else None), stamp
         if self._machine.session is not before:
             self._listeners.emit(AccountUpdated.of(self._machine.session))
+
+    def _note_fault(self, stamp: object) -> None:
+        """Leave out more looks after each fault, until the stamp is another: a keyring may ask a person each time."""
+        self._left_out = self._pause if stamp == self._seen else 0
+        self._pause = min(2 * self._left_out + 1, _LONGEST_PAUSE)
+        self._seen = stamp
 
     def _is_busy(self) -> bool:
         """Whether this process is about to change what is stored, or acts with what is not stored."""

@@ -93,7 +93,7 @@ class KeyringStore:
             yield held
         finally:
             held.file.discard()
-            self._calls.when_idle(lock.release)
+            self._calls.when_idle(held.release)
 
     def stamp(self) -> object:
         """See `ChangeStamp`: the marks of authstate tell. What another program does to the keyring, nothing tells."""
@@ -141,6 +141,7 @@ class _HeldKeyring:
         self.file = store.file.hold(lock)
         self._store = store
         self._lock = lock
+        self._marked: str | None = None  # the digest of the last change
 
     async def load(self) -> Credentials | None:
         return await self._store.load()
@@ -160,8 +161,7 @@ class _HeldKeyring:
         before = await self._store.read()
         over = before.encode() if before is not None else None
         text = encode(credentials, over if over is not None and is_whole(over) else None, indent=-1).decode()
-        self._lock.mark(digest_of(credentials))
-        await self._store.change(lambda: self._store.entry.write(text))
+        await self._change(credentials, lambda: self._store.entry.write(text))
         try:
             self.file.remove_file()
         except StoreUnavailable as fault:
@@ -169,23 +169,38 @@ class _HeldKeyring:
 
     async def delete(self) -> None:
         """Remove the entry and auth.json. Raises StoreUnavailable; then one of them may be left."""
-        self._lock.mark(digest_of(None))
-        await self._store.change(self._store.entry.remove)
+        await self._change(None, self._store.entry.remove)
         self.file.remove_file()
+
+    def release(self) -> None:
+        """Let the next one in, once the keyring is done. Only then does the stamp tell of the change for good: the
+        keyring may have asked a person in between, and who looked too early would not look again.
+        """
+        if self._marked is not None:
+            self._lock.mark(self._marked)
+        self._lock.release()
+
+    async def _change(self, credentials: Credentials | None, work: Callable[[], None]) -> None:
+        self._marked = digest_of(credentials)
+        self._lock.mark(self._marked)
+        await self._store.change(work)
 
 
 class AutoStore:
     """A `CredentialStore` in the keyring, or in auth.json where the keyring cannot be used.
 
     Where both hold a login, one was stored while the keyring could not be used: the one that was stored last is the
-    login. The marks of the lock tell which that is. Where they do not, it is the one that was refreshed last. The
-    arguments are those of `KeyringStore`.
+    login. The marks of the lock tell which that is. Where they do not, it is the one that was refreshed last. A keyring
+    that held the login and is gone for a moment cannot be read or emptied: that is no logout. The arguments are those
+    of `KeyringStore`.
     """
 
     def __init__(self, home: str | os.PathLike[str], **options: Any) -> None:
         self._keyring = KeyringStore(home, **options)
         self._file = self._keyring.file
         self._in_file = False
+        self.in_keyring = False
+        """The keyring held a login when it was used last."""
 
     def describe(self) -> str:
         """Where the login was found or stored last; the keyring as long as that is not known."""
@@ -202,9 +217,11 @@ class AutoStore:
         except StoreUnavailable as failed:
             fault = failed
         file = await self._from_file(entry is None)
-        if file is None and fault is not None and not isinstance(fault, NoKeyring):
+        if file is None and fault is not None and (self.in_keyring or not isinstance(fault, NoKeyring)):
             raise fault
         self._in_file = isinstance(fault, NoKeyring) or _is_newer(file, entry, self._keyring.marks())
+        if fault is None:
+            self.in_keyring = entry is not None
         return file if self._in_file else entry
 
     @asynccontextmanager
@@ -262,13 +279,20 @@ class _HeldAuto:
             self._store.moved(in_file=True)
         else:
             self._store.moved(in_file=False)
+            self._store.in_keyring = True
 
     async def delete(self) -> None:
-        """Remove both. A keyring that is there but cannot be used fails it: its entry would come back later."""
+        """Remove both. A keyring that has an entry, or may have one, fails it while it cannot be used: the entry would
+        come back later.
+        """
         try:
             await self._keyring.delete()
         except NoKeyring:
+            if self._store.in_keyring:
+                raise
             await self._keyring.file.delete()
+        else:
+            self._store.in_keyring = False
 
 
 def _is_newer(file: Credentials | None, entry: Credentials | None, marks: Sequence[Mark]) -> bool:

@@ -1,5 +1,6 @@
 """A store tells cheaply whether what it holds can have changed, whoever changed it and wherever it is kept."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,26 @@ async def test_it_is_other_after_each_change_of_another_process(
         assert ours.stamp() == stamps[-1]
     assert len({repr(stamp) for stamp in stamps}) == len(stamps)
     assert None not in stamps
+
+
+@pytest.mark.parametrize("kind", [KeyringStore, AutoStore])
+@pytest.mark.parametrize("call", ["set", "delete"])
+async def test_it_is_other_again_once_a_keyring_has_done_what_took_its_time(
+    call: str, kind: Callable[[Path], Any], tmp_path: Path, fake_keyring: FakeKeyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may ask the person first: who saw the sign of the change before it would else not look again."""
+    store, enter, early = kind(tmp_path), fake_keyring._enter, list[object]()
+    await save(store, ApiKey.parse("sk-1"))
+
+    def enter_and_look(name: str) -> None:
+        if name == call:
+            early.append(store.stamp())
+            time.sleep(0.02)
+        enter(name)
+
+    monkeypatch.setattr(fake_keyring, "_enter", enter_and_look)
+    await save(store, ApiKey.parse("sk-2") if call == "set" else None)
+    assert early[-1] != store.stamp()
 
 
 async def test_it_is_other_after_a_change_of_a_program_that_leaves_no_mark(tmp_path: Path) -> None:

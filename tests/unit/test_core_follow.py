@@ -25,11 +25,13 @@ class StampedStore(MemoryStore):
         super().__init__(credentials)
         self.mark: object = 0
         self.is_broken = False
+        self.asked = 0
 
     def stamp(self) -> object:
         return self.mark
 
     async def load(self) -> Credentials | None:
+        self.asked += 1
         if self.is_broken:
             raise StoreUnavailable("the test broke it")
         return await super().load()
@@ -136,6 +138,22 @@ async def test_a_store_that_tells_of_no_change_is_read_no_more() -> None:
         assert (await engine.follow()).credentials is TWO
         store.is_broken = False
         assert (await engine.follow()).credentials is ONE
+
+
+async def test_what_cannot_be_read_is_asked_ever_more_rarely_until_it_changes() -> None:
+    """A keyring that is locked may ask the person for its password at each look."""
+    store = StampedStore(ONE)
+    async with AuthEngine(store, FakeAuthority()) as engine:
+        store.is_broken, asked = True, store.asked
+        for _ in range(600):
+            assert (await engine.follow()).credentials is ONE
+        assert 10 < store.asked - asked < 20
+        store.mark, store.is_broken, store.credentials = 1, False, TWO
+        assert (await engine.follow()).credentials is TWO
+        store.mark, store.is_broken, asked = 2, True, store.asked
+        await engine.follow()
+        await engine.follow()
+        assert store.asked == asked + 2, "the pauses begin anew"
 
 
 async def test_it_keeps_out_of_the_way_of_a_login_and_of_a_refresh() -> None:

@@ -12,7 +12,7 @@ import keyring.backends.chainer
 import keyring.errors
 import pytest
 from keyring.backend import KeyringBackend
-from keyring.backends import null
+from keyring.backends import fail, null
 
 from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.stores.keyring_entry import KeyringEntry, NoKeyring
@@ -276,6 +276,30 @@ async def test_auto_without_a_keyring_is_the_file(tmp_path: Path, caplog: pytest
         await held.delete()
     assert await store.load() is None
     assert caplog.text == ""
+
+
+async def test_auto_waits_for_the_keyring_that_holds_the_login(fake_keyring: FakeKeyring, tmp_path: Path) -> None:
+    """A keyring that is gone for a moment is no logout, and takes no logout: its entry would come back later."""
+    store, tokens = AutoStore(tmp_path), make_tokens()
+    await save(store, tokens)
+    async with AuthEngine(store, FakeAuthority()) as engine:
+        keyring.set_keyring(fail.Keyring())
+        assert (await engine.follow()).credentials == tokens
+        with pytest.raises(NoKeyring):
+            await store.load()
+        with pytest.raises(NoKeyring):
+            await engine.log_out()
+        keyring.set_keyring(fake_keyring)
+        assert await store.load() == tokens
+        await engine.log_out()
+        keyring.set_keyring(fail.Keyring())
+        assert await store.load() is None
+        await save(store, KEY)
+        assert await store.load() == KEY
+        async with store.locked() as held:
+            await held.delete()
+        assert await store.load() is None
+        keyring.set_keyring(fake_keyring)
 
 
 async def test_auto_with_a_locked_keyring_uses_the_file_and_says_so(
