@@ -53,7 +53,8 @@ class AuthJsonStore:
         self._path = os.path.join(self._home, "auth.json")
         self._clock = clock or SystemClock()
         self._disk = disk or Disk()
-        self._lock = HomeLock(self._home, self._disk, self._clock, lock_timeout)
+        self.home_lock = HomeLock(self._home, self._disk, self._clock, lock_timeout)
+        """Taken for every change; a store that keeps the login elsewhere takes it, too."""
         self._has_looked = False
 
     def describe(self) -> str:
@@ -80,7 +81,7 @@ class AuthJsonStore:
         Raises StoreBusy after `lock_timeout` and StoreUnavailable where there can be no lock. Cancellation while
         waiting leaves no lock behind.
         """
-        lock = await self._lock.take()
+        lock = await self.home_lock.take()
         held = self.hold(lock)
         try:
             held.remove_leftovers()
@@ -100,13 +101,13 @@ class AuthJsonStore:
             found = any(_is_temporary(entry, name) for entry in self._disk.names(folder))
         except OSError:
             return
-        if found and (lock := self._lock.take_if_free()):
+        if found and (lock := self.home_lock.take_if_free()):
             self.hold(lock).remove_leftovers()
             lock.release()
 
     def stamp(self) -> object:
         """See `ChangeStamp`."""
-        return self._lock.stamp()
+        return self.home_lock.stamp()
 
     async def last_change(self) -> LastChange | None:
         """Who changed the file last, and when. See `ChangeWitness`."""
@@ -115,14 +116,24 @@ class AuthJsonStore:
         changed_at: float | None = None
         with suppress(OSError):
             changed_at = self._disk.changed_at(target if stored is not None else os.path.dirname(target))
-        return last_change(stored, changed_at, self._lock.marks(), self._path, self._home)
+        return last_change(stored, changed_at, self.home_lock.marks(), self._path, self._home)
 
     def read(self) -> bytes | None:
-        """The file's bytes as they are now, None when there is no file. Raises StoreUnavailable."""
+        """The file's bytes as they are now, None when there is no file. Raises StoreUnavailable, also where the folder
+        is gone for a moment: that is no logout.
+        """
         try:
             return self._disk.read(self._path, LARGEST + 1)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if self._is_home_gone():
+                raise unavailable("read", self._path, error) from error
             return None
+        except OSError as error:
+            raise unavailable("read", self._path, error) from error
+
+    def _is_home_gone(self) -> bool:
+        try:
+            return self.home_lock.is_home_gone()
         except OSError as error:
             raise unavailable("read", self._path, error) from error
 

@@ -29,8 +29,8 @@ class DiskLock(Protocol):
 
     @property
     def takes_notes(self) -> bool:
-        """Whether its file may hold notes while it is taken. Where there are no file locks, what the file holds is the
-        lock.
+        """Whether its file may hold notes, and stays when the lock is given back. Where there are no file locks, what
+        the file holds is the lock; on Windows nobody can write to it.
         """
 
 
@@ -191,7 +191,7 @@ class _FileLock:
 
     @property
     def takes_notes(self) -> bool:
-        return not isinstance(self._lock, self._without_file_locks)
+        return not _WINDOWS and not isinstance(self._lock, self._without_file_locks)
 
 
 _REMEDIES = {

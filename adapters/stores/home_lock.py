@@ -12,7 +12,8 @@ long for them: after 5 s it gives up, and the tokens that it was sent are lost. 
 asked, so it has a name of its own.
 
 Where the file system has no file locks, `filelock` falls back to a lock that is the existence of a file, and what the
-file holds tells whether its process still lives. Then nothing is noted in it.
+file holds tells whether its process still lives. Then nothing is noted in it. Nor is anything on Windows, where nobody
+can write to a file that is locked, and `filelock` removes it afterwards.
 """
 
 import os
@@ -74,6 +75,7 @@ class HomeLock:
         self._disk = disk
         self._clock = clock
         self._timeout = timeout
+        self._lasting: str | None = None  # the lock file, once it was there and is one that stays
 
     async def take(self) -> TakenLock:
         """Wait for the lock and take it. There is no wait after it is taken.
@@ -95,6 +97,7 @@ class HomeLock:
             except OSError as error:
                 raise unavailable("lock", lock_file, error) from error
             if taken:
+                self._lasting = lock_file if lock.takes_notes else None
                 if self._disk.resolve(self._path) == target:
                     return TakenLock(self, target, lock)
                 lock.release()
@@ -117,10 +120,21 @@ class HomeLock:
     def stamp(self) -> object:
         """See `ChangeStamp`: of auth.json, and of the marks, which every store of the home leaves."""
         target = self._disk.resolve(self._path)
+        lock_file = target + _TAIL
         try:
-            return self._disk.stamp(target), self._disk.stamp(target + _TAIL), self.marks()
+            stamp = self._disk.stamp(target), self._disk.stamp(lock_file), self.marks()
         except OSError:
             return None
+        if stamp[2]:
+            self._lasting = lock_file
+        return stamp
+
+    def is_home_gone(self) -> bool:
+        """Whether the lock file is gone that was there and stays. No program removes it: so it went with the home,
+        which was moved or deleted, or is not mounted. Raises OSError.
+        """
+        lock_file = self._disk.resolve(self._path) + _TAIL
+        return self._lasting == lock_file and self._disk.stamp(lock_file) is None
 
     def marks(self) -> list[Mark]:
         """The last saves under the lock, the oldest first; none where nothing can be known."""

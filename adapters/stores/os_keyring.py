@@ -16,9 +16,8 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from authstate.adapters.stores.auth_json import AuthJsonStore
-from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.foreign import digest_of, last_change
-from authstate.adapters.stores.home_lock import HomeLock, Mark, TakenLock
+from authstate.adapters.stores.home_lock import Mark, TakenLock
 from authstate.adapters.stores.keyring_entry import KeyringEntry, NoKeyring
 from authstate.adapters.stores.off_loop import OffLoop
 from authstate.adapters.stores.record import decode, encode, is_whole
@@ -64,7 +63,7 @@ class KeyringStore:
         clock = clock or SystemClock()
         self._calls = OffLoop(clock, call_timeout)
         self.file = AuthJsonStore(home, clock=clock, lock_timeout=lock_timeout)
-        self._lock = HomeLock(self.home, Disk(), clock, lock_timeout)
+        self._lock = self.file.home_lock
 
     def describe(self) -> str:
         """The service and the account of the entry."""

@@ -13,13 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fake_keyring import no_keyring
 
 from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.stores.disk import Disk, DiskLock
-from authstate.adapters.testing import ManualClock, MemoryStore, make_external, make_tokens
+from authstate.adapters.stores.os_keyring import AutoStore
+from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.engine import AuthEngine, AuthState
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import StoreBusy, StoreUnavailable, StoreUnreadable
 from authstate.engine.ports import CredentialStore
+
+__all__ = ["no_keyring"]
 
 KEY = ApiKey.parse("sk-canary-key")
 posix_only = pytest.mark.skipif(os.name == "nt", reason="file modes and symbolic links of POSIX")
@@ -406,6 +411,51 @@ async def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
         home.rename(tmp_path / "away")
         with pytest.raises(StoreUnavailable, match="the folder is gone"):
             await held.save(KEY)
+
+
+@pytest.mark.usefixtures("no_keyring")
+@pytest.mark.parametrize("kind", [AuthJsonStore, AutoStore])
+@pytest.mark.parametrize("is_mount_point", [False, True])
+async def test_a_home_that_is_gone_for_a_moment_is_no_logout(
+    is_mount_point: bool, kind: Callable[[Path], CredentialStore], tmp_path: Path
+) -> None:
+    """A logout leaves the lock file. A folder that is moved away or not mounted takes it along."""
+    home, tokens = tmp_path / "home", make_tokens()
+    async with AuthJsonStore(home).locked() as held:
+        await held.save(tokens)
+    store = kind(home)
+    async with AuthEngine(store, FakeAuthority()) as engine:
+        await engine.follow()
+        home.rename(tmp_path / "away")
+        if is_mount_point:
+            home.mkdir()
+        with pytest.raises(StoreUnavailable, match="the folder is gone"):
+            await store.load()
+        assert (await engine.follow()).credentials == tokens
+        if is_mount_point:
+            home.rmdir()
+        (tmp_path / "away").rename(home)
+        assert await store.load() == tokens
+        (home / "auth.json").unlink()
+        assert (await engine.follow()).state is AuthState.LOGGED_OUT
+
+
+async def test_a_home_that_is_gone_while_the_issuer_is_asked_costs_no_token(tmp_path: Path) -> None:
+    home, tokens = tmp_path / "home", make_tokens()
+    async with AuthJsonStore(home).locked() as held:
+        await held.save(tokens)
+    store, authority = AuthJsonStore(home), FakeAuthority(tokens)
+    async with AuthEngine(store, authority) as engine:
+        authority.hold()
+        refresh = asyncio.ensure_future(engine.refresh())
+        await authority.asked()
+        home.rename(tmp_path / "away")
+        authority.release()
+        with pytest.raises(StoreUnavailable):
+            await refresh
+        (tmp_path / "away").rename(home)
+        assert (await engine.refresh()).credentials == await store.load() != tokens
+        assert len(authority.sent) == 1
 
 
 async def test_two_stores_of_one_process_share_the_lock(tmp_path: Path) -> None:
