@@ -5,8 +5,8 @@
 
 Everything that changes the state runs under two locks of the process, taken in this order: `_doors.lock` (logins,
 logouts and external tokens, one at a time) and `_upkeep.storing` (whoever holds it may take the store's lock). A
-refresh takes only the second one, so a parent can always pass tokens in. Use it as a context manager: leaving waits for
-a refresh token that is being spent.
+refresh takes only the second one, so a parent can always pass tokens in. `follow` takes neither, and acts only while
+both are free. Use it as a context manager: leaving waits for a refresh token that is being spent.
 """
 
 import asyncio
@@ -196,9 +196,8 @@ class AuthEngine:
         one that cannot be read; then ever more rarely, at last about once a minute, until it changes.
         """
         self._ensure_open()
-        if self._api_key is None and not self._doors.lock.locked():
-            async with self._doors.lock:
-                await self._stored.follow()
+        if self._api_key is None:
+            await self._stored.follow(self._doors.lock)
         return self.session
 
     async def close(self, grace: float = 30.0) -> None:

@@ -4,6 +4,8 @@ Following another process keeps to who is signed in. New tokens of the same acco
 refresh and the 401 recovery look for them, and whoever is handed them too early asks for still newer ones.
 """
 
+import asyncio
+
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.errors import PolicyViolation, StoreUnavailable
 from authstate.engine.events import AccountUpdated
@@ -43,23 +45,27 @@ class StoredLogin:
             if self._machine.session.failure != (refusal := Failure(str(violation))):
                 self._fire(Trigger.CREDENTIALS_REFUSED, refusal)
 
-    async def follow(self) -> None:
-        """See `AuthEngine.follow`. The caller keeps logins and logouts of this process away."""
+    async def follow(self, doors: asyncio.Lock) -> None:
+        """See `AuthEngine.follow`. `doors` is held while this process lets somebody in or out.
+
+        It takes no lock, for a store may take its time: what it found counts only if nothing moved meanwhile.
+        """
         stamp = self._witness.stamp() if self._witness is not None else None
         before = self._machine.session
-        if (stamp is not None and stamp == self._known) or self._is_busy():
+        if (stamp is not None and stamp == self._known) or self._is_busy(doors):
             return
         if stamp == self._seen and self._left_out:
             self._left_out -= 1
             return
-        async with self._upkeep.storing:
-            try:
-                stored = await self._store.load()
-            except StoreUnavailable:
-                self._note_fault(stamp)
-                return
-            self._pause = 0
-            self._act_as(stored)
+        try:
+            stored = await self._store.load()
+        except StoreUnavailable:
+            self._note_fault(stamp)
+            return
+        self._pause = 0
+        if self._machine.session is not before or self._is_busy(doors):
+            return
+        self._act_as(stored)
         if self._machine.session.state is AuthState.REFRESH_DEAD:
             await self._upkeep.reload()
         # A store may show the sign of a change just before the change: a stamp is trusted at the second look.
@@ -73,10 +79,11 @@ class StoredLogin:
         self._pause = min(2 * self._left_out + 1, _LONGEST_PAUSE)
         self._seen = stamp
 
-    def _is_busy(self) -> bool:
+    def _is_busy(self, doors: asyncio.Lock) -> bool:
         """Whether this process is about to change what is stored, or acts with what is not stored."""
         is_external = self._machine.session.state is AuthState.EXTERNAL_TOKENS
-        return is_external or self._upkeep.storing.locked() or self._upkeep.refresher.unsaved is not None
+        is_changing = doors.locked() or self._upkeep.storing.locked()
+        return is_external or is_changing or self._upkeep.refresher.unsaved is not None
 
     def _act_as(self, stored: Credentials | None) -> None:
         current = self._machine.session.credentials

@@ -176,6 +176,44 @@ async def test_it_keeps_out_of_the_way_of_a_login_and_of_a_refresh() -> None:
         await asyncio.wait((flight,))
 
 
+@pytest.mark.parametrize("change", ["login", "logout", "refresh", "parent"])
+async def test_a_store_that_takes_its_time_keeps_nobody_waiting_and_what_it_brings_late_does_not_count(
+    change: str,
+) -> None:
+    """A keyring may ask a person first."""
+    store, authority = SlowStore(ONE), FakeAuthority()
+    authority.accept(ONE)
+    async with AuthEngine(store, authority) as engine:
+        store.found, store.credentials = asyncio.Event(), TWO
+        follow = asyncio.ensure_future(engine.follow())
+        await asyncio.sleep(0)
+        found, store.found, store.credentials = store.found, None, ONE
+        if change == "login":
+            await engine.use_api_key(KEY)
+        elif change == "logout":
+            await engine.log_out()
+        elif change == "refresh":
+            await engine.refresh()
+        else:
+            await engine.use_external_tokens(make_external())
+        after = engine.session
+        assert after.generation == 2
+        found.set()
+        assert await follow is after
+
+
+class SlowStore(MemoryStore):
+    """A store that has found what it holds, and does not tell before `found` is set."""
+
+    found: asyncio.Event | None = None
+
+    async def load(self) -> Credentials | None:
+        stored, found = await super().load(), self.found
+        if found is not None:
+            await found.wait()
+        return stored
+
+
 async def test_tokens_that_could_not_be_stored_are_kept() -> None:
     store, authority = MemoryStore(ONE), FakeAuthority()
     authority.accept(ONE)
