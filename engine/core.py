@@ -196,7 +196,7 @@ class AuthEngine:
         one that cannot be read; then ever more rarely, at last about once a minute, until it changes.
         """
         self._ensure_open()
-        if self._api_key is None:
+        if self._api_key is None or self.session.credentials is not self._api_key:
             await self._stored.follow(self._doors.lock)
         return self.session
 

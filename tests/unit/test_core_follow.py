@@ -90,6 +90,9 @@ async def test_what_is_not_stored_stays() -> None:
     async with AuthEngine(store, FakeAuthority(), api_key=KEY) as engine:
         store.credentials = None
         assert (await engine.follow()).credentials is KEY
+        await engine.complete_chatgpt_login(ONE)
+        store.credentials = None
+        assert (await engine.follow()).state is AuthState.LOGGED_OUT, "a login that is stored took the key's place"
     async with AuthEngine(store, FakeAuthority()) as engine:
         await engine.use_external_tokens(make_external())
         assert (await engine.follow()).state is AuthState.EXTERNAL_TOKENS
