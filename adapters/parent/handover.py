@@ -81,6 +81,7 @@ class Handover:
         self._pause = _AGAIN_AFTER
         self._is_in_doubt = False  # whether the child took what was sent to it last
         self._unsubscribe: Callable[[], None] | None = None
+        self._is_over = False
         self.refusal: str | None = None
         """Why the last question could not be answered with tokens, and what to do; None when it was."""
 
@@ -92,6 +93,8 @@ class Handover:
         """
         if self._unsubscribe is None:
             await self._engine.check()
+            if self._is_over:
+                return
             self._unsubscribe = self._engine.subscribe(self._hear)
         self._follow()
         await self.caught_up()
@@ -106,6 +109,7 @@ class Handover:
 
         Questions that are under way are answered with an error, if the connection is still there.
         """
+        self._is_over = True
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None

@@ -84,7 +84,8 @@ class WrappedAccount:
         """
         assert self._account is not None and self._account.engine is not None and self._handover is not None
         await self._handover.begin()
-        self._following = asyncio.create_task(_follow(self._account.engine))
+        if not self.peer.closed:
+            self._following = asyncio.create_task(_follow(self._account.engine))
 
     async def caught_up(self) -> None:
         """Return when the child acts with what the engine holds. Cancellation ends the wait only."""

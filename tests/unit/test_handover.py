@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from linked_world import Child, World, tokens
 
-from authstate.adapters.jsonrpc import INTERNAL_ERROR, RemoteError
+from authstate.adapters.jsonrpc import INTERNAL_ERROR, Peer, RemoteError
+from authstate.adapters.parent.handover import Handover
 from authstate.adapters.testing import make_external
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import RefreshDeadReason
@@ -287,6 +288,29 @@ async def test_nothing_is_given_again_to_a_child_that_is_gone() -> None:
             await pass_time(world, 5)
             assert child.count("account/login/start") == given
         assert world.clock.sleepers == 0
+
+
+async def test_nothing_is_given_to_a_child_that_ended_before_its_login_was_refreshed() -> None:
+    world, peer, sent = World(tokens(expires_in=-60)), Peer(lambda _method, _params: None), Sent()
+    peer.connect(sent)
+    handover = Handover(world.engine, peer, warn=lambda _code, _message: None)
+    async with world.engine:
+        world.authority.hold()
+        begun = asyncio.ensure_future(handover.begin())
+        await world.authority.asked()
+        handover.close()
+        world.authority.release()
+        await begun
+        await world.engine.log_out()
+        await handover.caught_up()
+    assert sent == []
+
+
+class Sent(list[bytes]):
+    """What was written to a child that is never read."""
+
+    def write(self, data: bytes) -> None:
+        self.append(data)
 
 
 class Others:
