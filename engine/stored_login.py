@@ -62,7 +62,7 @@ class StoredLogin:
         except StoreUnavailable:
             self._note_fault(stamp)
             return
-        self._pause = 0
+        self._pause = self._left_out = 0
         if self._machine.session is not before or self._is_busy(doors):
             return
         self._act_as(stored)

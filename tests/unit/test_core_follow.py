@@ -153,6 +153,8 @@ async def test_what_cannot_be_read_is_asked_ever_more_rarely_until_it_changes() 
         assert 10 < store.asked - asked < 20
         store.mark, store.is_broken, store.credentials = 1, False, TWO
         assert (await engine.follow()).credentials is TWO
+        store.credentials = ONE
+        assert (await engine.follow()).credentials is ONE, "the second look at a new stamp is not left out"
         store.mark, store.is_broken, asked = 2, True, store.asked
         await engine.follow()
         await engine.follow()
