@@ -14,7 +14,7 @@ class Revocations:
     def __init__(self, authority: TokenAuthority, listeners: Listeners) -> None:
         self._authority = authority
         self._listeners = listeners
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []  # in order: a simulated history must be the same each time
 
     def begin(self, replaced: ChatgptTokens | None, current: ApiKey | ChatgptTokens | None = None) -> None:
         """Revoke the refresh token of `replaced`, unless `current` goes on with it. One that fails is a warning."""
@@ -23,8 +23,8 @@ class Revocations:
         if isinstance(current, ChatgptTokens) and current.refresh_token == replaced.refresh_token:
             return
         task = asyncio.create_task(self._revoke(replaced.refresh_token))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
 
     async def close(self, grace: float) -> None:
         """Wait at most `grace` seconds for what is under way, then drop it."""

@@ -6,7 +6,7 @@ from itertools import count
 from authstate.adapters.testing.jwt import account_claims, make_jwt
 from authstate.engine.credentials import ChatgptTokens, ExternalTokens
 
-_numbers = count(1)
+_numbers = count(1)  # written in one length, so that a record of such tokens is as long whatever was made before
 
 
 def make_tokens(
@@ -30,8 +30,8 @@ def make_tokens(
     now = time.time() if now is None else now
     claims = account_claims(email, account_id, user_id, plan)
     return ChatgptTokens.read(
-        id_token=make_jwt(**claims, jti=f"id-{number}"),
-        access_token=make_jwt(**claims, jti=f"access-{number}", **_expiry(now, expires_in)),
+        id_token=make_jwt(**claims, jti=f"id-{number:09}"),
+        access_token=make_jwt(**claims, jti=f"access-{number:09}", **_expiry(now, expires_in)),
         refresh_token=f"rt-test-{number}" if refresh_token is None else refresh_token,
         account_id=account_id,
         last_refresh=now,
@@ -52,8 +52,8 @@ def make_external(
     now = time.time() if now is None else now
     claims = account_claims(email, account_id, user_id, plan)
     return ExternalTokens.read(
-        access_token=make_jwt(**claims, jti=f"access-{number}", **_expiry(now, expires_in)),
-        id_token=make_jwt(**claims, jti=f"id-{number}"),
+        access_token=make_jwt(**claims, jti=f"access-{number:09}", **_expiry(now, expires_in)),
+        id_token=make_jwt(**claims, jti=f"id-{number:09}"),
         account_id=account_id,
         plan_type=plan,
     )
