@@ -26,6 +26,7 @@ from authstate.engine.policy import LoginMethod, Policy
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 
 WINDOW, BLOCKING, SETTLE, PAUSE, STALE_AFTER = 300.0, 30.0, 60.0, 30.0, 8 * 86_400.0
+LONGEST_PAUSE = 63  # looks
 
 Error = type[Exception] | None
 
@@ -120,6 +121,9 @@ class Engine:
     """Refresh tokens that this process sent and that were refused for good: it sends none of them again."""
     spent: set[str] = field(default_factory=set)
     """Refresh tokens that this process got another one for: it does not go back to them."""
+    left_out: int = 0
+    """Looks at the store to be left out, for it could not be read."""
+    pause: int = 0
     settled_until: float = float("-inf")
     paused_until: float = float("-inf")
     parent: deque[ExternalTokens | Exception] = field(default_factory=deque)
@@ -179,8 +183,15 @@ class Engine:
 
     def follow(self) -> None:
         found = self.world.stored
-        if self.state == "external_tokens" or self.unsaved is not None or "load" in self.world.broken:
+        if self.state == "external_tokens" or self.unsaved is not None:
             return
+        if self.left_out:
+            self.left_out -= 1
+            return
+        if "load" in self.world.broken:
+            self.left_out, self.pause = self.pause, min(2 * self.pause + 1, LONGEST_PAUSE)
+            return
+        self.pause = 0
         if self.is_ours(found):
             if self.state == "refresh_dead":
                 self.reload()
