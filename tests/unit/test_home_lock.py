@@ -136,7 +136,7 @@ async def test_without_file_locks_the_death_of_a_process_frees_its_lock_too(
     died = await asyncio.to_thread(subprocess.run, dying, timeout=20)
     assert died.returncode == 7
     assert (tmp_path / LOCK).exists()
-    async with AuthJsonStore(tmp_path, lock_timeout=1.0).locked() as held:
+    async with AuthJsonStore(tmp_path, lock_timeout=30.0).locked() as held:
         await held.save(make_tokens())
         assert not await is_free(tmp_path)
     assert await is_free(tmp_path)
