@@ -17,11 +17,25 @@ from authstate.adapters.config import Environment, load_config
 from authstate.adapters.parent import link
 from authstate.adapters.parent.link import AppServerLink
 from authstate.adapters.testing import LoopbackIssuer
+from authstate.engine.clock import SystemClock
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ApiKey, ExternalTokens
 from authstate.engine.states import AuthState
 
 MakeHome = Callable[..., Path]
+
+
+class LaterClock(SystemClock):
+    """The machine's clock, with steps forward that nobody has to wait for."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._ahead
+
+    def go_on(self, seconds: float) -> None:
+        self._ahead += seconds
 
 
 class Agent:
@@ -31,6 +45,7 @@ class Agent:
         self.home = home
         self.told: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         self.warned: list[str] = []
+        self.clock = LaterClock()
         self.context = AppServerLink.of_command(
             engine,
             [str(codex), "app-server"],
@@ -39,6 +54,7 @@ class Agent:
             version="1.0",
             notified=lambda method, params: self.told.put_nowait((method, params)),
             warn=lambda code, message: self.warned.append(f"{code}: {message}"),
+            clock=self.clock,
         )
 
     async def __aenter__(self) -> "Agent":
@@ -53,6 +69,11 @@ class Agent:
         thread = (await self.link.request("thread/start", thread_params(self.home)))["thread"]["id"]
         await self.link.request("turn/start", turn_params(thread, words))
         return await asyncio.wait_for(self._completed(thread), 30)
+
+    async def settle(self) -> None:
+        """Return when the child has the newest tokens, and had them long enough to be refused for them."""
+        await self.link._handover.caught_up()
+        self.clock.go_on(1.0)
 
     async def _completed(self, thread: str) -> Any:
         while True:
@@ -77,6 +98,7 @@ async def test_agents_of_one_engine_run_turns_on_one_refresh(
     ):
         turns = await asyncio.gather(one.turn("hello"), other.turn("use a tool, then expire"))
         assert [turn["status"] for turn in turns] == ["completed", "completed"]
+        await asyncio.gather(one.settle(), other.settle())  # tokens do not expire within 0.1 s outside of a test
         issuer.expire_access()
         turns = await asyncio.gather(one.turn("again"), other.turn("again"))
         assert [turn["status"] for turn in turns] == ["completed", "completed"]
