@@ -25,8 +25,8 @@ from authstate.engine.states import AuthState
 MakeHome = Callable[..., Path]
 
 
-class LaterClock(SystemClock):
-    """The machine's clock, with steps forward that nobody has to wait for."""
+class AdvancedClock(SystemClock):
+    """The machine's clock, which a test can advance: what sleeps on it still sleeps in real time."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
@@ -34,7 +34,7 @@ class LaterClock(SystemClock):
     def monotonic(self) -> float:
         return super().monotonic() + self._ahead
 
-    def go_on(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self._ahead += seconds
 
 
@@ -45,7 +45,7 @@ class Agent:
         self.home = home
         self.told: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         self.warned: list[str] = []
-        self.clock = LaterClock()
+        self.clock = AdvancedClock()
         self.context = AppServerLink.of_command(
             engine,
             [str(codex), "app-server"],
@@ -70,10 +70,10 @@ class Agent:
         await self.link.request("turn/start", turn_params(thread, words))
         return await asyncio.wait_for(self._completed(thread), 30)
 
-    async def settle(self) -> None:
-        """Return when the child has the newest tokens, and had them long enough to be refused for them."""
+    async def let_tokens_age(self) -> None:
+        """Wait until the child took the newest tokens; its questions are about these from then on."""
         await self.link._handover.caught_up()
-        self.clock.go_on(1.0)
+        self.clock.advance(1.0)
 
     async def _completed(self, thread: str) -> Any:
         while True:
@@ -98,7 +98,7 @@ async def test_agents_of_one_engine_run_turns_on_one_refresh(
     ):
         turns = await asyncio.gather(one.turn("hello"), other.turn("use a tool, then expire"))
         assert [turn["status"] for turn in turns] == ["completed", "completed"]
-        await asyncio.gather(one.settle(), other.settle())  # tokens do not expire within 0.1 s outside of a test
+        await asyncio.gather(one.let_tokens_age(), other.let_tokens_age())
         issuer.expire_access()
         turns = await asyncio.gather(one.turn("again"), other.turn("again"))
         assert [turn["status"] for turn in turns] == ["completed", "completed"]
