@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from authstate.adapters.cli_exit import ExitStatus, printable
 from authstate.adapters.cli_home import open_home
-from authstate.engine.credentials import ApiKey
+from authstate.engine.credentials import ApiKey, ChatgptTokens
 from authstate.engine.errors import StoreUnreadable
 from authstate.engine.events import AuthMode, Event, RefreshFailed, Warned
 from authstate.engine.session import Session
@@ -40,6 +40,8 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
     expires_at = _expires_at(session)
     if session.state is AuthState.CHATGPT and expires_at and expires_at <= time.time() and not warnings:
         warnings.append("the access token has expired, and the issuer has not answered yet: try again later")
+    if isinstance(session.credentials, ChatgptTokens) and not session.credentials.can_refresh and not session.failure:
+        warnings.append("there is no refresh token: sign in again when the access token expires")
     print(_as_json(session, mode, home.place, warnings) if as_json else as_text(session, home.place, warnings))
     if home.environment.api_key is not None and not as_json:
         print("The API key comes from CODEX_API_KEY, which wins over what is stored.", file=sys.stderr)

@@ -124,6 +124,7 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
     id_token: Secret
     access_token: Secret
     refresh_token: Secret
+    """Empty where there is none, as in a login that a CI job was given: see `can_refresh`."""
     account: Account
     expires_at: float | None = None
     """Seconds since the epoch: the access token's `exp`, None when it names none."""
@@ -142,17 +143,25 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
     ) -> "ChatgptTokens":
         """Build from the three tokens; `account_id` wins over the claims of the id token.
 
+        Args:
+            refresh_token: blank means that there is none.
+
         Raises:
             InvalidCredentials: the id token is no JWT. (The access token may be opaque: then it has no known expiry.)
         """
         return cls(
             id_token=Secret(id_token),
             access_token=Secret(access_token),
-            refresh_token=Secret(refresh_token),
+            refresh_token=Secret(refresh_token if refresh_token.strip() else ""),
             account=account_of(read_claims(id_token, "id token"), account_id=account_id),
             expires_at=expiry_of(access_token),
             last_refresh=None if last_refresh is None else instant_of(last_refresh),
         )
+
+    @property
+    def can_refresh(self) -> bool:
+        """Whether there is a refresh token. Without one, the access token is used until it expires."""
+        return bool(self.refresh_token)
 
     def is_same_material_as(self, other: "ChatgptTokens") -> bool:
         """Whether both hold the same tokens, whatever else they say."""
@@ -207,8 +216,8 @@ def read_claims(token: str, name: str) -> Mapping[str, Any]:
     if len(token) > _LONGEST_JWT:
         raise InvalidCredentials(f"the {name} is no JWT: it is longer than {_LONGEST_JWT} characters")
     parts = token.split(".")
-    if len(parts) != 3 or not all(parts[:2]):
-        raise InvalidCredentials(f"the {name} is no JWT: it must have three parts with a dot between them")
+    if len(parts) != 3 or not all(parts):
+        raise InvalidCredentials(f"the {name} is no JWT: it must have three parts with a dot between them, none empty")
     try:
         claims = msgspec.json.decode(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (ValueError, RecursionError):

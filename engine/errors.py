@@ -114,6 +114,7 @@ class RefreshDeadReason(StrEnum):
     EXHAUSTED = "exhausted"
     REVOKED = "revoked"
     ACCOUNT_CHANGED = "account_changed"
+    MISSING = "missing"
     UNKNOWN = "unknown"
 
 
@@ -126,6 +127,10 @@ _CAUSES = {
     RefreshDeadReason.REVOKED: "Your sign-in was revoked: you signed out elsewhere, or an administrator ended it.",
     RefreshDeadReason.ACCOUNT_CHANGED: (
         "Another program signed in with another account, or signed out, where these credentials are stored."
+    ),
+    RefreshDeadReason.MISSING: (
+        "The access token has expired, or the backend refused it, and this sign-in has no refresh token to get a new "
+        "one with."
     ),
     RefreshDeadReason.UNKNOWN: "Your sign-in was refused by the issuer, which gave no reason that is known.",
 }

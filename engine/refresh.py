@@ -88,7 +88,12 @@ class Need(StrEnum):
 
 
 def need_of(tokens: ChatgptTokens, now: float, settings: RefreshSettings) -> Need:
-    """How urgent a refresh of these tokens is at `now` (seconds since the epoch). `exp` is the truth."""
+    """How urgent a refresh of these tokens is at `now` (seconds since the epoch). `exp` is the truth.
+
+    Tokens without a refresh token are used until they expire: nothing is gained by a refresh before.
+    """
+    if not tokens.can_refresh:
+        return Need.NOW if tokens.expires_at is not None and tokens.expires_at <= now else Need.NONE
     if tokens.expires_at is not None:
         left = tokens.expires_at - now
         if left <= settings.blocking:
@@ -165,6 +170,8 @@ class Refresher:
         Cancel it only while `critical` is false.
         """
         self._hurried = False
+        if not current.can_refresh:
+            return await self._replaced(current)
         try:
             async with self._store.locked() as held:
                 try:
@@ -185,6 +192,13 @@ class Refresher:
             await held.prepare()
             self.unsaved = Renewal(await self._renewed(held, current), adopted=False)
         return await self._stored(held, self.unsaved)
+
+    async def _replaced(self, current: ChatgptTokens) -> Renewal:
+        """What took the place of tokens that cannot be refreshed. Nothing is sent or written: it takes no lock."""
+        stored = await self._stored_login(self._store, current)
+        if stored.is_same_material_as(current):
+            raise PermanentRefreshError(RefreshDeadReason.MISSING)
+        return Renewal(stored, adopted=True)
 
     def _used_up(self, tokens: ChatgptTokens) -> RefreshDeadReason | None:
         if self.is_outdated(tokens):
@@ -223,7 +237,7 @@ class Refresher:
             return None
         return Renewal(stored, adopted=True)
 
-    async def _stored_login(self, held: HeldStore, current: ChatgptTokens) -> ChatgptTokens:
+    async def _stored_login(self, held: HeldStore | CredentialStore, current: ChatgptTokens) -> ChatgptTokens:
         """What the store holds of this login. Raises PermanentRefreshError when that is another account, or nothing."""
         stored = await held.load()
         if not isinstance(stored, ChatgptTokens) or not stored.account.is_same_as(current.account):

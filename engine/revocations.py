@@ -18,7 +18,7 @@ class Revocations:
 
     def begin(self, replaced: ChatgptTokens | None, current: ApiKey | ChatgptTokens | None = None) -> None:
         """Revoke the refresh token of `replaced`, unless `current` goes on with it. One that fails is a warning."""
-        if replaced is None:
+        if replaced is None or not replaced.can_refresh:
             return
         if isinstance(current, ChatgptTokens) and current.refresh_token == replaced.refresh_token:
             return

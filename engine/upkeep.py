@@ -135,6 +135,9 @@ class Upkeep:
             except PermanentRefreshError as dead:
                 if self._machine.session.credentials is not tokens:
                     return None  # external tokens or a policy came first: nobody uses what was refused
+                if dead.reason is RefreshDeadReason.MISSING and not self.is_expired():
+                    self._listeners.emit(RefreshFailed(dead, permanent=False))
+                    return dead  # the access token is used until it expires
                 failure = Failure(str(dead), dead.reason, dead.detail, on_arrival=not self._was_usable)
                 self._machine.fire(Trigger.REFRESH_REJECTED, failure)
                 self._listeners.emit(RefreshFailed(dead, permanent=True))

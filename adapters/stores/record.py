@@ -8,8 +8,15 @@ The file is shared with codex, so what codex writes must load, and what is writt
 Older files have no `auth_mode`: a key means API key, else tokens mean chatgpt. Members that are not known here are kept
 byte for byte, at the top and inside `tokens`. No message of this module holds anything of the file but the value of
 `auth_mode`.
+
+A file that a person edited may begin with a byte order mark (also that of UTF-16, which PowerShell writes), and one may
+end in zero bytes after a power cut: both load, although codex refuses them. What is written is plain UTF-8. A refresh
+token that is empty, null or missing is none; codex reads the empty one only, so that is what is written.
 """
 
+import codecs
+import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
@@ -27,7 +34,11 @@ _APIKEY, _CHATGPT = "apikey", "chatgpt"
 _LATEST = 253_402_300_799.0  # seconds since the epoch: the end of the year 9999
 _LONGEST_MODE = 40  # characters of an unknown mode that a message shows
 
+_TOKEN_NAMES = ("id_token", "access_token", "refresh_token", "account_id")
+_BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+
 _Members = dict[str, msgspec.Raw]
+_Pairs = list[tuple[str, Any]]
 _T = TypeVar("_T")
 
 
@@ -107,10 +118,44 @@ def _is_same_login(over: bytes, credentials: ChatgptTokens) -> bool:
 
 def _members_or_none(data: bytes) -> _Members | None:
     try:
+        data = _plain(data)
         data.decode()
         return msgspec.json.decode(data, type=_Members)
     except (ValueError, RecursionError):
         return None
+
+
+def _plain(data: bytes) -> bytes:
+    """The text as plain UTF-8: without a byte order mark, and without the zero bytes that a power cut leaves at the end.
+
+    Raises:
+        UnicodeDecodeError: it is UTF-16, and cut off or damaged.
+    """
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
+        if data.startswith(mark):
+            data = data[len(mark) :]
+            return data.rstrip(b"\0") if mark == codecs.BOM_UTF8 else data.decode(encoding).rstrip("\0").encode()
+    return data.rstrip(b"\0")
+
+
+def _contradiction(data: bytes) -> str | None:
+    """A known member that is there twice with different values: readers do not agree on which one counts."""
+    try:
+        top: _Pairs = json.loads(data, object_pairs_hook=list, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return None
+    tokens = [value for name, value in top if name == _TOKENS and isinstance(value, list)]
+    return _given_twice(top, sorted(_KNOWN)) or next(
+        (f"{_TOKENS}.{name}" for pairs in tokens if (name := _given_twice(pairs, _TOKEN_NAMES))), None
+    )
+
+
+def _given_twice(pairs: _Pairs, names: Iterable[str]) -> str | None:
+    for name in names:
+        values = [pair[1] for pair in pairs if isinstance(pair, tuple) and pair[0] == name]
+        if any(value != values[0] for value in values):
+            return name
+    return None
 
 
 def _instant(seconds: float) -> str:
@@ -142,13 +187,16 @@ class _Reader:
         return self._unknown_mode(mode)
 
     def _top(self, data: bytes) -> _Members:
-        if not data.strip():
-            self._fail("it is empty")
         if len(data) > LARGEST:
             self._fail(f"it is larger than {LARGEST} bytes")
         try:
+            data = _plain(data)
+            if not data.strip():
+                self._fail("it is empty")
+            if b"\0" in data:
+                self._fail("it holds zero bytes, as UTF-16 text does: save it as UTF-8")
             data.decode()
-            return msgspec.json.decode(data, type=_Members)
+            members = msgspec.json.decode(data, type=_Members)
         except UnicodeDecodeError as error:
             self._fail(f"it is no UTF-8 text (byte {error.start})")
         except RecursionError:
@@ -157,6 +205,9 @@ class _Reader:
             self._fail("it is no JSON object")
         except msgspec.DecodeError as error:
             self._fail(f"it is no whole JSON ({error})")
+        if name := _contradiction(data):
+            self._fail(f"it has the member {name} twice, with different values")
+        return members
 
     def _member(self, members: _Members, name: str, kind: Any, where: str = "") -> Any:
         if name not in members:
@@ -181,18 +232,23 @@ class _Reader:
             return ChatgptTokens.read(
                 id_token=self._token(tokens, "id_token"),
                 access_token=self._token(tokens, "access_token"),
-                refresh_token=self._token(tokens, "refresh_token"),
-                account_id=self._member(tokens, "account_id", str | None, "tokens."),
+                refresh_token=self._text(tokens, "refresh_token") or "",
+                account_id=self._text(tokens, "account_id"),
                 last_refresh=None if last_refresh is None else self._seconds(last_refresh),
             )
         except InvalidCredentials as error:
             self._fail(f"in tokens, {error}")
 
     def _token(self, tokens: _Members, name: str) -> str:
-        token: str | None = self._member(tokens, name, str | None, "tokens.")
-        if not token:
+        token = self._text(tokens, name)
+        if token is None:
             self._fail(f"the member tokens.{name} is missing or empty")
         return token
+
+    def _text(self, tokens: _Members, name: str) -> str | None:
+        """A member of `tokens`; None when it is missing, null or blank."""
+        text: str | None = self._member(tokens, name, str | None, "tokens.")
+        return text if text and text.strip() else None
 
     def _seconds(self, text: str) -> float:
         """Seconds since the epoch. Digits beyond microseconds are dropped; no zone means UTC."""

@@ -60,7 +60,7 @@ def test_the_mode_says_what_counts_and_older_files_have_none(document: Any, kind
     assert isinstance(read(document), kind)
 
 
-@pytest.mark.parametrize("account_id", [None, ""])
+@pytest.mark.parametrize("account_id", [None, "", "  "])
 def test_without_an_account_id_the_claim_counts(account_id: str | None) -> None:
     assert read({"tokens": tokens(account_id=account_id)}).account.account_id == "org-claim"
 
@@ -91,7 +91,19 @@ def test_every_spelling_of_an_instant_is_read(text: str) -> None:
         (b'{"auth_mode": "apikey"}', "no OPENAI_API_KEY"),
         (b'{"auth_mode": "apikey", "OPENAI_API_KEY": ""}', "empty"),
         (b'{"OPENAI_API_KEY": "sk-canary key"}', "OPENAI_API_KEY"),
+        (b"\0\0\0", "empty"),
+        (b"\xef\xbb\xbf", "empty"),
+        (b'\xff\xfe{\0"', "UTF-8 text"),
+        ('{"canary": 1}'.encode("utf-16-le"), "zero bytes, as UTF-16 text does"),
+        (b'{"auth_mode": "apikey", "auth_mode": "chatgpt"}', "the member auth_mode twice"),
+        (b'{"OPENAI_API_KEY": "sk-canary-1", "OPENAI_API_KEY": "sk-canary-2"}', "OPENAI_API_KEY twice"),
+        (b'{"tokens": {"access_token": "canary", "access_token": "x"}}', "tokens.access_token twice"),
+        (b'{"tokens": {"id_token": "canary"}, "tokens": null}', "tokens twice"),
         (json.dumps({"tokens": tokens(id_token="canary")}).encode(), "id token is no JWT"),
+        (json.dumps({"tokens": tokens(id_token=ID_TOKEN.rpartition(".")[0] + ".")}).encode(), "id token is no JWT"),
+        (json.dumps({"tokens": tokens(id_token=ID_TOKEN + ".x")}).encode(), "id token is no JWT"),
+        (json.dumps({"tokens": tokens(id_token=None)}).encode(), "tokens.id_token is missing or empty"),
+        (json.dumps({"tokens": tokens(access_token=" \n")}).encode(), "tokens.access_token is missing or empty"),
         (json.dumps({"tokens": tokens(refresh_token=7)}).encode(), "tokens.refresh_token has the wrong type"),
         (json.dumps({"tokens": tokens(access_token="")}).encode(), "tokens.access_token is missing or empty"),
         (json.dumps({"tokens": tokens(account_id=[])}).encode(), "tokens.account_id has the wrong type"),
@@ -108,6 +120,38 @@ def test_a_bad_file_is_named_with_its_fault_and_without_its_content(data: bytes,
     assert fault in str(caught.value)
     assert "canary" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+def test_what_an_editor_or_a_power_cut_adds_is_no_fault(encoding: str) -> None:
+    """PowerShell writes a byte order mark; a power cut can leave zero bytes. Unknown members are kept all the same."""
+    mine = make_tokens()
+    text = encode(mine, b'{"ours": {"n": 1}, "tokens": {"scope": "\xc3\xa9"}}').decode().replace("\n", "\r\n")
+    data = ("\ufeff" + text).encode(encoding) + b"\0" * 8
+    assert is_whole(data)
+    assert decode(data, PLACE).credentials == mine
+    written = encode(make_tokens(), data)
+    assert written.startswith(b"{")
+    assert (json.loads(written)["ours"], json.loads(written)["tokens"]["scope"]) == ({"n": 1}, "é")
+    assert not any(is_whole(data[:end]) for end in range(0, len(text.encode(encoding)), 50))
+
+
+def test_a_member_that_is_there_twice_with_one_value_is_no_fault() -> None:
+    written = encode(mine := make_tokens(), None)
+    assert decode(b'{"auth_mode": "chatgpt", "x": 1, "x": 2,' + written[1:], PLACE).credentials == mine
+
+
+@pytest.mark.parametrize("refresh_token", ["", " ", None])
+def test_a_login_without_a_refresh_token_loads_and_is_written_as_codex_reads_it(refresh_token: str | None) -> None:
+    """codex 0.93.0 and 0.171.0 load an empty refresh token; null and a missing one they refuse."""
+    stored = tokens(refresh_token=refresh_token, ours=1)
+    found = read({"tokens": stored})
+    del stored["refresh_token"]
+    assert read({"tokens": stored}) == found
+    assert not found.can_refresh
+    assert json.loads(encode(found, json.dumps({"tokens": stored}).encode()))["tokens"] == tokens(
+        refresh_token="", ours=1
+    )
 
 
 def test_an_unknown_mode_is_named() -> None:
