@@ -60,8 +60,9 @@ class _Authorized(httpx.Auth):
 class EngineAuth(_Authorized):
     """Authorizes the requests of an `httpx.AsyncClient` with an engine.
 
-    A request that is refused with 401 is sent again with a newer token, at most twice. The body is read into memory
-    first, so that it can be sent again. Any number of clients, requests and tasks of one event loop may share it.
+    A request that is refused with 401 is sent again with a newer token, at most twice. A parent is asked once. The body
+    is read into memory first, so that it can be sent again. Any number of clients, requests and tasks of one event loop
+    may share it.
 
     What a request raises: `NotSignedIn` before it is sent when nobody is signed in; `PermanentRefreshError` (sign in
     again) and `TransientAuthError` (try again later; a parent that did not answer is `ParentUnavailable`) when there is

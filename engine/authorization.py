@@ -13,6 +13,8 @@ class Authorization(msgspec.Struct, frozen=True):
     token: Secret
     account_id: str | None
     generation: int
+    is_parents_answer: bool = False
+    """The parent application gave this token in answer to a 401 for an earlier one: see `AuthEngine.recover`."""
 
     def headers(self) -> dict[str, str]:
         """The headers of an authorized request. They hold the token: do not log them."""

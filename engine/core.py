@@ -15,6 +15,8 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from authstate.engine.authorization import Authorization
 from authstate.engine.clock import SystemClock
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens
@@ -24,6 +26,7 @@ from authstate.engine.errors import (
     EngineClosed,
     ExternalTokensActive,
     LoginAttemptEnded,
+    RecoveryExhausted,
     RefreshInterrupted,
     StoreUnavailable,
     TransientAuthError,
@@ -255,21 +258,34 @@ class AuthEngine:
     async def recover(self, refused: Authorization) -> Authorization:
         """After a 401 for `refused`: what to send the request again with.
 
-        A refused token that is not the current one any more costs nothing. All callers share one recovery.
+        A refused token that is not the current one any more costs nothing. All callers share one recovery. A parent is
+        asked once for each request: hand back the authorization that this returned, if that is refused, too.
 
         Raises:
-            RecoveryExhausted: this mode has no way to another token.
+            RecoveryExhausted: this mode has no way to another token, or the parent's answer was refused, too.
             PermanentRefreshError, TransientAuthError, NotSignedIn: the reason why there is none.
         """
         self._ensure_open()
         generation = self.session.generation
-        if refused.generation == generation or refused.token == Authorization.of(self.session).token:
+        is_current = refused.generation == generation or refused.token == Authorization.of(self.session).token
+        asks_parent = is_current and self.session.state is AuthState.EXTERNAL_TOKENS
+        if asks_parent and refused.is_parents_answer:
+            raise RecoveryExhausted(
+                "the backend refused the new token of the parent application, too: see its log, then send the request "
+                "again"
+            )
+        if is_current:
             if self._recovering is None or self._recovering.done():
                 self._recovering = asyncio.create_task(self._recover(generation))
             error = await outcome(self._recovering)
             if error is not None:
                 raise error.again()
-        return Authorization.of(self.session)
+        newer = msgspec.structs.replace(Authorization.of(self.session), is_parents_answer=asks_parent)
+        if newer.token == refused.token:
+            raise RecoveryExhausted(
+                "the backend refused the token, and there is no other: send the request again later"
+            )
+        return newer
 
     async def refresh(self) -> Session:
         """Refresh now, whatever the clock says. Does nothing but for a managed login. Tokens that another process
@@ -386,6 +402,7 @@ class AuthEngine:
             PolicyViolation: refused; nothing changed.
         """
         self._ensure_open()
+        self._parent.trust(tokens)
         await self._doors.take_external(tokens)
 
     async def log_out(self) -> None:

@@ -1,8 +1,10 @@
 """The question to the parent application that owns the tokens in external mode, and what its answer means."""
 
 import asyncio
+from collections import deque
 
 from authstate.engine.clock import within
+from authstate.engine.credentials import ExternalTokens, Secret
 from authstate.engine.errors import AuthError, InvalidCredentials, ParentUnavailable, TransitionRefused
 from authstate.engine.events import RefreshFailed
 from authstate.engine.listeners import Listeners
@@ -11,6 +13,7 @@ from authstate.engine.ports import Clock, ExternalTokenSource
 from authstate.engine.states import AuthState, Trigger
 from authstate.engine.upkeep import outcome
 
+_REMEMBERED = 64  # access tokens that the backend refused
 _REMEDY = "see its log, then send the request again"
 
 
@@ -36,12 +39,14 @@ class ParentQuestions:
         self._timeout = timeout
         self._listeners = listeners
         self._question: asyncio.Task[AuthError | None] | None = None
+        self._refused: deque[Secret] = deque(maxlen=_REMEMBERED)
 
     async def ask(self) -> None:
         """Return once the session has tokens of the parent's answer. A cancelled caller leaves the question alone.
 
         Raises:
-            ParentUnavailable: no parent, an error, no answer in time, malformed tokens or another workspace.
+            ParentUnavailable: no parent, an error, no answer in time, malformed tokens, those of another workspace, or
+                a token that the backend refused before.
             TransitionRefused: the tokens in use are not the parent's.
             RefreshInterrupted: `close` came first.
         """
@@ -49,6 +54,11 @@ class ParentQuestions:
             self._question = asyncio.create_task(self._ask())
         if error := await outcome(self._question):
             raise error.again()
+
+    def trust(self, tokens: ExternalTokens) -> None:
+        """The parent passed these in with a login of its own: they are used, whatever was refused before."""
+        while tokens.access_token in self._refused:
+            self._refused.remove(tokens.access_token)
 
     def close(self) -> None:
         """Drop the question that is under way."""
@@ -60,6 +70,8 @@ class ParentQuestions:
         if asked.state is not AuthState.EXTERNAL_TOKENS:
             why = "no parent application owns the tokens in use: there is nothing to ask it for"
             return TransitionRefused(Trigger.TOKENS_REFRESHED, asked.state, why)
+        assert isinstance(asked.credentials, ExternalTokens)
+        self._refused.append(asked.credentials.access_token)
         if self.parent is None:
             return ParentUnavailable(
                 "the tokens were refused, and there is no parent application to ask for new ones: pass new ones in"
@@ -69,6 +81,7 @@ class ParentQuestions:
             question = self.parent.request_tokens(previous_account_id=account_id)
             tokens = await within(self._clock, self._timeout, question)
             if self._machine.session is asked:
+                self._ensure_usable(tokens)
                 self._machine.fire(Trigger.TOKENS_REFRESHED, tokens)
         except TimeoutError:
             error: AuthError = ParentUnavailable(
@@ -84,3 +97,18 @@ class ParentQuestions:
             return None
         self._listeners.emit(RefreshFailed(error, permanent=False))
         return error
+
+    def _ensure_usable(self, tokens: ExternalTokens) -> None:
+        """Refuse a token that the backend refused, before it is sent there again. Raises ParentUnavailable."""
+        if tokens.access_token in self._refused:
+            raise ParentUnavailable(
+                "the parent application sent an access token again that the backend had refused, so it was not used: "
+                f"{_REMEDY}"
+            )
+        if tokens.expires_at is not None and tokens.expires_at <= self._clock.now():
+            # Not refused: the parent and the backend may agree on a time that this machine's clock does not have.
+            self._listeners.warn(
+                "parent_token_expired",
+                "the parent application sent an access token that has expired by this machine's clock: see its log, "
+                "and check the clock",
+            )

@@ -126,7 +126,7 @@ def _members_or_none(data: bytes) -> _Members | None:
 
 
 def _plain(data: bytes) -> bytes:
-    """The text as plain UTF-8: without a byte order mark, and without the zero bytes that a power cut leaves at the end.
+    """The text as plain UTF-8, without a byte order mark and the zero bytes that a power cut leaves at the end.
 
     Raises:
         UnicodeDecodeError: it is UTF-16, and cut off or damaged.

@@ -20,12 +20,13 @@ from authstate.engine.errors import (
     IssuerUnavailable,
     LoginMethodForbidden,
     ParentUnavailable,
+    RecoveryExhausted,
     RefreshDeadReason,
     StoreUnreadable,
     TransitionRefused,
     WorkspaceForbidden,
 )
-from authstate.engine.events import AccountUpdated, AuthMode, Event, LoginCompleted, RefreshFailed, StateChanged
+from authstate.engine.events import AccountUpdated, AuthMode, Event, LoginCompleted, RefreshFailed, StateChanged, Warned
 from authstate.engine.policy import LoginMethod, Policy
 from authstate.engine.states import AuthState, Trigger
 
@@ -267,3 +268,74 @@ async def test_a_logout_with_something_unreadable_stored_removes_it() -> None:
     family.store.load = corrupt
     await family.engine.log_out()
     assert family.store.deletes == 1
+
+
+async def test_a_refused_token_that_the_parent_sends_again_is_not_used() -> None:
+    family = await Family.together()
+    refused = await family.engine.authorization()
+    before = family.engine.session
+    family.parent.will_answer(family.first, family.first, newer := make_external(now=family.clock.now()))
+    for _ in range(2):
+        with pytest.raises(ParentUnavailable, match="sent an access token again that the backend had refused"):
+            await family.engine.recover(refused)
+    assert family.engine.session is before
+    assert (await family.engine.recover(refused)).token == newer.access_token
+    family.parent.will_answer(family.first)
+    with pytest.raises(ParentUnavailable, match="again"):
+        await family.engine.recover(await family.engine.authorization())
+    assert family.parent.count == 4
+
+
+async def test_a_login_of_the_parent_brings_back_a_token_that_was_refused_before() -> None:
+    """The backend may have been at fault, and the parent may know that."""
+    family = await Family.together()
+    refused = await family.engine.authorization()
+    family.parent.will_answer(family.first, newer := make_external(now=family.clock.now()), family.first)
+    with pytest.raises(ParentUnavailable):
+        await family.engine.recover(refused)
+    await family.engine.recover(refused)
+    await family.engine.use_external_tokens(family.first)
+    assert (await family.engine.authorization()).token == family.first.access_token
+    await family.engine.use_external_tokens(newer)
+    await family.engine.recover(await family.engine.authorization())
+    assert family.engine.session.credentials is family.first
+
+
+async def test_the_parent_is_asked_once_for_one_request() -> None:
+    family = await Family.together()
+    family.parent.will_answer(make_external(now=family.clock.now()), make_external(now=family.clock.now()))
+    answer = await family.engine.recover(await family.engine.authorization())
+    assert answer.is_parents_answer
+    with pytest.raises(RecoveryExhausted, match="refused the new token of the parent application, too"):
+        await family.engine.recover(answer)
+    assert family.parent.count == 1
+    another = await family.engine.authorization()
+    assert await family.engine.recover(another) != answer
+    assert family.parent.count == 2
+    assert (await family.engine.recover(answer)).token != answer.token
+    assert family.parent.count == 2, "another request got a newer token meanwhile"
+
+
+async def test_a_parent_that_answers_by_a_login_with_the_refused_token_gives_nothing_to_send() -> None:
+    family = await Family.together()
+    family.parent.gate.clear()
+    family.parent.will_answer(family.first)
+    recovery = asyncio.create_task(family.engine.recover(await family.engine.authorization()))
+    await family.parent.was_asked.wait()
+    await family.engine.use_external_tokens(family.first)
+    family.parent.gate.set()
+    with pytest.raises(RecoveryExhausted, match="there is no other"):
+        await recovery
+
+
+async def test_an_expired_token_of_the_parent_is_used_with_a_warning() -> None:
+    """The clock of this machine may be wrong, and the backend decides."""
+    family = await Family.together()
+    family.parent.will_answer(expired := make_external(now=family.clock.now(), expires_in=0))
+    answer = await family.engine.recover(await family.engine.authorization())
+    assert answer.token == expired.access_token
+    warning = next(event for event in family.events if isinstance(event, Warned))
+    assert warning.code == "parent_token_expired"
+    family.parent.will_answer(make_external(now=family.clock.now(), expires_in=1))
+    await family.engine.recover(await family.engine.authorization())
+    assert sum(isinstance(event, Warned) for event in family.events) == 1

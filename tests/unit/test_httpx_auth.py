@@ -4,9 +4,10 @@ import asyncio
 
 import httpx
 import pytest
+from anyio.from_thread import BlockingPortal
 
-from authstate.adapters.httpx_auth import EngineAuth
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
+from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
+from authstate.adapters.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
 from authstate.engine.authorization import Authorization
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import Secret
@@ -179,3 +180,67 @@ async def test_a_thousand_requests_that_all_got_a_401_for_one_token_cost_one_ref
     assert [response.status_code for response in responses] == [200] * 1000
     assert count == 1000
     assert authority.sent == [tokens.refresh_token.reveal()]
+
+
+class Parent:
+    """An external login, its parent, and a backend that refuses every token."""
+
+    def __init__(self, *answers):
+        self.parent = FakeParent(*answers)
+        self.engine = AuthEngine(MemoryStore(), FakeAuthority(), parent=self.parent)
+        self.seen = []
+
+    def refuse(self, request):
+        self.seen.append(request.headers["authorization"].removeprefix("Bearer "))
+        return httpx.Response(401)
+
+
+@pytest.mark.parametrize("is_sync", [False, True])
+async def test_a_refused_token_that_the_parent_sends_again_is_not_sent_to_the_backend_again(is_sync):
+    first = make_external()
+    world = Parent(first)
+    async with world.engine:
+        await world.engine.use_external_tokens(first)
+        with pytest.raises(ParentUnavailable, match="again"):
+            await request_of(world, is_sync)
+    assert world.seen == [first.access_token.reveal()]
+    assert world.parent.count == 1
+
+
+@pytest.mark.parametrize("is_sync", [False, True])
+async def test_the_parent_is_asked_once_for_a_request_and_its_refused_answer_is_the_end(is_sync):
+    first, second = make_external(), make_external()
+    world = Parent(second, make_external())
+    async with world.engine:
+        await world.engine.use_external_tokens(first)
+        assert (await request_of(world, is_sync)).status_code == 401
+    assert world.seen == [first.access_token.reveal(), second.access_token.reveal()]
+    assert world.parent.count == 1
+
+
+async def test_a_parent_that_answers_with_another_workspace_changes_nothing():
+    first = make_external()
+    world = Parent(make_external(account_id="org-2"))
+    async with world.engine:
+        await world.engine.use_external_tokens(first)
+        with pytest.raises(ParentUnavailable, match="org-2"):
+            await request_of(world, False)
+        assert world.engine.session.credentials is first
+    assert world.seen == [first.access_token.reveal()]
+
+
+async def request_of(world, is_sync):
+    transport = httpx.MockTransport(world.refuse)
+    if not is_sync:
+        async with httpx.AsyncClient(transport=transport, auth=EngineAuth(world.engine)) as client:
+            return await client.get(URL)
+
+    def get(portal):
+        with httpx.Client(transport=transport, auth=SyncEngineAuth(world.engine, portal)) as client:
+            return client.get(URL)
+
+    async with BlockingPortal() as portal:
+        (outcome,) = await asyncio.gather(asyncio.to_thread(get, portal), return_exceptions=True)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome

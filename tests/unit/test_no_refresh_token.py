@@ -31,7 +31,7 @@ class Job:
     async def assert_ended(self) -> None:
         """Whoever acts is told what happened and what helps, and nothing is sent. Raises AssertionError."""
         for act in (self.engine.authorization, self.engine.refresh):
-            with pytest.raises(PermanentRefreshError, match="no refresh token .*authstate login") as caught:
+            with pytest.raises(PermanentRefreshError, match=r"no refresh token .*authstate login") as caught:
                 await act()
             assert caught.value.reason is RefreshDeadReason.MISSING
         assert self.engine.session.state is AuthState.REFRESH_DEAD
@@ -89,7 +89,7 @@ async def test_a_401_is_answered_with_the_reason_and_the_token_is_sent_once() ->
 
     client = httpx.AsyncClient(transport=httpx.MockTransport(refuse), auth=EngineAuth(job.engine))
     async with job.engine, client:
-        with pytest.raises(PermanentRefreshError, match="the backend refused it, and this sign-in has no refresh"):
+        with pytest.raises(PermanentRefreshError, match=r"the backend refused it, and this sign-in has no refresh"):
             await client.get("https://backend.example/")
     assert (len(seen), job.authority.sent) == (1, [])
 
