@@ -1,11 +1,13 @@
 """A small HTTP server for one browser on this machine. h11 reads and writes HTTP; this bounds what anybody can take.
 
-One request a connection, GET only, with the `Host` of this server (so that no page on the web can reach it under a name
-of its own, which is DNS rebinding) and without the `Origin` of another site. A head has 16 KiB and 10 seconds at most;
-where too many connections wait, the one that has waited longest is dropped.
+One request a connection, GET only. The `Host` must be `localhost` or the address that was reached, with this port, so
+that no page on the web can reach the server under a name of its own (DNS rebinding). A request with the `Origin` of
+another site is refused. A head has 16 KiB and 10 seconds at most. When too many connections wait, the one that has
+waited longest is dropped.
 """
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -13,6 +15,8 @@ from typing import Final
 
 import h11
 import msgspec
+
+from authstate.adapters.oauth.loopback_socket import IPV6, LoopbackSocket
 
 SERVER_NAME: Final = "authstate"
 """The `Server` header, by which another login knows us."""
@@ -39,7 +43,8 @@ class Request(msgspec.Struct, frozen=True):
     path: str
     query: str
     is_foreign: bool
-    """A page of another site caused it, as the browser says. A redirect from the issuer is one, too."""
+    """A page of another site caused it, as the browser says with `Sec-Fetch-Site` or, an older one, with `Referer`. A
+    redirect from the issuer is one, too."""
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -69,7 +74,7 @@ class LoopbackServer:
     """Serves on a bound socket. Needs a running event loop.
 
     Args:
-        listener: bound and listening; it is closed with the server.
+        listener: bound and listening; it is closed with the server. A `LoopbackSocket` is served on both addresses.
         handle: answers a request.
         limits: how much anybody can take.
     """
@@ -79,7 +84,7 @@ class LoopbackServer:
         self._handle = handle
         self._limits = limits or Limits()
         self._listener = listener
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle: dict[asyncio.Task[None], None] = {}
         """Those without a request that is in hand, the oldest first."""
@@ -94,16 +99,20 @@ class LoopbackServer:
         if not self.is_listening:
             return
         try:
-            self._server = await asyncio.start_server(self._accept, sock=self._listener, start_serving=False)
-            await self._server.start_serving()
+            beside = self._listener.beside if isinstance(self._listener, LoopbackSocket) else None
+            for listener in (self._listener, beside):
+                if listener is not None:
+                    server = await asyncio.start_server(self._accept, sock=listener, start_serving=False)
+                    self._servers.append(server)
+                    await server.start_serving()
         except BaseException:
             self.stop_listening()
             raise
 
     def stop_listening(self) -> None:
         """Give the port free, now. Requests that are in hand are answered."""
-        if self._server is not None:
-            self._server.close()
+        for server in reversed(self._servers):  # the first one's socket closes the other
+            server.close()
         self._listener.close()
 
     async def aclose(self, grace: float = 2.0) -> None:
@@ -143,7 +152,7 @@ class LoopbackServer:
                 event = await _receive(http, reader, self._limits.head_bytes)
             if event is None:
                 return
-            response = await self._respond(event)
+            response = await self._respond(event, writer.get_extra_info("sockname")[0])
         except h11.RemoteProtocolError as error:
             response = _plain(HTTPStatus(error.error_status_hint))
         except (OSError, TimeoutError):
@@ -156,9 +165,9 @@ class LoopbackServer:
         except (OSError, TimeoutError):
             writer.transport.abort()
 
-    async def _respond(self, event: h11.Request) -> Response:
+    async def _respond(self, event: h11.Request, address: str) -> Response:
         """Check the request, and have it answered. From here on it is in hand."""
-        request = self._checked(event)
+        request = self._checked(event, address)
         if isinstance(request, Response):
             return request if event.method != b"HEAD" else msgspec.structs.replace(request, body=b"")
         if len(self._tasks) - len(self._idle) >= self._limits.connections:
@@ -173,9 +182,9 @@ class LoopbackServer:
             asyncio.get_running_loop().call_exception_handler(context)
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def _checked(self, event: h11.Request) -> Request | Response:
+    def _checked(self, event: h11.Request, address: str) -> Request | Response:
         headers = [(name, value.decode("latin-1")) for name, value in event.headers]
-        ours = {f"{name}:{self.port}" for name in ("localhost", "127.0.0.1")}
+        ours = {f"{name}:{self.port}" for name in ("localhost", f"[{IPV6}]" if address == IPV6 else address)}
         hosts = [value.strip().lower() for name, value in headers if name == b"host"]
         if len(hosts) != 1 or hosts[0] not in ours:
             return _plain(HTTPStatus.MISDIRECTED_REQUEST)
@@ -188,8 +197,10 @@ class LoopbackServer:
         if not target.startswith("/"):
             return _plain(HTTPStatus.BAD_REQUEST)
         path, _, query = target.partition("?")
-        sites = {value for name, value in headers if name == b"sec-fetch-site"}
-        return Request(path, query, is_foreign=not sites <= {"none", "same-origin"})
+        sites = {value.strip().lower() for name, value in headers if name == b"sec-fetch-site"}
+        referrers = [value.strip().lower() for name, value in headers if name == b"referer"]
+        is_foreign = not sites <= {"none", "same-origin"} or not all(_is_of(ours, link) for link in referrers if link)
+        return Request(path, query, is_foreign=is_foreign)
 
     async def _see_off(self, http: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Read on for a moment when the sender has not come to its end: else it might never see the answer."""
@@ -203,6 +214,12 @@ class LoopbackServer:
         async with asyncio.timeout(self._limits.farewell):
             while left > 0 and (data := await reader.read(65536)):
                 left -= len(data)
+
+
+def _is_of(hosts: set[str], url: str) -> bool:
+    """Whether a page of one of these hosts has this address."""
+    scheme, separator, rest = url.partition("://")
+    return scheme == "http" and bool(separator) and re.split("[/?#]", rest, maxsplit=1)[0] in hosts
 
 
 async def _receive(http: h11.Connection, reader: asyncio.StreamReader, most: int) -> h11.Request | None:

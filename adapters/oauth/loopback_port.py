@@ -6,7 +6,6 @@ the error.
 """
 
 import asyncio
-import os
 import socket
 from collections.abc import Sequence
 from typing import Final
@@ -16,9 +15,9 @@ import msgspec
 
 from authstate.adapters.oauth.issuer import shown_text
 from authstate.adapters.oauth.loopback_http import SERVER_NAME
+from authstate.adapters.oauth.loopback_socket import IPV4, AddressTaken, listen_on
 from authstate.engine.errors import LoginFailed
 
-LOOPBACK: Final = "127.0.0.1"
 PORTS: Final = (1455, 1457)
 
 _ANSWER_WITHIN: Final = 1.0  # seconds, for a program on this machine
@@ -45,7 +44,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 async def open_port(ports: Sequence[int] = PORTS) -> socket.socket:
-    """A bound socket on the first of these ports that can be had. 0 is any free port.
+    """A listening socket on the first of these ports that can be had, on 127.0.0.1 and [::1]. 0 is any free port.
 
     Another login that holds one ends by this. Takes up to 5 seconds for each port that is held.
 
@@ -57,9 +56,9 @@ async def open_port(ports: Sequence[int] = PORTS) -> socket.socket:
     reasons = []
     for port in ports:
         try:
-            return _bind(port)
-        except OSError as error:
-            reason = await _reclaim(port, error)
+            return listen_on(port)
+        except AddressTaken as taken:
+            reason = await _reclaim(port, taken)
             if isinstance(reason, socket.socket):
                 return reason
         reasons.append(f"port {port} {reason}")
@@ -69,47 +68,39 @@ async def open_port(ports: Sequence[int] = PORTS) -> socket.socket:
     )
 
 
-def _bind(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        if os.name == "posix":  # elsewhere it would let two programs share the port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((LOOPBACK, port))
-        listener.listen(256)  # now: with the address alone taken, another could still begin to listen
-    except OSError:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener
-
-
-async def _reclaim(port: int, error: OSError) -> socket.socket | str:
+async def _reclaim(port: int, taken: AddressTaken) -> socket.socket | str:
     """The port, from a login that gave way; or why it cannot be had."""
-    holder = await _ask(port, "/")
+    where = "" if taken.address == IPV4 else f" on [{taken.address}]"
+    holder = await _ask(taken.address, port, "/")
     if holder is None:
-        return f"cannot be used ({(error.strerror or type(error).__name__).lower()}), and what holds it speaks no HTTP"
+        return f"cannot be used{where} ({taken.reason}), and what holds it speaks no HTTP"
     if not holder.is_login:
         name = shown_text(holder.server)
-        return "is held by " + (f'a server that calls itself "{name}"' if name else "a server that is no login of ours")
-    await _ask(port, "/cancel")
+        server = f'a server that calls itself "{name}"' if name else "a server that is no login of ours"
+        return f"is held{where} by {server}"
+    await _ask(taken.address, port, "/cancel")
     try:
         async with asyncio.timeout(_FREE_WITHIN):
-            while True:
+            other = taken
+            while other.address == taken.address:
                 try:
-                    return _bind(port)
-                except OSError:
-                    await asyncio.sleep(_LOOK_EVERY)
+                    return listen_on(port)
+                except AddressTaken as still:
+                    other = still
+                await asyncio.sleep(_LOOK_EVERY)
     except TimeoutError:
-        return f"is held by another login, which did not end within {_FREE_WITHIN:g} seconds"
+        return f"is held{where} by another login, which did not end within {_FREE_WITHIN:g} seconds"
+    return await _reclaim(port, other)
 
 
-async def _ask(port: int, path: str) -> _Answer | None:
+async def _ask(address: str, port: int, path: str) -> _Answer | None:
     """What the holder of the port answers; None when it gives no answer that is HTTP."""
+    host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     try:
         async with asyncio.timeout(_ANSWER_WITHIN):
-            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            reader, writer = await asyncio.open_connection(address, port)
             try:
-                return await _exchange(reader, writer, f"{LOOPBACK}:{port}", path)
+                return await _exchange(reader, writer, host, path)
             finally:
                 writer.transport.abort()
     except (OSError, h11.RemoteProtocolError):  # TimeoutError is an OSError

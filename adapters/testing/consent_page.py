@@ -47,7 +47,8 @@ def fault(asked: Mapping[str, str]) -> str | None:
     if missing:
         return f"{' and '.join(missing)} must be given"
     target = urlsplit(asked["redirect_uri"])
-    if (target.scheme, target.hostname, target.path) != ("http", "localhost", "/auth/callback"):
+    is_loopback = target.hostname in ("localhost", "127.0.0.1")  # codex sends the second one from 0.169 on
+    if not is_loopback or (target.scheme, target.path) != ("http", "/auth/callback"):
         return "redirect_uri must be http://localhost:PORT/auth/callback"
     return None
 

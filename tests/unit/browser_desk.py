@@ -50,18 +50,20 @@ def read(data: bytes, method: str = "GET") -> Answer:
     return Answer(response.status_code, dict(response.headers), body)
 
 
-async def send(port: int, data: bytes) -> bytes:
+async def send(port: int, data: bytes, address: str = "127.0.0.1") -> bytes:
     """Everything that the server answers to these bytes, until it ends the connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection(address, port)
     writer.write(data)
     received = await asyncio.wait_for(reader.read(), 15)
     writer.close()
     return received
 
 
-async def get(port: int, target: str, *headers: str, method: str = "GET", host: str | None = None) -> Answer:
+async def get(
+    port: int, target: str, *headers: str, method: str = "GET", host: str | None = None, address: str = "127.0.0.1"
+) -> Answer:
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host or f'localhost:{port}'}", *headers, "", ""]
-    return read(await send(port, "\r\n".join(lines).encode()), method)
+    return read(await send(port, "\r\n".join(lines).encode(), address), method)
 
 
 def asked(login: BrowserLogin) -> dict[str, str]:

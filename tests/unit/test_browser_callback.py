@@ -151,6 +151,26 @@ async def test_a_page_of_another_site_cannot_cancel(desk: Desk, site: str) -> No
     assert login.attempt.is_open
 
 
+@pytest.mark.parametrize(
+    ("headers", "host", "status"),
+    [
+        (["Referer: https://evil.example/"], None, 404),
+        (["Referer: https://evil.example/", "Sec-Fetch-Site: none"], None, 404),
+        (["Origin: https://evil.example"], None, 403),
+        (["Origin: null"], None, 403),
+        ([], "evil.example:{port}", 421),
+    ],
+)
+async def test_a_page_of_another_site_that_the_browser_tells_of_in_another_way_cannot_cancel(
+    desk: Desk, headers: list[str], host: str | None, status: int
+) -> None:
+    """An older browser sends no `Sec-Fetch-Site`; a name of the web that leads here is DNS rebinding."""
+    login = await desk.start()
+    answer = await get(login.port, "/cancel", *headers, host=host and host.format(port=login.port))
+    assert answer.status == status
+    assert login.attempt.is_open
+
+
 async def test_cancelling_what_is_over(desk: Desk, loopback: LoopbackIssuer) -> None:
     login = await desk.start()
     assert (await get(login.port, agree(login, loopback))).location == "/done"

@@ -170,6 +170,30 @@ async def test_who_caused_the_request(serve: Any, sites: list[str], foreign: boo
     assert serving.asked == [Request("/a", "b=1", is_foreign=foreign)]
 
 
+@pytest.mark.parametrize(
+    ("referrer", "foreign"),
+    [
+        ("", False),
+        ("http://localhost:{port}/done", False),
+        ("http://127.0.0.1:{port}/", False),
+        ("HTTP://LocalHost:{port}?a=b", False),
+        ("http://localhost:{port}#x", False),
+        ("https://evil.example/", True),
+        ("https://localhost:{port}/", True),
+        ("http://localhost/", True),
+        ("http://localhost:{port}.evil.example/", True),
+        ("http://localhost:{port}@evil.example/", True),
+        ("http://evil.example/?http://localhost:{port}/", True),
+        ("localhost:{port}/", True),
+        ("about:blank", True),
+    ],
+)
+async def test_who_caused_the_request_by_its_referrer(serve: Any, referrer: str, foreign: bool) -> None:
+    serving = await serve()
+    await get(serving.port, "/a", f"Referer: {referrer.format(port=serving.port)}")
+    assert serving.asked == [Request("/a", "", is_foreign=foreign)]
+
+
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "get", "BREW"])
 async def test_other_methods_are_not_allowed(serve: Any, method: str) -> None:
     serving = await serve()

@@ -1,6 +1,7 @@
 """The port of the loopback redirect: taken, asked for, or left alone and named."""
 
 import asyncio
+import errno
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from browser_desk import Desk, agree, come_back, get, open_files, until
 
-from authstate.adapters.oauth import loopback_port
+from authstate.adapters.oauth import loopback_port, loopback_socket
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.loopback_port import PortsBusy, open_port
 from authstate.adapters.testing import LoopbackIssuer
@@ -208,3 +209,108 @@ async def test_whoever_stops_waiting_leaves_no_socket(hold: Callable[..., Any], 
         except (asyncio.CancelledError, PortsBusy):
             continue
     await until(lambda: open_files() == before)
+
+
+# The other address that `localhost` can mean
+
+needs_ipv6 = pytest.mark.skipif(not socket.has_ipv6, reason="a machine without IPv6")
+
+
+async def hold_ipv6(answer: bytes, *, port: int = 0, gives_way: bool = False) -> Holder:
+    holder = Holder(answer)
+    holder.gives_way = gives_way
+    holder.server = await asyncio.start_server(holder.serve, "::1", port)
+    holder.port = holder.server.sockets[0].getsockname()[1]
+    return holder
+
+
+@needs_ipv6
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (http("200 OK\r\nServer: nginx"), r'is held on \[::1\] by a server that calls itself "nginx"'),
+        (b"SSH-2.0\r\n", r"cannot be used on \[::1\] \(address already in use\), and what holds it speaks no HTTP"),
+    ],
+)
+async def test_a_port_that_a_stranger_holds_on_the_other_address_is_not_shared(answer: bytes, said: str) -> None:
+    """The browser is sent to `localhost`, which may be [::1]: the stranger would be given the code."""
+    stranger = await hold_ipv6(answer)
+    async with stranger.server:
+        with pytest.raises(PortsBusy, match=said):
+            await open_port([stranger.port])
+        free = await port_of([0])
+        assert await port_of([stranger.port, free]) == free
+        with socket.socket() as address:
+            address.bind(("127.0.0.1", stranger.port))
+
+
+@needs_ipv6
+async def test_a_login_gives_way_on_both_addresses(hold: Any) -> None:
+    first = await hold(CODEX)
+    first.gives_way = True
+    second = await hold_ipv6(CODEX, port=first.port, gives_way=True)
+    async with second.server:
+        assert await port_of([first.port]) == first.port
+    assert (first.asked, second.asked) == (["GET / HTTP/1.1", "GET /cancel HTTP/1.1"],) * 2
+
+
+@needs_ipv6
+async def test_a_stranger_beside_a_login_that_gave_way_is_named(hold: Any) -> None:
+    first = await hold(CODEX)
+    first.gives_way = True
+    stranger = await hold_ipv6(http("200 OK\r\nServer: nginx"), port=first.port)
+    async with stranger.server:
+        with pytest.raises(PortsBusy, match=r'held on \[::1\] by a server that calls itself "nginx"'):
+            await open_port([first.port])
+
+
+@needs_ipv6
+async def test_the_browser_is_served_on_both_addresses(desk: Desk, loopback: LoopbackIssuer) -> None:
+    login = await desk.start()
+    for host in (f"localhost:{login.port}", f"[::1]:{login.port}"):
+        assert (await get(login.port, "/", host=host, address="::1")).status == 404
+    assert (await get(login.port, "/", host=f"127.0.0.1:{login.port}", address="::1")).status == 421
+    visit = await get(login.port, agree(login, loopback), address="::1")
+    assert visit.location == "/done"
+    assert (await get(login.port, "/done", address="::1")).title == "You are signed in"
+    await login.closed()
+    with socket.socket(socket.AF_INET6) as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("::1", login.port))
+
+
+@pytest.mark.parametrize("lacks", ["support", "family", "address"])
+async def test_a_machine_without_ipv6_needs_no_second_address(lacks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(listener: socket.socket, address: str, port: int) -> None:
+        if address == "::1":
+            error = loopback_socket.AddressTaken(address, "cannot assign requested address")
+            error.errno = errno.EADDRNOTAVAIL
+            raise error
+        listen(listener, address, port)
+
+    listen = loopback_socket._listen
+    if lacks == "support":
+        monkeypatch.setattr(socket, "has_ipv6", False)
+    elif lacks == "family":
+        monkeypatch.setattr(socket, "AF_INET6", 12345)
+    else:
+        monkeypatch.setattr(loopback_socket, "_listen", refuse)
+    with await open_port([0]) as listener:
+        assert listener.beside is None
+
+
+@needs_ipv6
+async def test_any_port_is_one_that_is_free_on_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+
+    def refuse(port: int) -> socket.socket | None:
+        tries.append(port)
+        if len(tries) < 3:
+            raise loopback_socket.AddressTaken("::1", "in use")
+        return listen(port)
+
+    listen = loopback_socket._listen_beside
+    monkeypatch.setattr(loopback_socket, "_listen_beside", refuse)
+    with await open_port([0]) as listener:
+        assert listener.getsockname()[1] == tries[-1]
+    assert len(tries) == 3
