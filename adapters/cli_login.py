@@ -12,12 +12,15 @@ from authstate.adapters.cli_home import OpenHome, open_home
 from authstate.adapters.cli_progress import Countdown, fitted
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ApiKey
+from authstate.engine.errors import AuthError
 from authstate.engine.login import LIFETIME_SECONDS, LoginAttempt
 from authstate.engine.session import Session
 from authstate.engine.states import AuthState
 
 if TYPE_CHECKING:
     from authstate.adapters.cli_browser import BrowserOpening
+    from authstate.adapters.cli_paste import PastedLines
+    from authstate.adapters.oauth.browser_login import BrowserLogin
     from authstate.adapters.oauth.running_login import RunningLogin
 
 _STATUSES = {
@@ -28,6 +31,10 @@ _STATUSES = {
     "superseded": ExitStatus.LOGIN_CANCELLED,
 }
 _TICK = 1.0  # seconds
+_ON_ANOTHER_MACHINE = (
+    "If that browser is on another machine, it ends on a page of localhost that does not open. Copy the whole address "
+    "of that page, paste it here and press Enter. What you paste is not shown."
+)
 
 
 class WayToSignIn(StrEnum):
@@ -110,7 +117,7 @@ async def _let_in(home: OpenHome, engine: AuthEngine, way: WayToSignIn) -> Login
         reason = why_no_browser(os.environ)
         if reason is not None:
             print(f"No browser can be opened here ({reason}): signing in with a device code instead.")
-            print("With --no-browser you get a URL for a browser on this machine.")
+            print("With --no-browser you get a URL for a browser, on this machine or on another one.")
             way = WayToSignIn.DEVICE_CODE
     if way is WayToSignIn.DEVICE_CODE:
         return await _with_device_code(home, engine)
@@ -139,26 +146,50 @@ async def _with_browser(home: OpenHome, engine: AuthEngine, *, opens: bool) -> L
     from authstate.adapters.oauth.browser_login import start_browser_login
 
     login = await start_browser_login(engine, home.issuer)
+    countdown = Countdown(sys.stdout, "Waiting for your browser")
     where = "If your browser does not open by itself, open this URL:" if opens else "Open this URL in a browser:"
     print(f"\n{where}\n\n{login.auth_url}\n", flush=True)
+    paste = None
+    if sys.stdin is not None and sys.stdin.isatty():
+        from authstate.adapters.cli_paste import PastedLines
+
+        paste = PastedLines(sys.stdin.fileno(), lambda line: _paste(login, line, countdown))
+        print(f"{fitted(_ON_ANOTHER_MACHINE, sys.stdout)}\n", flush=True)
     opening = None
     if opens:
-        from authstate.adapters.cli_browser import BrowserOpening
+        from authstate.adapters.cli_browser import BrowserOpening, why_not_named
 
+        if fault := why_not_named(os.environ):
+            complain(f"{fault}; another browser is tried", ExitStatus.DONE)
         opening = BrowserOpening(login.auth_url)
         opening.start()
-    return await _wait(engine, login, Countdown(sys.stdout, "Waiting for your browser"), opening)
+    return await _wait(engine, login, countdown, opening, paste)
+
+
+def _paste(login: "BrowserLogin", line: str, countdown: Countdown) -> None:
+    """Take what the person pasted, or say why it cannot be used. Nothing of it is shown."""
+    countdown.clear()
+    try:
+        login.paste(line)
+    except AuthError as error:
+        complain(str(error), ExitStatus.DONE)
 
 
 async def _wait(
-    engine: AuthEngine, login: "RunningLogin", countdown: Countdown, opening: "BrowserOpening | None" = None
+    engine: AuthEngine,
+    login: "RunningLogin",
+    countdown: Countdown,
+    opening: "BrowserOpening | None" = None,
+    paste: "PastedLines | None" = None,
 ) -> LoginAttempt:
-    """Show the time left until the login is over."""
+    """Show the time left until the login is over, and take what the person pastes."""
     attempt = login.attempt
     end = time.monotonic() + LIFETIME_SECONDS[attempt.kind]
     closing = asyncio.ensure_future(login.closed())
     try:
         while not closing.done():
+            if paste is not None:
+                paste.look()
             trouble = getattr(login, "trouble", None)
             if opening is not None and opening.failed:
                 trouble = "no browser opened: open the URL yourself"
@@ -170,5 +201,7 @@ async def _wait(
         if attempt.state != "succeeded":
             raise
     finally:
+        if paste is not None:
+            paste.close()
         countdown.clear()
     return attempt

@@ -11,6 +11,7 @@ from authstate.adapters.cli_exit import ExitStatus, UsageError, complain
 from authstate.adapters.heard_signals import ENDINGS, hear_signals
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import NotSignedIn
+from authstate.engine.events import Event, Warned
 
 _WHO = """Who is signed in, and where that is stored. Exit status: 0 somebody, 1 nobody, 2 the refresh token is dead,
 3 the configuration is wrong, 4 what is stored cannot be read now."""
@@ -194,9 +195,18 @@ async def _sign_out(overrides: list[str]) -> int:
     from authstate.adapters.cli_home import open_home
 
     home = open_home(overrides)
+    not_revoked: list[str] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Warned) and event.code == "not_revoked":
+            not_revoked.append(event.message)
+
+    home.engine.subscribe(hear)
     async with home.engine as engine:
         await engine.log_out()
     print(f"Signed out: nothing is stored in {home.place} any more.")
+    for message in not_revoked:
+        complain(message, ExitStatus.DONE)
     if home.environment.api_key is not None:
         print("CODEX_API_KEY is still set: unset it to be signed out everywhere.", file=sys.stderr)
     return ExitStatus.DONE

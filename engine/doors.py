@@ -115,7 +115,8 @@ class Doors:
             return unsaved.tokens
         try:
             stored = await held.load()
-        except StoreUnavailable:
+        except StoreUnavailable as fault:
+            self._listeners.warn("not_revoked", f"what was stored could not be read, so it was not revoked: {fault}")
             return None
         return stored if isinstance(stored, ChatgptTokens) else None
 

@@ -27,14 +27,20 @@ class Revocations:
         task.add_done_callback(self._tasks.remove)
 
     async def close(self, grace: float) -> None:
-        """Wait at most `grace` seconds for what is under way, then drop it."""
+        """Wait at most `grace` seconds for what is under way, then drop it, with a warning for each."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         for task in self._tasks:
             task.cancel()
+            self._warn(f"there was no answer within {grace:g} seconds")
 
     async def _revoke(self, refresh_token: Secret) -> None:
         try:
             await self._authority.revoke(refresh_token)
         except AuthError as error:
-            self._listeners.warn("not_revoked", f"the old refresh token could not be revoked: {error}")
+            self._warn(str(error))
+
+    def _warn(self, why: str) -> None:
+        self._listeners.warn(
+            "not_revoked", f"the old refresh token could not be revoked, and a copy of it may still work: {why}"
+        )

@@ -26,6 +26,7 @@ from authstate.adapters.oauth.issuer import Issuer, shown_code, shown_text
 from authstate.adapters.oauth.issuer_http import ISSUER_VARIABLE, IssuerHttp, host_of
 from authstate.adapters.oauth.loopback_http import LoopbackServer, Request, Response
 from authstate.adapters.oauth.loopback_port import PORTS, open_port
+from authstate.adapters.oauth.pasted_callback import parameters_of
 from authstate.engine.core import AuthEngine
 from authstate.engine.errors import AuthError, LoginAttemptEnded, LoginFailed
 from authstate.engine.login import LoginAttempt, LoginKind
@@ -88,6 +89,22 @@ class BrowserLogin:
         A browser that came back has been shown the outcome by then, or did not ask for it within `LINGER` seconds.
         """
         await asyncio.wait([self._task])
+
+    def paste(self, text: str) -> None:
+        """Take the address that a browser on another machine ended on, instead of the browser itself.
+
+        Args:
+            text: the whole address, or its part with `code` and `state`; see `parameters_of`.
+
+        Raises:
+            NotTheCallback: it is something else. The login still waits, and another text may be pasted.
+            LoginAttemptEnded: the browser came back already, or the login is over.
+        """
+        parameters = parameters_of(text, self._question, self.port)
+        if self._callback.done():
+            raise LoginAttemptEnded(self.attempt.message or "this sign-in has its answer already: wait for its end")
+        self._shown.set()  # there is no browser that would ask for the last page
+        self._callback.set_result(parameters)
 
     # The attempt
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,59 @@ def test_ctrl_c_while_the_browser_is_open(person: Person) -> None:
     os.write(shown.output, b"\x03")
     assert shown.end() == 130
     assert last_line(shown.text) == "authstate: the sign-in was cancelled; nothing was changed", shown.text
+
+
+def test_an_address_that_is_pasted_at_the_terminal(person: Person, issuer: LoopbackIssuer) -> None:
+    """The browser is on another machine. What is wrong can be pasted again, and nothing of it is shown."""
+    shown = person.at_a_terminal("login", "--no-browser", COLUMNS="200")
+    auth_url = shown.until(_URL).group()
+    shown.until(r"paste it here and press Enter[\s\S]*Waiting for your browser, \d+:\d\d left")
+    asked = question(issuer, auth_url)
+    issuer.register_code("ac_canary_1", code_challenge=asked["code_challenge"], email="far@example.com")
+    address = f"{asked['redirect_uri']}?code=ac_canary_1&state={asked['state']}"
+    for wrong, said in [
+        ("http://evil.example/?code=ac_canary_2", "another address than the one that the browser ends on"),
+        (address.replace(asked["state"], "canary"), "is of another sign-in"),
+        (address.replace("code=ac_canary_1", "error=access_denied"), "the sign-in was declined on the issuer's page"),
+    ]:
+        os.write(shown.output, f"{wrong}\n".encode())
+        shown.until(f"authstate: .*{said}")
+    os.write(shown.output, f" '{address}' \n".encode())
+    assert shown.end() == 0
+    assert facts(shown.text)["email"] == "far@example.com"
+    assert "canary" not in shown.text and "evil.example" not in shown.text
+
+
+def test_the_terminal_shows_again_what_is_typed(person: Person) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [*AUTHSTATE, "login", "--no-browser"],
+            env=person.environment,
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=take_the_terminal,
+        )
+        person.running.append(process)
+        assert process.stdout is not None
+        Shown(process, process.stdout.fileno()).until("Waiting for your browser")
+        wait_until(lambda: not termios.tcgetattr(theirs)[3] & termios.ECHO)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
+        assert termios.tcgetattr(theirs)[3] & termios.ECHO
+        process.stdout.close()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def wait_until(holds: Callable[[], bool], timeout: float = 20.0) -> None:
+    """Return once it holds. Raises AssertionError after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_without_a_browser_it_takes_a_device_code_and_says_so(person: Person, issuer: LoopbackIssuer) -> None:

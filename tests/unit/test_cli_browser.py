@@ -2,13 +2,14 @@
 
 import asyncio
 import io
+import os
 import sys
 import webbrowser
 from pathlib import Path
 
 import pytest
 
-from authstate.adapters.cli_browser import BrowserOpening, why_no_browser
+from authstate.adapters.cli_browser import BrowserOpening, why_no_browser, why_not_named
 from authstate.adapters.cli_exit import ExitStatus, complain
 from authstate.adapters.cli_login import _wait
 from authstate.adapters.cli_progress import Countdown, fitted
@@ -49,7 +50,21 @@ def why(environ: dict[str, str], platform: str = "linux", marks: tuple[str, ...]
         (DESKTOP | {"CI": "true"}, "linux", "this is a CI job"),
         (DESKTOP | {"CI": "false"}, "linux", None),
         ({"SSH_TTY": "x", "BROWSER": "helper.sh", "VSCODE_IPC_HOOK_CLI": "socket"}, "linux", None),
-        ({"BROWSER": "firefox"}, "linux", "this machine has no display"),
+        ({"BROWSER": sys.executable}, "linux", None),
+        ({"BROWSER": f"/nowhere/browser{os.pathsep}'{sys.executable}' -m http %s &"}, "linux", None),
+        ({"BROWSER": " "}, "linux", "this machine has no display"),
+        (
+            {"BROWSER": "/nowhere/\x1bbrowser --new %s"},
+            "linux",
+            "this machine has no display, and BROWSER names no program that is there: /nowhere/\ufffdbrowser --new %s",
+        ),
+        (
+            {"BROWSER": "'unbalanced"},
+            "linux",
+            "this machine has no display, and BROWSER names no program that is there: 'unbalanced",
+        ),
+        (DESKTOP | {"BROWSER": "/nowhere"}, "linux", None),
+        ({"BROWSER": sys.executable, "SSH_TTY": "/dev/pts/1"}, "linux", "this is an ssh session"),
     ],
 )
 def test_where_a_browser_can_be_opened(environ: dict[str, str], platform: str, reason: str | None) -> None:
@@ -87,10 +102,55 @@ def test_opening_it(result: bool | Exception, failed: bool, monkeypatch: pytest.
         return result
 
     monkeypatch.setattr(webbrowser, "open", open_it)
-    opening = BrowserOpening("https://issuer.example/")
+    opening = BrowserOpening("https://issuer.example/", {})
     opening.start()
     opening.join(10)
     assert (opened, opening.failed) == (["https://issuer.example/"], failed)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A browser in a folder whose name has a space: it writes down what it was started with."""
+    script = tmp_path / "Program Files" / "browser"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nprintf "%s|" "$@" > "{tmp_path}/opened"\n')
+    script.chmod(0o700)
+    return script
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
+@pytest.mark.parametrize(
+    ("named", "arguments"),
+    [
+        ("{program}", "URL|"),
+        ("'{program}' --new-window", "--new-window|URL|"),
+        ("'{program}' --url=%s --quiet &", "--url=URL|--quiet|"),
+        ("/nowhere/at/all:false:w3m:{program}", "URL|"),
+    ],
+)
+def test_the_browser_that_the_person_named_is_opened(
+    named: str, arguments: str, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webbrowser, "open", None)  # what the person named is tried, and nothing else
+    opening = BrowserOpening("https://issuer.example/?a=b", {"BROWSER": named.format(program=program)})
+    opening.run()
+    assert not opening.failed
+    assert (tmp_path / "opened").read_text().replace("https://issuer.example/?a=b", "URL") == arguments
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a program of Unix")
+def test_a_named_browser_that_fails_is_no_browser() -> None:
+    opening = BrowserOpening("https://issuer.example/", {"BROWSER": "false"})
+    opening.run()
+    assert opening.failed
+
+
+def test_why_a_named_browser_cannot_be_used(program: Path) -> None:
+    (text_browser := program.parent / "w3m").symlink_to(program)
+    assert why_not_named({}) is None
+    assert why_not_named({"BROWSER": str(program)}) is None
+    assert why_not_named({"BROWSER": str(text_browser)}) == f"BROWSER names a browser for the terminal: {text_browser}"
+    assert str(why_not_named({"BROWSER": "x" * 200})).endswith("x" * 100 + "…")
 
 
 class Terminal(io.StringIO):

@@ -199,6 +199,8 @@ async def test_a_logout_with_nothing_or_a_key_or_something_unreadable_stored_rev
     await house.engine.log_out()
     assert house.store.deletes == 1
     assert not house.engine._revocations._tasks
+    assert house.told() == ["warned", "state", "account"]
+    assert house.events[0] == Warned("not_revoked", "what was stored could not be read, so it was not revoked: no JSON")
 
 
 async def test_a_revocation_that_fails_is_a_warning() -> None:
@@ -206,7 +208,9 @@ async def test_a_revocation_that_fails_is_a_warning() -> None:
     house.authority.fail_revoke(IssuerUnavailable("503"))
     await house.engine.log_out()
     await house.clock.settle()
-    assert house.told()[-1] == "warned"
+    assert house.events[-1] == Warned(
+        "not_revoked", "the old refresh token could not be revoked, and a copy of it may still work: 503"
+    )
     assert house.engine.session.state is AuthState.LOGGED_OUT
 
 

@@ -230,6 +230,8 @@ async def test_the_end_gives_a_revocation_a_moment_and_no_more() -> None:
     authority = FakeAuthority(tokens)
     settings = RefreshSettings(revoke_grace=0.01)
     engine = AuthEngine(MemoryStore(tokens), authority, settings=settings)
+    events: list[Event] = []
+    engine.subscribe(events.append)
     await engine.start()
     authority.hold()
     await engine.log_out()
@@ -240,6 +242,8 @@ async def test_the_end_gives_a_revocation_a_moment_and_no_more() -> None:
         await asyncio.sleep(0)
     assert authority.live  # the issuer never got to it: the task was cancelled
     assert not engine._revocations._tasks
+    [warning] = [event for event in events if isinstance(event, Warned)]
+    assert warning.code == "not_revoked" and "no answer within 0.01 seconds" in warning.message
 
 
 async def test_the_package_shows_its_names_and_no_others() -> None:
