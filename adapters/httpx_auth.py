@@ -54,7 +54,7 @@ class _Authorized(httpx.Auth):
             newer = await self._engine.recover(refused)
         except (NotSignedIn, RecoveryExhausted):
             return None
-        return newer if newer.account_id == refused.account_id else None
+        return newer if newer.is_same_account_as(refused) else None
 
 
 class EngineAuth(_Authorized):

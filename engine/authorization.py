@@ -13,6 +13,9 @@ class Authorization(msgspec.Struct, frozen=True):
     token: Secret
     account_id: str | None
     generation: int
+    user_id: str | None = None
+    """The person, as far as the claims name one: two people of one workspace are two accounts."""
+    is_api_key: bool = False
     is_parents_answer: bool = False
     """The parent application gave this token in answer to a 401 for an earlier one: see `AuthEngine.recover`."""
 
@@ -23,6 +26,12 @@ class Authorization(msgspec.Struct, frozen=True):
             headers["chatgpt-account-id"] = self.account_id
         return headers
 
+    def is_same_account_as(self, other: "Authorization") -> bool:
+        """Whether a request that was authorized with `other` may be sent again with this one."""
+        users = {self.user_id, other.user_id} - {None}
+        is_key = self.is_api_key or other.is_api_key  # nobody knows whose a key is
+        return not is_key and self.account_id == other.account_id and len(users) < 2
+
     @classmethod
     def of(cls, session: Session) -> "Authorization":
         """The authorization that a session gives. Raises NotSignedIn, with the reason if one is known."""
@@ -30,5 +39,6 @@ class Authorization(msgspec.Struct, frozen=True):
         if credentials is None:
             raise NotSignedIn(session.failure.message if session.failure else "nobody is signed in: sign in first")
         if isinstance(credentials, ApiKey):
-            return cls(credentials.key, None, session.generation)
-        return cls(credentials.access_token, credentials.account.account_id, session.generation)
+            return cls(credentials.key, None, session.generation, is_api_key=True)
+        account = credentials.account
+        return cls(credentials.access_token, account.account_id, session.generation, account.user_id)

@@ -119,6 +119,12 @@ class RefreshDeadReason(StrEnum):
 
 
 _REMEDY = "Sign in again to go on: `authstate login`. What is stored was left as it is."
+_REMEDIES = {
+    RefreshDeadReason.ACCOUNT_CHANGED: (
+        "Sign in again to act with this account: `authstate login`. To act with what is stored now, try again in a "
+        "moment, or restart this program if it does not follow other sign-ins."
+    ),
+}
 _CAUSES = {
     RefreshDeadReason.EXPIRED: "Your sign-in has expired: the refresh token is too old.",
     RefreshDeadReason.EXHAUSTED: (
@@ -145,7 +151,8 @@ class PermanentRefreshError(AuthError):
     """
 
     def __init__(self, reason: RefreshDeadReason, detail: str = "") -> None:
-        super().__init__(" ".join(part for part in (_CAUSES[reason], detail, _REMEDY) if part))
+        remedy = _REMEDIES.get(reason, _REMEDY)
+        super().__init__(" ".join(part for part in (_CAUSES[reason], detail, remedy) if part))
         self.reason = reason
         self.detail = detail
 

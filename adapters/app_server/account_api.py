@@ -118,16 +118,21 @@ class AccountApi:
 
     async def _look(self) -> None:
         """Find out what there is: a login of another process, or whether an expired one can be refreshed."""
-        await self._engine.restore()
+        await self._catch_up()
         await self._engine.check()
 
     async def _refresh(self) -> None:
         """Refresh as codex does for these methods: one that fails leaves the answer to what is known."""
-        await self._engine.restore()
+        await self._catch_up()
         try:
             await self._engine.refresh()
         except (PermanentRefreshError, TransientAuthError, NotSignedIn):
             return
+
+    async def _catch_up(self) -> None:
+        """Act as who is signed in by now, also in another process, so that nobody asks for an account that is gone."""
+        await self._engine.restore()
+        await self._engine.follow()
 
     def _is_expired(self) -> bool:
         """Whether a login that this machine manages has an expired access token. A parent's tokens are not judged."""
@@ -234,15 +239,16 @@ class AccountApi:
 
     def _read_rate_limits(self, params: Raw | None) -> object:
         _no_params(params)
-        mode = self._engine.auth_mode
-        if mode is None:
-            raise RpcError(INVALID_REQUEST, "rate limits need a ChatGPT account: sign in first")
-        if mode is AuthMode.API_KEY:
-            raise RpcError(INVALID_REQUEST, "rate limits need a ChatGPT account: an API key has none")
         return self._ask_rate_limits()
 
     async def _ask_rate_limits(self) -> object:
         with _refusals():
+            await self._catch_up()
+            mode = self._engine.auth_mode
+            if mode is None:
+                raise RpcError(INVALID_REQUEST, "rate limits need a ChatGPT account: sign in first")
+            if mode is AuthMode.API_KEY:
+                raise RpcError(INVALID_REQUEST, "rate limits need a ChatGPT account: an API key has none")
             return await self._rate_limits()
 
     # Events

@@ -1,5 +1,6 @@
 """The account behind a connection: the engine, the account API on top of it, and what both need, opened late."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from authstate.adapters.app_server.late_log import LateLog
     from authstate.adapters.app_server.logins import InteractiveLogins
     from authstate.engine.core import AuthEngine
+
+
+_LOOK_EVERY = 1.0  # seconds between two looks at what other processes do to the login
 
 
 class OpenAccount:
@@ -40,6 +44,7 @@ class OpenAccount:
         self._notify = notify
         self._log = log
         self._logins: InteractiveLogins | None = None
+        self._following: asyncio.Task[None] | None = None
         self.engine: AuthEngine | None = None
         """Started; None before `open`."""
 
@@ -72,8 +77,15 @@ class OpenAccount:
             logins=self._logins,
         )
 
+    def follow(self) -> None:
+        """From here on do within a second what other processes do to the stored login, and tell the client so."""
+        assert self.engine is not None
+        self._following = asyncio.create_task(follow_others(self.engine))
+
     async def close(self) -> None:
         """Wait for a refresh token that is being spent, and for logins to end. Any number of times."""
+        if self._following is not None:
+            self._following.cancel()
         if self.engine is not None:
             await self.engine.close()
         if self._logins is not None:
@@ -93,3 +105,10 @@ class OpenAccount:
             return await read_rate_limits(self.engine, self._config.chatgpt_base_url)
         except RateLimitsUnavailable as error:
             raise RpcError(INTERNAL_ERROR, f"the rate limits cannot be read: {error}") from None
+
+
+async def follow_others(engine: "AuthEngine") -> None:
+    """Look once a second whether another process signed in or out, and do the same. Runs until it is cancelled."""
+    while True:
+        await asyncio.sleep(_LOOK_EVERY)
+        await engine.follow()

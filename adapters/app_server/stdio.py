@@ -110,7 +110,9 @@ class _Server:
         return status
 
     async def _open(self) -> "AccountApi":
-        return await self._account.open()
+        api = await self._account.open()
+        self._account.follow()
+        return api
 
     def _stop(self, status: int) -> None:
         if not self._end.done():

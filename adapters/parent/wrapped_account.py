@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from authstate.adapters.app_server.late_log import LateLog
 from authstate.adapters.app_server.messages import REFRESH_METHOD
-from authstate.adapters.app_server.open_account import OpenAccount
+from authstate.adapters.app_server.open_account import OpenAccount, follow_others
 from authstate.adapters.config import Config, Environment
 from authstate.adapters.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, Peer, PeerGone, RemoteError, RpcError
 from authstate.adapters.parent.front_end import FrontEnd
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
     from authstate.adapters.app_server.handshake import Api
     from authstate.adapters.parent.handover import Handover
     from authstate.adapters.parent.traffic import Holdable
-    from authstate.engine.core import AuthEngine
     from authstate.engine.session import Session
 
 _RATE_LIMITS_WITHIN = 30.0  # seconds
-_LOOK_EVERY = 1.0  # seconds between two looks at what other processes do to the login
 
 
 class WrappedAccount:
@@ -85,7 +83,7 @@ class WrappedAccount:
         assert self._account is not None and self._account.engine is not None and self._handover is not None
         await self._handover.begin()
         if not self.peer.closed:
-            self._following = asyncio.create_task(_follow(self._account.engine))
+            self._following = asyncio.create_task(follow_others(self._account.engine))
 
     async def caught_up(self) -> None:
         """Return when the child acts with what the engine holds. Cancellation ends the wait only."""
@@ -119,12 +117,6 @@ class WrappedAccount:
         if self._handover is None:
             raise RpcError(INTERNAL_ERROR, "there are no tokens yet: try again in a moment")
         return self._handover.answer(params)
-
-
-async def _follow(engine: "AuthEngine") -> None:
-    while True:
-        await asyncio.sleep(_LOOK_EVERY)
-        await engine.follow()
 
 
 class _Account(OpenAccount):

@@ -14,6 +14,10 @@ AS_BEFORE, NEW, THEIRS = "as before", "the new tokens", "what codex wrote"
 AGAIN, SIGN_IN, NOTHING = "the same call works", "`authstate login`", "nothing to do"
 
 _SIGN_IN = "Sign in again to go on: `authstate login`. What is stored was left as it is."
+_BY_ANOTHER = (
+    "by a program that does not take authstate's lock. Sign in again to act with this account: `authstate login`. To "
+    "act with what is stored now, try again in a moment, or restart this program if it does not follow other sign-ins."
+)
 _ELSEWHERE = f"by a program that does not take authstate's lock. {_SIGN_IN}"
 _LOCK = "HOME/auth.json.authstate.lock"
 _NETWORK = "check the network and the proxy, then try again"
@@ -84,7 +88,7 @@ FAULTS = (
         "The home is deleted while the program runs.",
         "refresh_dead",
         "Another program signed in with another account, or signed out, where these credentials are stored. "
-        f"HOME/auth.json was removed at TIME {_ELSEWHERE}",
+        f"HOME/auth.json was removed at TIME {_BY_ANOTHER}",
         "nothing; the home is there again",
         SIGN_IN,
     ),
@@ -186,7 +190,7 @@ FAULTS = (
         "Somebody signs in with another account underneath.",
         "refresh_dead",
         "Another program signed in with another account, or signed out, where these credentials are stored. "
-        f"HOME/auth.json was last changed at TIME {_ELSEWHERE}",
+        f"HOME/auth.json was last changed at TIME {_BY_ANOTHER}",
         "the other account",
         SIGN_IN,
     ),
@@ -195,7 +199,7 @@ FAULTS = (
         "codex signs out, without the lock, while the issuer is asked.",
         "refresh_dead",
         "Another program signed in with another account, or signed out, where these credentials are stored. "
-        f"HOME/auth.json was removed at TIME {_ELSEWHERE}",
+        f"HOME/auth.json was removed at TIME {_BY_ANOTHER}",
         "nothing",
         SIGN_IN,
         sent=1,
@@ -205,7 +209,7 @@ FAULTS = (
         "codex signs in with another account, without the lock, while the issuer is asked.",
         "refresh_dead",
         "Another program signed in with another account, or signed out, where these credentials are stored. "
-        f"HOME/auth.json was last changed at TIME {_ELSEWHERE}",
+        f"HOME/auth.json was last changed at TIME {_BY_ANOTHER}",
         "the other account",
         SIGN_IN,
         sent=1,

@@ -220,6 +220,32 @@ def test_a_parent_that_answers_lets_the_request_through(start: Any, issuer: Loop
     assert "rateLimits" in server.read()["result"]
 
 
+def test_what_another_process_does_to_the_login_is_told_and_followed(
+    start: Any, issuer: LoopbackIssuer, tmp_path: Path
+) -> None:
+    """It needs no request, and no restart: another account, an API key, a logout, and a login again."""
+    sign_in(issuer, tmp_path, email="one@example.com")
+    server = start(**issuer.environment)
+    assert server.call("account/read", {})["account"]["email"] == "one@example.com"
+    sign_in(issuer, tmp_path, email="two@example.com", account_id="org-2", plan="pro")
+    told = server.read()
+    assert (told["method"], told["params"]["authMode"], told["params"]["planType"]) == (
+        "account/updated",
+        "chatgpt",
+        "pro",
+    )
+    assert server.call("account/read", {"refreshToken": True})["account"]["email"] == "two@example.com"
+    (tmp_path / "auth.json").write_text('{"OPENAI_API_KEY": "sk-1"}')
+    assert server.read()["params"]["authMode"] == "apikey"
+    assert server.call("account/read", {})["account"] == {"type": "apiKey"}
+    (tmp_path / "auth.json").unlink()
+    assert server.read()["params"]["authMode"] is None
+    assert server.call("account/read", {})["account"] is None
+    sign_in(issuer, tmp_path, email="two@example.com", account_id="org-2")
+    assert server.read()["params"]["authMode"] == "chatgpt"
+    assert server.end()[0] == 0
+
+
 # Bad input
 
 

@@ -10,7 +10,7 @@ from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
 from authstate.adapters.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
 from authstate.engine.authorization import Authorization
 from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import Secret
+from authstate.engine.credentials import ApiKey, Secret
 from authstate.engine.errors import (
     NotSignedIn,
     ParentUnavailable,
@@ -129,6 +129,36 @@ async def test_a_request_of_one_account_is_not_sent_again_as_another():
     async with backend.client(EngineAuth(Engine(accounts=("org-1", "org-2")))) as client:
         assert (await client.get(URL)).status_code == 401
     assert len(backend.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "status"),
+    [
+        (make_tokens(user_id="user-1"), make_tokens(user_id="user-2"), 401),
+        (make_tokens(user_id="user-1"), make_tokens(user_id=None), 200),
+        (make_tokens(account_id=None, user_id=None), ApiKey.parse("sk-1"), 401),
+        (ApiKey.parse("sk-1"), ApiKey.parse("sk-2"), 401),
+    ],
+)
+async def test_who_signs_in_elsewhere_while_a_request_is_on_its_way_is_not_who_sends_it_again(before, after, status):
+    """Two people of one workspace are two accounts, and nobody knows whose an API key is."""
+    store, seen = MemoryStore(before), []
+
+    async def answer(request):
+        seen.append(request.headers["authorization"])
+        if len(seen) > 1:
+            return httpx.Response(200)
+        store.credentials = after
+        if not await engine.reload():
+            await engine.follow()
+        return httpx.Response(401)
+
+    async with (
+        AuthEngine(store, FakeAuthority()) as engine,
+        httpx.AsyncClient(transport=httpx.MockTransport(answer), auth=EngineAuth(engine)) as client,
+    ):
+        assert (await client.get(URL)).status_code == status
+    assert len(seen) == (1 if status == 401 else 2)
 
 
 async def test_other_origins_get_no_token():
