@@ -195,6 +195,31 @@ FAULTS = (
         SIGN_IN,
     ),
     Fault(
+        "another_account_that_is_followed",
+        "The same, and the program follows other sign-ins, as `app-server` and `wrap` do.",
+        "chatgpt",
+        "",
+        "the other account",
+        NOTHING,
+    ),
+    Fault(
+        "no_refresh_token",
+        "The login has no refresh token (a CI job's), and its access token has expired.",
+        "refresh_dead",
+        "The access token has expired, or the backend refused it, and this sign-in has no refresh token to get a new "
+        f"one with. {_SIGN_IN}",
+        AS_BEFORE,
+        SIGN_IN,
+    ),
+    Fault(
+        "no_refresh_token_yet_good",
+        "The same, and its access token is good.",
+        "chatgpt",
+        "",
+        AS_BEFORE,
+        NOTHING,
+    ),
+    Fault(
         "signed_out_meanwhile",
         "codex signs out, without the lock, while the issuer is asked.",
         "refresh_dead",

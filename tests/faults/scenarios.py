@@ -264,6 +264,27 @@ async def another_account(bench: Bench) -> Outcome:
         return await bench.outcome(engine, engine.refresh, disk=lambda: is_the_other_account(bench, other))
 
 
+async def another_account_that_is_followed(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    other = make_tokens(account_id="org-2")
+    async with bench.engine() as engine:
+        bench.codex_writes(other)
+        await engine.follow()
+        return await bench.outcome(engine, engine.authorization, disk=lambda: is_the_other_account(bench, other))
+
+
+async def no_refresh_token(bench: Bench) -> Outcome:
+    await bench.sign_in(make_tokens(refresh_token="", expires_in=-60.0))
+    async with bench.engine() as engine:
+        return await bench.outcome(engine, engine.authorization)
+
+
+async def no_refresh_token_yet_good(bench: Bench) -> Outcome:
+    await bench.sign_in(make_tokens(refresh_token=""))
+    async with bench.engine() as engine:
+        return await bench.outcome(engine, engine.authorization)
+
+
 async def signed_out_meanwhile(bench: Bench) -> Outcome:
     return await while_the_issuer_is_asked(
         bench, bench.file.unlink, lambda: said("nothing", os.listdir(bench.home) == [f"auth.json{LOCK}"])

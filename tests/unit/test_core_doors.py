@@ -173,6 +173,66 @@ async def test_a_logout_removes_and_revokes_what_is_stored() -> None:
     assert house.authority.revoked == [house.tokens.refresh_token.reveal()]
 
 
+async def test_a_logout_waits_for_the_lock_of_the_store() -> None:
+    """Another process may be storing a login there at the moment."""
+    house = await House.open()
+    async with house.store.locked():
+        logout = asyncio.create_task(house.engine.log_out())
+        await house.clock.settle()
+        assert not logout.done()
+        assert (house.store.deletes, house.engine.session.state) == (0, AuthState.CHATGPT)
+        house.store.credentials = newer = house.authority.accept(make_tokens(account_id="org-1"))
+    await logout
+    await house.engine.close()
+    assert house.store.credentials is None
+    assert house.authority.revoked == [newer.refresh_token.reveal()]
+
+
+async def test_a_logout_and_a_look_into_the_store_take_turns() -> None:
+    house = await House.open()
+    async with house.engine._upkeep.storing:
+        logout = asyncio.create_task(house.engine.log_out())
+        await house.clock.settle()
+        assert not logout.done() and house.store.deletes == 0
+    await logout
+    assert house.store.deletes == 1
+
+
+@pytest.mark.parametrize("first", ["login", "logout"])
+async def test_a_login_and_a_logout_take_turns(first: str) -> None:
+    house = await House.open()
+    acts = {
+        "login": lambda: house.engine.complete_chatgpt_login(house.authority.accept(make_tokens(account_id="org-2"))),
+        "logout": house.engine.log_out,
+    }
+    async with house.store.locked():
+        one = asyncio.create_task(acts.pop(first)())
+        await house.clock.settle()
+        [act] = acts.values()
+        other = asyncio.create_task(act())
+        await house.clock.settle()
+        assert house.engine._doors.lock.locked() and not (one.done() or other.done())
+    await asyncio.gather(one, other)
+    is_in = first == "logout"
+    assert house.engine.session.state is (AuthState.CHATGPT if is_in else AuthState.LOGGED_OUT)
+    assert (house.store.credentials is not None) is is_in
+    await house.engine.close()
+    assert len(house.authority.revoked) == (1 if is_in else 2)
+
+
+async def test_tokens_that_a_parent_passes_in_during_a_logout_come_after_it() -> None:
+    house = await House.open()
+    async with house.store.locked():
+        logout = asyncio.create_task(house.engine.log_out())
+        await house.clock.settle()
+        parent = asyncio.create_task(house.engine.use_external_tokens(make_external()))
+        await house.clock.settle()
+        assert not parent.done()
+    await asyncio.gather(logout, parent)
+    assert house.engine.session.state is AuthState.EXTERNAL_TOKENS
+    assert house.store.credentials is None
+
+
 async def test_a_logout_revokes_the_stored_token_and_not_the_remembered_one() -> None:
     house = await House.open()
     house.store.credentials = newer = house.authority.accept(make_tokens())

@@ -6,7 +6,7 @@ import pytest
 
 from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external, make_tokens
 from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import ApiKey, ChatgptTokens
+from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.errors import EngineClosed, PermanentRefreshError, RefreshDeadReason, StoreUnreadable
 from authstate.engine.policy import LoginMethod, Policy
 from authstate.engine.refresh import RefreshSettings
@@ -78,6 +78,33 @@ async def test_it_keeps_out_of_the_way_of_a_login() -> None:
         store.credentials = make_tokens()
         assert (await engine.restore()).state is AuthState.LOGGED_OUT
         login.cancel()
+
+
+class SlowOnce(MemoryStore):
+    """A store whose next look ends when the test says so; what it found is from its beginning."""
+
+    found: asyncio.Event | None = None
+
+    async def load(self) -> Credentials | None:
+        stored, found, self.found = await super().load(), self.found, None
+        if found is not None:
+            await found.wait()
+        return stored
+
+
+async def test_a_login_waits_for_a_look_that_is_under_way() -> None:
+    """What the look found late must not take the place of the login."""
+    async with AuthEngine(store := SlowOnce(), FakeAuthority()) as engine:
+        store.credentials, store.found = make_tokens(), (found := asyncio.Event())
+        look = asyncio.ensure_future(engine.restore())
+        await asyncio.sleep(0)
+        login = asyncio.ensure_future(engine.use_api_key(key := ApiKey.parse("sk-1")))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not login.done()
+        found.set()
+        await asyncio.gather(look, login)
+        assert engine.session.credentials == store.credentials == key
 
 
 async def test_a_closed_engine_looks_no_more() -> None:

@@ -1,12 +1,14 @@
 """The 401 recovery: every way through its table, and a mode that was added from outside."""
 
+import msgspec
 import pytest
 
 from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external, make_tokens
 from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import ApiKey
+from authstate.engine.credentials import ApiKey, Credentials, Secret
 from authstate.engine.errors import (
     AuthError,
+    EngineClosed,
     IssuerUnavailable,
     ParentUnavailable,
     RecoveryExhausted,
@@ -167,3 +169,18 @@ async def test_a_mode_is_added_with_rows_and_steps_and_no_change_of_the_loop() -
     assert second.token.reveal() == "sk-2"
     with pytest.raises(RecoveryExhausted, match="nothing is left to try"):
         await engine.recover(second)
+
+
+@pytest.mark.parametrize("stored", [make_tokens(), ApiKey.parse("sk-1")])
+@pytest.mark.parametrize("moved_on", [False, True])
+async def test_a_closed_engine_recovers_nobody(stored: Credentials, moved_on: bool) -> None:
+    authority = FakeAuthority()
+    engine = AuthEngine(MemoryStore(stored), authority)
+    await engine.start()
+    refused = await engine.authorization()
+    if moved_on:
+        refused = msgspec.structs.replace(refused, token=Secret("older"), generation=0)
+    await engine.close()
+    with pytest.raises(EngineClosed):
+        await engine.recover(refused)
+    assert authority.sent == []
