@@ -104,6 +104,19 @@ async def test_a_dead_refresh_token_is_an_error_that_says_what_to_do() -> None:
         assert len(world.authority.sent) == 1
 
 
+async def test_a_login_without_a_refresh_token_is_handed_over_and_a_401_for_it_is_told() -> None:
+    world = World(login := tokens(refresh_token=""))
+    async with world.engine, world.child() as (_, child):
+        assert child.token == login.access_token.reveal()
+        for _ in range(2):
+            with pytest.raises(RemoteError) as caught:
+                await child.ask()
+            assert "this sign-in has no refresh token" in caught.value.message
+        world.store.credentials = newer = tokens()
+        assert await child.ask() == newer.access_token.reveal()
+        assert world.authority.sent == []
+
+
 async def test_a_refresh_that_takes_too_long_is_answered_in_time_and_handed_over_later() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
