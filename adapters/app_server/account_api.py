@@ -131,8 +131,8 @@ class AccountApi:
 
     async def _catch_up(self) -> None:
         """Act as who is signed in by now, also in another process, so that nobody asks for an account that is gone."""
-        await self._engine.restore()
         await self._engine.follow()
+        await self._engine.restore()  # also after a fault that `follow` would not ask about again so soon
 
     def _is_expired(self) -> bool:
         """Whether a login that this machine manages has an expired access token. A parent's tokens are not judged."""

@@ -220,6 +220,27 @@ def test_a_parent_that_answers_lets_the_request_through(start: Any, issuer: Loop
     assert "rateLimits" in server.read()["result"]
 
 
+@pytest.mark.parametrize("sends", ["the refused token again", "another one that is refused"])
+def test_a_parent_whose_answer_is_of_no_use_is_asked_once_and_no_token_is_sent_twice(
+    start: Any, issuer: LoopbackIssuer, tmp_path: Path, sends: str
+) -> None:
+    (tmp_path / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n')
+    server = start()
+    server.call("account/login/start", EXTERNAL)
+    server.read(), server.read()
+    refused = issuer.stats()["backend_refused"]
+    server.send({"id": "limits", "method": "account/rateLimits/read"})
+    question = server.read()
+    assert question["method"] == "account/chatgptAuthTokens/refresh"
+    is_same = sends == "the refused token again"
+    token = make_jwt(**{"https://api.openai.com/auth": {"chatgpt_account_id": "org-1"}}, jti="another")
+    server.send({"id": question["id"], "result": EXTERNAL if is_same else EXTERNAL | {"accessToken": token}})
+    answer = server.read()
+    assert (answer["id"], answer["error"]["code"]) == ("limits", -32603)
+    assert ("again that the backend had refused" if is_same else "status 401") in answer["error"]["message"]
+    assert issuer.stats()["backend_refused"] - refused == (1 if is_same else 2)
+
+
 def test_what_another_process_does_to_the_login_is_told_and_followed(
     start: Any, issuer: LoopbackIssuer, tmp_path: Path
 ) -> None:

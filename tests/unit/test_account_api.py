@@ -643,3 +643,14 @@ async def test_a_login_of_another_process_in_the_middle_of_a_refresh_is_told_and
         await asking
     await client.result("account/read", {"refreshToken": True})
     assert await ask_as(str) == "org-2"
+
+
+@pytest.mark.parametrize("method", ["account/read", "getAuthStatus", "account/rateLimits/read"])
+async def test_a_login_of_another_process_while_nobody_is_signed_in_is_told_too(method: str) -> None:
+    client = await ready()
+    assert (await client.result("account/read", {}))["account"] is None
+    client.store.credentials = ELSEWHERE
+    await client.result(method, *([] if method == "account/rateLimits/read" else [{}]))
+    told = await client.until(lambda message: message.get("method") == "account/updated")
+    assert told["params"] == {"authMode": "chatgpt", "planType": "plus"}
+    assert client.messages == []
