@@ -25,6 +25,7 @@ from authstate.engine.errors import (
     AuthError,
     EngineClosed,
     ExternalTokensActive,
+    IssuerUnavailable,
     LoginAttemptEnded,
     RecoveryExhausted,
     RefreshInterrupted,
@@ -46,6 +47,7 @@ from authstate.engine.states import AuthState, Trigger
 from authstate.engine.stored_login import StoredLogin
 from authstate.engine.upkeep import Flight, Upkeep, outcome
 
+_TRIES = 3  # recoveries of one request, while other processes keep storing tokens that cannot serve
 _OF_THE_STORE = (Trigger.USE_API_KEY, Trigger.COMPLETE_CHATGPT_LOGIN, Trigger.LOG_OUT)
 """They are pulled once the store was read or written."""
 
@@ -137,6 +139,11 @@ class AuthEngine:
         """Whether the current access token is past its `exp` by the wall clock."""
         return self._upkeep.is_expired()
 
+    @property
+    def refresh_fault(self) -> IssuerUnavailable | None:
+        """Why the refresh that is under way, or was last, has not succeeded yet: what its last try met."""
+        return self._upkeep.refresher.fault
+
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with every event, in order, in the task that caused it. Returns what ends it.
 
@@ -190,17 +197,18 @@ class AuthEngine:
                 self._stored.take(stored)
         return self.session
 
-    async def follow(self) -> Session:
+    async def follow(self, *, adopt: bool = False) -> Session:
         """Do as another process did since the last look: sign out, or act as who signed in there, and tell so.
 
         For who looks about once a second: where the store can tell that nothing changed (`ChangeStamp`), it costs next
         to nothing. Leaves alone what is not stored (a parent's tokens, the process's own API key), and new tokens of
-        the same account. Raises nothing: a store that this process is about to change is looked at the next time. So is
-        one that cannot be read; then ever more rarely, at last about once a minute, until it changes.
+        the same account, unless `adopt` says that no request is under way: one with older tokens would be refused.
+        Raises nothing: a store that this process is about to change is looked at the next time. So is one that cannot
+        be read; then ever more rarely, at last about once a minute, until it changes.
         """
         self._ensure_open()
         if self._api_key is None or self.session.credentials is not self._api_key:
-            await self._stored.follow(self._doors.lock)
+            await self._stored.follow(self._doors.lock, adopt=adopt)
         return self.session
 
     async def close(self, grace: float = 30.0) -> None:
@@ -258,8 +266,10 @@ class AuthEngine:
     async def recover(self, refused: Authorization) -> Authorization:
         """After a 401 for `refused`: what to send the request again with.
 
-        A refused token that is not the current one any more costs nothing. All callers share one recovery. A parent is
-        asked once for each request: hand back the authorization that this returned, if that is refused, too.
+        A refused token that is not the current one any more costs nothing, unless the current one cannot serve either:
+        a managed token that has expired, or that the backend refused before, is never the answer. All callers share one
+        recovery. A parent is asked once for each request: hand back the authorization that this returned, if that is
+        refused, too.
 
         Raises:
             RecoveryExhausted: this mode has no way to another token, or the parent's answer was refused, too.
@@ -274,12 +284,16 @@ class AuthEngine:
                 "the backend refused the new token of the parent application, too: see its log, then send the request "
                 "again"
             )
-        if is_current:
+        self._upkeep.note_refused(refused.token)
+        for _ in range(_TRIES):
+            if not is_current and not self._upkeep.is_worn_out():
+                break
             if self._recovering is None or self._recovering.done():
-                self._recovering = asyncio.create_task(self._recover(generation))
+                self._recovering = asyncio.create_task(self._recover(self.session.generation))
             error = await outcome(self._recovering)
             if error is not None:
                 raise error.again()
+            is_current = False
         newer = msgspec.structs.replace(Authorization.of(self.session), is_parents_answer=asks_parent)
         if newer.token == refused.token:
             raise RecoveryExhausted(

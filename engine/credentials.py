@@ -54,16 +54,27 @@ class Secret:
 
 
 class PlanType(StrEnum):
-    """The plan of a ChatGPT account, as the wire spells it."""
+    """The plan of a ChatGPT account, as the wire spells it: every name in the schemas of codex up to 0.171.0."""
 
     FREE = "free"
     GO = "go"
     PLUS = "plus"
     PRO = "pro"
+    PROLITE = "prolite"
+    PROMAX = "promax"
     TEAM = "team"
+    SELF_SERVE_BUSINESS_PROLITE = "self_serve_business_prolite"
+    SELF_SERVE_BUSINESS_USAGE_BASED = "self_serve_business_usage_based"
     BUSINESS = "business"
+    ENT26 = "ent26"
+    ENTERPRISE_CBP_AUTOMATION = "enterprise_cbp_automation"
+    ENTERPRISE_CBP_USAGE_BASED = "enterprise_cbp_usage_based"
     ENTERPRISE = "enterprise"
     EDU = "edu"
+    EDU_PLUS = "edu_plus"
+    EDU_PRO = "edu_pro"
+    SCI = "sci"
+    SCI_PLUS = "sci_plus"
     UNKNOWN = "unknown"
 
     @classmethod

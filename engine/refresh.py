@@ -139,6 +139,8 @@ class Refresher:
         # A restored file, a late file system or a lifted policy can bring back what was used up:
         self._dead: dict[Secret, RefreshDeadReason] = {}  # refused for good
         self._spent: deque[Secret] = deque(maxlen=_REMEMBERED)  # answered with another
+        self.fault: IssuerUnavailable | None = None
+        """Why the last try of the flight that is under way failed, if it did."""
         self.critical = False
         """A refresh token is being spent: do not cancel."""
         self.unsaved: Renewal | None = None
@@ -170,6 +172,7 @@ class Refresher:
         Cancel it only while `critical` is false.
         """
         self._hurried = False
+        self.fault = None
         if not current.can_refresh:
             return await self._replaced(current)
         try:
@@ -296,6 +299,7 @@ class Refresher:
             return await self._authority.refresh(refresh_token)
         except IssuerUnavailable as error:
             self.critical = False
+            self.fault = error
             if error.may_be_served:
                 self._unanswered = refresh_token
             raise

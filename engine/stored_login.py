@@ -1,7 +1,8 @@
 """StoredLogin takes what is stored into the session: at the start, and after another process signed in or out.
 
-Following another process keeps to who is signed in. New tokens of the same account are left to who needs them: a
-refresh and the 401 recovery look for them, and whoever is handed them too early asks for still newer ones.
+Following another process keeps to who is signed in. New tokens of the same account are left to who needs them, unless
+the caller has no request under way: a refresh and the 401 recovery look for them, and whoever is handed them too early
+asks for still newer ones.
 """
 
 import asyncio
@@ -45,7 +46,7 @@ class StoredLogin:
             if self._machine.session.failure != (refusal := Failure(str(violation))):
                 self._fire(Trigger.CREDENTIALS_REFUSED, refusal)
 
-    async def follow(self, doors: asyncio.Lock) -> None:
+    async def follow(self, doors: asyncio.Lock, *, adopt: bool = False) -> None:
         """See `AuthEngine.follow`. `doors` is held while this process lets somebody in or out.
 
         It takes no lock, for a store may take its time: what it found counts only if nothing moved meanwhile.
@@ -66,11 +67,16 @@ class StoredLogin:
         if self._machine.session is not before or self._is_busy(doors):
             return
         self._act_as(stored)
+        has_newer = self._has_newer(stored)
         if self._machine.session.state is AuthState.REFRESH_DEAD:
             await self._upkeep.reload()
+        is_told = self._machine.session is not before
+        if adopt and has_newer:
+            await self._upkeep.reload()
         # A store may show the sign of a change just before the change: a stamp is trusted at the second look.
-        self._known, self._seen = (stamp if stamp == self._seen else None), stamp
-        if self._machine.session is not before:
+        is_settled = stamp == self._seen and (adopt or not has_newer)  # else it is looked at until it may be adopted
+        self._known, self._seen = (stamp if is_settled else None), stamp
+        if is_told:
             self._listeners.emit(AccountUpdated.of(self._machine.session))
 
     def _note_fault(self, stamp: object) -> None:
@@ -84,6 +90,13 @@ class StoredLogin:
         is_external = self._machine.session.state is AuthState.EXTERNAL_TOKENS
         is_changing = doors.locked() or self._upkeep.storing.locked()
         return is_external or is_changing or self._upkeep.refresher.unsaved is not None
+
+    def _has_newer(self, stored: Credentials | None) -> bool:
+        """Whether what is stored are other tokens of the account that is signed in."""
+        current = self._machine.session.credentials
+        if not isinstance(stored, ChatgptTokens) or not isinstance(current, ChatgptTokens):
+            return False
+        return stored.account.is_same_as(current.account) and not stored.is_same_material_as(current)
 
     def _act_as(self, stored: Credentials | None) -> None:
         current = self._machine.session.credentials

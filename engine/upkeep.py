@@ -4,9 +4,10 @@ How a refresh works is in refresh.py; what the outcome means for the state is in
 """
 
 import asyncio
+from collections import deque
 
 from authstate.engine.clock import within
-from authstate.engine.credentials import ApiKey, ChatgptTokens
+from authstate.engine.credentials import ApiKey, ChatgptTokens, Secret
 from authstate.engine.errors import (
     AuthError,
     PermanentRefreshError,
@@ -24,6 +25,8 @@ from authstate.engine.session import Failure, Session
 from authstate.engine.states import AuthState, Trigger
 
 Flight = asyncio.Task[AuthError | None]
+
+_REMEMBERED = 64  # access tokens that the backend refused
 
 
 class Upkeep:
@@ -48,6 +51,7 @@ class Upkeep:
         self._flight: Flight | None = None
         self._settled_until = float("-inf")
         self._paused_until = float("-inf")
+        self._refused: deque[Secret] = deque(maxlen=_REMEMBERED)
         self._was_usable = False
         self._warned_of_clock = False
 
@@ -78,6 +82,22 @@ class Upkeep:
         credentials = self._machine.session.credentials
         expires_at = None if credentials is None or isinstance(credentials, ApiKey) else credentials.expires_at
         return expires_at is not None and expires_at <= self._clock.now()
+
+    def note_refused(self, token: Secret) -> None:
+        """The backend answered 401 to this access token."""
+        if token not in self._refused:
+            self._refused.append(token)
+
+    def is_worn_out(self) -> bool:
+        """Whether the current managed access token cannot serve: it has expired, or the backend refused it.
+
+        New tokens that look expired do so by a wrong clock.
+        """
+        tokens = self._machine.session.credentials
+        if not isinstance(tokens, ChatgptTokens):
+            return False
+        is_settled = self._clock.monotonic() < self._settled_until
+        return (self.is_expired() and not is_settled) or tokens.access_token in self._refused
 
     def note_usable(self) -> None:
         """Remember, for a refresh token that is found dead later, whether the login ever worked in this process."""

@@ -114,7 +114,7 @@ class AccountApi:
 
     def _is_to_be_looked_at(self) -> bool:
         """Whether the account is not known well enough: expired, or nobody's as far as this process knows."""
-        return self._is_expired() or self._engine.session.state is AuthState.LOGGED_OUT
+        return self._is_expired() or self._engine.session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD)
 
     async def _look(self) -> None:
         """Find out what there is: a login of another process, or whether an expired one can be refreshed."""
@@ -145,7 +145,7 @@ class AccountApi:
         account: wire.ApiKeyAccount | wire.ChatgptAccount | None = None
         if isinstance(session.credentials, ApiKey):
             account = wire.ApiKeyAccount()
-        elif session.account is not None and not (session.failure is not None and session.failure.on_arrival):
+        elif session.account is not None and session.state is not AuthState.REFRESH_DEAD:
             account = wire.ChatgptAccount(session.account.email, session.account.plan_type)
         return wire.AccountReadResult(account, True)
 
@@ -166,14 +166,14 @@ class AccountApi:
         return wire.AuthStatusResult(self._engine.auth_mode, self._token() if include else None, True)
 
     def _token(self) -> str | None:
-        """The token to hand out; a ChatGPT login that is dead hands out none once its access token is expired."""
+        """The token to hand out; a ChatGPT login that is dead hands out none, as it shows no account."""
         session = self._engine.session
+        if session.state is AuthState.REFRESH_DEAD:
+            return None
         match session.credentials:
             case ApiKey(key=key):
                 return key.reveal()
             case ChatgptTokens() | ExternalTokens() as tokens:
-                if session.state is AuthState.REFRESH_DEAD and self._is_expired():
-                    return None
                 return tokens.access_token.reveal()
             case _:
                 return None

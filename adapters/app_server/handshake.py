@@ -88,6 +88,8 @@ class Handshake:
         self._opening = Opening(open_api)
         self._initialized = False
         self._unwanted: frozenset[str] = frozenset()
+        self.client_name: str | None = None
+        """Who the client is; None before `initialize`."""
 
     def handle(self, method: str, params: Raw | None) -> object:
         """See `jsonrpc.Handler`. Requests that come while the account API opens wait for that, in order."""
@@ -117,6 +119,7 @@ class Handshake:
             self._unwanted = frozenset(request.capabilities.opt_out_notification_methods or ())
         asyncio.get_running_loop().call_soon(self._opening.start)
         client = request.client_info
+        self.client_name = client.name
         system, architecture = platform()
         return InitializeResult(
             user_agent=f"{client.name}/{VERSION} ({system}; {architecture}) "

@@ -5,6 +5,7 @@ its beginning: a login that ends before its start was answered is told by that a
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from authstate.adapters.app_server import messages as wire
@@ -23,9 +24,11 @@ class InteractiveLogins:
     Args:
         engine: started.
         issuer: who signs in.
+        client: the name of the client, for the issuer's pages and records; None when it is not known.
     """
 
-    def __init__(self, engine: AuthEngine, issuer: "Issuer") -> None:
+    def __init__(self, engine: AuthEngine, issuer: "Issuer", client: Callable[[], str | None] = lambda: None) -> None:
+        self._client = client
         self._engine = engine
         self._issuer = issuer
         self._holding: set[asyncio.Task[None]] = set()
@@ -40,16 +43,17 @@ class InteractiveLogins:
 
         Cancelling it cancels the login.
         """
+        issuer = self._issuer.for_client(self._client())
         if isinstance(request, wire.ChatgptLogin):
             from authstate.adapters.oauth.browser_login import start_browser_login
 
-            browser = await start_browser_login(self._engine, self._issuer)
+            browser = await start_browser_login(self._engine, issuer)
             return wire.ChatgptLoginResult(self._tell(browser), browser.auth_url)
         from authstate.adapters.oauth.device_endpoint import DeviceCodeNotEnabled
         from authstate.adapters.oauth.device_login import start_device_login
 
         try:
-            device = await start_device_login(self._engine, self._issuer)
+            device = await start_device_login(self._engine, issuer)
         except DeviceCodeNotEnabled as error:
             raise RpcError(INVALID_REQUEST, str(error)) from None
         return wire.DeviceCodeLoginResult(self._tell(device), device.verification_url, device.user_code)

@@ -1,7 +1,7 @@
 """The account behind a connection: the engine, the account API on top of it, and what both need, opened late."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from authstate.adapters.config import Config, Environment
@@ -45,6 +45,8 @@ class OpenAccount:
         self._log = log
         self._logins: InteractiveLogins | None = None
         self._following: asyncio.Task[None] | None = None
+        self.client_name: str | None = None
+        """Of the client, as `initialize` told it; None before that."""
         self.engine: AuthEngine | None = None
         """Started; None before `open`."""
 
@@ -68,7 +70,7 @@ class OpenAccount:
         engine.subscribe(self._log.hear)
         await engine.start()
         self.engine = engine
-        self._logins = InteractiveLogins(engine, Issuer.of(self._environment))
+        self._logins = InteractiveLogins(engine, Issuer.of(self._environment), lambda: self.client_name)
         return AccountApi(
             engine,
             self._notify,
@@ -107,8 +109,13 @@ class OpenAccount:
             raise RpcError(INTERNAL_ERROR, f"the rate limits cannot be read: {error}") from None
 
 
-async def follow_others(engine: "AuthEngine") -> None:
-    """Look once a second whether another process signed in or out, and do the same. Runs until it is cancelled."""
+async def follow_others(engine: "AuthEngine", is_idle: Callable[[], bool] = lambda: False) -> None:
+    """Look once a second whether another process signed in or out, and do the same. Runs until it is cancelled.
+
+    Args:
+        engine: started.
+        is_idle: whether nobody has a request under way, so that newer tokens of another process are adopted, too.
+    """
     while True:
         await asyncio.sleep(_LOOK_EVERY)
-        await engine.follow()
+        await engine.follow(adopt=is_idle())

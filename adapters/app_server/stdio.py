@@ -110,6 +110,7 @@ class _Server:
         return status
 
     async def _open(self) -> "AccountApi":
+        self._account.client_name = self._handshake.client_name
         api = await self._account.open()
         self._account.follow()
         return api

@@ -15,7 +15,8 @@ from authstate.engine.credentials import Secret
 
 CALLBACK_PATH: Final = "/auth/callback"
 
-_SCOPE: Final = "openid profile email offline_access"
+_SCOPE: Final = "openid profile email offline_access api.connectors.read api.connectors.invoke"
+"""What codex asks for, from 0.120.0 on. A refresh names no scope, so that it keeps all of them."""
 
 
 class AuthorizationRequest(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """Who signs people in: the issuer as plain data, and what of its words a person may be shown."""
 
+import re
 from typing import Final
 
 import msgspec
@@ -7,6 +8,8 @@ import msgspec
 from authstate.adapters.config import DEFAULT_CLIENT_ID, DEFAULT_ISSUER, Environment
 
 DEFAULT_ORIGINATOR: Final = "authstate"
+
+_CLIENT_NAME: Final = re.compile(r"[!-~](?:[ -~]{0,126}[!-~])?")
 
 _LONGEST_CODE: Final = 64
 _LONGEST_TEXT: Final = 300
@@ -28,6 +31,12 @@ class Issuer(msgspec.Struct, frozen=True):
     def of(cls, environment: Environment, originator: str = DEFAULT_ORIGINATOR) -> "Issuer":
         """The issuer that the environment variables name."""
         return cls(environment.issuer.rstrip("/"), environment.client_id, originator, environment.redirect_ports)
+
+    def for_client(self, name: str | None) -> "Issuer":
+        """The same issuer, asked as the client of this name; a name that fits in no header names nobody."""
+        if not name or not _CLIENT_NAME.fullmatch(name):
+            return self
+        return msgspec.structs.replace(self, originator=name)
 
 
 def shown_code(code: object) -> str | None:

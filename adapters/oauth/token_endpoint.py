@@ -29,7 +29,6 @@ _DEAD: Final = {
     "refresh_token_reused": RefreshDeadReason.EXHAUSTED,
     "refresh_token_invalidated": RefreshDeadReason.REVOKED,
 }
-_SCOPE: Final = "openid profile email"
 _REVOKE_TIMEOUT: Final = 10.0
 
 
@@ -75,7 +74,6 @@ class HttpTokenAuthority:
             "client_id": self._client_id,
             "grant_type": "refresh_token",
             "refresh_token": refresh_token.reveal(),
-            "scope": _SCOPE,
         }
         return _tokens(await self._http.post(self._refresh_url, host, body, self._timeout), refresh_token, host)
 

@@ -19,10 +19,14 @@ from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc_lines import ABSENT, Envelope
 from authstate.adapters.parent.failed_turns import TELLING, explained, is_failed_turn
 from authstate.adapters.parent.front_end import CHANGES, METHODS, RETIRED
+from authstate.adapters.parent.questions import OF_TURNS
 from authstate.adapters.parent.routing import Pass, Sieve, envelope_of, method_in
 
 _FROM_FRONT_END = (b"initialize", b"account/", b"getAuthStatus", b"ChatGpt", b"loginApiKey")
-_FROM_CHILD = (b"account/", b"authStatusChange", b"loginChatGptComplete", TELLING)
+_FROM_CHILD = (
+    *(b"account/", b"authStatusChange", b"loginChatGptComplete", TELLING),
+    *(method.encode() for method in sorted(OF_TURNS)),
+)
 _OF_THE_CHILDS_LOGIN = frozenset(
     {wire.LOGIN_COMPLETED, wire.ACCOUNT_UPDATED, "authStatusChange", "loginChatGptComplete"}
 )
@@ -61,6 +65,8 @@ class Greeting:
         """It was sent, and is not answered."""
         self.is_over = False
         """The child took the front-end in: no line is part of a handshake any more."""
+        self.result = Raw(b"null")
+        """What the child answered, before the door hears that it did."""
 
     @property
     def is_awaited(self) -> bool:
@@ -79,6 +85,8 @@ class Greeting:
             return
         self.is_open = False
         self.is_over = envelope.result is not ABSENT
+        if self.is_over:
+            self.result = Raw(bytes(envelope.result))
         self._door.answered(self.is_over)
 
 
@@ -150,6 +158,8 @@ class FromChild:
         let_pass: takes everything else, for the front-end.
         why: why the last question for tokens was refused, if it was.
         crowded: told before a question of the child is answered, whose answer may have to wait for a child that reads.
+        needs_login: whether only a new sign-in helps against that refusal.
+        heard: takes the notifications of turns that start and end, by method and params.
     """
 
     def __init__(
@@ -160,7 +170,11 @@ class FromChild:
         let_pass: Pass,
         why: Callable[[], str | None],
         crowded: Callable[[], None],
+        needs_login: Callable[[], bool] = lambda: False,
+        heard: Callable[[str, Raw], None] = lambda method, params: None,
     ) -> None:
+        self._needs_login = needs_login
+        self._heard = heard
         self._take = take
         self._greeting = greeting
         self._ours = id_prefix.encode()
@@ -187,10 +201,12 @@ class FromChild:
             return True
         if envelope.method in _OF_THE_CHILDS_LOGIN:
             return True
-        why = self._why() if is_failed_turn(envelope.method) else None
+        if envelope.method in OF_TURNS and envelope.id is ABSENT:
+            self._heard(envelope.method, envelope.params)
+        why = self._why() if TELLING in line and is_failed_turn(envelope.method) else None
         if why is None:
             return False
-        self._let_pass(explained(line, why))
+        self._let_pass(explained(line, why, needs_login=self._needs_login()))
         return True
 
 

@@ -60,6 +60,8 @@ class FrontEnd:
         """The child took the front-end in."""
         self._ready: asyncio.Future[None] | None = None
         self._unwanted: frozenset[str] = frozenset()
+        self.client_name: str | None = None
+        """Who the front-end is; None before its `initialize`."""
 
     # The handshake, which is between the front-end and the child
 
@@ -70,6 +72,7 @@ class FrontEnd:
             request = msgspec.json.decode(params, type=InitializeParams)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return  # the child will refuse it
+        self.client_name = request.client_info.name
         if request.capabilities is not None:
             self._unwanted = frozenset(request.capabilities.opt_out_notification_methods or ())
 

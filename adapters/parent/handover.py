@@ -5,27 +5,32 @@ The child holds tokens in memory only. It gets them with `account/login/start`, 
 
 - What the child holds is remembered. A question from a child that was refused an old token is answered with the newer
   one at once, and only a refused newest token is refreshed.
-- Two turns of one child ask one after the other, and the second question may come just after the first answer. So for a
-  moment after new tokens replaced old ones, shorter than a request to a backend takes, a question is taken to be about
-  the old ones. One refresh too many costs nothing; a refused token that is not refreshed costs a turn.
+- Two turns of one child ask one after the other, and the second question may come after the first answer. The turns
+  that were running when the tokens were replaced tell how many such questions there can be (see questions.py).
+
+The refreshes that one child may cause are bounded: a child that asks again and again would spend a refresh token each
+time.
 
 A child may not take its login: under some 500 requests at once 0.169.0 refuses others as too many, or drops them. It is
 asked again until it does, for it acts with the old login meanwhile.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from msgspec import Raw
 
 from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc import INTERNAL_ERROR, OVERLOADED, Peer, PeerGone, RemoteError, RpcError
+from authstate.adapters.parent.dialect import Dialect, tokens_of
+from authstate.adapters.parent.questions import MOST_REFRESHES, PERIOD, Budget, Replacements, Turns
 from authstate.adapters.parent.traffic import Holdable
 from authstate.engine.authorization import Authorization
 from authstate.engine.clock import SystemClock, within
 from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens, PlanType
-from authstate.engine.errors import AuthError
+from authstate.engine.credentials import ApiKey, Credentials
+from authstate.engine.errors import AuthError, NotSignedIn, PermanentRefreshError, RecoveryExhausted
 from authstate.engine.events import Event, StateChanged
 from authstate.engine.ports import Clock
 
@@ -34,7 +39,8 @@ _TAKE_WITHIN = 10.0  # seconds a child gets to take tokens
 _TOO_BUSY = 0.2  # seconds until a child is asked again that has too many requests
 _AGAIN_AFTER = 5.0  # seconds until a child that did not take them is given them again; each time twice as many
 _AGAIN_AT_MOST = 60.0
-_JUST_NOW = 0.1  # seconds
+
+_NEEDS_LOGIN = (PermanentRefreshError, NotSignedIn, RecoveryExhausted)
 
 _question = wire.ParamsDecoder[wire.RefreshQuestion](wire.RefreshQuestion)
 
@@ -72,7 +78,9 @@ class Handover:
         self._clock = clock or SystemClock()
         self._given: Credentials | None = None  # what was sent to the child last
         self._authorization: Authorization | None = None  # what it took last
-        self._replaced_at = float("-inf")
+        self._turns = Turns()
+        self._replacements = Replacements(self._clock, self._turns)
+        self._budget = Budget(self._clock)
         self._questions = 0
         self._renewals: set[asyncio.Task[None]] = set()
         self._is_holding = False
@@ -82,8 +90,19 @@ class Handover:
         self._is_in_doubt = False  # whether the child took what was sent to it last
         self._unsubscribe: Callable[[], None] | None = None
         self._is_over = False
+        self.dialect = Dialect.BOTH
+        """The form in which the child takes tokens. Set it before `begin`."""
+        self.heard = self._turns.heard
+        """Takes the child's notifications, by method and params: which turns are running."""
         self.refusal: str | None = None
         """Why the last question could not be answered with tokens, and what to do; None when it was."""
+        self.needs_login = False
+        """Whether only a new sign-in helps against the last refusal."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no turn is running and no question is open: newer tokens can be handed over without a mix-up."""
+        return not self._turns and not self._questions
 
     async def begin(self) -> None:
         """Hand the child what the engine holds, and follow the engine from now on. The child must be initialized.
@@ -138,13 +157,15 @@ class Handover:
             await within(self._clock, ANSWER_WITHIN, renewal)
             answer = self._answer(previous)
         except TimeoutError:
-            raise self._refuse("new tokens did not come in time: try again in a moment") from None
+            fault = self._engine.refresh_fault
+            why = f"{fault}: " if fault is not None else ""
+            raise self._refuse(f"{why}new tokens did not come in time: try again in a moment") from None
         except AuthError as error:
-            raise self._refuse(str(error)) from None
+            raise self._refuse(str(error), needs_login=isinstance(error, _NEEDS_LOGIN)) from None
         finally:
             self._questions -= 1
             self._follow()
-        self.refusal = None
+        self.refusal, self.needs_login = None, False
         return answer
 
     async def _renew(self) -> None:
@@ -153,8 +174,16 @@ class Handover:
         if held is None:
             await self._engine.authorization()
             return
-        if self._clock.monotonic() - self._replaced_at < _JUST_NOW:
+        is_newest = held.token == Authorization.of(self._engine.session).token
+        if self._replacements.take() and is_newest:
             return
+        is_alone = len(self._renewals) == 1  # questions that wait for the same refresh cost no other one
+        if is_newest and is_alone and (left := self._budget.spend()) is not None:
+            raise self._refuse(
+                f"the app-server asked for new tokens {MOST_REFRESHES} times within {PERIOD:g} seconds, and each was "
+                f"refused: wait {math.ceil(left)} seconds, then try again; if it goes on, see why the backend refuses "
+                "this account"
+            )
         await self._engine.recover(held)
 
     def _answer(self, previous: str | None) -> dict[str, str]:
@@ -166,13 +195,13 @@ class Handover:
         if previous is not None and previous != authorization.account_id:
             raise self._refuse("another workspace is signed in now: try again")
         self._given = credentials
-        self._note(authorization)
+        self._note(authorization, by_answer=True)
         self._is_in_doubt = False
         self._be_sure()
-        return tokens_of(credentials)
+        return tokens_of(credentials, self.dialect)
 
-    def _refuse(self, message: str) -> RpcError:
-        self.refusal = message
+    def _refuse(self, message: str, *, needs_login: bool = False) -> RpcError:
+        self.refusal, self.needs_login = message, needs_login
         return RpcError(INTERNAL_ERROR, message)
 
     # Following the engine
@@ -252,7 +281,7 @@ class Handover:
         if isinstance(wanted, ApiKey):
             await self._ask("account/login/start", {"type": "apiKey", "apiKey": wanted.key.reveal()})
         elif wanted is not None:
-            await self._ask("account/login/start", {"type": "chatgptAuthTokens", **tokens_of(wanted)})
+            await self._ask("account/login/start", {"type": "chatgptAuthTokens", **tokens_of(wanted, self.dialect)})
 
     async def _ask(self, method: str, params: dict[str, str] | None) -> None:
         while True:
@@ -265,27 +294,14 @@ class Handover:
             else:
                 return
 
-    def _note(self, authorization: Authorization | None) -> None:
+    def _note(self, authorization: Authorization | None, *, by_answer: bool = False) -> None:
         """Remember what the child acts with from now on."""
         before = self._authorization
-        if before is None or authorization is None:
-            self._replaced_at = float("-inf")
+        if before is None or authorization is None or before.account_id != authorization.account_id:
+            self._replacements.forget()
         elif before.token != authorization.token:
-            same = before.account_id == authorization.account_id
-            self._replaced_at = self._clock.monotonic() if same else float("-inf")
+            self._replacements.replaced(by_answer=by_answer)
         self._authorization = authorization
-
-
-def tokens_of(credentials: ChatgptTokens | ExternalTokens) -> dict[str, str]:
-    """The tokens as both dialects of the account API want them. The refresh token is not among them."""
-    access = credentials.access_token.reveal()
-    account = credentials.account
-    tokens = {"idToken": credentials.id_token.reveal() if credentials.id_token else access, "accessToken": access}
-    if account.account_id is not None:
-        tokens["chatgptAccountId"] = account.account_id
-    if account.plan_type is not PlanType.UNKNOWN:
-        tokens["chatgptPlanType"] = str(account.plan_type)
-    return tokens
 
 
 def is_same_account(one: Credentials | None, other: Credentials | None) -> bool:

@@ -20,6 +20,7 @@ from msgspec import Raw
 from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc import INVALID_REQUEST, Peer, PeerGone, RpcError
 from authstate.adapters.parent.child import ephemeral_command
+from authstate.adapters.parent.dialect import dialect_of
 from authstate.adapters.parent.failed_turns import explained, is_failed_turn
 from authstate.adapters.parent.handover import Handover, Warn
 from authstate.engine.clock import SystemClock, within
@@ -175,6 +176,7 @@ class AppServerLink:
         except BaseException:
             self._end()
             raise
+        self._handover.dialect = dialect_of(answer)
         self._peer.notify("initialized", None)
         await self._handover.begin()
         return self
@@ -244,9 +246,10 @@ class AppServerLink:
         return self._answer(method, _decoded(params))
 
     def _notified(self, method: str, params: Raw | None) -> None:
+        self._handover.heard(method, params)
         why = self._handover.refusal
         if params is not None and why is not None and is_failed_turn(method):
-            params = Raw(explained(bytes(params), why))
+            params = Raw(explained(bytes(params), why, needs_login=self._handover.needs_login))
         self._hear(method, _decoded(params))
 
 

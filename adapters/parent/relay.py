@@ -109,7 +109,7 @@ class Relay:
         self._account = WrappedAccount(config, environment, settings, log, asks_child, self._gate)
         self._api = FrontEnd(asks_front_end, self._account)
         self._account.serve(self._api)
-        greeting = Greeting(self)
+        greeting = self._greeting = Greeting(self)
         self._down = FromFrontEnd(
             _AccountLines(self._api.peer, self._gate),
             greeting,
@@ -124,6 +124,8 @@ class Relay:
             self.front_end.write,
             self._account.why_refused,
             self.child.crowd,
+            self._account.needs_login,
+            self._account.heard,
         ).sieve
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -199,6 +201,7 @@ class Relay:
         """See `Door`."""
         self._gate.hold()
         self._api.introduced(params)
+        self._account.introduce(self._api.client_name)
 
     def answered(self, accepted: bool) -> None:
         """See `Door`. The tokens are handed over before anything else reaches the child."""
@@ -212,7 +215,7 @@ class Relay:
     async def _hand_over(self) -> None:
         try:
             await self._api.opening.opened()
-            await self._account.hand_over()
+            await self._account.hand_over(self._greeting.result)
         except Exception as error:
             self._log.warn("no_account", f"the child goes without a login: {error}")
         finally:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from authstate.engine.session import Session
 
 _RATE_LIMITS_WITHIN = 30.0  # seconds
+_UNKNOWN = Raw(b"{}")
 
 
 class WrappedAccount:
@@ -75,15 +76,28 @@ class WrappedAccount:
         self._handover = Handover(engine, self.peer, warn=self._log.warn, others=self._others)
         return api
 
-    async def hand_over(self) -> None:
+    def introduce(self, client_name: str | None) -> None:
+        """Who the front-end is, for the issuer's pages and records."""
+        if self._account is not None:
+            self._account.client_name = client_name
+
+    async def hand_over(self, introduction: Raw = _UNKNOWN) -> None:
         """Give the child what the engine holds, and keep it up to date from here on. The account must be open.
 
         Who signs in or out in another window does so here, too: the login is that of all.
+
+        Args:
+            introduction: the result of the child's answer to `initialize`. It names the child's release, and so which
+                tokens the child needs.
         """
+        from authstate.adapters.parent.dialect import dialect_of
+
         assert self._account is not None and self._account.engine is not None and self._handover is not None
-        await self._handover.begin()
+        handover = self._handover
+        handover.dialect = dialect_of(introduction)
+        await handover.begin()
         if not self.peer.closed:
-            self._following = asyncio.create_task(follow_others(self._account.engine))
+            self._following = asyncio.create_task(follow_others(self._account.engine, lambda: handover.is_idle))
 
     async def caught_up(self) -> None:
         """Return when the child acts with what the engine holds. Cancellation ends the wait only."""
@@ -93,6 +107,15 @@ class WrappedAccount:
     def why_refused(self) -> str | None:
         """Why the child's last question got no tokens, and what to do; None when it got some."""
         return self._handover.refusal if self._handover is not None else None
+
+    def needs_login(self) -> bool:
+        """Whether only a new sign-in helps against that refusal."""
+        return self._handover is not None and self._handover.needs_login
+
+    def heard(self, method: str, params: Raw) -> None:
+        """The child told that a turn started or ended."""
+        if self._handover is not None:
+            self._handover.heard(method, params)
 
     async def last_answers(self, patience: float) -> None:
         """The child is about to end: let its questions be answered within so many seconds, then refuse them."""

@@ -184,9 +184,13 @@ def test_a_revoked_login_is_said_to_everyone(start: Callable[..., Agent], home: 
     issuer.expire_access()
     issuer.revoke()
     for agent in agents:
-        message = message_of(agent.turn("hello"))
+        turn = agent.turn("hello")
+        message = message_of(turn)
         assert "authstate login" in message
         assert "revoked" in message
+        assert turn["error"]["codexErrorInfo"] == "unauthorized"
+        assert agent.result("account/read")["account"] is None
+        assert agent.result("getAuthStatus", {"includeToken": True})["authToken"] is None
     assert issuer.stats()["refreshes_refused"] <= len(agents), "a dead token is sent once in the life of a process"
 
 

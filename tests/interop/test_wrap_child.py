@@ -177,7 +177,10 @@ class TestLogin:
         told = {m["method"]: m["params"]["error"] for m in front.received if "method" in m}
         assert "authstate login" in told["error"]["message"]
         assert "revoked" in told["error"]["message"]
-        assert told["error"]["codexErrorInfo"] == "other"
+        assert told["error"]["codexErrorInfo"] == "unauthorized"
+        assert told["item/completed"]["codexErrorInfo"] == "other"
+        assert front.result("account/read") == {"account": None, "requiresOpenaiAuth": True}
+        assert front.result("getAuthStatus", {"includeToken": True})["authToken"] is None
         assert told["item/completed"]["message"].startswith("auth refresh request failed")
 
     def test_an_expired_login_is_refreshed_before_it_is_handed_over(self, start: Start, issuer: LoopbackIssuer) -> None:

@@ -101,7 +101,7 @@ SCENES: tuple[Scene, ...] = (
             *_START,
             Step("refresh", "account/read", {"refreshToken": True}, before=_REVOKE),
             _status("status"),
-            _read("still shown"),
+            _read("read again"),
         ),
     ),
     Scene(

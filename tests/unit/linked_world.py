@@ -20,7 +20,9 @@ REFRESH = "account/chatgptAuthTokens/refresh"
 class Child:
     """An app-server in memory: a peer whose bytes go to and come from a link."""
 
-    def __init__(self) -> None:
+    def __init__(self, user_agent: str = "child/1") -> None:
+        self.user_agent = user_agent
+        self.answers: list[Any] = []
         self.peer = Peer(self._handle, self._notified)
         self.incoming = asyncio.StreamReader()
         self.requests: list[tuple[str, Any]] = []
@@ -50,7 +52,7 @@ class Child:
             self.token = asked.get("accessToken") or asked["apiKey"]
         elif method == "account/logout":
             self.token = None
-        return {"userAgent": "child/1"} if method == "initialize" else {"echo": asked}
+        return {"userAgent": self.user_agent} if method == "initialize" else {"echo": asked}
 
     def _notified(self, method: str, params: Any) -> None:
         self.requests.append((method, None))
@@ -59,8 +61,27 @@ class Child:
         """Ask for new tokens and act with them. Returns the access token."""
         params = {"reason": "unauthorized", "previousAccountId": account}
         answer = msgspec.json.decode(await self.peer.request(REFRESH, params))
+        self.answers.append(answer)
         self.token = answer["accessToken"]
         return answer["accessToken"]
+
+    def ask_later(self) -> "asyncio.Future[str]":
+        """Ask for new tokens, without waiting for the answer."""
+        return asyncio.ensure_future(self.ask())
+
+    async def begin(self, *threads: str) -> None:
+        """Tell that a turn started in each of these threads, and return when the link has heard it."""
+        await self._tell("turn/started", threads)
+
+    async def finish(self, *threads: str) -> None:
+        """Tell that the turns of these threads are completed."""
+        await self._tell("turn/completed", threads)
+
+    async def _tell(self, method: str, threads: tuple[str, ...]) -> None:
+        for thread in threads:
+            self.peer.notify(method, {"threadId": thread, "turn": {"id": "1"}})
+        for _ in range(20):
+            await asyncio.sleep(0)
 
     def die(self) -> None:
         """Close its output, without a word."""
@@ -126,6 +147,10 @@ class World:
         )
         async with link:
             yield link, child
+
+    def elsewhere(self) -> AuthEngine:
+        """Another process on the same store."""
+        return AuthEngine(self.store, self.authority, clock=self.clock)
 
     def token(self) -> str:
         credentials = self.engine.session.credentials

@@ -262,20 +262,21 @@ async def test_a_provider_without_openai_auth_shows_no_account() -> None:
     assert status == {"authMethod": None, "authToken": None, "requiresOpenaiAuth": False}
 
 
-async def test_refresh_token_true_refreshes_and_a_dead_token_keeps_the_account_in_mid_session() -> None:
+async def test_refresh_token_true_refreshes_and_a_dead_token_shows_no_account_from_then_on() -> None:
     client = Client()
     tokens = client.authority.issue()
     client.store.credentials = tokens
     await client.initialize()
-    before = await client.result("account/read", {"refreshToken": True})
+    assert (await client.result("account/read", {"refreshToken": True}))["account"] is not None
     assert len(client.authority.sent) == 1
     client.authority.kill(RefreshDeadReason.EXPIRED)
-    assert await client.result("account/read", {"refreshToken": True}) == before
-    assert await client.result("account/read", {"refreshToken": True}) == before
-    assert await client.result("account/read", {}) == before
+    nobody = {"account": None, "requiresOpenaiAuth": True}
+    assert await client.result("account/read", {"refreshToken": True}) == nobody
+    assert await client.result("account/read", {"refreshToken": True}) == nobody
+    assert await client.result("account/read", {}) == nobody
     assert len(client.authority.sent) == 2
     status = await client.result("getAuthStatus", {"includeToken": True})
-    assert (status["authMethod"], bool(status["authToken"])) == ("chatgpt", True)
+    assert status == {"authMethod": "chatgpt", "authToken": None, "requiresOpenaiAuth": True}
     client.clock.advance(7200)
     status = await client.result("getAuthStatus", {"includeToken": True, "refreshToken": True})
     assert status == {"authMethod": "chatgpt", "authToken": None, "requiresOpenaiAuth": True}

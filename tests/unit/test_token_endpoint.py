@@ -217,7 +217,6 @@ async def test_what_is_sent(monkeypatch):
         "client_id": "app",
         "grant_type": "refresh_token",
         "refresh_token": SENT,
-        "scope": "openid profile email",
     }
     assert str(revoke.url) == "https://issuer.example/oauth/revoke"
     assert httpx.Response(200, content=revoke.content).json() == {

@@ -1,0 +1,70 @@
+"""Which tokens a child is handed: those that the account API of its own release asks for, and no more.
+
+0.93.0 wants the id token and the access token. Releases from 0.120.0 on want the access token, the workspace and the
+plan, and ignore an id token. (Read off the schemas that each release prints: `LoginAccountParams`,
+`ChatgptAuthTokensRefreshResponse`.) The release is in the `userAgent` of the child's answer to `initialize`. A release
+in between, and a child that names none, gets all members: it takes no login if one is missing.
+"""
+
+import re
+from enum import StrEnum
+
+import msgspec
+from msgspec import Raw
+
+from authstate.engine.credentials import ChatgptTokens, ExternalTokens, PlanType
+
+_LAST_WITH_ID_TOKEN = (0, 93, 0)
+_FIRST_WITHOUT = (0, 120, 0)
+# The client's name comes first, and may hold anything; a pre-release counts as its release.
+_RELEASE = re.compile(r"/(\d{1,6})\.(\d{1,6})\.(\d{1,6})(?=[-+ ]|$)")
+
+
+class Dialect(StrEnum):
+    """A form of external tokens in the account API."""
+
+    ID_TOKEN = "id_token"
+    ACCOUNT = "account"
+    BOTH = "both"
+
+
+_MEMBERS = {
+    Dialect.ID_TOKEN: ("idToken", "accessToken"),
+    Dialect.ACCOUNT: ("accessToken", "chatgptAccountId", "chatgptPlanType"),
+    Dialect.BOTH: ("idToken", "accessToken", "chatgptAccountId", "chatgptPlanType"),
+}
+
+
+class _Introduction(msgspec.Struct, rename="camel"):
+    user_agent: str = ""
+
+
+def dialect_of(answer: Raw | bytes) -> Dialect:
+    """The dialect of a child, from the result of its answer to `initialize`. Never raises."""
+    try:
+        agent = msgspec.json.decode(answer, type=_Introduction).user_agent
+    except (ValueError, RecursionError):
+        return Dialect.BOTH
+    found = _RELEASE.search(agent)
+    if found is None:
+        return Dialect.BOTH
+    release = tuple(int(number) for number in found.groups())
+    if release >= _FIRST_WITHOUT:
+        return Dialect.ACCOUNT
+    return Dialect.ID_TOKEN if release <= _LAST_WITH_ID_TOKEN else Dialect.BOTH
+
+
+def tokens_of(credentials: ChatgptTokens | ExternalTokens, dialect: Dialect) -> dict[str, str]:
+    """The members that a child of this dialect is handed. The refresh token is never among them.
+
+    A login without a workspace is handed in the id token's form to every child, because the other form needs one.
+    """
+    access = credentials.access_token.reveal()
+    account = credentials.account
+    tokens = {"idToken": credentials.id_token.reveal() if credentials.id_token else access, "accessToken": access}
+    if account.account_id is not None:
+        tokens["chatgptAccountId"] = account.account_id
+    if account.plan_type is not PlanType.UNKNOWN:
+        tokens["chatgptPlanType"] = str(account.plan_type)
+    members = _MEMBERS[dialect if account.account_id is not None else Dialect.BOTH]
+    return {name: tokens[name] for name in members if name in tokens}
