@@ -131,8 +131,8 @@ DIFFERENCES: tuple[Difference, ...] = (
         ),
         codex=_shown(),
         authstate=_NOBODY,
-        reason="a login that cannot be refreshed ends with its access token: the client must offer a new one, as it does "
-        "for releases from 0.150.0 on",
+        reason="a login that cannot be refreshed ends with its access token: the client must offer a new one, as it "
+        "does for releases from 0.150.0 on",
     ),
     Difference(
         (OLD,),
