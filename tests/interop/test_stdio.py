@@ -241,6 +241,19 @@ def test_a_parent_whose_answer_is_of_no_use_is_asked_once_and_no_token_is_sent_t
     assert issuer.stats()["backend_refused"] - refused == (1 if is_same else 2)
 
 
+def test_a_logout_that_the_issuer_could_not_be_told_of_is_in_the_log(
+    start: Any, issuer: LoopbackIssuer, tmp_path: Path
+) -> None:
+    tokens = sign_in(issuer, tmp_path)
+    server = start(**issuer.environment | {"CODEX_REVOKE_TOKEN_URL_OVERRIDE": "http://127.0.0.1:1/oauth/revoke"})
+    assert server.call("account/logout") == {}
+    assert server.read()["method"] == "account/updated"
+    status, log = server.end()
+    assert status == 0 and not (tmp_path / "auth.json").exists()
+    assert b"not_revoked" in log and b"a copy of it may still work" in log
+    assert tokens["refresh_token"].encode() not in log
+
+
 def test_what_another_process_does_to_the_login_is_told_and_followed(
     start: Any, issuer: LoopbackIssuer, tmp_path: Path
 ) -> None:
