@@ -16,7 +16,7 @@ _LONGEST: Final = 16 * 1024  # characters, as much as the loopback server reads
 _MOST_FIELDS: Final = 32
 _HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 _PASTE_MARKS: Final = re.compile(r"\x1b\[20[01]~")  # what a terminal puts around a paste
-_AROUND: Final = "\"'`<>()[]“”‘’«»,;"
+_AROUND: Final = "\"'`<>()“”‘’«»,;"
 _BARE: Final = re.compile(r"\??(?:[a-z_]+=[^&]*)(?:&[a-z_]+=[^&]*)*", re.IGNORECASE)
 
 
@@ -27,13 +27,14 @@ class NotTheCallback(LoginFailed):
 def parameters_of(text: str, question: AuthorizationRequest, port: int) -> Mapping[str, Sequence[str]]:
     """The parameters that came back, from the whole address or from its part with `code` and `state`.
 
-    White space, quotes, and the backslashes of a shell are no part of it.
+    White space, quotes, the backslashes of a shell and the `&amp;` of a web page are no part of it.
 
     Raises:
         NotTheCallback: it is something else, of another sign-in, or an error of the issuer. The message shows nothing
             of it but the issuer's words.
     """
-    pasted = "".join(_PASTE_MARKS.sub("", text).split()).strip(_AROUND).replace("\\", "")
+    pasted = "".join(_PASTE_MARKS.sub("", text).split()).strip(_AROUND)
+    pasted = pasted.replace("\\", "").replace("&amp;", "&")
     expected = f"http://localhost:{port}{CALLBACK_PATH}?code=…&state=…"
     if not pasted or len(pasted) > _LONGEST or not pasted.isprintable():
         raise NotTheCallback(f"this is no address: paste the whole one that the browser ended on, {expected}")
