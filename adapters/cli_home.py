@@ -31,8 +31,12 @@ class OpenHome(msgspec.Struct, frozen=True):
         return self.store.describe()
 
 
-def open_home(overrides: Sequence[str]) -> OpenHome:
+def open_home(overrides: Sequence[str], *, environment_key: bool = True) -> OpenHome:
     """Read the environment and config.toml, with `-c` overrides on top, and make the engine.
+
+    Args:
+        overrides: the `-c KEY=VALUE` of the command line.
+        environment_key: whether the engine acts with `CODEX_API_KEY` where it is set. `codex logout` does not.
 
     Raises:
         ConfigError: one of them cannot be used. The message names it.
@@ -40,5 +44,6 @@ def open_home(overrides: Sequence[str]) -> OpenHome:
     environment = Environment.read(os.environ)
     config = load_config(environment.home, overrides)
     store = open_store(config, environment)
-    engine = open_engine(config, environment, store=store)
+    api_key = environment.api_key if environment_key else None
+    engine = open_engine(config, environment, store=store, api_key=api_key)
     return OpenHome(engine=engine, store=store, environment=environment)

@@ -1,12 +1,14 @@
 """`authstate status`: who is signed in, for a person or for a program."""
 
 import json
+import os
 import sys
 import time
 from datetime import UTC, datetime
 
 from authstate.adapters.cli_exit import ExitStatus, printable
 from authstate.adapters.cli_home import open_home
+from authstate.adapters.other_logins import in_environment
 from authstate.engine.credentials import ApiKey, ChatgptTokens
 from authstate.engine.errors import StoreUnreadable
 from authstate.engine.events import AuthMode, Event, RefreshFailed, Warned
@@ -42,6 +44,10 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
         warnings.append("the access token has expired, and the issuer has not answered yet: try again later")
     if isinstance(session.credentials, ChatgptTokens) and not session.credentials.can_refresh and not session.failure:
         warnings.append("there is no refresh token: sign in again when the access token expires")
+    if other := in_environment(os.environ):
+        warnings.append(
+            f"codex acts as {other} from 0.150.0 on, and not with what is stored: authstate does not manage it"
+        )
     print(_as_json(session, mode, home.place, warnings) if as_json else as_text(session, home.place, warnings))
     if home.environment.api_key is not None and not as_json:
         print("The API key comes from CODEX_API_KEY, which wins over what is stored.", file=sys.stderr)

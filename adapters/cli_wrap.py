@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from authstate.adapters.cli_exit import complain
 from authstate.adapters.cli_imports import unwatched_imports
+from authstate.adapters.other_logins import of_command
 from authstate.adapters.parent.child import ephemeral_command, overrides_of
-from authstate.adapters.parent.child_process import CannotStart, ChildProcess, end_like
+from authstate.adapters.parent.child_process import CANNOT_RUN, NOT_FOUND, CannotStart, ChildProcess, end_like
 
 
 def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
@@ -29,6 +30,8 @@ def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
         OSError: standard input or output cannot be used.
     """
     words = ephemeral_command(command)
+    if other := of_command(os.environ):
+        return _leave_alone(command, other)
     try:
         child = ChildProcess(words)
     except CannotStart as error:
@@ -39,6 +42,25 @@ def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
         child.kill()
     sys.stderr.flush()
     return end_like(status)
+
+
+def _leave_alone(command: Sequence[str], other: str) -> int:
+    """Let the child keep a login that is not managed here: this process becomes the child."""
+    print(
+        f"authstate: codex acts as {other}, which authstate does not manage: the app-server is not wrapped",
+        file=sys.stderr,
+        flush=True,
+    )
+    try:
+        if os.name != "nt":
+            os.execvp(command[0], list(command))
+        import subprocess
+
+        return subprocess.call(list(command))
+    except FileNotFoundError:
+        return complain(f"cannot start {command[0]}: there is no such program", NOT_FOUND)
+    except OSError as error:
+        return complain(f"cannot start {command[0]}: {(error.strerror or type(error).__name__).lower()}", CANNOT_RUN)
 
 
 def _carry(overrides: Sequence[str], child: ChildProcess) -> int:

@@ -423,14 +423,16 @@ class AuthEngine:
         """Remove what is stored and forget it; revoke the newest refresh token in the background.
 
         Waits, bounded, for a refresh in flight here or in another process, so that a late refresh cannot bring the
-        login back.
+        login back. The process's own API key is not what is stored: it is forgotten, and what is stored stays.
 
         Raises:
-            StoreUnavailable: it could not be removed; the login is as it was.
+            StoreUnavailable: it could not be removed, or is a login of a kind that is not managed here; the login is as
+                it was.
             RefreshInterrupted: a refresh that came first has not ended within a minute; the login is as it was.
         """
         self._ensure_open()
-        await self._doors.sign_out()
+        is_own_key = self._api_key is not None and self.session.credentials is self._api_key
+        await self._doors.sign_out(keeps_store=is_own_key)
 
     def set_policy(self, policy: Policy) -> None:
         """Change the restrictions. Credentials that they forbid are refused at once; the store is kept as it is."""

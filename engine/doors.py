@@ -7,7 +7,7 @@ never bring a signed-out person back, and it is the newest refresh token that is
 import asyncio
 
 from authstate.engine.credentials import ApiKey, ChatgptTokens, ExternalTokens
-from authstate.engine.errors import StoreUnavailable
+from authstate.engine.errors import StoreUnavailable, StoreUnreadable
 from authstate.engine.events import AccountUpdated, LoginCompleted
 from authstate.engine.listeners import Listeners
 from authstate.engine.login import LoginAttempt, Logins
@@ -74,8 +74,11 @@ class Doors:
             self._logins.supersede("the parent application passed tokens in")
             self._announce(None)
 
-    async def sign_out(self) -> None:
+    async def sign_out(self, *, keeps_store: bool = False) -> None:
         """Remove what is stored and forget it; revoke the newest refresh token.
+
+        Args:
+            keeps_store: who is signed in is not what is stored, so only the session ends.
 
         Raises:
             StoreUnavailable, RefreshInterrupted: nothing changed.
@@ -83,15 +86,28 @@ class Doors:
         self._logins.supersede("the person signed out")
         async with self.lock:
             await self._upkeep.land()
-            if await self._has_nothing_to_remove():
+            if keeps_store:
+                self._signed_out(None)
+            elif await self._has_nothing_to_remove():
                 unsaved = self._upkeep.refresher.unsaved
                 self._signed_out(unsaved.tokens if unsaved is not None else None)
             else:
                 async with self._upkeep.storing, self._store.locked() as held:
+                    await self._ensure_managed(held)
                     replaced = await self._stored_tokens(held)
                     await held.delete()
                     # Told under the lock: its release may wait, and a caller that is cancelled then is signed out.
                     self._signed_out(replaced)
+
+    async def _ensure_managed(self, held: HeldStore) -> None:
+        """Raise StoreUnreadable when a login of another kind is stored: it is not the one that ends."""
+        try:
+            await held.load()
+        except StoreUnreadable as fault:
+            if fault.is_other_login:
+                raise
+        except StoreUnavailable:
+            return  # what cannot be read is removed
 
     def _signed_out(self, replaced: ChatgptTokens | None) -> None:
         self._upkeep.refresher.forget_unsaved()

@@ -200,6 +200,9 @@ class StoreBusy(StoreUnavailable):
 class StoreUnreadable(StoreUnavailable):
     """What is stored is corrupt or foreign. A refresh never overwrites it; a login replaces it."""
 
+    is_other_login = False
+    """It is a login of a kind that is not managed here: a logout does not remove it."""
+
 
 class RefreshInterrupted(TransientAuthError):
     """A logout, a login or the end of the program came before the refresh."""

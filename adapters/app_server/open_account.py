@@ -61,7 +61,8 @@ class OpenAccount:
         from authstate.adapters.assembly import EngineOptions, open_engine
         from authstate.adapters.oauth.issuer import Issuer
 
-        options: EngineOptions = {"parent": ParentOverPeer(self._peer)}
+        # `CODEX_API_KEY` is for `codex exec`: the app-server of every release ignores it.
+        options: EngineOptions = {"parent": ParentOverPeer(self._peer), "api_key": None}
         if self._settings:
             from authstate.engine.refresh import RefreshSettings
 

@@ -19,6 +19,7 @@ from authstate.adapters.app_server.open_account import OpenAccount
 from authstate.adapters.app_server.pipes import can_be_watched, open_reader, open_writer
 from authstate.adapters.config import Config, ConfigError, Environment, load_config
 from authstate.adapters.heard_signals import ENDINGS, hear_signals
+from authstate.adapters.other_logins import in_environment
 
 if TYPE_CHECKING:
     from authstate.adapters.app_server.account_api import AccountApi
@@ -35,8 +36,13 @@ def main(overrides: Sequence[str] = ()) -> int:
         overrides: the `-c KEY=VALUE` of the command line.
 
     Raises:
-        ConfigError: the configuration cannot be used; nothing was read or written yet.
+        ConfigError: the configuration cannot be used, or the environment names a login that is not managed here;
+            nothing was read or written yet.
     """
+    if other := in_environment(os.environ):
+        raise ConfigError(
+            f"the environment names {other}, which authstate does not manage: unset it, or use codex itself"
+        )
     environment = Environment.read(os.environ)
     config = load_config(environment.home, overrides)
     return asyncio.run(serve(config, environment, settings=settings_for_tests(os.environ)))

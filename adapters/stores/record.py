@@ -22,6 +22,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+from authstate.adapters.other_logins import MODES, in_members
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, instant_of
 from authstate.engine.errors import InvalidCredentials, StoreUnreadable
 
@@ -174,6 +175,8 @@ class _Reader:
         mode = self._member(members, _MODE, str | None)
         key = self._member(members, _KEY, str | None)
         tokens = self._member(members, _TOKENS, _Members | None)
+        if mode is None and (other := in_members(members)):
+            self._other_login(other)  # codex prefers it to a key and to tokens
         if mode is None:
             mode = _APIKEY if key and key.strip() else _CHATGPT if tokens is not None else None
         if mode is None:
@@ -268,7 +271,18 @@ class _Reader:
             "to another folder; a sign-in adds to it"
         )
 
+    def _other_login(self, what: str) -> NoReturn:
+        """A login of codex's that is not managed here: it is not nobody's, and nothing is to replace it unasked."""
+        error = StoreUnreadable(
+            f"{self._place} holds {what}, which authstate does not manage: codex uses it by itself. Use codex without "
+            "authstate, or sign in with `authstate login` to replace it"
+        )
+        error.is_other_login = True
+        raise error
+
     def _unknown_mode(self, mode: str) -> NoReturn:
+        if mode in MODES:
+            self._other_login(f"{MODES[mode]} (auth_mode {mode!r})")
         shown = mode if len(mode) <= _LONGEST_MODE else mode[:_LONGEST_MODE] + "…"
         raise StoreUnreadable(
             f"{self._place} holds credentials of a kind that is not known here (auth_mode {shown!r}): "

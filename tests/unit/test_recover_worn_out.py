@@ -79,6 +79,14 @@ async def test_an_older_refused_token_of_a_dead_login_that_expired_is_an_error()
         assert len(world.authority.sent) == 2, "a dead token is sent once"
 
 
+async def test_tokens_that_keep_being_of_no_use_are_not_looked_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Windows()
+    async with world.one as one:
+        monkeypatch.setattr(one._upkeep, "is_worn_out", lambda: True)
+        await one.recover(await one.authorization())
+        assert len(world.authority.sent) == 3
+
+
 async def test_new_tokens_that_look_expired_by_a_wrong_clock_are_the_answer() -> None:
     world = Windows()
     async with world.one as one:
