@@ -18,7 +18,7 @@ from typing import Self
 import msgspec
 
 from authstate.engine.authorization import Authorization
-from authstate.engine.clock import SystemClock
+from authstate.engine.clock import SystemClock, within
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens
 from authstate.engine.doors import Doors
 from authstate.engine.errors import (
@@ -234,6 +234,11 @@ class AuthEngine:
     async def authorization(self) -> Authorization:
         """A token that is good to use, refreshed first when it must be.
 
+        A token that has not expired is handed out within `RefreshSettings.patience` (2 s), and the refresh goes on. For
+        one that has, this waits for the refresh, at most about `RefreshSettings.total` plus one request. After the
+        issuer could not be asked, callers get the remembered reason at once for `RefreshSettings.pause` (30 s), unless
+        another process stored newer tokens.
+
         Raises:
             NotSignedIn: there is none.
             PermanentRefreshError: the refresh token is dead and the access token expired; says what to do.
@@ -253,10 +258,19 @@ class AuthEngine:
             need = self._upkeep.proactive_need()
             if need is Need.NONE:
                 break
+            if need is Need.NOW and (fault := self._upkeep.pause_reason()) is not None:
+                if not self.is_expired():
+                    break
+                if await self._upkeep.reload_between_flights() or self.session is not session:
+                    continue
+                raise fault
             flight = self._upkeep.take_off()
             if need is Need.SOON:
                 break
-            error = await outcome(flight)
+            try:
+                error = await self._upkeep.landing(flight)
+            except TimeoutError:
+                break
             if isinstance(error, TransientAuthError) and not self.is_expired():
                 break
             if error is not None:
@@ -301,9 +315,12 @@ class AuthEngine:
             )
         return newer
 
-    async def refresh(self) -> Session:
+    async def refresh(self, patience: float | None = None) -> Session:
         """Refresh now, whatever the clock says. Does nothing but for a managed login. Tokens that another process
         stored are adopted, and that is enough.
+
+        Args:
+            patience: seconds to wait. After them it returns, and the refresh goes on. By default it waits for the end.
 
         Raises:
             PermanentRefreshError: the refresh token is dead (remembered: a dead one is never sent again).
@@ -315,11 +332,17 @@ class AuthEngine:
                 raise self._upkeep.dead()
             if not self.session.has_same_access_as(dead):
                 return self.session
-        if self.session.state is AuthState.CHATGPT and (error := await outcome(self._upkeep.take_off())):
-            raise error.again()
+        if self.session.state is AuthState.CHATGPT:
+            landing = outcome(self._upkeep.take_off())
+            try:
+                error = await (landing if patience is None else within(self._clock, patience, landing))
+            except TimeoutError:
+                return self.session
+            if error is not None:
+                raise error.again()
         return self.session
 
-    async def check(self, patience: float = 5.0) -> Session:
+    async def check(self, patience: float = 2.0) -> Session:
         """The first look at the account: find out whether an expired login can still be refreshed.
 
         Raises nothing: what went wrong is in the session and in the events. After `patience` seconds it returns, and

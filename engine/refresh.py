@@ -64,7 +64,9 @@ class RefreshSettings(msgspec.Struct, frozen=True):
     settle: float = 60.0
     """Tokens younger than this are never refreshed proactively: a wrong clock must not turn into a storm."""
     pause: float = 30.0
-    """After a transient failure, no background refresh for this long."""
+    """After a transient failure, no background refresh for this long; requests get the remembered reason."""
+    patience: float = 2.0
+    """How long a request waits for a refresh while its token has not expired; it never waits half of what is left."""
     first_wait: float = 0.5
     longest_wait: float = 8.0
     total: float = 30.0

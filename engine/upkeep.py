@@ -10,6 +10,7 @@ from authstate.engine.clock import within
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Secret
 from authstate.engine.errors import (
     AuthError,
+    IssuerUnavailable,
     PermanentRefreshError,
     RefreshDeadReason,
     RefreshInterrupted,
@@ -51,6 +52,7 @@ class Upkeep:
         self._flight: Flight | None = None
         self._settled_until = float("-inf")
         self._paused_until = float("-inf")
+        self._pause_reason: IssuerUnavailable | None = None
         self._refused: deque[Secret] = deque(maxlen=_REMEMBERED)
         self._was_usable = False
         self._warned_of_clock = False
@@ -102,6 +104,7 @@ class Upkeep:
     def note_usable(self) -> None:
         """Remember, for a refresh token that is found dead later, whether the login ever worked in this process."""
         self._was_usable = self._machine.session.credentials is not None and not self.is_expired()
+        self._pause_reason = None
 
     # The flight
 
@@ -110,6 +113,32 @@ class Upkeep:
         if self._flight is None or self._flight.done():
             self._flight = asyncio.create_task(self._fly(self._machine.session))
         return self._flight
+
+    def pause_reason(self) -> IssuerUnavailable | None:
+        """Why the issuer could not be asked a moment ago, as a new error; None once the pause is over.
+
+        A store that fails is asked again at once: that takes no 30 seconds, and new tokens may wait for it.
+        """
+        is_paused = self._pause_reason is not None and self._clock.monotonic() < self._paused_until
+        return self._pause_reason.again() if is_paused and self._pause_reason is not None else None
+
+    async def reload_between_flights(self) -> bool:
+        """As `reload`, but without waiting for a flight that is under way."""
+        return not self.storing.locked() and await self.reload()
+
+    async def landing(self, flight: Flight) -> AuthError | None:
+        """The outcome of a flight, for a request that needs a token.
+
+        Raises:
+            TimeoutError: the current token is still good, and the flight takes too long: use that token.
+        """
+        if self.is_expired():
+            return await outcome(flight)
+        credentials = self._machine.session.credentials
+        patience = self._settings.patience
+        if isinstance(credentials, ChatgptTokens) and credentials.expires_at is not None:
+            patience = min(patience, (credentials.expires_at - self._clock.now()) / 2)
+        return await within(self._clock, patience, outcome(flight))
 
     async def land(self, grace: float = 60.0) -> None:
         """Bring the flight down: at once where nothing is lost, else wait until its tokens are stored.
@@ -164,6 +193,7 @@ class Upkeep:
                 return dead
             except TransientAuthError as error:
                 self._paused_until = self._clock.monotonic() + self._settings.pause
+                self._pause_reason = error if isinstance(error, IssuerUnavailable) else None
                 self._listeners.emit(RefreshFailed(error, permanent=False))
                 return error
             return None
@@ -202,6 +232,7 @@ class Upkeep:
         if self._machine.session.credentials is not replaced:
             return False
         self._machine.fire(Trigger.TOKENS_REFRESHED, renewal.tokens)
+        self._pause_reason = None
         self._was_usable = self._was_usable or not self.is_expired()
         age = self._clock.now() - (renewal.tokens.last_refresh or self._clock.now())
         if not renewal.adopted or abs(age) < self._settings.settle:

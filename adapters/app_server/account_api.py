@@ -39,6 +39,7 @@ _no_params = wire.ParamsDecoder[wire.NoParams](wire.NoParams)
 _status_params = wire.ParamsDecoder[wire.AuthStatusParams](wire.AuthStatusParams)
 _refresh_answer = wire.ParamsDecoder[wire.RefreshAnswer](wire.RefreshAnswer)
 
+_PATIENCE = 2.0  # seconds that a client that asks who is signed in waits for a refresh
 _REFUSALS = (InvalidCredentials, LoginAttemptEnded, NotSignedIn, PolicyViolation, TransitionRefused)
 
 
@@ -122,10 +123,13 @@ class AccountApi:
         await self._engine.check()
 
     async def _refresh(self) -> None:
-        """Refresh as codex does for these methods: one that fails leaves the answer to what is known."""
+        """Refresh as codex does for these methods: one that fails or takes long leaves the answer to what is known.
+
+        A refresh that takes long goes on, and `account/updated` tells what it brings.
+        """
         await self._catch_up()
         try:
-            await self._engine.refresh()
+            await self._engine.refresh(patience=_PATIENCE)
         except (PermanentRefreshError, TransientAuthError, NotSignedIn):
             return
 

@@ -283,6 +283,24 @@ async def test_refresh_token_true_refreshes_and_a_dead_token_shows_no_account_fr
     assert len(client.authority.sent) == 2
 
 
+@pytest.mark.parametrize("method", ["account/read", "getAuthStatus"])
+async def test_while_the_issuer_does_not_answer_what_is_known_is_answered_within_two_seconds(method: str) -> None:
+    client = Client()
+    client.store.credentials = client.authority.issue()
+    await client.initialize()
+    client.authority.hold()
+    asked = asyncio.create_task(client.result(method, {"refreshToken": True}))
+    await client.authority.asked()
+    await client.clock.elapse(2.1)
+    answer = await asked
+    assert answer.get("authMethod", "chatgpt") == "chatgpt"
+    assert answer.get("account", {"type": "chatgpt"})["type"] == "chatgpt"
+    assert client.engine.session.generation == 1
+    client.authority.release()
+    await client.clock.settle()
+    assert client.engine.session.generation == 2
+
+
 async def test_a_token_that_is_dead_on_arrival_shows_no_account() -> None:
     client = Client()
     client.store.credentials = client.authority.issue()
