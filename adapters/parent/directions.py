@@ -18,11 +18,11 @@ from msgspec import Raw
 from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc_lines import ABSENT, Envelope
 from authstate.adapters.parent.failed_turns import TELLING, explained, is_failed_turn
-from authstate.adapters.parent.front_end import CHANGES, METHODS, RETIRED
+from authstate.adapters.parent.front_end import CHANGES, METHODS, REFUSED, RETIRED
 from authstate.adapters.parent.questions import OF_TURNS
 from authstate.adapters.parent.routing import Pass, Sieve, envelope_of, method_in
 
-_FROM_FRONT_END = (b"initialize", b"account/", b"getAuthStatus", b"ChatGpt", b"loginApiKey")
+_FROM_FRONT_END = (b"initialize", b"account/", b"accountSession/", b"getAuthStatus", b"ChatGpt", b"loginApiKey")
 _FROM_CHILD = (
     *(b"account/", b"authStatusChange", b"loginChatGptComplete", TELLING),
     *(method.encode() for method in sorted(OF_TURNS)),
@@ -122,7 +122,7 @@ class FromFrontEnd:
             return False
         if envelope.method == "initialize" and envelope.id is not ABSENT and self._greeting.is_awaited:
             return self._introduce(envelope, line)
-        if envelope.method in METHODS or envelope.method in RETIRED:
+        if envelope.method in METHODS or envelope.method in RETIRED or envelope.method in REFUSED:
             self._crowded()
             if envelope.method in CHANGES:
                 self._accounts.change(line)
@@ -136,7 +136,7 @@ class FromFrontEnd:
 
     def _too_long(self, beginning: bytes) -> bool:
         """The engine refuses it: the child would take it for a login of its own."""
-        if method_in(beginning) not in METHODS | RETIRED.keys():
+        if method_in(beginning) not in METHODS | RETIRED.keys() | REFUSED.keys():
             return False
         self._crowded()
         self._accounts.ask(beginning + b"\n")

@@ -31,6 +31,14 @@ RETIRED = {
     "logoutChatGpt": "account/logout",
 }
 """What codex 0.93.0 still knows, and what took its place: it would change the child's login behind our back."""
+_OWNER = "start codex without authstate for that"
+REFUSED = {
+    "account/bedrock/discover": f"Amazon Bedrock is not set up through authstate: {_OWNER}",
+    "account/bedrock/setup": f"Amazon Bedrock is not set up through authstate: {_OWNER}",
+    "account/gcp/setup": f"Google Cloud is not set up through authstate: {_OWNER}",
+    "accountSession/switch": "authstate keeps one login: use `account/logout` and `account/login/start` to change it",
+}
+"""What would give the child a login of its own, and why it is refused: it would act as somebody else than is shown."""
 
 
 class Account(Protocol):
@@ -104,6 +112,8 @@ class FrontEnd:
             raise RpcError(INVALID_REQUEST, "Not initialized")
         if method in RETIRED:
             raise RpcError(INVALID_REQUEST, f"Invalid request: {method} is retired: use `{RETIRED[method]}`")
+        if method in REFUSED:
+            raise RpcError(INVALID_REQUEST, REFUSED[method])
         if method not in METHODS:
             raise RpcError(INVALID_REQUEST, "Invalid request: unknown method")
         if self.opening.api is None or not self.is_introduced:

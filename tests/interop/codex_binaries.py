@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -59,3 +60,22 @@ def _npm_install(version: str, folder: Path) -> None:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise CannotInstall(f"npm could not install codex {version}: {last}")
+
+
+PINNED = (OLD, "0.120.0", "0.150.0", NEW, "0.171.0")
+"""Releases whose account API is known: read off their schemas."""
+
+
+def newest() -> str:
+    """The newest release on npm; the newest that is pinned where npm cannot be asked."""
+    npm = shutil.which("npm")
+    if npm is not None:
+        command = [npm, "view", "@openai/codex", "version"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return PINNED[-1]
+        version = done.stdout.strip()
+        if done.returncode == 0 and re.fullmatch(r"\d+\.\d+\.\d+", version):
+            return version
+    return PINNED[-1]

@@ -11,6 +11,7 @@ import pytest
 from wire_client import INITIALIZE, clean_environment
 from wrapped import WRAP, Wrapped, children_of, fake_command, starter
 
+from authstate.adapters.parent.front_end import REFUSED
 from authstate.adapters.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
@@ -251,6 +252,14 @@ class TestHandshake:
         assert error["code"] == -32600
         assert "account/login/start" in error["message"]
         assert front.result("x/token")["logins"] == []
+
+    @pytest.mark.parametrize("method", sorted(REFUSED))
+    def test_what_would_give_the_child_a_login_of_its_own_is_refused(self, start: Start, method: str) -> None:
+        front = start(email="person@example.com")
+        front.greet()
+        error = front.call(method, {})["error"]
+        assert (error["code"], error["message"]) == (-32600, REFUSED[method])
+        assert front.result("x/token")["logins"] == ["chatgptAuthTokens"]
 
     def test_a_child_that_chatters_is_passed_on_and_works(self, start: Start, make_home: MakeHome) -> None:
         front = subprocess.Popen(

@@ -10,7 +10,7 @@ from msgspec import Raw
 from authstate.adapters.jsonrpc_lines import read_line
 from authstate.adapters.parent.directions import FromChild, FromFrontEnd, Greeting, with_experimental_api
 from authstate.adapters.parent.failed_turns import explained
-from authstate.adapters.parent.front_end import METHODS, RETIRED
+from authstate.adapters.parent.front_end import METHODS, REFUSED, RETIRED
 
 INITIALIZE = {"id": 1, "method": "initialize", "params": {"clientInfo": {"name": "x", "version": "1"}}}
 
@@ -66,7 +66,7 @@ def line(message: Any) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
 
-@pytest.mark.parametrize("method", sorted(METHODS | set(RETIRED)))
+@pytest.mark.parametrize("method", sorted(METHODS | set(RETIRED) | set(REFUSED)))
 def test_what_is_about_accounts_is_ours(method: str) -> None:
     between = Between().greet()
     request = {"id": 5, "method": method}

@@ -1,0 +1,98 @@
+"""The names of the account API, read off the schemas that 0.93.0, 0.169.0 and the newest release print themselves.
+
+A new name is no fault of codex: somebody is to look at it, and to add it here with what authstate does with it. A new
+optional member fails nothing.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from codex_binaries import NEW, OLD, CannotInstall, install, newest
+
+from authstate.adapters.other_logins import MODES
+from authstate.adapters.parent.dialect import Dialect, dialect_of
+from authstate.engine.credentials import PlanType
+from authstate.engine.events import AuthMode
+
+METHODS = {
+    *("account/read", "account/login/start", "account/login/cancel", "account/logout", "account/rateLimits/read"),
+    *("account/rateLimitResetCredit/consume", "account/usage/read", "account/workspaceMessages/read"),
+    *("account/sendAddCreditsNudgeEmail", "account/securitySetup/read", "account/gatewayOAuth/read"),
+    *("account/gatewayOAuth/login", "account/gatewayOAuth/cancel", "account/bedrock/discover"),
+    *("account/bedrock/setup", "account/bedrock/checkGovCloudRequirements", "account/gcp/setup"),
+    *("accountSession/list", "accountSession/switch", "getAuthStatus"),
+    *("loginApiKey", "loginChatGpt", "cancelLoginChatGpt", "logoutChatGpt"),
+}
+LOGINS = {"apiKey", "chatgpt", "chatgptDeviceCode", "chatgptAuthTokens", "amazonBedrock", "amazonBedrockAccessKeys"}
+QUESTIONS = {"account/chatgptAuthTokens/refresh"}
+MEMBERS = {
+    Dialect.ID_TOKEN: {"idToken", "accessToken"},
+    Dialect.ACCOUNT: {"accessToken", "chatgptAccountId"},
+}
+
+
+@pytest.fixture(scope="module", params=[OLD, NEW, "newest"])
+def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A version, and the folder of its schemas, with the experimental ones where there are such."""
+    version = newest() if request.param == "newest" else request.param
+    try:
+        binary = install(version)
+    except CannotInstall as reason:
+        pytest.skip(str(reason))
+    folder = tmp_path_factory.mktemp(f"names-{version}")
+    command = [str(binary), "app-server", "generate-json-schema", "--out", str(folder)]
+    more = [] if version == OLD else ["--experimental"]
+    subprocess.run([*command, *more], check=True, capture_output=True, timeout=60)
+    return version, folder
+
+
+def schema(folder: Path, name: str) -> Any:
+    return json.loads(next(folder.rglob(f"{name}.json")).read_text())
+
+
+def values(definition: Any) -> set[str]:
+    parts = [definition, *definition.get("oneOf", ())]
+    return {value for part in parts for value in part.get("enum", ())}
+
+
+def methods(folder: Path, name: str) -> set[str]:
+    return {one["properties"]["method"]["enum"][0] for one in schema(folder, name)["oneOf"]}
+
+
+def is_about_accounts(method: str) -> bool:
+    words = ("account", "auth", "login", "logout")
+    return any(word in method.lower() for word in words) and not method.startswith("mcpServer/")
+
+
+def test_every_plan_is_known(release: tuple[str, Path]) -> None:
+    plans = values(schema(release[1], "GetAccountResponse")["definitions"]["PlanType"])
+    assert plans, "the schema has another form now"
+    new = plans - {str(plan) for plan in PlanType}
+    assert not new, f"codex {release[0]} has new plans: {sorted(new)}: add them to PlanType"
+
+
+def test_every_way_to_be_signed_in_is_known(release: tuple[str, Path]) -> None:
+    modes = values(schema(release[1], "AccountUpdatedNotification")["definitions"]["AuthMode"])
+    assert modes
+    new = modes - {str(mode) for mode in AuthMode} - set(MODES)
+    assert not new, f"codex {release[0]} has new modes: {sorted(new)}: add them to other_logins.MODES"
+
+
+def test_every_login_and_method_about_accounts_is_known(release: tuple[str, Path]) -> None:
+    version, folder = release
+    logins = {one["properties"]["type"]["enum"][0] for one in schema(folder, "LoginAccountParams")["oneOf"]}
+    assert logins and logins <= LOGINS, f"codex {version} has new logins: {sorted(logins - LOGINS)}"
+    asked = {method for method in methods(folder, "ClientRequest") if is_about_accounts(method)}
+    assert asked and asked <= METHODS, f"codex {version} has new methods: {sorted(asked - METHODS)}: pass them?"
+    questions = {method for method in methods(folder, "ServerRequest") if is_about_accounts(method)}
+    assert questions == QUESTIONS, f"codex {version} asks its client other questions: {sorted(questions)}"
+
+
+def test_the_dialect_is_the_one_that_the_release_needs(release: tuple[str, Path]) -> None:
+    version, folder = release
+    dialect = dialect_of(f'{{"userAgent": "test/{version} (Linux)"}}'.encode())
+    answer = schema(folder, "ChatgptAuthTokensRefreshResponse")
+    assert set(answer["required"]) == MEMBERS[dialect], f"codex {version} takes tokens in another form"
