@@ -62,6 +62,8 @@ class Environment(msgspec.Struct, frozen=True):
     """$CODEX_HOME without symbolic links, or ~/.codex; absolute. It may be missing."""
     api_key: ApiKey | None = None
     """$CODEX_API_KEY: wins over what is stored, for this process, and is never stored."""
+    originator: str | None = None
+    """$CODEX_INTERNAL_ORIGINATOR_OVERRIDE: as whom the issuer is asked, in place of the client's name."""
     refresh_url: str | None = None
     revoke_url: str | None = None
     issuer: str = DEFAULT_ISSUER
@@ -84,6 +86,7 @@ class Environment(msgspec.Struct, frozen=True):
         return cls(
             home=_home(environ),
             api_key=api_key,
+            originator=environ.get("CODEX_INTERNAL_ORIGINATOR_OVERRIDE", "").strip() or None,
             refresh_url=_url_variable(environ, "CODEX_REFRESH_TOKEN_URL_OVERRIDE"),
             revoke_url=_url_variable(environ, "CODEX_REVOKE_TOKEN_URL_OVERRIDE"),
             issuer=(_url_variable(environ, "CODEX_APP_SERVER_LOGIN_ISSUER") or DEFAULT_ISSUER).rstrip("/"),

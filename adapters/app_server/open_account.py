@@ -71,7 +71,7 @@ class OpenAccount:
         engine.subscribe(self._log.hear)
         await engine.start()
         self.engine = engine
-        self._logins = InteractiveLogins(engine, Issuer.of(self._environment), lambda: self.client_name)
+        self._logins = InteractiveLogins(engine, Issuer.of(self._environment), self._originator)
         return AccountApi(
             engine,
             self._notify,
@@ -84,6 +84,10 @@ class OpenAccount:
         """From here on do within a second what other processes do to the stored login, and tell the client so."""
         assert self.engine is not None
         self._following = asyncio.create_task(follow_others(self.engine))
+
+    def _originator(self) -> str | None:
+        """As whom the issuer is asked, as codex has it: the environment's word, or else the client's name."""
+        return self._environment.originator or self.client_name
 
     async def close(self) -> None:
         """Wait for a refresh token that is being spent, and for logins to end. Any number of times."""
