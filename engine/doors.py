@@ -103,11 +103,9 @@ class Doors:
         """Raise StoreUnreadable when a login of another kind is stored: it is not the one that ends."""
         try:
             await held.load()
-        except StoreUnreadable as fault:
-            if fault.is_other_login:
+        except StoreUnavailable as fault:  # what else cannot be read is removed
+            if isinstance(fault, StoreUnreadable) and fault.is_other_login:
                 raise
-        except StoreUnavailable:
-            return  # what cannot be read is removed
 
     def _signed_out(self, replaced: ChatgptTokens | None) -> None:
         self._upkeep.refresher.forget_unsaved()
