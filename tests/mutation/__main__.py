@@ -1,0 +1,87 @@
+"""The command: see the package's docstring."""
+
+import argparse
+import hashlib
+import os
+import sys
+import tempfile
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from mutation.operators import Mutant, mutants_of
+from mutation.selection import Reach, Selection
+from mutation.trial import Fate, Outcome, run
+
+REPO = Path(__file__).resolve().parents[2]
+EQUIVALENT = Path(__file__).with_name("equivalent.toml")
+_MOST_TESTS = 400
+_TESTS = ("tests/unit", "tests/model/test_stateful.py", "tests/model/test_relay.py")
+_LEFT_OUT = ("tests/unit/test_habits.py", "tests/unit/test_readme.py")
+
+
+def main() -> int:
+    """Run the mutants of the named files and folders. Exit status 0 when `--at-least` is reached, 1 when not."""
+    parser = argparse.ArgumentParser(prog="python -m mutation", description="Mutation testing: see the docs.")
+    parser.add_argument("places", nargs="+", help="files or folders, relative to the repository")
+    parser.add_argument("--most", type=int, default=10_000, help="mutants a file: a sample that stays the same")
+    parser.add_argument("--only", default="", help="mutants whose name holds this")
+    parser.add_argument("--at-least", type=float, default=0.0, metavar="PERCENT", help="fail below this")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--keep", type=Path, help="folder for the figures of the first run: used again the next time")
+    options = parser.parse_args()
+    files = [file for place in options.places for file in _files(REPO / place)]
+    known = _equivalent()
+    chosen = {file: _sample(file, options.most, options.only, known) for file in files}
+    print(f"{sum(map(len, chosen.values()))} mutants of {len(files)} files; one run of the tests without any comes first")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.keep or Path(scratch)
+        folder.mkdir(exist_ok=True)
+        selection = Selection([*_TESTS, *(f"--ignore={name}" for name in _LEFT_OUT)], REPO, folder)
+        selection.measure(("authstate.engine", "authstate.adapters"))
+        fates: Counter[Fate] = Counter()
+        trials = (trial for file, mutants in chosen.items() for trial in _trials(mutants, selection.reach(file)))
+        for outcome in run(trials, REPO, options.at_once):
+            fates[outcome.fate] += 1
+            if outcome.fate is Fate.SURVIVED:
+                _show(outcome)
+    total = sum(fates.values())
+    noticed = 100.0 * (total - fates[Fate.SURVIVED]) / total if total else 100.0
+    print(f"{total - fates[Fate.SURVIVED]} of {total} mutants noticed ({noticed:.1f} %), {fates[Fate.HUNG]} by hanging")
+    return 0 if noticed >= options.at_least else 1
+
+
+def _files(place: Path) -> list[Path]:
+    if not place.exists():
+        sys.exit(f"{place}: no such file or folder")
+    return sorted(place.rglob("*.py")) if place.is_dir() else [place]
+
+
+def _equivalent() -> frozenset[str]:
+    with EQUIVALENT.open("rb") as file:
+        return frozenset(entry["mutant"] for entry in tomllib.load(file).get("equivalent", []))
+
+
+def _sample(file: Path, most: int, only: str, known: frozenset[str]) -> list[Mutant]:
+    """At most so many mutants of a file, chosen by their names, so that a change elsewhere chooses no others."""
+    found = [mutant for mutant in mutants_of(file, REPO) if mutant.name not in known and only in mutant.name]
+    chosen = sorted(found, key=lambda mutant: hashlib.sha256(mutant.name.encode()).digest())[:most]
+    return sorted(chosen, key=lambda mutant: mutant.line)
+
+
+def _trials(mutants: list[Mutant], reach: Reach) -> Iterator[tuple[Mutant, list[str]]]:
+    """Each mutant with its tests; for a line that only the import runs, those that reach any line of the file."""
+    anywhere = list(dict.fromkeys(test for tests in reach.values() for test in tests))
+    for mutant in mutants:
+        lines = range(mutant.line, mutant.last_line + 1)
+        tests = list(dict.fromkeys(test for line in lines for test in reach.get(line, ())))
+        yield mutant, (tests or anywhere)[:_MOST_TESTS]
+
+
+def _show(outcome: Outcome) -> None:
+    print(f"survived  line {outcome.mutant.line}: {outcome.mutant.name}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
