@@ -28,6 +28,7 @@ from authstate.engine.errors import (
     IssuerUnavailable,
     LoginAttemptEnded,
     RecoveryExhausted,
+    RefreshInDoubt,
     RefreshInterrupted,
     StoreUnavailable,
     TransientAuthError,
@@ -338,6 +339,8 @@ class AuthEngine:
                 error = await (landing if patience is None else within(self._clock, patience, landing))
             except TimeoutError:
                 return self.session
+            if isinstance(error, RefreshInDoubt) and not error.is_new and not self._upkeep.serves():
+                error = await outcome(self._upkeep.take_off())  # that flight began before the token was refused
             if error is not None:
                 raise error.again()
         return self.session

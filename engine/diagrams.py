@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from authstate.engine.claims import CLAIM_TABLE
 from authstate.engine.login import LOGIN_TABLE
 from authstate.engine.recovery import RECOVERY_TABLE
 from authstate.engine.states import AUTH_TABLE
 from authstate.engine.table import Row, Table
 
-TABLES = (AUTH_TABLE, RECOVERY_TABLE, LOGIN_TABLE)
+TABLES = (AUTH_TABLE, RECOVERY_TABLE, LOGIN_TABLE, CLAIM_TABLE)
 
 
 def render_all() -> dict[str, str]:

@@ -14,6 +14,7 @@
       PermanentRefreshError     the refresh token is dead: sign in again. Never retried, never deletes what is stored
       TransientAuthError        nothing is lost: the same call may succeed later
         IssuerUnavailable       the issuer cannot be reached, is overloaded, or gave an answer that is no answer
+          RefreshInDoubt        the answer to a refresh was lost: nothing is sent while the access token serves
         ParentUnavailable       the parent did not give new tokens (error, timeout, malformed, another workspace)
         StoreUnavailable        what is stored cannot be read, locked or written just now
           StoreBusy             another process holds the lock for longer than we wait
@@ -161,14 +162,27 @@ class TransientAuthError(AuthError):
     """Nothing is lost and the state is as it was: the same call may succeed later."""
 
 
+class Delivery(StrEnum):
+    """What became of a request to the issuer that brought no answer to act on."""
+
+    NOT_SENT = "not_sent"
+    """It certainly did not leave: the name, the connection, TLS or a proxy failed. It may be sent again."""
+    NOT_PROCESSED = "not_processed"
+    """The issuer refused it unprocessed, as under load (429, 503). It may be sent again when the issuer says."""
+    REFUSED = "refused"
+    """The answer would be the same the next time: a redirect, another status of 4xx, a setting that cannot be used."""
+    UNKNOWN = "unknown"
+    """It may have been processed: a reset or a timeout after it was sent, another status of 5xx, half an answer."""
+
+
 class IssuerUnavailable(TransientAuthError):
     """The issuer cannot be reached, is overloaded, or gave an answer that is no answer.
 
     Args:
         message: what happened.
         retry_after: seconds the issuer asked to wait, if it did.
-        is_retried: whether a refresh tries again by itself. False for an answer that the next try would get again.
-        may_be_served: whether the issuer may have done what it was asked for, and the answer was lost on its way.
+        delivery: what became of the request, which decides whether it is sent again.
+        code: the issuer's error code, if it gave one.
     """
 
     def __init__(
@@ -176,13 +190,31 @@ class IssuerUnavailable(TransientAuthError):
         message: str,
         retry_after: float | None = None,
         *,
-        is_retried: bool = True,
-        may_be_served: bool = False,
+        delivery: Delivery = Delivery.NOT_SENT,
+        code: str | None = None,
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        self.is_retried = is_retried
-        self.may_be_served = may_be_served
+        self.delivery = delivery
+        self.code = code
+
+
+class RefreshInDoubt(IssuerUnavailable):
+    """A refresh token was sent and no answer came, so it may be spent. It is not sent again while the access token
+    still serves, because an issuer may revoke a login whose refresh token it sees twice.
+
+    Args:
+        what: what happened, as a sentence without its full stop.
+        is_new: whether this refresh sent it. False where an earlier one did, and nothing was sent now.
+    """
+
+    def __init__(self, what: str, *, is_new: bool) -> None:
+        super().__init__(
+            f"{what}, so the refresh token may be spent: the access token is used for as long as it serves, and then "
+            "the refresh is tried once more",
+            delivery=Delivery.UNKNOWN,
+        )
+        self.is_new = is_new
 
 
 class ParentUnavailable(TransientAuthError):

@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from authstate.engine.claims import Claim
 from authstate.engine.credentials import Credentials, ExternalTokens, Secret
 
 
@@ -41,6 +42,13 @@ class HeldStore(Protocol):
     async def delete(self) -> None:
         """Remove what is stored, whatever it is. Nothing stored is no error. Raises StoreUnavailable."""
 
+    async def record(self, claim: Claim) -> None:
+        """Keep a claim beside what is stored, in place of an earlier one on the same token: when this returns, a crash
+        keeps it. A free one is forgotten. The store notes the process as its holder, and keeps at least the last 64.
+
+        Raises StoreUnavailable: then nothing is known of it.
+        """
+
 
 class CredentialStore(Protocol):
     """Where credentials live between processes."""
@@ -52,6 +60,12 @@ class CredentialStore(Protocol):
         """What is stored, without taking the lock; None when there is nothing.
 
         Raises StoreUnavailable (cannot be read just now) or StoreUnreadable (corrupt or foreign).
+        """
+
+    async def claim_on(self, fingerprint: str) -> Claim | None:
+        """What is known of a refresh token; None when it was never sent, or so long ago that it is forgotten.
+
+        What is kept of claims and cannot be understood counts as nothing. Raises StoreUnavailable.
         """
 
     def locked(self) -> AbstractAsyncContextManager[HeldStore]:
@@ -103,8 +117,9 @@ class TokenAuthority(Protocol):
     async def refresh(self, refresh_token: Secret) -> RefreshedTokens:
         """Spend a refresh token, in one request.
 
-        Raises PermanentRefreshError when the issuer refused it for good, IssuerUnavailable for everything else, and
-        PartialRefresh when a new refresh token came without an access token. The caller never cancels it.
+        Raises PermanentRefreshError when the issuer refused it for good, IssuerUnavailable for everything else, whose
+        `delivery` tells what became of the request, and PartialRefresh when a new refresh token came without an access
+        token. The caller never cancels it.
         """
 
     async def revoke(self, refresh_token: Secret) -> None:

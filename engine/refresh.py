@@ -1,38 +1,45 @@
 """The refresh protocol: everything that spends a refresh token is in this file.
 
-Theory of operation. A refresh token works once. So exactly one flight a process, one process a machine and one machine
-an account may spend it, and what it brings must be stored before anybody relies on it:
+Theory of operation. A refresh token works once, and an issuer may revoke the whole login when it sees one twice. So
+exactly one flight a process, one process a machine and one machine an account may spend it, and what it brings must be
+stored before anybody relies on it:
 
 1. take the store's lock;
 2. reload under the lock: other tokens of the same account mean that another process refreshed, and they are adopted
    without any network; another account, or none, is permanent, and nothing is sent or written;
-3. make room in the store, while nothing is spent yet;
-4. ask the issuer: tenacity retries what is transient, and nothing else. A token that it refused for good, or answered
-   with another, is not sent again in the life of the process, wherever it comes from;
-5. look once more: who signed out meanwhile, or in with another account, without the lock, is not undone;
-6. store the answer, and only then let anybody see it.
+3. look at the claim on the token (claims.py). One that is spent or dead is never sent again, by any process. One in
+   doubt, because an answer was lost or a process ended in the middle, is sent again only when the access token does not
+   serve any more;
+4. make room in the store, and record the claim, while nothing is spent yet;
+5. ask the issuer (sending.py): tenacity repeats what was certainly not processed. What may have been processed is
+   repeated once, at once; then the claim becomes a doubt;
+6. look once more: who signed out meanwhile, or in with another account, without the lock, is not undone;
+7. store the answer, and only then let anybody see it; then the claim is settled.
 
 From the moment a request is sent until its answer is stored, `critical` is true and nobody may cancel the flight. In
 all other moments (waiting for the lock, waiting between two tries) it may be cancelled, and nothing is lost.
 """
 
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from random import Random
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from authstate.engine.claims import Claim, ClaimState, fingerprint_of, instant
 from authstate.engine.credentials import ChatgptTokens, Secret, account_of, expiry_of, instant_of, read_claims
 from authstate.engine.errors import (
     InvalidCredentials,
     IssuerUnavailable,
     PermanentRefreshError,
     RefreshDeadReason,
+    RefreshInDoubt,
     StoreUnavailable,
 )
+from authstate.engine.open_claim import OpenClaim
 from authstate.engine.ports import (
     ChangeWitness,
     Clock,
@@ -42,43 +49,12 @@ from authstate.engine.ports import (
     RefreshedTokens,
     TokenAuthority,
 )
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
-
+from authstate.engine.sending import Sending
+from authstate.engine.settings import RefreshSettings as RefreshSettings
 
 _CAUSED_ELSEWHERE = (RefreshDeadReason.EXHAUSTED, RefreshDeadReason.ACCOUNT_CHANGED)
 _REMEMBERED = 64  # refresh tokens: a backup that is older than so many refreshes has expired
-_LOST_ANSWER = "Probably this program spent it: the answer to an earlier request was lost on its way."
-
-
-class RefreshSettings(msgspec.Struct, frozen=True):
-    """All the numbers of the refresh protocol, in seconds. The defaults are the product's; tests change them."""
-
-    window: float = 300.0
-    """This long before expiry, a refresh runs in the background while requests go on."""
-    blocking: float = 30.0
-    """This long before expiry, and after it, requests wait for the refresh."""
-    stale_after: float = 8 * 86_400.0
-    """For a token without `exp`: refresh when the last one is older."""
-    settle: float = 60.0
-    """Tokens younger than this are never refreshed proactively: a wrong clock must not turn into a storm."""
-    pause: float = 30.0
-    """After a transient failure, no background refresh for this long; requests get the remembered reason."""
-    patience: float = 2.0
-    """How long a request waits for a refresh while its token has not expired; it never waits half of what is left."""
-    first_wait: float = 0.5
-    longest_wait: float = 8.0
-    total: float = 30.0
-    """No try starts later than this after the first one."""
-    rechecks: tuple[float, ...] = (0.0, 0.25, 0.75)
-    """When the token was used up elsewhere: waits before looking for the tokens that the other program stores."""
-    save_waits: tuple[float, ...] = (0.0, 0.1, 0.4)
-    """Waits before each try to store new tokens."""
-    parent_timeout: float = 10.0
-    """How long a parent may take to answer (protocol of the account API)."""
-    revoke_grace: float = 5.0
-    """How long the end of the program waits for a revocation under way."""
+_EXPLAINED_BY_DOUBT = (RefreshDeadReason.EXHAUSTED, RefreshDeadReason.REVOKED, RefreshDeadReason.UNKNOWN)
 
 
 class Need(StrEnum):
@@ -131,26 +107,30 @@ class Refresher:
         warn: Callable[[str, str], None],
     ) -> None:
         self._store = store
-        self._authority = authority
         self._clock = clock
-        self._random = random
         self._settings = settings
         self._warn = warn
-        self._hurried = False
-        self._unanswered: Secret | None = None  # a refresh token that was sent, and the answer was lost
-        # A restored file, a late file system or a lifted policy can bring back what was used up:
+        self._sending = Sending(authority, clock, random, settings)
+        self._claim: OpenClaim | None = None  # on the token that was sent last
+        # Claims tell other processes, and may be unwritable. This process remembers by itself:
         self._dead: dict[Secret, RefreshDeadReason] = {}  # refused for good
         self._spent: deque[Secret] = deque(maxlen=_REMEMBERED)  # answered with another
-        self.fault: IssuerUnavailable | None = None
-        """Why the last try of the flight that is under way failed, if it did."""
-        self.critical = False
-        """A refresh token is being spent: do not cancel."""
         self.unsaved: Renewal | None = None
         """New tokens that the store did not take yet, and that nobody was given."""
 
+    @property
+    def critical(self) -> bool:
+        """A refresh token is being spent: do not cancel."""
+        return self._sending.is_critical
+
+    @property
+    def fault(self) -> IssuerUnavailable | None:
+        """Why the last try of the flight that is under way failed, if it did."""
+        return self._sending.fault
+
     def hurry(self) -> None:
         """Let the flight end with the try it is in: somebody waits to sign in, sign out or end the program."""
-        self._hurried = True
+        self._sending.is_hurried = True
 
     def forget_unsaved(self) -> None:
         """A login or logout replaced what could not be stored."""
@@ -160,12 +140,20 @@ class Refresher:
         """Whether these are our own new tokens, stored but not confirmed: a power cut may take them."""
         return self.unsaved is not None and stored.is_same_material_as(self.unsaved.tokens)
 
-    def is_outdated(self, stored: ChatgptTokens) -> bool:
-        """Whether this process replaced these itself: it has newer ones of that login, or had them."""
-        return stored.refresh_token in self._spent
+    async def is_outdated(self, stored: ChatgptTokens) -> bool:
+        """Whether these were replaced: this process or another one has newer ones of that login, or had them."""
+        if stored.refresh_token in self._spent:
+            return True
+        with suppress(StoreUnavailable):
+            claim = await self._store.claim_on(fingerprint_of(stored.refresh_token))
+            return claim is not None and claim.state is ClaimState.SPENT
+        return False
 
-    async def run(self, current: ChatgptTokens) -> Renewal:
-        """Steps 1 to 6 for the tokens in use.
+    async def run(self, current: ChatgptTokens, serves: Callable[[], bool] = lambda: False) -> Renewal:
+        """Steps 1 to 7 for the tokens in use.
+
+        Args:
+            serves: whether their access token is still good to use: then a token in doubt is not sent.
 
         Raises:
             PermanentRefreshError: the token is dead, or the store holds another account.
@@ -173,30 +161,55 @@ class Refresher:
 
         Cancel it only while `critical` is false.
         """
-        self._hurried = False
-        self.fault = None
+        self._sending.begin()
         if not current.can_refresh:
             return await self._replaced(current)
         try:
             async with self._store.locked() as held:
                 try:
-                    return await self._under_lock(held, current)
+                    return await self._under_lock(held, current, serves)
                 except PermanentRefreshError as dead:
-                    self.critical = False
-                    raise await self._explained(dead, current) from None
+                    self._sending.is_critical = False
+                    explained = await self._explained(dead, current)
+                    if explained is not dead and self._claim is not None:
+                        await self._claim.explain(held, explained.reason, explained.detail)
+                    raise explained from None
         finally:
-            self.critical = False
+            self._sending.is_critical = False
 
-    async def _under_lock(self, held: HeldStore, current: ChatgptTokens) -> Renewal:
+    async def _under_lock(self, held: HeldStore, current: ChatgptTokens, serves: Callable[[], bool]) -> Renewal:
         if adopted := await self._found_elsewhere(held, current):
             self.forget_unsaved()
             return adopted
         if self.unsaved is None:
-            if reason := self._used_up(current):
-                raise PermanentRefreshError(reason)
+            self._claim = OpenClaim(await self._sendable(current, serves), self._clock)
             await held.prepare()
-            self.unsaved = Renewal(await self._renewed(held, current), adopted=False)
+            await self._claim.take(held)
+            self.unsaved = Renewal(await self._renewed(held, current, self._claim), adopted=False)
         return await self._stored(held, self.unsaved)
+
+    async def _sendable(self, current: ChatgptTokens, serves: Callable[[], bool]) -> Claim:
+        """The claim on a token that may be sent.
+
+        Raises:
+            PermanentRefreshError: it is dead or spent, as this process or another one found.
+            RefreshInDoubt: it may be spent, and the access token still serves.
+        """
+        token = current.refresh_token
+        fingerprint = fingerprint_of(token)
+        claim = await self._store.claim_on(fingerprint) or Claim(fingerprint)
+        if claim.state is ClaimState.DEAD:
+            raise PermanentRefreshError(claim.reason or RefreshDeadReason.UNKNOWN, claim.detail)
+        if claim.state is ClaimState.SPENT:
+            detail = f"{self._store.describe()} holds tokens that {claim.holder} replaced at {instant(claim.at)}"
+            raise PermanentRefreshError(RefreshDeadReason.EXHAUSTED, f"{detail}, as after a restored backup.")
+        if token in self._spent:
+            raise PermanentRefreshError(RefreshDeadReason.EXHAUSTED)
+        if token in self._dead:
+            raise PermanentRefreshError(self._dead[token])
+        if claim.is_in_doubt and serves():
+            raise RefreshInDoubt(_sentence(claim), is_new=False)
+        return claim
 
     async def _replaced(self, current: ChatgptTokens) -> Renewal:
         """What took the place of tokens that cannot be refreshed. Nothing is sent or written: it takes no lock."""
@@ -205,15 +218,10 @@ class Refresher:
             raise PermanentRefreshError(RefreshDeadReason.MISSING)
         return Renewal(stored, adopted=True)
 
-    def _used_up(self, tokens: ChatgptTokens) -> RefreshDeadReason | None:
-        if self.is_outdated(tokens):
-            return RefreshDeadReason.EXHAUSTED
-        return self._dead.get(tokens.refresh_token)
-
     async def _explained(self, dead: PermanentRefreshError, current: ChatgptTokens) -> PermanentRefreshError:
         """The same error with what is known of its cause: a lost answer, or the program that changed the store last."""
-        if dead.reason is RefreshDeadReason.EXHAUSTED and current.refresh_token == self._unanswered:
-            return PermanentRefreshError(dead.reason, _LOST_ANSWER)
+        if dead.detail:
+            return dead
         if dead.reason not in _CAUSED_ELSEWHERE or not isinstance(self._store, ChangeWitness):
             return dead
         try:
@@ -236,7 +244,7 @@ class Refresher:
             raise
         if stored.is_same_material_as(current) or self.is_unconfirmed(stored):
             return None
-        if self.is_outdated(stored):
+        if await self.is_outdated(stored):
             message = f"{self._store.describe()} holds tokens that this program replaced, as after a restored backup"
             self._warn("outdated_tokens", f"{message}: they were left alone")
             return None
@@ -249,14 +257,14 @@ class Refresher:
             raise PermanentRefreshError(RefreshDeadReason.ACCOUNT_CHANGED)
         return stored
 
-    async def _renewed(self, held: HeldStore, current: ChatgptTokens) -> ChatgptTokens:
+    async def _renewed(self, held: HeldStore, current: ChatgptTokens, claim: OpenClaim) -> ChatgptTokens:
         try:
-            answer = await self._ask(current.refresh_token)
+            answer = await self._ask(held, current.refresh_token, claim)
         except PartialRefresh as partial:
             # The old refresh token is spent: the new one is stored whatever else is missing.
-            self._spent.append(current.refresh_token)
+            self._note_spent(current, claim)
             rotated = msgspec.structs.replace(current, refresh_token=partial.refresh_token)
-            await self._ensure_login_stands(held, current)
+            await self._ensure_login_stands(held, current, claim)
             self.unsaved = Renewal(rotated, adopted=True)  # the access token is as old as one that is found
             await self._stored(held, self.unsaved)
             raise IssuerUnavailable("the issuer answered without an access token: try again") from None
@@ -265,56 +273,47 @@ class Refresher:
                 return late
             raise
         if answer.refresh_token not in (None, current.refresh_token):
-            self._spent.append(current.refresh_token)
-        await self._ensure_login_stands(held, current)
+            self._note_spent(current, claim)
+        await self._ensure_login_stands(held, current, claim)
         return self._merged(current, answer)
 
-    async def _ensure_login_stands(self, held: HeldStore, current: ChatgptTokens) -> None:
+    def _note_spent(self, current: ChatgptTokens, claim: OpenClaim) -> None:
+        self._spent.append(current.refresh_token)
+        claim.brought_another = True
+
+    async def _ensure_login_stands(self, held: HeldStore, current: ChatgptTokens, claim: OpenClaim) -> None:
         """A program without our lock may sign out, or sign in with another account, while the issuer is asked: what is
         stored now would bring the old login back. Raises PermanentRefreshError then.
         """
-        with suppress(StoreUnavailable):  # half a file, say: it is replaced, for the new tokens exist nowhere else
-            await self._stored_login(held, current)
-
-    async def _ask(self, refresh_token: Secret) -> RefreshedTokens:
-        # Imported here: only a refresh needs it, and the app-server answers before that.
-        from tenacity import AsyncRetrying, retry_if_exception
-
-        began = self._clock.monotonic()
-
-        def out_of_time(state: "RetryCallState") -> bool:
-            spent = self._clock.monotonic() - began
-            return self._hurried or spent + state.upcoming_sleep > self._settings.total
-
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(_is_retried),
-            wait=self._back_off,
-            stop=out_of_time,
-            sleep=self._clock.sleep,
-            reraise=True,
-        )
-        return await retrying(self._attempt, refresh_token)
-
-    async def _attempt(self, refresh_token: Secret) -> RefreshedTokens:
-        self.critical = True
         try:
-            return await self._authority.refresh(refresh_token)
-        except IssuerUnavailable as error:
-            self.critical = False
-            self.fault = error
-            if error.may_be_served:
-                self._unanswered = refresh_token
+            await self._stored_login(held, current)
+        except StoreUnavailable:
+            return  # half a file, say: it is replaced, for the new tokens exist nowhere else
+        except PermanentRefreshError:
+            await claim.settle(held)
             raise
+
+    async def _ask(self, held: HeldStore, refresh_token: Secret, claim: OpenClaim) -> RefreshedTokens:
+        """Send the token, and end the claim where that brings nothing to store."""
+        try:
+            return await self._sending.send(refresh_token)
         except PermanentRefreshError as dead:
             self._dead[refresh_token] = dead.reason
+            cause = self._doubt(claim) if dead.reason in _EXPLAINED_BY_DOUBT else ""
+            detail = " ".join(part for part in (dead.detail, cause) if part)
+            await claim.refuse(held, dead.reason, detail)
+            raise PermanentRefreshError(dead.reason, detail) from None
+        except (IssuerUnavailable, CancelledError):
+            await claim.give_up(held, is_lost=self._sending.is_lost)
             raise
 
-    def _back_off(self, state: "RetryCallState") -> float:
-        """The pause that the issuer asked for, and never less than our own: it may ask for none."""
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after if isinstance(error, IssuerUnavailable) else None
-        wait = min(self._settings.first_wait * 2.0 ** (state.attempt_number - 1), self._settings.longest_wait)
-        return max(asked or 0.0, wait * (0.5 + self._random.random() / 2))
+    def _doubt(self, claim: OpenClaim) -> str:
+        """Why a token that is refused may have been spent by ourselves, as a sentence; nothing where it cannot be."""
+        if claim.found.is_in_doubt:
+            return f"Probably an earlier refresh spent it: {claim.found.describe_doubt()}."
+        if self._sending.is_lost:
+            return "Probably this program spent it: the answer to an earlier request was lost on its way."
+        return ""
 
     async def _late_arrival(self, held: HeldStore, current: ChatgptTokens) -> ChatgptTokens | None:
         """Tokens that a program without our lock stores just after it spent the refresh token."""
@@ -328,7 +327,7 @@ class Refresher:
                 isinstance(stored, ChatgptTokens)
                 and stored.account.is_same_as(current.account)
                 and stored.refresh_token != current.refresh_token
-                and not self.is_outdated(stored)
+                and not await self.is_outdated(stored)
             ):
                 self._warn(
                     "foreign_refresh",
@@ -374,11 +373,14 @@ class Refresher:
                 fault = error
             else:
                 self.forget_unsaved()
+                if self._claim is not None:
+                    await self._claim.settle(held)
                 return renewal
         assert fault is not None
         self._warn("tokens_not_stored", f"new tokens are kept in memory until they can be stored: {fault}")
         raise fault
 
 
-def _is_retried(error: BaseException) -> bool:
-    return isinstance(error, IssuerUnavailable) and error.is_retried
+def _sentence(claim: Claim) -> str:
+    clause = claim.describe_doubt()
+    return clause[:1].upper() + clause[1:]

@@ -13,6 +13,7 @@ from authstate.engine.errors import (
     IssuerUnavailable,
     PermanentRefreshError,
     RefreshDeadReason,
+    RefreshInDoubt,
     RefreshInterrupted,
     StoreUnavailable,
     TransientAuthError,
@@ -54,6 +55,7 @@ class Upkeep:
         self._paused_until = float("-inf")
         self._pause_reason: IssuerUnavailable | None = None
         self._refused: deque[Secret] = deque(maxlen=_REMEMBERED)
+        self._doubted: Secret | None = None  # an access token whose refresh token may be spent
         self._was_usable = False
         self._warned_of_clock = False
 
@@ -77,7 +79,17 @@ class Upkeep:
                     "clock_may_be_wrong", "new tokens look expired already: check this machine's clock"
                 )
             return Need.NONE
+        if self._doubted is not None and self.serves() and self._access_token() == self._doubted:
+            return Need.NONE  # the refresh token may be spent: it is sent when there is nothing else left
         return Need.NONE if need is Need.SOON and now < self._paused_until else need
+
+    def serves(self) -> bool:
+        """Whether the current access token is good to use, as far as is known."""
+        return not self.is_worn_out()
+
+    def _access_token(self) -> Secret | None:
+        credentials = self._machine.session.credentials
+        return credentials.access_token if isinstance(credentials, ChatgptTokens) else None
 
     def is_expired(self) -> bool:
         """Whether the current access token is past its `exp` by the wall clock."""
@@ -177,10 +189,10 @@ class Upkeep:
             if not self._machine.session.has_same_access_as(asked):
                 return None  # a login or another process brought newer tokens while this flight waited
             try:
-                renewal = await self.refresher.run(tokens)
+                renewal = await self.refresher.run(tokens, self.serves)
                 while self._adopt(tokens, renewal) and renewal.tokens.access_token == tokens.access_token:
                     tokens = renewal.tokens  # only the refresh token was new: this flight is for an access token
-                    renewal = await self.refresher.run(tokens)
+                    renewal = await self.refresher.run(tokens, self.serves)
             except PermanentRefreshError as dead:
                 if self._machine.session.credentials is not tokens:
                     return None  # external tokens or a policy came first: nobody uses what was refused
@@ -194,6 +206,8 @@ class Upkeep:
             except TransientAuthError as error:
                 self._paused_until = self._clock.monotonic() + self._settings.pause
                 self._pause_reason = error if isinstance(error, IssuerUnavailable) else None
+                if isinstance(error, RefreshInDoubt):
+                    self._doubted = tokens.access_token
                 self._listeners.emit(RefreshFailed(error, permanent=False))
                 return error
             return None
@@ -217,7 +231,7 @@ class Upkeep:
                 return False
             if self.refresher.is_unconfirmed(stored):
                 return False  # the next flight stores them again, and then they are used
-            if self.refresher.is_outdated(stored):
+            if await self.refresher.is_outdated(stored):
                 return False  # a restored backup, say: the next flight goes on from the newer ones, and replaces them
             self.refresher.forget_unsaved()
             return self._adopt(current, Renewal(stored, adopted=True))

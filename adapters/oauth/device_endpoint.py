@@ -22,7 +22,7 @@ from authstate.adapters.oauth.issuer_http import (
     unavailable,
 )
 from authstate.engine.credentials import ChatgptTokens, Secret
-from authstate.engine.errors import IssuerUnavailable, LoginFailed
+from authstate.engine.errors import Delivery, IssuerUnavailable, LoginFailed
 
 DEFAULT_INTERVAL: Final = 5.0
 """Seconds between two polls when the issuer names none."""
@@ -112,7 +112,7 @@ class HttpDeviceEndpoint:
         device_auth_id = text_of(members.get("device_auth_id"))
         user_code = text_of(members.get("user_code")) or text_of(members.get("usercode"))
         if device_auth_id is None or user_code is None or not _can_be_typed(user_code):
-            raise IssuerUnavailable(f"{host} answered without a device code: {IN_BETWEEN}", is_retried=False)
+            raise IssuerUnavailable(f"{host} answered without a device code: {IN_BETWEEN}", delivery=Delivery.REFUSED)
         return DeviceCode(
             device_auth_id=Secret(device_auth_id),
             user_code=user_code.strip(),

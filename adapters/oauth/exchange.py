@@ -15,7 +15,7 @@ from authstate.adapters.oauth.issuer_http import (
 )
 from authstate.engine.clock import SystemClock
 from authstate.engine.credentials import ChatgptTokens
-from authstate.engine.errors import InvalidCredentials, IssuerUnavailable, LoginFailed
+from authstate.engine.errors import Delivery, InvalidCredentials, IssuerUnavailable, LoginFailed
 from authstate.engine.ports import Clock
 
 _TIMEOUT: Final = 30.0  # seconds
@@ -72,17 +72,21 @@ def _tokens(answer: Answer, host: str, now: float) -> ChatgptTokens:
     tokens = {name: token for name, token in found.items() if token is not None}
     if answer.succeeded and len(tokens) == len(_TOKENS):
         if not (tokens["access_token"].isascii() and tokens["access_token"].isprintable()):
-            raise IssuerUnavailable(f"{host} answered with an access token that no header can carry", is_retried=False)
+            raise IssuerUnavailable(
+                f"{host} answered with an access token that no header can carry", delivery=Delivery.REFUSED
+            )
         try:
             return ChatgptTokens.read(**tokens, last_refresh=now)
         except InvalidCredentials as malformed:
             raise IssuerUnavailable(
-                f"{host} answered with tokens that cannot be read: {malformed}", is_retried=False
+                f"{host} answered with tokens that cannot be read: {malformed}", delivery=Delivery.REFUSED
             ) from None
     code = shown_code(error_code(answer.members))
     is_refusal = answer.succeeded or (400 <= answer.status < 500 and answer.status not in (408, 429))
     if code is not None and is_refusal:
         raise LoginFailed(f"{host} refused the sign-in with the error {code}: start it again", code)
     if answer.succeeded:
-        raise IssuerUnavailable(f"{host} answered without the tokens of a sign-in: {IN_BETWEEN}", is_retried=False)
+        raise IssuerUnavailable(
+            f"{host} answered without the tokens of a sign-in: {IN_BETWEEN}", delivery=Delivery.REFUSED
+        )
     raise unavailable(answer, host)

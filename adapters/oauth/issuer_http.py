@@ -19,7 +19,8 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from authstate.engine.errors import IssuerUnavailable
+from authstate.adapters.oauth.issuer_errors import delivery_of
+from authstate.engine.errors import Delivery, IssuerUnavailable
 
 if TYPE_CHECKING:
     import ssl
@@ -85,6 +86,35 @@ class Answer(msgspec.Struct, frozen=True):
         return 200 <= self.status < 300
 
 
+class _Wire:
+    """Knows whether a request left this machine, from what httpcore tells of each step.
+
+    The `CONNECT` that opens a tunnel through a proxy is not the request.
+    """
+
+    def __init__(self) -> None:
+        self._is_told = False
+        self._is_sent = False
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """What httpcore calls: see its documentation of the extension `trace`."""
+        self._is_told = True
+        if event.endswith("send_request_headers.started"):
+            request = info.get("request")
+            self._is_sent = self._is_sent or getattr(request, "method", b"") != b"CONNECT"
+
+    def delivery(self, error: Exception) -> Delivery:
+        """What became of a request that failed. Where the transport tells nothing, the kind of the error does."""
+        if self._is_told:
+            return Delivery.UNKNOWN if self._is_sent else Delivery.NOT_SENT
+        import httpx
+
+        unsent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.InvalidURL)
+        is_unsent = isinstance(error, (*unsent, httpx.UnsupportedProtocol, httpx.LocalProtocolError))
+        is_of_the_wire = isinstance(error, httpx.TransportError | TimeoutError)
+        return Delivery.UNKNOWN if is_of_the_wire and not is_unsent else Delivery.NOT_SENT
+
+
 class IssuerHttp:
     """Asks the issuer. httpx is imported, and the client made, with the first request."""
 
@@ -116,9 +146,11 @@ class IssuerHttp:
         client = self._open(host)
         content = urlencode(body).encode() if form else msgspec.json.encode(body)
         headers = {"Content-Type": _FORM if form else "application/json"}
+        wire = _Wire()
         try:
             async with asyncio.timeout(timeout):
                 request = client.build_request("POST", url, content=content, headers=headers, timeout=timeout)
+                request.extensions["trace"] = wire.trace
                 response = await client.send(request, stream=True)
                 try:
                     received = await read_bounded(response)
@@ -127,7 +159,7 @@ class IssuerHttp:
         except (httpx.TimeoutException, TimeoutError) as error:
             raise IssuerUnavailable(
                 f"{host} did not answer within {timeout:g} seconds: check the network and the proxy, then try again",
-                may_be_served=not isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout),
+                delivery=wire.delivery(error),
             ) from None
         except httpx.ConnectError as error:
             raise IssuerUnavailable(
@@ -135,14 +167,12 @@ class IssuerHttp:
             ) from None
         except AnswerTooLong:
             raise IssuerUnavailable(
-                f"{host} sent an answer of more than {LONGEST_ANSWER} bytes: {IN_BETWEEN}",
-                is_retried=False,
-                may_be_served=True,
+                f"{host} sent an answer of more than {LONGEST_ANSWER} bytes: {IN_BETWEEN}", delivery=Delivery.UNKNOWN
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             raise IssuerUnavailable(
                 f"{host} gave no answer: {_kind(error)}: try again; if that does not help, check the proxy",
-                may_be_served=isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError),
+                delivery=wire.delivery(error),
             ) from None
         return Answer(response.status_code, response.headers, _members(received))
 
@@ -180,24 +210,19 @@ def _trusted(*ca_settings: str | None) -> "ssl.SSLContext":
     return httpx.create_ssl_context()
 
 
-def unavailable(answer: Answer, host: str) -> IssuerUnavailable:
-    """The error for an answer that is none; it may be asked again when the issuer is overloaded.
-
-    The issuer may have served a request that it, or a gateway before it, could not answer: all of 5xx but 503.
-    """
+def unavailable(answer: Answer, host: str, delivery: Delivery | None = None) -> IssuerUnavailable:
+    """The error for an answer that is none. `delivery` is what its code told; else the status tells."""
+    delivery = delivery or delivery_of(answer.status)
+    if answer.succeeded:
+        return IssuerUnavailable(f"{host} answered without tokens: {IN_BETWEEN}", delivery=delivery)
     if 300 <= answer.status < 400:
         message = f"{host} answered with a redirect (status {answer.status}), which is not followed: {IN_BETWEEN}"
-        return IssuerUnavailable(message, is_retried=False)
-    overloaded = answer.status == 429 or answer.status >= 500
-    pause = retry_after(answer.headers) if overloaded else None
+        return IssuerUnavailable(message, delivery=delivery)
+    is_overloaded = delivery is not Delivery.REFUSED
+    pause = retry_after(answer.headers) if is_overloaded else None
     wait = f" in {pause:.0f} seconds" if pause is not None else " later"
-    todo = f"it is overloaded: try again{wait}" if overloaded else IN_BETWEEN
-    return IssuerUnavailable(
-        f"{host} answered with status {answer.status}: {todo}",
-        pause,
-        is_retried=overloaded,
-        may_be_served=answer.status >= 500 and answer.status != 503,
-    )
+    todo = f"it is overloaded: try again{wait}" if is_overloaded else IN_BETWEEN
+    return IssuerUnavailable(f"{host} answered with status {answer.status}: {todo}", pause, delivery=delivery)
 
 
 def error_code(members: Mapping[str, Any]) -> str:
@@ -248,7 +273,7 @@ def host_of(url: str, variable: str) -> str:
         parts, port = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
         raise IssuerUnavailable(
-            f"{variable} is no http or https URL with a host: correct or unset it", is_retried=False
+            f"{variable} is no http or https URL with a host: correct or unset it", delivery=Delivery.REFUSED
         )
     return parts.hostname if port is None else f"{parts.hostname}:{port}"
 

@@ -1,14 +1,15 @@
 """The issuer's token endpoint over HTTP: spend a refresh token, and revoke one.
 
-One call is one request; whoever calls decides whether to ask again. What goes wrong is told apart by one table of error
-codes; everything else that is no 401 is `IssuerUnavailable`.
+One call is one request; whoever calls decides whether to ask again. What an answer means is read off the tables of
+issuer_errors.py. A status 401 whose code is in none of them is a dead token; all else is `IssuerUnavailable`.
 """
 
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+from authstate.adapters.oauth.issuer import shown_code
+from authstate.adapters.oauth.issuer_errors import CODES, Dead, Later, NoHelp
 from authstate.adapters.oauth.issuer_http import (
-    IN_BETWEEN,
     ISSUER_VARIABLE,
     Answer,
     IssuerHttp,
@@ -18,17 +19,12 @@ from authstate.adapters.oauth.issuer_http import (
     unavailable,
 )
 from authstate.engine.credentials import Secret
-from authstate.engine.errors import IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
+from authstate.engine.errors import Delivery, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 
 REFRESH_URL_VARIABLE: Final = "CODEX_REFRESH_TOKEN_URL_OVERRIDE"
 REVOKE_URL_VARIABLE: Final = "CODEX_REVOKE_TOKEN_URL_OVERRIDE"
 
-_DEAD: Final = {
-    "refresh_token_expired": RefreshDeadReason.EXPIRED,
-    "refresh_token_reused": RefreshDeadReason.EXHAUSTED,
-    "refresh_token_invalidated": RefreshDeadReason.REVOKED,
-}
 _REVOKE_TIMEOUT: Final = 10.0
 
 
@@ -108,15 +104,26 @@ def _tokens(answer: Answer, sent: Secret, host: str) -> RefreshedTokens:
         return RefreshedTokens(Secret(access_token), refresh_token, Secret(id_token) if id_token else None)
     if refresh_token is not None and refresh_token != sent:
         raise PartialRefresh(refresh_token)
-    reason = _DEAD.get(error_code(answer.members))
-    if reason is not None and (answer.succeeded or answer.status >= 400):
-        raise PermanentRefreshError(reason)
+    raise _failure(answer, host)
+
+
+def _failure(answer: Answer, host: str) -> PermanentRefreshError | IssuerUnavailable:
+    """What went wrong, by the code of the answer or else by its status."""
+    code = error_code(answer.members)
+    verdict = CODES.get(code) if answer.succeeded or answer.status >= 400 else None
+    shown = shown_code(code)
+    said = f"{host} answered with status {answer.status}" + (f" and the code {shown}" if shown else "")
+    match verdict:
+        case Dead(reason=reason, detail=detail):
+            said = f"{said}." if reason is RefreshDeadReason.UNKNOWN else ""
+            return PermanentRefreshError(reason, " ".join(part for part in (said, detail) if part))
+        case NoHelp(remedy=remedy):
+            return IssuerUnavailable(f"{said}: {remedy}", delivery=Delivery.REFUSED, code=code)
+        case Later():
+            return unavailable(answer, host, Delivery.NOT_PROCESSED)
     if answer.status == 401:
-        raise PermanentRefreshError(RefreshDeadReason.UNKNOWN, f"{host} answered with status 401.")
-    if answer.succeeded:
-        message = f"{host} answered without tokens: {IN_BETWEEN}"
-        raise IssuerUnavailable(message, is_retried=False, may_be_served=True)
-    raise unavailable(answer, host)
+        return PermanentRefreshError(RefreshDeadReason.UNKNOWN, f"{said}.")
+    return unavailable(answer, host)
 
 
 def _header_text(value: object) -> str | None:

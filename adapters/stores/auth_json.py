@@ -16,10 +16,12 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from authstate.adapters.stores.disk import Disk, unavailable
+from authstate.adapters.stores.claims_file import ClaimsFile
+from authstate.adapters.stores.disk import TEMPORARY, Disk, unavailable
 from authstate.adapters.stores.foreign import digest_of, last_change
 from authstate.adapters.stores.home_lock import HomeLock, TakenLock
 from authstate.adapters.stores.record import LARGEST, decode, encode, is_whole
+from authstate.engine.claims import Claim
 from authstate.engine.clock import SystemClock
 from authstate.engine.credentials import Credentials
 from authstate.engine.errors import StoreUnavailable
@@ -28,7 +30,6 @@ from authstate.engine.ports import Clock, HeldStore, LastChange
 _REREADS = 5
 _REREAD_WAIT = 0.02  # seconds between two looks at a file that is not whole
 _RESERVE = 16 * 1024  # bytes
-_TAIL = ".tmp"
 
 
 class AuthJsonStore:
@@ -55,6 +56,8 @@ class AuthJsonStore:
         self._disk = disk or Disk()
         self.home_lock = HomeLock(self._home, self._disk, self._clock, lock_timeout)
         """Taken for every change; a store that keeps the login elsewhere takes it, too."""
+        self.claims = ClaimsFile(self._path, self._disk)
+        """What is known of refresh tokens that were sent; of a store that keeps the login elsewhere, too."""
         self._has_looked = False
 
     def describe(self) -> str:
@@ -73,6 +76,10 @@ class AuthJsonStore:
             self._sweep()
         data = await self._read_settled()
         return None if data is None else decode(data, self._path).credentials
+
+    async def claim_on(self, fingerprint: str) -> Claim | None:
+        """See `CredentialStore`."""
+        return self.claims.find(fingerprint)
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[HeldStore]:
@@ -191,6 +198,10 @@ class HeldAuthJson:
         self._lock.mark(digest_of(None))
         self.remove_file()
 
+    async def record(self, claim: Claim) -> None:
+        """See `HeldStore`. There is no wait in here."""
+        self._store.claims.record(claim)
+
     def remove_file(self) -> None:
         """Remove the file, and leave no mark of it. Raises StoreUnavailable."""
         try:
@@ -218,7 +229,7 @@ class HeldAuthJson:
                         self._disk.remove(os.path.join(folder, found))
 
     def _reserve(self) -> str:
-        self._spare = spare = f"{self._target}.{self._disk.mark()}{_TAIL}"
+        self._spare = spare = self._disk.spare(self._target)
         try:
             self._disk.create(spare)
             self._disk.write(spare, b" " * (_RESERVE + 2 * len(self._before or b"")))
@@ -252,7 +263,7 @@ class HeldAuthJson:
 
 def _is_temporary(found: str, name: str) -> bool:
     """Whether `found` is named as `_reserve` names: NAME.PID.RANDOM.tmp."""
-    if not (found.startswith(name + ".") and found.endswith(_TAIL)):
+    if not (found.startswith(name + ".") and found.endswith(TEMPORARY)):
         return False
-    pid, _, random = found[len(name) + 1 : -len(_TAIL)].partition(".")
+    pid, _, random = found[len(name) + 1 : -len(TEMPORARY)].partition(".")
     return pid.isdecimal() and random.isalnum()

@@ -9,12 +9,15 @@ import os
 import stat
 import sys
 import time
+from contextlib import suppress
 from typing import Protocol
 
 from authstate.engine.errors import StoreUnavailable
 
 _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM})
+TEMPORARY = ".tmp"
+"""How the name of every temporary file ends."""
 _WINDOWS = sys.platform == "win32"
 
 
@@ -100,6 +103,19 @@ class Disk:
             if error.errno not in _NO_FOLDER_SYNC:
                 raise
 
+    def publish(self, path: str, data: bytes, spare: str) -> None:
+        """Make `data` the content of a file, whole and for good: by way of `spare`, in the steps above."""
+        try:
+            self.create(spare)
+            self.write(spare, data)
+            self.sync(spare)
+            self.rename(spare, path)
+        except OSError:
+            with suppress(OSError):
+                self.remove(spare)
+            raise
+        self.sync_folder(os.path.dirname(path))
+
     def remove(self, path: str) -> None:
         """Remove a file."""
         os.unlink(path)
@@ -118,7 +134,15 @@ class Disk:
 
     def mark(self) -> str:
         """What makes the name of a temporary file unique: PID.RANDOM."""
-        return f"{os.getpid()}.{os.urandom(8).hex()}"
+        return f"{self.process()}.{os.urandom(8).hex()}"
+
+    def spare(self, path: str) -> str:
+        """A new name for a temporary file beside a file: PATH.PID.RANDOM.tmp."""
+        return f"{path}.{self.mark()}{TEMPORARY}"
+
+    def process(self) -> str:
+        """The number of this process."""
+        return str(os.getpid())
 
     def changed_at(self, path: str) -> float:
         """When a file or a folder was changed, in seconds since the epoch."""

@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
+
+from authstate.engine.claims import Claim, keep
 from authstate.engine.credentials import Credentials, ExternalTokens
 from authstate.engine.errors import StoreBusy
 from authstate.engine.ports import HeldStore
@@ -24,6 +27,8 @@ class MemoryStore:
         """How often somebody looked, with the lock or without."""
         self.saves = 0
         self.deletes = 0
+        self.claims: dict[str, Claim] = {}
+        """What is known of refresh tokens that were sent, by fingerprint."""
         self._lock = asyncio.Lock()
         self.lock_timeout = lock_timeout
 
@@ -35,6 +40,10 @@ class MemoryStore:
         """What is stored."""
         self.loads += 1
         return self.credentials
+
+    async def claim_on(self, fingerprint: str) -> Claim | None:
+        """See `CredentialStore`."""
+        return self.claims.get(fingerprint)
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[HeldStore]:
@@ -71,3 +80,6 @@ class _HeldMemory:
     async def delete(self) -> None:
         self._store.deletes += 1
         self._store.credentials = None
+
+    async def record(self, claim: Claim) -> None:
+        self._store.claims = keep(self._store.claims, msgspec.structs.replace(claim, holder="this process"))

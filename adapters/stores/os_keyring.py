@@ -21,6 +21,7 @@ from authstate.adapters.stores.home_lock import Mark, TakenLock
 from authstate.adapters.stores.keyring_entry import KeyringEntry, NoKeyring
 from authstate.adapters.stores.off_loop import OffLoop
 from authstate.adapters.stores.record import decode, encode, is_whole
+from authstate.engine.claims import Claim
 from authstate.engine.clock import SystemClock
 from authstate.engine.credentials import ChatgptTokens, Credentials
 from authstate.engine.errors import StoreUnavailable
@@ -73,6 +74,10 @@ class KeyringStore:
         """What is stored. Raises StoreUnavailable or StoreUnreadable. Safe to cancel."""
         text = await self.read()
         return None if text is None else decode(text.encode(), self.entry.place).credentials
+
+    async def claim_on(self, fingerprint: str) -> Claim | None:
+        """See `CredentialStore`: the claims are kept in the home."""
+        return self.file.claims.find(fingerprint)
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[HeldStore]:
@@ -171,6 +176,10 @@ class _HeldKeyring:
         await self._change(None, self._store.entry.remove)
         self.file.remove_file()
 
+    async def record(self, claim: Claim) -> None:
+        """See `HeldStore`: in the home."""
+        await self.file.record(claim)
+
     def release(self) -> None:
         """Let the next one in, once the keyring is done. Only then does the stamp tell of the change for good: the
         keyring may have asked a person in between, and who looked too early would not look again.
@@ -222,6 +231,10 @@ class AutoStore:
         if fault is None:
             self.in_keyring = entry is not None
         return file if self._in_file else entry
+
+    async def claim_on(self, fingerprint: str) -> Claim | None:
+        """See `CredentialStore`: the claims are kept in the home."""
+        return await self._keyring.claim_on(fingerprint)
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[HeldStore]:
@@ -292,6 +305,10 @@ class _HeldAuto:
             await self._keyring.file.delete()
         else:
             self._store.in_keyring = False
+
+    async def record(self, claim: Claim) -> None:
+        """See `HeldStore`: in the home."""
+        await self._keyring.record(claim)
 
 
 def _is_newer(file: Credentials | None, entry: Credentials | None, marks: Sequence[Mark]) -> bool:

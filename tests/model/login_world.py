@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external
+from authstate.engine.claims import Claim
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.errors import AuthError
@@ -31,6 +32,9 @@ class GatedStore:
 
     async def load(self) -> Credentials | None:
         return await self.inner.load()
+
+    async def claim_on(self, fingerprint: str) -> Claim | None:
+        return await self.inner.claim_on(fingerprint)
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[HeldStore]:
@@ -58,6 +62,9 @@ class GatedHeld:
     async def delete(self) -> None:
         await self.store.gate("delete")
         await self.inner.delete()
+
+    async def record(self, claim: Claim) -> None:
+        await self.inner.record(claim)
 
 
 class World:

@@ -13,6 +13,7 @@ from reference import Answer
 from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore
 from authstate.engine import AuthEngine, Policy, RefreshSettings
+from authstate.engine.claims import Claim
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, Secret
 from authstate.engine.errors import StoreUnavailable
 from authstate.engine.events import Event, StateChanged
@@ -44,6 +45,9 @@ class WatchedStore:
         self.fail_if("load")
         return await self.inner.load()
 
+    async def claim_on(self, fingerprint: str) -> Claim | None:
+        return await self.inner.claim_on(fingerprint)
+
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[HeldStore]:
         self.fail_if("lock")
@@ -74,6 +78,9 @@ class WatchedHeld:
         self.store.fail_if("delete")
         await self.inner.delete()
         self.store.deletes += 1
+
+    async def record(self, claim: Claim) -> None:
+        await self.inner.record(claim)
 
 
 class WatchedAuthority:

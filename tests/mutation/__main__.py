@@ -34,7 +34,9 @@ def main() -> int:
     files = [file for place in options.places for file in _files(REPO / place)]
     known = _equivalent()
     chosen = {file: _sample(file, options.most, options.only, known) for file in files}
-    print(f"{sum(map(len, chosen.values()))} mutants of {len(files)} files; one run of the tests without any comes first")
+    print(
+        f"{sum(map(len, chosen.values()))} mutants of {len(files)} files; one run of the tests without any comes first"
+    )
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         folder.mkdir(exist_ok=True)

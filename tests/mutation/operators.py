@@ -65,7 +65,9 @@ def mutants_of(path: Path, root: Path) -> Iterator[Mutant]:
         _replace(parent, field, index, after)
         ast.fix_missing_locations(mutated)
         shown = " ".join(_shown(after).split())
-        name = f"{path.relative_to(root).as_posix()}::{site.scope}::{site.operator}::{_short(before)} -> {_short(shown)}"
+        name = (
+            f"{path.relative_to(root).as_posix()}::{site.scope}::{site.operator}::{_short(before)} -> {_short(shown)}"
+        )
         seen[name] += 1
         if seen[name] > 1:
             name += f" #{seen[name]}"

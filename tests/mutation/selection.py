@@ -14,7 +14,16 @@ from coverage import CoverageData
 Reach = Mapping[int, Sequence[str]]
 """For each line of a file, the tests that reach it, the likeliest to notice a change first."""
 
-_RUN = ("-q", "-p", "no:cacheprovider", "--cov-context=test", "--cov-report=", "--cov-fail-under=0", "-o", "addopts=--import-mode=importlib")
+_RUN = (
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "--cov-context=test",
+    "--cov-report=",
+    "--cov-fail-under=0",
+    "-o",
+    "addopts=--import-mode=importlib",
+)
 
 
 class Selection:

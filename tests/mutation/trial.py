@@ -20,7 +20,17 @@ from typing import NamedTuple
 
 from mutation.operators import Mutant
 
-_LOADED = ("pytest", "hypothesis.stateful", "httpx", "transitions", "tenacity", "structlog", "msgspec", "h11", "jsonschema")
+_LOADED = (
+    "pytest",
+    "hypothesis.stateful",
+    "httpx",
+    "transitions",
+    "tenacity",
+    "structlog",
+    "msgspec",
+    "h11",
+    "jsonschema",
+)
 _OPTIONS = ("-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib")
 _TIME = 240.0  # seconds for one mutant: one that hangs is noticed by that
 

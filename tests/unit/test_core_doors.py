@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.engine.claims import Claim
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.errors import (
@@ -53,6 +54,9 @@ class _Held:
     async def delete(self) -> None:
         self._writable()
         await self.held.delete()
+
+    async def record(self, claim: Claim) -> None:
+        await self.held.record(claim)
 
     def _writable(self) -> None:
         if self.store.read_only:

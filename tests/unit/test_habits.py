@@ -27,8 +27,8 @@ WORLD = {
     *("socket", "ssl", "sqlite3", "structlog", "subprocess", "sys", "tempfile", "threading", "tomllib", "urllib"),
 }
 LAYERS = (
-    ("states", "session", "credentials", "errors", "events", "ports", "policy", "table"),
-    ("authorization", "clock", "listeners"),
+    ("states", "session", "credentials", "errors", "events", "policy", "table", "claims", "ports", "settings"),
+    ("authorization", "clock", "listeners", "open_claim", "sending"),
     ("machine", "refresh", "recovery", "login", "revocations"),
     ("upkeep", "parent"),
     ("stored_login", "doors"),

@@ -13,7 +13,7 @@ from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
 from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ApiKey, Credentials
-from authstate.engine.errors import EngineClosed, IssuerUnavailable, NotSignedIn, PermanentRefreshError
+from authstate.engine.errors import Delivery, EngineClosed, IssuerUnavailable, NotSignedIn, PermanentRefreshError
 from authstate.engine.states import AuthState
 
 URL = "https://backend.example/api"
@@ -115,7 +115,7 @@ def test_the_reason_reaches_the_caller(threads: Threads) -> None:
 
 
 def test_what_may_pass_reaches_the_caller_and_the_next_request_works(threads: Threads) -> None:
-    threads.authority.fail_next(IssuerUnavailable("overloaded", is_retried=False))
+    threads.authority.fail_next(IssuerUnavailable("overloaded", delivery=Delivery.REFUSED))
     threads.refuse_the_current_token()
     with threads.client() as client:
         with pytest.raises(IssuerUnavailable, match="overloaded"):

@@ -10,6 +10,7 @@ import pytest
 
 from authstate.adapters.stores.record import decode, encode
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
+from authstate.engine.claims import Claim
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, Secret
 from authstate.engine.errors import (
     IssuerUnavailable,
@@ -29,6 +30,7 @@ class FaultyStore(MemoryStore):
     failing_saves = 0
     no_room = False
     busy = False
+    no_claims = False
     log: list[str]
 
     @asynccontextmanager
@@ -62,6 +64,12 @@ class _Held:
             raise StoreUnavailable("the disk is full")
         await self.held.save(credentials)
 
+    async def record(self, claim: Claim) -> None:
+        self.store.log.append(str(claim.state))
+        if self.store.no_claims:
+            raise StoreUnavailable("the disk is full")
+        await self.held.record(claim)
+
 
 class Protocol:
     """A refresher and what is around it."""
@@ -91,7 +99,7 @@ class Protocol:
 async def test_the_order_of_a_refresh() -> None:
     protocol = Protocol()
     renewal = await protocol.run()
-    assert protocol.store.log == ["locked", "load", "prepare", "load", "save", "unlocked"]
+    assert protocol.store.log == ["locked", "load", "prepare", "claimed", "load", "save", "spent", "unlocked"]
     assert not renewal.adopted
     assert renewal.tokens is protocol.store.credentials
     granted = protocol.authority.grants[0]
@@ -191,7 +199,7 @@ async def test_a_store_that_cannot_be_read_after_the_answer_costs_no_token() -> 
     assert (await task).tokens is protocol.store.credentials
 
 
-@pytest.mark.parametrize("fault", ["no_room", "busy"])
+@pytest.mark.parametrize("fault", ["no_room", "busy", "no_claims"])
 async def test_without_room_or_lock_nothing_is_spent(fault: str) -> None:
     protocol = Protocol()
     setattr(protocol.store, fault, True)
@@ -287,23 +295,6 @@ async def test_used_up_elsewhere_looks_for_tokens_that_arrive_late() -> None:
     assert len(protocol.authority.sent) == 1
 
 
-@pytest.mark.parametrize(("may_be_served", "cause"), [(True, "Probably this program spent it"), (False, "")])
-async def test_an_answer_that_was_lost_is_named_when_the_token_is_used_up(may_be_served: bool, cause: str) -> None:
-    protocol = Protocol()
-    protocol.authority.fail_next(IssuerUnavailable("reset", is_retried=False, may_be_served=may_be_served))
-    with pytest.raises(IssuerUnavailable):
-        await protocol.run()
-    protocol.authority.kill(RefreshDeadReason.EXHAUSTED)
-    with pytest.raises(PermanentRefreshError) as dead:  # another flight: it is remembered
-        await protocol.run(1)
-    assert (cause in str(dead.value), bool(dead.value.detail)) == (True, may_be_served)
-    protocol.store.credentials = protocol.tokens = protocol.authority.accept(make_tokens())
-    protocol.authority.kill(RefreshDeadReason.EXHAUSTED)
-    with pytest.raises(PermanentRefreshError) as other:  # of this one no answer was lost
-        await protocol.run(1)
-    assert (other.value.reason, other.value.detail) == (RefreshDeadReason.EXHAUSTED, "")
-
-
 @pytest.mark.parametrize("arrives", [None, ApiKey.parse("sk-1"), make_tokens(account_id="org-2")])
 async def test_used_up_elsewhere_and_nothing_arrives(arrives: Credentials | None) -> None:
     protocol = Protocol()
@@ -392,7 +383,7 @@ class _OneAnswer:
 
 
 def answering(protocol: Protocol, answer: RefreshedTokens) -> Protocol:
-    protocol.refresher._authority = _OneAnswer(answer)
+    protocol.refresher._sending._authority = _OneAnswer(answer)
     return protocol
 
 

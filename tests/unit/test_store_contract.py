@@ -17,6 +17,7 @@ from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.stores.os_keyring import AutoStore, KeyringStore
 from authstate.adapters.testing import StoreContract
+from authstate.engine.claims import Claim, keep
 from authstate.engine.credentials import Credentials
 from authstate.engine.errors import AuthError
 from authstate.engine.ports import CredentialStore, HeldStore
@@ -108,6 +109,9 @@ class Held:
 
     async def delete(self) -> None:
         self.store.credentials = None
+
+    async def record(self, claim: Claim) -> None:
+        self.store.claims = keep(self.store.claims, claim)
 
 
 class Forgets(Held):

@@ -22,7 +22,20 @@ _BAD_WEATHER = (
     Weather.PARTIAL,
 )
 _FAULTY = frozenset(
-    ("read", "create", "write", "write_rest", "sync", "rename", "sync_folder", "remove", "names", "noted", "note")
+    (
+        "read",
+        "create",
+        "write",
+        "write_rest",
+        "sync",
+        "rename",
+        "sync_folder",
+        "remove",
+        "names",
+        "noted",
+        "note",
+        "publish",
+    )
 )
 _DELICATE = {"write_rest": 4.0, "sync": 16.0, "rename": 8.0, "sync_folder": 8.0}
 """More goes wrong between the steps that make new tokens durable."""

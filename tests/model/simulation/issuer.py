@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from authstate.adapters.testing.tokens import make_tokens
 from authstate.engine.credentials import ChatgptTokens, Secret
-from authstate.engine.errors import IssuerUnavailable, PermanentRefreshError
+from authstate.engine.errors import Delivery, IssuerUnavailable, PermanentRefreshError
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 from simulation.ledger import Fate, Grant, Ledger
 from simulation.scheduler import About, Runner, Scheduler
@@ -49,7 +49,7 @@ class Issuer:
     def settle(self, runner: Runner, token: str, weather: Weather) -> _Answer:
         """A refresh request arrived: spend the token and answer."""
         if weather is Weather.BUSY:
-            return IssuerUnavailable("the simulated issuer is busy", retry_after=0.3)
+            return IssuerUnavailable("the simulated issuer is busy", retry_after=0.3, delivery=Delivery.NOT_PROCESSED)
         grant = self._ledger.arrived(runner, token, is_late=weather is Weather.LATE)
         if grant is None:
             return PermanentRefreshError(self._ledger.why_dead(token))
@@ -86,6 +86,7 @@ class SimAuthority:
     Args:
         weather: chooses what becomes of the next request, and how long its way and the way back take, in seconds.
         has_cause: whether somebody in the process needs newer tokens.
+        serves: whether the access token beside a refresh token is good to use, as far as the process knows.
         note: writes to the timeline.
     """
 
@@ -97,6 +98,7 @@ class SimAuthority:
         runner: Runner,
         weather: Callable[[], tuple[Weather, float, float]],
         has_cause: Callable[[str], bool],
+        serves: Callable[[str], bool],
         note: Callable[[str], None],
     ) -> None:
         self._issuer = issuer
@@ -105,12 +107,13 @@ class SimAuthority:
         self._runner = runner
         self._weather = weather
         self._has_cause = has_cause
+        self._serves = serves
         self._note = note
 
     async def refresh(self, refresh_token: Secret) -> RefreshedTokens:
         """See `TokenAuthority`."""
         token = refresh_token.reveal()
-        self._ledger.sent(self._runner, token, has_cause=self._has_cause(token))
+        self._ledger.sent(self._runner, token, has_cause=self._has_cause(token), serves=self._serves(token))
         weather, there, back = self._weather()
         request = Request(self, token, weather, back)
         self._note(f"sends {token}" + ("" if weather is Weather.FINE else f" ({weather})"))
@@ -204,7 +207,8 @@ class Request:
         self._authority.deliver(self, self._answer)
 
     def _fail(self) -> None:
-        self._authority.deliver(self, IssuerUnavailable("the simulated network gave no answer"))
+        lost = IssuerUnavailable("the simulated network gave no answer", delivery=Delivery.UNKNOWN)
+        self._authority.deliver(self, lost)
 
 
 def _content(answer: _Answer) -> str:

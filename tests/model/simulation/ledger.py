@@ -6,8 +6,16 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from authstate.adapters.stores.record import decode
-from authstate.engine.credentials import ChatgptTokens, Credentials
-from authstate.engine.errors import PermanentRefreshError, RefreshDeadReason, StoreUnreadable
+from authstate.engine.claims import Claim, ClaimState, fingerprint_of
+from authstate.engine.credentials import ChatgptTokens, Credentials, Secret
+from authstate.engine.errors import (
+    Delivery,
+    IssuerUnavailable,
+    PermanentRefreshError,
+    RefreshDeadReason,
+    StoreUnreadable,
+)
+from simulation.platter import claims_in
 from simulation.scheduler import Runner
 
 
@@ -83,6 +91,11 @@ class Ledger:
         self._durable: set[str] = set()
         self._durable_now: bytes | None = None
         self._dead_in: set[tuple[Runner, str]] = set()
+        self._claims: dict[str, Claim] = {}
+        self._doubted: set[str] = set()
+        """Tokens that were claimed again after a doubt."""
+        self._repeats: Counter[tuple[Runner, str]] = Counter()
+        """For each process and token, within one claim: 1 once an answer was lost, and one more for each send after."""
         self._read: dict[bytes, Credentials | None] = {}
 
     def broken(self, promise: str) -> None:
@@ -95,7 +108,9 @@ class Ledger:
         dead = frozenset((runner.name, token) for runner, token in self._dead_in)
         sets = (self.ended, self.refused_access, self._visible, self._durable)
         grants = tuple(grant.snapshot() for grant in self.grants.values())
-        return (grants, dead, *map(frozenset, sets), self._durable_now, self.disk_failed)
+        repeats = frozenset((runner.name, token, count) for (runner, token), count in self._repeats.items() if count)
+        doubts = (frozenset(self._doubted), repeats)
+        return (grants, dead, *map(frozenset, sets), *doubts, self._durable_now, self.disk_failed)
 
     # The issuer
 
@@ -103,9 +118,22 @@ class Ledger:
         """The issuer gave a new refresh token."""
         self.grants[grant.token] = grant
 
-    def sent(self, runner: Runner, token: str, *, has_cause: bool) -> None:
-        """A process sends a refresh token: for a cause, and never one that it knows to be dead."""
+    def sent(self, runner: Runner, token: str, *, has_cause: bool, serves: bool) -> None:
+        """A process sends a refresh token: for a cause, once it is claimed, and never one that is known to be dead.
+
+        Args:
+            serves: it has an access token beside it that is good to use: then a doubt is left alone.
+        """
         self.counts["requests"] += 1
+        claim = self._claims.get(fingerprint_of(Secret(token)))
+        if claim is None or claim.state is not ClaimState.CLAIMED:
+            self.broken(f"{runner.name} sends {token}, which nobody claimed")
+        elif token in self._doubted and serves and runner.alive:
+            self.broken(f"{runner.name} sends {token} again, which may be spent, and its access token serves")
+        if self._repeats[runner, token]:
+            self._repeats[runner, token] += 1
+        if self._repeats[runner, token] > 2:
+            self.broken(f"{runner.name} repeats {token} a second time after a lost answer")
         if not has_cause:
             self.broken(f"{runner.name} spends {token}, and nobody needs newer tokens")
         if (runner, token) in self._dead_in:
@@ -132,8 +160,26 @@ class Ledger:
         """What the issuer says of a token that does not work."""
         return RefreshDeadReason.REVOKED if self.grants[token].revoked else RefreshDeadReason.EXHAUSTED
 
+    def claimed(self, runner: Runner, before: bytes, after: bytes) -> None:
+        """What is known of refresh tokens that were sent changed. What is spent or dead stays so."""
+        old = {claim.fingerprint: claim for claim in claims_in(before)}
+        self._claims = {claim.fingerprint: claim for claim in claims_in(after)}
+        names = {fingerprint_of(Secret(token)): token for token in self.grants}
+        for fingerprint, claim in old.items():
+            now = self._claims.get(fingerprint)
+            token = names[fingerprint]
+            if claim.state in (ClaimState.SPENT, ClaimState.DEAD) and (now is None or now.state is not claim.state):
+                self.broken(f"{runner.name} forgets that {token} is {claim.state}")
+            if now is None or now.sends > claim.sends:
+                self._repeats[runner, token] = 0
+                self._doubted.discard(token)
+                if now is not None and claim.is_in_doubt:
+                    self._doubted.add(token)
+
     def heard(self, runner: Runner, token: str, answer: Exception | None) -> None:
         """A process has the answer."""
+        if isinstance(answer, IssuerUnavailable) and answer.delivery is Delivery.UNKNOWN:
+            self._repeats[runner, token] = max(1, self._repeats[runner, token])
         if isinstance(answer, PermanentRefreshError):
             self._dead_in.add((runner, token))
         elif self.grants[token].spender is runner:

@@ -10,11 +10,20 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from authstate.adapters.stores.disk import Disk
+import msgspec
+
+from authstate.adapters.stores.disk import TEMPORARY, Disk
+from authstate.engine.claims import Claim
 from simulation.scheduler import Runner
 
 HOME = "/simulated"
 FILE = "auth.json"
+CLAIMS = ".authstate.claims"
+
+
+def claims_in(data: bytes) -> list[Claim]:
+    """What a file of claims holds."""
+    return msgspec.json.decode(data, type=list[Claim]) if data else []
 
 
 class File:
@@ -71,6 +80,9 @@ class Watcher(Protocol):
     def confirmed(self, durable: bytes | None) -> None:
         """The folder was synced: a power cut would keep this."""
 
+    def claimed(self, runner: Runner, before: bytes, after: bytes) -> None:
+        """What is known of refresh tokens that were sent changed."""
+
 
 class Platter:
     """One folder that all processes share."""
@@ -79,6 +91,8 @@ class Platter:
         self.files: dict[str, File] = {}
         self.note = b""
         """What is noted in the lock file."""
+        self.claims = b""
+        """The file of the claims. It is published in the steps of auth.json, so here it changes in one."""
         self.is_full = False
         self.lock_works = True
         """Turned off by the mutant without a lock."""
@@ -93,6 +107,11 @@ class Platter:
         found = self.files.get(FILE)
         return None if found is None else found.data
 
+    def publish(self, runner: Runner, data: bytes) -> None:
+        """Change the claims, for good."""
+        before, self.claims = self.claims, data
+        self._watcher.claimed(runner, before, data)
+
     def put(self, data: bytes, note: bytes) -> None:
         """What was stored, and noted in the lock file, before the history began."""
         self.note = note
@@ -102,7 +121,7 @@ class Platter:
 
     def temporary(self) -> list[str]:
         """Names of temporary files."""
-        return [name for name in self.files if name != FILE]
+        return [name for name in self.files if name.endswith(TEMPORARY)]
 
     def change(self, runner: Runner, what: Change) -> None:
         """Do something to the folder; durable only after `sync_folder`."""
@@ -155,7 +174,8 @@ class Platter:
         pending = [(type(what), *(number(x) if isinstance(x, File) else x for x in what)) for what in self.pending]
         content = [(found.data, found.synced, found.allocated) for found in numbers]
         holder = self.holder.name if self.holder else None
-        return (*map(tuple, (*names, pending, content)), self.note, self.is_full, holder)
+        known = tuple((claim.fingerprint, claim.state) for claim in claims_in(self.claims))  # the rest is for people
+        return (*map(tuple, (*names, pending, content)), self.note, known, self.is_full, holder)
 
     def died(self, runner: Runner) -> None:
         """The operating system gives back what a dead process held."""
@@ -172,6 +192,10 @@ class SimDisk(Disk):
         self._marks = 0
 
     def read(self, path: str, limit: int) -> bytes:
+        if path.endswith(CLAIMS):  # it changes only under the lock, so nothing can come in between
+            if not self._platter.claims:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            return self._platter.claims
         self._runner.pause("read")
         return self._found(path).data[:limit]
 
@@ -208,6 +232,12 @@ class SimDisk(Disk):
         self._runner.pause("sync_folder")
         self._platter.sync_folder()
 
+    def publish(self, path: str, data: bytes, spare: str) -> None:
+        self._runner.pause("publish")
+        if self._platter.is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        self._platter.publish(self._runner, data)
+
     def remove(self, path: str) -> None:
         self._runner.pause("remove")
         self._found(path)
@@ -225,7 +255,10 @@ class SimDisk(Disk):
 
     def mark(self) -> str:
         self._marks += 1
-        return f"{self._runner.name[1:]}.{self._marks}"
+        return f"{self.process()}.{self._marks}"
+
+    def process(self) -> str:
+        return self._runner.name[1:]
 
     def changed_at(self, path: str) -> float:
         return 0.0

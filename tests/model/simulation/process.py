@@ -113,7 +113,14 @@ class Process:
         disk = world.disk(self.runner)
         self.store = AuthJsonStore(HOME, clock=self.clock, lock_timeout=world.lock_timeout, disk=disk)
         authority = SimAuthority(
-            world.issuer, world.ledger, world.scheduler, self.runner, world.weather, self._has_cause, self._note
+            world.issuer,
+            world.ledger,
+            world.scheduler,
+            self.runner,
+            world.weather,
+            self._has_cause,
+            self._serves,
+            self._note,
         )
         self.engine = AuthEngine(
             self.store, authority, clock=self.clock, random=Random(world.random.random()), settings=SETTINGS
@@ -285,6 +292,13 @@ class Process:
         if has_cause:
             self._caused.add(token)
         return has_cause
+
+    def _serves(self, token: str) -> bool:
+        """Whether the process has an access token beside this refresh token that is good to use, as far as it knows."""
+        tokens = self.engine.session.credentials
+        if not isinstance(tokens, ChatgptTokens) or tokens.refresh_token.reveal() != token:
+            return False
+        return not self.engine.is_expired() and tokens.access_token.reveal() not in self.world.ledger.refused_access
 
     def _complained(self, what: str) -> None:
         if self.runner.alive:

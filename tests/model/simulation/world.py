@@ -10,11 +10,13 @@ import msgspec
 from authstate.adapters.stores.foreign import digest_of
 from authstate.adapters.stores.home_lock import Mark
 from authstate.adapters.stores.record import encode
-from authstate.engine.credentials import ChatgptTokens
+from authstate.engine.claims import fingerprint_of
+from authstate.engine.credentials import ChatgptTokens, Secret, expiry_of
+from authstate.engine.errors import RefreshInDoubt
 from authstate.engine.states import AuthState
 from simulation.issuer import EPOCH, Issuer, Weather
-from simulation.ledger import LOSSES, Ledger, Violation
-from simulation.platter import File, Platter, SimDisk
+from simulation.ledger import LOSSES, Grant, Ledger, Violation
+from simulation.platter import File, Platter, SimDisk, claims_in
 from simulation.process import Caller, Process
 from simulation.scheduler import Runner, Scheduler
 from simulation.timeline import Timeline
@@ -166,11 +168,23 @@ class World:
         stored = self.ledger.grant_of(self.ledger.read(self.content()))
         if stored is None:
             return AuthState.LOGGED_OUT.value
+        if self._is_left_in_doubt(stored):
+            return RefreshInDoubt.__name__
         if not stored.successor:
             return AuthState.CHATGPT.value
         if stored.fate not in LOSSES:
             self.ledger.broken(f"{stored.token} is on the disk, spent, and no crash explains it")
         return _LOST
+
+    def _is_left_in_doubt(self, stored: Grant) -> bool:
+        """Whether the next process must leave the stored refresh token alone: it may be spent, and its access token
+        serves."""
+        expires_at = expiry_of(stored.access_token)
+        if expires_at is None or expires_at <= EPOCH + self.scheduler.now:
+            return False
+        known = {claim.fingerprint: claim for claim in claims_in(self.platter.claims)}
+        claim = known.get(fingerprint_of(Secret(stored.token)))
+        return claim is not None and claim.is_in_doubt
 
     def assert_next(self, caller: Caller, expected: str) -> None:
         """The refresh of the next process ended as it must, and cleaned up."""
