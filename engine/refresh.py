@@ -176,6 +176,8 @@ class Refresher:
                     raise explained from None
         finally:
             self._sending.is_critical = False
+            if self.unsaved is None:
+                self._claim = None
 
     async def _under_lock(self, held: HeldStore, current: ChatgptTokens, serves: Callable[[], bool]) -> Renewal:
         if adopted := await self._found_elsewhere(held, current):

@@ -128,6 +128,7 @@ class Process:
         self.engine.subscribe(self._hear)
         self._asked = 0
         self._outdated = ""
+        self._expired = ""  # the access token that its clock last showed as expired
         self._caused: set[str] = set()
         self._external: set[str] = set()
         world.scheduler.runners.append(self.runner)
@@ -269,6 +270,8 @@ class Process:
         tokens = self.engine.session.credentials
         if isinstance(tokens, ChatgptTokens) and need_of(tokens, now, SETTINGS) is not Need.NONE:
             self._outdated = tokens.access_token.reveal()
+        if isinstance(tokens, ChatgptTokens) and tokens.expires_at is not None and tokens.expires_at <= now:
+            self._expired = tokens.access_token.reveal()
 
     def _access(self) -> str:
         """The managed access token in use; none where there is none."""
@@ -298,7 +301,8 @@ class Process:
         tokens = self.engine.session.credentials
         if not isinstance(tokens, ChatgptTokens) or tokens.refresh_token.reveal() != token:
             return False
-        return not self.engine.is_expired() and tokens.access_token.reveal() not in self.world.ledger.refused_access
+        access = tokens.access_token.reveal()
+        return access != self._expired and access not in self.world.ledger.refused_access
 
     def _complained(self, what: str) -> None:
         if self.runner.alive:
