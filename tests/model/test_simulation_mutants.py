@@ -20,7 +20,11 @@ NOTICED_BY = {
     "no check that the session is the same": "in the place of the parent's|signed in again|nobody needs newer tokens",
     "a spent token may be cancelled": "refresh token used twice|in order|no crash explains|signed out or replaced",
     "used before it is stored": "never on the disk",
-    "a dead token is sent again": "refused for good before",
+    "a dead token is sent again": "refused for good before|forgets that",
+    "no claim": "which nobody claimed",
+    "no look at the claim": "forgets that|its access token serves|refused for good before",
+    "a doubt is sent at once": "its access token serves",
+    "a lost answer is repeated": "a second time after a lost answer",
 }
 
 

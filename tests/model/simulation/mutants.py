@@ -12,11 +12,14 @@ from unittest.mock import patch
 from authstate.adapters.stores.auth_json import HeldAuthJson
 from authstate.engine import core, upkeep
 from authstate.engine.authorization import Authorization
+from authstate.engine.claims import Claim, fingerprint_of
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ChatgptTokens
-from authstate.engine.errors import AuthError, PermanentRefreshError
+from authstate.engine.errors import AuthError, IssuerUnavailable, PermanentRefreshError
+from authstate.engine.open_claim import OpenClaim
 from authstate.engine.ports import HeldStore
 from authstate.engine.refresh import Refresher, Renewal
+from authstate.engine.sending import Sending
 from authstate.engine.session import Session
 from authstate.engine.upkeep import Upkeep
 from simulation.platter import SimDisk, SimLock
@@ -82,6 +85,23 @@ async def _unsaved(refresher: Refresher, held: HeldStore, renewal: Renewal) -> R
     return renewal
 
 
+async def _unclaimed(claim: OpenClaim, held: HeldStore) -> None:
+    """Send without a word to anybody."""
+
+
+async def _send_whatever_is_known(refresher: Refresher, current: ChatgptTokens, serves: Callable[[], bool]) -> Claim:
+    return Claim(fingerprint_of(current.refresh_token))
+
+
+async def _send_a_doubt_at_once(refresher: Refresher, current: ChatgptTokens, serves: Callable[[], bool]) -> Claim:
+    return await _sendable(refresher, current, lambda: False)
+
+
+def _repeat_again_and_again(sending: Sending, state: Any) -> bool:
+    return isinstance(state.outcome.exception(), IssuerUnavailable)
+
+
+_sendable = Refresher._sendable
 _refresh = AuthEngine.refresh
 
 
@@ -90,7 +110,9 @@ async def _send_the_dead_token(engine: AuthEngine) -> Session:
         return await _refresh(engine)
     tokens = engine.session.credentials
     assert isinstance(tokens, ChatgptTokens)
-    engine._upkeep.refresher._dead.clear()  # the state and this memory both keep it from being sent
+    # The state, this memory and the claim all keep it from being sent.
+    engine._upkeep.refresher._dead.clear()
+    engine._store._disk._platter.claims = b""
     try:
         await engine._upkeep.refresher.run(tokens)
     except PermanentRefreshError as dead:
@@ -111,6 +133,10 @@ MUTANTS: Mapping[str, Patches] = {
     "a spent token may be cancelled": {(Upkeep, "land"): _land_at_once},
     "used before it is stored": {(Refresher, "_stored"): _unsaved},
     "a dead token is sent again": {(AuthEngine, "refresh"): _send_the_dead_token},
+    "no claim": {(OpenClaim, "take"): _unclaimed},
+    "no look at the claim": {(Refresher, "_sendable"): _send_whatever_is_known},
+    "a doubt is sent at once": {(Refresher, "_sendable"): _send_a_doubt_at_once},
+    "a lost answer is repeated": {(Sending, "_may_repeat"): _repeat_again_and_again},
 }
 
 
