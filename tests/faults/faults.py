@@ -21,6 +21,10 @@ _BY_ANOTHER = (
 _ELSEWHERE = f"by a program that does not take authstate's lock. {_SIGN_IN}"
 _LOCK = "HOME/auth.json.authstate.lock"
 _NETWORK = "check the network and the proxy, then try again"
+_LOST = (
+    "The answer to the refresh was lost, so the refresh token may be spent: the access token is used for as long as it "
+    "serves, and then the refresh is tried once more"
+)
 _PROXY = "try again; if that does not help, check the proxy"
 _ACCESS = "give this user read and write access to it and to its folder"
 
@@ -275,21 +279,21 @@ FAULTS = (
     ),
     Fault(
         "reset",
-        "The connection is reset before an answer, seven times in 30 seconds.",
+        "The connection is reset before an answer, each time.",
         "chatgpt",
-        f"127.0.0.1:N gave no answer: ReadError: {_PROXY}",
+        f"127.0.0.1:N gave no answer: ReadError: {_PROXY}. {_LOST}",
         AS_BEFORE,
         AGAIN,
-        sent=7,
+        sent=2,
     ),
     Fault(
         "half_an_answer",
-        "The connection ends in the middle of the answer, seven times in 30 seconds.",
+        "The connection ends in the middle of the answer, each time.",
         "chatgpt",
-        f"127.0.0.1:N gave no answer: RemoteProtocolError: {_PROXY}",
+        f"127.0.0.1:N gave no answer: RemoteProtocolError: {_PROXY}. {_LOST}",
         AS_BEFORE,
         AGAIN,
-        sent=7,
+        sent=2,
     ),
     Fault(
         "too_many_requests",

@@ -40,6 +40,7 @@ from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.record import decode
 from authstate.adapters.testing import LoopbackIssuer
+from authstate.engine.authorization import Authorization
 from authstate.engine.credentials import Secret
 from authstate.engine.errors import PermanentRefreshError
 
@@ -93,6 +94,9 @@ class NotedDisk(Disk):
         self._notes.note("locked")
 
     def rename(self, source: str, target: str) -> None:
+        if not target.endswith("auth.json"):
+            super().rename(source, target)  # a claim
+            return
         self._notes.note("filled")
         super().rename(source, target)
         self._notes.note("renamed")
@@ -122,7 +126,7 @@ async def victim(home: str, issuer: str, notes: Notes) -> None:
     notes.note("began")
     engine = engine_at(home, issuer, NotedDisk(notes), lambda inner: NotedAuthority(inner, notes))
     async with engine:
-        await engine.refresh()
+        await engine.recover(Authorization.of(engine.session))  # the backend refused: a doubt is sent, too
         notes.note("done")
 
 
@@ -133,7 +137,7 @@ async def successor(home: str, issuer: str, report: int) -> None:
         left = leftovers(home)
         began = time.monotonic()
         try:
-            await engine.refresh()
+            await engine.recover(Authorization.of(engine.session))  # the backend refused: a doubt is sent, too
             outcome = "refreshed"
         except PermanentRefreshError as dead:
             outcome = str(dead.reason)
@@ -142,7 +146,7 @@ async def successor(home: str, issuer: str, report: int) -> None:
 
 
 def leftovers(home: str) -> list[str]:
-    return [name for name in os.listdir(home) if name not in ("auth.json", "auth.json.authstate.lock")]
+    return [name for name in os.listdir(home) if name != "auth.json" and ".authstate." not in name]
 
 
 @dataclass

@@ -109,7 +109,7 @@ async def home_deleted(bench: Bench) -> Outcome:
         return await bench.outcome(
             engine,
             engine.refresh,
-            disk=lambda: said("nothing; the home is there again", os.listdir(bench.home) == [f"auth.json{LOCK}"]),
+            disk=lambda: said("nothing; the home is there again", logins_in(bench.home) == []),
         )
 
 
@@ -120,7 +120,7 @@ async def symbolic_link(bench: Bench) -> Outcome:
     await bench.sign_in()
     async with bench.engine() as engine:
         outcome = await bench.outcome(engine, engine.refresh)
-        is_whole = bench.file.is_symlink() and sorted(os.listdir(elsewhere)) == ["real.json", f"real.json{LOCK}"]
+        is_whole = bench.file.is_symlink() and logins_in(elsewhere) == ["real.json"]
     place = "in the file that the link leads to; the link stays"
     return outcome._replace(disk=said(f"{outcome.disk}, {place}", is_whole))
 
@@ -287,7 +287,7 @@ async def no_refresh_token_yet_good(bench: Bench) -> Outcome:
 
 async def signed_out_meanwhile(bench: Bench) -> Outcome:
     return await while_the_issuer_is_asked(
-        bench, bench.file.unlink, lambda: said("nothing", os.listdir(bench.home) == [f"auth.json{LOCK}"])
+        bench, bench.file.unlink, lambda: said("nothing", logins_in(bench.home) == [])
     )
 
 
@@ -444,6 +444,11 @@ def holds(bench: Bench, tokens: ChatgptTokens) -> str:
 
 def is_the_other_account(bench: Bench, other: ChatgptTokens) -> str:
     return "the other account" if holds(bench, other) == THEIRS else "changed"
+
+
+def logins_in(folder: Path) -> list[str]:
+    """The files in a folder, but for those that authstate keeps beside a login."""
+    return sorted(name for name in os.listdir(folder) if ".authstate." not in name)
 
 
 def said(text: str, is_true: bool) -> str:

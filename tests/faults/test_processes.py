@@ -55,7 +55,7 @@ def test_processes_that_refresh_at_once_share_one_refresh(processes: int, rounds
     assert report["statuses"] == [0]
     assert report["reads"] > 1000
     assert report["reads_of_half_a_file"] == 0
-    assert report["left_in_the_home"] == ["auth.json", "auth.json.authstate.lock"]
+    assert report["left_in_the_home"] == ["auth.json", "auth.json.authstate.claims", "auth.json.authstate.lock"]
 
 
 def test_three_hundred_kills_lose_nothing_that_was_stored() -> None:
@@ -128,4 +128,5 @@ def test_a_signal_during_a_refresh_lets_it_be_stored_and_ends_promptly(
     assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (1, 0)
     stored = json.loads((tmp_path / "auth.json").read_bytes())["tokens"]["refresh_token"]
     assert stored != before
-    assert sorted(os.listdir(tmp_path)) == ["auth.json", "auth.json.authstate.lock"]
+    beside = {f"auth.json.authstate.{tail}" for tail in ("lock", "claims")}
+    assert set(os.listdir(tmp_path)) - beside == {"auth.json"}

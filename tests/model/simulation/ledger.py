@@ -41,6 +41,9 @@ LOSSES = frozenset(Fate) - {Fate.LIVE, Fate.UNDERWAY, Fate.STORED}
 """After one of these, and only then, the next use of the token may be refused."""
 
 
+_NEVER_AGAIN = frozenset({ClaimState.SPENT, ClaimState.DEAD})
+
+
 class Grant:
     """One refresh token, its access token, and what became of it."""
 
@@ -161,14 +164,16 @@ class Ledger:
         return RefreshDeadReason.REVOKED if self.grants[token].revoked else RefreshDeadReason.EXHAUSTED
 
     def claimed(self, runner: Runner, before: bytes, after: bytes) -> None:
-        """What is known of refresh tokens that were sent changed. What is spent or dead stays so."""
+        """What is known of refresh tokens that were sent changed. What is spent or dead is never sent again: one that
+        another process was refused may turn out to be spent by a process that stores late.
+        """
         old = {claim.fingerprint: claim for claim in claims_in(before)}
         self._claims = {claim.fingerprint: claim for claim in claims_in(after)}
         names = {fingerprint_of(Secret(token)): token for token in self.grants}
         for fingerprint, claim in old.items():
             now = self._claims.get(fingerprint)
             token = names[fingerprint]
-            if claim.state in (ClaimState.SPENT, ClaimState.DEAD) and (now is None or now.state is not claim.state):
+            if claim.state in _NEVER_AGAIN and (now is None or now.state not in _NEVER_AGAIN):
                 self.broken(f"{runner.name} forgets that {token} is {claim.state}")
             if now is None or now.sends > claim.sends:
                 self._repeats[runner, token] = 0
