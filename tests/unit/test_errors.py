@@ -19,6 +19,7 @@ from authstate.engine.errors import (
     PolicyViolation,
     RecoveryExhausted,
     RefreshDeadReason,
+    RefreshInDoubt,
     RefreshInterrupted,
     StoreBusy,
     StoreUnavailable,
@@ -31,6 +32,7 @@ TRANSIENT = {
     TransientAuthError,
     IssuerUnavailable,
     ParentUnavailable,
+    RefreshInDoubt,
     StoreUnavailable,
     StoreBusy,
     StoreUnreadable,
@@ -49,6 +51,7 @@ EXAMPLES = [
     LoginFailed("a", "access_denied"),
     PermanentRefreshError(RefreshDeadReason.REVOKED, "detail"),
     IssuerUnavailable("a", retry_after=3.0),
+    RefreshInDoubt("a", is_new=True),
     StoreBusy("a"),
     EngineClosed("a"),
 ]
