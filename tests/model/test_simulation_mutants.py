@@ -10,7 +10,7 @@ from simulation.mutants import MUTANTS, mutated
 SEEDS = range(1_000)
 NOTICED_BY = {
     "no lock": "refresh token used twice|came back|temporary files",
-    "no reload under the lock": "refresh token used twice|came back|signed out or replaced",
+    "no reload under the lock": "refresh token used twice|came back|signed out or replaced|and it is stored",
     "no shield": "was cancelled|no crash explains|refresh token used twice|in order",
     "rename before fsync": "not whole",
     "no fsync of the file": "not whole",
