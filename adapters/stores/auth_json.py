@@ -9,9 +9,13 @@ is read again for a moment before it counts as corrupt.
 Where auth.json is a symbolic link, the file that it leads to is locked and rewritten, and the link stays. The lock
 itself is in home_lock.py.
 
+Where a rename cannot replace the file, or would take it away from its owner, it is written in place (in_place.py).
+`prepare` finds out which of the two it will be, and that it can succeed.
+
 The disk is used in the event loop's own thread: see disk.py for why.
 """
 
+import errno
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +24,7 @@ from authstate.adapters.stores.claims_file import ClaimsFile
 from authstate.adapters.stores.disk import TEMPORARY, Disk, unavailable
 from authstate.adapters.stores.foreign import digest_of, last_change
 from authstate.adapters.stores.home_lock import HomeLock, TakenLock
+from authstate.adapters.stores.in_place import InPlace
 from authstate.adapters.stores.record import LARGEST, decode, encode, is_whole
 from authstate.engine.claims import Claim
 from authstate.engine.clock import SystemClock
@@ -30,6 +35,10 @@ from authstate.engine.ports import Clock, HeldStore, LastChange
 _REREADS = 5
 _REREAD_WAIT = 0.02  # seconds between two looks at a file that is not whole
 _RESERVE = 16 * 1024  # bytes
+_FIXED = frozenset({errno.EBUSY, errno.EXDEV})
+"""A file of which this is told can be written in place only."""
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""This may be told of the folder, too: then the file in it may still be written in place."""
 
 
 class AuthJsonStore:
@@ -75,6 +84,10 @@ class AuthJsonStore:
             self._has_looked = True
             self._sweep()
         data = await self._read_settled()
+        if InPlace(self._disk.resolve(self._path), self._disk).is_cut_short and (lock := self.home_lock.take_if_free()):
+            self.hold(lock).recover()
+            lock.release()
+            data = self.read()
         return None if data is None else decode(data, self._path).credentials
 
     async def claim_on(self, fingerprint: str) -> Claim | None:
@@ -91,7 +104,7 @@ class AuthJsonStore:
         lock = await self.home_lock.take()
         held = self.hold(lock)
         try:
-            held.remove_leftovers()
+            held.recover()
             yield held
         finally:
             held.discard()
@@ -163,6 +176,8 @@ class HeldAuthJson:
         self._lock = lock
         self._target = lock.target
         self._disk = disk
+        self._in_place = InPlace(self._target, disk)
+        self._must_be_in_place = False
         self._spare: str | None = None  # the temporary file, reserved and not yet renamed
         self._before: bytes | None = None  # what was stored when it was reserved
 
@@ -170,10 +185,25 @@ class HeldAuthJson:
         return await self._store.load()
 
     async def prepare(self) -> None:
-        """Reserve a temporary file and its space. The lock's release removes it if no save needed it."""
-        if self._spare is None:
-            self._before = await self._store._read_settled()
+        """Find out how the file can be written, and reserve the space: in a temporary file for a rename, or in the file
+        itself. The lock's release gives back what no save needed.
+        """
+        if self._spare is None and not self._must_be_in_place:
+            self._before = await self._readable()
             self._reserve()
+
+    async def _readable(self) -> bytes | None:
+        """What is stored; None where this user may not read it, but may replace it."""
+        try:
+            return await self._store._read_settled()
+        except StoreUnavailable as fault:
+            if isinstance(fault.__cause__, PermissionError) and self._disk.is_of_another_user(self._target):
+                return None
+            raise
+
+    def _is_fixed(self, error: OSError) -> bool:
+        """Whether an error of a rename, or of one that is prepared, means that only writing in place is possible."""
+        return error.errno in _FIXED or (error.errno in _DENIED and self._disk.is_fixed(self._target))
 
     async def save(self, credentials: Credentials) -> None:
         """Replace the file. After `prepare` there is no wait in here, so cancellation cannot cut it in two.
@@ -188,9 +218,24 @@ class HeldAuthJson:
         data = encode(credentials, now if now is not None and is_whole(now) else self._before)
         self._lock.mark(digest_of(credentials))
         try:
-            self._replace(self._spare, data)
+            self._write(data)
         except OSError as error:
             raise unavailable("write", self._target, error) from error
+
+    def _write(self, data: bytes) -> None:
+        if self._must_be_in_place:
+            self._in_place.write(data)
+            return
+        try:
+            self._replace(self._spare, data)
+        except OSError as error:
+            if not self._is_fixed(error):
+                raise
+            try:  # it was mounted, say, while the issuer was asked: the new tokens exist nowhere else
+                self._in_place.write(data)
+            except OSError:
+                raise error from None
+            return
         self._spare = None
         self._sync_folder()
 
@@ -204,20 +249,39 @@ class HeldAuthJson:
 
     def remove_file(self) -> None:
         """Remove the file, and leave no mark of it. Raises StoreUnavailable."""
+        self._in_place.forget()
         try:
             self._disk.remove(self._target)
         except FileNotFoundError:
             return
         except OSError as error:
-            raise unavailable("remove", self._target, error) from error
+            if not self._is_fixed(error):
+                raise unavailable("remove", self._target, error) from error
+            self._empty(error)
+            return
         self._sync_folder()
 
+    def _empty(self, fault: OSError) -> None:
+        """Leave an empty record in a file that cannot be removed. Raises StoreUnavailable."""
+        try:
+            self._disk.overwrite(self._target, b"{}\n")
+            self._disk.sync(self._target)
+        except OSError:
+            raise unavailable("remove", self._target, fault) from fault
+
     def discard(self) -> None:
-        """Remove the temporary file, if there is one."""
+        """Give back what was reserved, if it was not used."""
+        self._in_place.discard()
+        self._must_be_in_place = False
         if self._spare is not None:
             with suppress(OSError):
                 self._disk.remove(self._spare)
             self._spare = None
+
+    def recover(self) -> None:
+        """Finish what processes that died began, and remove what they left. For who holds the lock."""
+        self._in_place.recover()
+        self.remove_leftovers()
 
     def remove_leftovers(self) -> None:
         """Remove the temporary files of processes that died: while the lock is held, nobody else has a use for one."""
@@ -228,27 +292,48 @@ class HeldAuthJson:
                     with suppress(OSError):
                         self._disk.remove(os.path.join(folder, found))
 
-    def _reserve(self) -> str:
-        self._spare = spare = self._disk.spare(self._target)
+    def _reserve(self) -> None:
+        size = _RESERVE + 2 * len(self._before or b"")
         try:
-            self._disk.create(spare)
-            self._disk.write(spare, b" " * (_RESERVE + 2 * len(self._before or b"")))
-            self._disk.sync(spare)
+            self._make_spare(size)
         except OSError as error:
             self.discard()
-            raise unavailable("write beside", self._target, error) from error
+            if not self._is_fixed(error):
+                raise unavailable("write beside", self._target, error) from error
+            self._reserve_in_place(size, error)
+
+    def _make_spare(self, size: int) -> str:
+        """A temporary file that can take the place of the file. Raises OSError."""
+        self._spare = spare = self._disk.spare(self._target)
+        self._disk.create(spare)
+        self._disk.check_replaceable(self._target)
+        keeps_owner = self._disk.inherit(spare, self._target)
+        if not keeps_owner and self._lock.may_write_in_place:
+            raise OSError(errno.EBUSY, "It would no longer belong to its owner", self._target)
+        self._disk.write(spare, b" " * size)
+        self._disk.sync(spare)
         return spare
+
+    def _reserve_in_place(self, size: int, fault: OSError) -> None:
+        try:
+            self._in_place.reserve(size)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) or (error.errno in _DENIED and fault.errno not in _FIXED):
+                raise unavailable("write beside", self._target, fault) from error
+            raise unavailable("write", self._target, error) from error
+        self._must_be_in_place = True
 
     def _replace(self, spare: str | None, data: bytes) -> None:
         """Put the new content in place; afterwards there is no temporary file any more. Raises OSError."""
         try:
-            self._fill_and_rename(spare or self._reserve(), data)
+            self._fill_and_rename(spare or self._make_spare(_RESERVE), data)
         except FileNotFoundError:  # somebody cleaned up: one more try with a new one, for a token may be spent by now
-            self._fill_and_rename(self._reserve(), data)
+            self._fill_and_rename(self._make_spare(_RESERVE), data)
 
     def _fill_and_rename(self, spare: str, data: bytes) -> None:
         self._disk.write(spare, data)
         self._disk.sync(spare)
+        self._lock.extend(spare)
         self._disk.rename(spare, self._target)
 
     def _sync_folder(self) -> None:
@@ -262,7 +347,7 @@ class HeldAuthJson:
 
 
 def _is_temporary(found: str, name: str) -> bool:
-    """Whether `found` is named as `_reserve` names: NAME.PID.RANDOM.tmp."""
+    """Whether `found` is named as `Disk.spare` names: NAME.PID.RANDOM.tmp."""
     if not (found.startswith(name + ".") and found.endswith(TEMPORARY)):
         return False
     pid, _, random = found[len(name) + 1 : -len(TEMPORARY)].partition(".")

@@ -1,16 +1,20 @@
 """What is known of refresh tokens that were sent, in a file beside auth.json: `auth.json.authstate.claims`.
 
 It holds fingerprints and no token, with mode 0600, and belongs to the home, wherever the login itself is kept. It is
-written under the home's lock, in the same steps as auth.json: a temporary file is filled and synced, then renamed. A
+written under the home's lock, in the same steps as auth.json: a temporary file is filled and synced, then renamed.
+Where only auth.json can be written, and nothing beside it, it is in the state folder of the user (companions.py). A
 file that cannot be read or understood counts as empty, so that it never keeps anybody from signing in; what is lost
 with it is the memory of doubts and of dead tokens.
 """
 
 import logging
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 
+from authstate.adapters.stores.companions import places
 from authstate.adapters.stores.disk import Disk, unavailable
 from authstate.engine.claims import Claim, keep
 
@@ -34,20 +38,39 @@ class ClaimsFile:
 
     def find(self, fingerprint: str) -> Claim | None:
         """What is known of a refresh token. Blocks briefly; raises nothing."""
-        return self._read(self._place()).get(fingerprint)
+        return self._known().get(fingerprint)
 
     def record(self, claim: Claim) -> None:
         """Keep a claim, so that a crash keeps it. For who holds the lock. Blocks briefly. Raises StoreUnavailable."""
-        place = self._place()
-        claims = keep(self._read(place), msgspec.structs.replace(claim, holder=f"process {self._disk.process()}"))
+        beside, elsewhere = self._places()
+        claims = keep(self._known(), msgspec.structs.replace(claim, holder=f"process {self._disk.process()}"))
         data = msgspec.json.encode(list(claims.values()))
         try:
-            self._disk.publish(place, data, self._disk.spare(place.removesuffix(_TAIL)))
+            self._disk.publish(beside, data, self._disk.spare(beside.removesuffix(_TAIL)))
         except OSError as error:
-            raise unavailable("write", place, error) from error
+            if not self._disk.is_fixed(beside):
+                raise unavailable("write", beside, error) from error
+            self._record_elsewhere(elsewhere, data, error)
+        else:
+            if self._disk.is_there(elsewhere):
+                with suppress(OSError):
+                    self._disk.remove(elsewhere)
 
-    def _place(self) -> str:
-        return self._disk.resolve(self._path) + _TAIL
+    def _record_elsewhere(self, place: str, data: bytes, fault: OSError) -> None:
+        """Keep the claims where auth.json itself can be written, and nothing beside it."""
+        try:
+            self._disk.make_folder(os.path.dirname(place))
+            self._disk.publish(place, data, self._disk.spare(place.removesuffix(_TAIL)))
+        except OSError:
+            raise unavailable("write", self._places()[0], fault) from fault
+
+    def _places(self) -> tuple[str, str]:
+        return places(self._disk.resolve(self._path), _TAIL)
+
+    def _known(self) -> Mapping[str, Claim]:
+        """What is kept. Claims that are not beside auth.json are newer than those that are."""
+        beside, elsewhere = self._places()
+        return self._read(elsewhere if self._disk.is_there(elsewhere) else beside)
 
     def _read(self, place: str) -> Mapping[str, Claim]:
         try:

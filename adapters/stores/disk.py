@@ -10,8 +10,9 @@ import stat
 import sys
 import time
 from contextlib import suppress
-from typing import Protocol
 
+from authstate.adapters.stores.disk_locks import ContentLock, DiskLock, FileLock, close
+from authstate.adapters.stores.ownership import inherit, is_mount_point
 from authstate.engine.errors import StoreUnavailable
 
 _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -19,22 +20,6 @@ _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errn
 TEMPORARY = ".tmp"
 """How the name of every temporary file ends."""
 _WINDOWS = sys.platform == "win32"
-
-
-class DiskLock(Protocol):
-    """A lock file that the operating system locks for one process, and unlocks when that process dies."""
-
-    def acquire(self) -> bool:
-        """Take it if it is free, without a wait; tell whether it was. Raises OSError where there can be no lock."""
-
-    def release(self) -> None:
-        """Give it back. Raises OSError."""
-
-    @property
-    def takes_notes(self) -> bool:
-        """Whether its file may hold notes, and stays when the lock is given back. Where there are no file locks, what
-        the file holds is the lock; on Windows nobody can write to it.
-        """
 
 
 class Disk:
@@ -56,9 +41,7 @@ class Disk:
         """Make `data` the content of a file that exists. What was reserved there before is written over, not freed."""
         handle = os.open(path, os.O_WRONLY | _PLAIN)
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(handle, rest) :]
+            _write_all(handle, data)
             os.ftruncate(handle, len(data))
         finally:
             os.close(handle)
@@ -107,6 +90,7 @@ class Disk:
         """Make `data` the content of a file, whole and for good: by way of `spare`, in the steps above."""
         try:
             self.create(spare)
+            self.inherit(spare, path)
             self.write(spare, data)
             self.sync(spare)
             self.rename(spare, path)
@@ -119,6 +103,92 @@ class Disk:
     def remove(self, path: str) -> None:
         """Remove a file."""
         os.unlink(path)
+
+    def check_replaceable(self, target: str) -> None:
+        """Raise the OSError with which a rename onto a file would fail, without changing anything.
+
+        A mount point cannot be replaced (EBUSY). `rmdir` of a file always fails, and with EACCES or EPERM exactly where
+        a rename is not permitted: another user's file in a sticky folder, or an immutable file. On Windows nothing is
+        known beforehand.
+        """
+        if is_mount_point(target):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), target)
+        if _WINDOWS or not os.path.isfile(target):
+            return
+        try:
+            os.rmdir(target)
+        except PermissionError:
+            raise
+        except OSError:
+            return
+
+    def is_fixed(self, target: str) -> bool:
+        """Whether a file cannot be replaced by a rename: this user may not write in its folder, or
+        `check_replaceable` fails.
+        """
+        try:
+            self.check_replaceable(target)
+        except OSError:
+            return True
+        folder, effective = os.path.dirname(target), os.access in os.supports_effective_ids
+        return os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
+
+    def is_of_another_user(self, path: str) -> bool:
+        """Whether there is a file, and it belongs to another user than this one."""
+        return not _WINDOWS and os.path.isfile(path) and os.stat(path).st_uid != os.geteuid()
+
+    def is_there(self, path: str) -> bool:
+        """Whether there is something of this name. Raises nothing."""
+        return os.path.lexists(path)
+
+    def inherit(self, path: str, target: str) -> bool:
+        """Give a new file the owner, group and mode with which it takes the place of `target`. See `ownership`."""
+        return inherit(path, target)
+
+    def pad(self, path: str, size: int) -> int:
+        """Reserve space at the end of a file that must be written in place, as white space: JSON allows it there.
+
+        Returns:
+            The size before, in bytes, to `cut` it back to.
+        """
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | _PLAIN)
+        try:
+            found = os.fstat(handle)
+            if found.st_nlink == 0:
+                raise OSError(errno.ESTALE, "The file that is mounted here was replaced where it comes from", path)
+            try:
+                _write_all(handle, b" " * size)
+                os.fsync(handle)
+            except OSError:
+                os.ftruncate(handle, found.st_size)
+                raise
+            return found.st_size
+        finally:
+            close(handle)
+
+    def overwrite(self, path: str, data: bytes) -> None:
+        """Make `data` the content of a file that others may be reading. Until it is, the first byte is `!`, so that
+        nobody takes a part of it for JSON. Nothing is cut off before the new content is there.
+        """
+        handle = os.open(path, os.O_WRONLY | _PLAIN)
+        try:
+            _write_all(handle, b"!")
+            _write_all(handle, data[1:])
+            os.ftruncate(handle, len(data))
+            os.lseek(handle, 0, os.SEEK_SET)
+            _write_all(handle, data[:1])
+        finally:
+            close(handle)
+
+    def cut(self, path: str, size: int) -> None:
+        """Take back what `pad` reserved, if nobody wrote there since."""
+        handle = os.open(path, os.O_RDWR | _PLAIN)
+        try:
+            os.lseek(handle, size, os.SEEK_SET)
+            if not os.read(handle, 1 << 20).strip(b" "):
+                os.ftruncate(handle, size)
+        finally:
+            close(handle)
 
     def names(self, folder: str) -> list[str]:
         """The names in a folder."""
@@ -136,13 +206,13 @@ class Disk:
         """What makes the name of a temporary file unique: PID.RANDOM."""
         return f"{self.process()}.{os.urandom(8).hex()}"
 
-    def spare(self, path: str) -> str:
-        """A new name for a temporary file beside a file: PATH.PID.RANDOM.tmp."""
-        return f"{path}.{self.mark()}{TEMPORARY}"
-
     def process(self) -> str:
         """The number of this process."""
         return str(os.getpid())
+
+    def spare(self, path: str) -> str:
+        """A new name for a temporary file beside a file: PATH.PID.RANDOM.tmp."""
+        return f"{path}.{self.mark()}{TEMPORARY}"
 
     def changed_at(self, path: str) -> float:
         """When a file or a folder was changed, in seconds since the epoch."""
@@ -171,7 +241,17 @@ class Disk:
 
     def lock(self, path: str) -> DiskLock:
         """A new lock on a lock file, not yet taken. Another one on the same file excludes it, in this process, too."""
-        return _FileLock(path)
+        return FileLock(path)
+
+    def lock_content(self, path: str) -> DiskLock | None:
+        """A new lock on a file itself, not yet taken; None where there is none. See `ContentLock`."""
+        return ContentLock.on(path)
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
 
 
 def _content(path: str, limit: int) -> bytes:
@@ -192,34 +272,10 @@ def _content(path: str, limit: int) -> bytes:
         os.close(handle)
 
 
-class _FileLock:
-    """`filelock` without its waits: a wait belongs to the event loop."""
-
-    def __init__(self, path: str) -> None:
-        # Imported here: reading what is stored takes no lock.
-        from filelock import FileLock, SoftFileLock, Timeout
-
-        self._lock = FileLock(path, timeout=0, mode=0o600, thread_local=False, is_singleton=False)
-        self._held_elsewhere = Timeout
-        self._without_file_locks = SoftFileLock  # what `filelock` makes of the lock once it finds that there are none
-
-    def acquire(self) -> bool:
-        try:
-            self._lock.acquire(blocking=False)
-        except self._held_elsewhere:
-            return False
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-    @property
-    def takes_notes(self) -> bool:
-        return not _WINDOWS and not isinstance(self._lock, self._without_file_locks)
-
-
 _REMEDIES = {
     errno.EACCES: "give this user read and write access to it and to its folder",
+    errno.EBUSY: "mount its folder instead of the file",
+    errno.ESTALE: "restart the container, and mount the folder instead of the file",
     errno.EPERM: "give this user read and write access to it and to its folder",
     errno.EROFS: "set CODEX_HOME to a folder that can be written",
     errno.ENOSPC: "free some space on that disk",

@@ -93,7 +93,7 @@ class KeyringStore:
         lock = await self._lock.take()
         held = _HeldKeyring(self, lock)
         try:
-            held.file.remove_leftovers()
+            held.file.recover()
             yield held
         finally:
             held.file.discard()

@@ -1,5 +1,6 @@
 """What the scenarios work with: a home that an ordinary user owns, a login in it, an engine, and the real faults."""
 
+import errno
 import os
 import re
 import shutil
@@ -91,6 +92,22 @@ class Bench:
         if mounted.returncode == 0:
             self.stack.callback(subprocess.run, ["umount", str(self.home)], check=True)
         return mounted.returncode == 0
+
+    def mount_file(self, *options: str) -> bool:
+        """Mount auth.json by itself, in its place; False where this process may not."""
+        command = ["mount", "--bind", str(self.file), str(self.file)]
+        with as_root():
+            mounted = subprocess.run(command, capture_output=True).returncode == 0
+            if mounted:
+                self.stack.callback(self.unmount_file)
+                for option in options:
+                    subprocess.run(["mount", "-o", f"remount,bind,{option}", str(self.file)], check=True)
+        return mounted
+
+    def unmount_file(self) -> None:
+        """Take the mount away, if it is there."""
+        with as_root():
+            subprocess.run(["umount", str(self.file)], capture_output=True)
 
     def store(self, clock: Clock | None = None) -> AuthJsonStore:
         return AuthJsonStore(self.home, disk=self.disk, clock=clock)
@@ -209,3 +226,20 @@ class ReadOnlyDisk(BrokenDisk):
     def lock(self, path: str) -> DiskLock:
         self._step()
         return super().lock(path)
+
+
+class MountedDisk(Disk):
+    """Where a file cannot really be mounted by itself: the errors of one that is."""
+
+    def check_replaceable(self, target: str) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), target)
+
+    def rename(self, source: str, target: str) -> None:
+        if target.endswith("auth.json"):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), target)
+        super().rename(source, target)
+
+    def remove(self, path: str) -> None:
+        if path.endswith("auth.json"):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+        super().remove(path)

@@ -11,14 +11,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from unittest import mock
 
-from bench import NOBODY, Bench, BrokenDisk, Outcome, ReadOnlyDisk
-from faults import THEIRS
+import msgspec
+from bench import NOBODY, Bench, BrokenDisk, MountedDisk, Outcome, ReadOnlyDisk
+from bench import as_root as being_root
+from faults import IN_PLACE, THEIRS
 
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.adapters.stores.record import encode
+from authstate.adapters.stores.disk import Disk
+from authstate.adapters.stores.in_place import Pending, pending_places
+from authstate.adapters.stores.record import decode, encode
 from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
-from authstate.engine import Authorization, RefreshSettings
+from authstate.engine import AuthEngine, Authorization, RefreshSettings
 from authstate.engine.credentials import ChatgptTokens
 from authstate.engine.errors import IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
 
@@ -79,7 +84,161 @@ async def read_only(bench: Bench) -> Outcome:
 
 
 async def home_not_writable(bench: Bench) -> Outcome:
-    return await without_permission(bench, 0o500)
+    with bench.as_user():
+        await bench.sign_in()
+        async with bench.engine() as engine:
+            bench.home.chmod(0o500)
+            return await in_place(bench, engine)
+
+
+async def in_place(bench: Bench, engine: AuthEngine) -> Outcome:
+    """A refresh that must keep the file itself."""
+    before = bench.file.stat().st_ino
+    outcome = await bench.outcome(engine, engine.refresh)
+    return outcome._replace(disk=said(f"{outcome.disk}, written in place", bench.file.stat().st_ino == before))
+
+
+async def home_and_file_not_writable(bench: Bench) -> Outcome:
+    with bench.as_user():
+        await bench.sign_in()
+        async with bench.engine() as engine:
+            bench.file.chmod(0o400)
+            bench.home.chmod(0o500)
+
+            def heal() -> None:
+                bench.home.chmod(0o700)
+                bench.file.chmod(0o600)
+
+            return await bench.outcome(engine, engine.refresh, heal=heal)
+
+
+async def mounted_by_itself(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    if not bench.mount_file():
+        bench.disk = MountedDisk()
+    async with bench.engine() as engine:
+        return await in_place(bench, engine)
+
+
+async def mounted_meanwhile(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    disk = bench.disk = Disk()
+    before = bench.file.stat().st_ino
+
+    def mount() -> None:
+        if not bench.mount_file():
+            disk.__class__ = MountedDisk
+
+    def left() -> str:
+        tokens = make_sure_of(bench)
+        return said(IN_PLACE, tokens in bench.issuer.live and bench.file.stat().st_ino == before)
+
+    bench.issuer.hold()
+    async with bench.engine() as engine:
+
+        async def refresh_meanwhile() -> None:
+            refresh = asyncio.ensure_future(engine.refresh())
+            await bench.issuer.asked()
+            mount()
+            bench.issuer.release()
+            await refresh
+
+        return await bench.outcome(engine, refresh_meanwhile, disk=left)
+
+
+def make_sure_of(bench: Bench) -> str:
+    """The refresh token that is stored."""
+    found = decode(bench.content() or b"", "").credentials
+    assert isinstance(found, ChatgptTokens)
+    return found.refresh_token.reveal()
+
+
+async def mounted_read_only(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    if not bench.mount_file("ro"):
+        bench.disk = UnwritableMountedDisk(errno.EROFS)
+
+    disk = bench.disk
+
+    def heal() -> None:
+        if isinstance(disk, UnwritableMountedDisk):
+            disk.is_broken = False
+        else:
+            bench.unmount_file()
+
+    async with bench.engine() as engine:
+        return await bench.outcome(engine, engine.refresh, heal=heal)
+
+
+async def mounted_and_full(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    disk = bench.disk = UnwritableMountedDisk(errno.ENOSPC)
+    async with bench.engine() as engine:
+        return await bench.outcome(engine, engine.refresh, heal=lambda: setattr(disk, "is_broken", False))
+
+
+class UnwritableMountedDisk(MountedDisk):
+    """A file that is mounted by itself, and cannot be written either."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.is_broken = True
+
+    def pad(self, path: str, size: int) -> int:
+        if self.is_broken:
+            raise OSError(self.number, os.strerror(self.number), path)
+        return super().pad(path, size)
+
+
+async def killed_in_place(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    theirs = bench.issuer.issue()
+    new, old = encode(theirs, None), bench.file.read_bytes()
+    async with bench.engine() as engine:
+        Path(pending_places(str(bench.file))[0]).write_bytes(msgspec.json.encode(Pending(old, new)))
+        bench.file.write_bytes(new[: len(new) // 2] + old[len(new) // 2 :])
+        outcome = await bench.outcome(engine, engine.refresh, disk=lambda: holds(bench, theirs))
+    is_over = sorted(os.listdir(bench.home)) == ["auth.json", f"auth.json{LOCK}"]
+    text = "the new tokens of the program that was killed"
+    return outcome._replace(disk=said(text, outcome.disk == THEIRS and is_over))
+
+
+async def sticky_folder(bench: Bench) -> Outcome:
+    with bench.as_user():
+        await bench.sign_in()
+        bench.file.chmod(0o666)
+        with being_root():
+            bench.home.chmod(0o1777)
+        bench.give(bench.file, 1)
+        bench.give(bench.home, 0)
+        async with bench.engine() as engine:
+            outcome = await in_place(bench, engine)
+        is_owned = bench.file.stat().st_uid == 1
+    return outcome._replace(disk=said(f"{outcome.disk}; it belongs to its owner", is_owned))
+
+
+async def as_root(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    async with bench.engine() as engine:
+        outcome = await bench.outcome(engine, engine.refresh)
+    owners = {path.stat().st_uid for path in bench.home.iterdir()}
+    text = f"{outcome.disk}; everything in the home belongs to that user"
+    return outcome._replace(disk=said(text, owners == {bench.home.stat().st_uid}))
+
+
+async def lock_of_another_user(bench: Bench) -> Outcome:
+    with bench.as_user():
+        await bench.sign_in()
+        bench.give(bench.home / f"auth.json{LOCK}", 0)
+        async with bench.engine() as engine:
+            return await bench.outcome(engine, engine.refresh)
+
+
+async def no_locks(bench: Bench) -> Outcome:
+    with mock.patch("fcntl.flock", side_effect=OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))):
+        await bench.sign_in()
+        async with bench.engine() as engine:
+            return await bench.outcome(engine, engine.refresh)
 
 
 async def home_closed(bench: Bench) -> Outcome:

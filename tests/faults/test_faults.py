@@ -13,13 +13,14 @@ import scenarios
 from bench import IS_ROOT, Bench, Outcome
 from faults import AGAIN, FAULTS, Fault
 
-NEEDS_ROOT = {"owned_by_another_user"}
+NEEDS_ROOT = {"owned_by_another_user", "lock_of_another_user", "sticky_folder"}
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,issuer.invalid")
     made = Bench()
+    monkeypatch.setenv("XDG_STATE_HOME", str(made.home.parent / "state"))
     with made.stack:
         yield made
 

@@ -275,6 +275,21 @@ class SimDisk(Disk):
         self._runner.pause("note")
         self._platter.note = data
 
+    def check_replaceable(self, target: str) -> None:
+        """A rename always replaces it."""
+
+    def is_fixed(self, target: str) -> bool:
+        return False
+
+    def is_there(self, path: str) -> bool:
+        return os.path.basename(path) in self._platter.files
+
+    def inherit(self, path: str, target: str) -> bool:
+        return True
+
+    def lock_content(self, path: str) -> None:
+        """The lock file is enough: all processes share the folder."""
+
     def lock(self, path: str) -> "SimLock":
         return SimLock(self._platter, self._runner)
 
