@@ -8,6 +8,7 @@ import msgspec
 from authstate.adapters.assembly import open_engine, open_store
 from authstate.adapters.config import Environment, load_config
 from authstate.adapters.oauth.issuer import Issuer
+from authstate.adapters.stores.permissions import Finding, Inspected, belongs_to_another
 from authstate.engine.core import AuthEngine
 from authstate.engine.ports import CredentialStore
 
@@ -24,6 +25,16 @@ class OpenHome(msgspec.Struct, frozen=True):
     def issuer(self) -> Issuer:
         """Who signs people in."""
         return Issuer.of(self.environment)
+
+    @property
+    def is_of_another_user(self) -> bool:
+        """Whether the home belongs to another user than this one: who only looks changes nothing there."""
+        return belongs_to_another(str(self.environment.home))
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What other users can do to the home."""
+        return self.store.findings() if isinstance(self.store, Inspected) else []
 
     @property
     def place(self) -> str:

@@ -6,9 +6,12 @@ import sys
 import time
 from datetime import UTC, datetime
 
+import msgspec
+
 from authstate.adapters.cli_exit import ExitStatus, printable
 from authstate.adapters.cli_home import open_home
 from authstate.adapters.other_logins import in_environment
+from authstate.adapters.stores.permissions import Finding
 from authstate.engine.credentials import ApiKey, ChatgptTokens
 from authstate.engine.errors import StoreUnreadable
 from authstate.engine.events import AuthMode, Event, RefreshFailed, Warned
@@ -25,7 +28,9 @@ _SENTENCES = {
 
 
 async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
-    """Take a first look at the account (an expired access token is refreshed) and print what was found.
+    """Take a first look at the account and print what was found.
+
+    An expired access token is refreshed, but not in the home of another user: there a look changes nothing.
 
     Returns:
         DONE when somebody is signed in, NOT_SIGNED_IN, REFRESH_DEAD, or TRY_LATER when the store cannot be read now.
@@ -37,9 +42,12 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
     warnings: list[str] = []
     home.engine.subscribe(lambda event: _collect(event, warnings))
     async with home.engine as engine:
-        session = await engine.check()
+        session = engine.session if home.is_of_another_user else await engine.check()
         mode = engine.auth_mode
-    expires_at = _expires_at(session)
+    expires_at, findings = _expires_at(session), home.findings
+    warnings.extend(finding.message for finding in findings)
+    if home.is_of_another_user and session.state is AuthState.CHATGPT and expires_at and expires_at <= time.time():
+        warnings.append("the access token has expired: status refreshes nothing in the home of another user")
     if session.state is AuthState.CHATGPT and expires_at and expires_at <= time.time() and not warnings:
         warnings.append("the access token has expired, and the issuer has not answered yet: try again later")
     if isinstance(session.credentials, ChatgptTokens) and not session.credentials.can_refresh and not session.failure:
@@ -48,7 +56,9 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
         warnings.append(
             f"codex acts as {other} from 0.150.0 on, and not with what is stored: authstate does not manage it"
         )
-    print(_as_json(session, mode, home.place, warnings) if as_json else as_text(session, home.place, warnings))
+    print(
+        _as_json(session, mode, home.place, warnings, findings) if as_json else as_text(session, home.place, warnings)
+    )
     if home.environment.api_key is not None and not as_json:
         print("The API key comes from CODEX_API_KEY, which wins over what is stored.", file=sys.stderr)
     if session.state is AuthState.REFRESH_DEAD:
@@ -66,7 +76,7 @@ def _collect(event: Event, warnings: list[str]) -> None:
         warnings.append(str(event.error))
 
 
-def _as_json(session: Session, mode: AuthMode | None, place: str, warnings: list[str]) -> str:
+def _as_json(session: Session, mode: AuthMode | None, place: str, warnings: list[str], findings: list[Finding]) -> str:
     account, failure, expires_at = session.account, session.failure, _expires_at(session)
     return json.dumps(
         {
@@ -80,6 +90,7 @@ def _as_json(session: Session, mode: AuthMode | None, place: str, warnings: list
             "accessTokenExpiresAt": _instant(expires_at) if expires_at else None,
             "failure": {"message": failure.message, "reason": failure.reason} if failure else None,
             "warnings": warnings,
+            "storeFindings": [msgspec.to_builtins(finding) for finding in findings],
         },
         indent=2,
     )

@@ -16,6 +16,7 @@ The disk is used in the event loop's own thread: see disk.py for why.
 """
 
 import errno
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -25,6 +26,7 @@ from authstate.adapters.stores.disk import TEMPORARY, Disk, unavailable
 from authstate.adapters.stores.foreign import digest_of, last_change
 from authstate.adapters.stores.home_lock import HomeLock, TakenLock
 from authstate.adapters.stores.in_place import InPlace
+from authstate.adapters.stores.permissions import Finding
 from authstate.adapters.stores.record import LARGEST, decode, encode, is_whole
 from authstate.engine.claims import Claim
 from authstate.engine.clock import SystemClock
@@ -32,6 +34,7 @@ from authstate.engine.credentials import Credentials
 from authstate.engine.errors import StoreUnavailable
 from authstate.engine.ports import Clock, HeldStore, LastChange
 
+_log = logging.getLogger("authstate.stores")
 _REREADS = 5
 _REREAD_WAIT = 0.02  # seconds between two looks at a file that is not whole
 _RESERVE = 16 * 1024  # bytes
@@ -76,17 +79,18 @@ class AuthJsonStore:
     async def load(self) -> Credentials | None:
         """What is stored, None when there is no file. Half a file is read again for up to 0.1 s.
 
-        The first look also removes what a process that was killed left here: it may hold a token.
+        The first look also removes what a process that was killed left here: it may hold a token. In the home of
+        another user, a look changes nothing.
 
         Raises StoreUnavailable or StoreUnreadable. Safe to cancel.
         """
         if not self._has_looked:
             self._has_looked = True
+            for finding in self.findings():
+                _log.warning("%s", finding.message)
             self._sweep()
         data = await self._read_settled()
-        if InPlace(self._disk.resolve(self._path), self._disk).is_cut_short and (lock := self.home_lock.take_if_free()):
-            self.hold(lock).recover()
-            lock.release()
+        if InPlace(self._disk.resolve(self._path), self._disk).is_cut_short and self._tidy():
             data = self.read()
         return None if data is None else decode(data, self._path).credentials
 
@@ -121,9 +125,23 @@ class AuthJsonStore:
             found = any(_is_temporary(entry, name) for entry in self._disk.names(folder))
         except OSError:
             return
-        if found and (lock := self.home_lock.take_if_free()):
-            self.hold(lock).remove_leftovers()
-            lock.release()
+        if found:
+            self._tidy()
+
+    def _tidy(self) -> bool:
+        """Finish and remove what processes that died left, if nobody holds the lock and the home is this user's."""
+        if self._disk.is_of_another_user(os.path.dirname(self._disk.resolve(self._path))):
+            return False
+        lock = self.home_lock.take_if_free()
+        if lock is None:
+            return False
+        self.hold(lock).recover()
+        lock.release()
+        return True
+
+    def findings(self) -> list[Finding]:
+        """What other users can do to the home. See `Inspected`."""
+        return self._disk.findings(self._path)
 
     def stamp(self) -> object:
         """See `ChangeStamp`."""
@@ -142,6 +160,8 @@ class AuthJsonStore:
         """The file's bytes as they are now, None when there is no file. Raises StoreUnavailable, also where the folder
         is gone for a moment: that is no logout.
         """
+        if reason := self._disk.distrust(self._path):
+            raise StoreUnavailable(reason)
         try:
             return self._disk.read(self._path, LARGEST + 1)
         except FileNotFoundError as error:

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from authstate.adapters.stores.disk_locks import ContentLock, DiskLock, FileLock, close
 from authstate.adapters.stores.ownership import inherit, is_mount_point
+from authstate.adapters.stores.permissions import Finding, belongs_to_another, distrust, findings
 from authstate.engine.errors import StoreUnavailable
 
 _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -134,8 +135,16 @@ class Disk:
         return os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
 
     def is_of_another_user(self, path: str) -> bool:
-        """Whether there is a file, and it belongs to another user than this one."""
-        return not _WINDOWS and os.path.isfile(path) and os.stat(path).st_uid != os.geteuid()
+        """See `belongs_to_another`."""
+        return belongs_to_another(path)
+
+    def distrust(self, path: str) -> str | None:
+        """See `permissions.distrust`."""
+        return distrust(path)
+
+    def findings(self, path: str) -> list[Finding]:
+        """See `permissions.findings`."""
+        return findings(path)
 
     def is_there(self, path: str) -> bool:
         """Whether there is something of this name. Raises nothing."""

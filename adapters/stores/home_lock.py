@@ -171,6 +171,7 @@ class HomeLock:
             if not is_foreign:
                 raise fault
             self._remove_foreign(target + _TAIL, fault)
+            return self._try(target, {})
         return None
 
     def _remove_foreign(self, lock_file: str, fault: OSError) -> None:

@@ -20,6 +20,7 @@ from authstate.adapters.stores.foreign import digest_of, last_change
 from authstate.adapters.stores.home_lock import Mark, TakenLock
 from authstate.adapters.stores.keyring_entry import KeyringEntry, NoKeyring
 from authstate.adapters.stores.off_loop import OffLoop
+from authstate.adapters.stores.permissions import Finding
 from authstate.adapters.stores.record import decode, encode, is_whole
 from authstate.engine.claims import Claim
 from authstate.engine.clock import SystemClock
@@ -108,6 +109,10 @@ class KeyringStore:
         stored = await self.load()
         changed_at = await self.ask(self.entry.changed_at)
         return last_change(stored, changed_at, self._lock.marks(), self.entry.place, self.home)
+
+    def findings(self) -> list[Finding]:
+        """What other users can do to the home. See `Inspected`."""
+        return self.file.findings()
 
     def marks(self) -> list[Mark]:
         """The last saves under the lock of the home, the oldest first."""
@@ -250,6 +255,10 @@ class AutoStore:
         """Who changed what is stored last, and when. See `ChangeWitness`."""
         await self.load()
         return await (self._file if self._in_file else self._keyring).last_change()
+
+    def findings(self) -> list[Finding]:
+        """What other users can do to the home. See `Inspected`."""
+        return self._file.findings()
 
     def moved(self, *, in_file: bool) -> None:
         """Remember where the login is now."""

@@ -125,12 +125,22 @@ FAULTS = (
     ),
     Fault(
         "sticky_folder",
-        "auth.json is another user's, mode 0666, in a folder that lets nobody else replace it (sticky).",
+        "auth.json is root's, mode 0666, in a folder that lets nobody else replace it (sticky).",
         "chatgpt",
         "",
         f"{IN_PLACE}; it belongs to its owner",
         NOTHING,
         sent=1,
+    ),
+    Fault(
+        "planted",
+        "auth.json belongs to another user, in a home that every user can write: who put it there is handed what is "
+        "written to it.",
+        "chatgpt",
+        "HOME/auth.json is not used: this file belongs to user 1, in a folder that every user can write: see who put "
+        "it there, remove it, and chmod o-w HOME",
+        AS_BEFORE,
+        AGAIN,
     ),
     Fault(
         "as_root",

@@ -209,12 +209,22 @@ async def sticky_folder(bench: Bench) -> Outcome:
         bench.file.chmod(0o666)
         with being_root():
             bench.home.chmod(0o1777)
-        bench.give(bench.file, 1)
+        bench.give(bench.file, 0)
         bench.give(bench.home, 0)
         async with bench.engine() as engine:
             outcome = await in_place(bench, engine)
-        is_owned = bench.file.stat().st_uid == 1
+        is_owned = bench.file.stat().st_uid == 0
     return outcome._replace(disk=said(f"{outcome.disk}; it belongs to its owner", is_owned))
+
+
+async def planted(bench: Bench) -> Outcome:
+    with bench.as_user():
+        await bench.sign_in()
+        async with bench.engine() as engine:
+            bench.home.chmod(0o777)
+            bench.file.chmod(0o666)
+            bench.give(bench.file, 1)
+            return await bench.outcome(engine, engine.refresh, heal=lambda: bench.give(bench.file, NOBODY))
 
 
 async def as_root(bench: Bench) -> Outcome:

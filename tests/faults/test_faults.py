@@ -13,7 +13,7 @@ import scenarios
 from bench import IS_ROOT, Bench, Outcome
 from faults import AGAIN, FAULTS, Fault
 
-NEEDS_ROOT = {"owned_by_another_user", "lock_of_another_user", "sticky_folder"}
+NEEDS_ROOT = {"owned_by_another_user", "lock_of_another_user", "sticky_folder", "planted"}
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from authstate.adapters.stores.disk import TEMPORARY, Disk
+from authstate.adapters.stores.permissions import Finding
 from authstate.engine.claims import Claim
 from simulation.scheduler import Runner
 
@@ -280,6 +281,15 @@ class SimDisk(Disk):
 
     def is_fixed(self, target: str) -> bool:
         return False
+
+    def is_of_another_user(self, path: str) -> bool:
+        return False
+
+    def distrust(self, path: str) -> None:
+        """All processes are one user's."""
+
+    def findings(self, path: str) -> list[Finding]:
+        return []
 
     def is_there(self, path: str) -> bool:
         return os.path.basename(path) in self._platter.files

@@ -1,0 +1,109 @@
+"""What other users can do to a home, and what is done about it.
+
+Refused, because whoever put it there would be handed the next tokens: in a folder that every user can write, an
+auth.json, or a symbolic link of this name, that belongs neither to this user nor to root nor to the owner of the
+folder. In a folder that only its owner or its group can write, nobody else can have put it there: there it is used.
+
+Told of, in the log and by `authstate status`, as gpg does, because containers and groups share homes on purpose:
+whatever is in `Finding.code`. The next write tightens the mode of the file (ownership.py). The mode of a folder is left
+to its owner.
+
+On Windows nothing is found: the access list of the folder is not read.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+_UNIX = sys.platform != "win32"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something about a home that its owner should know."""
+
+    code: str
+    """For programs: `home_writable_by_others`, `file_readable_by_others`, `file_writable_by_others`,
+    `file_of_another_user`.
+    """
+    path: str
+    message: str
+    """For a person: what is so, and what to do."""
+
+
+@runtime_checkable
+class Inspected(Protocol):
+    """A store that knows what other users can do to it."""
+
+    def findings(self) -> list[Finding]:
+        """What the owner of the home should know. Blocks briefly; raises nothing."""
+
+
+def belongs_to_another(path: str) -> bool:
+    """Whether there is a file or a folder, and it belongs to another user than this one. Raises nothing."""
+    try:
+        return _UNIX and os.stat(path).st_uid != os.geteuid()
+    except OSError:
+        return False
+
+
+def distrust(path: str) -> str | None:
+    """Why an auth.json is refused, for a person; None where it is not. Blocks briefly; raises nothing."""
+    if _UNIX:
+        for place in dict.fromkeys((path, os.path.realpath(path))):
+            with suppress(OSError):
+                if reason := _planted(place):
+                    return reason
+    return None
+
+
+def _planted(path: str) -> str | None:
+    folder, found = os.stat(os.path.dirname(path)), os.lstat(path)
+    if not folder.st_mode & stat.S_IWOTH or found.st_uid in (os.geteuid(), 0, folder.st_uid):
+        return None
+    what = "symbolic link" if stat.S_ISLNK(found.st_mode) else "file"
+    return (
+        f"{path} is not used: this {what} belongs to user {found.st_uid}, in a folder that every user can write: "
+        f"see who put it there, remove it, and chmod o-w {os.path.dirname(path)}"
+    )
+
+
+def findings(path: str) -> list[Finding]:
+    """What others can do to an auth.json, and to its folder. Blocks briefly; raises nothing."""
+    found: list[Finding] = []
+    if _UNIX:
+        target = os.path.realpath(path)
+        with suppress(OSError):
+            found.extend(_of_folder(os.path.dirname(target)))
+        with suppress(OSError):
+            found.extend(_of_file(target))
+    return found
+
+
+def _of_folder(folder: str) -> Iterator[Finding]:
+    mode = os.stat(folder).st_mode
+    if mode & stat.S_IWOTH:
+        yield Finding(
+            "home_writable_by_others",
+            folder,
+            f"every user of this machine can write in {folder} (mode {stat.S_IMODE(mode):04o}): chmod o-w it",
+        )
+
+
+def _of_file(path: str) -> Iterator[Finding]:
+    file, folder = os.stat(path), os.stat(os.path.dirname(path))
+    mode = f"mode {stat.S_IMODE(file.st_mode):04o}"
+    remedy = "the next sign-in or refresh makes it private, and chmod 600 does so now"
+    if file.st_mode & stat.S_IWOTH:
+        message = f"every user of this machine can change {path} ({mode}): {remedy}"
+        yield Finding("file_writable_by_others", path, message)
+    elif file.st_mode & stat.S_IROTH:
+        message = f"every user of this machine can read {path} ({mode}): {remedy}"
+        yield Finding("file_readable_by_others", path, message)
+    if file.st_uid not in (os.geteuid(), folder.st_uid):
+        message = f"{path} belongs to user {file.st_uid}, neither to you nor to the owner of its folder"
+        yield Finding("file_of_another_user", path, f"{message}: chown it if that is not meant so")
