@@ -8,8 +8,9 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,14 @@ async def save(home: Path, credentials: object = KEY, disk: Disk | None = None) 
 
 
 @pytest.fixture
-def home_of_user(tmp_path: Path) -> Path:
-    """A home of an ordinary user, in which root signs in."""
-    home = tmp_path / "home"
-    home.mkdir(mode=0o700)
-    os.chown(home, USER, USER)
-    return home
+def home_of_user() -> Iterator[Path]:
+    """A home of an ordinary user, in which root signs in. Not in `tmp_path`: other users may not enter that."""
+    with tempfile.TemporaryDirectory(prefix="authstate-owner-") as folder:
+        os.chmod(folder, 0o755)
+        home = Path(folder, "home")
+        home.mkdir(mode=0o700)
+        os.chown(home, USER, USER)
+        yield home
 
 
 @needs_root
@@ -93,9 +96,6 @@ asyncio.run(main())
 
 async def as_user(home: Path, *, what: str = "refresh", user: int = USER, groups: tuple[int, ...] = ()) -> None:
     """Sign in or refresh as an ordinary user, in a process of its own."""
-    for folder in home.parents:
-        if folder.stat().st_uid == 0 and folder != folder.parent and "pytest" in str(folder):
-            folder.chmod(0o755)
     command = [sys.executable, "-c", AS_USER, str(user), str(home), what, *map(str, groups)]
     ended = await asyncio.to_thread(subprocess.run, command, capture_output=True, timeout=60)
     assert ended.returncode == 0, ended.stderr.decode()
