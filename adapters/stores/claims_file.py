@@ -2,7 +2,7 @@
 
 It holds fingerprints and no token, with mode 0600, and belongs to the home, wherever the login itself is kept. It is
 written under the home's lock, in the same steps as auth.json: a temporary file is filled and synced, then renamed.
-Where only auth.json can be written, and nothing beside it, it is in the state folder of the user (companions.py). A
+Where only auth.json can be written, and nothing beside it, it is in a folder of the user (companions.py). A
 file that cannot be read or understood counts as empty, so that it never keeps anybody from signing in; what is lost
 with it is the memory of doubts and of dead tokens.
 """
@@ -42,35 +42,47 @@ class ClaimsFile:
 
     def record(self, claim: Claim) -> None:
         """Keep a claim, so that a crash keeps it. For who holds the lock. Blocks briefly. Raises StoreUnavailable."""
-        beside, elsewhere = self._places()
+        beside, *elsewhere = self._places()
         claims = keep(self._known(), msgspec.structs.replace(claim, holder=f"process {self._disk.process()}"))
         data = msgspec.json.encode(list(claims.values()))
         try:
-            self._disk.publish(beside, data, self._disk.spare(beside.removesuffix(_TAIL)))
+            self._publish(beside, data)
         except OSError as error:
             if not self._disk.is_fixed(beside):
                 raise unavailable("write", beside, error) from error
             self._record_elsewhere(elsewhere, data, error)
         else:
-            if self._disk.is_there(elsewhere):
-                with suppress(OSError):
-                    self._disk.remove(elsewhere)
+            self._disk.share(beside)
+            self._forget(elsewhere)
 
-    def _record_elsewhere(self, place: str, data: bytes, fault: OSError) -> None:
+    def _record_elsewhere(self, elsewhere: list[str], data: bytes, fault: OSError) -> None:
         """Keep the claims where auth.json itself can be written, and nothing beside it."""
-        try:
-            self._disk.make_folder(os.path.dirname(place))
-            self._disk.publish(place, data, self._disk.spare(place.removesuffix(_TAIL)))
-        except OSError:
-            raise unavailable("write", self._places()[0], fault) from fault
+        for number, place in enumerate(elsewhere, start=1):
+            try:
+                self._disk.make_folder(os.path.dirname(place))
+                self._publish(place, data)
+            except OSError:
+                continue
+            self._forget(elsewhere[number:])
+            return
+        raise unavailable("write", self._places()[0], fault) from fault
 
-    def _places(self) -> tuple[str, str]:
+    def _publish(self, place: str, data: bytes) -> None:
+        self._disk.publish(place, data, self._disk.spare(place.removesuffix(_TAIL)))
+
+    def _forget(self, places: list[str]) -> None:
+        """Remove claims that are older than those in a better place."""
+        for place in filter(self._disk.is_there, places):
+            with suppress(OSError):
+                self._disk.remove(place)
+
+    def _places(self) -> list[str]:
         return places(self._disk.resolve(self._path), _TAIL)
 
     def _known(self) -> Mapping[str, Claim]:
-        """What is kept. Claims that are not beside auth.json are newer than those that are."""
-        beside, elsewhere = self._places()
-        return self._read(elsewhere if self._disk.is_there(elsewhere) else beside)
+        """What is kept. Claims in a worse place are newer: a better one was not to be had."""
+        beside, *elsewhere = self._places()
+        return self._read(next(filter(self._disk.is_there, reversed(elsewhere)), beside))
 
     def _read(self, place: str) -> Mapping[str, Claim]:
         try:

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 
 from authstate.adapters.stores.disk_locks import ContentLock, DiskLock, FileLock, close
-from authstate.adapters.stores.ownership import inherit, is_mount_point
+from authstate.adapters.stores.ownership import inherit, is_mount_point, share_with_group
 from authstate.adapters.stores.permissions import Finding, belongs_to_another, distrust, findings
 from authstate.engine.errors import StoreUnavailable
 
@@ -153,6 +153,10 @@ class Disk:
     def inherit(self, path: str, target: str) -> bool:
         """Give a new file the owner, group and mode with which it takes the place of `target`. See `ownership`."""
         return inherit(path, target)
+
+    def share(self, path: str) -> None:
+        """See `share_with_group`."""
+        share_with_group(path)
 
     def pad(self, path: str, size: int) -> int:
         """Reserve space at the end of a file that must be written in place, as white space: JSON allows it there.

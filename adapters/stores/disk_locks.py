@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Protocol
 from weakref import WeakSet
 
-from authstate.adapters.stores.ownership import give_to_owner_of_folder
+from authstate.adapters.stores.ownership import give_to_owner_of_folder, share_with_group
 
 _WINDOWS = sys.platform == "win32"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
@@ -71,6 +71,7 @@ class FileLock:
         except self._held_elsewhere:
             return False
         give_to_owner_of_folder(self._path)
+        share_with_group(self._path)
         return True
 
     def release(self) -> None:

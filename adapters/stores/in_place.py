@@ -6,8 +6,8 @@ synced, in a file of its own (`auth.json.authstate.pending`, mode 0600), with wh
 next finds it, and finishes the write; unless a program without the lock has stored something else meanwhile. A file in
 the middle of the write begins with `!`, so no reader takes a mixture of the old and the new for a login.
 
-That file is beside auth.json, or in the state folder of the user (companions.py). Where neither can be written, the
-write has no such protection.
+That file is beside auth.json, or in a folder of the user (companions.py). Where none can be written, the write has no
+such protection.
 """
 
 import logging
@@ -130,6 +130,6 @@ class InPlace:
             self._disk.remove(place)
 
 
-def pending_places(target: str) -> tuple[str, str]:
+def pending_places(target: str) -> list[str]:
     """Where a pending write of a file is kept: the first place that can be written."""
     return places(target, _TAIL)

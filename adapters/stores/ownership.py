@@ -63,6 +63,23 @@ def give_to_owner_of_folder(path: str) -> None:
             _give(handle, folder.st_uid, folder.st_gid)
 
 
+def share_with_group(path: str) -> None:
+    """Let the group of a folder that it can write in use a file without secrets: a lock, or what is known of tokens.
+    Does nothing in other folders, nor to another user's file.
+    """
+    if not _UNIX:
+        return
+    with suppress(OSError), _opened(path) as handle:
+        folder, found = os.stat(os.path.dirname(path)), os.fstat(handle)
+        may = found.st_uid in (os.geteuid(), folder.st_uid) and found.st_nlink == 1 and stat.S_ISREG(found.st_mode)
+        if (
+            may
+            and folder.st_mode & stat.S_IWGRP
+            and (found.st_gid == folder.st_gid or _give(handle, -1, folder.st_gid))
+        ):
+            os.fchmod(handle, 0o660)
+
+
 def is_mount_point(path: str) -> bool:
     """Whether a file is one that is mounted by itself. Linux tells; elsewhere a file of another device than its folder
     counts as one.

@@ -104,6 +104,16 @@ class Bench:
                     subprocess.run(["mount", "-o", f"remount,bind,{option}", str(self.file)], check=True)
         return mounted
 
+    def mount_home_read_only(self) -> bool:
+        """Make the home read-only, but for auth.json, which is mounted already; False where this process may not."""
+        home = str(self.home)
+        with as_root():
+            mounted = subprocess.run(["mount", "--rbind", home, home], capture_output=True).returncode == 0
+            if mounted:
+                self.stack.callback(subprocess.run, ["umount", "--recursive", home], check=True)
+                subprocess.run(["mount", "-o", "remount,bind,ro", home], check=True)
+        return mounted
+
     def unmount_file(self) -> None:
         """Take the mount away, if it is there."""
         with as_root():

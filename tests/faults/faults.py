@@ -91,6 +91,15 @@ FAULTS = (
         sent=1,
     ),
     Fault(
+        "read_only_container",
+        "The same in a container whose disk is read-only: no lock file, and nothing beside auth.json.",
+        "chatgpt",
+        "",
+        IN_PLACE,
+        NOTHING,
+        sent=1,
+    ),
+    Fault(
         "mounted_meanwhile",
         "auth.json is mounted by itself while the issuer is asked.",
         "chatgpt",

@@ -20,6 +20,7 @@ from faults import IN_PLACE, THEIRS
 
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.disk import Disk
+from authstate.adapters.stores.disk_locks import DiskLock
 from authstate.adapters.stores.in_place import Pending, pending_places
 from authstate.adapters.stores.record import decode, encode
 from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
@@ -118,6 +119,29 @@ async def mounted_by_itself(bench: Bench) -> Outcome:
         bench.disk = MountedDisk()
     async with bench.engine() as engine:
         return await in_place(bench, engine)
+
+
+async def read_only_container(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    if not bench.mount_file() or not bench.mount_home_read_only():
+        bench.disk = ReadOnlyFolderDisk()
+    async with bench.engine() as engine:
+        return await in_place(bench, engine)
+
+
+class ReadOnlyFolderDisk(MountedDisk):
+    """A folder that is read-only, and a file in it that is mounted by itself and can be written."""
+
+    def lock(self, path: str) -> DiskLock:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    def is_fixed(self, target: str) -> bool:
+        return True
+
+    def publish(self, path: str, data: bytes, spare: str) -> None:
+        if os.path.basename(path).startswith("auth.json"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        super().publish(path, data, spare)
 
 
 async def mounted_meanwhile(bench: Bench) -> Outcome:

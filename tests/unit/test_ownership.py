@@ -179,6 +179,12 @@ async def test_a_member_of_the_group_refreshes_and_the_owner_stays(home_of_user:
     await as_user(home_of_user, user=OTHER, groups=(group,))
     assert (owners(home_of_user)["auth.json"], mode_of(file)) == ((USER, group), 0o660)
     await as_user(home_of_user, user=USER, groups=(group,))
+    lock = home_of_user / "auth.json.authstate.lock"
+    assert (lock.stat().st_gid, mode_of(lock)) == (group, 0o660), "its owner shared it"
+    lock.unlink()
+    await as_user(home_of_user, user=OTHER, groups=(group,))
+    assert (lock.stat().st_gid, mode_of(lock)) == (group, 0o660)
+    await as_user(home_of_user, user=USER, groups=(group,))
 
 
 @pytest.mark.parametrize(

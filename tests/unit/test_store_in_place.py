@@ -3,10 +3,12 @@
 import asyncio
 import errno
 import fcntl
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -18,8 +20,9 @@ from authstate.adapters.stores.in_place import InPlace, Pending, pending_places
 from authstate.adapters.stores.record import encode, is_whole
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import AuthEngine, AuthState
+from authstate.engine.claims import Claim, ClaimState
 from authstate.engine.credentials import ApiKey
-from authstate.engine.errors import StoreBusy
+from authstate.engine.errors import RefreshDeadReason, StoreBusy, StoreUnavailable
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="mounts and locks are those of Unix")
 KEY = ApiKey.parse("sk-canary-key")
@@ -35,6 +38,7 @@ class MountedDisk(Disk):
     def __init__(self, stop_at: str = "") -> None:
         self.stop_at = stop_at
         self.steps: list[str] = []
+        self.before_overwrite: Callable[[], None] = lambda: None
 
     def _step(self, name: str) -> None:
         self.steps.append(name)
@@ -62,6 +66,7 @@ class MountedDisk(Disk):
 
     def overwrite(self, path: str, data: bytes) -> None:
         self._step("overwrite")
+        self.before_overwrite()
         if self.stop_at == "amid":
             with open(path, "r+b") as file:
                 file.write(data[: len(data) // 2])
@@ -209,6 +214,77 @@ async def test_a_reader_of_a_file_that_is_being_written_never_takes_a_part_for_a
         Disk().overwrite(str(path), new)
     assert [is_whole(data) for data in seen[:-1]] == [False] * (len(seen) - 1)
     assert seen[-1] == path.read_bytes() == new
+
+
+class FixedDisk(MountedDisk):
+    """A disk on which auth.json is all that can be written in its folder, and in the folders that are named."""
+
+    def __init__(self, home: Path, *closed: Path) -> None:
+        super().__init__()
+        self.closed = (str(home), *map(str, closed))
+
+    def is_fixed(self, target: str) -> bool:
+        return target.startswith(self.closed)
+
+    def create(self, path: str) -> None:
+        if path.startswith(self.closed):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        super().create(path)
+
+
+@pytest.mark.parametrize("only", ["state", "temporary"])
+async def test_what_cannot_be_beside_auth_json_is_in_a_folder_of_the_user(
+    only: str, home: Path, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claims on tokens that were sent, and what a write in place would lose if it were cut short."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    old = make_tokens(expires_in=-60.0)
+    await save(AuthJsonStore(home), old)
+    disk = FixedDisk(home, *([state] if only == "temporary" else []))
+    kept: list[str] = []
+    disk.before_overwrite = lambda: kept.extend(str(path) for path in tmp_path.rglob("*.pending"))
+    async with AuthEngine(AuthJsonStore(home, disk=disk), FakeAuthority(old)) as engine:
+        await engine.refresh()
+        assert await AuthJsonStore(home).load() == engine.session.credentials
+    folder = state / "authstate" if only == "state" else tmp_path / "temporary" / f"authstate-{os.geteuid()}"
+    assert [os.path.dirname(path) for path in kept] == [str(folder)]
+    assert [path.suffix for path in folder.iterdir()] == [".claims"]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    [claim] = json.loads(next(folder.iterdir()).read_bytes())
+    for store in (AuthJsonStore(home, disk=disk), AuthJsonStore(home)):
+        assert await store.claim_on(claim["fingerprint"]) is not None
+    async with AuthJsonStore(home).locked() as held:
+        await held.record(Claim("ab" * 16, ClaimState.DEAD, 1.0, reason=RefreshDeadReason.REVOKED))
+    assert list(folder.iterdir()) == []
+    assert await AuthJsonStore(home).claim_on(claim["fingerprint"]) is not None, "nothing that was known is lost"
+
+
+async def test_where_no_claim_can_be_kept_no_token_is_sent(
+    home: Path, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr("authstate.adapters.stores.companions._is_private", lambda folder: False)
+    old = make_tokens(expires_in=-60.0)
+    await save(AuthJsonStore(home), old)
+    issuer = FakeAuthority(old)
+    async with AuthEngine(AuthJsonStore(home, disk=FixedDisk(home)), issuer) as engine:
+        with pytest.raises(StoreUnavailable, match=r"auth\.json\.authstate\.claims: read-only file system"):
+            await engine.refresh()
+    assert issuer.sent == []
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o750])
+async def test_a_folder_that_others_can_enter_is_left_alone(mode: int, home: Path, state: Path) -> None:
+    """Somebody else may have put a pending write there: it is neither believed nor added to."""
+    await save(AuthJsonStore(home), KEY)
+    [_, place, *_] = pending_places(str(home / "auth.json"))
+    Path(place).parent.mkdir(parents=True)
+    Path(place).parent.chmod(mode)
+    Path(place).write_bytes(msgspec.json.encode(Pending(encode(KEY, None), encode(make_tokens(), None))))
+    assert place not in pending_places(str(home / "auth.json"))
+    await save(AuthJsonStore(home, disk=FixedDisk(home)), KEY)
+    assert await AuthJsonStore(home).load() == KEY
+    assert os.listdir(Path(place).parent) == [os.path.basename(place)]
 
 
 IN_A_CONTAINER = """

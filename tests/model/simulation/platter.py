@@ -288,6 +288,9 @@ class SimDisk(Disk):
     def distrust(self, path: str) -> None:
         """All processes are one user's."""
 
+    def share(self, path: str) -> None:
+        """All processes are one user's."""
+
     def findings(self, path: str) -> list[Finding]:
         return []
 
