@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from authstate.adapters.network import Network, NetworkSettingError, Proxy, urlsplit_or_none
+from authstate.adapters.network_faults import fault_of, refused_by_proxy
 from authstate.adapters.oauth.issuer_http import IN_BETWEEN, LONGEST_ANSWER, AnswerTooLong, read_bounded
 from authstate.engine.credentials import PlanType
 
@@ -17,6 +19,7 @@ Json = dict[str, Any]
 
 _TIMEOUT: Final = 30.0
 _MAIN: Final = "codex"
+_BACKEND: Final = "the backend"
 _UNREACHED: Final = "check the network and the proxy, then try again"
 
 
@@ -39,13 +42,19 @@ def usage_url(base_url: str) -> str:
     return base + ("/wham/usage" if "/backend-api" in base else "/api/codex/usage")
 
 
-async def read_rate_limits(engine: "Authorizer", base_url: str, client: "httpx.AsyncClient | None" = None) -> Json:
+async def read_rate_limits(
+    engine: "Authorizer",
+    base_url: str,
+    client: "httpx.AsyncClient | None" = None,
+    network: Network | None = None,
+) -> Json:
     """Ask the backend and return the result of `account/rateLimits/read`. Cancellation drops the request.
 
     Args:
         engine: authorizes the request, and recovers it from a 401.
         base_url: the `chatgpt_base_url`.
         client: a client to use; by default one for this call.
+        network: the proxies and certificate authorities of such a client; by default those of the environment.
 
     Raises:
         RateLimitsUnavailable: no answer, or none that can be read, within 30 seconds for each step of the request.
@@ -53,31 +62,50 @@ async def read_rate_limits(engine: "Authorizer", base_url: str, client: "httpx.A
     """
     import httpx
 
+    proxy: Proxy | None = None
     try:
         if client is not None:
             return rate_limits_from_usage(await _usage(client, engine, base_url))
-        async with httpx.AsyncClient(timeout=_TIMEOUT) as own:
-            return rate_limits_from_usage(await _usage(own, engine, base_url))
-    except httpx.TimeoutException:
-        raise RateLimitsUnavailable(f"the backend did not answer within {_TIMEOUT:g} seconds: {_UNREACHED}") from None
-    except httpx.ConnectError as error:
-        raise RateLimitsUnavailable(f"the backend cannot be reached: {error}: {_UNREACHED}") from None
+        from authstate.adapters.http_clients import settings_for
+
+        settings, proxy = settings_for(usage_url(base_url), network)
+        async with httpx.AsyncClient(timeout=_TIMEOUT, **settings) as own:
+            return rate_limits_from_usage(await _usage(own, engine, base_url, proxy))
+    except NetworkSettingError as error:
+        raise RateLimitsUnavailable(f"the backend cannot be asked: {error}") from None
     except AnswerTooLong:
         raise RateLimitsUnavailable(
             f"the backend sent an answer of more than {LONGEST_ANSWER} bytes: {IN_BETWEEN}"
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
-        raise RateLimitsUnavailable(
-            f"the backend could not be asked: {type(error).__name__}: check chatgpt_base_url, the network and the proxy"
-        ) from None
+        raise _unanswered(error, base_url, proxy) from None
 
 
-async def _usage(client: "httpx.AsyncClient", engine: "Authorizer", base_url: str) -> Json:
+def _unanswered(error: Exception, base_url: str, proxy: Proxy | None) -> RateLimitsUnavailable:
+    import httpx
+
+    parts = urlsplit_or_none(base_url)
+    fault = fault_of(error, (parts.hostname if parts is not None else None) or _BACKEND, proxy)
+    if fault is not None:
+        return RateLimitsUnavailable(fault.message)
+    if isinstance(error, httpx.TimeoutException):
+        return RateLimitsUnavailable(f"{_BACKEND} did not answer within {_TIMEOUT:g} seconds: {_UNREACHED}")
+    if isinstance(error, httpx.ConnectError):
+        return RateLimitsUnavailable(f"{_BACKEND} cannot be reached: {error}: {_UNREACHED}")
+    kind = type(error).__name__
+    return RateLimitsUnavailable(
+        f"{_BACKEND} could not be asked: {kind}: check chatgpt_base_url, the network and the proxy"
+    )
+
+
+async def _usage(client: "httpx.AsyncClient", engine: "Authorizer", base_url: str, proxy: Proxy | None = None) -> Json:
     from authstate.adapters.httpx_auth import EngineAuth
 
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "authstate"}
     url = usage_url(base_url)
     async with client.stream("GET", url, headers=headers, auth=EngineAuth(engine), follow_redirects=False) as response:
+        if response.status_code == 407 and proxy is not None:
+            raise RateLimitsUnavailable(refused_by_proxy(407, _BACKEND, proxy).message, 407)
         if response.status_code != 200:
             status = response.status_code
             raise RateLimitsUnavailable(f"the backend answered with status {status}: {_remedy(status)}", status)

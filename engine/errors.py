@@ -166,11 +166,12 @@ class Delivery(StrEnum):
     """What became of a request to the issuer that brought no answer to act on."""
 
     NOT_SENT = "not_sent"
-    """It certainly did not leave: the name, the connection, TLS or a proxy failed. It may be sent again."""
+    """It certainly did not leave: the name, the connection or a proxy failed. It may be sent again."""
     NOT_PROCESSED = "not_processed"
     """The issuer refused it unprocessed, as under load (429, 503). It may be sent again when the issuer says."""
     REFUSED = "refused"
-    """The answer would be the same the next time: a redirect, another status of 4xx, a setting that cannot be used."""
+    """The answer would be the same the next time: a redirect, another status of 4xx, a certificate that is not
+    trusted, a proxy that says no, a setting that cannot be used."""
     UNKNOWN = "unknown"
     """It may have been processed: a reset or a timeout after it was sent, another status of 5xx, half an answer."""
 

@@ -162,7 +162,7 @@ class BrowserLogin:
         """While the person is busy, load what the exchange needs; unusable proxy settings end the login right here."""
         await asyncio.wait([self._callback], timeout=_WARM_AFTER)
         if not self._has_callback:
-            await asyncio.to_thread(self._http.warm_up, self._host)
+            await asyncio.to_thread(self._http.warm_up, self._issuer.url, self._host)
 
     @property
     def _host(self) -> str:

@@ -4,27 +4,25 @@ An answer is read, and unpacked, up to 1 MiB. Redirects are not followed: a toke
 Every connection is closed after its answer, because a kept one may die between two requests that are hours apart, and a
 token lost with it is a login lost.
 
-Proxies and CA bundles come from the environment, as httpx reads them.
+Proxies and certificate authorities are those of a `Network`, and of nothing else: httpx reads no environment here.
 """
 
 import asyncio
 import math
-import os
 import time
 import zlib
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
+from authstate.adapters.network import Network, NetworkSettingError, Proxy, urlsplit_or_none
+from authstate.adapters.network_faults import Fault, fault_of, refused_by_proxy
 from authstate.adapters.oauth.issuer_errors import delivery_of
 from authstate.engine.errors import Delivery, IssuerUnavailable
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx
 
 LONGEST_ANSWER: Final = 1024 * 1024
@@ -39,7 +37,6 @@ IN_BETWEEN: Final = "a proxy or a sign-in page of the network may be in between:
 _PACKED: Final = ("gzip", "x-gzip", "deflate")
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 _LONGEST_PAUSE: Final = 86_400.0  # seconds; whoever asks for more means "not today", and a message stays short
-_CA_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -95,11 +92,14 @@ class _Wire:
     def __init__(self) -> None:
         self._is_told = False
         self._is_sent = False
+        self.is_begun = False
+        """Whether whoever is connected to, the host or a proxy, has been asked for anything."""
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """What httpcore calls: see its documentation of the extension `trace`."""
         self._is_told = True
         if event.endswith("send_request_headers.started"):
+            self.is_begun = True
             request = info.get("request")
             self._is_sent = self._is_sent or getattr(request, "method", b"") != b"CONNECT"
 
@@ -116,18 +116,23 @@ class _Wire:
 
 
 class IssuerHttp:
-    """Asks the issuer. httpx is imported, and the client made, with the first request."""
+    """Asks the issuer. httpx is imported, and a client made, with the first request.
 
-    def __init__(self) -> None:
-        self._client: httpx.AsyncClient | None = None
+    Args:
+        network: the proxies and certificate authorities; by default those of the environment.
+    """
 
-    def warm_up(self, host: str) -> None:
+    def __init__(self, network: Network | None = None) -> None:
+        self._network = network
+        self._clients: dict[Proxy | None, httpx.AsyncClient] = {}
+
+    def warm_up(self, url: str, host: str) -> None:
         """Make the client before the first request, which then need not wait for it. Any thread may do it.
 
         Raises:
-            IssuerUnavailable: the proxy or CA settings of the environment cannot be used.
+            IssuerUnavailable: a setting of the network cannot be used; `delivery` is REFUSED.
         """
-        self._open(host)
+        self._open(url, host)
 
     async def post(self, url: str, host: str, body: Mapping[str, str], timeout: float, *, form: bool = False) -> Answer:
         """Send one request. Cancelling it drops the request, which the issuer may have served.
@@ -143,7 +148,7 @@ class IssuerHttp:
         """
         import httpx
 
-        client = self._open(host)
+        client, proxy = self._open(url, host)
         content = urlencode(body).encode() if form else msgspec.json.encode(body)
         headers = {"Content-Type": _FORM if form else "application/json"}
         wire = _Wire()
@@ -156,58 +161,59 @@ class IssuerHttp:
                     received = await read_bounded(response)
                 finally:
                     await response.aclose()
-        except (httpx.TimeoutException, TimeoutError) as error:
-            raise IssuerUnavailable(
-                f"{host} did not answer within {timeout:g} seconds: check the network and the proxy, then try again",
-                delivery=wire.delivery(error),
-            ) from None
-        except httpx.ConnectError as error:
-            raise IssuerUnavailable(
-                f"{host} cannot be reached: {error}: check the network and the proxy, then try again"
-            ) from None
         except AnswerTooLong:
             raise IssuerUnavailable(
                 f"{host} sent an answer of more than {LONGEST_ANSWER} bytes: {IN_BETWEEN}", delivery=Delivery.UNKNOWN
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            raise IssuerUnavailable(
-                f"{host} gave no answer: {_kind(error)}: try again; if that does not help, check the proxy",
-                delivery=wire.delivery(error),
-            ) from None
+            is_at_proxy = proxy is not None and proxy.scheme == "https" and not wire.is_begun
+            delivery = wire.delivery(error)
+            is_unsent = delivery is Delivery.NOT_SENT
+            fault = fault_of(error, host, proxy, is_at_proxy=is_at_proxy) if is_unsent else None
+            raise _unanswered(error, host, timeout, delivery) if fault is None else _named(fault) from None
+        if response.status_code == 407 and proxy is not None:
+            raise _named(refused_by_proxy(407, host, proxy))
         return Answer(response.status_code, response.headers, _members(received))
 
     async def aclose(self) -> None:
         """Close what is open. The next call opens it again."""
-        client, self._client = self._client, None
-        if client is not None:
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
             await client.aclose()
 
-    def _open(self, host: str) -> "httpx.AsyncClient":
-        if self._client is None:
-            import httpx
+    def _open(self, url: str, host: str) -> "tuple[httpx.AsyncClient, Proxy | None]":
+        """The client for a URL, and the proxy that it goes through."""
+        import httpx
 
+        from authstate.adapters.http_clients import settings_for
+
+        try:
+            settings, proxy = settings_for(url, self._network)
+        except NetworkSettingError as error:
+            raise IssuerUnavailable(f"{host} cannot be asked: {error}", delivery=Delivery.REFUSED) from None
+        if proxy not in self._clients:
             headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "authstate"}
-            try:
-                self._client = httpx.AsyncClient(
-                    headers=headers,
-                    follow_redirects=False,
-                    limits=httpx.Limits(max_keepalive_connections=0),
-                    verify=_trusted(*(os.environ.get(name) for name in _CA_VARIABLES)),
-                )
-            except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
-                raise IssuerUnavailable(
-                    f"{host} cannot be asked: the proxy or CA settings of the environment (HTTPS_PROXY, ALL_PROXY, "
-                    f"SSL_CERT_FILE, SSL_CERT_DIR) cannot be used ({_kind(error)})"
-                ) from None
-        return self._client
+            limits = httpx.Limits(max_keepalive_connections=0)
+            self._clients[proxy] = httpx.AsyncClient(headers=headers, follow_redirects=False, limits=limits, **settings)
+        return self._clients[proxy], proxy
 
 
-@lru_cache(maxsize=4)
-def _trusted(*ca_settings: str | None) -> "ssl.SSLContext":
-    """Whom to trust by these settings of the environment. Made once: to read the CA bundle takes 50 ms."""
+def _unanswered(error: Exception, host: str, timeout: float, delivery: Delivery) -> IssuerUnavailable:
+    """The error for a request without an answer, where neither TLS nor a proxy explains it."""
     import httpx
 
-    return httpx.create_ssl_context()
+    if isinstance(error, httpx.TimeoutException | TimeoutError):
+        what = f"{host} did not answer within {timeout:g} seconds: check the network and the proxy, then try again"
+    elif isinstance(error, httpx.ConnectError):
+        what = f"{host} cannot be reached: {error}: check the network and the proxy, then try again"
+    else:
+        what = f"{host} gave no answer: {_kind(error)}: try again; if that does not help, check the proxy"
+    return IssuerUnavailable(what, delivery=delivery)
+
+
+def _named(fault: Fault) -> IssuerUnavailable:
+    """The error for what TLS or a proxy explains: the request did not reach the issuer."""
+    return IssuerUnavailable(fault.message, delivery=Delivery.REFUSED if fault.is_permanent else Delivery.NOT_SENT)
 
 
 def unavailable(answer: Answer, host: str, delivery: Delivery | None = None) -> IssuerUnavailable:
@@ -266,16 +272,12 @@ def host_of(url: str, variable: str) -> str:
     Raises:
         IssuerUnavailable: the URL is none. It is not shown, since nobody knows what is in it.
     """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
+    parts = urlsplit_or_none(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
         raise IssuerUnavailable(
             f"{variable} is no http or https URL with a host: correct or unset it", delivery=Delivery.REFUSED
         )
-    return parts.hostname if port is None else f"{parts.hostname}:{port}"
+    return parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
 
 
 def text_of(value: object) -> str | None:

@@ -4,13 +4,11 @@ import gzip
 import tracemalloc
 import zlib
 from email.utils import formatdate
-from pathlib import Path
 
-import certifi
 import httpx
 import pytest
 
-from authstate.adapters.oauth.issuer_http import LONGEST_ANSWER, IssuerHttp
+from authstate.adapters.oauth.issuer_http import LONGEST_ANSWER
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.credentials import Secret
@@ -59,7 +57,7 @@ def answered_with(monkeypatch, make):
     """An authority whose issuer answers with what `make` makes."""
     made = HttpTokenAuthority("https://issuer.example", "app")
     client = httpx.AsyncClient(transport=httpx.MockTransport(lambda request: make()))
-    monkeypatch.setattr(made._http, "_client", client)
+    monkeypatch.setitem(made._http._clients, None, client)
     return made
 
 
@@ -336,28 +334,3 @@ async def test_a_token_is_revoked_where_it_was_refreshed(issuer):
     authority = HttpTokenAuthority("http://127.0.0.1:9", "app", refresh_url=issuer.refresh_url)
     await authority.revoke(Secret(seeded["refresh_token"]))
     await authority.aclose()
-
-
-async def test_unusable_proxy_settings_are_a_clear_error(monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", "nonsense://user:pass@proxy")
-    with pytest.raises(IssuerUnavailable, match="HTTPS_PROXY") as error:
-        await HttpTokenAuthority("https://issuer.example", "app").refresh(Secret(SENT))
-    assert "pass" not in str(error.value)
-
-
-async def test_the_certificates_are_read_once_for_each_setting_of_the_environment(monkeypatch, tmp_path):
-    read = []
-    real = httpx.create_ssl_context
-    monkeypatch.setattr(httpx, "create_ssl_context", lambda **kw: (read.append(kw), real(**kw))[1])
-    bundle = tmp_path / "bundle.pem"
-    bundle.write_text(Path(certifi.where()).read_text())
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    for _ in range(3):
-        http = IssuerHttp()
-        http.warm_up("issuer.example")
-        await http.aclose()
-    assert len(read) == 1
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
-    for _ in range(2):
-        with pytest.raises(IssuerUnavailable, match="SSL_CERT_FILE"):
-            IssuerHttp().warm_up("issuer.example")
