@@ -40,11 +40,12 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
     """
     home = open_home(overrides)
     warnings: list[str] = []
+    findings = home.findings  # asked for before the first look, so that the log does not say the same
     home.engine.subscribe(lambda event: _collect(event, warnings))
     async with home.engine as engine:
         session = engine.session if home.is_of_another_user else await engine.check()
         mode = engine.auth_mode
-    expires_at, findings = _expires_at(session), home.findings
+    expires_at, findings = _expires_at(session), home.findings  # a refresh may have mended some
     warnings.extend(finding.message for finding in findings)
     if home.is_of_another_user and session.state is AuthState.CHATGPT and expires_at and expires_at <= time.time():
         warnings.append("the access token has expired: status refreshes nothing in the home of another user")

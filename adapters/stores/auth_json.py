@@ -71,6 +71,7 @@ class AuthJsonStore:
         self.claims = ClaimsFile(self._path, self._disk)
         """What is known of refresh tokens that were sent; of a store that keeps the login elsewhere, too."""
         self._has_looked = False
+        self._has_told = False
 
     def describe(self) -> str:
         """The path of the file."""
@@ -86,7 +87,7 @@ class AuthJsonStore:
         """
         if not self._has_looked:
             self._has_looked = True
-            for finding in self.findings():
+            for finding in () if self._has_told else self.findings():
                 _log.warning("%s", finding.message)
             self._sweep()
         data = await self._read_settled()
@@ -140,7 +141,8 @@ class AuthJsonStore:
         return True
 
     def findings(self) -> list[Finding]:
-        """What other users can do to the home. See `Inspected`."""
+        """What other users can do to the home. See `Inspected`. Who asks is told: then the log is not."""
+        self._has_told = True
         return self._disk.findings(self._path)
 
     def stamp(self) -> object:

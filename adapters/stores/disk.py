@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 
 from authstate.adapters.stores.disk_locks import ContentLock, DiskLock, FileLock, close
-from authstate.adapters.stores.ownership import inherit, is_mount_point, share_with_group
+from authstate.adapters.stores.ownership import inherit, is_mount_point, share_with_group, tighten
 from authstate.adapters.stores.permissions import Finding, belongs_to_another, distrust, findings
 from authstate.engine.errors import StoreUnavailable
 
@@ -181,10 +181,12 @@ class Disk:
 
     def overwrite(self, path: str, data: bytes) -> None:
         """Make `data` the content of a file that others may be reading. Until it is, the first byte is `!`, so that
-        nobody takes a part of it for JSON. Nothing is cut off before the new content is there.
+        nobody takes a part of it for JSON. Nothing is cut off before the new content is there. The mode is tightened
+        first, if it is this user's to change: see `ownership`.
         """
         handle = os.open(path, os.O_WRONLY | _PLAIN)
         try:
+            tighten(handle, os.path.dirname(path))
             _write_all(handle, b"!")
             _write_all(handle, data[1:])
             os.ftruncate(handle, len(data))

@@ -51,6 +51,13 @@ def mode_after(mode: int, folder: int) -> int:
     return stat.S_IRUSR | stat.S_IWUSR | (mode & _GROUP if is_chosen else 0)
 
 
+def tighten(handle: int, folder: str) -> None:
+    """Give an open file the mode with which it would be replaced, if this user may change it."""
+    if _UNIX:
+        with suppress(OSError):
+            os.fchmod(handle, mode_after(os.fstat(handle).st_mode, os.stat(folder).st_mode))
+
+
 def give_to_owner_of_folder(path: str) -> None:
     """As root, give a file that root owns to the owner and group of its folder. Does nothing for other users, and
     nothing where that is not permitted.

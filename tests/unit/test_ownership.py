@@ -311,8 +311,11 @@ async def test_what_others_can_do_is_found_logged_and_shown(
     logged = [record.getMessage() for record in caplog.records if str(home) in record.getMessage()]
     assert logged == [finding.message for finding in store.findings()]
     monkeypatch.setenv("CODEX_HOME", str(home))
+    capsys.readouterr()
     assert await asyncio.to_thread(main, ["status", "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    assert err == "", "status says it itself"
+    shown = json.loads(out)
     assert [finding["code"] for finding in shown["storeFindings"]] == codes
     assert shown["warnings"] == [finding["message"] for finding in shown["storeFindings"]]
     assert await asyncio.to_thread(main, ["status"]) == 0

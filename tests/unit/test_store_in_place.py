@@ -129,6 +129,26 @@ async def test_the_order_of_a_write_in_place_is_durable(home: Path) -> None:
     assert disk.steps == ["keep", "overwrite", "sync", "forget"]
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o666])
+async def test_a_write_in_place_makes_the_file_private_before_the_tokens_are_in_it(mode: int, home: Path) -> None:
+    await save(AuthJsonStore(home), KEY)
+    file = home / "auth.json"
+    file.chmod(mode)
+    modes: list[int] = []
+    write = os.write
+
+    def watch(handle: int, data: bytes) -> int:
+        modes.append(os.fstat(handle).st_mode & 0o777)
+        return write(handle, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", watch)
+        Disk().overwrite(str(file), encode(make_tokens(), None))
+    assert set(modes) == {0o600}
+    await save(AuthJsonStore(home, disk=MountedDisk()), KEY)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 async def test_what_another_program_stored_since_is_not_undone(home: Path) -> None:
     old, new, theirs = (make_tokens(now=1_800_000_000.0 + number) for number in range(3))
     await save(AuthJsonStore(home), old)
