@@ -9,6 +9,7 @@ from authstate.adapters.network import Network, NetworkSettingError, Proxy, urls
 from authstate.adapters.network_faults import fault_of, refused_by_proxy
 from authstate.adapters.oauth.issuer_http import IN_BETWEEN, LONGEST_ANSWER, AnswerTooLong, read_bounded
 from authstate.engine.credentials import PlanType
+from authstate.engine.errors import FreshError, fresh_errors
 
 if TYPE_CHECKING:
     import httpx
@@ -23,7 +24,7 @@ _BACKEND: Final = "the backend"
 _UNREACHED: Final = "check the network and the proxy, then try again"
 
 
-class RateLimitsUnavailable(Exception):
+class RateLimitsUnavailable(FreshError):
     """The backend did not tell the rate limits. `str(error)` is written for the person who reads it.
 
     Args:
@@ -42,6 +43,7 @@ def usage_url(base_url: str) -> str:
     return base + ("/wham/usage" if "/backend-api" in base else "/api/codex/usage")
 
 
+@fresh_errors
 async def read_rate_limits(
     engine: "Authorizer",
     base_url: str,

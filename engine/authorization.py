@@ -2,8 +2,8 @@
 
 import msgspec
 
-from authstate.engine.credentials import ApiKey, Secret
-from authstate.engine.errors import NotSignedIn
+from authstate.engine.credentials import ApiKey, Secret, fits_header
+from authstate.engine.errors import InvalidCredentials, NotSignedIn
 from authstate.engine.session import Session
 
 
@@ -20,7 +20,14 @@ class Authorization(msgspec.Struct, frozen=True):
     """The parent application gave this token in answer to a 401 for an earlier one: see `AuthEngine.recover`."""
 
     def headers(self) -> dict[str, str]:
-        """The headers of an authorized request. They hold the token: do not log them."""
+        """The headers of an authorized request. They hold the token: do not log them.
+
+        Raises:
+            InvalidCredentials: the token or the account id was not read (`ApiKey.parse`, `ChatgptTokens.read`,
+                `ExternalTokens.read`) but made by hand, and no header can carry it.
+        """
+        if not fits_header(self.token.reveal()) or not fits_header(self.account_id or "none"):
+            raise InvalidCredentials("the token or the account id fits in no HTTP header: sign in again")
         headers = {"Authorization": f"Bearer {self.token.reveal()}"}
         if self.account_id is not None:
             headers["chatgpt-account-id"] = self.account_id

@@ -32,6 +32,7 @@ from authstate.engine.errors import (
     RefreshInterrupted,
     StoreUnavailable,
     TransientAuthError,
+    fresh_methods,
 )
 from authstate.engine.events import MODE_OF_STATE, AuthMode
 from authstate.engine.listeners import Listener, Listeners
@@ -53,6 +54,7 @@ _OF_THE_STORE = (Trigger.USE_API_KEY, Trigger.COMPLETE_CHATGPT_LOGIN, Trigger.LO
 """They are pulled once the store was read or written."""
 
 
+@fresh_methods
 class AuthEngine:
     """Owns the lifecycle of one login.
 
@@ -480,7 +482,7 @@ class AuthEngine:
         try:
             await self._recovery.run(self, refused_generation)
         except AuthError as error:
-            return error
+            return error.again()
         return None
 
     def _fire(self, trigger: Trigger, offer: Credentials | Failure | None = None) -> None:

@@ -15,11 +15,12 @@ from typing import Any, NoReturn, TypeAlias
 
 import msgspec
 
-from authstate.engine.errors import InvalidCredentials
+from authstate.engine.errors import InvalidCredentials, fresh_errors
 
 _AUTH_CLAIM = "https://api.openai.com/auth"
 _PROFILE_CLAIM = "https://api.openai.com/profile"
 _LONGEST_JWT = 256 * 1024  # characters
+_LONGEST_ACCOUNT_ID = 1024  # characters
 _LATEST_INSTANT = 253_402_300_799.0  # the end of the year 9999: what a calendar can still show
 
 
@@ -48,6 +49,15 @@ class Secret:
 
     def __bool__(self) -> bool:
         return bool(self._value)
+
+    def __copy__(self) -> "Secret":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Secret":
+        return self
+
+    def __getstate__(self) -> NoReturn:
+        self.__reduce__()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled: store credentials through a CredentialStore")
@@ -115,6 +125,7 @@ class ApiKey(msgspec.Struct, frozen=True):
     key: Secret
 
     @classmethod
+    @fresh_errors
     def parse(cls, text: str) -> "ApiKey":
         """Read a key that a person or a program gave.
 
@@ -124,8 +135,10 @@ class ApiKey(msgspec.Struct, frozen=True):
         key = text.strip()
         if not key:
             raise InvalidCredentials("the API key is empty: give the key that the API keys page shows")
-        if not key.isprintable() or not key.isascii() or " " in key:
-            raise InvalidCredentials("the API key has characters that no API key has: copy it again, whole and alone")
+        if not fits_header(key):
+            raise InvalidCredentials(
+                "the API key is too long or has characters that no API key has: copy it again, whole and alone"
+            )
         return cls(Secret(key))
 
 
@@ -143,6 +156,7 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
     """Seconds since the epoch: when the issuer gave them."""
 
     @classmethod
+    @fresh_errors
     def read(
         cls,
         *,
@@ -158,8 +172,10 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
             refresh_token: blank means that there is none.
 
         Raises:
-            InvalidCredentials: the id token is no JWT. (The access token may be opaque: then it has no known expiry.)
+            InvalidCredentials: the id token is no JWT, or the access token or the account id fits in no header. (The
+                access token may be opaque: then it has no known expiry.)
         """
+        _ensure_header(access_token, "access token")
         return cls(
             id_token=Secret(id_token),
             access_token=Secret(access_token),
@@ -188,6 +204,7 @@ class ExternalTokens(msgspec.Struct, frozen=True):
     expires_at: float | None = None
 
     @classmethod
+    @fresh_errors
     def read(
         cls,
         *,
@@ -202,10 +219,12 @@ class ExternalTokens(msgspec.Struct, frozen=True):
         `plan_type` win over both.
 
         Raises:
-            InvalidCredentials: the token that must be read is no JWT, or no access token was given.
+            InvalidCredentials: the token that must be read is no JWT, no access token was given, or the access token or
+                the account id fits in no header.
         """
         if not access_token.strip():
             raise InvalidCredentials("the access token is empty")
+        _ensure_header(access_token, "access token")
         claims = read_claims(id_token, "id token") if id_token else read_claims(access_token, "access token")
         return cls(
             access_token=Secret(access_token),
@@ -216,6 +235,22 @@ class ExternalTokens(msgspec.Struct, frozen=True):
 
 
 Credentials: TypeAlias = ApiKey | ChatgptTokens | ExternalTokens
+
+
+def fits_header(text: str, longest: int = _LONGEST_JWT) -> bool:
+    """Whether a header can carry this: visible ASCII without white space, at most `longest` characters.
+
+    What an HTTP client refuses to send, it quotes in its exception.
+    """
+    return 0 < len(text) <= longest and text.isascii() and text.isprintable() and " " not in text
+
+
+def _ensure_header(text: str, name: str, longest: int = _LONGEST_JWT) -> None:
+    if not fits_header(text, longest):
+        raise InvalidCredentials(
+            f"the {name} fits in no HTTP header: it has white space, a control character or a character that is not "
+            f"ASCII, or more than {longest} characters"
+        )
 
 
 def read_claims(token: str, name: str) -> Mapping[str, Any]:
@@ -258,13 +293,20 @@ def instant_of(seconds: float) -> float:
 
 
 def account_of(claims: Mapping[str, Any], *, account_id: str | None = None, plan_type: str | None = None) -> Account:
-    """The account that claims name. A claim of the wrong type counts as missing; the arguments win over the claims."""
+    """The account that claims name. A claim of the wrong type counts as missing; the arguments win over the claims.
+
+    Raises:
+        InvalidCredentials: the account id fits in no header.
+    """
     auth = _mapping(claims.get(_AUTH_CLAIM))
     profile = _mapping(claims.get(_PROFILE_CLAIM))
+    account_id = account_id or _text(auth.get("chatgpt_account_id"))
+    if account_id is not None:
+        _ensure_header(account_id, "account id", _LONGEST_ACCOUNT_ID)
     return Account(
         email=_text(claims.get("email")) or _text(profile.get("email")),
         plan_type=PlanType.from_claim(plan_type or auth.get("chatgpt_plan_type")),
-        account_id=account_id or _text(auth.get("chatgpt_account_id")),
+        account_id=account_id,
         user_id=_text(auth.get("chatgpt_user_id")) or _text(auth.get("user_id")),
     )
 

@@ -25,19 +25,72 @@
 A message says what happened, to which account or file, and what to do. No message holds a token.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Self
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, Self, TypeVar, cast
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_C = TypeVar("_C")
 
 
-class AuthError(Exception):
-    """The root of the tree. `str(error)` is written for the person who reads it."""
+class FreshError(Exception):
+    """An exception that can be made anew without what its traceback holds; see `fresh_errors`."""
 
     def again(self) -> Self:
-        """The same error as a new object, for the next caller: a raised exception grows by each traceback."""
+        """The same error as a new object, without traceback, context, cause and notes.
+
+        The frames of a traceback hold what was in use when the error was raised, as a token or a request. A raised
+        exception also grows by each traceback, so each caller gets a new one.
+        """
         fresh = type(self).__new__(type(self))
         fresh.args = self.args
-        fresh.__dict__.update(self.__dict__)
+        fresh.__dict__.update({name: value for name, value in self.__dict__.items() if name != "__notes__"})
         return fresh
+
+
+class AuthError(FreshError):
+    """The root of the tree. `str(error)` is written for the person who reads it."""
+
+
+def fresh_errors(function: _F) -> _F:
+    """Decorate a function or coroutine function that has secrets in its hands: a FreshError leaves it as a new object.
+
+    See `FreshError.again`. The traceback begins here, and its first frame no longer holds the arguments. Other
+    exceptions pass unchanged.
+    """
+    if iscoroutinefunction(function):
+
+        @wraps(function)
+        async def fresh_async(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await function(*args, **kwargs)
+            except FreshError as error:
+                fresh = error.again()
+            del args, kwargs
+            raise fresh
+
+        return cast(_F, fresh_async)
+
+    @wraps(function)
+    def fresh_sync(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except FreshError as error:
+            fresh = error.again()
+        del args, kwargs
+        raise fresh
+
+    return cast(_F, fresh_sync)
+
+
+def fresh_methods(kind: type[_C]) -> type[_C]:
+    """Decorate every public coroutine function of a class with `fresh_errors`."""
+    for name, member in tuple(vars(kind).items()):
+        if not name.startswith("_") and iscoroutinefunction(member):
+            setattr(kind, name, fresh_errors(member))
+    return kind
 
 
 class InvalidCredentials(AuthError):

@@ -90,7 +90,7 @@ class ParentQuestions:
         except InvalidCredentials as malformed:
             error = ParentUnavailable(f"the parent application sent tokens that cannot be used: {malformed}")
         except AuthError as failed:
-            error = failed
+            error = failed.again()
         except Exception as fault:
             error = ParentUnavailable(f"the parent application could not be asked ({type(fault).__name__}): {_REMEDY}")
         else:

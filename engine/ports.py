@@ -7,6 +7,7 @@ import msgspec
 
 from authstate.engine.claims import Claim
 from authstate.engine.credentials import Credentials, ExternalTokens, Secret
+from authstate.engine.errors import FreshError
 
 
 class Clock(Protocol):
@@ -126,7 +127,7 @@ class TokenAuthority(Protocol):
         """Ask the issuer to forget a refresh token. Raises IssuerUnavailable; the caller treats it as best effort."""
 
 
-class PartialRefresh(Exception):
+class PartialRefresh(FreshError):
     """The issuer rotated the refresh token but sent no access token: the new refresh token must be kept."""
 
     def __init__(self, refresh_token: Secret) -> None:

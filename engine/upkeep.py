@@ -193,7 +193,8 @@ class Upkeep:
                 while self._adopt(tokens, renewal) and renewal.tokens.access_token == tokens.access_token:
                     tokens = renewal.tokens  # only the refresh token was new: this flight is for an access token
                     renewal = await self.refresher.run(tokens, self.serves)
-            except PermanentRefreshError as dead:
+            except PermanentRefreshError as raised:
+                dead = raised.again()  # its frames hold the tokens
                 if self._machine.session.credentials is not tokens:
                     return None  # external tokens or a policy came first: nobody uses what was refused
                 if dead.reason is RefreshDeadReason.MISSING and not self.is_expired():
@@ -203,7 +204,8 @@ class Upkeep:
                 self._machine.fire(Trigger.REFRESH_REJECTED, failure)
                 self._listeners.emit(RefreshFailed(dead, permanent=True))
                 return dead
-            except TransientAuthError as error:
+            except TransientAuthError as raised:
+                error = raised.again()
                 self._paused_until = self._clock.monotonic() + self._settings.pause
                 self._pause_reason = error if isinstance(error, IssuerUnavailable) else None
                 if isinstance(error, RefreshInDoubt):

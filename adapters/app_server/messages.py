@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import msgspec
 from msgspec import Raw
 
+from authstate.adapters.confidential import Confidential
 from authstate.adapters.jsonrpc import INVALID_REQUEST, RpcError
 
 REFRESH_METHOD = "account/chatgptAuthTokens/refresh"
@@ -107,7 +108,7 @@ class AccountReadResult(msgspec.Struct, rename="camel"):
     requires_openai_auth: bool
 
 
-class ApiKeyLogin(msgspec.Struct, tag_field="type", tag="apiKey", rename="camel"):
+class ApiKeyLogin(Confidential, frozen=True, tag_field="type", tag="apiKey", rename="camel"):
     """`account/login/start`: store an API key."""
 
     api_key: str
@@ -121,7 +122,7 @@ class DeviceCodeLogin(msgspec.Struct, tag_field="type", tag="chatgptDeviceCode")
     """`account/login/start`: with a code that the person types in on another device."""
 
 
-class ExternalTokensLogin(msgspec.Struct, tag_field="type", tag="chatgptAuthTokens", rename="camel"):
+class ExternalTokensLogin(Confidential, frozen=True, tag_field="type", tag="chatgptAuthTokens", rename="camel"):
     """`account/login/start`: a parent's tokens, in the dialect of 0.93 (an id token) or 0.169 (an account)."""
 
     access_token: str
@@ -133,14 +134,14 @@ class ExternalTokensLogin(msgspec.Struct, tag_field="type", tag="chatgptAuthToke
 LoginStart: TypeAlias = ApiKeyLogin | ChatgptLogin | DeviceCodeLogin | ExternalTokensLogin
 
 
-class ChatgptLoginResult(msgspec.Struct, tag_field="type", tag="chatgpt", rename="camel"):
+class ChatgptLoginResult(Confidential, frozen=True, tag_field="type", tag="chatgpt", rename="camel"):
     """`account/login/start`: the person opens the URL in a browser of this machine."""
 
     login_id: str
     auth_url: str
 
 
-class DeviceCodeLoginResult(msgspec.Struct, tag_field="type", tag="chatgptDeviceCode", rename="camel"):
+class DeviceCodeLoginResult(Confidential, frozen=True, tag_field="type", tag="chatgptDeviceCode", rename="camel"):
     """`account/login/start`: the person types the code in at the URL, on any device."""
 
     login_id: str
@@ -165,7 +166,7 @@ class AuthStatusParams(msgspec.Struct, rename="camel"):
     refresh_token: bool | None = None
 
 
-class AuthStatusResult(msgspec.Struct, rename="camel"):
+class AuthStatusResult(Confidential, frozen=True, rename="camel"):
     """`getAuthStatus`"""
 
     auth_method: str | None
@@ -201,7 +202,7 @@ class RefreshQuestion(msgspec.Struct, rename="camel"):
     previous_account_id: str | None = None
 
 
-class RefreshAnswer(msgspec.Struct, rename="camel"):
+class RefreshAnswer(Confidential, frozen=True, rename="camel"):
     """What a parent answers, in either dialect."""
 
     access_token: str

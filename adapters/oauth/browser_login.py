@@ -28,6 +28,7 @@ from authstate.adapters.oauth.loopback_http import LoopbackServer, Request, Resp
 from authstate.adapters.oauth.loopback_port import PORTS, open_port
 from authstate.adapters.oauth.pasted_callback import parameters_of
 from authstate.engine.core import AuthEngine
+from authstate.engine.credentials import Secret
 from authstate.engine.errors import AuthError, LoginAttemptEnded, LoginFailed
 from authstate.engine.login import LoginAttempt, LoginKind
 from authstate.engine.ports import Clock
@@ -138,13 +139,13 @@ class BrowserLogin:
         """From the callback to the stored credentials. When this is over, so is the attempt."""
         try:
             await self._warm_up()
-            code = _code_of(await self._callback, self._host)
+            code = Secret(_code_of(await self._callback, self._host))
             self.attempt.authorized()
             tokens = await exchange_code(
                 self._issuer,
                 code=code,
                 redirect_uri=self._question.redirect_uri,
-                code_verifier=self._question.code_verifier.reveal(),
+                code_verifier=self._question.code_verifier,
                 http=self._http,
                 clock=self._clock,
             )

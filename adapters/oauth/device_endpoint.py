@@ -9,11 +9,13 @@ from typing import Final, Protocol
 
 import msgspec
 
+from authstate.adapters.confidential import Confidential
 from authstate.adapters.oauth.issuer import Issuer, shown_code
 from authstate.adapters.oauth.issuer_http import (
     IN_BETWEEN,
     ISSUER_VARIABLE,
     Answer,
+    Body,
     IssuerHttp,
     error_code,
     host_of,
@@ -22,7 +24,7 @@ from authstate.adapters.oauth.issuer_http import (
     unavailable,
 )
 from authstate.engine.credentials import ChatgptTokens, Secret
-from authstate.engine.errors import Delivery, IssuerUnavailable, LoginFailed
+from authstate.engine.errors import Delivery, IssuerUnavailable, LoginFailed, fresh_errors
 
 DEFAULT_INTERVAL: Final = 5.0
 """Seconds between two polls when the issuer names none."""
@@ -49,7 +51,7 @@ class SlowDown(IssuerUnavailable):
     """The issuer is asked too often. Ask less often from now on, and not before `retry_after` seconds, if it is set."""
 
 
-class DeviceCode(msgspec.Struct, frozen=True):
+class DeviceCode(Confidential, frozen=True):
     """What the issuer gave for one login."""
 
     device_auth_id: Secret
@@ -95,6 +97,7 @@ class HttpDeviceEndpoint:
         self._api = issuer.url.rstrip("/") + "/api/accounts/deviceauth"
         self._http = IssuerHttp()
 
+    @fresh_errors
     async def request(self) -> DeviceCode:
         """See `DeviceEndpoint`."""
         url = f"{self._api}/usercode"
@@ -120,22 +123,24 @@ class HttpDeviceEndpoint:
             verification_url=self._issuer.url.rstrip("/") + "/codex/device",
         )
 
+    @fresh_errors
     async def poll(self, code: DeviceCode) -> DeviceApproval | None:
         """See `DeviceEndpoint`."""
         url = f"{self._api}/token"
         host = host_of(url, ISSUER_VARIABLE)
-        body = {"device_auth_id": code.device_auth_id.reveal(), "user_code": code.user_code}
+        body: Body = {"device_auth_id": code.device_auth_id, "user_code": Secret(code.user_code)}
         return _approval(await self._http.post(url, host, body, _TIMEOUT), host)
 
+    @fresh_errors
     async def exchange(self, approval: DeviceApproval) -> ChatgptTokens:
         """See `DeviceEndpoint`."""
         from authstate.adapters.oauth.exchange import exchange_code
 
         return await exchange_code(
             self._issuer,
-            code=approval.authorization_code.reveal(),
+            code=approval.authorization_code,
             redirect_uri=self._issuer.url.rstrip("/") + "/deviceauth/callback",
-            code_verifier=approval.code_verifier.reveal(),
+            code_verifier=approval.code_verifier,
             http=self._http,
         )
 

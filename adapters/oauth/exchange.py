@@ -7,6 +7,7 @@ from authstate.adapters.oauth.issuer_http import (
     IN_BETWEEN,
     ISSUER_VARIABLE,
     Answer,
+    Body,
     IssuerHttp,
     error_code,
     host_of,
@@ -14,20 +15,21 @@ from authstate.adapters.oauth.issuer_http import (
     unavailable,
 )
 from authstate.engine.clock import SystemClock
-from authstate.engine.credentials import ChatgptTokens
-from authstate.engine.errors import Delivery, InvalidCredentials, IssuerUnavailable, LoginFailed
+from authstate.engine.credentials import ChatgptTokens, Secret, fits_header
+from authstate.engine.errors import Delivery, InvalidCredentials, IssuerUnavailable, LoginFailed, fresh_errors
 from authstate.engine.ports import Clock
 
 _TIMEOUT: Final = 30.0  # seconds
 _TOKENS: Final = ("id_token", "access_token", "refresh_token")
 
 
+@fresh_errors
 async def exchange_code(
     issuer: Issuer,
     *,
-    code: str,
+    code: Secret,
     redirect_uri: str,
-    code_verifier: str,
+    code_verifier: Secret,
     http: IssuerHttp | None = None,
     clock: Clock | None = None,
     timeout: float = _TIMEOUT,
@@ -51,7 +53,7 @@ async def exchange_code(
     """
     url = issuer.url.rstrip("/") + "/oauth/token"
     host = host_of(url, ISSUER_VARIABLE)
-    form = {
+    form: Body = {
         "grant_type": "authorization_code",
         "code": code,
         "redirect_uri": redirect_uri,
@@ -71,7 +73,7 @@ def _tokens(answer: Answer, host: str, now: float) -> ChatgptTokens:
     found = {name: text_of(answer.members.get(name)) for name in _TOKENS}
     tokens = {name: token for name, token in found.items() if token is not None}
     if answer.succeeded and len(tokens) == len(_TOKENS):
-        if not (tokens["access_token"].isascii() and tokens["access_token"].isprintable()):
+        if not fits_header(tokens["access_token"]):
             raise IssuerUnavailable(
                 f"{host} answered with an access token that no header can carry", delivery=Delivery.REFUSED
             )

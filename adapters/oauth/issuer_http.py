@@ -17,10 +17,12 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from authstate.adapters.confidential import Confidential
 from authstate.adapters.network import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.network_faults import Fault, fault_of, refused_by_proxy
 from authstate.adapters.oauth.issuer_errors import delivery_of
-from authstate.engine.errors import Delivery, IssuerUnavailable
+from authstate.engine.credentials import Secret
+from authstate.engine.errors import Delivery, IssuerUnavailable, fresh_errors
 
 if TYPE_CHECKING:
     import httpx
@@ -69,7 +71,11 @@ async def read_bounded(response: "httpx.Response") -> bytes:
     return bytes(body)
 
 
-class Answer(msgspec.Struct, frozen=True):
+Body = Mapping[str, str | Secret]
+"""What is sent, by name. A secret is revealed only where the request is written."""
+
+
+class Answer(Confidential, frozen=True):
     """What the issuer answered."""
 
     status: int
@@ -134,7 +140,8 @@ class IssuerHttp:
         """
         self._open(url, host)
 
-    async def post(self, url: str, host: str, body: Mapping[str, str], timeout: float, *, form: bool = False) -> Answer:
+    @fresh_errors
+    async def post(self, url: str, host: str, body: Body, timeout: float, *, form: bool = False) -> Answer:
         """Send one request. Cancelling it drops the request, which the issuer may have served.
 
         Args:
@@ -149,7 +156,8 @@ class IssuerHttp:
         import httpx
 
         client, proxy = self._open(url, host)
-        content = urlencode(body).encode() if form else msgspec.json.encode(body)
+        revealed = {name: value.reveal() if isinstance(value, Secret) else value for name, value in body.items()}
+        content = urlencode(revealed).encode() if form else msgspec.json.encode(revealed)
         headers = {"Content-Type": _FORM if form else "application/json"}
         wire = _Wire()
         try:

@@ -16,6 +16,7 @@ from typing import Final
 import h11
 import msgspec
 
+from authstate.adapters.confidential import Confidential
 from authstate.adapters.oauth.loopback_socket import IPV6, LoopbackSocket
 
 SERVER_NAME: Final = "authstate"
@@ -37,8 +38,8 @@ _HEADERS: Final = {
 _LONGEST_REJECT: Final = 4 * 1024 * 1024  # bytes that are read and dropped, so that the sender gets to read our answer
 
 
-class Request(msgspec.Struct, frozen=True):
-    """A request that passed the checks."""
+class Request(Confidential, frozen=True):
+    """A request that passed the checks. Its query may hold a code."""
 
     path: str
     query: str

@@ -12,14 +12,15 @@ from authstate.adapters.oauth.issuer_errors import CODES, Dead, Later, NoHelp
 from authstate.adapters.oauth.issuer_http import (
     ISSUER_VARIABLE,
     Answer,
+    Body,
     IssuerHttp,
     error_code,
     host_of,
     text_of,
     unavailable,
 )
-from authstate.engine.credentials import Secret
-from authstate.engine.errors import Delivery, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
+from authstate.engine.credentials import Secret, fits_header
+from authstate.engine.errors import Delivery, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason, fresh_errors
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 
 REFRESH_URL_VARIABLE: Final = "CODEX_REFRESH_TOKEN_URL_OVERRIDE"
@@ -57,6 +58,7 @@ class HttpTokenAuthority:
         self._revoke_url = revoke_url or _beside(refresh_url) or issuer.rstrip("/") + "/oauth/revoke"
         self._http = IssuerHttp()
 
+    @fresh_errors
     async def refresh(self, refresh_token: Secret) -> RefreshedTokens:
         """See `TokenAuthority`. Cancelled after the request is out, the token may be spent and its successor lost.
 
@@ -66,13 +68,14 @@ class HttpTokenAuthority:
             IssuerUnavailable: everything else; with `retry_after` when the issuer asked for a pause.
         """
         host = host_of(self._refresh_url, self._refresh_from)
-        body = {
+        body: Body = {
             "client_id": self._client_id,
             "grant_type": "refresh_token",
-            "refresh_token": refresh_token.reveal(),
+            "refresh_token": refresh_token,
         }
         return _tokens(await self._http.post(self._refresh_url, host, body, self._timeout), refresh_token, host)
 
+    @fresh_errors
     async def revoke(self, refresh_token: Secret) -> None:
         """See `TokenAuthority`. Takes 10 seconds at most; cancelling it drops the request.
 
@@ -80,8 +83,8 @@ class HttpTokenAuthority:
             IssuerUnavailable: it was not revoked, as far as we know.
         """
         host = host_of(self._revoke_url, self._revoke_from)
-        body = {
-            "token": refresh_token.reveal(),
+        body: Body = {
+            "token": refresh_token,
             "token_type_hint": "refresh_token",
             "client_id": self._client_id,
         }
@@ -129,7 +132,7 @@ def _failure(answer: Answer, host: str) -> PermanentRefreshError | IssuerUnavail
 def _header_text(value: object) -> str | None:
     """A token that fits into a header."""
     text = text_of(value)
-    return text if text is not None and text.isascii() and text.isprintable() else None
+    return text if text is not None and fits_header(text) else None
 
 
 def _beside(refresh_url: str | None) -> str | None:

@@ -24,7 +24,7 @@ import msgspec
 
 from authstate.adapters.other_logins import MODES, in_members
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, instant_of
-from authstate.engine.errors import InvalidCredentials, StoreUnreadable
+from authstate.engine.errors import InvalidCredentials, StoreUnreadable, fresh_errors
 
 LARGEST = 4 * 1024 * 1024
 """Bytes. A file that is larger is none of ours."""
@@ -55,6 +55,7 @@ def is_whole(data: bytes) -> bool:
     return _members_or_none(data) is not None
 
 
+@fresh_errors
 def decode(data: bytes, place: str) -> Record:
     """Read a record.
 

@@ -16,7 +16,7 @@ from authstate.adapters.oauth import browser_login
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import make_tokens
-from authstate.engine.credentials import ChatgptTokens
+from authstate.engine.credentials import ChatgptTokens, Secret
 from authstate.engine.errors import LoginFailed
 
 ISSUER = Issuer("http://127.0.0.1:9", "app")
@@ -34,12 +34,12 @@ class BrowserWorld(SteppedWorld):
             await asyncio.wait_for(login.closed(), 10)
         assert not any(login._server.is_listening for login in self.logins)
 
-    async def exchange(self, issuer: Issuer, *, code: str, **_: Any) -> ChatgptTokens:
+    async def exchange(self, issuer: Issuer, *, code: Secret, **_: Any) -> ChatgptTokens:
         """In the place of `exchange_code`. The code is the name of its login."""
         await self.slowly("exchange")
-        if code not in self.tokens:
+        if code.reveal() not in self.tokens:
             raise LoginFailed("no such code", "invalid_grant")
-        return self.tokens[code]
+        return self.tokens[code.reveal()]
 
     async def start(self, number: int) -> None:
         login = await start_browser_login(self.engine, ISSUER, ports=(0,), clock=self.clock, linger=0.01)

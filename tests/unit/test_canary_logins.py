@@ -22,7 +22,7 @@ from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, LoopbackIssuer
 from authstate.engine.clock import SystemClock
 from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import ChatgptTokens
+from authstate.engine.credentials import ChatgptTokens, Secret
 from authstate.engine.events import Event, LoginCompleted
 
 SECRET_MEMBERS = {
@@ -48,7 +48,8 @@ class Overheard:
         async def overhear(http: IssuerHttp, url: str, host: str, body: Any, *rest: Any, **kw: Any) -> Answer:
             answer = await post(http, url, host, body, *rest, **kw)
             for members in (body, answer.members):
-                found = (value for name, value in members.items() if name in SECRET_MEMBERS)
+                revealed = {name: one.reveal() if isinstance(one, Secret) else one for name, one in members.items()}
+                found = (value for name, value in revealed.items() if name in SECRET_MEMBERS)
                 self.secrets |= {value for value in found if isinstance(value, str)}
             return answer
 

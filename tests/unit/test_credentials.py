@@ -34,10 +34,12 @@ def test_a_secret_shows_itself_to_nobody() -> None:
     for shown in (repr(secret), str(secret), f"{secret}", f"{secret!r}", format(secret)):
         assert "hush" not in shown
     assert secret.reveal() == "hush-7"
-    for copier in (copy.copy, copy.deepcopy, pickle.dumps):
+    for reader in (pickle.dumps, Secret.__getstate__, Secret.__reduce__):
         with pytest.raises(TypeError, match="not pickled") as refusal:
-            copier(secret)
+            reader(secret)
         assert "hush" not in str(refusal.value)
+    assert copy.copy(secret) is copy.deepcopy(secret) is secret
+    assert copy.deepcopy(ApiKey(secret)) == ApiKey(secret)
     with pytest.raises(TypeError):
         msgspec.json.encode(secret)
 

@@ -12,7 +12,7 @@ from authstate.adapters.config import Environment
 from authstate.adapters.oauth.exchange import exchange_code
 from authstate.adapters.oauth.issuer import Issuer, shown_code, shown_text
 from authstate.adapters.testing import LoopbackIssuer, ManualClock, make_jwt
-from authstate.engine.credentials import ChatgptTokens
+from authstate.engine.credentials import ChatgptTokens, Secret
 from authstate.engine.errors import IssuerUnavailable, LoginFailed
 
 VERIFIER = "a-verifier-of-more-than-forty-three-characters-0123456789"
@@ -23,7 +23,12 @@ TOKENS = {"id_token": make_jwt(email="a@b.c"), "access_token": make_jwt(exp=2e9)
 
 async def exchange(issuer: Issuer, code: str = "ac_the-code", verifier: str = VERIFIER) -> ChatgptTokens:
     return await exchange_code(
-        issuer, code=code, redirect_uri=REDIRECT, code_verifier=verifier, clock=ManualClock(now=1000), timeout=5
+        issuer,
+        code=Secret(code),
+        redirect_uri=REDIRECT,
+        code_verifier=Secret(verifier),
+        clock=ManualClock(now=1000),
+        timeout=5,
     )
 
 
@@ -77,7 +82,9 @@ async def test_an_answer_that_is_none(loopback: LoopbackIssuer, mode: str) -> No
 async def test_an_issuer_that_hangs(loopback: LoopbackIssuer) -> None:
     loopback.behave("exchange", mode="hang", times=1)
     with pytest.raises(IssuerUnavailable, match=r"within 0\.2 seconds"):
-        await exchange_code(Issuer(loopback.url), code="ac", redirect_uri=REDIRECT, code_verifier=VERIFIER, timeout=0.2)
+        await exchange_code(
+            Issuer(loopback.url), code=Secret("ac"), redirect_uri=REDIRECT, code_verifier=Secret(VERIFIER), timeout=0.2
+        )
 
 
 async def test_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

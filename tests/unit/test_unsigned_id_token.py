@@ -55,7 +55,9 @@ async def test_in_the_answer_to_a_code(token: str, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(IssuerHttp, "post", post)
     with pytest.raises(IssuerUnavailable, match="the id token is no JWT"):
-        await exchange_code(Issuer("https://issuer.example"), code="c", redirect_uri="r", code_verifier="v")
+        await exchange_code(
+            Issuer("https://issuer.example"), code=Secret("c"), redirect_uri="r", code_verifier=Secret("v")
+        )
 
 
 @every_form
