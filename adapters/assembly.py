@@ -77,4 +77,5 @@ def _authority(environment: Environment) -> "TokenAuthority":
         environment.client_id,
         refresh_url=environment.refresh_url,
         revoke_url=environment.revoke_url,
+        network=environment.network,
     )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from authstate.adapters.dotenv_file import read_dotenv
+from authstate.adapters.network import Network
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import InvalidCredentials
 from authstate.engine.policy import LoginMethod, Policy
@@ -70,10 +72,13 @@ class Environment(msgspec.Struct, frozen=True):
     client_id: str = DEFAULT_CLIENT_ID
     redirect_ports: tuple[int, ...] = ()
     """Where a browser may come back to, for an issuer of one's own; 0 is any. Empty: as the default issuer wishes."""
+    network: Network | None = None
+    """Proxies and certificate authorities, by the variables and by `home`/.env, which wins. None: by the variables of
+    the process when a request is sent."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "Environment":
-        """Read the variables. One that is blank counts as not set.
+        """Read the variables, and what `home`/.env says of the network. A variable that is blank counts as not set.
 
         Raises:
             ConfigError: a variable holds what cannot be used, or there is no home folder to be found.
@@ -83,8 +88,11 @@ class Environment(msgspec.Struct, frozen=True):
             api_key = ApiKey.parse(key) if key else None
         except InvalidCredentials as error:
             raise ConfigError(f"in the environment variable CODEX_API_KEY, {error}") from None
+        home = _home(environ)
+        place = os.path.join(home, ".env")
         return cls(
-            home=_home(environ),
+            home=home,
+            network=Network.read(environ, read_dotenv(place), place),
             api_key=api_key,
             originator=environ.get("CODEX_INTERNAL_ORIGINATOR_OVERRIDE", "").strip() or None,
             refresh_url=_url_variable(environ, "CODEX_REFRESH_TOKEN_URL_OVERRIDE"),

@@ -69,14 +69,22 @@ class Network(msgspec.Struct, frozen=True):
     settings: tuple[tuple[str, Setting], ...] = ()
 
     @classmethod
-    def read(cls, environ: Mapping[str, str]) -> "Network":
+    def read(cls, environ: Mapping[str, str], file: Mapping[str, str] | None = None, place: str = "") -> "Network":
         """Take what concerns the network out of the variables. Nothing is checked before it is used.
 
         HTTP_PROXY does not count where REQUEST_METHOD is set, as in a CGI program: there, a client can set it.
+
+        Args:
+            environ: the environment variables.
+            file: what a file says, which wins over them.
+            place: the path of that file, for the messages.
         """
-        ignored = _OF_A_CGI_REQUEST if "REQUEST_METHOD" in environ else ()
-        names = [name for name in _VARIABLES if name in environ and name not in ignored]
-        return cls(tuple((name, Setting(name, Secret(environ[name].strip()))) for name in names))
+        file = file or {}
+        said = {**environ, **file}
+        ignored = _OF_A_CGI_REQUEST if "REQUEST_METHOD" in said else ()
+        names = [name for name in _VARIABLES if name in said and name not in ignored]
+        shown = {name: f"{name} in {place}" if name in file else name for name in names}
+        return cls(tuple((name, Setting(shown[name], Secret(said[name].strip()))) for name in names))
 
     def certificates(self) -> tuple[str, Setting] | None:
         """The variable that names the certificate authorities, and its setting; None where none is set."""

@@ -109,7 +109,8 @@ class OpenAccount:
 
         assert self.engine is not None
         try:
-            return await read_rate_limits(self.engine, self._config.chatgpt_base_url)
+            base_url, network = self._config.chatgpt_base_url, self._environment.network
+            return await read_rate_limits(self.engine, base_url, network=network)
         except RateLimitsUnavailable as error:
             raise RpcError(INTERNAL_ERROR, f"the rate limits cannot be read: {error}") from None
 

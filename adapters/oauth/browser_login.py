@@ -66,7 +66,7 @@ class BrowserLogin:
         self._issuer = issuer
         self._clock = clock
         self._linger = linger
-        self._http = IssuerHttp()
+        self._http = IssuerHttp(issuer.network)
         self._server = LoopbackServer(listener, self._answer)
         self._question = AuthorizationRequest.new(self._server.port)
         self.auth_url: str = self._question.url(issuer, engine.policy.forced_workspaces)

@@ -95,7 +95,7 @@ class HttpDeviceEndpoint:
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
         self._api = issuer.url.rstrip("/") + "/api/accounts/deviceauth"
-        self._http = IssuerHttp()
+        self._http = IssuerHttp(issuer.network)
 
     @fresh_errors
     async def request(self) -> DeviceCode:

@@ -60,7 +60,7 @@ async def exchange_code(
         "client_id": issuer.client_id,
         "code_verifier": code_verifier,
     }
-    asking = http or IssuerHttp()
+    asking = http or IssuerHttp(issuer.network)
     try:
         answer = await asking.post(url, host, form, timeout, form=True)
     finally:

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from authstate.adapters.config import DEFAULT_CLIENT_ID, DEFAULT_ISSUER, Environment
+from authstate.adapters.network import Network
 
 DEFAULT_ORIGINATOR: Final = "authstate"
 
@@ -26,11 +27,14 @@ class Issuer(msgspec.Struct, frozen=True):
     """The program that the person uses, as the issuer's pages and records name it."""
     redirect_ports: tuple[int, ...] = ()
     """The ports of this machine that it lets a browser come back to; 0 is any. Empty: those of the default issuer."""
+    network: Network | None = None
+    """The proxies and certificate authorities to reach it with; None: those of the environment."""
 
     @classmethod
     def of(cls, environment: Environment, originator: str = DEFAULT_ORIGINATOR) -> "Issuer":
         """The issuer that the environment variables name."""
-        return cls(environment.issuer.rstrip("/"), environment.client_id, originator, environment.redirect_ports)
+        url, ports = environment.issuer.rstrip("/"), environment.redirect_ports
+        return cls(url, environment.client_id, originator, ports, environment.network)
 
     def for_client(self, name: str | None) -> "Issuer":
         """The same issuer, asked as the client of this name; a name that fits in no header names nobody."""

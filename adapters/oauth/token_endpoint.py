@@ -7,6 +7,7 @@ issuer_errors.py. A status 401 whose code is in none of them is a dead token; al
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+from authstate.adapters.network import Network
 from authstate.adapters.oauth.issuer import shown_code
 from authstate.adapters.oauth.issuer_errors import CODES, Dead, Later, NoHelp
 from authstate.adapters.oauth.issuer_http import (
@@ -39,6 +40,7 @@ class HttpTokenAuthority:
         revoke_url: another revocation endpoint. Without one, it is beside the token endpoint: a token is shown to
             nobody but those who issue it.
         timeout: seconds that a whole refresh may take, from looking up the host to the last byte.
+        network: the proxies and certificate authorities; by default those of the environment.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class HttpTokenAuthority:
         refresh_url: str | None = None,
         revoke_url: str | None = None,
         timeout: float = 30.0,
+        network: Network | None = None,
     ) -> None:
         self._client_id = client_id
         self._timeout = timeout
@@ -56,7 +59,7 @@ class HttpTokenAuthority:
         self._refresh_url = refresh_url or issuer.rstrip("/") + "/oauth/token"
         self._revoke_from = REVOKE_URL_VARIABLE if revoke_url else self._refresh_from
         self._revoke_url = revoke_url or _beside(refresh_url) or issuer.rstrip("/") + "/oauth/revoke"
-        self._http = IssuerHttp()
+        self._http = IssuerHttp(network)
 
     @fresh_errors
     async def refresh(self, refresh_token: Secret) -> RefreshedTokens:

@@ -13,6 +13,7 @@ if os.name == "posix":
 
 from authstate.adapters.assembly import open_engine, open_store
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
+from authstate.adapters.network import Network
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.os_keyring import account_of_home
 from authstate.adapters.testing import MemoryStore
@@ -189,7 +190,7 @@ def test_a_wrong_override_is_named_as_one(tmp_path: Path) -> None:
 
 def test_the_environment_has_its_defaults(tmp_path: Path) -> None:
     found = Environment.read({"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "CODEX_HOME": " "})
-    assert found == Environment(home=tmp_path / ".codex")
+    assert found == Environment(home=tmp_path / ".codex", network=Network())
     assert (found.issuer, found.client_id) == ("https://auth.openai.com", "app_EMoamEEZ73f0CkXaXp7hrann")
 
 
