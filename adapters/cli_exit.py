@@ -3,6 +3,12 @@
 import sys
 from enum import IntEnum
 
+HIDDEN = "[hidden]"
+_KEY_ADVICE = (
+    "What looks like a key or a token is not shown. Give an API key to `authstate login --with-api-key` on standard "
+    "input, never as an argument: other users and the history of your shell can see arguments"
+)
+
 
 class ExitStatus(IntEnum):
     """What the exit status of every command means."""
@@ -38,9 +44,21 @@ class UsageError(Exception):
 
 
 def complain(message: str, status: int) -> int:
-    """Say one clear line on stderr and return the status."""
-    print(f"authstate: {printable(' '.join(message.split()))}", file=sys.stderr)
+    """Say one clear line on stderr and return the status. What looks like a key or a token is hidden in it."""
+    line = without_keys(" ".join(message.split()))
+    if line.count(HIDDEN) > message.count(HIDDEN):
+        line += f". {_KEY_ADVICE}"
+    print(f"authstate: {printable(line)}", file=sys.stderr)
     return status
+
+
+def without_keys(text: str) -> str:
+    """The text without what looks like an API key or a token, and without the value of `..._KEY=` and its like."""
+    import re  # imported here: most commands have nothing to complain about
+
+    text = re.sub(r"(?i)([\w-]*(?:token|api[_-]?key|secret|password)=)[^\s]+", rf"\1{HIDDEN}", text)
+    text = re.sub(r"eyJ[\w-]{8,}(?:\.[\w-]*)*", HIDDEN, text)
+    return re.sub(r"(?<![A-Za-z0-9])(?:sk|rt|at|sess)[-_][\w-]{6,}", HIDDEN, text)
 
 
 def printable(text: str) -> str:

@@ -5,7 +5,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from authstate.adapters.cli_exit import ExitStatus, UsageError, complain
 from authstate.adapters.heard_signals import ENDINGS, hear_signals
@@ -32,8 +32,17 @@ def run(arguments: list[str]) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors hide what looks like a key: a person may have typed one as an argument."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the error, and end with the status for a wrong command line."""
+        self.print_usage(sys.stderr)
+        raise SystemExit(complain(message, ExitStatus.USAGE))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="authstate",
         description="Sign in once, and keep every process that acts for you authorized.",
         epilog="Exit status: 0 done, 1 not signed in or failed, 2 the refresh token is dead, or the command line is "

@@ -1,25 +1,25 @@
 """config.toml and the environment: what the person and the administrator decided, read once and checked here.
 
 Only the keys that concern an account are read; their names are codex's own. Where there is no config.toml and no
-override, nothing that can parse TOML is imported.
+override, nothing that can parse TOML is imported. tomli reads TOML 1.1, as codex does; the standard library's parser of
+Python 3.11 to 3.14 stops at an inline table over several lines.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from authstate.adapters.codex_home import ConfigError as ConfigError
+from authstate.adapters.codex_home import find_home
 from authstate.adapters.dotenv_file import read_dotenv
 from authstate.adapters.network import Network
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import InvalidCredentials
 from authstate.engine.policy import LoginMethod, Policy
-
-if TYPE_CHECKING:
-    from tomllib import TOMLDecodeError
 
 DEFAULT_ISSUER = "https://auth.openai.com"
 DEFAULT_CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
@@ -30,11 +30,12 @@ _Default = TypeVar("_Default")
 
 _LARGEST = 4 * 1024 * 1024  # bytes
 _REPAIR = "repair the file, or move it away"
-_BUILT_IN_PROVIDERS = {"openai": True, "ollama": False, "lmstudio": False}  # codex lets no table change these
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used. Names the file or the variable, the key, and what to write there."""
+_BUILT_IN_PROVIDERS = {
+    "openai": True,
+    "ollama": False,
+    "lmstudio": False,
+    "amazon-bedrock": False,
+}  # codex lets no table change these
 
 
 class StoreMode(StrEnum):
@@ -61,7 +62,7 @@ class Environment(msgspec.Struct, frozen=True):
     """What the environment variables say."""
 
     home: Path
-    """$CODEX_HOME without symbolic links, or ~/.codex; absolute. It may be missing."""
+    """$CODEX_HOME without symbolic links, or ~/.codex; absolute. Only ~/.codex may be missing: a login makes it."""
     api_key: ApiKey | None = None
     """$CODEX_API_KEY: wins over what is stored, for this process, and is never stored."""
     originator: str | None = None
@@ -88,7 +89,7 @@ class Environment(msgspec.Struct, frozen=True):
             api_key = ApiKey.parse(key) if key else None
         except InvalidCredentials as error:
             raise ConfigError(f"in the environment variable CODEX_API_KEY, {error}") from None
-        home = _home(environ)
+        home = find_home(environ)
         place = os.path.join(home, ".env")
         return cls(
             home=home,
@@ -218,11 +219,11 @@ def _requires_openai_auth(settings: _Settings) -> bool:
 
 
 def _override_value(text: str) -> Any:
-    import tomllib
+    import tomli
 
     try:
-        return tomllib.loads(f"value = {text.strip()}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        return tomli.loads(f"value = {text.strip()}")["value"]
+    except (tomli.TOMLDecodeError, RecursionError):
         return text.strip().strip("\"'")
 
 
@@ -250,51 +251,15 @@ def _read(path: str) -> str | None:
 
 
 def _parse(text: str, path: str) -> dict[str, Any]:
-    import tomllib
+    import tomli
 
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is no TOML: {error}{_place_of(error, text)}") from None
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ConfigError(f"{path} is no TOML: {error.msg} ({place})") from None
     except RecursionError:
         raise ConfigError(f"{path} is no configuration: it is nested too deeply") from None
-
-
-def _place_of(error: "TOMLDecodeError", text: str) -> str:
-    """The line, where the parser's own message does not name it: it says "at end of document" there."""
-    return "" if "line " in str(error) else f" (line {text.count(chr(10)) + 1})"
-
-
-def _home(environ: Mapping[str, str]) -> Path:
-    named = environ.get("CODEX_HOME", "").strip()
-    if not named:
-        return Path(os.path.abspath(os.path.join(_user_folder(environ), ".codex")))
-    if named == "~" or named.startswith(("~/", "~" + os.sep)):
-        named = _user_folder(environ) + named[1:]
-    try:
-        return Path(os.path.realpath(named))
-    except OSError as error:
-        why = (error.strerror or type(error).__name__).lower()
-        raise ConfigError(f"CODEX_HOME cannot be {named}: {why}: set it to a folder of your own") from None
-
-
-def _user_folder(environ: Mapping[str, str]) -> str:
-    folder = environ.get("USERPROFILE" if os.name == "nt" else "HOME") or _registered_folder()
-    if not os.path.isabs(folder):
-        raise ConfigError("there is no home folder: set CODEX_HOME to the folder that keeps the credentials")
-    return folder
-
-
-def _registered_folder() -> str:
-    """The home folder that the system has on record for this user; empty where there is none."""
-    if os.name == "nt":
-        return os.path.expanduser("~")
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:
-        return ""
 
 
 def _url_variable(environ: Mapping[str, str], name: str) -> str | None:

@@ -120,7 +120,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """An API key. White space around it is not part of it."""
+    """An API key. White space, quotes and a byte order mark around it are not part of it."""
 
     key: Secret
 
@@ -129,10 +129,20 @@ class ApiKey(msgspec.Struct, frozen=True):
     def parse(cls, text: str) -> "ApiKey":
         """Read a key that a person or a program gave.
 
+        Matching quotes around it, a byte order mark, and the `NAME=` of a pasted `export OPENAI_API_KEY=...` are left
+        out, where NAME ends in KEY or TOKEN.
+
         Raises:
             InvalidCredentials: the text is blank, or has white space or control characters inside.
         """
-        key = text.strip()
+        key = text.strip().removeprefix("\ufeff").strip()
+        name, _, value = key.partition("=")
+        words = name.replace("$env:", "export ").split()
+        is_name = words[:-1] in ([], ["export"], ["set"]) and words[-1].endswith(("KEY", "TOKEN")) if words else False
+        if is_name and value[:1] not in ("", "="):
+            key = value.strip().removesuffix(";").rstrip()
+        if len(key) > 1 and key[0] == key[-1] and key[0] in "\"'":
+            key = key[1:-1].strip()
         if not key:
             raise InvalidCredentials("the API key is empty: give the key that the API keys page shows")
         if not fits_header(key):

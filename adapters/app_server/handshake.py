@@ -124,7 +124,7 @@ class Handshake:
         return InitializeResult(
             user_agent=f"{client.name}/{VERSION} ({system}; {architecture}) "
             f"authstate ({client.name}; {client.version})",
-            codex_home=str(self._home),
+            codex_home=os.fsencode(self._home).decode("utf-8", "replace"),  # JSON holds no other text
             platform_family="windows" if sys.platform == "win32" else "unix",
             platform_os={"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform),
         )

@@ -133,6 +133,57 @@ def test_a_wrong_command_line_is_exit_2(line: str, capsys: Captured) -> None:
     assert "usage: authstate" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "login --with-api-key {}",
+        "login {}",
+        "{}",
+        "status --api-key={}",
+        "status --with-key {}",
+        "-c {} status",
+        "-c {} app-server",
+        "-c OPENAI_API_KEY={} login --nonsense={}",
+        "app-server {}",
+        "app-server --api-key={}",
+        "app-server --listen {}",
+        "wrap --{}",
+        "wrap {}",
+    ],
+)
+@pytest.mark.parametrize("key", ["sk-proj-canary-0123456789", "eyJhbGciOiJub25lIn0.canary.sig", "rt_canary0123456789"])
+def test_what_looks_like_a_key_is_not_echoed(line: str, key: str, capsys: Captured) -> None:
+    assert main(line.replace("{}", key).split()) != 0
+    output = capsys.readouterr()
+    assert "canary" not in output.out + output.err
+    assert "--with-api-key` on standard input" in output.err or line == "wrap {}"  # its error does not name the word
+
+
+def test_a_variable_that_holds_a_key_by_mistake_is_not_echoed(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    for name in ("CODEX_REFRESH_TOKEN_URL_OVERRIDE", "CODEX_HOME"):
+        monkeypatch.setenv(name, "sk-canary-0123456789")
+        assert main(["status"]) != 0
+        output = capsys.readouterr()
+        assert "canary" not in output.out + output.err
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+def test_a_home_whose_name_is_no_text_gives_no_traceback(tmp_path: Path) -> None:
+    home = os.fsencode(tmp_path) + b"/h\xff"
+    os.mkdir(home)
+    environ = {**os.environb, b"CODEX_HOME": home}
+    start = b'{"id":0,"method":"initialize","params":{"clientInfo":{"name":"x","version":"1"}}}\n'
+    for words, given in ((["status"], b""), (["login", "--with-api-key"], b"sk-1"), (["app-server"], start)):
+        ran = subprocess.run([*PROGRAM, *words], input=given, capture_output=True, env=environ, timeout=30)
+        assert b"Traceback" not in ran.stderr + ran.stdout
+        assert b"UnicodeEncodeError" not in ran.stderr + ran.stdout
+    assert b'"codexHome":' in ran.stdout
+    assert os.path.exists(home + b"/auth.json")
+
+
 def test_help_and_version(capsys: Captured) -> None:
     assert main(["--help"]) == 0
     assert main(["--version"]) == 0

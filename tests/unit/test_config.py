@@ -66,6 +66,7 @@ def test_one_workspace_may_be_a_string_and_a_blank_one_is_none(tmp_path: Path) -
         ('model_provider = "openai"', True),
         ('model_provider = "openai"\n[model_providers.openai]\nname = "x"', True),
         ('model_provider = "ollama"', False),
+        ('model_provider = "amazon-bedrock"', False),
         ('model_provider = "nowhere"', True),
         ('model_provider = "mine"\n[model_providers.mine]\nname = "x"', False),
         ('model_provider = "mine"\n[model_providers.mine]\nrequires_openai_auth = true', True),
@@ -106,7 +107,7 @@ def test_a_wrong_value_is_named_with_file_and_key(tmp_path: Path, text: str, key
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        (b"a = 1\nb =", "line 2"),
+        (b"a = 1\nb =", "line 2, column 4"),
         (b"a = 1\na = 2\n", "line 2"),
         (b'a = 1\n\nb = """never', "line 3"),
         (b"a = 1\nb = '\xff'\n", "line 2"),
@@ -146,6 +147,20 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.toml")
     with pytest.raises(ConfigError, match="not a regular file"):
         load_config(tmp_path)
+
+
+def test_toml_1_1_stops_nothing(tmp_path: Path) -> None:
+    """codex reads these: an inline table over several lines with a comma at its end, and the escapes \\e and \\xHH."""
+    write(
+        tmp_path, b'table = {\n  a = 1, # why\n  b = { c = 2, },\n}\nforced_login_method = "\\x61pi"\nbell = "\\e[0m"\n'
+    )
+    assert load_config(tmp_path).policy.forced_login_method is LoginMethod.API
+    assert load_config(tmp_path, ["x={a=1,}", 'cli_auth_credentials_store="\\x66ile"']).store_mode is StoreMode.FILE
+
+
+def test_a_wrong_type_in_a_table_that_is_not_ours_stops_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "sandbox_mode = 3\nmodel_providers = 3\nprofiles = [1]\nmcp_servers = true\n")
+    assert load_config(tmp_path) == Config()
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
@@ -217,6 +232,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
 def test_the_home_is_expanded_and_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path(os.path.realpath(tmp_path))
     monkeypatch.chdir(tmp_path)
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
     assert Environment.read({"CODEX_HOME": "here"}).home == real / "here"
     user = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
     assert Environment.read({**user, "CODEX_HOME": "~/there"}).home == real / "there"
@@ -261,18 +278,18 @@ def test_a_home_that_the_system_will_not_follow_is_named(monkeypatch: pytest.Mon
 )
 def test_a_variable_that_is_no_url_is_named(name: str, url: str) -> None:
     with pytest.raises(ConfigError, match=name):
-        Environment.read({"CODEX_HOME": "/x", name: url})
+        Environment.read({"CODEX_HOME": os.curdir, name: url})
 
 
 @pytest.mark.parametrize("url", ["https://h", "HTTP://127.0.0.1:1/x", "http://[::1]:8080", "https://u:p@h/a?b=c"])
 def test_a_variable_that_is_a_url_is_taken(url: str) -> None:
-    environment = Environment.read({"CODEX_HOME": "/x", "CODEX_APP_SERVER_LOGIN_ISSUER": url})
+    environment = Environment.read({"CODEX_HOME": os.curdir, "CODEX_APP_SERVER_LOGIN_ISSUER": url})
     assert environment.issuer == url
 
 
 def test_a_key_that_is_none_is_named_and_not_shown() -> None:
     with pytest.raises(ConfigError, match="CODEX_API_KEY") as caught:
-        Environment.read({"CODEX_HOME": "/x", "CODEX_API_KEY": "sk canary"})
+        Environment.read({"CODEX_HOME": os.curdir, "CODEX_API_KEY": "sk canary"})
     assert "canary" not in str(caught.value)
 
 
@@ -294,12 +311,39 @@ def test_ephemeral_is_memory(tmp_path: Path) -> None:
 
 
 async def test_the_engine_has_policy_key_and_store(tmp_path: Path) -> None:
-    environment = Environment.read({"CODEX_HOME": str(tmp_path / "missing"), "CODEX_API_KEY": "sk-test"})
+    environment = Environment.read({"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "CODEX_API_KEY": "sk-test"})
     policy = Policy(forced_login_method=LoginMethod.API)
     async with open_engine(Config(policy=policy), environment) as engine:
         assert engine.policy == policy
         assert (await engine.authorization()).token.reveal() == "sk-test"
-    assert not (tmp_path / "missing").exists()
+    assert not (tmp_path / ".codex").exists()
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ('"HERE"', "leave out the quotation marks"),
+        ("'HERE'", "leave out the quotation marks"),
+        ("$HOME/.codex", "no shell replaces the $"),
+        ("~/missing", "no shell replaces the ~"),
+        ("~somebody/.codex", "no shell replaces the ~"),
+        ("HERE/missing", "make the folder"),
+        ("missing", "make the folder"),
+        ("HERE/file", "that is no folder"),
+        ("HERE/file/inner", "no such folder"),
+    ],
+)
+def test_a_named_home_that_is_no_folder_is_refused_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    named = named.replace("HERE", str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        Environment.read({"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "CODEX_HOME": named})
+    assert f"CODEX_HOME is {named}" in str(caught.value)
+    assert said in str(caught.value)
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_options_replace_what_is_configured(tmp_path: Path) -> None:
@@ -312,7 +356,7 @@ def test_the_fast_path_imports_no_parser_and_no_network(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from authstate.adapters.assembly import open_engine;"
         "from authstate.adapters.config import Environment, load_config; home = Path(sys.argv[1]);"
         "open_engine(load_config(home), Environment(home=home));"
-        "print([name for name in ('tomllib', 'filelock', 'keyring', 'httpx', 'tempfile') if name in sys.modules])"
+        "print([x for x in ('tomli', 'tomllib', 'filelock', 'keyring', 'httpx', 'tempfile') if x in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -63,9 +63,21 @@ def test_credentials_cannot_be_changed() -> None:
             thing.something_new = 1
 
 
-@pytest.mark.parametrize("text", ["sk-1", "  sk-1\n", "\tsk-1\r\n"])
-def test_a_key_is_read_without_the_space_around_it(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("sk-1", "  sk-1\n", "\tsk-1\r\n", "\ufeffsk-1\r\n", '"sk-1"', "'sk-1'\n"),
+        *("OPENAI_API_KEY=sk-1", 'export OPENAI_API_KEY="sk-1"', "export CODEX_API_KEY='sk-1';\n"),
+        *("set OPENAI_API_KEY=sk-1", '$env:OPENAI_API_KEY = "sk-1"', "OPENAI_API_KEY = sk-1"),
+    ],
+)
+def test_a_key_is_read_without_what_is_around_it(text: str) -> None:
     assert ApiKey.parse(text) == ApiKey(Secret("sk-1"))
+
+
+@pytest.mark.parametrize("text", ["YWJjKEY==", 'a"b', "sk-1=", "'sk-1", "key=sk-1"])
+def test_what_only_resembles_an_assignment_or_quotes_is_part_of_the_key(text: str) -> None:
+    assert ApiKey.parse(text) == ApiKey(Secret(text))
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "sk 1", "sk-\x00", "sk-\n1", "sk-ü", "sk-\u200b1"])

@@ -24,7 +24,8 @@ REPO = Path(__file__).parents[2]
 GENERATED = {".git", ".venv", "build", "__pycache__", ".hypothesis", "test-output", ".benchmarks"}
 WORLD = {
     *("asyncio.subprocess", "ctypes", "filelock", "http", "httpx", "keyring", "os", "pathlib", "shutil", "signal"),
-    *("socket", "ssl", "sqlite3", "structlog", "subprocess", "sys", "tempfile", "threading", "tomllib", "urllib"),
+    *("socket", "ssl", "sqlite3", "structlog", "subprocess", "sys", "tempfile", "threading", "tomli", "tomllib"),
+    "urllib",
 }
 LAYERS = (
     ("states", "session", "credentials", "errors", "events", "policy", "table", "claims", "ports", "settings"),
