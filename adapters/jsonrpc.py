@@ -189,6 +189,14 @@ class Peer:
         finally:
             self._flush(batch)
 
+    def refuse(self, id_: bytes | Raw, error: RpcError) -> None:
+        """Answer a request that was kept from this peer. An id that is none is answered as `null`."""
+        batch = self._begin()
+        try:
+            self._answer(bytes(id_) if is_id(bytes(id_)) else _NULL, error)
+        finally:
+            self._flush(batch)
+
     def eof_received(self) -> None:
         """The other side will send no more: its last line counts without a newline, and our questions fail."""
         rest = self._lines.rest()

@@ -6,10 +6,14 @@
                           child tells of its login is dropped: the front-end hears of the person's. A turn that failed
                           for want of tokens says why.
 
-All else passes byte for byte, in order.
+All else passes byte for byte, in order. An answer passes only to a request that passed before it, and only once.
+
+What a child would obey must not reach it, however it is written: a line of the front-end that is no JSON object, or of
+which two readers could make two different things, is refused. codex reads an array as the members of a request.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -19,17 +23,19 @@ from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc_lines import ABSENT, Envelope
 from authstate.adapters.parent.failed_turns import TELLING, explained, is_failed_turn
 from authstate.adapters.parent.front_end import CHANGES, METHODS, REFUSED, RETIRED
+from authstate.adapters.parent.pending import PendingRequests
 from authstate.adapters.parent.questions import OF_TURNS
-from authstate.adapters.parent.routing import Pass, Sieve, envelope_of, method_in
+from authstate.adapters.parent.routing import ESCAPE, LONGEST_HELD, Pass, Sieve, Take, envelope_of, is_ambiguous
 
-_FROM_FRONT_END = (b"initialize", b"account/", b"accountSession/", b"getAuthStatus", b"ChatGpt", b"loginApiKey")
-_FROM_CHILD = (
-    *(b"account/", b"authStatusChange", b"loginChatGptComplete", TELLING),
-    *(method.encode() for method in sorted(OF_TURNS)),
-)
 _OF_THE_CHILDS_LOGIN = frozenset(
-    {wire.LOGIN_COMPLETED, wire.ACCOUNT_UPDATED, "authStatusChange", "loginChatGptComplete"}
+    {
+        *(wire.LOGIN_COMPLETED, wire.ACCOUNT_UPDATED, "authStatusChange", "loginChatGptComplete"),
+        wire.REFRESH_METHOD,  # with an id it is a question, and ours to answer
+    }
 )
+_TELLING_OF_ACCOUNTS = (b"account", b"authStatusChange", b"loginChatGptComplete", ESCAPE)
+"""A line of the child that cannot be read passes without one of these: no reader can take it for an account message."""
+_TOO_LONG = f"the line is longer than {LONGEST_HELD // (1024 * 1024)} MiB"
 
 
 class Door(Protocol):
@@ -52,7 +58,10 @@ class AccountLines(Protocol):
         """A request that may change the login: what came before it must reach the child first."""
 
     def answer(self, line: bytes) -> None:
-        """An answer to a question of ours."""
+        """An answer to a question of ours, or what is no message at all: it is refused."""
+
+    def refuse(self, id_: Raw, why: str) -> None:
+        """A request that must not reach the child is answered with -32600."""
 
 
 class Greeting:
@@ -98,7 +107,8 @@ class FromFrontEnd:
         greeting: the handshake.
         id_prefix: of our questions to the front-end.
         let_pass: takes everything else, for the child.
-        crowded: told before an account request is answered, whose answer may have to wait for a front-end that reads.
+        crowded: told before we answer, when the answer may have to wait for a front-end that reads.
+        warn: called with a code and a message for the log.
     """
 
     def __init__(
@@ -108,44 +118,69 @@ class FromFrontEnd:
         id_prefix: str,
         let_pass: Pass,
         crowded: Callable[[], None],
+        warn: Callable[[str, str], None],
     ) -> None:
         self._accounts = accounts
         self._greeting = greeting
         self._ours = id_prefix.encode()
         self._let_pass = let_pass
         self._crowded = crowded
-        self.sieve = Sieve((*_FROM_FRONT_END, self._ours), self._route, let_pass, self._too_long)
+        self._warn = warn
+        self.requests = PendingRequests()
+        """Those of the front-end, which the child is to answer."""
+        self.questions = PendingRequests()
+        """Those of the child that the front-end saw."""
+        self.sieve = Sieve(self._route, let_pass, self._refuse_long)
 
-    def _route(self, line: bytes) -> bool:
+    def _route(self, line: bytes) -> Take | None:
+        if line.isspace():
+            return None
         envelope = envelope_of(line)
         if envelope is None:
-            return False
+            return self._answered(self._accounts.answer, line)
+        if is_ambiguous(line):
+            return partial(self._refuse, envelope.id, "the message has two members of one name: send each one once")
+        if envelope.method is None:
+            return self._take_answer(envelope, line)
         if envelope.method == "initialize" and envelope.id is not ABSENT and self._greeting.is_awaited:
-            return self._introduce(envelope, line)
+            return partial(self._introduce, envelope, line)
+        if envelope.method in CHANGES:
+            return self._answered(self._accounts.change, line)
         if envelope.method in METHODS or envelope.method in RETIRED or envelope.method in REFUSED:
+            return self._answered(self._accounts.ask, line)
+        if envelope.id is not ABSENT:
+            self.requests.passed(envelope.id)
+        return None
+
+    def _take_answer(self, envelope: Envelope, line: bytes) -> Take | None:
+        """An answer passes to the child only where the front-end was asked."""
+        if _is_ours(envelope, self._ours):
+            return partial(self._accounts.answer, line)
+        if envelope.id is not ABSENT and self.questions.answered(envelope.id):
+            return None
+        why = "the front-end answered something that it was not asked: the child did not get it"
+        return partial(self._warn, "answer_dropped", why)
+
+    def _answered(self, by: Callable[[bytes], None], line: bytes) -> Take:
+        """What has us answer a line."""
+
+        def take() -> None:
             self._crowded()
-            if envelope.method in CHANGES:
-                self._accounts.change(line)
-            else:
-                self._accounts.ask(line)
-            return True
-        if envelope.method is None and _is_ours(envelope, self._ours):
-            self._accounts.answer(line)
-            return True
-        return False
+            by(line)
 
-    def _too_long(self, beginning: bytes) -> bool:
-        """The engine refuses it: the child would take it for a login of its own."""
-        if method_in(beginning) not in METHODS | RETIRED.keys() | REFUSED.keys():
-            return False
+        return take
+
+    def _refuse(self, id_: Raw, why: str) -> None:
         self._crowded()
-        self._accounts.ask(beginning + b"\n")
-        return True
+        self._accounts.refuse(id_, f"Invalid request: {why}")
 
-    def _introduce(self, envelope: Envelope, line: bytes) -> bool:
+    def _refuse_long(self) -> None:
+        self._refuse(ABSENT, _TOO_LONG)
+
+    def _introduce(self, envelope: Envelope, line: bytes) -> None:
+        self.requests.passed(envelope.id)
         self._let_pass(with_experimental_api(line, envelope))
         self._greeting.sent(envelope)
-        return True
 
 
 class FromChild:
@@ -155,11 +190,13 @@ class FromChild:
         take: takes a question for tokens, or an answer to a request of ours.
         greeting: the handshake.
         id_prefix: of our requests to the child.
+        front_end: the other direction, which knows what the front-end asked.
         let_pass: takes everything else, for the front-end.
         why: why the last question for tokens was refused, if it was.
         crowded: told before a question of the child is answered, whose answer may have to wait for a child that reads.
         needs_login: whether only a new sign-in helps against that refusal.
         heard: takes the notifications of turns that start and end, by method and params.
+        warn: called with a code and a message for the log.
     """
 
     def __init__(
@@ -167,9 +204,11 @@ class FromChild:
         take: Callable[[bytes], None],
         greeting: Greeting,
         id_prefix: str,
+        front_end: FromFrontEnd,
         let_pass: Pass,
         why: Callable[[], str | None],
         crowded: Callable[[], None],
+        warn: Callable[[str, str], None],
         needs_login: Callable[[], bool] = lambda: False,
         heard: Callable[[str, Raw], None] = lambda method, params: None,
     ) -> None:
@@ -178,36 +217,55 @@ class FromChild:
         self._take = take
         self._greeting = greeting
         self._ours = id_prefix.encode()
+        self._front_end = front_end
         self._let_pass = let_pass
         self._why = why
         self._crowded = crowded
-        self.sieve = Sieve((*_FROM_CHILD, self._ours), self._route, let_pass, lambda beginning: False)
-        self.sieve.look_at_all = True  # an answer to `initialize` holds no word that tells it
+        self._warn = warn
+        self.sieve = Sieve(self._route, let_pass, self._drop("line_dropped", _TOO_LONG))
 
-    def _route(self, line: bytes) -> bool:
+    def _route(self, line: bytes) -> Take | None:
         envelope = envelope_of(line)
         if envelope is None:
-            return False
+            if not any(word in line for word in _TELLING_OF_ACCOUNTS):
+                return None
+            return self._drop("line_dropped", "a line that may be about accounts cannot be read")
+        if is_ambiguous(line):
+            return self._drop("line_dropped", "a message has two members of the same name")
         if envelope.method is None:
-            if _is_ours(envelope, self._ours):
-                self._take(line)
-                return True
-            self._greeting.seen(envelope)
-            self.sieve.look_at_all = not self._greeting.is_over
-            return False
+            return self._take_answer(envelope, line)
         if envelope.method == wire.REFRESH_METHOD and envelope.id is not ABSENT:
-            self._crowded()
-            self._take(line)
-            return True
+            return partial(self._ask, line)
         if envelope.method in _OF_THE_CHILDS_LOGIN:
-            return True
-        if envelope.method in OF_TURNS and envelope.id is ABSENT:
+            return _leave_out
+        if envelope.id is not ABSENT:
+            self._front_end.questions.passed(envelope.id)
+        elif envelope.method in OF_TURNS:
             self._heard(envelope.method, envelope.params)
         why = self._why() if TELLING in line and is_failed_turn(envelope.method) else None
         if why is None:
-            return False
-        self._let_pass(explained(line, why, needs_login=self._needs_login()))
-        return True
+            return None
+        return partial(self._let_pass, explained(line, why, needs_login=self._needs_login()))
+
+    def _ask(self, line: bytes) -> None:
+        self._crowded()
+        self._take(line)
+
+    def _take_answer(self, envelope: Envelope, line: bytes) -> Take | None:
+        """An answer passes to the front-end only where the child was asked."""
+        if _is_ours(envelope, self._ours):
+            return partial(self._take, line)
+        if envelope.id is ABSENT or not self._front_end.requests.answered(envelope.id):
+            return self._drop("answer_dropped", "it answered something that it was not asked")
+        self._greeting.seen(envelope)
+        return None
+
+    def _drop(self, code: str, why: str) -> Take:
+        return partial(self._warn, code, f"something of the child did not reach the front-end: {why}")
+
+
+def _leave_out() -> None:
+    """The front-end hears of the person's login, and not of the child's."""
 
 
 def _is_ours(envelope: Envelope, prefix: bytes) -> bool:

@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from authstate.adapters.app_server.late_log import LOG_DELAY, LateLog
 from authstate.adapters.config import Config, Environment
-from authstate.adapters.jsonrpc import Peer, Writer
+from authstate.adapters.jsonrpc import INVALID_REQUEST, Peer, RpcError, Writer
 from authstate.adapters.parent.directions import FromChild, FromFrontEnd, Greeting
 from authstate.adapters.parent.front_end import FrontEnd
 from authstate.adapters.parent.traffic import Gate, Throttle
@@ -91,6 +91,9 @@ class _AccountLines:
     def answer(self, line: bytes) -> None:
         self._peer.data_received(line)
 
+    def refuse(self, id_: Raw, why: str) -> None:
+        self._peer.refuse(id_, RpcError(INVALID_REQUEST, why))
+
 
 class Relay:
     """One front-end and one child. It is a `Door` for their handshake.
@@ -110,24 +113,29 @@ class Relay:
         self._api = FrontEnd(asks_front_end, self._account)
         self._account.serve(self._api)
         greeting = self._greeting = Greeting(self)
-        self._down = FromFrontEnd(
+        from_front_end = FromFrontEnd(
             _AccountLines(self._api.peer, self._gate),
             greeting,
             asks_front_end,
             self._gate.let_pass,
             self.front_end.crowd,
-        ).sieve
+            self._warn,
+        )
+        self._down = from_front_end.sieve
         self._up = FromChild(
             self._account.peer.data_received,
             greeting,
             asks_child,
+            from_front_end,
             self.front_end.write,
             self._account.why_refused,
             self.child.crowd,
+            self._warn,
             self._account.needs_login,
             self._account.heard,
         ).sieve
         self._tasks: set[asyncio.Task[None]] = set()
+        self._warned: set[str] = set()
 
     @property
     def is_introduced(self) -> bool:
@@ -220,6 +228,12 @@ class Relay:
             self._log.warn("no_account", f"the child goes without a login: {error}")
         finally:
             self._gate.release()
+
+    def _warn(self, code: str, message: str) -> None:
+        """Warn once of each kind: whoever sends such lines may send many."""
+        if message not in self._warned:
+            self._warned.add(message)
+            self._log.warn(code, message)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

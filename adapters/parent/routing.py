@@ -1,54 +1,50 @@
-"""Which lines of a stream are about accounts, found with as little reading as can be.
+"""Cuts one direction of a connection into lines, has each one looked at, and lets the rest pass as it is.
 
-Most of what passes between a front-end and its app-server is no business of ours, so a `Sieve` looks at whole chunks
-first: a chunk in which no telling word occurs passes as it is, in one piece, and is never cut into lines. Where a word
-occurs, only the lines that hold it are decoded. The cheap look may suspect too much, never too little: a method can be
-written with escapes. So a line with a `\\u` is suspected as well, and a slash may have a backslash before it, as Swift
-and PHP write it by default.
+Every line is read, and to its end, before any of it passes. What its beginning says proves nothing: of two members of
+the same name the last one counts, so the end of a line can make an account request of an answer. What passes is not
+changed and not copied: lines that pass one after the other stay one piece.
 
-A line that is longer than a chunk is not kept for its end when its beginning tells that it is none of ours. One that is
-too long to be kept passes, unless its beginning tells that it is ours.
+A line is held until its end is known, at most 64 MiB of it. A longer one does not pass.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+import json
+from collections.abc import Callable, Iterator
 
-import msgspec
+from authstate.adapters.jsonrpc_lines import Envelope, RpcError, read_line
 
-from authstate.adapters.jsonrpc_lines import LONGEST_LINE, Envelope, RpcError, read_line
-
+LONGEST_HELD = 64 * 1024 * 1024
+"""Bytes of one line. A picture in a message makes the longest ones."""
 ESCAPE = b"\\u"
-_PEEK = 1024  # bytes of a line after which its beginning is read
+"""Any letter can be written with it."""
 
-Route = Callable[[bytes], bool]
-"""Takes a whole line with its newline; tells whether it took it. One that it did not take passes."""
+Take = Callable[[], None]
+"""Does what is to be done with a line that does not pass, once those before it have passed."""
+Route = Callable[[bytes], Take | None]
+"""Looks at a whole line with its newline; returns what takes it. None: it passes."""
 Pass = Callable[[bytes], None]
-"""Takes bytes that pass as they are: any number of lines, or a part of one."""
-TooLong = Callable[[bytes], bool]
-"""Takes the beginning of a line that is too long to be held; tells whether it took it, and the rest with it."""
+"""Takes any number of whole lines that pass as they are. The last one of a stream may lack its newline."""
 
 
 class Sieve:
     """One direction of a connection.
 
     Args:
-        words: a line that holds none of them, and no escape, is none of ours.
-        route: asked about each line that may be ours, in order with what passes.
+        route: asked about each line, in order with what passes.
         let_pass: takes everything else, in order.
-        too_long: asked about a line of more than 16 MiB.
+        too_long: told of each line of more than `longest` bytes, which is dropped to its end.
+        longest: in bytes, with the newline.
     """
 
-    def __init__(self, words: Sequence[bytes], route: Route, let_pass: Pass, too_long: TooLong) -> None:
-        escaped = [word.replace(b"/", b"\\/") for word in words if b"/" in word]
-        self.words = [*words, *escaped, ESCAPE]
-        self.look_at_all = False
-        """Ask about every line, whatever it holds."""
+    def __init__(
+        self, route: Route, let_pass: Pass, too_long: Callable[[], None], *, longest: int = LONGEST_HELD
+    ) -> None:
         self._route = route
         self._let_pass = let_pass
         self._too_long = too_long
+        self._longest = longest
         self._held: list[bytes] = []
         self._size = 0
-        self._rest: Pass | None = None  # takes the rest of a line that is not held
+        self._is_dropping = False
 
     @property
     def held(self) -> int:
@@ -58,44 +54,42 @@ class Sieve:
     def feed(self, data: bytes) -> None:
         """Take what came in."""
         end = data.rfind(b"\n") + 1
-        if not end:
-            self._begin_of_line(data)
-            return
         begin = 0
-        if self._rest is not None:
+        if end and (self._held or self._is_dropping):
             begin = data.index(b"\n") + 1
-            self._rest(data[:begin])
-            self._rest = None
-        elif self._held:
-            begin = data.index(b"\n") + 1
-            self._sift(b"".join((*self._forget(), data[:begin])))
+            self._end_of_line(data[:begin])
         if begin < end:
             self._sift(data[begin:end] if begin or end < len(data) else data)
         if end < len(data):
-            self._begin_of_line(data[end:])
+            self._begin_of_line(data[end:] if end else data)
 
     def finish(self) -> None:
-        """The stream is over: what is held of an unfinished line passes."""
-        if self._held:
-            self._let_pass(b"".join(self._forget()))
+        """The stream is over. Some readers take its last line without a newline, so it is looked at like any other."""
+        if not self._held:
+            return
+        line = b"".join(self._forget())
+        if take := self._route(line + b"\n"):
+            take()
+        else:
+            self._let_pass(line)
 
     def _begin_of_line(self, data: bytes) -> None:
-        if self._rest is not None:
-            self._rest(data)
+        if self._is_dropping:
             return
         self._held.append(data)
-        peeked = self._size > _PEEK
         self._size += len(data)
-        if self._size > LONGEST_LINE:
-            beginning = b"".join(self._forget())
-            self._rest = _drop if self._too_long(beginning) else self._let_pass
-            self._rest(beginning)
-        elif self._size > _PEEK and not peeked and self._passes(b"".join(self._held)):
-            self._rest = self._let_pass
-            self._let_pass(b"".join(self._forget()))
+        if self._size > self._longest:
+            self._forget()
+            self._is_dropping = True
+            self._too_long()
 
-    def _passes(self, beginning: bytes) -> bool:
-        return not self.look_at_all and tells_that_it_passes(beginning, self.words)
+    def _end_of_line(self, data: bytes) -> None:
+        if not self._is_dropping and self._size + len(data) > self._longest:
+            self._begin_of_line(data)
+        if self._is_dropping:
+            self._is_dropping = False
+        else:
+            self._sift(b"".join((*self._forget(), data)))
 
     def _forget(self) -> list[bytes]:
         held, self._held, self._size = self._held, [], 0
@@ -103,26 +97,15 @@ class Sieve:
 
     def _sift(self, lines: bytes) -> None:
         """Pass whole lines, but for those that the route takes."""
-        if not self.look_at_all and not self._suspects(lines):
-            self._let_pass(lines)
-            return
         begin = 0  # of the run of lines that pass
         for start, end in _lines(lines):
-            line = lines[start:end]
-            if not self.look_at_all and not self._suspects(line):
-                continue
-            if begin < start:
-                self._let_pass(lines[begin:start])
-            begin = end if self._route(line) else start
+            if take := self._route(lines[start:end]):
+                if begin < start:
+                    self._let_pass(lines[begin:start])
+                begin = end
+                take()
         if begin < len(lines):
-            self._let_pass(lines[begin:])
-
-    def _suspects(self, lines: bytes) -> bool:
-        return any(word in lines for word in self.words)
-
-
-def _drop(data: bytes) -> None:
-    return None
+            self._let_pass(lines[begin:] if begin else lines)
 
 
 def _lines(lines: bytes) -> Iterator[tuple[int, int]]:
@@ -134,82 +117,23 @@ def _lines(lines: bytes) -> Iterator[tuple[int, int]]:
 
 
 def envelope_of(line: bytes) -> Envelope | None:
-    """What a line says; None for what is no JSON-RPC message: the other side may make of it what it likes."""
+    """What a line says; None for what is no JSON object in UTF-8, or has a method that is no string."""
     try:
         return read_line(line)
     except RpcError:
         return None
 
 
-def tells_that_it_passes(beginning: bytes, words: Sequence[bytes]) -> bool:
-    """Whether the beginning of a long line is enough to know that the line is none of ours.
+def is_ambiguous(line: bytes) -> bool:
+    """Whether readers may differ about a line that can be read: it has two methods, ids, results or errors.
 
-    It is when the method, or the id of an answer, comes before anything that has no end yet.
+    Here and in codex the last one counts, elsewhere the first one may.
     """
-    for name, value in _members(beginning):
-        if name == "method":
-            return not any(word in value for word in words)
-        if name == "id" and any(word in value for word in words):
-            return False
-        if name in ("result", "error"):
-            return True
-    return False
-
-
-def method_in(beginning: bytes) -> str | None:
-    """The method of a long line, if its beginning tells it."""
-    for name, value in _members(beginning):
-        if name == "method":
-            with suppress(ValueError):
-                return msgspec.json.decode(value, type=str)
-    return None
-
-
-def _members(beginning: bytes) -> Iterator[tuple[str, bytes]]:
-    """The members at the beginning of an object that is cut somewhere: each name, and the value as it is written.
-
-    Ends before a value that is no string, number or literal, but for a `result` or an `error`: an answer whose id came
-    before is known. One whose id comes after is not, and is not given.
-    """
-    place = _skip(beginning, 0, b" \t\r{")
-    seen_id = False
-    while place < len(beginning):
-        name, place = _scalar(beginning, place)
-        place = _skip(beginning, place, b" \t\r:")
-        if name[:1] != b'"' or ESCAPE[:1] in name or place >= len(beginning):
-            return
-        plain = name[1:-1].decode("utf-8", "replace")
-        if beginning[place : place + 1] in (b"{", b"["):
-            if plain in ("result", "error") and seen_id:
-                yield plain, b""
-            return
-        value, place = _scalar(beginning, place)
-        if place >= len(beginning) or (plain in ("result", "error") and not seen_id):
-            return
-        seen_id = seen_id or plain == "id"
-        yield plain, value
-        place = _skip(beginning, place, b" \t\r,")
-
-
-def _skip(data: bytes, place: int, characters: bytes) -> int:
-    while place < len(data) and data[place] in characters:
-        place += 1
-    return place
-
-
-def _scalar(data: bytes, place: int) -> tuple[bytes, int]:
-    """A string, number or literal that begins here, and the place after it: the end of the data when it is cut."""
-    if data[place : place + 1] == b'"':
-        end = place + 1
-        while (end := data.find(b'"', end)) >= 0:
-            behind = end - 1
-            while data[behind] == 0x5C:
-                behind -= 1
-            end += 1
-            if (end - behind) % 2 == 0:
-                return data[place:end], end
-        return data[place:], len(data)
-    end = place
-    while end < len(data) and data[end] not in b",}] \t\r:":
-        end += 1
-    return data[place:end], end
+    if line.count(b'"method"') < 2 and ESCAPE not in line:
+        return False
+    try:
+        pairs = json.loads(line, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        return True
+    names = [name for name, _ in pairs]
+    return any(names.count(name) > 1 for name in ("id", "method", "params", "result", "error"))

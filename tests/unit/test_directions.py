@@ -28,14 +28,36 @@ class Between:
         self.of_front_end: list[Any] = []
         self.of_child: list[Any] = []
         greeting = Greeting(self)
-        self.down = FromFrontEnd(self, greeting, "asks-f-", into(self.to_child), self._crowd).sieve
-        up = FromChild(into(self.of_child), greeting, "asks-c-", into(self.to_front_end), lambda: self.why, self._crowd)
+        self.warnings: list[str] = []
+        self.refused: list[tuple[bytes, str]] = []
+        down = FromFrontEnd(self, greeting, "asks-f-", into(self.to_child), self._crowd, self._warn)
+        self.down = down.sieve
+        up = FromChild(
+            into(self.of_child),
+            greeting,
+            "asks-c-",
+            down,
+            into(self.to_front_end),
+            lambda: self.why,
+            self._crowd,
+            self._warn,
+        )
         self.up = up.sieve
 
     def ask(self, line: bytes) -> None:
         self.of_front_end.append(json.loads(line))
 
-    answer = ask
+    def answer(self, line: bytes) -> None:
+        try:
+            self.ask(line)
+        except ValueError:
+            self.of_front_end.append(line)
+
+    def refuse(self, id_: Raw, why: str) -> None:
+        self.refused.append((bytes(id_), why))
+
+    def _warn(self, code: str, message: str) -> None:
+        self.warnings.append(code)
 
     def change(self, line: bytes) -> None:
         self.changes += 1
@@ -82,10 +104,6 @@ def test_what_is_about_accounts_is_ours(method: str) -> None:
         {"id": 5, "method": "account/usage/read"},
         {"id": 5, "method": "account/readX"},
         {"method": "initialized"},
-        {"id": 0, "result": {"decision": "accept"}},
-        {"id": "asks-c-0", "result": {}},
-        {"id": "asks-f", "error": {}},
-        ["account/read"],
         {"id": 2, "method": "initialize", "params": {}},
     ],
 )
@@ -113,7 +131,105 @@ def test_answers_go_to_whoever_asked() -> None:
     between.up.feed(line({"id": "asks-c-3", "error": {}}) + line({"id": "asks-f-3", "result": 2}))
     assert between.of_front_end == [{"id": "asks-f-3", "result": 1}]
     assert between.of_child == [{"id": "asks-c-3", "error": {}}]
-    assert between.to_front_end == [{"id": "asks-f-3", "result": 2}]
+    assert between.to_front_end == []
+
+
+@pytest.mark.parametrize("id_", [7, "7", "\u00e4", -1, 2**70])
+def test_an_answer_passes_once_and_only_to_a_request_that_passed(id_: Any) -> None:
+    between = Between().greet()
+    answer = {"id": id_, "result": {}}
+    between.up.feed(line(answer))  # before it was asked
+    between.down.feed(line({"id": id_, "method": "account/login/start", "params": {"type": "chatgpt"}}))
+    between.up.feed(line(answer))  # it was not asked this
+    assert (between.to_front_end, between.warnings) == ([], ["answer_dropped"] * 2)
+    between.down.feed(line({"id": id_, "method": "thread/start"}))
+    between.up.feed(json.dumps(answer, ensure_ascii=False).encode() + b"\n" + line(answer))
+    assert between.to_front_end == [answer]
+
+
+def test_a_number_and_its_text_are_two_ids() -> None:
+    between = Between().greet()
+    between.down.feed(line({"id": 7, "method": "thread/start"}))
+    between.up.feed(line({"id": "7", "result": {}}))
+    assert between.to_front_end == []
+
+
+def test_the_front_end_answers_only_what_it_was_asked() -> None:
+    """The child's question for tokens has an id that is easy to guess, and the front-end never sees it."""
+    between = Between().greet()
+    tokens = {"id": 0, "result": {"accessToken": "of the front-end's choice"}}
+    between.down.feed(line(tokens))
+    between.up.feed(line({"id": 0, "method": "account/chatgptAuthTokens/refresh", "params": {}}))
+    between.down.feed(line(tokens))
+    assert (between.to_child, between.warnings) == ([], ["answer_dropped"] * 2)
+    between.up.feed(line({"id": 0, "method": "item/commandExecution/requestApproval"}))
+    between.down.feed(line({"id": 0, "result": {"decision": "accept"}}) + line(tokens))
+    assert between.to_child == [{"id": 0, "result": {"decision": "accept"}}]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'[7,"account/logout",null]',
+        b'[7,"account/login/start",{"type":"apiKey","apiKey":"x"}]',
+        b'[0,{"accessToken":"x"}]',
+        b'[7,"thread/start",{}]',
+        b'\xef\xbb\xbf{"id":7,"method":"account/logout"}',
+        b'{"id":7,"method":"account/logout"} {"id":8,"method":"thread/start"}',
+        b'{"id":7,"method":"account/logout",}',
+        b'{"id":7,"method":"account/logout","params":"\xff"}',
+        b'{"id":7,"method":["account/logout"]}',
+        b'\x00{"id":7,"method":"account/logout"}',
+        b"account/logout",
+    ],
+)
+def test_a_line_that_is_no_message_is_refused_and_does_not_reach_the_child(said: bytes) -> None:
+    between = Between().greet()
+    between.down.feed(said + b"\n")
+    assert (len(between.of_front_end), between.to_child, between.crowds) == (1, [], 1)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"id":7,"method":"account/logout","method":"thread/start"}',
+        b'{"id":7,"method":"thread/start","method":"account/logout"}',
+        b'{"id":7,"method":"thread/start","m\\u0065thod":"account/logout"}',
+        b'{"id":7,"result":{},"result":{},"method":"thread/start","method":"x"}',
+    ],
+)
+def test_a_line_that_two_readers_read_in_two_ways_is_refused(said: bytes) -> None:
+    between = Between().greet()
+    between.down.feed(said + b"\n")
+    assert ([id_ for id_, _ in between.refused], between.to_child) == ([b"7"], [])
+
+
+def test_the_last_line_counts_without_a_newline() -> None:
+    between = Between().greet()
+    between.down.feed(b'{"id":7,"method":"account/logout"}')
+    between.down.finish()
+    assert (between.changes, between.to_child) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("said", "passes"),
+    [
+        (b"a banner", True),
+        (b"", True),
+        (b'{"method":"account/updated","params":{}', False),
+        (b'["account/updated",{}]', False),
+        (b'{"method":"acc\\u006funt/updated",}', False),
+        (b'{"method":"thread/started","method":"account/updated"}', False),
+        (b'{"method":"account/updated","method":"thread/started"}', False),
+        (b'{"method":"account/chatgptAuthTokens/refresh"}', False),
+    ],
+)
+def test_what_of_the_child_may_be_about_accounts_does_not_reach_the_front_end(said: bytes, passes: bool) -> None:
+    between = Between().greet()
+    passed: list[bytes] = []
+    between.up._let_pass = passed.append
+    between.up.feed(said + b"\n")
+    assert passed == ([said + b"\n"] if passes else [])
 
 
 @pytest.mark.parametrize(
@@ -141,7 +257,7 @@ class TestGreeting:
         assert [one["method"] for one in between.to_child] == ["initialize", "initialized"]
         between.up.feed(line({"id": 9, "result": {}}) + line({"id": 1, "result": {"userAgent": "x"}}))
         assert between.heard == [INITIALIZE["params"], True]
-        assert [one["id"] for one in between.to_front_end] == [9, 1]
+        assert [one["id"] for one in between.to_front_end] == [1]
 
     def test_one_that_is_refused_makes_room_for_another(self) -> None:
         between = Between()
