@@ -1,0 +1,14 @@
+"""Real codex binaries obey nothing about accounts that `wrap` did not let through: a short run of fuzz_wrap.py."""
+
+from pathlib import Path
+
+from fuzz_wrap import run
+
+from authstate.adapters.testing import LoopbackIssuer
+
+
+def test_codex_obeys_nothing_that_was_not_let_through(codex: Path, issuer: LoopbackIssuer, tmp_path: Path) -> None:
+    counts = run(codex, 2_000, 7, tmp_path, issuer)
+    assert counts["obeyed"] == 0
+    assert counts["passed"] > 100, "ordinary lines pass"
+    assert counts["would_obey"] == 1, "without the filter it obeys"
