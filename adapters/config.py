@@ -28,6 +28,10 @@ DEFAULT_BASE_URL = "https://chatgpt.com/backend-api"
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Default = TypeVar("_Default")
 
+SYSTEM_FOLDER = None if os.name == "nt" else "/etc/codex"
+"""Where the administrator's files are. What codex reads on Windows was not measured, and is not read here."""
+
+_SYSTEM_FILES = ("config.toml", "managed_config.toml", "requirements.toml")
 _LARGEST = 4 * 1024 * 1024  # bytes
 _REPAIR = "repair the file, or move it away"
 _BUILT_IN_PROVIDERS = {
@@ -104,41 +108,99 @@ class Environment(msgspec.Struct, frozen=True):
         )
 
 
-def load_config(home: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read `home`/config.toml, which may be missing.
+def load_config(home: Path, overrides: Sequence[str] = (), system: str | None = SYSTEM_FOLDER) -> Config:
+    """Read `home`/config.toml and the administrator's files. Each of them may be missing.
+
+    From the weakest to the strongest, as measured with codex 0.93.0 and 0.169.0: `system`/config.toml,
+    `home`/config.toml, the overrides, `system`/managed_config.toml. `system`/requirements.toml restricts what they say.
 
     Args:
         home: the folder.
         overrides: codex's `-c KEY=VALUE`: KEY with dots, VALUE in TOML, or a plain string where it is no TOML.
+        system: the administrator's folder; None where there is none.
 
     Raises:
-        ConfigError: the file cannot be read or parsed, or a key has a value that cannot be used.
+        ConfigError: a file cannot be read or parsed, a key has a value that cannot be used, or no login is allowed.
     """
     path = os.path.join(home, "config.toml")
+    weakest, strongest, required = (_read_system(system, name) for name in _SYSTEM_FILES)
     text = _read(path)
-    if text is None and not overrides:
+    if text is None and not overrides and not (weakest or strongest or required):
         return Config()
-    settings = _Settings(path, _parse(text, path) if text is not None else {})
+    settings = _Settings(path)
+    for layer in (weakest, (path, _parse(text, path)) if text is not None else None):
+        if layer:
+            settings.merge(*layer)
     for override in overrides:
         settings.override(override)
+    if strongest:
+        settings.merge(*strongest)
+    policy = Policy(
+        forced_login_method=_choice(settings, "forced_login_method", LoginMethod, None),
+        forced_workspaces=_workspaces(settings),
+    )
+    store_mode = _choice(settings, "cli_auth_credentials_store", StoreMode, StoreMode.FILE)
+    if required:
+        requirements = _Settings(required[0])
+        requirements.merge(*required)
+        policy = _restricted(policy, requirements)
+        store_mode = _choice(requirements, "cli_auth_credentials_store", StoreMode, store_mode)
     return Config(
-        policy=Policy(
-            forced_login_method=_choice(settings, "forced_login_method", LoginMethod, None),
-            forced_workspaces=_workspaces(settings),
-        ),
-        store_mode=_choice(settings, "cli_auth_credentials_store", StoreMode, StoreMode.FILE),
+        policy=policy,
+        store_mode=store_mode,
         chatgpt_base_url=_base_url(settings),
         requires_openai_auth=_requires_openai_auth(settings),
     )
 
 
-class _Settings:
-    """The parsed file with the overrides on top, and where each key was said."""
+def _read_system(folder: str | None, name: str) -> tuple[str, dict[str, Any]] | None:
+    """The path of one of the administrator's files and what it says; None where there is none."""
+    if folder is None:
+        return None
+    path = os.path.join(folder, name)
+    text = _read(path)
+    return None if text is None else (path, _parse(text, path))
 
-    def __init__(self, path: str, table: dict[str, Any]) -> None:
+
+def _restricted(policy: Policy, requirements: "_Settings") -> Policy:
+    """What is left of a policy under requirements.toml, as codex 0.169.0 has it."""
+    methods = set(LoginMethod) if policy.forced_login_method is None else {policy.forced_login_method}
+    key = "allowed_login_methods"
+    allowed = requirements.get(key)
+    if allowed is not None:
+        if not isinstance(allowed, list) or not all(one in LoginMethod._value2member_map_ for one in map(str, allowed)):
+            raise requirements.fault((key,), 'must be a list of "chatgpt" and "api"')
+        methods &= {LoginMethod(one) for one in allowed}
+    workspaces = policy.forced_workspaces
+    key = "allowed_chatgpt_workspaces"
+    allowed = requirements.get(key)
+    if allowed is not None:
+        if not isinstance(allowed, list) or not all(isinstance(one, str) for one in allowed):
+            raise requirements.fault((key,), "must be a list of workspace ids, as strings")
+        named = tuple(dict.fromkeys(one.strip() for one in allowed if one.strip()))
+        workspaces = tuple(one for one in workspaces if one in named) if workspaces else named
+        if not workspaces:
+            methods.discard(LoginMethod.CHATGPT)
+    if not methods:
+        raise requirements.fault((), "and the other settings together allow no way to sign in: ask your administrator")
+    return Policy(methods.pop() if len(methods) == 1 else None, workspaces)
+
+
+class _Settings:
+    """The settings of several files and overrides, each on top of the ones before, and where each key was said."""
+
+    def __init__(self, path: str) -> None:
         self._path = path
-        self._table = table
-        self._overridden: list[tuple[str, ...]] = []
+        self._table: dict[str, Any] = {}
+        self._origins: dict[tuple[str, ...], str] = {}
+        """Who said a key, the last one last."""
+
+    def merge(self, path: str, table: dict[str, Any]) -> None:
+        """Put a file on top: a table is merged with the one before, another value takes its place."""
+        _merge(self._table, table)
+        for key in table:
+            self._origins.pop((key,), None)
+            self._origins[(key,)] = path
 
     def override(self, text: str) -> None:
         """Put one `KEY=VALUE` on top. Raises ConfigError."""
@@ -153,7 +215,8 @@ class _Settings:
                 inner = table[key] = {}
             table = inner
         table[keys[-1]] = _override_value(value)
-        self._overridden.append(keys)
+        self._origins.pop(keys, None)
+        self._origins[keys] = "the override (-c)"
 
     def get(self, *keys: str) -> Any:
         """The value, None where it is missing. Raises ConfigError where a table is expected and another thing found."""
@@ -168,9 +231,18 @@ class _Settings:
 
     def fault(self, keys: tuple[str, ...], must: str) -> ConfigError:
         """The error for a key: where it was said, and what it must be."""
-        said_by_override = any(keys[: len(over)] == over or over[: len(keys)] == keys for over in self._overridden)
-        place = "the override (-c)" if said_by_override else self._path
-        return ConfigError(f"{place}: {'.'.join(keys)} {must}")
+        said = (who for over, who in reversed(self._origins.items()) if keys[: len(over)] == over[: len(keys)])
+        place = next(said, self._path) if keys else self._path
+        return ConfigError(f"{place}: {'.'.join(keys)} {must}".replace(":  ", ": "))
+
+
+def _merge(table: dict[str, Any], top: dict[str, Any]) -> None:
+    for key, value in top.items():
+        below = table.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            _merge(below, value)
+        else:
+            table[key] = value
 
 
 def _choice(settings: _Settings, key: str, kind: type[_Choice], default: _Default) -> _Choice | _Default:

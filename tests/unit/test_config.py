@@ -203,6 +203,76 @@ def test_a_wrong_override_is_named_as_one(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("system", "home", "override", "decides"),
+    [
+        ("", "", "", None),
+        ("api", "", "", "api"),
+        ("api", "chatgpt", "", "chatgpt"),
+        ("api", "chatgpt", "api", "api"),
+    ],
+)
+@pytest.mark.parametrize("managed", ["", "api", "chatgpt"])
+def test_the_order_of_the_files_is_the_one_of_codex(
+    tmp_path: Path, system: str, home: str, override: str, decides: str | None, managed: str
+) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    for file, value in (
+        (folder / "config.toml", system),
+        (tmp_path / "config.toml", home),
+        (folder / "managed_config.toml", managed),
+    ):
+        file.write_text(f'forced_login_method = "{value}"' if value else "")
+    overrides = [f"forced_login_method={override}"] if override else []
+    assert load_config(tmp_path, overrides, str(folder)).policy.forced_login_method == (managed or decides)
+
+
+@pytest.mark.parametrize(
+    ("required", "home", "policy"),
+    [
+        ('allowed_login_methods = ["chatgpt"]', "", Policy(LoginMethod.CHATGPT)),
+        ('allowed_login_methods = ["api", "chatgpt"]', "", Policy()),
+        ('allowed_login_methods = ["api", "chatgpt"]', 'forced_login_method = "api"', Policy(LoginMethod.API)),
+        ('allowed_chatgpt_workspaces = [" r ", ""]', "", Policy(None, ("r",))),
+        ('allowed_chatgpt_workspaces = ["r", "h"]', 'forced_chatgpt_workspace_id = "h"', Policy(None, ("h",))),
+        ('allowed_chatgpt_workspaces = ["r"]', 'forced_chatgpt_workspace_id = "h"', Policy(LoginMethod.API)),
+        ("allowed_chatgpt_workspaces = []", "", Policy(LoginMethod.API)),
+        ('forced_login_method = "api"', "", Policy()),
+    ],
+)
+def test_requirements_restrict_what_the_files_say(tmp_path: Path, required: str, home: str, policy: Policy) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    (folder / "requirements.toml").write_text(required + '\ncli_auth_credentials_store = "ephemeral"')
+    write(tmp_path, home)
+    config = load_config(tmp_path, ["cli_auth_credentials_store=file"], str(folder))
+    assert (config.policy, config.store_mode) == (policy, StoreMode.EPHEMERAL)
+
+
+@pytest.mark.parametrize(
+    ("required", "said"),
+    [
+        ("allowed_login_methods = []", "allow no way to sign in"),
+        ('allowed_login_methods = ["chatgpt"]', "allow no way to sign in"),
+        ('allowed_login_methods = ["bogus"]', "allowed_login_methods must be"),
+        ("allowed_login_methods = 3", "allowed_login_methods must be"),
+        ('allowed_chatgpt_workspaces = "r"', "allowed_chatgpt_workspaces must be"),
+        ('cli_auth_credentials_store = "zz"', "cli_auth_credentials_store must be"),
+        ("a =", "is no TOML"),
+    ],
+)
+def test_requirements_that_cannot_be_met_or_read_are_named(tmp_path: Path, required: str, said: str) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    file = folder / "requirements.toml"
+    file.write_text(required)
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path, ["forced_login_method=api"], str(folder))
+    assert str(file) in str(caught.value)
+    assert said in str(caught.value)
+
+
 def test_the_environment_has_its_defaults(tmp_path: Path) -> None:
     found = Environment.read({"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "CODEX_HOME": " "})
     assert found == Environment(home=tmp_path / ".codex", network=Network())
