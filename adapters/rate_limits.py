@@ -8,6 +8,7 @@ import msgspec
 from authstate.adapters.network import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.network_faults import fault_of, refused_by_proxy
 from authstate.adapters.oauth.issuer_http import IN_BETWEEN, LONGEST_ANSWER, AnswerTooLong, read_bounded
+from authstate.adapters.plain_http import REMEDY, is_refused
 from authstate.engine.credentials import PlanType
 from authstate.engine.errors import FreshError, fresh_errors
 
@@ -105,6 +106,9 @@ async def _usage(client: "httpx.AsyncClient", engine: "Authorizer", base_url: st
 
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "authstate"}
     url = usage_url(base_url)
+    parts = urlsplit_or_none(url)
+    if parts is not None and is_refused(parts):
+        raise RateLimitsUnavailable(f"chatgpt_base_url {REMEDY}")
     async with client.stream("GET", url, headers=headers, auth=EngineAuth(engine), follow_redirects=False) as response:
         if response.status_code == 407 and proxy is not None:
             raise RateLimitsUnavailable(refused_by_proxy(407, _BACKEND, proxy).message, 407)

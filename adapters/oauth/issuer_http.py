@@ -21,6 +21,7 @@ from authstate.adapters.confidential import Confidential
 from authstate.adapters.network import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.network_faults import Fault, fault_of, refused_by_proxy
 from authstate.adapters.oauth.issuer_errors import delivery_of
+from authstate.adapters.plain_http import REMEDY, is_refused
 from authstate.engine.credentials import Secret
 from authstate.engine.errors import Delivery, IssuerUnavailable, fresh_errors
 
@@ -278,13 +279,16 @@ def host_of(url: str, variable: str) -> str:
     """The host a message may name.
 
     Raises:
-        IssuerUnavailable: the URL is none. It is not shown, since nobody knows what is in it.
+        IssuerUnavailable: the URL is none, or is of another machine and without TLS (`plain_http`). It is not shown,
+            since nobody knows what is in it.
     """
     parts = urlsplit_or_none(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
         raise IssuerUnavailable(
             f"{variable} is no http or https URL with a host: correct or unset it", delivery=Delivery.REFUSED
         )
+    if is_refused(parts):
+        raise IssuerUnavailable(f"{variable} {REMEDY}", delivery=Delivery.REFUSED)
     return parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
 
 

@@ -31,6 +31,11 @@ WANTS_PASSWORD = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length:
 
 
 @pytest.fixture(autouse=True)
+def plain_http(monkeypatch):
+    monkeypatch.setenv("AUTHSTATE_ALLOW_HTTP_HOSTS", "issuer.example,backend.example,localhost")
+
+
+@pytest.fixture(autouse=True)
 def bare(monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
