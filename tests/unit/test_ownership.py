@@ -385,3 +385,37 @@ async def test_without_locks_people_sign_in_refresh_and_sign_out(
             await engine.log_out()
     assert await AuthJsonStore(tmp_path).load() is None
     assert [name for name in os.listdir(tmp_path) if name.endswith(".soft")] == []
+
+
+@needs_root
+async def test_what_cannot_be_given_back_is_written_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is in a container that may not change owners."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    home = tmp_path / "home"
+    await save(home)
+    file = home / "auth.json"
+    os.chown(file, USER, USER)
+    inode = file.stat().st_ino
+    monkeypatch.setattr(os, "fchown", refused)
+    await save(home, make_tokens())
+    assert (owners(home)["auth.json"], file.stat().st_ino) == ((USER, USER), inode)
+    assert not any(name.endswith(".tmp") for name in os.listdir(home))
+
+
+@needs_root
+def test_a_refusal_names_what_was_put_there_and_root_is_no_stranger(tmp_path: Path) -> None:
+    folder, file, link = tmp_path / "all", tmp_path / "all" / "file", tmp_path / "all" / "link"
+    folder.mkdir()
+    folder.chmod(0o777)
+    file.touch()
+    link.symlink_to(tmp_path / "nowhere")
+    assert (distrust(str(file)), distrust(str(link))) == (None, None)
+    for path in (file, link):
+        os.chown(path, OTHER, OTHER, follow_symlinks=False)
+    assert "this file belongs" in str(distrust(str(file)))
+    assert "this symbolic link belongs" in str(distrust(str(link)))
+    os.chown(folder, OTHER, OTHER)
+    assert distrust(str(file)) is None, "its owner owns the folder, too"

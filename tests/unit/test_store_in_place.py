@@ -432,3 +432,45 @@ async def test_a_lock_that_keeps_readers_out_is_not_held(home: Path, monkeypatch
         handle = os.open(home / "auth.json", os.O_RDONLY)
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(handle)
+
+
+@pytest.mark.parametrize(
+    ("current", "is_cut_short"),
+    [
+        (b'{"a": "old"}', True),
+        (b'{"a": "old"}   ', True),
+        (b'{"a": "new"}', False),
+        (b'{"a": "new"}   ', False),
+        (b'{"a": "nld"}', True),
+        (b'{"a": "xyz"}', False),
+        (b'{"a": "ne', True),
+        (b"", True),
+        (b'!"a": "new"}', True),
+    ],
+)
+def test_what_a_crash_left_is_told_from_what_another_program_stored(current: bytes, is_cut_short: bool) -> None:
+    assert Pending(b'{"a": "old"}', b'{"a": "new"}').is_cut_short(current) is is_cut_short
+
+
+MOUNTED = """
+import subprocess, sys
+from authstate.adapters.stores import ownership
+path, folder = sys.argv[1:]
+assert not ownership.is_mount_point(path)
+subprocess.run(["mount", "--bind", path, path], check=True)
+assert ownership.is_mount_point(path)
+ownership._mount_of = lambda path: None
+assert not ownership.is_mount_point(path), "the same device"
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
+open(folder + "/other", "w").close()
+subprocess.run(["mount", "--bind", folder + "/other", path], check=True)
+assert ownership.is_mount_point(path), "another device"
+"""
+
+
+def test_a_mounted_file_is_known(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    command = [*private_mounts(), sys.executable, "-c", MOUNTED, str(tmp_path / "file"), str(tmp_path / "folder")]
+    ended = subprocess.run(command, capture_output=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr.decode()
