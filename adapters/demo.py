@@ -80,7 +80,7 @@ class _Demo:
     async def request_many(self, engine: AuthEngine, count: int = _REQUESTS) -> list[int]:
         """Send that many requests to the backend at once; returns the HTTP statuses."""
         limits = httpx.Limits(max_connections=count)
-        async with httpx.AsyncClient(auth=EngineAuth(engine), trust_env=False, limits=limits) as client:
+        async with httpx.AsyncClient(auth=EngineAuth(engine), trust_env=False, limits=limits, timeout=30) as client:
             url = f"{self.issuer.backend_url}/wham/usage"
             answers = await asyncio.gather(*(client.get(url) for _ in range(count)))
         return [answer.status_code for answer in answers]

@@ -12,8 +12,9 @@ and from code without an event loop, where anyio's portal is the way to the engi
 This module imports httpx: import it when the first request is near.
 """
 
-from collections.abc import AsyncGenerator, Generator, Iterable
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeVar
 
 import httpx
 
@@ -22,6 +23,8 @@ from authstate.engine.errors import NotSignedIn, RecoveryExhausted
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
+
+_T = TypeVar("_T")
 
 _RECOVERIES: Final = 2
 _ACCOUNT_HEADER: Final = "chatgpt-account-id"
@@ -48,10 +51,13 @@ class _Authorized(httpx.Auth):
     def _is_meant_for(self, request: httpx.Request) -> bool:
         return self._origins is None or _origin(request.url) in self._origins
 
-    async def _recovered(self, refused: Authorization) -> Authorization | None:
+    async def _authorized(self, request: httpx.Request) -> Authorization:
+        return await _in_time(request, self._engine.authorization)
+
+    async def _recovered(self, request: httpx.Request, refused: Authorization) -> Authorization | None:
         """What to send the request again with; None where the response with the 401 is the answer."""
         try:
-            newer = await self._engine.recover(refused)
+            newer = await _in_time(request, lambda: self._engine.recover(refused))
         except (NotSignedIn, RecoveryExhausted):
             return None
         return newer if newer.is_same_account_as(refused) else None
@@ -66,8 +72,10 @@ class EngineAuth(_Authorized):
 
     What a request raises: `NotSignedIn` before it is sent when nobody is signed in; `PermanentRefreshError` (sign in
     again) and `TransientAuthError` (try again later; a parent that did not answer is `ParentUnavailable`) when there is
-    no newer token. Where the mode has no recovery, as with an API key, or another account signed in meanwhile, the
-    response with the 401 is the answer.
+    no newer token. `httpx.PoolTimeout` when a token takes longer than the pool timeout of the request (5 seconds by
+    httpx's default), which bounds each wait for the engine; a refresh goes on, and serves the next request. Where the
+    mode has no recovery, as with an API key, or another account signed in meanwhile, the response with the 401 is the
+    answer.
 
     Args:
         engine: the engine.
@@ -82,10 +90,10 @@ class EngineAuth(_Authorized):
             return
         url = request.url
         await request.aread()
-        authorization = await self._engine.authorization()
+        authorization = await self._authorized(request)
         response = yield _authorize(request, authorization)
         for _ in range(_RECOVERIES):
-            newer = await self._recovered(authorization) if _is_refusal(response, url) else None
+            newer = await self._recovered(request, authorization) if _is_refusal(response, url) else None
             if newer is None:
                 return
             authorization = newer
@@ -123,10 +131,10 @@ class SyncEngineAuth(_Authorized):
             return
         url = request.url
         request.read()
-        authorization = self._portal.call(self._engine.authorization)
+        authorization = self._portal.call(self._authorized, request)
         response = yield _authorize(request, authorization)
         for _ in range(_RECOVERIES):
-            newer = self._portal.call(self._recovered, authorization) if _is_refusal(response, url) else None
+            newer = self._portal.call(self._recovered, request, authorization) if _is_refusal(response, url) else None
             if newer is None:
                 return
             authorization = newer
@@ -139,6 +147,22 @@ class SyncEngineAuth(_Authorized):
             RuntimeError: always.
         """
         raise RuntimeError("SyncEngineAuth is for httpx.Client: give httpx.AsyncClient an EngineAuth")
+
+
+async def _in_time(request: httpx.Request, ask: Callable[[], Awaitable[_T]]) -> _T:
+    """What the engine answers, within the pool timeout of the request. A refresh goes on when that is over."""
+    seconds = request.extensions.get("timeout", {}).get("pool")
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await ask()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+    raise httpx.PoolTimeout(
+        f"no token came within {seconds:g} seconds (the pool timeout of this client); a refresh goes on: try again",
+        request=request,
+    )
 
 
 def _authorize(request: httpx.Request, authorization: Authorization) -> httpx.Request:

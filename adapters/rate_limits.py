@@ -91,6 +91,8 @@ def _unanswered(error: Exception, base_url: str, proxy: Proxy | None) -> RateLim
     fault = fault_of(error, (parts.hostname if parts is not None else None) or _BACKEND, proxy)
     if fault is not None:
         return RateLimitsUnavailable(fault.message)
+    if isinstance(error, httpx.PoolTimeout):
+        return RateLimitsUnavailable(f"no token came within {_TIMEOUT:g} seconds: {_UNREACHED}")
     if isinstance(error, httpx.TimeoutException):
         return RateLimitsUnavailable(f"{_BACKEND} did not answer within {_TIMEOUT:g} seconds: {_UNREACHED}")
     if isinstance(error, httpx.ConnectError):

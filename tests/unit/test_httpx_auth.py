@@ -4,7 +4,7 @@ import asyncio
 
 import httpx
 import pytest
-from anyio.from_thread import BlockingPortal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
 from authstate.adapters.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
@@ -20,6 +20,7 @@ from authstate.engine.errors import (
 )
 
 URL = "https://backend.example/api"
+BRIEFLY = httpx.Timeout(None, pool=0.01)
 
 
 class Engine:
@@ -274,3 +275,70 @@ async def request_of(world, is_sync):
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
+
+
+async def test_a_wait_for_a_token_ends_with_the_pool_timeout_and_the_refresh_goes_on():
+    tokens = make_tokens(expires_in=-60)
+    store, authority = MemoryStore(tokens), FakeAuthority(tokens)
+    authority.hold()
+    seen = []
+    transport = httpx.MockTransport(lambda request: (seen.append(request), httpx.Response(200))[1])
+    engine = AuthEngine(store, authority)
+    async with engine, httpx.AsyncClient(transport=transport, auth=EngineAuth(engine), timeout=BRIEFLY) as client:
+        with pytest.raises(httpx.PoolTimeout, match=r"no token came within 0\.01 seconds") as error:
+            await client.get(URL)
+        assert error.value.request.url == URL and seen == []
+        authority.release()
+        assert (await client.get(URL, timeout=None)).status_code == 200
+    assert len(authority.sent) == 1 and store.saves == 1
+
+
+async def test_a_wait_for_a_newer_token_ends_with_the_pool_timeout_too():
+    class Slow(Engine):
+        async def recover(self, refused):
+            self.recoveries += 1
+            await asyncio.Event().wait()
+
+    engine = Slow()
+    async with Backend(accepts=2).client(EngineAuth(engine)) as client:
+        with pytest.raises(httpx.PoolTimeout):
+            await client.get(URL, timeout=BRIEFLY)
+    assert engine.recoveries == 1
+
+
+async def test_a_timeout_of_the_engine_itself_is_not_taken_for_that_of_the_client():
+    class Late(Engine):
+        async def authorization(self):
+            raise TimeoutError("of the engine")
+
+    async with Backend().client(EngineAuth(Late())) as client:
+        with pytest.raises(TimeoutError, match="of the engine"):
+            await client.get(URL)
+
+
+async def test_a_client_without_a_timeout_waits_as_long_as_the_engine():
+    tokens = make_tokens(expires_in=-60)
+    authority = FakeAuthority(tokens)
+    authority.hold()
+    async with AuthEngine(MemoryStore(tokens), authority) as engine:
+        transport = httpx.MockTransport(lambda request: httpx.Response(200))
+        async with httpx.AsyncClient(transport=transport, auth=EngineAuth(engine), timeout=None) as client:
+            asking = asyncio.create_task(client.get(URL))
+            await authority.asked()
+            authority.release()
+            assert (await asking).status_code == 200
+
+
+def test_a_thread_waits_no_longer_than_its_pool_timeout():
+    tokens = make_tokens(expires_in=-60)
+    store, authority = MemoryStore(tokens), FakeAuthority(tokens)
+    transport = httpx.MockTransport(lambda request: httpx.Response(200))
+    engine = AuthEngine(store, authority)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(engine):
+        portal.call(authority.hold)
+        with httpx.Client(transport=transport, auth=SyncEngineAuth(engine, portal), timeout=BRIEFLY) as client:
+            with pytest.raises(httpx.PoolTimeout, match="no token came"):
+                client.get(URL)
+            portal.call(authority.release)
+            assert client.get(URL, timeout=None).status_code == 200
+    assert store.saves == 1

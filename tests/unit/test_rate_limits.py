@@ -1,5 +1,7 @@
 """The backend's usage becomes the account API's rate limits."""
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -167,3 +169,13 @@ async def test_nobody_signed_in_is_the_callers_to_tell():
     async with AuthEngine(MemoryStore(), FakeAuthority()) as engine:
         with pytest.raises(NotSignedIn):
             await read_rate_limits(engine, "https://backend.example")
+
+
+async def test_no_token_in_time():
+    class Slow(Engine):
+        async def authorization(self):
+            await asyncio.Event().wait()
+
+    async with httpx.AsyncClient(timeout=httpx.Timeout(None, pool=0.01)) as client:
+        with pytest.raises(RateLimitsUnavailable, match="no token came"):
+            await read_rate_limits(Slow(), "https://backend.example", client)
