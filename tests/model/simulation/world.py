@@ -11,7 +11,7 @@ from authstate.adapters.stores.foreign import digest_of
 from authstate.adapters.stores.home_lock import Mark
 from authstate.adapters.stores.record import encode
 from authstate.engine.claims import fingerprint_of
-from authstate.engine.credentials import ChatgptTokens, Secret, expiry_of
+from authstate.engine.credentials import ChatgptTokens, Secret
 from authstate.engine.errors import RefreshInDoubt
 from authstate.engine.states import AuthState
 from simulation.issuer import EPOCH, Issuer, Weather
@@ -179,8 +179,9 @@ class World:
     def _is_left_in_doubt(self, stored: Grant) -> bool:
         """Whether the next process must leave the stored refresh token alone: it may be spent, and its access token
         serves."""
-        expires_at = expiry_of(stored.access_token)
-        if expires_at is None or expires_at <= EPOCH + self.scheduler.now:
+        tokens = self.ledger.read(self.content())  # the access token may be that of an earlier grant
+        assert isinstance(tokens, ChatgptTokens)
+        if tokens.expires_at is None or tokens.expires_at <= EPOCH + self.scheduler.now:
             return False
         known = {claim.fingerprint: claim for claim in claims_in(self.platter.claims)}
         claim = known.get(fingerprint_of(Secret(stored.token)))
