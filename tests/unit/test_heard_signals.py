@@ -49,3 +49,8 @@ def test_outside_of_the_main_thread_none_is_heard() -> None:
     thread.start()
     thread.join()
     assert told == [[USR1]]
+
+
+def test_an_interrupt_reaches_the_programs_that_tests_start() -> None:
+    """The tests may run as a job in the background, whose shell ignores SIGINT for all of its children."""
+    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN

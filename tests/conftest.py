@@ -1,0 +1,8 @@
+"""Signals as a person's terminal leaves them."""
+
+import signal
+
+# A shell starts a job in the background with SIGINT ignored. Every program that a test starts would inherit that, and
+# Python then raises no KeyboardInterrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
