@@ -102,7 +102,7 @@ class LoopbackServer:
         try:
             beside = self._listener.beside if isinstance(self._listener, LoopbackSocket) else None
             for listener in (self._listener, beside):
-                if listener is not None:
+                if listener is not None and self.is_listening:  # it may have been stopped while the other one began
                     server = await asyncio.start_server(self._accept, sock=listener, start_serving=False)
                     self._servers.append(server)
                     await server.start_serving()

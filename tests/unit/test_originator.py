@@ -1,6 +1,5 @@
 """A login names the client that asked for it to the issuer, and asks for what codex asks for."""
 
-import json
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -39,7 +38,7 @@ async def test_a_refresh_names_no_scope_so_that_nothing_is_narrowed() -> None:
 
     class Http:
         async def post(self, url: str, host: str, body: dict[str, Any], timeout: float, **more: Any) -> Answer:
-            sent.append(json.loads(json.dumps(body)))
+            sent.append({name: value.reveal() if isinstance(value, Secret) else value for name, value in body.items()})
             raise InterruptedError
 
     authority = HttpTokenAuthority("https://issuer.example", "app")
