@@ -42,7 +42,7 @@ def test_no_secret_shows_on_the_wire_or_in_the_log(make_home: MakeHome, issuer: 
     heard = Heard()
     heard.learn_stored(home)
     parents = [external_tokens(issuer) for _ in range(2)]
-    answers = [{"result": {**parents[1], "chatgptAccountId": "org-8"}}, *({"result": parents[1]} for _ in range(2))]
+    answers = [{"result": {**parents[1], "chatgptAccountId": "org-8"}}, {"result": parents[1]}]  # one for each request
     with open(tmp_path / "errors", "w+b") as errors:
         environment = clean_environment(home, **issuer.environment)
         with WireClient(AUTHSTATE, environment, answer=lambda _: answers.pop(0), errors=errors) as client:
