@@ -375,8 +375,8 @@ class Refresher:
                 fault = error
             else:
                 self.forget_unsaved()
-                if self._claim is not None:
-                    await self._claim.settle(held)
+                assert self._claim is not None, "what is stored was sent for"
+                await self._claim.settle(held)
                 return renewal
         assert fault is not None
         self._warn("tokens_not_stored", f"new tokens are kept in memory until they can be stored: {fault}")

@@ -17,8 +17,10 @@ from authstate.engine.errors import (
     PermanentRefreshError,
     RefreshDeadReason,
     RefreshInDoubt,
+    StoreUnavailable,
     TransitionRefused,
 )
+from authstate.engine.open_claim import OpenClaim
 from authstate.engine.refresh import Refresher, RefreshSettings, Renewal
 from authstate.engine.states import AuthState
 
@@ -260,7 +262,58 @@ async def test_the_claim_is_there_before_the_token_is_sent() -> None:
     assert home.claim is not None and home.claim.state is ClaimState.SPENT
 
 
+# What a process remembers where the claims are lost
+
+
+async def test_a_spent_or_dead_token_is_not_sent_again_though_its_claim_is_lost() -> None:
+    home = Household()
+    process = home.process()
+    await home.run(process)
+    home.store.credentials, home.store.claims = home.tokens, {}
+    with pytest.raises(PermanentRefreshError) as spent:
+        await home.run(process)
+    assert spent.value.reason is RefreshDeadReason.EXHAUSTED
+    home.tokens = home.store.credentials = home.authority.accept(make_tokens(now=home.clock.now()))
+    home.authority.kill(RefreshDeadReason.REVOKED)
+    for _ in range(2):
+        with pytest.raises(PermanentRefreshError) as dead:
+            await home.run(process)
+        home.store.claims = {}
+    assert dead.value.reason is RefreshDeadReason.REVOKED
+    assert len(home.authority.sent) == 2
+
+
+async def test_claims_that_cannot_be_read_make_no_token_outdated() -> None:
+    home = Household()
+
+    async def broken(fingerprint: str) -> None:
+        raise StoreUnavailable("the disk is gone")
+
+    home.store.claim_on = broken  # type: ignore[method-assign]
+    assert not await home.process().is_outdated(home.tokens)
+
+
+async def test_only_the_death_that_was_recorded_is_explained() -> None:
+    home = Household()
+    claim = OpenClaim(Claim("ab" * 16), home.clock)
+    async with home.store.locked() as held:
+        await claim.explain(held, RefreshDeadReason.ACCOUNT_CHANGED, "somebody else signed in")
+    assert home.store.claims == {}
+
+
 # The engine
+
+
+async def test_a_refusal_that_comes_during_a_look_at_the_doubt_counts() -> None:
+    """The flight began while the access token still served."""
+    home = Household(expires_in=3600.0)
+    await lose(home)
+    async with home.engine() as engine:
+        flight = engine._upkeep.take_off()
+        flight.add_done_callback(lambda _: engine._upkeep.note_refused(home.tokens.access_token))
+        await engine.refresh()
+        assert engine.session.credentials is home.store.credentials is not home.tokens
+    assert len(home.authority.sent) == 3
 
 
 async def test_the_engine_goes_on_with_its_access_token_in_doubt_until_it_expires() -> None:
