@@ -540,7 +540,7 @@ async def clock_a_year_back(bench: Bench) -> Outcome:
 
 
 async def no_dns(bench: Bench) -> Outcome:
-    return await at_url(bench, "http://issuer.invalid")
+    return await at_url(bench, "https://issuer.invalid")
 
 
 async def refused(bench: Bench) -> Outcome:
