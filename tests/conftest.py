@@ -2,7 +2,10 @@
 
 import signal
 
-# A shell starts a job in the background with SIGINT ignored. Every program that a test starts would inherit that, and
-# Python then raises no KeyboardInterrupt.
+# A shell starts a job in the background with SIGINT ignored, and `nohup` ignores SIGHUP. Every program that a test starts
+# would inherit that, and Python then raises no KeyboardInterrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for _name in ("SIGHUP", "SIGTERM"):
+    if signal.getsignal(_number := getattr(signal, _name, signal.SIGINT)) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
