@@ -2,7 +2,7 @@
 
 import signal
 
-# A shell starts a job in the background with SIGINT ignored, and `nohup` ignores SIGHUP. Every program that a test starts
+# A shell starts a job in the background with SIGINT ignored, and `nohup` ignores SIGHUP. Each program that a test starts
 # would inherit that, and Python then raises no KeyboardInterrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
