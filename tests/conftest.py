@@ -2,8 +2,8 @@
 
 import signal
 
-# A shell starts a job in the background with SIGINT ignored, and `nohup` ignores SIGHUP. Each program that a test starts
-# would inherit that, and Python then raises no KeyboardInterrupt.
+# A shell starts a job in the background with SIGINT ignored, and `nohup` ignores SIGHUP. Each program that a
+# test starts would inherit that, and Python then raises no KeyboardInterrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 for _name in ("SIGHUP", "SIGTERM"):
