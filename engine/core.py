@@ -176,7 +176,7 @@ class AuthEngine:
             try:
                 stored = await self._store.load()
             except StoreUnavailable as fault:
-                self.store_fault = fault
+                self.store_fault = fault.again()  # the frames of the store hold what is stored
                 self._listeners.warn("store_unreadable", str(fault))
         if stored is not None:
             self._stored.take(stored)

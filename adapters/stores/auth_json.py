@@ -31,7 +31,7 @@ from authstate.adapters.stores.record import LARGEST, decode, encode, is_whole
 from authstate.engine.claims import Claim
 from authstate.engine.clock import SystemClock
 from authstate.engine.credentials import Credentials
-from authstate.engine.errors import StoreUnavailable
+from authstate.engine.errors import StoreUnavailable, fresh_methods
 from authstate.engine.ports import Clock, HeldStore, LastChange
 
 _log = logging.getLogger("authstate.stores")
@@ -44,6 +44,7 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 """This may be told of the folder, too: then the file in it may still be written in place."""
 
 
+@fresh_methods
 class AuthJsonStore:
     """A `CredentialStore` in `home`/auth.json.
 
@@ -190,6 +191,7 @@ class AuthJsonStore:
         return data
 
 
+@fresh_methods
 class HeldAuthJson:
     """The file while its lock is held."""
 

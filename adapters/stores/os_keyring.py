@@ -25,7 +25,7 @@ from authstate.adapters.stores.record import decode, encode, is_whole
 from authstate.engine.claims import Claim
 from authstate.engine.clock import SystemClock
 from authstate.engine.credentials import ChatgptTokens, Credentials
-from authstate.engine.errors import StoreUnavailable
+from authstate.engine.errors import StoreUnavailable, fresh_methods
 from authstate.engine.ports import Clock, HeldStore, LastChange
 
 T = TypeVar("T")
@@ -40,6 +40,7 @@ def account_of_home(home: str | os.PathLike[str]) -> str:
     return "cli|" + hashlib.sha256(os.fsencode(os.path.realpath(home))).hexdigest()[:16]
 
 
+@fresh_methods
 class KeyringStore:
     """A `CredentialStore` in the operating system's keyring.
 
@@ -143,6 +144,7 @@ class KeyringStore:
         )
 
 
+@fresh_methods
 class _HeldKeyring:
     """The entry, and the file that it replaces, while the lock is held."""
 
@@ -199,6 +201,7 @@ class _HeldKeyring:
         await self._store.change(work)
 
 
+@fresh_methods
 class AutoStore:
     """A `CredentialStore` in the keyring, or in auth.json where the keyring cannot be used.
 
@@ -275,6 +278,7 @@ class AutoStore:
             return None
 
 
+@fresh_methods
 class _HeldAuto:
     def __init__(self, store: AutoStore, keyring: _HeldKeyring) -> None:
         self._store = store

@@ -1,13 +1,12 @@
 """No error that leaves the engine or an adapter leads to a secret: not by a frame's locals, nor by its context."""
 
-import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import FrameType
 
 import httpx
 import msgspec
 import pytest
+from leaks import CANARY, assert_clean
 
 from authstate.adapters.oauth.device_endpoint import DeviceApproval, DeviceCode, HttpDeviceEndpoint
 from authstate.adapters.oauth.exchange import exchange_code
@@ -29,7 +28,6 @@ from authstate.engine.errors import (
 from authstate.engine.events import Event, RefreshFailed
 from authstate.engine.refresh import RefreshSettings
 
-CANARY = "CaNaRy"
 ISSUER = Issuer("https://issuer.example")
 FAILURES: dict[str, Callable[[httpx.Request], httpx.Response]] = {
     "no connection": lambda request: _raise(httpx.ConnectError("refused", request=request)),
@@ -53,58 +51,10 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[httpx.Request],
     monkeypatch.setattr(httpx, "AsyncClient", lambda **kw: real(transport=httpx.MockTransport(answer), **kw))
 
 
-def led_to(error: BaseException) -> Iterator[tuple[str, object]]:
-    """Everything that a crash report reads of an error, and how it came there. The test's own frames are not read."""
-    stack: list[tuple[str, object]] = [("error", error)]
-    known: dict[int, object] = {}
-    while stack:
-        path, thing = stack.pop()
-        if id(thing) in known:
-            continue
-        known[id(thing)] = thing
-        yield path, thing
-        if isinstance(thing, BaseException):
-            stack += [(f"{path}.args", thing.args), (f"{path}.__dict__", vars(thing))]
-            stack += [(f"{path}.__context__", thing.__context__), (f"{path}.__cause__", thing.__cause__)]
-            for frame, _ in traceback.walk_tb(thing.__traceback__):
-                if not is_of_this_test(frame):
-                    stack += [(f"{path}: {frame.f_code.co_name}.{name}", one) for name, one in frame.f_locals.items()]
-        elif isinstance(thing, Mapping):
-            stack += [(f"{path}[{key!r:.20}]", one) for key, one in thing.items()]
-        elif isinstance(thing, list | tuple | set):
-            stack += [(f"{path}[]", one) for one in thing]
-
-
-def is_of_this_test(frame: FrameType) -> bool:
-    return Path(frame.f_code.co_filename).name == Path(__file__).name
-
-
-def assert_clean(error: BaseException) -> None:
-    for path, thing in led_to(error):
-        assert not isinstance(thing, httpx.Request | httpx.Response), f"{path} is a {type(thing).__name__}"
-        assert CANARY not in repr(thing), f"{path} shows a secret"
-
-
 async def raised_by(call: Awaitable[object]) -> BaseException:
     with pytest.raises((AuthError, RateLimitsUnavailable)) as raised:
         await call
     return raised.value
-
-
-def test_the_walk_finds_what_a_frame_a_context_and_a_note_hold() -> None:
-    def fail(token: str) -> None:
-        raise ValueError("no")
-
-    with pytest.raises(ValueError) as raised:
-        fail(CANARY)
-    with_note = ValueError()
-    with_note.add_note(CANARY)
-    with_context = ValueError()
-    with_context.__context__ = httpx.ReadTimeout("late", request=httpx.Request("GET", "https://a.example"))
-    for error in (with_note, with_context):
-        with pytest.raises(AssertionError):
-            assert_clean(error)
-    assert raised.value.__traceback__ is not None
 
 
 @pytest.mark.parametrize("failure", FAILURES)
