@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Raw
 
+from authstate.adapters.confidential import without_frames
 from authstate.adapters.jsonrpc_lines import (
     ABSENT,
     INTERNAL_ERROR,
@@ -415,16 +416,28 @@ class Peer:
         if not mine:
             return
         batch, self._batch = self._batch, None
-        if batch and self._writer is not None and not self.closed:
-            self._writer.write(batch[0] if len(batch) == 1 else b"".join(batch))
+        fault = self._write(b"".join(batch)) if batch else None
+        del batch
+        if fault is not None:
+            raise fault
 
     def _send(self, line: bytes) -> None:
-        if self.closed or self._writer is None:
-            return
         if self._batch is not None:
             self._batch.append(line)
-        else:
-            self._writer.write(line)
+            return
+        fault = self._write(line)
+        del line
+        if fault is not None:
+            raise fault
+
+    def _write(self, data: bytes) -> RuntimeError | None:
+        """Write, if there is somebody to read. A fault is returned: a frame that raises it must not hold the data."""
+        try:
+            if self._writer is not None and not self.closed:
+                self._writer.write(data)
+        except Exception as error:
+            return without_frames(error)
+        return None
 
 
 def _report(what: str, fault: BaseException) -> None:

@@ -3,6 +3,8 @@
 import msgspec
 from msgspec import Raw
 
+from authstate.adapters.confidential import Confidential
+
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 INTERNAL_ERROR = -32603
@@ -30,13 +32,24 @@ class RpcError(Exception):
         self.data = data
 
 
+class _Words(Confidential, frozen=True):
+    """What the other side said, which may hold anything."""
+
+    text: str
+
+
 class RemoteError(Exception):
     """The other side answered a request of ours with an error. `str` leaves its message out: it may hold anything."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(f"the other side answered with error {code}")
         self.code = code
-        self.message = message
+        self._said = _Words(message)
+
+    @property
+    def message(self) -> str:
+        """What the other side said."""
+        return self._said.text
 
 
 class Envelope(msgspec.Struct, gc=False):

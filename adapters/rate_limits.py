@@ -80,7 +80,9 @@ async def read_rate_limits(
         raise RateLimitsUnavailable(
             f"the backend sent an answer of more than {LONGEST_ANSWER} bytes: {IN_BETWEEN}"
         ) from None
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
+    except FreshError:
+        raise
+    except Exception as error:  # whatever it is, its frames hold the token
         raise _unanswered(error, base_url, proxy) from None
 
 

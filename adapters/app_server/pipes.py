@@ -15,6 +15,8 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Protocol, cast
 
+from authstate.adapters.confidential import without_frames
+
 _CHUNK = 64 * 1024
 """Bytes a read: what a pipe holds. For a larger read the C library may map memory anew and give it back, each time:
 asyncio's own 256 KiB doubled the time that a message takes.
@@ -101,6 +103,21 @@ def _is_pipe(mode: int) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
+def _feed_alone(feed: Callable[[bytes], None], data: bytes) -> None:
+    """Feed. What that raises is raised without the frames, which hold what came in.
+
+    Raises:
+        RuntimeError: the class of the fault, and where it happened.
+    """
+    try:
+        feed(data)
+        return
+    except Exception as error:
+        fault = without_frames(error)
+    del data
+    raise fault
+
+
 class _Bounded(Protocol):
     """asyncio's read pipes, which typing does not show whole."""
 
@@ -113,7 +130,7 @@ class _Incoming(asyncio.Protocol):
         self._ended = ended
 
     def data_received(self, data: bytes) -> None:
-        self._feed(data)
+        _feed_alone(self._feed, data)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._ended()
@@ -168,6 +185,7 @@ class _ThreadReader:
         self._feed = feed
         self._ended = ended
         self._paused = False
+        self._data = b""  # what is on its way: asyncio shows the arguments of a call that fails
         self._open = threading.Event()
         self._open.set()
         threading.Thread(target=self._run, name="authstate-stdin", daemon=True).start()
@@ -181,24 +199,26 @@ class _ThreadReader:
         self._open.set()
 
     def _run(self) -> None:
-        data = b"\n"
-        while data:
+        is_open = True
+        while is_open:
             self._open.wait()
             try:
-                data = os.read(self._fd, _CHUNK)
+                self._data = os.read(self._fd, _CHUNK)
             except OSError:
-                data = b""
+                self._data = b""
+            is_open = bool(self._data)
             self._open.clear()
             try:
-                self._loop.call_soon_threadsafe(self._deliver, data)
+                self._loop.call_soon_threadsafe(self._deliver)
             except RuntimeError:
                 return
 
-    def _deliver(self, data: bytes) -> None:
+    def _deliver(self) -> None:
+        data, self._data = self._data, b""
         if not data:
             self._ended()
             return
-        self._feed(data)
+        _feed_alone(self._feed, data)
         if not self._paused:
             self._open.set()
 

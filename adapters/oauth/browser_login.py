@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import parse_qs
 from uuid import uuid4
 
+from authstate.adapters.confidential import Confidential
 from authstate.adapters.oauth import pages
 from authstate.adapters.oauth.authorize_url import CALLBACK_PATH, AuthorizationRequest
 from authstate.adapters.oauth.exchange import exchange_code
@@ -29,7 +30,7 @@ from authstate.adapters.oauth.loopback_port import PORTS, open_port
 from authstate.adapters.oauth.pasted_callback import parameters_of
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import Secret
-from authstate.engine.errors import AuthError, LoginAttemptEnded, LoginFailed
+from authstate.engine.errors import AuthError, LoginAttemptEnded, LoginFailed, fresh_errors
 from authstate.engine.login import LoginAttempt, LoginKind
 from authstate.engine.ports import Clock
 
@@ -45,6 +46,12 @@ _WARM_AFTER: Final = 0.1  # seconds; a person needs longer to sign in, and a log
 _MOST_FIELDS: Final = 32
 
 Parameters = Mapping[str, Sequence[str]]
+
+
+class _Callback(Confidential, frozen=True):
+    """What the browser came back with. It holds a code."""
+
+    parameters: Parameters
 
 
 class BrowserLogin:
@@ -69,15 +76,19 @@ class BrowserLogin:
         self._http = IssuerHttp(issuer.network)
         self._server = LoopbackServer(listener, self._answer)
         self._question = AuthorizationRequest.new(self._server.port)
-        self.auth_url: str = self._question.url(issuer, engine.policy.forced_workspaces)
-        """The page that the person opens. It holds the state: show it to the person who signs in and to nobody else."""
-        self._callback: asyncio.Future[Parameters] = asyncio.get_running_loop().create_future()
+        self._workspaces = engine.policy.forced_workspaces
+        self._callback: asyncio.Future[_Callback] = asyncio.get_running_loop().create_future()
         self._settled = asyncio.Event()
         self._shown = asyncio.Event()
         self._error: AuthError | None = None
         self._signing = asyncio.create_task(self._sign_in())
         self._task = asyncio.create_task(self._run())
         attempt.when_ended(self._stop)
+
+    @property
+    def auth_url(self) -> str:
+        """The page that the person opens. It holds the state: show it to the person who signs in and to nobody else."""
+        return self._question.url(self._issuer, self._workspaces)
 
     @property
     def port(self) -> int:
@@ -91,6 +102,7 @@ class BrowserLogin:
         """
         await asyncio.wait([self._task])
 
+    @fresh_errors
     def paste(self, text: str) -> None:
         """Take the address that a browser on another machine ended on, instead of the browser itself.
 
@@ -105,7 +117,7 @@ class BrowserLogin:
         if self._callback.done():
             raise LoginAttemptEnded(self.attempt.message or "this sign-in has its answer already: wait for its end")
         self._shown.set()  # there is no browser that would ask for the last page
-        self._callback.set_result(parameters)
+        self._callback.set_result(_Callback(parameters))
 
     # The attempt
 
@@ -139,7 +151,7 @@ class BrowserLogin:
         """From the callback to the stored credentials. When this is over, so is the attempt."""
         try:
             await self._warm_up()
-            code = Secret(_code_of(await self._callback, self._host))
+            code = _code_of(await self._callback, self._host)
             self.attempt.authorized()
             tokens = await exchange_code(
                 self._issuer,
@@ -151,7 +163,7 @@ class BrowserLogin:
             )
             await self._engine.complete_login(self.attempt, tokens)
         except AuthError as error:
-            self._error = error
+            self._error = error.again()
             self.attempt.end("refused", str(error))
         except asyncio.CancelledError:
             self.attempt.end("superseded", _PROGRAM_ENDS)
@@ -205,7 +217,7 @@ class BrowserLogin:
         if self._has_callback:
             return pages.USED.response()
         if not self._callback.done():
-            self._callback.set_result(parameters)
+            self._callback.set_result(_Callback(parameters))
             await self._settled.wait()
         if self._server.is_listening:
             return Response(303, headers={"Location": OUTCOME_PATH})
@@ -290,12 +302,14 @@ async def _listener_or_end(opening: "asyncio.Task[socket.socket]", attempt: Logi
     return listener
 
 
-def _code_of(parameters: Parameters, host: str) -> str:
+@fresh_errors
+def _code_of(callback: _Callback, host: str) -> Secret:
     """The authorization code that came back.
 
     Raises:
         LoginFailed: the issuer sent an error, or nothing that is a code.
     """
+    parameters = callback.parameters
     if "error" in parameters:
         code = shown_code(parameters["error"][0])
         said = shown_text(parameters.get("error_description", [None])[0])
@@ -306,4 +320,4 @@ def _code_of(parameters: Parameters, host: str) -> str:
     codes = parameters.get("code", ())
     if len(codes) != 1 or not codes[0].strip():
         raise LoginFailed(f"{host} sent the browser back without an authorization code: start the sign-in again")
-    return codes[0]
+    return Secret(codes[0])

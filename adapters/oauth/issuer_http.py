@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from authstate.adapters.confidential import Confidential
+from authstate.adapters.confidential import Confidential, place_of
 from authstate.adapters.network import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.network_faults import Fault, fault_of, refused_by_proxy
 from authstate.adapters.oauth.issuer_errors import delivery_of
@@ -110,6 +110,11 @@ class _Wire:
             request = info.get("request")
             self._is_sent = self._is_sent or getattr(request, "method", b"") != b"CONNECT"
 
+    @property
+    def may_be_sent(self) -> bool:
+        """Whether the request left this machine, or nothing is known of that."""
+        return self._is_sent or not self._is_told
+
     def delivery(self, error: Exception) -> Delivery:
         """What became of a request that failed. Where the transport tells nothing, the kind of the error does."""
         if self._is_told:
@@ -180,6 +185,11 @@ class IssuerHttp:
             is_unsent = delivery is Delivery.NOT_SENT
             fault = fault_of(error, host, proxy, is_at_proxy=is_at_proxy) if is_unsent else None
             raise _unanswered(error, host, timeout, delivery) if fault is None else _named(fault) from None
+        except Exception as fault:  # of a library, whose frames hold what was sent
+            raise IssuerUnavailable(
+                f"{host} could not be asked, because of a fault ({place_of(fault)}): please report it",
+                delivery=Delivery.UNKNOWN if wire.may_be_sent else Delivery.REFUSED,
+            ) from None
         if response.status_code == 407 and proxy is not None:
             raise _named(refused_by_proxy(407, host, proxy))
         return Answer(response.status_code, response.headers, _members(received))

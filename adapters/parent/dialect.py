@@ -12,6 +12,7 @@ from enum import StrEnum
 import msgspec
 from msgspec import Raw
 
+from authstate.adapters.confidential import Confidential
 from authstate.engine.credentials import ChatgptTokens, ExternalTokens, PlanType
 
 _LAST_WITH_ID_TOKEN = (0, 93, 0)
@@ -29,9 +30,9 @@ class Dialect(StrEnum):
 
 
 _MEMBERS = {
-    Dialect.ID_TOKEN: ("idToken", "accessToken"),
-    Dialect.ACCOUNT: ("accessToken", "chatgptAccountId", "chatgptPlanType"),
-    Dialect.BOTH: ("idToken", "accessToken", "chatgptAccountId", "chatgptPlanType"),
+    Dialect.ID_TOKEN: ("id_token", "access_token"),
+    Dialect.ACCOUNT: ("access_token", "chatgpt_account_id", "chatgpt_plan_type"),
+    Dialect.BOTH: ("id_token", "access_token", "chatgpt_account_id", "chatgpt_plan_type"),
 }
 
 
@@ -54,17 +55,39 @@ def dialect_of(answer: Raw | bytes) -> Dialect:
     return Dialect.ID_TOKEN if release <= _LAST_WITH_ID_TOKEN else Dialect.BOTH
 
 
-def tokens_of(credentials: ChatgptTokens | ExternalTokens, dialect: Dialect) -> dict[str, str]:
+class HandedTokens(Confidential, frozen=True, rename="camel", omit_defaults=True):
+    """What a child is handed. A member that is None is left out on the wire."""
+
+    access_token: str
+    id_token: str | None = None
+    chatgpt_account_id: str | None = None
+    chatgpt_plan_type: str | None = None
+
+
+class HandedLogin(HandedTokens, frozen=True, tag_field="type", tag="chatgptAuthTokens"):
+    """The same, as the params of `account/login/start`."""
+
+
+def tokens_of(credentials: ChatgptTokens | ExternalTokens, dialect: Dialect) -> HandedTokens:
     """The members that a child of this dialect is handed. The refresh token is never among them.
 
     A login without a workspace is handed in the id token's form to every child, because the other form needs one.
     """
+    return HandedTokens(**_members(credentials, dialect))
+
+
+def login_of(credentials: ChatgptTokens | ExternalTokens, dialect: Dialect) -> HandedLogin:
+    """The same members, as the params of `account/login/start`."""
+    return HandedLogin(**_members(credentials, dialect))
+
+
+def _members(credentials: ChatgptTokens | ExternalTokens, dialect: Dialect) -> dict[str, str]:
     access = credentials.access_token.reveal()
     account = credentials.account
-    tokens = {"idToken": credentials.id_token.reveal() if credentials.id_token else access, "accessToken": access}
+    tokens = {"id_token": credentials.id_token.reveal() if credentials.id_token else access, "access_token": access}
     if account.account_id is not None:
-        tokens["chatgptAccountId"] = account.account_id
+        tokens["chatgpt_account_id"] = account.account_id
     if account.plan_type is not PlanType.UNKNOWN:
-        tokens["chatgptPlanType"] = str(account.plan_type)
+        tokens["chatgpt_plan_type"] = str(account.plan_type)
     members = _MEMBERS[dialect if account.account_id is not None else Dialect.BOTH]
     return {name: tokens[name] for name in members if name in tokens}

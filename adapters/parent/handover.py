@@ -23,7 +23,7 @@ from msgspec import Raw
 
 from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc import INTERNAL_ERROR, OVERLOADED, Peer, PeerGone, RemoteError, RpcError
-from authstate.adapters.parent.dialect import Dialect, tokens_of
+from authstate.adapters.parent.dialect import Dialect, HandedTokens, login_of, tokens_of
 from authstate.adapters.parent.questions import MOST_REFRESHES, PERIOD, Budget, Replacements, Turns
 from authstate.adapters.parent.traffic import Holdable
 from authstate.engine.authorization import Authorization
@@ -140,7 +140,7 @@ class Handover:
             renewal.cancel()
         self._release_others()
 
-    async def answer(self, params: Raw | None) -> dict[str, str]:
+    async def answer(self, params: Raw | None) -> HandedTokens:
         """Answer `account/chatgptAuthTokens/refresh`.
 
         Raises:
@@ -186,7 +186,7 @@ class Handover:
             )
         await self._engine.recover(held)
 
-    def _answer(self, previous: str | None) -> dict[str, str]:
+    def _answer(self, previous: str | None) -> HandedTokens:
         session = self._engine.session
         credentials = session.credentials
         authorization = Authorization.of(session)
@@ -279,11 +279,11 @@ class Handover:
         if wanted is None or (isinstance(wanted, ApiKey) and may_hold):
             await self._ask("account/logout", None)
         if isinstance(wanted, ApiKey):
-            await self._ask("account/login/start", {"type": "apiKey", "apiKey": wanted.key.reveal()})
+            await self._ask("account/login/start", wire.ApiKeyLogin(wanted.key.reveal()))
         elif wanted is not None:
-            await self._ask("account/login/start", {"type": "chatgptAuthTokens", **tokens_of(wanted, self.dialect)})
+            await self._ask("account/login/start", login_of(wanted, self.dialect))
 
-    async def _ask(self, method: str, params: dict[str, str] | None) -> None:
+    async def _ask(self, method: str, params: HandedTokens | wire.ApiKeyLogin | None) -> None:
         while True:
             try:
                 await self._peer.request(method, params)
