@@ -12,6 +12,7 @@ from authstate.adapters.cli_imports import unwatched_imports
 from authstate.adapters.other_logins import of_command
 from authstate.adapters.parent.child import ephemeral_command, overrides_of
 from authstate.adapters.parent.child_process import CANNOT_RUN, NOT_FOUND, CannotStart, ChildProcess, end_like
+from authstate.adapters.parent.pinned_store import refuse_pinned_store
 
 
 def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
@@ -26,12 +27,14 @@ def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
 
     Raises:
         CommandError: the command is not one of an app-server on standard input and output.
-        ConfigError: the configuration cannot be used. The child was sent nothing.
+        ConfigError: the configuration cannot be used: the child was sent nothing. Or a file of the administrator lets
+            the child open the stored login: it was not started, or was handed nothing and has ended.
         OSError: standard input or output cannot be used.
     """
     words = ephemeral_command(command)
     if other := of_command(os.environ):
         return _leave_alone(command, other)
+    refuse_pinned_store(words, os.environ)
     try:
         child = ChildProcess(words)
     except CannotStart as error:

@@ -1,15 +1,13 @@
 """config.toml and the environment: what the person and the administrator decided, read once and checked here.
 
-Only the keys that concern an account are read; their names are codex's own. Where there is no config.toml and no
-override, nothing that can parse TOML is imported. tomli reads TOML 1.1, as codex does; the standard library's parser of
-Python 3.11 to 3.14 stops at an inline table over several lines.
+Only the keys that concern an account are read; their names are codex's own. Where they are said is in settings.py.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -17,6 +15,7 @@ from authstate.adapters.codex_home import ConfigError as ConfigError
 from authstate.adapters.codex_home import find_home
 from authstate.adapters.dotenv_file import read_dotenv
 from authstate.adapters.network import Network
+from authstate.adapters.settings import SYSTEM_FOLDER, Settings, read_layers
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import InvalidCredentials
 from authstate.engine.policy import LoginMethod, Policy
@@ -28,12 +27,6 @@ DEFAULT_BASE_URL = "https://chatgpt.com/backend-api"
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Default = TypeVar("_Default")
 
-SYSTEM_FOLDER = None if os.name == "nt" else "/etc/codex"
-"""Where the administrator's files are. What codex reads on Windows was not measured, and is not read here."""
-
-_SYSTEM_FILES = ("config.toml", "managed_config.toml", "requirements.toml")
-_LARGEST = 4 * 1024 * 1024  # bytes
-_REPAIR = "repair the file, or move it away"
 _BUILT_IN_PROVIDERS = {
     "openai": True,
     "ollama": False,
@@ -109,10 +102,7 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 def load_config(home: Path, overrides: Sequence[str] = (), system: str | None = SYSTEM_FOLDER) -> Config:
-    """Read `home`/config.toml and the administrator's files. Each of them may be missing.
-
-    From the weakest to the strongest, as measured with codex 0.93.0 and 0.169.0: `system`/config.toml,
-    `home`/config.toml, the overrides, `system`/managed_config.toml. `system`/requirements.toml restricts what they say.
+    """Read `home`/config.toml and the administrator's files (see `read_layers`). Each of them may be missing.
 
     Args:
         home: the folder.
@@ -122,27 +112,16 @@ def load_config(home: Path, overrides: Sequence[str] = (), system: str | None = 
     Raises:
         ConfigError: a file cannot be read or parsed, a key has a value that cannot be used, or no login is allowed.
     """
-    path = os.path.join(home, "config.toml")
-    weakest, strongest, required = (_read_system(system, name) for name in _SYSTEM_FILES)
-    text = _read(path)
-    if text is None and not overrides and not (weakest or strongest or required):
+    layers = read_layers(home, overrides, system)
+    if layers is None:
         return Config()
-    settings = _Settings(path)
-    for layer in (weakest, (path, _parse(text, path)) if text is not None else None):
-        if layer:
-            settings.merge(*layer)
-    for override in overrides:
-        settings.override(override)
-    if strongest:
-        settings.merge(*strongest)
+    settings, requirements = layers.settings, layers.requirements
     policy = Policy(
         forced_login_method=_choice(settings, "forced_login_method", LoginMethod, None),
         forced_workspaces=_workspaces(settings),
     )
     store_mode = _choice(settings, "cli_auth_credentials_store", StoreMode, StoreMode.FILE)
-    if required:
-        requirements = _Settings(required[0])
-        requirements.merge(*required)
+    if requirements:
         policy = _restricted(policy, requirements)
         store_mode = _choice(requirements, "cli_auth_credentials_store", StoreMode, store_mode)
     return Config(
@@ -153,16 +132,7 @@ def load_config(home: Path, overrides: Sequence[str] = (), system: str | None = 
     )
 
 
-def _read_system(folder: str | None, name: str) -> tuple[str, dict[str, Any]] | None:
-    """The path of one of the administrator's files and what it says; None where there is none."""
-    if folder is None:
-        return None
-    path = os.path.join(folder, name)
-    text = _read(path)
-    return None if text is None else (path, _parse(text, path))
-
-
-def _restricted(policy: Policy, requirements: "_Settings") -> Policy:
+def _restricted(policy: Policy, requirements: Settings) -> Policy:
     """What is left of a policy under requirements.toml, as codex 0.169.0 has it."""
     methods = set(LoginMethod) if policy.forced_login_method is None else {policy.forced_login_method}
     key = "allowed_login_methods"
@@ -186,66 +156,7 @@ def _restricted(policy: Policy, requirements: "_Settings") -> Policy:
     return Policy(methods.pop() if len(methods) == 1 else None, workspaces)
 
 
-class _Settings:
-    """The settings of several files and overrides, each on top of the ones before, and where each key was said."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._table: dict[str, Any] = {}
-        self._origins: dict[tuple[str, ...], str] = {}
-        """Who said a key, the last one last."""
-
-    def merge(self, path: str, table: dict[str, Any]) -> None:
-        """Put a file on top: a table is merged with the one before, another value takes its place."""
-        _merge(self._table, table)
-        for key in table:
-            self._origins.pop((key,), None)
-            self._origins[(key,)] = path
-
-    def override(self, text: str) -> None:
-        """Put one `KEY=VALUE` on top. Raises ConfigError."""
-        name, equals, value = text.partition("=")
-        keys = tuple(part.strip() for part in name.split("."))
-        if not equals or not all(keys):
-            raise ConfigError("an override (-c) must be KEY=VALUE, where KEY may have dots: " + repr(name[:80]))
-        table = self._table
-        for key in keys[:-1]:
-            inner = table.get(key)
-            if not isinstance(inner, dict):
-                inner = table[key] = {}
-            table = inner
-        table[keys[-1]] = _override_value(value)
-        self._origins.pop(keys, None)
-        self._origins[keys] = "the override (-c)"
-
-    def get(self, *keys: str) -> Any:
-        """The value, None where it is missing. Raises ConfigError where a table is expected and another thing found."""
-        value: Any = self._table
-        for depth, key in enumerate(keys):
-            if not isinstance(value, dict):
-                raise self.fault(keys[:depth], "must be a table")
-            if key not in value:
-                return None
-            value = value[key]
-        return value
-
-    def fault(self, keys: tuple[str, ...], must: str) -> ConfigError:
-        """The error for a key: where it was said, and what it must be."""
-        said = (who for over, who in reversed(self._origins.items()) if keys[: len(over)] == over[: len(keys)])
-        place = next(said, self._path) if keys else self._path
-        return ConfigError(f"{place}: {'.'.join(keys)} {must}".replace(":  ", ": "))
-
-
-def _merge(table: dict[str, Any], top: dict[str, Any]) -> None:
-    for key, value in top.items():
-        below = table.get(key)
-        if isinstance(below, dict) and isinstance(value, dict):
-            _merge(below, value)
-        else:
-            table[key] = value
-
-
-def _choice(settings: _Settings, key: str, kind: type[_Choice], default: _Default) -> _Choice | _Default:
+def _choice(settings: Settings, key: str, kind: type[_Choice], default: _Default) -> _Choice | _Default:
     value = settings.get(key)
     if value is None:
         return default
@@ -254,7 +165,7 @@ def _choice(settings: _Settings, key: str, kind: type[_Choice], default: _Defaul
     return kind(value)
 
 
-def _workspaces(settings: _Settings) -> tuple[str, ...]:
+def _workspaces(settings: Settings) -> tuple[str, ...]:
     key = "forced_chatgpt_workspace_id"
     value = settings.get(key)
     values = [] if value is None else value if isinstance(value, list) else [value]
@@ -263,7 +174,7 @@ def _workspaces(settings: _Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one.strip() for one in values if one.strip()))
 
 
-def _base_url(settings: _Settings) -> str:
+def _base_url(settings: Settings) -> str:
     value = settings.get("chatgpt_base_url")
     if value is None:
         return DEFAULT_BASE_URL
@@ -272,7 +183,7 @@ def _base_url(settings: _Settings) -> str:
     return value.rstrip("/")
 
 
-def _requires_openai_auth(settings: _Settings) -> bool:
+def _requires_openai_auth(settings: Settings) -> bool:
     name = settings.get("model_provider")
     if name is None:
         return True
@@ -288,50 +199,6 @@ def _requires_openai_auth(settings: _Settings) -> bool:
     if value is not None and not isinstance(value, bool):
         raise settings.fault(keys, "must be true or false")
     return bool(value)
-
-
-def _override_value(text: str) -> Any:
-    import tomli
-
-    try:
-        return tomli.loads(f"value = {text.strip()}")["value"]
-    except (tomli.TOMLDecodeError, RecursionError):
-        return text.strip().strip("\"'")
-
-
-def _read(path: str) -> str | None:
-    """The text of the file, None when there is none."""
-    from authstate.adapters.stores.disk import Disk
-
-    try:
-        data = Disk().read(path, _LARGEST + 1)
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
-        raise ConfigError(f"cannot read {path}: set CODEX_HOME to a folder: a part of this path is a file") from None
-    except OSError as error:
-        why = (error.strerror or type(error).__name__).lower()
-        what = "give this user read access to it and to its folder" if isinstance(error, PermissionError) else _REPAIR
-        raise ConfigError(f"cannot read {path}: {why}: {what}") from None
-    if len(data) > _LARGEST:
-        raise ConfigError(f"{path} is larger than {_LARGEST} bytes: that is no configuration")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}: line {line} is no UTF-8 text: save the file as UTF-8") from None
-
-
-def _parse(text: str, path: str) -> dict[str, Any]:
-    import tomli
-
-    try:
-        return tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise ConfigError(f"{path} is no TOML: {error.msg} ({place})") from None
-    except RecursionError:
-        raise ConfigError(f"{path} is no configuration: it is nested too deeply") from None
 
 
 def _url_variable(environ: Mapping[str, str], name: str) -> str | None:

@@ -24,6 +24,7 @@ from msgspec import Raw
 from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc import INTERNAL_ERROR, OVERLOADED, Peer, PeerGone, RemoteError, RpcError
 from authstate.adapters.parent.dialect import Dialect, HandedTokens, login_of, tokens_of
+from authstate.adapters.parent.own_login import OwnLogin, has_the_key, kind_of_login
 from authstate.adapters.parent.questions import MOST_REFRESHES, PERIOD, Budget, Replacements, Turns
 from authstate.adapters.parent.traffic import Holdable
 from authstate.engine.authorization import Authorization
@@ -107,16 +108,42 @@ class Handover:
     async def begin(self) -> None:
         """Hand the child what the engine holds, and follow the engine from now on. The child must be initialized.
 
-        An expired login is refreshed first, if that takes no longer than a few seconds. Raises nothing that the child
-        does: what it refuses is warned of. Cancelled, it has begun, and the handing over goes on.
+        An expired login is refreshed first, if that takes no longer than a few seconds. What the child refuses is
+        warned of. Cancelled while it hands over, it has begun, and the handing over goes on.
+
+        Raises:
+            OwnLogin: the child acts with a login that it opened itself. It was handed nothing.
         """
         if self._unsubscribe is None:
             await self._engine.check()
             if self._is_over:
                 return
+            if (kind := await self._kind_of_own_login()) is not None:
+                await self._take_for_given(kind)
+            if self._is_over:
+                return
             self._unsubscribe = self._engine.subscribe(self._hear)
         self._follow()
         await self.caught_up()
+
+    async def _kind_of_own_login(self) -> str | None:
+        """See `kind_of_login`. A child that does not answer shows none."""
+        try:
+            return await within(self._clock, _TAKE_WITHIN, kind_of_login(self._peer))
+        except (PeerGone, TimeoutError):
+            return None
+
+    async def _take_for_given(self, kind: str) -> None:
+        """Go on with a child that has our API key already. Raises OwnLogin where it has anything else."""
+        ours = self._engine.session.credentials
+        try:
+            is_ours = await within(self._clock, _TAKE_WITHIN, has_the_key(self._peer, ours))
+        except (PeerGone, TimeoutError):
+            is_ours = False
+        if not is_ours:
+            raise OwnLogin(kind)
+        self._given = ours
+        self._note(Authorization.of(self._engine.session))
 
     async def caught_up(self) -> None:
         """Return once the child has what the engine holds, or did not take it. Cancellation ends the wait only."""

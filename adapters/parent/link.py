@@ -8,6 +8,7 @@ One engine serves any number of links, and a child that dies takes nothing with 
 """
 
 import asyncio
+import os
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +24,8 @@ from authstate.adapters.parent.child import ephemeral_command
 from authstate.adapters.parent.dialect import dialect_of
 from authstate.adapters.parent.failed_turns import explained, is_failed_turn
 from authstate.adapters.parent.handover import Handover, Warn
+from authstate.adapters.parent.own_login import OwnLogin
+from authstate.adapters.parent.pinned_store import refuse_pinned_store
 from authstate.engine.clock import SystemClock, within
 from authstate.engine.core import AuthEngine
 from authstate.engine.ports import Clock
@@ -147,7 +150,8 @@ class AppServerLink:
             cwd: where the child starts.
             options: what `AppServerLink` takes by name.
 
-        Entering raises OSError (no such program), CommandError and HandshakeFailed.
+        Entering raises OSError (no such program), CommandError, HandshakeFailed, and ConfigError where a file of the
+        administrator would let the child open the login in this process's CODEX_HOME.
         """
         return ChildOfCommand(engine, ephemeral_command(command), environment, cwd, options)
 
@@ -155,7 +159,8 @@ class AppServerLink:
         """Shake hands and hand the tokens over.
 
         Raises:
-            HandshakeFailed: the child is no app-server, or it ended, or was silent for 30 seconds.
+            HandshakeFailed: the child is no app-server, or it ended, was silent for 30 seconds, or acts with a login
+                that it opened itself. Such a child gets five seconds to end.
 
         Cancelled, nothing is left open but the streams.
         """
@@ -178,7 +183,11 @@ class AppServerLink:
             raise
         self._handover.dialect = dialect_of(answer)
         self._peer.notify("initialized", None)
-        await self._handover.begin()
+        try:
+            await self._handover.begin()
+        except OwnLogin as error:
+            await self.close()
+            raise HandshakeFailed(str(error)) from None
         return self
 
     async def request(self, method: str, params: object = None) -> Any:
@@ -273,6 +282,8 @@ class ChildOfCommand:
         self._link: AppServerLink | None = None
 
     async def __aenter__(self) -> AppServerLink:
+        environment = os.environ if self._environment is None else self._environment
+        refuse_pinned_store(self._command, environment, os.environ)
         process = await asyncio.create_subprocess_exec(
             *self._command, stdin=PIPE, stdout=PIPE, env=self._environment, cwd=self._cwd, limit=_CHUNK
         )

@@ -8,7 +8,7 @@ It is fed bytes and writes bytes; who opens and closes is in wrap.py.
 
 import asyncio
 import secrets
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from authstate.adapters.config import Config, Environment
 from authstate.adapters.jsonrpc import INVALID_REQUEST, Peer, RpcError, Writer
 from authstate.adapters.parent.directions import FromChild, FromFrontEnd, Greeting
 from authstate.adapters.parent.front_end import FrontEnd
+from authstate.adapters.parent.own_login import OwnLogin
 from authstate.adapters.parent.traffic import Gate, Throttle
 from authstate.adapters.parent.wrapped_account import WrappedAccount
 
@@ -102,10 +103,20 @@ class Relay:
         config, environment: what was configured.
         settings: members of `RefreshSettings` that differ from the default.
         log: hears every event.
+        give_up: called when the child must not be handed a login, with the reason: by default a warning. What is held
+            for it stays held.
     """
 
-    def __init__(self, config: Config, environment: Environment, settings: Mapping[str, Any], log: LateLog) -> None:
+    def __init__(
+        self,
+        config: Config,
+        environment: Environment,
+        settings: Mapping[str, Any],
+        log: LateLog,
+        give_up: Callable[[str], None] | None = None,
+    ) -> None:
         self._log = log
+        self._give_up = give_up or (lambda why: log.warn("own_login", why))
         self.front_end, self.child = Side(), Side()
         asks_child, asks_front_end = (f"authstate-{secrets.token_hex(12)}-" for _ in range(2))
         self._gate = Gate(self.child.write, self.front_end.reads)
@@ -224,6 +235,9 @@ class Relay:
         try:
             await self._api.opening.opened()
             await self._account.hand_over(self._greeting.result)
+        except OwnLogin as error:
+            self._gate.hold()
+            self._give_up(str(error))
         except Exception as error:
             self._log.warn("no_account", f"the child goes without a login: {error}")
         finally:

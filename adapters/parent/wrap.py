@@ -13,6 +13,7 @@ token that is being spent when everything ends is waited for, at most 30 seconds
 """
 
 import asyncio
+import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,7 +21,7 @@ from typing import Any
 
 from authstate.adapters.app_server.late_log import LateLog
 from authstate.adapters.app_server.pipes import ByteWriter, can_be_watched, open_reader, open_writer
-from authstate.adapters.config import Config, Environment
+from authstate.adapters.config import Config, ConfigError, Environment
 from authstate.adapters.heard_signals import hear_signals
 from authstate.adapters.parent.child_process import FORWARDED, ChildProcess, may_have_reached_both
 from authstate.adapters.parent.relay import Relay
@@ -28,6 +29,7 @@ from authstate.engine.clock import SystemClock, within
 
 _CTRL_C = 1.0  # seconds after which a child that a terminal has signalled would have ended
 _LAST_OUTPUT = 1.0  # seconds that the output of a child gets to end when the child did: another process may hold it
+_LAST_REFRESH = 30.0  # seconds that a child gets to end by itself which may be refreshing a login of its own
 _LAST_WRITES = 30.0  # seconds that a slow reader gets for what was said already
 
 
@@ -53,6 +55,7 @@ async def carry(
 
     Raises:
         OSError: a descriptor cannot be used.
+        ConfigError: the child acts with a login that it opened itself. It was handed nothing, and has ended.
     """
     sys.stdout = sys.stderr
     return await _Wrapper(config, environment, child, settings or {}).run(stdin_fd, stdout_fd)
@@ -66,7 +69,8 @@ class _Wrapper:
     ) -> None:
         self._child = child
         self._log = LateLog()
-        self._relay = Relay(config, environment, settings, self._log)
+        self._relay = Relay(config, environment, settings, self._log, self._give_up)
+        self._fault: str | None = None  # why the child was given up
         self._to_child: ByteWriter | None = None
         self._to_front_end: ByteWriter | None = None
         self._is_lost = False
@@ -95,6 +99,8 @@ class _Wrapper:
         self._log.flush()
         if self._to_front_end is not None:
             await self._to_front_end.finish(_LAST_WRITES)
+        if self._fault is not None:
+            raise ConfigError(self._fault)
         return status
 
     async def _connect(self, stdin_fd: int, stdout_fd: int) -> None:
@@ -126,6 +132,13 @@ class _Wrapper:
     def _no_more_input(self) -> None:
         """The front-end sends no more: once the child has what was sent, it hears so."""
         self._ending = asyncio.create_task(self._end_input())
+
+    def _give_up(self, why: str) -> None:
+        """End the child without a login. It may be refreshing its own: it gets time to store what comes."""
+        self._fault = why
+        self._is_told_to_end = True
+        self._child.close_stdin()
+        asyncio.get_running_loop().call_later(_LAST_REFRESH, self._child.forward, signal.SIGTERM)
 
     async def _end_input(self) -> None:
         await self._relay.front_end_ended()

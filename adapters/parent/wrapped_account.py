@@ -89,13 +89,22 @@ class WrappedAccount:
         Args:
             introduction: the result of the child's answer to `initialize`. It names the child's release, and so which
                 tokens the child needs.
+
+        Raises:
+            OwnLogin: the child acts with a login that it opened itself. It was handed nothing, and never will be.
         """
         from authstate.adapters.parent.dialect import dialect_of
+        from authstate.adapters.parent.own_login import OwnLogin
 
         assert self._account is not None and self._account.engine is not None and self._handover is not None
         handover = self._handover
         handover.dialect = dialect_of(introduction)
-        await handover.begin()
+        try:
+            await handover.begin()
+        except OwnLogin:
+            handover.close()
+            self._handover = None
+            raise
         if not self.peer.closed:
             self._following = asyncio.create_task(follow_others(self._account.engine, lambda: handover.is_idle))
 

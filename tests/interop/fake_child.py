@@ -1,7 +1,8 @@
 """A child that does as it is told: `python fake_child.py [MODE] app-server`. It speaks just enough of an app-server.
 
 MODE, before the handshake: `chatter` (text that is no JSON first), `dies` (status 3 at once), `silent` (never answers),
-`refuses` (the first `initialize`), `deaf` (closes its input and goes on), `picky` (refuses API keys, and says them).
+`refuses` (the first `initialize`), `deaf` (closes its input and goes on), `picky` (refuses API keys, and says them),
+`owns` (acts with a ChatGPT login of its own), `kept:KEY` (acts with an API key that it kept).
 
 Requests that it knows beside `initialize` and the logins:
     x/token     the token it acts with
@@ -61,6 +62,11 @@ class Child:
                 self.refusals -= 1
                 return {"error": {"code": -32600, "message": "not today"}}
             return {"result": {"userAgent": "fake/1.0", "capabilities": params.get("capabilities")}}
+        if method == "getAuthStatus" and self.mode == "owns":
+            return {"result": {"authMethod": "chatgpt", "authToken": None}}
+        if method == "getAuthStatus" and self.mode.startswith("kept:"):
+            key = self.mode.partition(":")[2]
+            return {"result": {"authMethod": "apikey", "authToken": key if params.get("includeToken") else None}}
         if self.mode == "picky" and params.get("type") == "apiKey":
             return {"error": {"code": -32600, "message": f"I do not like {params['apiKey']}"}}
         if method == "account/login/start":

@@ -16,7 +16,7 @@ from authstate.engine.policy import LoginMethod, Policy
 async def test_nobody_signed_in_hands_nothing_over() -> None:
     world = World()
     async with world.engine, world.child() as (_, child):
-        assert [name for name, _ in child.requests] == ["initialize", "initialized"]
+        assert [name for name, _ in child.requests] == ["initialize", "initialized", "getAuthStatus"]
         await world.engine.use_api_key(ApiKey.parse("sk-1"))
         await child.until(lambda: child.token == "sk-1")
 

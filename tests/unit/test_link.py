@@ -17,9 +17,14 @@ async def test_the_child_gets_the_tokens_after_its_handshake() -> None:
     stored = tokens()
     world = World(stored)
     async with world.engine, world.child() as (link, child):
-        assert [name for name, _ in child.requests] == ["initialize", "initialized", "account/login/start"]
+        assert [name for name, _ in child.requests] == [
+            "initialize",
+            "initialized",
+            "getAuthStatus",
+            "account/login/start",
+        ]
         assert child.requests[0][1]["capabilities"] == {"experimentalApi": True}
-        assert child.requests[2][1] == {
+        assert child.requests[3][1] == {
             "type": "chatgptAuthTokens",
             "idToken": stored.id_token.reveal(),
             "accessToken": stored.access_token.reveal(),

@@ -1,0 +1,190 @@
+"""config.toml, the administrator's files and the `-c` overrides, in codex's order, and which of them says what.
+
+What the keys mean is in config.py. Where there is no file and no override, nothing that can parse TOML is imported.
+tomli reads TOML 1.1, as codex does; the standard library's parser of Python 3.11 to 3.14 stops at an inline table over
+several lines.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from authstate.adapters.codex_home import ConfigError
+
+SYSTEM_FOLDER = None if os.name == "nt" else "/etc/codex"
+"""Where the administrator's files are. What codex reads on Windows was not measured, and is not read here."""
+MANAGED, REQUIRED = "managed_config.toml", "requirements.toml"
+"""Of the administrator's files, those that win over `-c`. All releases obey the first. Releases from 0.150.0 on obey
+the second, too, which wins over the first."""
+
+_SYSTEM_CONFIG = "config.toml"
+_LARGEST = 4 * 1024 * 1024  # bytes
+_REPAIR = "repair the file, or move it away"
+
+
+class Layers(msgspec.Struct, frozen=True):
+    """What all the files and overrides say."""
+
+    settings: "Settings"
+    requirements: "Settings | None"
+    """requirements.toml, which restricts the settings; None where there is none."""
+
+
+def read_layers(home: Path, overrides: Sequence[str] = (), system: str | None = SYSTEM_FOLDER) -> Layers | None:
+    """Read `home`/config.toml and the administrator's files, each of which may be missing. None: nothing is said.
+
+    From the weakest to the strongest, as measured with codex 0.93.0 and 0.169.0: `system`/config.toml,
+    `home`/config.toml, the overrides, `system`/managed_config.toml.
+
+    Args:
+        home: the folder.
+        overrides: codex's `-c KEY=VALUE`: KEY with dots, VALUE in TOML, or a plain string where it is no TOML.
+        system: the administrator's folder; None where there is none.
+
+    Raises:
+        ConfigError: a file cannot be read or parsed, or an override is no KEY=VALUE.
+    """
+    path = os.path.join(home, "config.toml")
+    files = [path] if system is None else [os.path.join(system, _SYSTEM_CONFIG), path]
+    tables = [(file, read_table(file)) for file in files]
+    managed, required = (read_system_table(system, name) for name in (MANAGED, REQUIRED))
+    if not overrides and not managed and not required and all(table is None for _, table in tables):
+        return None
+    settings = Settings(path)
+    for file, table in tables:
+        if table is not None:
+            settings.merge(file, table)
+    for override in overrides:
+        settings.override(override)
+    if managed:
+        settings.merge(*managed)
+    requirements = None
+    if required:
+        requirements = Settings(required[0])
+        requirements.merge(*required)
+    return Layers(settings, requirements)
+
+
+def read_system_table(folder: str | None, name: str) -> tuple[str, dict[str, Any]] | None:
+    """The path of one of the administrator's files and what it says; None where there is none. Raises ConfigError."""
+    if folder is None:
+        return None
+    path = os.path.join(folder, name)
+    table = read_table(path)
+    return None if table is None else (path, table)
+
+
+def read_table(path: str) -> dict[str, Any] | None:
+    """What a TOML file says; None where there is none.
+
+    Raises:
+        ConfigError: it cannot be read or parsed.
+    """
+    text = _read(path)
+    return None if text is None else _parse(text, path)
+
+
+class Settings:
+    """The settings of several files and overrides, each on top of the ones before, and where each key was said."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._table: dict[str, Any] = {}
+        self._origins: dict[tuple[str, ...], str] = {}
+        """Who said a key, the last one last."""
+
+    def merge(self, path: str, table: dict[str, Any]) -> None:
+        """Put a file on top: a table is merged with the one before, another value takes its place."""
+        _merge(self._table, table)
+        for key in table:
+            self._origins.pop((key,), None)
+            self._origins[(key,)] = path
+
+    def override(self, text: str) -> None:
+        """Put one `KEY=VALUE` on top. Raises ConfigError."""
+        name, equals, value = text.partition("=")
+        keys = tuple(part.strip() for part in name.split("."))
+        if not equals or not all(keys):
+            raise ConfigError("an override (-c) must be KEY=VALUE, where KEY may have dots: " + repr(name[:80]))
+        table = self._table
+        for key in keys[:-1]:
+            inner = table.get(key)
+            if not isinstance(inner, dict):
+                inner = table[key] = {}
+            table = inner
+        table[keys[-1]] = _override_value(value)
+        self._origins.pop(keys, None)
+        self._origins[keys] = "the override (-c)"
+
+    def get(self, *keys: str) -> Any:
+        """The value, None where it is missing. Raises ConfigError where a table is expected and another thing found."""
+        value: Any = self._table
+        for depth, key in enumerate(keys):
+            if not isinstance(value, dict):
+                raise self.fault(keys[:depth], "must be a table")
+            if key not in value:
+                return None
+            value = value[key]
+        return value
+
+    def fault(self, keys: tuple[str, ...], must: str) -> ConfigError:
+        """The error for a key: where it was said, and what it must be."""
+        said = (who for over, who in reversed(self._origins.items()) if keys[: len(over)] == over[: len(keys)])
+        place = next(said, self._path) if keys else self._path
+        return ConfigError(f"{place}: {'.'.join(keys)} {must}".replace(":  ", ": "))
+
+
+def _merge(table: dict[str, Any], top: dict[str, Any]) -> None:
+    for key, value in top.items():
+        below = table.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            _merge(below, value)
+        else:
+            table[key] = value
+
+
+def _override_value(text: str) -> Any:
+    import tomli
+
+    try:
+        return tomli.loads(f"value = {text.strip()}")["value"]
+    except (tomli.TOMLDecodeError, RecursionError):
+        return text.strip().strip("\"'")
+
+
+def _read(path: str) -> str | None:
+    """The text of the file, None when there is none."""
+    from authstate.adapters.stores.disk import Disk
+
+    try:
+        data = Disk().read(path, _LARGEST + 1)
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise ConfigError(f"cannot read {path}: set CODEX_HOME to a folder: a part of this path is a file") from None
+    except OSError as error:
+        why = (error.strerror or type(error).__name__).lower()
+        what = "give this user read access to it and to its folder" if isinstance(error, PermissionError) else _REPAIR
+        raise ConfigError(f"cannot read {path}: {why}: {what}") from None
+    if len(data) > _LARGEST:
+        raise ConfigError(f"{path} is larger than {_LARGEST} bytes: that is no configuration")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: line {line} is no UTF-8 text: save the file as UTF-8") from None
+
+
+def _parse(text: str, path: str) -> dict[str, Any]:
+    import tomli
+
+    try:
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ConfigError(f"{path} is no TOML: {error.msg} ({place})") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is no configuration: it is nested too deeply") from None

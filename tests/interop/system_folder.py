@@ -1,0 +1,65 @@
+"""The administrator's folder /etc/codex of a test's own, in a private mount namespace: the real one is never touched.
+
+In the namespace /etc is a folder of symbolic links to the real files, and of a `codex` that the test fills.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+_ENTER = """set -e
+mkdir -p "$1/real" "$1/etc/codex"
+mount --make-rprivate /
+mount --bind /etc "$1/real"
+for file in "$1/real"/* "$1/real"/.[!.]*; do
+    name=$(basename "$file")
+    [ -e "$1/etc/$name" ] || [ -L "$1/etc/$name" ] || ln -s "$file" "$1/etc/$name"
+done
+mount --bind "$1/etc" /etc
+shift
+exec "$@"
+"""
+
+
+class SystemFolder:
+    """An /etc/codex for the programs that are started with its `prefix`.
+
+    Args:
+        folder: new or empty.
+        files: what each file holds, by its name.
+    """
+
+    def __init__(self, folder: Path, files: dict[str, str] | None = None) -> None:
+        self._folder = folder
+        self.codex = folder / "etc" / "codex"
+        """What is /etc/codex in there."""
+        self.codex.mkdir(parents=True)
+        for name, text in (files or {}).items():
+            (self.codex / name).write_text(text)
+
+    @property
+    def prefix(self) -> list[str]:
+        """What to write in front of a command."""
+        return [*_unshare(), "sh", "-c", _ENTER, "sh", str(self._folder)]
+
+
+def why_not(folder: Path) -> str | None:
+    """Why there can be no such folder here; None when there can be one.
+
+    Args:
+        folder: new or empty, for a try.
+    """
+    if shutil.which("unshare") is None:
+        return "there is no unshare(1)"
+    prefix = SystemFolder(folder, {"config.toml": "# a try"}).prefix
+    tried = subprocess.run([*prefix, "cat", "/etc/codex/config.toml"], capture_output=True, text=True, timeout=60)
+    return None if tried.stdout == "# a try" else f"no private mounts here: {tried.stderr.strip()[-200:]}"
+
+
+@cache
+def _unshare() -> Sequence[str]:
+    """With privileges a mount namespace is enough; without, it takes a user namespace."""
+    tried = subprocess.run(["unshare", "-m", "true"], capture_output=True, timeout=60)
+    return ("unshare", "-m") if tried.returncode == 0 else ("unshare", "-rm")

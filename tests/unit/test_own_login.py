@@ -1,0 +1,80 @@
+"""A child that opened a login of its own is handed nothing, by a link and by a handover."""
+
+from typing import Any
+
+import pytest
+from linked_world import Child, World, tokens
+
+from authstate.adapters.parent.link import HandshakeFailed
+from authstate.engine.credentials import ApiKey
+
+NO = object()
+KEY = "sk-canary-1234"
+
+
+class Owner(Child):
+    """A child that answers some methods in its own way, and refuses those whose answer is `NO`."""
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        super().__init__()
+        self.say = {method: answer for method, answer in answers.items() if answer is not NO}
+        self.refuse |= {method: "no such method" for method, answer in answers.items() if answer is NO}
+
+    def _handle(self, method: str, params: Any) -> object:
+        usual = super()._handle(method, params)
+        return self.say.get(method, usual)
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        ({"getAuthStatus": {"authMethod": "chatgpt", "authToken": None}}, "chatgpt"),
+        ({"getAuthStatus": {"authMethod": "apikey", "authToken": "sk-other-canary"}}, "apikey"),
+        ({"getAuthStatus": {"authMethod": "personalAccessToken"}}, "personalAccessToken"),
+        ({"getAuthStatus": {"authMethod": "\x1b[2J" + "x" * 900}}, "[2Jxx"),
+        ({"getAuthStatus": NO, "account/read": {"account": {"type": "chatgpt", "email": "p@example.com"}}}, "chatgpt"),
+        ({"getAuthStatus": NO, "account/read": {"account": {}}}, "unknown"),
+    ],
+)
+@pytest.mark.parametrize("stored", [None, tokens(), ApiKey.parse(KEY)])
+async def test_a_child_with_a_login_of_its_own_is_handed_nothing(
+    answers: dict[str, Any], kind: str, stored: Any
+) -> None:
+    child = Owner(answers)
+    world = World(stored)
+    async with world.engine:
+        with pytest.raises(HandshakeFailed) as caught:
+            async with world.child(child):
+                pass
+    assert f"({kind}" in str(caught.value)
+    assert "managed_config.toml" in str(caught.value) and "canary" not in str(caught.value)
+    assert len(str(caught.value)) < 700 and str(caught.value).isprintable()
+    assert child.token is None and child.count("account/logout") == 0
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"getAuthStatus": {"authMethod": None}},
+        {"getAuthStatus": {}},
+        {"getAuthStatus": [1]},
+        {"getAuthStatus": {"authMethod": 7}},
+        {"getAuthStatus": NO, "account/read": {"account": None}},
+        {"getAuthStatus": NO, "account/read": "what"},
+        {"getAuthStatus": NO, "account/read": NO},
+    ],
+)
+async def test_a_child_without_one_is_handed_ours(answers: dict[str, Any]) -> None:
+    child = Owner(answers)
+    world = World(tokens())
+    async with world.engine, world.child(child):
+        assert child.token == world.token()
+
+
+async def test_a_child_that_kept_our_api_key_goes_on_with_it_and_is_signed_out_later() -> None:
+    child = Owner({"getAuthStatus": {"authMethod": "apikey", "authToken": KEY}})
+    world = World(ApiKey.parse(KEY))
+    async with world.engine, world.child(child):
+        assert child.count("account/login/start") == 0
+        await world.engine.log_out()
+        await child.until(lambda: child.count("account/logout") == 1)
