@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mutation.operators import Mutant, mutants_of
+from mutation.patch import fits
 from mutation.selection import Reach, Selection
-from mutation.trial import Fate, Outcome, run
+from mutation.trial import Fate, Outcome, Pool, Trial, run_cold, run_warm
 
 REPO = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
-_MOST_TESTS = 400
-_TESTS = ("tests/unit", "tests/model/test_stateful.py", "tests/model/test_relay.py")
+_TESTS = ("tests/unit", "tests/model/test_relay.py")
 _LEFT_OUT = ("tests/unit/test_habits.py", "tests/unit/test_readme.py")
+_OF_DEFINITIONS = "tests/unit/test_definitions.py"
+"""Tests that look at definitions and run no line of them: they are for every mutant that only the import runs."""
 
 
 def main() -> int:
@@ -40,14 +42,25 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         folder.mkdir(exist_ok=True)
-        selection = Selection([*_TESTS, *(f"--ignore={name}" for name in _LEFT_OUT)], REPO, folder)
+        tests = [*_TESTS, *(f"--ignore={name}" for name in _LEFT_OUT)]
+        selection = Selection(tests, REPO, folder)
         selection.measure(("authstate.engine", "authstate.adapters"))
         fates: Counter[Fate] = Counter()
-        trials = (trial for file, mutants in chosen.items() for trial in _trials(mutants, selection.reach(file)))
-        for outcome in run(trials, REPO, options.at_once):
+
+        def report(outcome: Outcome) -> None:
             fates[outcome.fate] += 1
             if outcome.fate is Fate.SURVIVED:
-                _show(outcome)
+                print(f"survived  line {outcome.mutant.line}: {outcome.mutant.name}", flush=True)
+
+        trials = [
+            trial for file, mutants in chosen.items() for trial in _trials(mutants, selection.reach(file), selection)
+        ]
+        print(
+            f"{sum(trial.is_warm for trial in trials)} change what is called, the others what is imported", flush=True
+        )
+        pool = Pool(options.at_once, report)
+        run_cold((trial for trial in trials if not trial.is_warm), REPO, pool)
+        run_warm((trial for trial in trials if trial.is_warm), tests, REPO, pool)
     total = sum(fates.values())
     noticed = 100.0 * (total - fates[Fate.SURVIVED]) / total if total else 100.0
     print(f"{total - fates[Fate.SURVIVED]} of {total} mutants noticed ({noticed:.1f} %), {fates[Fate.HUNG]} by hanging")
@@ -72,17 +85,15 @@ def _sample(file: Path, most: int, only: str, known: frozenset[str]) -> list[Mut
     return sorted(chosen, key=lambda mutant: mutant.line)
 
 
-def _trials(mutants: list[Mutant], reach: Reach) -> Iterator[tuple[Mutant, list[str]]]:
+def _trials(mutants: list[Mutant], reach: Reach, selection: Selection) -> Iterator[Trial]:
     """Each mutant with its tests; for a line that only the import runs, those that reach any line of the file."""
-    anywhere = list(dict.fromkeys(test for tests in reach.values() for test in tests))
+    anywhere = list(dict.fromkeys(test for tests in reach.tests.values() for test in tests))
     for mutant in mutants:
         lines = range(mutant.line, mutant.last_line + 1)
-        tests = list(dict.fromkeys(test for line in lines for test in reach.get(line, ())))
-        yield mutant, (tests or anywhere)[:_MOST_TESTS]
-
-
-def _show(outcome: Outcome) -> None:
-    print(f"survived  line {outcome.mutant.line}: {outcome.mutant.name}", flush=True)
+        tests = list(dict.fromkeys(test for line in lines for test in reach.tests.get(line, ())))
+        is_warm = mutant.is_in_function and reach.imported.isdisjoint(lines) and fits(mutant)
+        chosen = selection.affordable(tests or anywhere)
+        yield Trial(mutant, chosen if is_warm else [_OF_DEFINITIONS, *chosen], is_warm)
 
 
 if __name__ == "__main__":

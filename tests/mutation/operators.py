@@ -41,6 +41,8 @@ class Mutant(NamedTuple):
     """Where the change is, in the original."""
     last_line: int
     source: str
+    is_in_function: bool
+    """Whether only a call runs the change, and not the import of the module."""
 
 
 class _Site(NamedTuple):
@@ -71,7 +73,7 @@ def mutants_of(path: Path, root: Path) -> Iterator[Mutant]:
         seen[name] += 1
         if seen[name] > 1:
             name += f" #{seen[name]}"
-        yield Mutant(name, path, line, last_line, ast.unparse(mutated))
+        yield Mutant(name, path, line, last_line, ast.unparse(mutated), _is_in_function(tree, site.path))
 
 
 def _sites(tree: ast.Module) -> Iterator[_Site]:
@@ -87,13 +89,11 @@ def _within(node: ast.AST, path: tuple[tuple[str, int | None], ...], scope: str)
             if not isinstance(child, ast.AST) or _is_silent(child):
                 continue
             place = (*path, (field, index if isinstance(value, list) else None))
-            inner = f"{scope}.{child.name}".removeprefix("module.") if _names_a_scope(child) else scope
+            inner = scope
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                inner = f"{scope}.{child.name}".removeprefix("module.")
             yield from (_Site(operator, place, change, inner) for operator, change in _operators(child, node, field))
             yield from _within(child, place, inner)
-
-
-def _names_a_scope(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
 
 
 def _is_silent(node: ast.AST) -> bool:
@@ -173,6 +173,15 @@ def _child(node: ast.AST, field: str, index: int | None) -> ast.AST:
     value = getattr(node, field)
     child: ast.AST = value if index is None else value[index]
     return child
+
+
+def _is_in_function(tree: ast.Module, path: tuple[tuple[str, int | None], ...]) -> bool:
+    node: ast.AST = tree
+    for field, index in path:
+        if field == "body" and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            return True
+        node = _child(node, field, index)
+    return False
 
 
 def _replace(parent: ast.AST, field: str, index: int | None, after: ast.AST | list[ast.stmt] | None) -> None:

@@ -4,16 +4,29 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Mapping, Sequence, Set
+from functools import cached_property
+from itertools import accumulate, zip_longest
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from coverage import CoverageData
 
-Reach = Mapping[int, Sequence[str]]
-"""For each line of a file, the tests that reach it, the likeliest to notice a change first."""
 
+class Reach(NamedTuple):
+    """Who runs the lines of a file."""
+
+    tests: Mapping[int, Sequence[str]]
+    """For each line, the tests that reach it, the likeliest to notice a change first."""
+    imported: Set[int]
+    """The lines that run while modules and tests are imported."""
+
+
+_MOST_SECONDS = 20.0
+_MOST_TESTS = 200
+_SLOW = 6.0
+_UNKNOWN = 0.1  # seconds for a test that has no figure
 _RUN = (
     "-q",
     "-p",
@@ -56,17 +69,26 @@ class Selection:
             raise RuntimeError(f"the tests fail without any mutant:\n{done.stdout[-4000:]}")
 
     def reach(self, path: Path) -> Reach:
-        """The tests that reach each line of a file."""
-        seconds = self._seconds()
+        """The tests that reach each line of a file, and the lines that an import runs."""
         data = CoverageData(str(self._data))
         data.read()
         measured = [name for name in data.measured_files() if Path(name).resolve() == path.resolve()]
         found: dict[int, set[str]] = defaultdict(set)
+        imported: set[int] = set()
         for name in measured:
             for line, contexts in data.contexts_by_lineno(name).items():
                 found[line] |= {context.rpartition("|")[0] for context in contexts if "|" in context}
-        return {line: _in_turn(tests, path, seconds) for line, tests in found.items()}
+                if "" in contexts:
+                    imported.add(line)
+        return Reach({line: _in_turn(tests, path, self._seconds) for line, tests in found.items()}, imported)
 
+    def affordable(self, tests: Sequence[str]) -> Sequence[str]:
+        """The first of these tests: as many as are run for one mutant, and none of the slow ones."""
+        quick = [test for test in tests if self._seconds.get(test, _UNKNOWN) <= _SLOW]
+        ends = accumulate(self._seconds.get(test, _UNKNOWN) for test in quick)
+        return [test for test, end in zip(quick, ends, strict=True) if end <= _MOST_SECONDS][:_MOST_TESTS]
+
+    @cached_property
     def _seconds(self) -> dict[str, float]:
         seconds = {}
         for case in ElementTree.parse(self._times).iter("testcase"):
@@ -78,7 +100,7 @@ class Selection:
 def _in_turn(tests: set[str], path: Path, seconds: Mapping[str, float]) -> list[str]:
     """First the tests that are named for the module, then one of each other file in turn; the quick ones first."""
     files: dict[str, list[str]] = defaultdict(list)
-    for test in sorted(tests, key=lambda test: (seconds.get(test, 1.0), test)):
+    for test in sorted(tests, key=lambda test: (seconds.get(test, _UNKNOWN), test)):
         files["" if _is_near(test, path) else test.partition("::")[0]].append(test)
     near = files.pop("", [])
     return near + [test for turn in zip_longest(*files.values()) for test in turn if test is not None]

@@ -8,7 +8,16 @@ import pytest
 
 from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
-from authstate.engine.claims import CLAIM_TABLE, MOST_CLAIMS, Claim, ClaimState, ClaimTrigger, fingerprint_of, instant
+from authstate.engine.claims import (
+    CLAIM_TABLE,
+    MOST_CLAIMS,
+    Claim,
+    ClaimState,
+    ClaimTrigger,
+    fingerprint_of,
+    instant,
+    keep,
+)
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ChatgptTokens, Secret
 from authstate.engine.errors import (
@@ -85,6 +94,16 @@ def test_every_cell_of_the_table(state: ClaimState, trigger: ClaimTrigger) -> No
 
 def test_what_is_spent_or_dead_stays_so() -> None:
     assert CLAIM_TABLE.finals == (ClaimState.SPENT, ClaimState.DEAD)
+
+
+def test_the_last_64_claims_are_kept_and_a_free_one_is_forgotten() -> None:
+    claims: dict[str, Claim] = {}
+    for number in range(65):
+        claims = keep(claims, Claim(str(number), ClaimState.SPENT))
+    assert list(claims) == [str(number) for number in range(1, 65)]
+    claims = keep(claims, Claim("1", ClaimState.DEAD))
+    assert list(claims)[-1] == "1" and len(claims) == 64
+    assert "1" not in keep(claims, Claim("1", ClaimState.FREE))
 
 
 def test_a_fingerprint_says_nothing_of_the_token() -> None:

@@ -1,6 +1,7 @@
 """The login attempt: it ends once, with one outcome, whatever comes in whatever order."""
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import uuid4
@@ -105,6 +106,7 @@ async def test_a_login_that_succeeds() -> None:
     await attempt.wait()
     assert (attempt.state, attempt.is_open, attempt.message) == ("succeeded", False, None)
     assert ended == ["succeeded", "late"]
+    assert attempt.is_storing is False
     assert isinstance(desk.events[0], StateChanged)
     assert desk.events[1:] == [
         LoginCompleted(attempt.login_id, success=True),
@@ -113,9 +115,9 @@ async def test_a_login_that_succeeds() -> None:
     assert desk.store.credentials is desk.tokens
     await desk.clock.settle()
     assert desk.clock.sleepers == 0
-    with pytest.raises(LoginAttemptEnded, match="succeeded"):
+    with pytest.raises(LoginAttemptEnded, match=r"^this login attempt is over: it succeeded$"):
         await desk.engine.complete_login(attempt, desk.tokens)
-    with pytest.raises(LoginAttemptEnded):
+    with pytest.raises(LoginAttemptEnded, match=r"^this login attempt is over: it succeeded$"):
         attempt.authorized()
     assert len(desk.outcomes()) == 1
 
@@ -146,16 +148,32 @@ async def test_an_attempt_lives_only_so_long(kind: LoginKind, seconds: float) ->
 
 async def test_cancelling() -> None:
     desk = Desk()
-    assert not await desk.engine.cancel_login("nobody")
+    assert await desk.engine.cancel_login("nobody") is False
     attempt = await desk.begin()
-    assert not await desk.engine.cancel_login("nobody")
-    assert await desk.engine.cancel_login(attempt.login_id)
-    assert not await desk.engine.cancel_login(attempt.login_id)
+    assert await desk.engine.cancel_login("nobody") is False
+    assert await desk.engine.cancel_login(attempt.login_id) is True
+    assert await desk.engine.cancel_login(attempt.login_id) is False
     assert attempt.state == "cancelled"
     assert desk.events == [LoginCompleted(attempt.login_id, success=False, error="the login was cancelled")]
-    assert not attempt.end("refused", "too late")
-    with pytest.raises(LoginAttemptEnded, match="cancelled"):
-        attempt.fail_storing("refused", "too late")
+    assert attempt.end("refused", "too late") is False
+    for late in (lambda: attempt.fail_storing("refused", "too late"), attempt.storing, attempt.authorized):
+        with pytest.raises(LoginAttemptEnded, match=r"^the login was cancelled$"):
+            late()
+
+
+async def test_an_attempt_that_is_over_keeps_nobody_alive_who_waited_for_it() -> None:
+    class Page:
+        def close(self) -> None:
+            """Closed with the attempt."""
+
+    desk, page = Desk(), Page()
+    attempt = await desk.begin()
+    attempt.when_ended(page.close)
+    still_there = weakref.ref(page)
+    del page
+    assert still_there() is not None
+    await desk.engine.cancel_login(attempt.login_id)
+    assert still_there() is None
 
 
 @pytest.mark.parametrize("what", ["login", "external", "logout", "key", "tokens", "close"])
@@ -240,7 +258,7 @@ async def storing() -> tuple[Desk, LoginAttempt, "asyncio.Task[None]", "asyncio.
 
 async def test_while_it_is_stored_nobody_ends_it_from_outside() -> None:
     desk, attempt, completing, go = await storing()
-    assert not attempt.end("cancelled", "no")
+    assert attempt.end("cancelled", "no") is False
     await desk.clock.elapse(600)
     cancelling = asyncio.create_task(desk.engine.cancel_login(attempt.login_id))
     beginning = asyncio.create_task(desk.begin())
@@ -250,7 +268,7 @@ async def test_while_it_is_stored_nobody_ends_it_from_outside() -> None:
     go.set()
     await completing
     assert attempt.state == "succeeded"
-    assert not await cancelling
+    assert await cancelling is False
     assert (await beginning).login_id != attempt.login_id
     await logging_out
     assert desk.engine.session.state is AuthState.LOGGED_OUT

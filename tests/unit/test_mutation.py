@@ -1,5 +1,6 @@
 """The mutation check: what it changes in a module, and what it leaves alone."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mutation.operators import mutants_of
-from mutation.trial import module_of
+from mutation.patch import fits, module_of
 
 MODULE = '''
 """A docstring."""
@@ -74,3 +75,48 @@ def test_a_file_of_the_repository_is_imported_by_this_name() -> None:
     repo = Path("/repo")
     assert module_of(repo / "adapters" / "stores" / "disk.py", repo) == "authstate.adapters.stores.disk"
     assert module_of(repo / "engine" / "__init__.py", repo) == "authstate.engine"
+
+
+def test_a_change_of_what_is_called_is_told_from_one_of_what_is_imported(tmp_path: Path) -> None:
+    path = tmp_path / "keeper.py"
+    path.write_text(MODULE + "\n\ndef wait(seconds: int = 5) -> object:\n    return lambda: seconds + 1\n", "utf-8")
+    called = {mutant.name.partition("::")[2]: mutant.is_in_function for mutant in mutants_of(path, tmp_path)}
+    assert called["Keeper.keep::boolean::True -> False"]
+    assert called["wait::arithmetic::seconds + 1 -> seconds - 1"]
+    assert not called["module::number::3 -> 4"]
+    assert not called["wait::number::5 -> 6"]
+
+
+def test_a_function_that_takes_other_names_from_around_it_is_imported_anew(tmp_path: Path) -> None:
+    path = tmp_path / "outer.py"
+    path.write_text("def outer(a, b):\n    def inner():\n        return a if b else 0\n    return inner\n", "utf-8")
+    fitting = {mutant.name.partition("::")[2]: fits(mutant) for mutant in mutants_of(path, tmp_path)}
+    assert fitting["outer.inner::number::0 -> 1"]
+    assert not fitting["outer.inner::return::return a if b else 0 -> return None"]
+
+
+EXCHANGE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from mutation.operators import mutants_of
+from mutation.patch import exchange, install
+from authstate.engine.claims import Claim, ClaimState
+repo = Path(sys.argv[2])
+def change(file, name, do):
+    [mutant] = [mutant for mutant in mutants_of(repo / file, repo) if name in mutant.name]
+    do(mutant, repo)
+doubt = Claim("ab", ClaimState.CLAIMED)
+assert doubt.is_in_doubt
+change("engine/claims.py", "is_in_doubt::compare", exchange)
+assert not doubt.is_in_doubt
+assert "authstate.engine.policy" not in sys.modules
+change("engine/policy.py", "Policy::boolean", install)
+from authstate.engine.policy import Policy
+assert not Policy.__struct_config__.frozen
+"""
+
+
+def test_a_mutant_is_put_into_functions_that_are_loaded_or_into_the_import() -> None:
+    repo = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", EXCHANGE, str(repo / "tests"), str(repo)], check=True, timeout=60)

@@ -1,0 +1,45 @@
+"""What the definitions of the engine and the stores say, without running them."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+import authstate.adapters.stores
+import authstate.engine
+from authstate.engine.authorization import Authorization
+from authstate.engine.claims import Claim, ClaimState
+from authstate.engine.credentials import Secret
+from authstate.engine.session import Failure, Session
+
+
+def structs() -> Iterator[Any]:
+    for package in (authstate.engine, authstate.adapters.stores):
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            for name, value in vars(importlib.import_module(found.name)).items():
+                if isinstance(value, type) and issubclass(value, msgspec.Struct) and value.__module__ == found.name:
+                    yield pytest.param(value, id=name)
+
+
+@pytest.mark.parametrize("struct", list(structs()))
+def test_every_value_is_immutable(struct: type[msgspec.Struct]) -> None:
+    """It is shared by tasks, processes and events: who wants another value makes one."""
+    assert struct.__struct_config__.frozen
+
+
+def test_what_a_value_is_unless_somebody_says_more() -> None:
+    assert Failure("why") == Failure("why", reason=None, detail="", on_arrival=False)
+    assert Session().generation == 0
+    assert Claim("ab") == Claim("ab", ClaimState.FREE, at=0.0, holder="", sends=0, reason=None, detail="")
+    plain = Authorization(Secret("x"), None, 0)
+    assert (plain.user_id, plain.is_api_key, plain.is_parents_answer) == (None, False, False)
+
+
+def test_a_name_of_the_package_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = vars(authstate.engine)
+    monkeypatch.delitem(names, "Policy", raising=False)
+    found = authstate.engine.Policy
+    assert names["Policy"] is found
