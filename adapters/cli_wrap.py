@@ -71,9 +71,11 @@ def _carry(overrides: Sequence[str], child: ChildProcess) -> int:
         import asyncio
 
         from authstate.adapters.app_server.stdio import settings_for_tests
-        from authstate.adapters.config import Environment, load_config
+        from authstate.adapters.config import Environment, ensure_secure_setting, load_config
         from authstate.adapters.parent.wrap import carry
 
     environment = Environment.read(os.environ)
     config = load_config(environment.home, overrides)
+    if config.model_url is not None:  # the child sends its token there
+        ensure_secure_setting(config.model_url, "the base URL of the model provider", os.environ)
     return asyncio.run(carry(config, environment, child, settings=settings_for_tests(os.environ)))

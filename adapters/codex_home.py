@@ -9,6 +9,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from authstate.engine.errors import FreshError
+
 _HINTS = {
     '"': "leave out the quotation marks, they are part of the name here",
     "'": "leave out the quotation marks, they are part of the name here",
@@ -19,7 +21,7 @@ _HINTS = {
 """What to do about a name, by a character that it has and that a shell would have taken away."""
 
 
-class ConfigError(Exception):
+class ConfigError(FreshError):
     """The configuration cannot be used. Names the file or the variable, the key, and what to write there."""
 
 

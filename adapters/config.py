@@ -17,7 +17,7 @@ from authstate.adapters.dotenv_file import read_dotenv
 from authstate.adapters.network import Network
 from authstate.adapters.settings import SYSTEM_FOLDER, Settings, read_layers
 from authstate.engine.credentials import ApiKey
-from authstate.engine.errors import InvalidCredentials
+from authstate.engine.errors import InvalidCredentials, fresh_errors
 from authstate.engine.policy import LoginMethod, Policy
 
 DEFAULT_ISSUER = "https://auth.openai.com"
@@ -53,6 +53,8 @@ class Config(msgspec.Struct, frozen=True):
     """Without a slash at the end."""
     requires_openai_auth: bool = True
     """Whether the selected model provider needs a login at all."""
+    model_url: str | None = None
+    """Where codex sends the token of the login with each turn, if a setting says so. authstate sends nothing there."""
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -75,6 +77,7 @@ class Environment(msgspec.Struct, frozen=True):
     the process when a request is sent."""
 
     @classmethod
+    @fresh_errors
     def read(cls, environ: Mapping[str, str]) -> "Environment":
         """Read the variables, and what `home`/.env says of the network. A variable that is blank counts as not set.
 
@@ -101,20 +104,29 @@ class Environment(msgspec.Struct, frozen=True):
         )
 
 
-def load_config(home: Path, overrides: Sequence[str] = (), system: str | None = SYSTEM_FOLDER) -> Config:
+@fresh_errors
+def load_config(
+    home: Path,
+    overrides: Sequence[str] = (),
+    system: str | None = SYSTEM_FOLDER,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
     """Read `home`/config.toml and the administrator's files (see `read_layers`). Each of them may be missing.
 
     Args:
         home: the folder.
         overrides: codex's `-c KEY=VALUE`: KEY with dots, VALUE in TOML, or a plain string where it is no TOML.
         system: the administrator's folder; None where there is none.
+        environ: the environment variables, which may allow a host without TLS; by default those of this process.
 
     Raises:
-        ConfigError: a file cannot be read or parsed, a key has a value that cannot be used, or no login is allowed.
+        ConfigError: a file cannot be read or parsed, a key has a value that cannot be used, no login is allowed, or a
+            token would leave this machine without TLS.
     """
+    environ = os.environ if environ is None else environ
     layers = read_layers(home, overrides, system)
     if layers is None:
-        return Config()
+        return Config(model_url=environ.get("OPENAI_BASE_URL"))
     settings, requirements = layers.settings, layers.requirements
     policy = Policy(
         forced_login_method=_choice(settings, "forced_login_method", LoginMethod, None),
@@ -127,8 +139,9 @@ def load_config(home: Path, overrides: Sequence[str] = (), system: str | None = 
     return Config(
         policy=policy,
         store_mode=store_mode,
-        chatgpt_base_url=_base_url(settings),
+        chatgpt_base_url=_base_url(settings, environ),
         requires_openai_auth=_requires_openai_auth(settings),
+        model_url=_model_url(settings, environ),
     )
 
 
@@ -174,12 +187,13 @@ def _workspaces(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one.strip() for one in values if one.strip()))
 
 
-def _base_url(settings: Settings) -> str:
+def _base_url(settings: Settings, environ: Mapping[str, str]) -> str:
     value = settings.get("chatgpt_base_url")
     if value is None:
         return DEFAULT_BASE_URL
     if not isinstance(value, str) or not _is_url(value):
         raise settings.fault(("chatgpt_base_url",), "must be a URL such as https://HOST or http://HOST:PORT")
+    ensure_secure_setting(value, settings.place_of(("chatgpt_base_url",)), environ)
     return value.rstrip("/")
 
 
@@ -201,11 +215,36 @@ def _requires_openai_auth(settings: Settings) -> bool:
     return bool(value)
 
 
+def _model_url(settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """Where codex sends the token: the base URL of a provider that takes OpenAI's login, where a setting names it."""
+    name = settings.get("model_provider")
+    if name in (None, "openai"):
+        value = settings.get("openai_base_url") or environ.get("OPENAI_BASE_URL")
+    elif name in _BUILT_IN_PROVIDERS or not settings.get("model_providers", name, "requires_openai_auth"):
+        return None
+    else:
+        value = settings.get("model_providers", name, "base_url")
+    return value if isinstance(value, str) else None
+
+
 def _url_variable(environ: Mapping[str, str], name: str) -> str | None:
     value = environ.get(name, "").strip()
     if value and not _is_url(value):
         raise ConfigError(f"the environment variable {name} must be a URL such as https://HOST or http://HOST:PORT")
+    if value:
+        ensure_secure_setting(value, f"the environment variable {name}", environ)
     return value or None
+
+
+def ensure_secure_setting(url: str, what: str, environ: Mapping[str, str]) -> None:
+    """See `plain_http.ensure_secure`. Raises ConfigError where a token would leave this machine without TLS."""
+    if url[:5].lower() == "http:":
+        from authstate.adapters.plain_http import InsecureTransport, ensure_secure
+
+        try:
+            ensure_secure(url, what, environ)
+        except InsecureTransport as error:
+            raise ConfigError(str(error)) from None
 
 
 def _ports_variable(environ: Mapping[str, str], name: str) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeVar
 
 import httpx
 
+from authstate.adapters.plain_http import ensure_secure
 from authstate.engine.authorization import Authorization
 from authstate.engine.errors import NotSignedIn, RecoveryExhausted
 
@@ -46,10 +47,17 @@ class _Authorized(httpx.Auth):
 
     def __init__(self, engine: Authorizer, origins: Iterable[str] | None = None) -> None:
         self._engine = engine
-        self._origins = None if origins is None else frozenset(_origin(httpx.URL(url)) for url in origins)
+        urls = None if origins is None else [httpx.URL(url) for url in origins]
+        for url in urls or ():
+            ensure_secure(str(url), "an origin of this EngineAuth")
+        self._origins = None if urls is None else frozenset(map(_origin, urls))
 
     def _is_meant_for(self, request: httpx.Request) -> bool:
-        return self._origins is None or _origin(request.url) in self._origins
+        """Whether a request gets a token. Raises InsecureTransport."""
+        if self._origins is not None and _origin(request.url) not in self._origins:
+            return False
+        ensure_secure(str(request.url), f"a request to {request.url.host}")
+        return True
 
     async def _authorized(self, request: httpx.Request) -> Authorization:
         return await _in_time(request, self._engine.authorization)
@@ -70,17 +78,20 @@ class EngineAuth(_Authorized):
     is read into memory first, so that it can be sent again. Any number of clients, requests and tasks of one event loop
     may share it.
 
-    What a request raises: `NotSignedIn` before it is sent when nobody is signed in; `PermanentRefreshError` (sign in
-    again) and `TransientAuthError` (try again later; a parent that did not answer is `ParentUnavailable`) when there is
-    no newer token. `httpx.PoolTimeout` when a token takes longer than the pool timeout of the request (5 seconds by
-    httpx's default), which bounds each wait for the engine; a refresh goes on, and serves the next request. Where the
-    mode has no recovery, as with an API key, or another account signed in meanwhile, the response with the 401 is the
-    answer.
+    What a request raises: `InsecureTransport` for an `http://` URL of another machine; `NotSignedIn` before it is sent
+    when nobody is signed in; `PermanentRefreshError` (sign in again) and `TransientAuthError` (try again later; a
+    parent that did not answer is `ParentUnavailable`) when there is no newer token. `httpx.PoolTimeout` when a token
+    takes longer than the pool timeout of the request (5 seconds by httpx's default), which bounds each wait for the
+    engine; a refresh goes on, and serves the next request. Where the mode has no recovery, as with an API key, or
+    another account signed in meanwhile, the response with the 401 is the answer.
 
     Args:
         engine: the engine.
         origins: URLs whose origins (scheme, host, port) get the token; requests to others are sent without it. By
             default every request of the client gets it. Either way, a redirect to another origin never takes it along.
+
+    Raises:
+        InsecureTransport: an origin is an `http://` URL of another machine; see `plain_http.ensure_secure`.
     """
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:

@@ -1,9 +1,11 @@
 """Where a token may travel without TLS: on this machine, or where the person allows it by name."""
 
 import os
-from ipaddress import ip_address
+from collections.abc import Mapping
 from typing import Final
-from urllib.parse import SplitResult
+
+from authstate.adapters.network import urlsplit_or_none
+from authstate.engine.errors import AuthError, fresh_errors
 
 ALLOWED_HOSTS_VARIABLE: Final = "AUTHSTATE_ALLOW_HTTP_HOSTS"
 """Host names, with commas between them, that a token may be sent to over `http://`, as `host.docker.internal`."""
@@ -13,11 +15,44 @@ REMEDY: Final = (
     f"{ALLOWED_HOSTS_VARIABLE}"
 )
 
+_warned: set[str] = set()  # hosts, in this process
 
-def is_refused(url: SplitResult) -> bool:
-    """Whether this is an `http://` URL of another machine that nobody allowed."""
-    host = (url.hostname or "").lower()
-    return url.scheme == "http" and not is_loopback(host) and host not in _allowed()
+
+class InsecureTransport(AuthError):
+    """A token would leave this machine without TLS. Nothing was sent."""
+
+
+@fresh_errors
+def ensure_secure(url: str, what: str, environ: Mapping[str, str] | None = None) -> None:
+    """Check whether a token may go to a URL. What is no URL is left to whoever uses it.
+
+    The first time that a host is allowed by name, the log has a warning.
+
+    Args:
+        url: where a token would go.
+        what: what names it, for the message. The URL is not shown, since nobody knows what is in it.
+        environ: where the allowed hosts are named; by default the environment of this process.
+
+    Raises:
+        InsecureTransport: it is an `http://` URL of another machine that nobody allowed.
+    """
+    parts = urlsplit_or_none(url)
+    if parts is None or not url.isprintable():
+        return
+    host = (parts.hostname or "").lower()
+    if parts.scheme != "http" or not host or is_loopback(host):
+        return
+    if host not in _allowed(os.environ if environ is None else environ):
+        raise InsecureTransport(f"{what} {REMEDY}")
+    if host not in _warned:
+        _warned.add(host)
+        import logging
+
+        logging.getLogger("authstate.network").warning(
+            "tokens go to %s over http://, because %s names it: anybody on the way can read them",
+            host,
+            ALLOWED_HOSTS_VARIABLE,
+        )
 
 
 def is_loopback(host: str) -> bool:
@@ -28,6 +63,8 @@ def is_loopback(host: str) -> bool:
     name = host.lower().removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
+    from ipaddress import ip_address  # imported here: few people set a URL
+
     try:
         address = ip_address(host)
     except ValueError:
@@ -36,5 +73,5 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def _allowed() -> frozenset[str]:
-    return frozenset(name.strip().lower() for name in os.environ.get(ALLOWED_HOSTS_VARIABLE, "").split(",")) - {""}
+def _allowed(environ: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(name.strip().lower() for name in environ.get(ALLOWED_HOSTS_VARIABLE, "").split(",")) - {""}

@@ -8,7 +8,7 @@ import msgspec
 from authstate.adapters.network import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.network_faults import fault_of, refused_by_proxy
 from authstate.adapters.oauth.issuer_http import IN_BETWEEN, LONGEST_ANSWER, AnswerTooLong, read_bounded
-from authstate.adapters.plain_http import REMEDY, is_refused
+from authstate.adapters.plain_http import InsecureTransport, ensure_secure
 from authstate.engine.credentials import PlanType
 from authstate.engine.errors import FreshError, fresh_errors
 
@@ -67,6 +67,7 @@ async def read_rate_limits(
 
     proxy: Proxy | None = None
     try:
+        ensure_secure(base_url, "chatgpt_base_url")
         if client is not None:
             return rate_limits_from_usage(await _usage(client, engine, base_url))
         from authstate.adapters.http_clients import settings_for
@@ -74,6 +75,8 @@ async def read_rate_limits(
         settings, proxy = settings_for(usage_url(base_url), network)
         async with httpx.AsyncClient(timeout=_TIMEOUT, **settings) as own:
             return rate_limits_from_usage(await _usage(own, engine, base_url, proxy))
+    except InsecureTransport as error:
+        raise RateLimitsUnavailable(str(error)) from None
     except NetworkSettingError as error:
         raise RateLimitsUnavailable(f"the backend cannot be asked: {error}") from None
     except AnswerTooLong:
@@ -110,9 +113,6 @@ async def _usage(client: "httpx.AsyncClient", engine: "Authorizer", base_url: st
 
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "authstate"}
     url = usage_url(base_url)
-    parts = urlsplit_or_none(url)
-    if parts is not None and is_refused(parts):
-        raise RateLimitsUnavailable(f"chatgpt_base_url {REMEDY}")
     async with client.stream("GET", url, headers=headers, auth=EngineAuth(engine), follow_redirects=False) as response:
         if response.status_code == 407 and proxy is not None:
             raise RateLimitsUnavailable(refused_by_proxy(407, _BACKEND, proxy).message, 407)

@@ -132,9 +132,13 @@ class Settings:
 
     def fault(self, keys: tuple[str, ...], must: str) -> ConfigError:
         """The error for a key: where it was said, and what it must be."""
+        return ConfigError(f"{self.place_of(keys)} {must}".replace(":  ", ": "))
+
+    def place_of(self, keys: tuple[str, ...]) -> str:
+        """A key and where it was said, as a message begins."""
         said = (who for over, who in reversed(self._origins.items()) if keys[: len(over)] == over[: len(keys)])
         place = next(said, self._path) if keys else self._path
-        return ConfigError(f"{place}: {'.'.join(keys)} {must}".replace(":  ", ": "))
+        return f"{place}: {'.'.join(keys)}"
 
 
 def _merge(table: dict[str, Any], top: dict[str, Any]) -> None:

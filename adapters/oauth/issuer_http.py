@@ -21,7 +21,7 @@ from authstate.adapters.confidential import Confidential, place_of
 from authstate.adapters.network import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.network_faults import Fault, fault_of, refused_by_proxy
 from authstate.adapters.oauth.issuer_errors import delivery_of
-from authstate.adapters.plain_http import REMEDY, is_refused
+from authstate.adapters.plain_http import InsecureTransport, ensure_secure
 from authstate.engine.credentials import Secret
 from authstate.engine.errors import Delivery, IssuerUnavailable, fresh_errors
 
@@ -297,8 +297,10 @@ def host_of(url: str, variable: str) -> str:
         raise IssuerUnavailable(
             f"{variable} is no http or https URL with a host: correct or unset it", delivery=Delivery.REFUSED
         )
-    if is_refused(parts):
-        raise IssuerUnavailable(f"{variable} {REMEDY}", delivery=Delivery.REFUSED)
+    try:
+        ensure_secure(url, variable)
+    except InsecureTransport as error:
+        raise IssuerUnavailable(str(error), delivery=Delivery.REFUSED) from None
     return parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
 
 

@@ -20,6 +20,7 @@ from authstate.adapters.oauth.issuer_http import (
     text_of,
     unavailable,
 )
+from authstate.adapters.plain_http import ensure_secure
 from authstate.engine.credentials import Secret, fits_header
 from authstate.engine.errors import Delivery, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason, fresh_errors
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
@@ -41,6 +42,9 @@ class HttpTokenAuthority:
             nobody but those who issue it.
         timeout: seconds that a whole refresh may take, from looking up the host to the last byte.
         network: the proxies and certificate authorities; by default those of the environment.
+
+    Raises:
+        InsecureTransport: a URL is an `http://` one of another machine; see `ensure_secure`.
     """
 
     def __init__(
@@ -59,6 +63,8 @@ class HttpTokenAuthority:
         self._refresh_url = refresh_url or issuer.rstrip("/") + "/oauth/token"
         self._revoke_from = REVOKE_URL_VARIABLE if revoke_url else self._refresh_from
         self._revoke_url = revoke_url or _beside(refresh_url) or issuer.rstrip("/") + "/oauth/revoke"
+        ensure_secure(self._refresh_url, self._refresh_from)
+        ensure_secure(self._revoke_url, self._revoke_from)
         self._http = IssuerHttp(network)
 
     @fresh_errors

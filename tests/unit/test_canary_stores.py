@@ -11,6 +11,7 @@ from fake_keyring import FakeKeyring, fake_keyring
 from keyring.errors import InitError, KeyringError, KeyringLocked, PasswordDeleteError
 from leaks import CANARY, assert_clean, assert_hidden
 
+from authstate.adapters.config import ConfigError, Environment, load_config
 from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.os_keyring import SERVICE, AutoStore, KeyringStore, account_of_home
@@ -193,6 +194,25 @@ async def test_what_an_engine_remembers_of_a_store_that_failed(tmp_path: Path) -
     assert [type(event) for event in events] == [Warned]
     assert CANARY not in repr(events)
     await engine.close(0)
+
+
+def test_a_configuration_that_cannot_be_used(tmp_path: Path) -> None:
+    """The environment, which is in the frames, may hold a key; so may config.toml."""
+    environ = {"CODEX_HOME": str(tmp_path), "CODEX_API_KEY": f"sk-{CANARY}", "OPENAI_API_KEY": CANARY}
+    for name, value in (
+        ("CODEX_API_KEY", f"{CANARY} x"),
+        ("CODEX_REFRESH_TOKEN_URL_OVERRIDE", f"http://person:{CANARY}@issuer.example"),
+        ("CODEX_APP_SERVER_LOGIN_ISSUER", f"no URL: {CANARY}"),
+        ("CODEX_HOME", str(tmp_path / "missing")),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            Environment.read({**environ, name: value})
+        assert_clean(refused.value)
+    for text in (f'chatgpt_base_url = "http://{CANARY}@backend.example"\n', f"key = {CANARY}", f'a = "{CANARY}'):
+        (tmp_path / "config.toml").write_text(text)
+        with pytest.raises(ConfigError) as refused:
+            load_config(tmp_path, [f'openai_api_key="{CANARY}"'], system=None, environ=environ)
+        assert_clean(refused.value)
 
 
 async def test_the_files_beside_the_login_hold_no_token(tmp_path: Path) -> None:
