@@ -29,7 +29,6 @@ _T = TypeVar("_T")
 
 _RECOVERIES: Final = 2
 _ACCOUNT_HEADER: Final = "chatgpt-account-id"
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Authorizer(Protocol):
@@ -188,4 +187,5 @@ def _is_refusal(response: httpx.Response, url: httpx.URL) -> bool:
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port or _PORTS.get(url.scheme)
+    """Scheme, host and port. httpx leaves out the default port of a scheme, whether it was written or not."""
+    return url.scheme, url.host, url.port

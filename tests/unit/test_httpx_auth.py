@@ -162,14 +162,32 @@ async def test_who_signs_in_elsewhere_while_a_request_is_on_its_way_is_not_who_s
     assert len(seen) == (1 if status == 401 else 2)
 
 
-async def test_other_origins_get_no_token():
+@pytest.mark.parametrize(
+    "origin", ["https://backend.example:443/anything", "https://backend.example", "HTTPS://BACKEND.EXAMPLE/"]
+)
+@pytest.mark.parametrize("port", ["", ":443"])
+async def test_an_origin_may_name_the_default_port_or_leave_it_out(origin, port):
     backend = Backend()
-    auth = EngineAuth(Engine(), origins=["https://backend.example:443/anything"])
-    async with backend.client(auth) as client:
-        assert (await client.get(URL)).status_code == 200
-        for url in ("http://backend.example/api", "https://backend.example:8443/", "https://example/"):
-            assert (await client.get(url)).status_code == 401
-    assert backend.seen[1:] == [(None, None)] * 3
+    async with backend.client(EngineAuth(Engine(), origins=[origin])) as client:
+        assert (await client.get(f"https://backend.example{port}/api")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://backend.example/api",
+        "http://backend.example:443/api",
+        "https://backend.example:80/",
+        "https://backend.example:444/",
+        "https://backend.example:8443/",
+        "https://example/",
+    ],
+)
+async def test_other_origins_get_no_token(url):
+    backend = Backend()
+    async with backend.client(EngineAuth(Engine(), origins=["https://backend.example:443/anything"])) as client:
+        assert (await client.get(url)).status_code == 401
+    assert backend.seen == [(None, None)]
 
 
 async def test_a_redirect_to_another_origin_takes_no_token_along_and_its_401_is_not_ours():
