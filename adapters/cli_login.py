@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from authstate.adapters.cli_exit import ExitStatus, complain, printable
+from authstate.adapters.cli_hidden_input import hidden_input
 from authstate.adapters.cli_home import OpenHome, open_home
 from authstate.adapters.cli_progress import Countdown, fitted
 from authstate.engine.core import AuthEngine
@@ -120,7 +121,8 @@ async def _let_in(home: OpenHome, engine: AuthEngine, way: WayToSignIn) -> Login
             print("With --no-browser you get a URL for a browser, on this machine or on another one.")
             way = WayToSignIn.DEVICE_CODE
     if way is WayToSignIn.DEVICE_CODE:
-        return await _with_device_code(home, engine)
+        with hidden_input(sys.stdin):
+            return await _with_device_code(home, engine)
     return await _with_browser(home, engine, opens=way is WayToSignIn.AUTOMATIC)
 
 

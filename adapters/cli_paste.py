@@ -3,8 +3,8 @@
 import asyncio
 import os
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
+
+from authstate.adapters.cli_hidden_input import HiddenInput
 
 _LONGEST = 64 * 1024  # bytes of a line without an end
 
@@ -26,37 +26,31 @@ class PastedLines:
         self._descriptor = descriptor
         self._take = take
         self._received = b""
-        self._shown: list[Any] | None = None  # the terminal's settings from before
+        self._hidden = HiddenInput(descriptor)
 
     def look(self) -> None:
         """Begin to read, or begin again once the process is in the foreground. Call it now and then."""
-        if self.is_reading or not self._is_in_foreground():
+        if self.is_reading or not self._hidden.is_in_foreground():
             return
         try:
             asyncio.get_running_loop().add_reader(self._descriptor, self._read)
         except (NotImplementedError, OSError):
             return
         self.is_reading = True
-        self._hide()
+        self._hidden.hide()
 
     def close(self) -> None:
         """Read no more, and show again what is typed. Any number of times."""
         if self.is_reading:
             self._stop()
-        if self._shown is None or not self._is_in_foreground():
-            return
-        import termios
-
-        with suppress(termios.error):  # the terminal is gone
-            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._shown)
-        self._shown = None
+        self._hidden.show()
 
     def _stop(self) -> None:
         self.is_reading = False
         asyncio.get_running_loop().remove_reader(self._descriptor)
 
     def _read(self) -> None:
-        if not self._is_in_foreground():
+        if not self._hidden.is_in_foreground():
             self._stop()
             return
         try:
@@ -71,19 +65,3 @@ class PastedLines:
         for line in lines:
             if text := line.decode("utf-8", "replace").strip():
                 self._take(text)
-
-    def _hide(self) -> None:
-        import termios
-
-        with suppress(termios.error):  # no terminal, or one that is gone
-            settings = termios.tcgetattr(self._descriptor)
-            if self._shown is None:
-                self._shown = [*settings]
-            settings[3] &= ~termios.ECHO
-            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, settings)
-
-    def _is_in_foreground(self) -> bool:
-        try:
-            return os.tcgetpgrp(self._descriptor) == os.getpgrp()
-        except (OSError, AttributeError):  # a terminal that does not control this process never stops it
-            return True

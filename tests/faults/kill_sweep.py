@@ -277,7 +277,6 @@ class Sweep:
                 "median": round(statistics.median(self.nexts) * 1000, 1),
                 "longest": round(max(self.nexts) * 1000, 1),
             },
-            "load_of_a_processor": round(os.getloadavg()[0] / (os.cpu_count() or 1), 2),
             "seconds": round(seconds, 1),
         }
 

@@ -66,8 +66,6 @@ def test_three_hundred_kills_lose_nothing_that_was_stored() -> None:
     assert all(spread[moment] >= 3 for moment in ("locked", "asked", "answered", "renamed")), spread
     assert report["lost_newest_tokens"] > 0, "no kill fell into the window: the sweep proves nothing"
     assert set(report["lost_after"]) <= {"asked", "answered", "filled"}
-    busy = report["load_of_a_processor"] > 1.0  # others use this machine, too: then a millisecond is none
-    assert report["window_ms"]["median"] <= (50.0 if busy else 5.0)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import sys
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ if sys.platform == "win32":
 import pty
 import termios
 
+from authstate.adapters.cli_hidden_input import HiddenInput
 from authstate.adapters.cli_paste import PastedLines
 
 
@@ -49,6 +51,21 @@ async def test_lines_are_taken_and_not_shown(terminal: tuple[int, int]) -> None:
     os.set_blocking(person, False)
     with pytest.raises(BlockingIOError):
         os.read(person, 100)
+
+
+async def test_nothing_that_was_typed_and_not_read_is_left_for_the_shell(terminal: tuple[int, int]) -> None:
+    person, program = terminal
+    before = termios.tcgetattr(program)
+    hidden = HiddenInput(program)
+    hidden.hide()
+    assert termios.tcgetattr(program)[3] & termios.NOFLSH, "else Linux decides about ^C after it sent the signal"
+    os.write(person, b"http://localhost:1455/auth/callback?code=...\n")
+    assert select.select([program], [], [], 20)[0]
+    hidden.show()
+    assert termios.tcgetattr(program) == before
+    os.set_blocking(program, False)
+    with pytest.raises(BlockingIOError):
+        os.read(program, 100)
 
 
 async def test_a_program_in_the_background_leaves_the_terminal_alone(
