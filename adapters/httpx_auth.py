@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeVar
 
 import httpx
 
+from authstate.adapters.httpx_origin import bind, bind_sync, origin_of
 from authstate.adapters.plain_http import ensure_secure
 from authstate.engine.authorization import Authorization
 from authstate.engine.errors import NotSignedIn, RecoveryExhausted
@@ -49,11 +50,11 @@ class _Authorized(httpx.Auth):
         urls = None if origins is None else [httpx.URL(url) for url in origins]
         for url in urls or ():
             ensure_secure(str(url), "an origin of this EngineAuth")
-        self._origins = None if urls is None else frozenset(map(_origin, urls))
+        self._origins = None if urls is None else frozenset(map(origin_of, urls))
 
     def _is_meant_for(self, request: httpx.Request) -> bool:
         """Whether a request gets a token. Raises InsecureTransport."""
-        if self._origins is not None and _origin(request.url) not in self._origins:
+        if self._origins is not None and origin_of(request.url) not in self._origins:
             return False
         ensure_secure(str(request.url), f"a request to {request.url.host}")
         return True
@@ -87,7 +88,9 @@ class EngineAuth(_Authorized):
     Args:
         engine: the engine.
         origins: URLs whose origins (scheme, host, port) get the token; requests to others are sent without it. By
-            default every request of the client gets it. Either way, a redirect to another origin never takes it along.
+            default every request of the client gets it. Either way, a redirect to another origin (https on the same
+            host is one) takes neither the token nor the account id along, and a 401 from there is the answer: see
+            `httpx_origin`.
 
     Raises:
         InsecureTransport: an origin is an `http://` URL of another machine; see `plain_http.ensure_secure`.
@@ -100,10 +103,13 @@ class EngineAuth(_Authorized):
             return
         url = request.url
         await request.aread()
+        bind(request)
         authorization = await self._authorized(request)
         response = yield _authorize(request, authorization)
         for _ in range(_RECOVERIES):
-            newer = await self._recovered(request, authorization) if _is_refusal(response, url) else None
+            if not _is_refusal(response, url, authorization):
+                return
+            newer = await self._recovered(request, authorization)
             if newer is None:
                 return
             authorization = newer
@@ -141,10 +147,13 @@ class SyncEngineAuth(_Authorized):
             return
         url = request.url
         request.read()
+        bind_sync(request)
         authorization = self._portal.call(self._authorized, request)
         response = yield _authorize(request, authorization)
         for _ in range(_RECOVERIES):
-            newer = self._portal.call(self._recovered, request, authorization) if _is_refusal(response, url) else None
+            if not _is_refusal(response, url, authorization):
+                return
+            newer = self._portal.call(self._recovered, request, authorization)
             if newer is None:
                 return
             authorization = newer
@@ -181,11 +190,11 @@ def _authorize(request: httpx.Request, authorization: Authorization) -> httpx.Re
     return request
 
 
-def _is_refusal(response: httpx.Response, url: httpx.URL) -> bool:
-    """Whether this is a 401 for our token: a redirect to another origin leaves the token behind."""
-    return response.status_code == 401 and _origin(response.request.url) == _origin(url)
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    """Scheme, host and port. httpx leaves out the default port of a scheme, whether it was written or not."""
-    return url.scheme, url.host, url.port
+def _is_refusal(response: httpx.Response, url: httpx.URL, refused: Authorization) -> bool:
+    """Whether this is a 401 for our token: a redirect to another origin, or from there, comes without it."""
+    sent = response.request
+    return (
+        response.status_code == 401
+        and origin_of(sent.url) == origin_of(url)
+        and sent.headers.get("authorization") == refused.headers()["Authorization"]
+    )

@@ -110,6 +110,10 @@ class Tunnelling:
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+        await self.let_through(reader, writer)
+
+    async def let_through(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer a CONNECT whose head was read, and pass everything on until either end closes."""
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         async with asyncio.TaskGroup() as ways:
