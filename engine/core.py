@@ -147,6 +147,11 @@ class AuthEngine:
         """Why the refresh that is under way, or was last, has not succeeded yet: what its last try met."""
         return self._upkeep.refresher.fault
 
+    @property
+    def pause_reason(self) -> IssuerUnavailable | None:
+        """Why who needs a refresh fails at once for `RefreshSettings.pause` (30 s): the issuer could not be asked."""
+        return self._upkeep.pause_reason()
+
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with every event, in order, in the task that caused it. Returns what ends it.
 
@@ -285,8 +290,8 @@ class AuthEngine:
 
         A refused token that is not the current one any more costs nothing, unless the current one cannot serve either:
         a managed token that has expired, or that the backend refused before, is never the answer. All callers share one
-        recovery. A parent is asked once for each request: hand back the authorization that this returned, if that is
-        refused, too.
+        recovery, and in the pause after one that failed, they get its reason. A parent is asked once for each request:
+        hand back the authorization that this returned, if that is refused, too.
 
         Raises:
             RecoveryExhausted: this mode has no way to another token, or the parent's answer was refused, too.
@@ -335,7 +340,7 @@ class AuthEngine:
                 raise self._upkeep.dead()
             if not self.session.has_same_access_as(dead):
                 return self.session
-        if self.session.state is AuthState.CHATGPT:
+        if (asked := self.session).state is AuthState.CHATGPT:
             landing = outcome(self._upkeep.take_off())
             try:
                 error = await (landing if patience is None else within(self._clock, patience, landing))
@@ -343,7 +348,7 @@ class AuthEngine:
                 return self.session
             if isinstance(error, RefreshInDoubt) and not error.is_new and not self._upkeep.serves():
                 error = await outcome(self._upkeep.take_off())  # that flight began before the token was refused
-            if error is not None:
+            if error is not None and self.session.has_same_access_as(asked):  # else others brought newer ones
                 raise error.again()
         return self.session
 

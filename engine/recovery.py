@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from authstate.engine.errors import AuthError, RecoveryExhausted
+from authstate.engine.errors import AuthError, IssuerUnavailable, RecoveryExhausted
 from authstate.engine.session import Session
 from authstate.engine.states import AuthState
 from authstate.engine.table import Row, Table, shared_machine
@@ -44,6 +44,10 @@ class Recoverable(Protocol):
 
     async def reload(self) -> bool:
         """Adopt newer tokens of the same account from the store; tell whether there were any."""
+
+    @property
+    def pause_reason(self) -> IssuerUnavailable | None:
+        """Why the issuer is not asked just now: a moment ago it could not be. None when it may be asked."""
 
     async def refresh(self) -> Session:
         """Refresh now. Raises PermanentRefreshError or TransientAuthError."""
@@ -90,8 +94,10 @@ async def reload(recovery: Recovery) -> str:
 
 
 async def refresh(recovery: Recovery) -> str:
-    """Ask the issuer."""
+    """Ask the issuer, but for a moment after it could not be asked: each 401 would wait half a minute again."""
     try:
+        if fault := recovery.engine.pause_reason:
+            raise fault
         await recovery.engine.refresh()
     except AuthError as error:
         recovery.error = error

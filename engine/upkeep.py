@@ -129,10 +129,14 @@ class Upkeep:
     def pause_reason(self) -> IssuerUnavailable | None:
         """Why the issuer could not be asked a moment ago, as a new error; None once the pause is over.
 
-        A store that fails is asked again at once: that takes no 30 seconds, and new tokens may wait for it.
+        A store that fails is asked again at once: that takes no 30 seconds, and new tokens may wait for it. So is the
+        issuer once an access token fails that was used instead of a refresh token in doubt: nothing was sent then.
         """
-        is_paused = self._pause_reason is not None and self._clock.monotonic() < self._paused_until
-        return self._pause_reason.again() if is_paused and self._pause_reason is not None else None
+        reason = self._pause_reason
+        if reason is None or self._clock.monotonic() >= self._paused_until:
+            return None
+        is_unsent = isinstance(reason, RefreshInDoubt) and not reason.is_new
+        return None if is_unsent and not self.serves() else reason.again()
 
     async def reload_between_flights(self) -> bool:
         """As `reload`, but without waiting for a flight that is under way."""

@@ -45,6 +45,7 @@ from authstate.engine.credentials import Secret
 from authstate.engine.errors import PermanentRefreshError
 
 Json = dict[str, Any]
+STEPS = ("locked", "asked", "answered", "renamed")
 NEXT_START_SECONDS = 20  # a hanging process ends itself by SIGALRM
 
 
@@ -212,6 +213,12 @@ class Sweep:
         os.kill(child, signal.SIGKILL)
         self.look(before, accepted, status_of(child))
 
+    def is_enough(self, kills: int) -> bool:
+        """So many kills, one at least after each step, and one at least that lost the newest token."""
+        fell = [kill for kill in self.kills if kill.status == -signal.SIGKILL]
+        after = {kill.moment for kill in fell}
+        return len(fell) >= kills and after >= {*STEPS} and not all(kill.kept for kill in fell)
+
     def look(self, before: str, accepted: int, status: int) -> None:
         """What the kill left, and how the next process copes."""
         left = [name for name in leftovers(self.home) if Path(self.home, name).read_bytes().strip()]
@@ -303,8 +310,8 @@ def run(kills: int, seed: int) -> Json:
         asyncio.run(sign_in(home, issuer.seed()))
         for _ in range(15):
             sweep.let_live()
-        for number in range(2 * kills):
-            if sum(kill.status == -signal.SIGKILL for kill in sweep.kills) == kills:
+        for number in range(5 * kills):
+            if sweep.is_enough(kills):
                 break
             sweep.kill(after=("began", "asked", "asked", "answered")[number % 4])
             if number % 8 == 0:

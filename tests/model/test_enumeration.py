@@ -1,7 +1,7 @@
 """Every history of a small scope keeps every promise: all orders of all steps, and a mishap at each of them.
 
 What a step is, and why histories that meet are followed once: small_scope.py and enumeration.py. `python -m simulation
-every` in this folder prints the same figures.
+every` in this folder does the same with one caller more, which takes ten times as long.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from functools import wraps
 from random import Random
 
 import pytest
-from simulation.campaign import SCOPES, enumerated, write_figures
+from simulation.campaign import SMALLER_SCOPES, enumerated, write_figures
 from simulation.enumeration import ByPast, Enumeration
 from simulation.ledger import LOSSES, Fate, Violation
 from simulation.mutants import mutated
@@ -51,14 +51,14 @@ def alone(test: Callable[..., None]) -> Callable[..., None]:
 
 @pytest.mark.timeout(600)
 def test_every_history_keeps_the_promises(capsys: pytest.CaptureFixture[str]) -> None:
-    found = enumerated()
+    found = enumerated(SMALLER_SCOPES)
     with capsys.disabled():
         print()
         write_figures("enumeration", {name: figures.described() for name, figures in found.items()})
-    assert set(found) == set(SCOPES)
+    assert set(found) == set(SMALLER_SCOPES)
     crashed, ended, cancelled = found.values()
-    assert crashed.interleavings > 10**17
-    assert crashed.mishap_points > 400_000
+    assert crashed.interleavings > 10**14
+    assert crashed.mishap_points > 50_000
     assert set(crashed.ends) == MAY_BE_LOST
     assert all(crashed.ends.values())
     assert set(ended.ends) - MAY_BE_LOST == {f"lost: {Fate.GRACE_RAN_OUT}"}

@@ -335,6 +335,18 @@ async def test_a_refusal_that_comes_during_a_look_at_the_doubt_counts() -> None:
     assert len(home.authority.sent) == 3
 
 
+async def test_tokens_that_come_while_somebody_waits_for_a_refresh_are_better_news_than_its_error() -> None:
+    home = Household(expires_in=3600.0)
+    newer = make_tokens(now=home.clock.now())
+    await lose(home)
+    async with home.engine() as engine:
+        flight = engine._upkeep.take_off()
+        arrived = Renewal(newer, adopted=True)
+        flight.add_done_callback(lambda _: engine._upkeep._adopt(home.tokens, arrived))
+        assert (await engine.refresh()).credentials is newer
+        assert isinstance(flight.result(), RefreshInDoubt)
+
+
 async def test_the_engine_goes_on_with_its_access_token_in_doubt_until_it_expires() -> None:
     home = Household(expires_in=100.0)
     home.authority.fail_next(LOST, 2)

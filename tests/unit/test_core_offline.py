@@ -52,6 +52,28 @@ async def test_in_the_pause_tokens_that_another_process_stored_are_used() -> Non
     assert len(world.authority.sent) == 1
 
 
+async def test_a_401_in_the_pause_gets_the_remembered_reason_unless_there_are_newer_tokens() -> None:
+    world = Offline(expires_in=3600)
+    await world.engine.start()
+    refused = await world.engine.authorization()
+    world.authority.fail_next(IssuerUnavailable("the proxy is down"))
+    for _ in range(3):
+        with pytest.raises(IssuerUnavailable, match="the proxy is down"):
+            await world.engine.recover(refused)
+    assert len(world.authority.sent) == 1
+    assert world.engine.pause_reason is not None
+    world.clock.advance(30)
+    assert world.engine.pause_reason is None
+    newer = await world.engine.recover(refused)
+    assert newer.generation == 2
+    world.authority.fail_next(IssuerUnavailable("the proxy is down"))
+    with pytest.raises(IssuerUnavailable):
+        await world.engine.recover(newer)
+    world.store.credentials = theirs = make_tokens(expires_in=3600, now=world.clock.now())
+    assert (await world.engine.recover(newer)).token == theirs.access_token
+    assert len(world.authority.sent) == 3
+
+
 async def test_a_refresh_that_is_asked_for_is_tried_in_the_pause_and_ends_it() -> None:
     world = Offline()
     await world.engine.start()

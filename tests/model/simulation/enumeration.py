@@ -12,7 +12,8 @@ steps commute:
   known wherever the same process meets the same surroundings, whatever the other process is, and is not run again
   there. What touched nothing that is shared is known in all surroundings of the same time. What a crash leaves
   depends on what is shared alone: the memory of who dies is gone.
-- Which of the two processes is called first does not matter, for they are alike but for their names: p1 is.
+- Which of two processes with the same callers is called first does not matter, for they are alike but for their
+  names: p1 is.
 
 A world is brought to a point by playing its choices again from the beginning, and each time it is asserted that this is
 the same point again: if anything followed from what is not compared here, that would fail. `ByPast` compares all that a
@@ -137,7 +138,9 @@ class Enumeration:
 
     def _choices(self, state: State) -> Iterator[Choice]:
         found = choices(*self._look(state))
-        return found if state != self._begin else (choice for choice in found if choice != Choice("call", NAMES[1]))
+        if state != self._begin or len(set(self._scope.calls)) > 1:
+            return found
+        return (choice for choice in found if choice != Choice("call", NAMES[1]))
 
     def _after(self, state: State, choice: Choice) -> State:
         """The point that a choice leads to."""
