@@ -41,13 +41,14 @@ from authstate.engine.machine import AuthMachine
 from authstate.engine.parent import ParentQuestions
 from authstate.engine.policy import LoginMethod, Policy
 from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, TokenAuthority
-from authstate.engine.recovery import RecoveryMachine, RecoveryPlan
+from authstate.engine.recovery import RecoveryPlan
 from authstate.engine.refresh import Need, Refresher, RefreshSettings
 from authstate.engine.revocations import Revocations
 from authstate.engine.session import Failure, Session
+from authstate.engine.shared_recovery import SharedRecovery
 from authstate.engine.states import AuthState, Trigger
 from authstate.engine.stored_login import StoredLogin
-from authstate.engine.upkeep import Flight, Upkeep, outcome
+from authstate.engine.upkeep import Upkeep, outcome
 
 _TRIES = 3  # recoveries of one request, while other processes keep storing tokens that cannot serve
 _OF_THE_STORE = (Trigger.USE_API_KEY, Trigger.COMPLETE_CHATGPT_LOGIN, Trigger.LOG_OUT)
@@ -94,7 +95,7 @@ class AuthEngine:
         self._api_key = api_key
         self._listeners = Listeners()
         self._machine = AuthMachine(policy or Policy(), self._listeners)
-        self._recovery = RecoveryMachine(recovery or RecoveryPlan())
+        self._recovery = SharedRecovery(recovery or RecoveryPlan())
         refresher = Refresher(store, authority, self._clock, random or Random(), self._settings, self._listeners.warn)
         self._upkeep = Upkeep(self._machine, store, refresher, self._clock, self._settings, self._listeners)
         self._stored = StoredLogin(self._machine, store, self._upkeep, self._listeners, self._fire)
@@ -105,7 +106,6 @@ class AuthEngine:
         self._doors = Doors(
             self._machine, store, self._upkeep, self._revocations, self._logins, self._listeners, self._fire
         )
-        self._recovering: Flight | None = None
         self._closed = False
 
     # Looking
@@ -226,8 +226,7 @@ class AuthEngine:
         """
         self._closed = True
         self._logins.supersede("the program ends")
-        if self._recovering is not None:
-            self._recovering.cancel()
+        self._recovery.cancel()
         self._parent.close()
         try:
             await self._upkeep.land(grace)
@@ -310,11 +309,7 @@ class AuthEngine:
         for _ in range(_TRIES):
             if not is_current and not self._upkeep.is_worn_out():
                 break
-            if self._recovering is None or self._recovering.done():
-                self._recovering = asyncio.create_task(self._recover(self.session.generation))
-            error = await outcome(self._recovering)
-            if error is not None:
-                raise error.again()
+            await self._recovery.run(self)
             is_current = False
         newer = msgspec.structs.replace(Authorization.of(self.session), is_parents_answer=asks_parent)
         if newer.token == refused.token:
@@ -482,13 +477,6 @@ class AuthEngine:
     ) -> None:
         self._ensure_open()
         await self._doors.sign_in(trigger, credentials, attempt)
-
-    async def _recover(self, refused_generation: int) -> AuthError | None:
-        try:
-            await self._recovery.run(self, refused_generation)
-        except AuthError as error:
-            return error.again()
-        return None
 
     def _fire(self, trigger: Trigger, offer: Credentials | Failure | None = None) -> None:
         self._machine.fire(trigger, offer)

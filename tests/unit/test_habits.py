@@ -32,7 +32,7 @@ LAYERS = (
     ("authorization", "clock", "listeners", "open_claim", "sending"),
     ("machine", "refresh", "recovery", "login", "revocations"),
     ("upkeep", "parent"),
-    ("stored_login", "doors"),
+    ("stored_login", "doors", "shared_recovery"),
     ("core", "diagrams"),
     ("__init__",),
 )

@@ -18,9 +18,11 @@ from authstate.engine.credentials import ChatgptTokens
 from authstate.engine.errors import AuthError, IssuerUnavailable, PermanentRefreshError
 from authstate.engine.open_claim import OpenClaim
 from authstate.engine.ports import HeldStore
+from authstate.engine.recovery import RecoveryPlan
 from authstate.engine.refresh import Refresher, Renewal
 from authstate.engine.sending import Sending
 from authstate.engine.session import Session
+from authstate.engine.shared_recovery import SharedRecovery
 from authstate.engine.upkeep import Upkeep
 from simulation.platter import SimDisk, SimLock
 
@@ -65,7 +67,7 @@ def _no_folder_sync(disk: SimDisk, folder: str) -> None:
 
 async def _recover_whatever_the_generation(engine: AuthEngine, refused: Authorization) -> Authorization:
     engine._ensure_open()
-    if error := await engine._recover(engine.session.generation):
+    if error := await SharedRecovery(RecoveryPlan())._recover(engine, engine.session.generation):
         raise error.again()
     return Authorization.of(engine.session)
 
