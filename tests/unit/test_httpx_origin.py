@@ -71,6 +71,12 @@ class Proxy(Site):
             await super().answer(head, reader, writer)
 
 
+@pytest.fixture(autouse=True)
+def plain_http_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the proxies of this file: a test has no port 443."""
+    monkeypatch.setenv("AUTHSTATE_ALLOW_HTTP_HOSTS", "backend.example")
+
+
 def redirect(location: str) -> bytes:
     return OK.replace(b"200 OK", b"307 Temporary Redirect\r\nLocation: " + location.encode())
 
