@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import msgspec
 
 from authstate.adapters.assembly import open_engine, open_store
-from authstate.adapters.config import Environment, load_config
+from authstate.adapters.config import Environment, read_config
 from authstate.adapters.oauth.issuer import Issuer
+from authstate.adapters.settings import Decision
 from authstate.adapters.stores.permissions import Finding, Inspected, belongs_to_another
 from authstate.engine.core import AuthEngine
 from authstate.engine.ports import CredentialStore
@@ -20,6 +21,8 @@ class OpenHome(msgspec.Struct, frozen=True):
     store: CredentialStore
     environment: Environment
     """What the environment variables say. An `api_key` there is used whatever is stored."""
+    decisions: list[Decision]
+    """The settings that a file or `-c` decides."""
 
     @property
     def issuer(self) -> Issuer:
@@ -53,8 +56,8 @@ def open_home(overrides: Sequence[str], *, environment_key: bool = True) -> Open
         ConfigError: one of them cannot be used. The message names it.
     """
     environment = Environment.read(os.environ)
-    config = load_config(environment.home, overrides)
+    config, decisions = read_config(environment.home, overrides)
     store = open_store(config, environment)
     api_key = environment.api_key if environment_key else None
     engine = open_engine(config, environment, store=store, api_key=api_key)
-    return OpenHome(engine=engine, store=store, environment=environment)
+    return OpenHome(engine=engine, store=store, environment=environment, decisions=decisions)

@@ -4,13 +4,15 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
 from authstate.adapters.cli_exit import ExitStatus, printable
-from authstate.adapters.cli_home import open_home
+from authstate.adapters.cli_home import OpenHome, open_home
 from authstate.adapters.other_logins import in_environment
+from authstate.adapters.settings import Decision
 from authstate.adapters.stores.permissions import Finding
 from authstate.engine.credentials import ApiKey, ChatgptTokens
 from authstate.engine.errors import StoreUnreadable
@@ -57,9 +59,10 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
         warnings.append(
             f"codex acts as {other} from 0.150.0 on, and not with what is stored: authstate does not manage it"
         )
-    print(
-        _as_json(session, mode, home.place, warnings, findings) if as_json else as_text(session, home.place, warnings)
-    )
+    if as_json:
+        print(_as_json(session, mode, home, warnings, findings))
+    else:
+        print(as_text(session, home.place, warnings, home.decisions))
     if home.environment.api_key is not None and not as_json:
         print("The API key comes from CODEX_API_KEY, which wins over what is stored.", file=sys.stderr)
     if session.state is AuthState.REFRESH_DEAD:
@@ -77,7 +80,9 @@ def _collect(event: Event, warnings: list[str]) -> None:
         warnings.append(str(event.error))
 
 
-def _as_json(session: Session, mode: AuthMode | None, place: str, warnings: list[str], findings: list[Finding]) -> str:
+def _as_json(
+    session: Session, mode: AuthMode | None, home: OpenHome, warnings: list[str], findings: list[Finding]
+) -> str:
     account, failure, expires_at = session.account, session.failure, _expires_at(session)
     return json.dumps(
         {
@@ -87,23 +92,25 @@ def _as_json(session: Session, mode: AuthMode | None, place: str, warnings: list
             "email": account.email if account else None,
             "planType": account.plan_type if account else None,
             "workspaceId": account.account_id if account else None,
-            "store": place,
+            "store": home.place,
             "accessTokenExpiresAt": _instant(expires_at) if expires_at else None,
             "failure": {"message": failure.message, "reason": failure.reason} if failure else None,
             "warnings": warnings,
+            "settings": [msgspec.to_builtins(decision) for decision in home.decisions],
             "storeFindings": [msgspec.to_builtins(finding) for finding in findings],
         },
         indent=2,
     )
 
 
-def as_text(session: Session, place: str, warnings: list[str]) -> str:
+def as_text(session: Session, place: str, warnings: list[str], decisions: Sequence[Decision] = ()) -> str:
     """Who is signed in, in a few lines: `status` and `login` say the same.
 
     Args:
         session: who.
         place: where the credentials are stored.
         warnings: what else the person should know.
+        decisions: the settings that somebody decides.
     """
     lines = [_SENTENCES[session.state]]
     account, expires_at = session.account, _expires_at(session)
@@ -114,12 +121,18 @@ def as_text(session: Session, place: str, warnings: list[str]) -> str:
     if expires_at:
         lines.append(f"  access token  {_in_words(expires_at - time.time())} ({_instant(expires_at)})")
     lines.append(f"  store         {place}")
+    lines.extend(f"  setting       {_setting(decision)}" for decision in decisions)
     if session.failure:
         lines.append(f"  reason        {session.failure.message}")
     lines.extend(f"  warning       {warning}" for warning in warnings)
     if session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD):
         lines.append("  what to do    authstate login")
     return "\n".join(printable(line) for line in lines)
+
+
+def _setting(decision: Decision) -> str:
+    """The setting as config.toml writes it, and who decides it."""
+    return f"{decision.key} = {json.dumps(decision.value, ensure_ascii=False)} ({decision.decided_by})"
 
 
 def _expires_at(session: Session) -> float | None:

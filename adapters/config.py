@@ -7,26 +7,26 @@ import os
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import msgspec
 
 from authstate.adapters.codex_home import ConfigError as ConfigError
 from authstate.adapters.codex_home import find_home
+from authstate.adapters.configured_policy import METHOD, WORKSPACES, policy_of
 from authstate.adapters.dotenv_file import read_dotenv
 from authstate.adapters.network import Network
-from authstate.adapters.settings import SYSTEM_FOLDER, Settings, read_layers
+from authstate.adapters.settings import SYSTEM_FOLDER, Decision, Layers, Settings, read_layers
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import InvalidCredentials, fresh_errors
-from authstate.engine.policy import LoginMethod, Policy
+from authstate.engine.policy import Policy
 
 DEFAULT_ISSUER = "https://auth.openai.com"
 DEFAULT_CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
 DEFAULT_BASE_URL = "https://chatgpt.com/backend-api"
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
-_Default = TypeVar("_Default")
-
+_STORE = "cli_auth_credentials_store"
+_NEEDS_LOGIN = "requires_openai_auth"
 _BUILT_IN_PROVIDERS = {
     "openai": True,
     "ollama": False,
@@ -123,107 +123,113 @@ def load_config(
         ConfigError: a file cannot be read or parsed, a key has a value that cannot be used, no login is allowed, or a
             token would leave this machine without TLS.
     """
+    return read_config(home, overrides, system, environ)[0]
+
+
+@fresh_errors
+def read_config(
+    home: Path,
+    overrides: Sequence[str] = (),
+    system: str | None = SYSTEM_FOLDER,
+    environ: Mapping[str, str] | None = None,
+) -> tuple[Config, list[Decision]]:
+    """The same, and who decides each setting that is said somewhere. Takes and raises the same."""
     environ = os.environ if environ is None else environ
     layers = read_layers(home, overrides, system)
     if layers is None:
-        return Config(model_url=environ.get("OPENAI_BASE_URL"))
-    settings, requirements = layers.settings, layers.requirements
-    policy = Policy(
-        forced_login_method=_choice(settings, "forced_login_method", LoginMethod, None),
-        forced_workspaces=_workspaces(settings),
-    )
-    store_mode = _choice(settings, "cli_auth_credentials_store", StoreMode, StoreMode.FILE)
-    if requirements:
-        policy = _restricted(policy, requirements)
-        store_mode = _choice(requirements, "cli_auth_credentials_store", StoreMode, store_mode)
-    return Config(
+        return Config(model_url=environ.get("OPENAI_BASE_URL")), []
+    settings = layers.settings
+    configured = policy_of(layers, system)
+    policy = configured.policy
+    store_mode = settings.choice(_STORE, StoreMode, StoreMode.FILE)
+    base_url, base_url_keys = _base_url(layers, environ)
+    provider, provider_keys = _provider(layers)
+    needs_login = _requires_openai_auth(settings, provider)
+    config = Config(
         policy=policy,
         store_mode=store_mode,
-        chatgpt_base_url=_base_url(settings, environ),
-        requires_openai_auth=_requires_openai_auth(settings),
-        model_url=_model_url(settings, environ),
+        chatgpt_base_url=base_url,
+        requires_openai_auth=needs_login,
+        model_url=_model_url(settings, provider, needs_login, environ),
     )
+    needs_keys = ("model_providers", provider or "", _NEEDS_LOGIN)
+    decisions = [
+        Decision(METHOD, policy.forced_login_method, configured.method_file),
+        Decision(WORKSPACES, list(policy.forced_workspaces), configured.workspaces_file),
+        Decision(_STORE, store_mode, settings.origin(_STORE)),
+        Decision(".".join(base_url_keys), _without_password(base_url), settings.origin(*base_url_keys)),
+        Decision(".".join(provider_keys), provider, settings.origin(*provider_keys)),
+    ]
+    if provider not in _BUILT_IN_PROVIDERS:
+        decisions.append(Decision(".".join(needs_keys), needs_login, settings.origin(*needs_keys)))
+    return config, [decision for decision in decisions if decision.decided_by is not None]
 
 
-def _restricted(policy: Policy, requirements: Settings) -> Policy:
-    """What is left of a policy under requirements.toml, as codex 0.169.0 has it."""
-    methods = set(LoginMethod) if policy.forced_login_method is None else {policy.forced_login_method}
-    key = "allowed_login_methods"
-    allowed = requirements.get(key)
-    if allowed is not None:
-        if not isinstance(allowed, list) or not all(one in LoginMethod._value2member_map_ for one in map(str, allowed)):
-            raise requirements.fault((key,), 'must be a list of "chatgpt" and "api"')
-        methods &= {LoginMethod(one) for one in allowed}
-    workspaces = policy.forced_workspaces
-    key = "allowed_chatgpt_workspaces"
-    allowed = requirements.get(key)
-    if allowed is not None:
-        if not isinstance(allowed, list) or not all(isinstance(one, str) for one in allowed):
-            raise requirements.fault((key,), "must be a list of workspace ids, as strings")
-        named = tuple(dict.fromkeys(one.strip() for one in allowed if one.strip()))
-        workspaces = tuple(one for one in workspaces if one in named) if workspaces else named
-        if not workspaces:
-            methods.discard(LoginMethod.CHATGPT)
-    if not methods:
-        raise requirements.fault((), "and the other settings together allow no way to sign in: ask your administrator")
-    return Policy(methods.pop() if len(methods) == 1 else None, workspaces)
+def _selected(layers: Layers, key: str) -> tuple[Any, tuple[str, ...]]:
+    """What the selected profile says of a key, or else the top level, and which of the two it is.
+
+    As measured with 0.93.0: a profile wins even over a `-c` of the same key. A profile that is missing counts for
+    nothing. Releases from 0.150.0 on have no profiles in config.toml: they refuse to start where `-c` names one. What
+    requirements.toml says wins in any case.
+    """
+    settings = layers.settings
+    if layers.requirements is not None and layers.requirements.get(key) is not None:
+        return settings.get(key), (key,)
+    name = settings.get("profile")
+    if name is not None and not isinstance(name, str):
+        raise settings.fault(("profile",), "must be a string")
+    if name is not None and (value := settings.get("profiles", name, key)) is not None:
+        return value, ("profiles", name, key)
+    return settings.get(key), (key,)
 
 
-def _choice(settings: Settings, key: str, kind: type[_Choice], default: _Default) -> _Choice | _Default:
-    value = settings.get(key)
+def _base_url(layers: Layers, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    value, keys = _selected(layers, "chatgpt_base_url")
     if value is None:
-        return default
-    if not isinstance(value, str) or value not in kind._value2member_map_:
-        raise settings.fault((key,), "must be one of " + ", ".join(f'"{choice}"' for choice in kind))
-    return kind(value)
-
-
-def _workspaces(settings: Settings) -> tuple[str, ...]:
-    key = "forced_chatgpt_workspace_id"
-    value = settings.get(key)
-    values = [] if value is None else value if isinstance(value, list) else [value]
-    if not all(isinstance(one, str) for one in values):
-        raise settings.fault((key,), "must be a workspace id, or a list of them, as strings")
-    return tuple(dict.fromkeys(one.strip() for one in values if one.strip()))
-
-
-def _base_url(settings: Settings, environ: Mapping[str, str]) -> str:
-    value = settings.get("chatgpt_base_url")
-    if value is None:
-        return DEFAULT_BASE_URL
+        return DEFAULT_BASE_URL, keys
     if not isinstance(value, str) or not _is_url(value):
-        raise settings.fault(("chatgpt_base_url",), "must be a URL such as https://HOST or http://HOST:PORT")
-    ensure_secure_setting(value, settings.place_of(("chatgpt_base_url",)), environ)
-    return value.rstrip("/")
+        raise layers.settings.fault(keys, "must be a URL such as https://HOST or http://HOST:PORT")
+    ensure_secure_setting(value, layers.settings.place_of(keys), environ)
+    return value.rstrip("/"), keys
 
 
-def _requires_openai_auth(settings: Settings) -> bool:
-    name = settings.get("model_provider")
-    if name is None:
+def _provider(layers: Layers) -> tuple[str | None, tuple[str, ...]]:
+    """The model provider that is selected."""
+    value, keys = _selected(layers, "model_provider")
+    if value is not None and not isinstance(value, str):
+        raise layers.settings.fault(keys, "must be a string")
+    return value, keys
+
+
+def _requires_openai_auth(settings: Settings, provider: str | None) -> bool:
+    """Whether this provider needs a login: so does one that is not there."""
+    if provider is None:
         return True
-    if not isinstance(name, str):
-        raise settings.fault(("model_provider",), "must be a string")
-    if name in _BUILT_IN_PROVIDERS:
-        return _BUILT_IN_PROVIDERS[name]
-    table = settings.get("model_providers", name)
-    if table is None:
+    if provider in _BUILT_IN_PROVIDERS:
+        return _BUILT_IN_PROVIDERS[provider]
+    if settings.get("model_providers", provider) is None:
         return True
-    keys = ("model_providers", name, "requires_openai_auth")
+    keys = ("model_providers", provider, _NEEDS_LOGIN)
     value = settings.get(*keys)
     if value is not None and not isinstance(value, bool):
         raise settings.fault(keys, "must be true or false")
     return bool(value)
 
 
-def _model_url(settings: Settings, environ: Mapping[str, str]) -> str | None:
+def _without_password(url: str) -> str:
+    """The URL for a person: without a user name, a password and a query."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _model_url(settings: Settings, provider: str | None, needs_login: bool, environ: Mapping[str, str]) -> str | None:
     """Where codex sends the token: the base URL of a provider that takes OpenAI's login, where a setting names it."""
-    name = settings.get("model_provider")
-    if name in (None, "openai"):
+    if provider in (None, "openai"):
         value = settings.get("openai_base_url") or environ.get("OPENAI_BASE_URL")
-    elif name in _BUILT_IN_PROVIDERS or not settings.get("model_providers", name, "requires_openai_auth"):
-        return None
     else:
-        value = settings.get("model_providers", name, "base_url")
+        value = settings.get("model_providers", provider, "base_url") if needs_login and provider else None
     return value if isinstance(value, str) else None
 
 

@@ -7,8 +7,9 @@ several lines.
 
 import os
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,6 +21,12 @@ MANAGED, REQUIRED = "managed_config.toml", "requirements.toml"
 """Of the administrator's files, those that win over `-c`. All releases obey the first. Releases from 0.150.0 on obey
 the second, too, which wins over the first."""
 
+OVERRIDE = "-c"
+"""Who decides a setting that the command line says."""
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+_Default = TypeVar("_Default")
+_REQUIRED_SETTINGS = ("cli_auth_credentials_store", "chatgpt_base_url", "model_provider", "model_providers")
 _SYSTEM_CONFIG = "config.toml"
 _LARGEST = 4 * 1024 * 1024  # bytes
 _REPAIR = "repair the file, or move it away"
@@ -30,14 +37,15 @@ class Layers(msgspec.Struct, frozen=True):
 
     settings: "Settings"
     requirements: "Settings | None"
-    """requirements.toml, which restricts the settings; None where there is none."""
+    """requirements.toml alone, which also restricts the policy; None where there is none."""
 
 
 def read_layers(home: Path, overrides: Sequence[str] = (), system: str | None = SYSTEM_FOLDER) -> Layers | None:
     """Read `home`/config.toml and the administrator's files, each of which may be missing. None: nothing is said.
 
     From the weakest to the strongest, as measured with codex 0.93.0 and 0.169.0: `system`/config.toml,
-    `home`/config.toml, the overrides, `system`/managed_config.toml.
+    `home`/config.toml, the overrides, `system`/managed_config.toml, and what `system`/requirements.toml says of a few
+    keys. (That file counts from 0.150.0 on for the store and the backend, from 0.169.0 on for the model provider.)
 
     Args:
         home: the folder.
@@ -63,8 +71,10 @@ def read_layers(home: Path, overrides: Sequence[str] = (), system: str | None = 
         settings.merge(*managed)
     requirements = None
     if required:
-        requirements = Settings(required[0])
-        requirements.merge(*required)
+        file, table = required
+        requirements = Settings(file)
+        requirements.merge(file, table)
+        settings.merge(file, {key: value for key, value in table.items() if key in _REQUIRED_SETTINGS})
     return Layers(settings, requirements)
 
 
@@ -87,21 +97,33 @@ def read_table(path: str) -> dict[str, Any] | None:
     return None if text is None else _parse(text, path)
 
 
+class Decision(msgspec.Struct, frozen=True, rename="camel"):
+    """A setting as it counts, and who decides it."""
+
+    key: str
+    value: object
+    """Without secrets."""
+    decided_by: str | None
+    """A path, or `-c`. None: nobody, it is the default."""
+
+
 class Settings:
-    """The settings of several files and overrides, each on top of the ones before, and where each key was said."""
+    """The settings of several files and overrides, each on top of the ones before, and where each key was said.
+
+    Args:
+        path: the file that a message names where nobody said a key.
+    """
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
         self._table: dict[str, Any] = {}
         self._origins: dict[tuple[str, ...], str] = {}
-        """Who said a key, the last one last."""
+        """Who said each value that is no table, and each empty table."""
 
     def merge(self, path: str, table: dict[str, Any]) -> None:
         """Put a file on top: a table is merged with the one before, another value takes its place."""
         _merge(self._table, table)
-        for key in table:
-            self._origins.pop((key,), None)
-            self._origins[(key,)] = path
+        self._note((), table, path)
 
     def override(self, text: str) -> None:
         """Put one `KEY=VALUE` on top. Raises ConfigError."""
@@ -115,9 +137,9 @@ class Settings:
             if not isinstance(inner, dict):
                 inner = table[key] = {}
             table = inner
-        table[keys[-1]] = _override_value(value)
-        self._origins.pop(keys, None)
-        self._origins[keys] = "the override (-c)"
+        table[keys[-1]] = found = _override_value(value)
+        self._forget(keys)
+        self._note(keys, found, OVERRIDE)
 
     def get(self, *keys: str) -> Any:
         """The value, None where it is missing. Raises ConfigError where a table is expected and another thing found."""
@@ -130,15 +152,46 @@ class Settings:
             value = value[key]
         return value
 
+    def choice(self, key: str, kind: type[_Choice], default: _Default) -> _Choice | _Default:
+        """The value as one of a few words. Raises ConfigError where it is none of them."""
+        value = self.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, str) or value not in kind._value2member_map_:
+            raise self.fault((key,), "must be one of " + ", ".join(f'"{choice}"' for choice in kind))
+        return kind(value)
+
+    def origin(self, *keys: str) -> str | None:
+        """Who said the value: a path, or `-c`. None where it is missing."""
+        return self._origins.get(keys) or next(
+            (who for said, who in self._origins.items() if said[: len(keys)] == keys), None
+        )
+
     def fault(self, keys: tuple[str, ...], must: str) -> ConfigError:
         """The error for a key: where it was said, and what it must be."""
         return ConfigError(f"{self.place_of(keys)} {must}".replace(":  ", ": "))
 
     def place_of(self, keys: tuple[str, ...]) -> str:
         """A key and where it was said, as a message begins."""
-        said = (who for over, who in reversed(self._origins.items()) if keys[: len(over)] == over[: len(keys)])
-        place = next(said, self._path) if keys else self._path
+        place = self.origin(*keys) or self.path if keys else self.path
+        if place == OVERRIDE:
+            place = f"the override ({OVERRIDE})"
         return f"{place}: {'.'.join(keys)}"
+
+    def _note(self, keys: tuple[str, ...], value: object, who: str) -> None:
+        """Remember who said a value, or each value of a table."""
+        if isinstance(value, dict) and value:
+            self._origins.pop(keys, None)
+            for key, inner in value.items():
+                self._note((*keys, key), inner, who)
+        elif keys and not (isinstance(value, dict) and self.get(*keys)):
+            self._forget(keys)
+            self._origins[keys] = who
+
+    def _forget(self, keys: tuple[str, ...]) -> None:
+        """What was said here, above it or below it is replaced."""
+        for said in [said for said in self._origins if said[: len(keys)] == keys or keys[: len(said)] == said]:
+            del self._origins[said]
 
 
 def _merge(table: dict[str, Any], top: dict[str, Any]) -> None:

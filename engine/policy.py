@@ -15,11 +15,28 @@ class LoginMethod(StrEnum):
     API = "api"
 
 
-class Policy(msgspec.Struct, frozen=True):
-    """Restrictions on who may be signed in, and how. The default allows everything."""
+class Policy(msgspec.Struct, frozen=True, eq=False):
+    """Restrictions on who may be signed in, and how. The default allows everything.
+
+    Two policies that allow the same are equal, whoever made them.
+    """
 
     forced_login_method: LoginMethod | None = None
     forced_workspaces: tuple[str, ...] = ()
+    method_rule: str | None = None
+    """What an administrator set to force the login method, for the message: KEY in FILE. None: the person's own."""
+    workspace_rule: str | None = None
+    """The same for the workspaces."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Policy) and self._restrictions == other._restrictions
+
+    def __hash__(self) -> int:
+        return hash(self._restrictions)
+
+    @property
+    def _restrictions(self) -> tuple[LoginMethod | None, tuple[str, ...]]:
+        return self.forced_login_method, self.forced_workspaces
 
     def violation(self, credentials: Credentials) -> PolicyViolation | None:
         """The rule that forbids these credentials, or None."""
@@ -32,9 +49,9 @@ class Policy(msgspec.Struct, frozen=True):
         if self.forced_login_method is None or self.forced_login_method is method:
             return None
         wanted = "a ChatGPT account" if method is LoginMethod.API else "an API key"
+        rule = self.method_rule or f'forced_login_method = "{self.forced_login_method}"'
         return LoginMethodForbidden(
-            f"the configuration allows only {wanted} (forced_login_method = "
-            f'"{self.forced_login_method}"): sign in with {wanted}'
+            f"the configuration allows only {wanted} ({rule}): sign in with {wanted}{_or_ask(self.method_rule)}"
         )
 
     def _workspace_violation(self, workspace: str | None) -> PolicyViolation | None:
@@ -44,5 +61,10 @@ class Policy(msgspec.Struct, frozen=True):
         found = f"workspace {workspace}" if workspace else "no workspace"
         return WorkspaceForbidden(
             f"these tokens belong to {found}, and the configuration allows only {allowed} "
-            "(forced_chatgpt_workspace_id): sign in to an allowed workspace"
+            f"({self.workspace_rule or 'forced_chatgpt_workspace_id'}): sign in to an allowed workspace"
+            f"{_or_ask(self.workspace_rule)}"
         )
+
+
+def _or_ask(rule: str | None) -> str:
+    return ", or ask your administrator" if rule else ""
