@@ -52,8 +52,8 @@ class FileLock:
         from filelock import SoftFileLock, Timeout
 
         self._path = path
-        self._native = NativeLock(path, 0, 0o600, thread_local=False, fallback_to_soft=False)
-        self._soft = SoftFileLock(path + SOFT, 0, 0o600, thread_local=False)
+        self._native = NativeLock(path, mode=0o600, thread_local=False, fallback_to_soft=False)
+        self._soft = SoftFileLock(path + SOFT, mode=0o600, thread_local=False)
         self._held_elsewhere = Timeout
         self._taken: NativeLock | SoftFileLock | None = None
 

@@ -23,6 +23,7 @@ from authstate.adapters.stores.record import LARGEST, is_whole
 
 _TAIL = ".authstate.pending"
 _SPACE = ord(" ")
+_LARGEST_PENDING = 3 * LARGEST  # bytes: two files in base64, which takes a third more
 _log = logging.getLogger("authstate.stores")
 
 
@@ -87,7 +88,7 @@ class InPlace:
         """Finish a write that a crash ended. For who holds the lock. Raises nothing."""
         for place in filter(self._disk.is_there, pending_places(self._target)):
             try:
-                pending = msgspec.json.decode(self._disk.read(place, 2 * LARGEST), type=Pending)
+                pending = msgspec.json.decode(self._disk.read(place, _LARGEST_PENDING), type=Pending)
             except (OSError, ValueError):
                 self._remove(place)
                 continue

@@ -87,12 +87,11 @@ def _sample(file: Path, most: int, only: str, known: frozenset[str]) -> list[Mut
 
 def _trials(mutants: list[Mutant], reach: Reach, selection: Selection) -> Iterator[Trial]:
     """Each mutant with its tests; for a line that only the import runs, those that reach any line of the file."""
-    anywhere = list(dict.fromkeys(test for tests in reach.tests.values() for test in tests))
     for mutant in mutants:
         lines = range(mutant.line, mutant.last_line + 1)
         tests = list(dict.fromkeys(test for line in lines for test in reach.tests.get(line, ())))
-        is_warm = mutant.is_in_function and reach.imported.isdisjoint(lines) and fits(mutant)
-        chosen = selection.affordable(tests or anywhere)
+        is_warm = bool(tests) and mutant.is_in_function and fits(mutant)
+        chosen = selection.affordable(tests or reach.anywhere)
         yield Trial(mutant, chosen if is_warm else [_OF_DEFINITIONS, *chosen], is_warm)
 
 

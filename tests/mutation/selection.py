@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, zip_longest
 from pathlib import Path
@@ -19,8 +19,8 @@ class Reach(NamedTuple):
 
     tests: Mapping[int, Sequence[str]]
     """For each line, the tests that reach it, the likeliest to notice a change first."""
-    imported: Set[int]
-    """The lines that run while modules and tests are imported."""
+    anywhere: Sequence[str]
+    """The tests that reach any line."""
 
 
 _MOST_SECONDS = 20.0
@@ -69,18 +69,16 @@ class Selection:
             raise RuntimeError(f"the tests fail without any mutant:\n{done.stdout[-4000:]}")
 
     def reach(self, path: Path) -> Reach:
-        """The tests that reach each line of a file, and the lines that an import runs."""
+        """The tests that reach each line of a file."""
         data = CoverageData(str(self._data))
         data.read()
         measured = [name for name in data.measured_files() if Path(name).resolve() == path.resolve()]
         found: dict[int, set[str]] = defaultdict(set)
-        imported: set[int] = set()
         for name in measured:
             for line, contexts in data.contexts_by_lineno(name).items():
                 found[line] |= {context.rpartition("|")[0] for context in contexts if "|" in context}
-                if "" in contexts:
-                    imported.add(line)
-        return Reach({line: _in_turn(tests, path, self._seconds) for line, tests in found.items()}, imported)
+        by_line = {line: _in_turn(tests, path, self._seconds) for line, tests in found.items()}
+        return Reach(by_line, _in_turn(set().union(*found.values()), path, self._seconds))
 
     def affordable(self, tests: Sequence[str]) -> Sequence[str]:
         """The first of these tests: as many as are run for one mutant, and none of the slow ones."""

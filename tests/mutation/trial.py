@@ -1,9 +1,9 @@
 """Runs tests against mutants, each in a process of its own.
 
 There are two ways. The warm one collects all tests once, and forks for each mutant: the child exchanges the code of the
-functions that are loaded already. It serves where the changed line is in a function, and runs in tests only. The cold
-one forks before anything of the project is loaded, and imports the mutant: it serves for everything else (constants,
-defaults, class bodies, what runs at import).
+functions that are loaded already. It serves for all that a test calls. The cold one forks before anything of the
+project is loaded, and imports the mutant: it serves for everything else (constants, defaults, class bodies, what only
+an import runs).
 
 Only the forked process sees the mutant: a test that starts the program anew runs the original. So what such tests alone
 would notice counts as not noticed.
@@ -66,7 +66,7 @@ class Trial(NamedTuple):
     mutant: Mutant
     tests: Sequence[str]
     is_warm: bool
-    """Whether the changed line runs in tests only."""
+    """Whether a test calls the changed line."""
 
 
 class Pool:

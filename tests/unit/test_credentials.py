@@ -20,6 +20,7 @@ from authstate.engine.credentials import (
     Secret,
     account_of,
     expiry_of,
+    fits_header,
     instant_of,
     read_claims,
 )
@@ -75,12 +76,12 @@ def test_a_key_is_read_without_what_is_around_it(text: str) -> None:
     assert ApiKey.parse(text) == ApiKey(Secret("sk-1"))
 
 
-@pytest.mark.parametrize("text", ["YWJjKEY==", 'a"b', "sk-1=", "'sk-1", "key=sk-1"])
+@pytest.mark.parametrize("text", ["YWJjKEY==", 'a"b', "sk-1=", "'sk-1", "key=sk-1", "=sk-1", '"'])
 def test_what_only_resembles_an_assignment_or_quotes_is_part_of_the_key(text: str) -> None:
     assert ApiKey.parse(text) == ApiKey(Secret(text))
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "sk 1", "sk-\x00", "sk-\n1", "sk-ü", "sk-\u200b1"])
+@pytest.mark.parametrize("text", ["", "  \n", '""', "my KEY=sk-1", "sk 1", "sk-\x00", "sk-\n1", "sk-ü", "sk-\u200b1"])
 def test_what_is_no_key_is_refused_without_showing_it(text: str) -> None:
     with pytest.raises(InvalidCredentials, match="the API key") as refusal:
         ApiKey.parse(text)
@@ -267,3 +268,32 @@ def test_a_policy_names_what_to_do() -> None:
     assert "workspace org-1" in str(only_chatgpt.violation(make_tokens()))
     assert "no workspace" in str(only_chatgpt.violation(make_external(account_id=None)))
     assert only_chatgpt.violation(make_tokens(account_id="org-7")) is None
+
+
+# Limits
+
+
+def jwt_of(length: int) -> str:
+    """A JWT of so many characters, with no claims."""
+    head = "e30.e30."
+    return head + "s" * (length - len(head))
+
+
+def test_the_longest_token_has_256_kib() -> None:
+    longest = 256 * 1024
+    assert read_claims(jwt_of(longest), "token") == {}
+    assert fits_header(jwt_of(longest))
+    with pytest.raises(InvalidCredentials, match="longer than 262144 characters"):
+        read_claims(jwt_of(longest + 1), "token")
+    assert not fits_header(jwt_of(longest + 1))
+
+
+def test_the_longest_account_id_has_1024_characters() -> None:
+    assert account_of({}, account_id="a" * 1024).account_id == "a" * 1024
+    with pytest.raises(InvalidCredentials, match="more than 1024 characters"):
+        account_of({}, account_id="a" * 1025)
+
+
+@pytest.mark.parametrize(("text", "fits"), [("", False), ("a", True), ("a b", False), ("\x7f", False), ("ä", False)])
+def test_what_a_header_can_carry(text: str, fits: bool) -> None:
+    assert fits_header(text) is fits

@@ -1,6 +1,7 @@
 """What the definitions of the engine and the stores say, without running them."""
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import authstate.adapters.stores
 import authstate.engine
 from authstate.engine.authorization import Authorization
 from authstate.engine.claims import Claim, ClaimState
+from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import Secret
 from authstate.engine.session import Failure, Session
 
@@ -43,3 +45,10 @@ def test_a_name_of_the_package_is_looked_up_once(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delitem(names, "Policy", raising=False)
     found = authstate.engine.Policy
     assert names["Policy"] is found
+
+
+@pytest.mark.parametrize(
+    ("method", "argument", "seconds"), [(AuthEngine.close, "grace", 30.0), (AuthEngine.check, "patience", 2.0)]
+)
+def test_how_long_a_call_may_take_unless_somebody_says_more(method: object, argument: str, seconds: float) -> None:
+    assert inspect.signature(method).parameters[argument].default == seconds  # type: ignore[arg-type]
