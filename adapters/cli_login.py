@@ -80,7 +80,7 @@ async def sign_in(overrides: list[str], way: WayToSignIn) -> int:
     async with home.engine as engine:
         who = _who(engine.session)
         if who is not None:
-            print(printable(f"Now signed in {who}. A new sign-in takes its place."))
+            print(printable(f"Now signed in {who}. A new sign-in takes its place."), flush=True)
         try:
             attempt = await _let_in(home, engine, way)
         except asyncio.CancelledError:

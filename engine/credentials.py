@@ -21,6 +21,7 @@ _AUTH_CLAIM = "https://api.openai.com/auth"
 _PROFILE_CLAIM = "https://api.openai.com/profile"
 _LONGEST_JWT = 256 * 1024  # characters
 _LONGEST_ACCOUNT_ID = 1024  # characters
+_QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’"}
 _LATEST_INSTANT = 253_402_300_799.0  # the end of the year 9999: what a calendar can still show
 
 
@@ -129,20 +130,18 @@ class ApiKey(msgspec.Struct, frozen=True):
     def parse(cls, text: str) -> "ApiKey":
         """Read a key that a person or a program gave.
 
-        Matching quotes around it, a byte order mark, and the `NAME=` of a pasted `export OPENAI_API_KEY=...` are left
+        Pairs of quotes around it, a byte order mark, and the `NAME=` of a pasted `export OPENAI_API_KEY=...` are left
         out, where NAME ends in KEY or TOKEN.
 
         Raises:
             InvalidCredentials: the text is blank, or has white space or control characters inside.
         """
-        key = text.strip().removeprefix("\ufeff").strip()
+        key = _unquoted(text.strip().removeprefix("\ufeff"))
         name, _, value = key.partition("=")
         words = name.replace("$env:", "export ").split()
         is_name = words[:-1] in ([], ["export"], ["set"]) and words[-1].endswith(("KEY", "TOKEN")) if words else False
         if is_name and value[:1] not in ("", "="):
-            key = value.strip().removesuffix(";").rstrip()
-        if len(key) > 1 and key[0] == key[-1] and key[0] in "\"'":
-            key = key[1:-1].strip()
+            key = _unquoted(value.strip().removesuffix(";"))
         if not key:
             raise InvalidCredentials("the API key is empty: give the key that the API keys page shows")
         if not fits_header(key):
@@ -150,6 +149,14 @@ class ApiKey(msgspec.Struct, frozen=True):
                 "the API key is too long or has characters that no API key has: copy it again, whole and alone"
             )
         return cls(Secret(key))
+
+
+def _unquoted(text: str) -> str:
+    """The text without the white space and the pairs of quotes around it."""
+    text = text.strip()
+    while len(text) > 1 and _QUOTES.get(text[0]) == text[-1]:
+        text = text[1:-1].strip()
+    return text
 
 
 class ChatgptTokens(msgspec.Struct, frozen=True):

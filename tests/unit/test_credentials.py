@@ -70,6 +70,7 @@ def test_credentials_cannot_be_changed() -> None:
         *("sk-1", "  sk-1\n", "\tsk-1\r\n", "\ufeffsk-1\r\n", '"sk-1"', "'sk-1'\n"),
         *("OPENAI_API_KEY=sk-1", 'export OPENAI_API_KEY="sk-1"', "export CODEX_API_KEY='sk-1';\n"),
         *("set OPENAI_API_KEY=sk-1", '$env:OPENAI_API_KEY = "sk-1"', "OPENAI_API_KEY = sk-1"),
+        *("'OPENAI_API_KEY=sk-1'", "\"export OPENAI_API_KEY='sk-1'\"", "`sk-1`", "“sk-1”", "\ufeff ' sk-1 '"),
     ],
 )
 def test_a_key_is_read_without_what_is_around_it(text: str) -> None:
