@@ -97,7 +97,9 @@ async def test_a_fault_while_tokens_are_handed_over(faults: list[dict[str, Any]]
         peer = Peer(lambda method, params: None)
         peer.connect(Broken())
         handover = Handover(world.engine, peer, warn=lambda code, message: None, clock=world.clock)
-        await handover.begin()
+        beginning = asyncio.create_task(handover.begin())
+        await world.clock.elapse(60)  # a child that does not tell which login it has
+        await beginning
         following = handover._following
         assert following is not None
         error = following.exception()

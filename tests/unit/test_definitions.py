@@ -52,3 +52,9 @@ def test_a_name_of_the_package_is_looked_up_once(monkeypatch: pytest.MonkeyPatch
 )
 def test_how_long_a_call_may_take_unless_somebody_says_more(method: object, argument: str, seconds: float) -> None:
     assert inspect.signature(method).parameters[argument].default == seconds  # type: ignore[arg-type]
+
+
+def test_the_package_lists_what_it_has_though_nobody_looked_it_up_yet() -> None:
+    listed = dir(authstate.engine)
+    assert {"AuthEngine", "Authorization", "Policy", "Session", "AuthState", "RefreshSettings"} <= set(listed)
+    assert listed == sorted(set(listed))

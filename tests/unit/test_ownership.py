@@ -210,6 +210,7 @@ def test_modes_are_tightened(mode: int, folder: int, after: int) -> None:
 def test_root_gives_away_no_file_that_somebody_linked_into_the_home(home_of_user: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("root's")
+    precious.chmod(0o644)
     os.link(precious, home_of_user / "hard")
     (home_of_user / "soft").symlink_to(precious)
     give_to_owner_of_folder(str(home_of_user / "hard"))

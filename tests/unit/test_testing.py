@@ -24,8 +24,9 @@ from authstate.engine.errors import IssuerUnavailable, ParentUnavailable, Perman
 from authstate.engine.ports import PartialRefresh
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def issuer():
+    """One for each test: it counts and remembers what it was asked."""
     with LoopbackIssuer() as running:
         yield running
 
