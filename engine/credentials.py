@@ -207,6 +207,12 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
         """Whether there is a refresh token. Without one, the access token is used until it expires."""
         return bool(self.refresh_token)
 
+    @property
+    def looked_expired_at_once(self) -> bool:
+        """Whether the access token had expired when it was given, by the clock of the machine that got it."""
+        issued, expires = self.last_refresh, self.expires_at
+        return issued is None or (expires is not None and expires <= issued)
+
     def is_same_material_as(self, other: "ChatgptTokens") -> bool:
         """Whether both hold the same tokens, whatever else they say."""
         return self.refresh_token == other.refresh_token and self.access_token == other.access_token

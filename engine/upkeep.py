@@ -105,13 +105,14 @@ class Upkeep:
     def is_worn_out(self) -> bool:
         """Whether the current managed access token cannot serve: it has expired, or the backend refused it.
 
-        New tokens that look expired do so by a wrong clock.
+        New tokens that looked expired from the first do so by a wrong clock.
         """
         tokens = self._machine.session.credentials
         if not isinstance(tokens, ChatgptTokens):
             return False
-        is_settled = self._clock.monotonic() < self._settled_until
-        return (self.is_expired() and not is_settled) or tokens.access_token in self._refused
+        is_new = self._clock.monotonic() < self._settled_until
+        has_expired = self.is_expired() and not (is_new and tokens.looked_expired_at_once)
+        return has_expired or tokens.access_token in self._refused
 
     def note_usable(self) -> None:
         """Remember, for a refresh token that is found dead later, whether the login ever worked in this process."""

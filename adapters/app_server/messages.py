@@ -14,6 +14,8 @@ from authstate.adapters.confidential import Confidential
 from authstate.adapters.jsonrpc import INVALID_REQUEST, RpcError
 
 REFRESH_METHOD = "account/chatgptAuthTokens/refresh"
+SESSIONS_METHOD = "accountSession/list"
+ROUTING_READY = "workspaceRoutingReady"
 LOGIN_COMPLETED = "account/login/completed"
 ACCOUNT_UPDATED = "account/updated"
 
@@ -187,6 +189,44 @@ class AccountUpdatedParams(msgspec.Struct, rename="camel"):
 
     auth_mode: str | None
     plan_type: str | None
+
+
+class AccountUpdatedForReason(AccountUpdatedParams):
+    """`account/updated`, as releases from 0.171.0 on send it."""
+
+    reason: str | None = None
+    """`workspaceRoutingReady` once the app-server found out where the backend of the account is; else None."""
+
+
+class AccountSessionWorkspace(msgspec.Struct, rename="camel"):
+    """A workspace of `accountSession/list`."""
+
+    account_id: str
+    name: str | None = None
+    image_url: str | None = None
+    kind: str | None = None
+
+
+class AccountSession(msgspec.Struct, rename="camel"):
+    """An account of `accountSession/list`."""
+
+    session_id: str
+    email: str | None
+    user_id: str | None
+    last_used_at: int
+    """Seconds since the epoch."""
+    selected_workspace_account_id: str | None
+    workspaces: list[AccountSessionWorkspace]
+    display_name: str | None = None
+    image_url: str | None = None
+    is_active: bool = True
+
+
+class AccountSessionsResult(msgspec.Struct, rename="camel"):
+    """`accountSession/list`"""
+
+    active_session_id: str | None = None
+    sessions: list[AccountSession] = []
 
 
 class RefreshParams(msgspec.Struct, rename="camel"):

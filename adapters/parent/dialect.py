@@ -17,6 +17,8 @@ from authstate.engine.credentials import ChatgptTokens, ExternalTokens, PlanType
 
 _LAST_WITH_ID_TOKEN = (0, 93, 0)
 _FIRST_WITHOUT = (0, 120, 0)
+FIRST_WITH_REASON = (0, 171, 0)
+"""The first release whose `account/updated` has a `reason`."""
 # The client's name comes first, and may hold anything; a pre-release counts as its release.
 _RELEASE = re.compile(r"/(\d{1,6})\.(\d{1,6})\.(\d{1,6})(?=[-+ ]|$)")
 
@@ -40,16 +42,21 @@ class _Introduction(msgspec.Struct, rename="camel"):
     user_agent: str = ""
 
 
-def dialect_of(answer: Raw | bytes) -> Dialect:
-    """The dialect of a child, from the result of its answer to `initialize`. Never raises."""
+def release_of(answer: Raw | bytes) -> tuple[int, int, int] | None:
+    """The release of a child, from the result of its answer to `initialize`; None where it names none. Never raises."""
     try:
         agent = msgspec.json.decode(answer, type=_Introduction).user_agent
     except (ValueError, RecursionError):
-        return Dialect.BOTH
+        return None
     found = _RELEASE.search(agent)
-    if found is None:
+    return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
+
+
+def dialect_of(answer: Raw | bytes) -> Dialect:
+    """The dialect of a child, from the result of its answer to `initialize`. Never raises."""
+    release = release_of(answer)
+    if release is None:
         return Dialect.BOTH
-    release = tuple(int(number) for number in found.groups())
     if release >= _FIRST_WITHOUT:
         return Dialect.ACCOUNT
     return Dialect.ID_TOKEN if release <= _LAST_WITH_ID_TOKEN else Dialect.BOTH

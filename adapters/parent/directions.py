@@ -21,7 +21,7 @@ from msgspec import Raw
 
 from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc_lines import ABSENT, Envelope
-from authstate.adapters.parent.failed_turns import TELLING, explained, is_failed_turn
+from authstate.adapters.parent.failed_turns import Cause, Explanation, cause_of, explained
 from authstate.adapters.parent.front_end import CHANGES, METHODS, REFUSED, RETIRED
 from authstate.adapters.parent.pending import PendingRequests
 from authstate.adapters.parent.questions import OF_TURNS
@@ -192,9 +192,8 @@ class FromChild:
         id_prefix: of our requests to the child.
         front_end: the other direction, which knows what the front-end asked.
         let_pass: takes everything else, for the front-end.
-        why: why the last question for tokens was refused, if it was.
+        why: explains a turn that failed, by the cause that the child names and the params of its notification.
         crowded: told before a question of the child is answered, whose answer may have to wait for a child that reads.
-        needs_login: whether only a new sign-in helps against that refusal.
         heard: takes the notifications of turns that start and end, by method and params.
         warn: called with a code and a message for the log.
     """
@@ -206,13 +205,11 @@ class FromChild:
         id_prefix: str,
         front_end: FromFrontEnd,
         let_pass: Pass,
-        why: Callable[[], str | None],
+        why: Callable[[Cause, Raw], Explanation | None],
         crowded: Callable[[], None],
         warn: Callable[[str, str], None],
-        needs_login: Callable[[], bool] = lambda: False,
         heard: Callable[[str, Raw], None] = lambda method, params: None,
     ) -> None:
-        self._needs_login = needs_login
         self._heard = heard
         self._take = take
         self._greeting = greeting
@@ -242,10 +239,11 @@ class FromChild:
             self._front_end.questions.passed(envelope.id)
         elif envelope.method in OF_TURNS:
             self._heard(envelope.method, envelope.params)
-        why = self._why() if TELLING in line and is_failed_turn(envelope.method) else None
-        if why is None:
+        cause = cause_of(envelope.method, line)
+        why = self._why(cause, envelope.params) if cause is not None else None
+        if cause is None or why is None:
             return None
-        return partial(self._let_pass, explained(line, why, needs_login=self._needs_login()))
+        return partial(self._let_pass, explained(line, cause, why))
 
     def _ask(self, line: bytes) -> None:
         self._crowded()

@@ -12,11 +12,17 @@ import msgspec
 from msgspec import Raw
 
 from authstate.adapters.app_server.handshake import Api, Opening
-from authstate.adapters.app_server.messages import InitializeParams
+from authstate.adapters.app_server.messages import (
+    SESSIONS_METHOD,
+    AccountUpdatedForReason,
+    AccountUpdatedParams,
+    InitializeParams,
+)
 from authstate.adapters.jsonrpc import INVALID_REQUEST, InOrder, Peer, RpcError
 
 METHODS = frozenset(
     {
+        SESSIONS_METHOD,
         *("account/read", "account/login/start", "account/login/cancel", "account/logout"),
         *("account/rateLimits/read", "getAuthStatus"),
     }
@@ -50,6 +56,9 @@ class Account(Protocol):
     async def caught_up(self) -> None:
         """Return when the child acts with what the engine holds."""
 
+    async def list_sessions(self, params: Raw | None) -> object:
+        """Answer `accountSession/list`. Raises RpcError."""
+
 
 class FrontEnd:
     """Answers the account requests of one front-end, and tells it of the engine's events.
@@ -68,6 +77,8 @@ class FrontEnd:
         """The child took the front-end in."""
         self._ready: asyncio.Future[None] | None = None
         self._unwanted: frozenset[str] = frozenset()
+        self.tells_reasons = False
+        """Whether the front-end's release knows the `reason` of `account/updated`."""
         self.client_name: str | None = None
         """Who the front-end is; None before its `initialize`."""
 
@@ -102,6 +113,8 @@ class FrontEnd:
 
     def notify(self, method: str, params: object) -> None:
         """Tell the front-end, unless it opted out of this or has not introduced itself."""
+        if self.tells_reasons and isinstance(params, AccountUpdatedParams):
+            params = AccountUpdatedForReason(params.auth_mode, params.plan_type, getattr(params, "reason", None))
         if self.is_introduced and method not in self._unwanted:
             self.peer.notify(method, params)
 
@@ -128,6 +141,8 @@ class FrontEnd:
         return self._answer(await self.opening.opened(), method, params)
 
     def _answer(self, api: Api, method: str, params: Raw | None) -> object:
+        if method == SESSIONS_METHOD:
+            return self._account.list_sessions(params)
         answer = api.handle(method, params)
         if isinstance(answer, InOrder):
             return InOrder(self._changed(answer.awaitable))

@@ -24,6 +24,8 @@ from msgspec import Raw
 from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc import INTERNAL_ERROR, OVERLOADED, Peer, PeerGone, RemoteError, RpcError
 from authstate.adapters.parent.dialect import Dialect, HandedTokens, login_of, tokens_of
+from authstate.adapters.parent.failed_turns import Cause, Explanation, thread_of
+from authstate.adapters.parent.interruptions import Interruptions
 from authstate.adapters.parent.own_login import OwnLogin, has_the_key, kind_of_login
 from authstate.adapters.parent.questions import MOST_REFRESHES, PERIOD, Budget, Replacements, Turns
 from authstate.adapters.parent.traffic import Holdable
@@ -36,6 +38,7 @@ from authstate.engine.events import Event, StateChanged
 from authstate.engine.ports import Clock
 
 ANSWER_WITHIN = 9.0  # seconds: a child gives up after 10
+_FAILING_STILL = 2.0  # seconds for the next question, while a refresh goes on that has failed so far
 _TAKE_WITHIN = 10.0  # seconds a child gets to take tokens
 _TOO_BUSY = 0.2  # seconds until a child is asked again that has too many requests
 _AGAIN_AFTER = 5.0  # seconds until a child that did not take them is given them again; each time twice as many
@@ -95,15 +98,19 @@ class Handover:
         """The form in which the child takes tokens. Set it before `begin`."""
         self.heard = self._turns.heard
         """Takes the child's notifications, by method and params: which turns are running."""
-        self.refusal: str | None = None
-        """Why the last question could not be answered with tokens, and what to do; None when it was."""
-        self.needs_login = False
-        """Whether only a new sign-in helps against the last refusal."""
+        self._refusal: Explanation | None = None  # why the last question could not be answered with tokens
+        self._is_failing = False  # the last question ran out while the issuer could not be asked
+        self._interruptions = Interruptions(self._clock, self._turns)
 
     @property
     def is_idle(self) -> bool:
         """Whether no turn is running and no question is open: newer tokens can be handed over without a mix-up."""
         return not self._turns and not self._questions
+
+    @property
+    def is_signed_in(self) -> bool:
+        """Whether the child took a login."""
+        return self._authorization is not None
 
     async def begin(self) -> None:
         """Hand the child what the engine holds, and follow the engine from now on. The child must be initialized.
@@ -171,7 +178,7 @@ class Handover:
         """Answer `account/chatgptAuthTokens/refresh`.
 
         Raises:
-            RpcError: there are no newer tokens; the message says why and what to do, and so does `refusal`.
+            RpcError: there are no newer tokens; the message says why and what to do, and so does `why_failed`.
 
         Cancelling it does not cancel a refresh that others wait for.
         """
@@ -181,19 +188,25 @@ class Handover:
         self._renewals.add(renewal)
         renewal.add_done_callback(self._renewals.discard)
         try:
-            await within(self._clock, ANSWER_WITHIN, renewal)
+            is_failing_still = self._is_failing and self._engine.refresh_fault is not None
+            await within(self._clock, _FAILING_STILL if is_failing_still else ANSWER_WITHIN, renewal)
             answer = self._answer(previous)
         except TimeoutError:
             fault = self._engine.refresh_fault
-            why = f"{fault}: " if fault is not None else ""
-            raise self._refuse(f"{why}new tokens did not come in time: try again in a moment") from None
+            self._is_failing = fault is not None
+            why = str(fault) if fault is not None else "new tokens did not come in time: try again in a moment"
+            raise self._refuse(why) from None
         except AuthError as error:
             raise self._refuse(str(error), needs_login=isinstance(error, _NEEDS_LOGIN)) from None
         finally:
             self._questions -= 1
             self._follow()
-        self.refusal, self.needs_login = None, False
+        self._refusal, self._is_failing = None, False
         return answer
+
+    def why_failed(self, cause: Cause, params: Raw) -> Explanation | None:
+        """Why a turn failed that the child told of with these params; None where nothing of ours explains it."""
+        return self._refusal if cause is Cause.QUESTION_REFUSED else self._interruptions.why(thread_of(params))
 
     async def _renew(self) -> None:
         """Let the engine hold another token than the one that the child was refused."""
@@ -228,7 +241,7 @@ class Handover:
         return tokens_of(credentials, self.dialect)
 
     def _refuse(self, message: str, *, needs_login: bool = False) -> RpcError:
-        self.refusal, self.needs_login = message, needs_login
+        self._refusal = Explanation(message, needs_login)
         return RpcError(INTERNAL_ERROR, message)
 
     # Following the engine
@@ -236,9 +249,11 @@ class Handover:
     def _hear(self, event: Event) -> None:
         if not isinstance(event, StateChanged) or self._peer.closed:
             return
-        if not self._is_holding and not is_same_account(event.previous.credentials, event.current.credentials):
-            self._is_holding = True
-            self._others.hold()
+        if not is_same_account(event.previous.credentials, event.current.credentials):
+            self._interruptions.changed(event.current)
+            if not self._is_holding:
+                self._is_holding = True
+                self._others.hold()
         self._follow()
 
     def _follow(self) -> None:

@@ -22,7 +22,7 @@ from authstate.adapters.app_server import messages as wire
 from authstate.adapters.jsonrpc import INVALID_REQUEST, Peer, PeerGone, RpcError
 from authstate.adapters.parent.child import ephemeral_command
 from authstate.adapters.parent.dialect import dialect_of
-from authstate.adapters.parent.failed_turns import explained, is_failed_turn
+from authstate.adapters.parent.failed_turns import cause_of, explained
 from authstate.adapters.parent.handover import Handover, Warn
 from authstate.adapters.parent.own_login import OwnLogin
 from authstate.adapters.parent.pinned_store import refuse_pinned_store
@@ -256,9 +256,9 @@ class AppServerLink:
 
     def _notified(self, method: str, params: Raw | None) -> None:
         self._handover.heard(method, params)
-        why = self._handover.refusal
-        if params is not None and why is not None and is_failed_turn(method):
-            params = Raw(explained(bytes(params), why, needs_login=self._handover.needs_login))
+        cause = cause_of(method, bytes(params)) if params is not None else None
+        if params is not None and cause is not None and (why := self._handover.why_failed(cause, params)) is not None:
+            params = Raw(explained(bytes(params), cause, why))
         self._hear(method, _decoded(params))
 
 

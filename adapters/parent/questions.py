@@ -42,6 +42,10 @@ class Turns:
     def __len__(self) -> int:
         return len(self._threads)
 
+    def threads(self) -> frozenset[str]:
+        """The threads whose turns are running."""
+        return frozenset(self._threads)
+
     def heard(self, method: str | None, params: Raw | None) -> None:
         """Take a notification of the child; those that are not about turns are ignored."""
         if method not in OF_TURNS or params is None:

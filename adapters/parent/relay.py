@@ -139,10 +139,9 @@ class Relay:
             asks_child,
             from_front_end,
             self.front_end.write,
-            self._account.why_refused,
+            self._account.why_failed,
             self.child.crowd,
             self._warn,
-            self._account.needs_login,
             self._account.heard,
         ).sieve
         self._tasks: set[asyncio.Task[None]] = set()

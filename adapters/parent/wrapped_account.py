@@ -1,13 +1,14 @@
 """The account between a front-end and its child: the engine, the API for the front-end, the tokens for the child."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
 from authstate.adapters.app_server.late_log import LateLog
-from authstate.adapters.app_server.messages import REFRESH_METHOD
+from authstate.adapters.app_server.messages import REFRESH_METHOD, SESSIONS_METHOD
 from authstate.adapters.app_server.open_account import OpenAccount, follow_others
 from authstate.adapters.config import Config, Environment
 from authstate.adapters.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, Peer, PeerGone, RemoteError, RpcError
@@ -15,6 +16,7 @@ from authstate.adapters.parent.front_end import FrontEnd
 
 if TYPE_CHECKING:
     from authstate.adapters.app_server.handshake import Api
+    from authstate.adapters.parent.failed_turns import Cause, Explanation
     from authstate.adapters.parent.handover import Handover
     from authstate.adapters.parent.traffic import Holdable
     from authstate.engine.session import Session
@@ -48,6 +50,7 @@ class WrappedAccount:
         self._configured = (config, environment, settings)
         self._log = log
         self._others = others
+        self._front_end: FrontEnd | None = None
         self._account: OpenAccount | None = None
         self._handover: Handover | None = None
         self._looking: asyncio.Task[Session] | None = None
@@ -55,6 +58,7 @@ class WrappedAccount:
 
     def serve(self, front_end: FrontEnd) -> None:
         """Who is told of events, and asked for tokens that it brought itself. Call it before `open`."""
+        self._front_end = front_end
         config, environment, settings = self._configured
         self._account = _Account(
             config, environment, settings, front_end.peer, front_end.notify, self._log, child=self.peer
@@ -93,7 +97,7 @@ class WrappedAccount:
         Raises:
             OwnLogin: the child acts with a login that it opened itself. It was handed nothing, and never will be.
         """
-        from authstate.adapters.parent.dialect import dialect_of
+        from authstate.adapters.parent.dialect import FIRST_WITH_REASON, dialect_of, release_of
         from authstate.adapters.parent.own_login import OwnLogin
 
         assert self._account is not None and self._account.engine is not None and self._handover is not None
@@ -105,21 +109,51 @@ class WrappedAccount:
             handover.close()
             self._handover = None
             raise
+        release = release_of(introduction)
+        if self._front_end is not None and release is not None and release >= FIRST_WITH_REASON:
+            self._front_end.tells_reasons = True
+            if handover.is_signed_in:
+                self._tell_that_routing_is_ready(self._front_end)
         if not self.peer.closed:
             self._following = asyncio.create_task(follow_others(self._account.engine, lambda: handover.is_idle))
+
+    def _tell_that_routing_is_ready(self, front_end: FrontEnd) -> None:
+        """As codex does after it has started with a stored login. The child has looked while it took its tokens."""
+        from authstate.adapters.app_server.messages import ACCOUNT_UPDATED, ROUTING_READY, AccountUpdatedForReason
+        from authstate.engine.events import AccountUpdated, AuthMode
+
+        assert self._account is not None and self._account.engine is not None
+        now = AccountUpdated.of(self._account.engine.session)
+        if now.auth_mode is AuthMode.CHATGPT:
+            params = AccountUpdatedForReason(now.auth_mode, now.plan_type, ROUTING_READY)
+            front_end.notify(ACCOUNT_UPDATED, params)
+
+    async def list_sessions(self, params: Raw | None) -> object:
+        """Answer `accountSession/list`: the login that all share. The child is asked first, for it may not know that.
+
+        Raises:
+            RpcError: the child refused the request, as one of a release that does not know it.
+        """
+        from authstate.adapters.parent.account_sessions import sessions_of
+
+        try:
+            listed = await self.peer.request(SESSIONS_METHOD, {} if params is None else params)
+        except RemoteError as error:
+            raise RpcError(error.code, error.message) from None
+        except PeerGone:
+            raise RpcError(INTERNAL_ERROR, "the app-server ended before it answered") from None
+        if self._handover is None or self._account is None or self._account.engine is None:
+            return listed  # it acts with a login of its own
+        return sessions_of(self._account.engine.session, time.time())
 
     async def caught_up(self) -> None:
         """Return when the child acts with what the engine holds. Cancellation ends the wait only."""
         if self._handover is not None:
             await self._handover.caught_up()
 
-    def why_refused(self) -> str | None:
-        """Why the child's last question got no tokens, and what to do; None when it got some."""
-        return self._handover.refusal if self._handover is not None else None
-
-    def needs_login(self) -> bool:
-        """Whether only a new sign-in helps against that refusal."""
-        return self._handover is not None and self._handover.needs_login
+    def why_failed(self, cause: "Cause", params: Raw) -> "Explanation | None":
+        """Why a turn of the child failed, and what to do; None where nothing of ours explains it."""
+        return self._handover.why_failed(cause, params) if self._handover is not None else None
 
     def heard(self, method: str, params: Raw) -> None:
         """The child told that a turn started or ended."""

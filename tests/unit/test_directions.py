@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from authstate.adapters.jsonrpc_lines import read_line
 from authstate.adapters.parent.directions import FromChild, FromFrontEnd, Greeting, with_experimental_api
-from authstate.adapters.parent.failed_turns import explained
+from authstate.adapters.parent.failed_turns import Cause, Explanation, explained
 from authstate.adapters.parent.front_end import METHODS, REFUSED, RETIRED
 
 INITIALIZE = {"id": 1, "method": "initialize", "params": {"clientInfo": {"name": "x", "version": "1"}}}
@@ -23,7 +23,8 @@ class Between:
         self.to_front_end: list[Any] = []
         self.crowds = 0
         self.changes = 0
-        self.why: str | None = None
+        self.why: Explanation | None = None
+        self.causes: list[Cause] = []
         self.heard: list[object] = []
         self.of_front_end: list[Any] = []
         self.of_child: list[Any] = []
@@ -38,7 +39,7 @@ class Between:
             "asks-c-",
             down,
             into(self.to_front_end),
-            lambda: self.why,
+            self._why,
             self._crowd,
             self._warn,
         )
@@ -55,6 +56,10 @@ class Between:
 
     def refuse(self, id_: Raw, why: str) -> None:
         self.refused.append((bytes(id_), why))
+
+    def _why(self, cause: Cause, params: Raw) -> Explanation | None:
+        self.causes.append(cause)
+        return self.why
 
     def _warn(self, code: str, message: str) -> None:
         self.warnings.append(code)
@@ -307,14 +312,36 @@ class TestFailedTurns:
     @pytest.mark.parametrize("method", ["error", "turn/completed", "codex/event/error"])
     def test_the_reason_is_put_in_its_place(self, method: str, words: str) -> None:
         between = Between().greet()
-        between.why = self.WHY
+        between.why = Explanation(self.WHY)
         error = {"message": f"auth refresh request {words}", "codexErrorInfo": "other"}
         between.up.feed(line({"method": method, "params": {"turn": {"id": "1", "error": error}}}))
         assert between.to_front_end[0]["params"]["turn"]["error"] == {"message": self.WHY, "codexErrorInfo": "other"}
 
     def test_a_text_that_quotes_it_stays(self) -> None:
         quoted = line({"method": "error", "params": {"text": '{"message":"auth refresh request failed: x"}'}})
-        assert explained(quoted, self.WHY) == quoted
+        assert explained(quoted, Cause.QUESTION_REFUSED, Explanation(self.WHY)) == quoted
+
+    @pytest.mark.parametrize("words", ["", "Fatal error: "])
+    @pytest.mark.parametrize(("needs_login", "info"), [(True, "unauthorized"), (False, "other")])
+    def test_a_login_that_was_taken_is_told_of(self, words: str, needs_login: bool, info: str) -> None:
+        between = Between().greet()
+        between.why = Explanation(self.WHY, needs_login)
+        error = {"message": f"{words}application network permission was revoked", "codexErrorInfo": "other"}
+        between.up.feed(line({"method": "error", "params": {"threadId": "t", "error": error}}))
+        assert between.to_front_end[0]["params"]["error"] == {"message": self.WHY, "codexErrorInfo": info}
+        assert between.causes == [Cause.LOGIN_CHANGED]
+
+    def test_words_of_others_about_it_stay(self) -> None:
+        between = Between().greet()
+        between.why = Explanation(self.WHY)
+        words = "application network permission was revoked"
+        told = [
+            {"method": "item/completed", "params": {"message": words}},
+            {"method": "turn/completed", "params": {"message": f"why does it say {words}?", "text": words}},
+        ]
+        for message in told:
+            between.up.feed(line(message))
+        assert between.to_front_end == told
 
     def test_without_a_refusal_the_childs_words_stay(self) -> None:
         between = Between().greet()

@@ -9,7 +9,7 @@ from authstate.adapters.jsonrpc import INTERNAL_ERROR, Peer, RemoteError
 from authstate.adapters.parent.handover import Handover
 from authstate.adapters.testing import make_external
 from authstate.engine.credentials import ApiKey
-from authstate.engine.errors import RefreshDeadReason
+from authstate.engine.errors import Delivery, IssuerUnavailable, RefreshDeadReason
 from authstate.engine.policy import LoginMethod, Policy
 
 
@@ -130,6 +130,22 @@ async def test_a_refresh_that_takes_too_long_is_answered_in_time_and_handed_over
         world.authority.release()
         await child.until(lambda: child.token == world.token() and child.count("account/login/start") == 2)
         assert len(world.authority.sent) == 1
+
+
+async def test_why_the_issuer_could_not_be_asked_is_the_answer_and_the_next_one_comes_sooner() -> None:
+    world = World(tokens())
+    async with world.engine, world.child() as (_, child):
+        overloaded = IssuerUnavailable("issuer answered with status 503", delivery=Delivery.NOT_PROCESSED)
+        world.authority.fail_next(overloaded, 99)
+        for patience in (9, 2, 2):
+            asked = child.ask_later()
+            await world.clock.settle()
+            await world.clock.elapse(patience - 0.1)
+            assert not asked.done()
+            await world.clock.elapse(0.2)
+            with pytest.raises(RemoteError) as caught:
+                await asked
+            assert caught.value.message == "issuer answered with status 503"
 
 
 async def test_a_question_about_another_workspace_is_refused_and_the_new_login_is_handed_over() -> None:

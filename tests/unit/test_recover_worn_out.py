@@ -95,3 +95,29 @@ async def test_new_tokens_that_look_expired_by_a_wrong_clock_are_the_answer() ->
         answer = await one.recover(held)
         assert await one.recover(held) == answer
         assert len(world.authority.sent) == 1
+
+
+async def test_new_tokens_that_expired_since_are_not_the_answer() -> None:
+    """Tokens of 20 seconds, in two windows that were idle for 30: the neighbour's have expired, though they are new."""
+    world = Windows()
+    async with world.one as one, world.other as other:
+        held = await one.authorization()
+        world.authority.expires_in = 20
+        await other.refresh()
+        world.clock.advance(30)
+        answer = await one.recover(held)
+        assert not world.is_expired(answer)
+        assert answer.token != Authorization.of(other.session).token
+        world.clock.advance(30)
+        again = await other.recover(Authorization.of(other.session))
+        assert again.token != answer.token
+        assert len(world.authority.sent) == 3
+
+
+def test_tokens_tell_whether_they_looked_expired_at_once() -> None:
+    world = Windows()
+    stored = world.store.credentials
+    assert isinstance(stored, ChatgptTokens)
+    assert msgspec.structs.replace(stored, last_refresh=None).looked_expired_at_once
+    assert not stored.looked_expired_at_once
+    assert not msgspec.structs.replace(stored, expires_at=None).looked_expired_at_once
