@@ -45,17 +45,18 @@ class OpenHome(msgspec.Struct, frozen=True):
         return self.store.describe()
 
 
-def open_home(overrides: Sequence[str], *, environment_key: bool = True) -> OpenHome:
+def open_home(overrides: Sequence[str], *, environment_key: bool = True, acts_with_key: bool = True) -> OpenHome:
     """Read the environment and config.toml, with `-c` overrides on top, and make the engine.
 
     Args:
         overrides: the `-c KEY=VALUE` of the command line.
         environment_key: whether the engine acts with `CODEX_API_KEY` where it is set. `codex logout` does not.
+        acts_with_key: whether one that cannot be used is an error; see `Environment.read`.
 
     Raises:
         ConfigError: one of them cannot be used. The message names it.
     """
-    environment = Environment.read(os.environ)
+    environment = Environment.read(os.environ, acts_with_key=acts_with_key)
     config, decisions = read_config(environment.home, overrides)
     store = open_store(config, environment)
     api_key = environment.api_key if environment_key else None

@@ -55,7 +55,7 @@ async def sign_in_with_key(overrides: list[str], key: ApiKey) -> ExitStatus:
         ConfigError: the configuration cannot be used.
         LoginMethodForbidden, StoreUnavailable: nothing was changed.
     """
-    home = open_home(overrides)
+    home = open_home(overrides, acts_with_key=False)
     async with home.engine as engine:
         await engine.use_api_key(key)
     print(f"Signed in with an API key, stored in {home.place}.")
@@ -76,7 +76,7 @@ async def sign_in(overrides: list[str], way: WayToSignIn) -> int:
     Cancelling it (Ctrl-C) cancels the login. When the new credentials are being stored at that moment, the login ends
     as it ends, and is reported.
     """
-    home = open_home(overrides)
+    home = open_home(overrides, acts_with_key=False)
     async with home.engine as engine:
         who = _who(engine.session)
         if who is not None:

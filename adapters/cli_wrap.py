@@ -32,7 +32,8 @@ def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
         OSError: standard input or output cannot be used.
     """
     words = ephemeral_command(command)
-    if other := of_command(os.environ):
+    said = [*overrides_of(command), *overrides]
+    if other := of_command(os.environ, said):
         return _leave_alone(command, other)
     refuse_pinned_store(words, os.environ)
     try:
@@ -40,7 +41,7 @@ def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
     except CannotStart as error:
         return complain(str(error), error.status)
     try:
-        status = _carry([*overrides_of(command), *overrides], child)
+        status = _carry(said, child)
     finally:
         child.kill()
     sys.stderr.flush()
@@ -74,7 +75,7 @@ def _carry(overrides: Sequence[str], child: ChildProcess) -> int:
         from authstate.adapters.config import Environment, ensure_secure_setting, load_config
         from authstate.adapters.parent.wrap import carry
 
-    environment = Environment.read(os.environ)
+    environment = Environment.read(os.environ, acts_with_key=False)
     config = load_config(environment.home, overrides)
     if config.model_url is not None:  # the child sends its token there
         ensure_secure_setting(config.model_url, "the base URL of the model provider", os.environ)

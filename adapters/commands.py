@@ -203,7 +203,7 @@ def _logout(options: argparse.Namespace) -> int:
 async def _sign_out(overrides: list[str]) -> int:
     from authstate.adapters.cli_home import open_home
 
-    home = open_home(overrides, environment_key=False)
+    home = open_home(overrides, environment_key=False, acts_with_key=False)
     not_revoked: list[str] = []
 
     def hear(event: Event) -> None:

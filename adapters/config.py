@@ -78,8 +78,13 @@ class Environment(msgspec.Struct, frozen=True):
 
     @classmethod
     @fresh_errors
-    def read(cls, environ: Mapping[str, str]) -> "Environment":
+    def read(cls, environ: Mapping[str, str], *, acts_with_key: bool = True) -> "Environment":
         """Read the variables, and what `home`/.env says of the network. A variable that is blank counts as not set.
+
+        Args:
+            environ: the variables.
+            acts_with_key: False for what does not act with `CODEX_API_KEY`: one that cannot be used then counts as not
+                set. codex's app-server, `codex login` and `codex logout` do not read it.
 
         Raises:
             ConfigError: a variable holds what cannot be used, or there is no home folder to be found.
@@ -88,7 +93,9 @@ class Environment(msgspec.Struct, frozen=True):
         try:
             api_key = ApiKey.parse(key) if key else None
         except InvalidCredentials as error:
-            raise ConfigError(f"in the environment variable CODEX_API_KEY, {error}") from None
+            if acts_with_key:
+                raise ConfigError(f"in the environment variable CODEX_API_KEY, {error}") from None
+            api_key = None
         home = find_home(environ)
         place = os.path.join(home, ".env")
         return cls(

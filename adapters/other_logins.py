@@ -1,13 +1,18 @@
 """Logins that codex knows and authstate does not manage: it says that they are there, and leaves them alone.
 
 Releases from 0.150.0 on act with them in place of a ChatGPT login. Some are named by the environment, the others are
-members of auth.json. Whoever acted with the ChatGPT login beside them would act as somebody else.
+members of auth.json, or of the same record in the keyring. Whoever acted with the ChatGPT login beside them would act
+as somebody else.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
+
+from authstate.adapters.codex_home import ConfigError
+from authstate.adapters.settings import SYSTEM_FILES, SYSTEM_FOLDER, read_layers, read_text
 
 _NAMED_BY = {
     ("CODEX_ACCESS_TOKEN",): "an access token",
@@ -29,6 +34,9 @@ MODES = {
 }
 """Values of auth_mode."""
 _LARGEST = 4 * 1024 * 1024  # bytes
+_STORE = "cli_auth_credentials_store"
+_IN_KEYRING = ("keyring", "auto")
+_KEYRING_WITHIN = 10.0  # seconds
 
 
 def in_environment(environ: Mapping[str, str]) -> str | None:
@@ -55,24 +63,90 @@ def in_file(path: str) -> str | None:
     try:
         with open(path, "rb") as file:
             data = file.read(_LARGEST)
-        if not any(name.encode() in data for name in (*MEMBERS, *MODES)):
-            return None
-        members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-        mode = msgspec.json.decode(members.get("auth_mode", msgspec.Raw(b"null")), type=str | None)
-    except (OSError, ValueError, RecursionError):
+    except OSError:
         return None
-    if mode is not None:
-        return MODES.get(mode)
-    return in_members(members)
+    return _in_record(data)
 
 
-def of_command(environ: Mapping[str, str]) -> str | None:
-    """The login of another kind that a codex would act with in this environment; None where it is authstate's."""
+def of_command(
+    environ: Mapping[str, str], overrides: Sequence[str] = (), system: str | None = SYSTEM_FOLDER
+) -> str | None:
+    """The login of another kind that a codex would act with in this environment; None where it is authstate's.
+
+    Args:
+        environ: the environment variables.
+        overrides: the `-c KEY=VALUE` that say where the login is.
+        system: the administrator's folder.
+
+    A keyring is read only where the configuration names it, for at most ten seconds: it may wait for a person.
+    """
     named = in_environment(environ)
     if named is not None:
         return named
     home = environ.get("CODEX_HOME", "").strip() or os.path.join(os.path.expanduser("~"), ".codex")
+    mode = _store_mode(home, overrides, system)
+    if mode == "ephemeral":
+        return None
+    if mode in _IN_KEYRING:
+        record = _keyring_record(home)
+        if record is not None or mode == "keyring":
+            return None if record is None else _in_record(record)
     return in_file(os.path.join(home, "auth.json"))
+
+
+def _in_record(data: bytes) -> str | None:
+    """The login of another kind in a stored record, in words; None where there is none, or the record is none."""
+    if not any(name.encode() in data for name in (*MEMBERS, *MODES)):
+        return None
+    try:
+        members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        mode = msgspec.json.decode(members.get("auth_mode", msgspec.Raw(b"null")), type=str | None)
+    except (ValueError, RecursionError):
+        return None
+    return in_members(members) if mode is None else MODES.get(mode)
+
+
+def _store_mode(home: str, overrides: Sequence[str], system: str | None) -> object:
+    """What the configuration says of the store; None where it says nothing, or cannot be read: that is told later."""
+    places = [os.path.join(home, "config.toml")]
+    if system is not None:
+        places += [os.path.join(system, name) for name in SYSTEM_FILES]
+    if not any(_STORE in text for text in (*overrides, *map(_text, places))):
+        return None  # nothing that can parse TOML is imported
+    from pathlib import Path
+
+    try:
+        layers = read_layers(Path(home), overrides, system)
+    except ConfigError:
+        return None
+    return None if layers is None else layers.settings.get(_STORE)
+
+
+def _text(path: str) -> str:
+    try:
+        return read_text(path) or ""
+    except ConfigError:
+        return ""
+
+
+def _keyring_record(home: str) -> bytes | None:
+    """What the keyring holds for this home; None where that is nothing, or it cannot be read in time."""
+    import threading
+
+    from authstate.adapters.stores.keyring_entry import KeyringEntry
+    from authstate.adapters.stores.os_keyring import SERVICE, account_of_home
+    from authstate.engine.errors import StoreUnavailable
+
+    found: list[str | None] = []
+
+    def read() -> None:
+        with suppress(StoreUnavailable):
+            found.append(KeyringEntry(SERVICE, account_of_home(home)).read())
+
+    reading = threading.Thread(target=read, name="authstate-keyring", daemon=True)
+    reading.start()
+    reading.join(_KEYRING_WITHIN)
+    return found[0].encode() if found and found[0] is not None else None
 
 
 def _raw(value: object) -> msgspec.Raw | bytes:

@@ -17,7 +17,8 @@ from authstate.adapters.codex_home import ConfigError
 
 SYSTEM_FOLDER = None if os.name == "nt" else "/etc/codex"
 """Where the administrator's files are. What codex reads on Windows was not measured, and is not read here."""
-MANAGED, REQUIRED = "managed_config.toml", "requirements.toml"
+SYSTEM_FILES = ("config.toml", "managed_config.toml", "requirements.toml")
+_SYSTEM_CONFIG, MANAGED, REQUIRED = SYSTEM_FILES
 """Of the administrator's files, those that win over `-c`. All releases obey the first. Releases from 0.150.0 on obey
 the second, too, which wins over the first."""
 
@@ -27,7 +28,6 @@ OVERRIDE = "-c"
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Default = TypeVar("_Default")
 _REQUIRED_SETTINGS = ("cli_auth_credentials_store", "chatgpt_base_url", "model_provider", "model_providers")
-_SYSTEM_CONFIG = "config.toml"
 _LARGEST = 4 * 1024 * 1024  # bytes
 _REPAIR = "repair the file, or move it away"
 
@@ -93,7 +93,7 @@ def read_table(path: str) -> dict[str, Any] | None:
     Raises:
         ConfigError: it cannot be read or parsed.
     """
-    text = _read(path)
+    text = read_text(path)
     return None if text is None else _parse(text, path)
 
 
@@ -212,8 +212,8 @@ def _override_value(text: str) -> Any:
         return text.strip().strip("\"'")
 
 
-def _read(path: str) -> str | None:
-    """The text of the file, None when there is none."""
+def read_text(path: str) -> str | None:
+    """The text of the file, None when there is none. Raises ConfigError where it cannot be read."""
     from authstate.adapters.stores.disk import Disk
 
     try:

@@ -43,7 +43,7 @@ def main(overrides: Sequence[str] = ()) -> int:
         raise ConfigError(
             f"the environment names {other}, which authstate does not manage: unset it, or use codex itself"
         )
-    environment = Environment.read(os.environ)
+    environment = Environment.read(os.environ, acts_with_key=False)
     config = load_config(environment.home, overrides)
     return asyncio.run(serve(config, environment, settings=settings_for_tests(os.environ)))
 

@@ -1,21 +1,26 @@
 """Logins of codex's that authstate does not manage: nobody acts beside them, and nothing removes them."""
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_keyring import FakeKeyring, fake_keyring
 
 from authstate.adapters import other_logins
 from authstate.adapters.cli import main
 from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.stores.os_keyring import SERVICE, account_of_home
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import ApiKey
 from authstate.engine.errors import StoreUnreadable
 
+__all__ = ["fake_keyring"]
 OTHERS: list[dict[str, Any]] = [
     {"personal_access_token": "at-canary-1"},
     {"OPENAI_API_KEY": None, "tokens": None, "personal_access_token": "at-canary-1"},
@@ -141,3 +146,93 @@ async def test_a_logout_of_the_environments_key_leaves_the_stored_login() -> Non
         await engine.log_out()
         assert engine.session.credentials is None
     assert await store.load() == stored
+
+
+CHATGPT = {"auth_mode": "chatgpt", "tokens": {}}
+PERSONAL = {"personal_access_token": "at-canary-1"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "entry", "file", "found"),
+    [
+        ("file", PERSONAL, None, False),
+        ("keyring", PERSONAL, None, True),
+        ("keyring", OTHERS[3], None, True),
+        ("keyring", CHATGPT, PERSONAL, False),
+        ("keyring", None, PERSONAL, False),
+        ("auto", PERSONAL, None, True),
+        ("auto", PERSONAL, CHATGPT, True),
+        ("auto", CHATGPT, PERSONAL, False),
+        ("auto", None, PERSONAL, True),
+        ("auto", None, CHATGPT, False),
+        ("ephemeral", PERSONAL, PERSONAL, False),
+    ],
+)
+@pytest.mark.parametrize("said", ["config", "override", "system"])
+def test_one_in_the_keyring_is_found_where_the_configuration_says_so(
+    mode: str, entry: Any, file: Any, found: bool, said: str, home: Path, fake_keyring: FakeKeyring, tmp_path: Path
+) -> None:
+    setting = f'cli_auth_credentials_store = "{mode}"'
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    if said == "config":
+        (home / "config.toml").write_text(setting)
+    elif said == "system":
+        (etc / "managed_config.toml").write_text(setting)
+    if entry is not None:
+        fake_keyring.entries[SERVICE, account_of_home(home)] = json.dumps(entry)
+    if file is not None:
+        (home / "auth.json").write_text(json.dumps(file))
+    overrides = [setting] if said == "override" else ["model=x"]
+    other = other_logins.of_command(os.environ, overrides, str(etc))
+    assert (other is not None) is found
+    assert "canary" not in str(other)
+    assert mode in ("keyring", "auto") or fake_keyring.calls == [], "no keyring is asked that nobody named"
+
+
+def test_a_keyring_that_does_not_answer_holds_nobody_up(
+    home: Path, fake_keyring: FakeKeyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "config.toml").write_text('cli_auth_credentials_store = "keyring"')
+    monkeypatch.setattr(other_logins, "_KEYRING_WITHIN", 0.05)
+    fake_keyring.gate.clear()
+    assert other_logins.of_command(os.environ, system=None) is None
+    fake_keyring.gate.set()
+    for thread in threading.enumerate():
+        if thread.name == "authstate-keyring":
+            thread.join(30)
+    fake_keyring.is_locked = True
+    assert other_logins.of_command(os.environ, system=None) is None
+
+
+@pytest.mark.parametrize("text", ["cli_auth_credentials_store =", "cli_auth_credentials_store = 3", "\xff"])
+def test_a_configuration_that_cannot_be_read_is_told_later(text: str, home: Path, fake_keyring: FakeKeyring) -> None:
+    (home / "config.toml").write_bytes(text.encode("latin-1"))
+    (home / "auth.json").write_text(json.dumps(PERSONAL))
+    assert other_logins.of_command(os.environ, system=None) is not None
+    assert fake_keyring.calls == []
+
+
+@pytest.mark.parametrize(("name", "key"), [("CODEX_API_KEY", "sk-canary two words"), ("OPENAI_API_KEY", "\x01")])
+@pytest.mark.parametrize(
+    "arguments", [["app-server"], ["wrap", "--", *ECHO, "app-server"], ["logout"], ["login", "--with-api-key"]], ids=str
+)
+def test_a_key_that_cannot_be_used_stops_nothing_that_does_not_act_with_it(
+    arguments: list[str], name: str, key: str, home: Path
+) -> None:
+    """No release's app-server, login or logout reads the variable: measured with 0.93.0, 0.169.0 and 0.171.0."""
+    command = [sys.executable, "-m", "authstate.adapters.cli", *arguments]
+    given = b"sk-good-1234" if "login" in arguments else b""
+    ran = subprocess.run(command, input=given, capture_output=True, timeout=60, env={**os.environ, name: key})
+    assert ran.returncode == 0, ran.stderr
+    assert b"canary" not in ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "token"])
+def test_what_acts_with_the_key_says_that_it_cannot_be_used(command: str, home: Path) -> None:
+    environ = {**os.environ, "CODEX_API_KEY": "sk canary"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "authstate.adapters.cli", command], capture_output=True, timeout=60, env=environ
+    )
+    assert ran.returncode == 3
+    assert b"CODEX_API_KEY" in ran.stderr and b"canary" not in ran.stdout + ran.stderr
