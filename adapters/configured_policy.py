@@ -1,6 +1,6 @@
 """Who may sign in, and how, by config.toml and the administrator's files; and which of them says so.
 
-requirements.toml restricts what the other files say, as measured with codex 0.169.0.
+requirements.toml restricts what the other files say, as it does in codex from 0.150.0 on (measured).
 """
 
 import os

@@ -2,17 +2,21 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from codex_binaries import CannotInstall, install
+from secret_service import SecretService
+from secret_service import install as install_keyring
 from system_folder import SystemFolder, why_not
 from turns import model_config, thread_params
 from wire_client import WireClient, clean_environment
 from wrapped import WRAP, fake_command
 
 from authstate.adapters.parent.child import EPHEMERAL
+from authstate.adapters.stores.os_keyring import SERVICE, account_of_home
 from authstate.adapters.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
@@ -122,6 +126,36 @@ def test_a_child_that_opened_a_login_where_we_cannot_look_is_ended(
     assert "opened a login of its own (chatgpt)" in said and "/etc/codex/managed_config.toml" in said
     assert (home / "auth.json").exists(), "it was not told to sign out"
     assert issuer.stats()["revocations"] == 0
+
+
+def test_a_real_child_would_open_the_keyring(
+    make_system: MakeSystem, make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: Path
+) -> None:
+    try:
+        install_keyring()
+    except CannotInstall as reason:
+        pytest.skip(str(reason))
+    codex, home = codex_of("0.171.0"), make_home(email="person@example.com")
+    folder = tmp_path / "keyring"
+    folder.mkdir()
+    service = SecretService(folder).start()
+    try:
+        environment = clean_environment(home, **issuer.environment, **service.environment)
+        put = "import keyring, sys; keyring.set_password(sys.argv[1], sys.argv[2], sys.stdin.read())"
+        entry = [SERVICE, account_of_home(home)]
+        stored = (home / "auth.json").read_bytes()
+        subprocess.run([sys.executable, "-c", put, *entry], input=stored, env=environment, check=True, timeout=60)
+        (home / "auth.json").unlink()
+        system = make_system(managed_config=f'{KEY} = "keyring"')
+        with WireClient([*system.prefix, codex, *EPHEMERAL], environment) as child:
+            child.initialize()
+            assert child.result("getAuthStatus", {"includeToken": False})["authMethod"] == "chatgpt"
+        command = [*system.prefix, *WRAP, codex, "app-server"]
+        done = subprocess.run(command, env=environment, input=b"", capture_output=True, timeout=60)
+    finally:
+        service.stop()
+    assert done.returncode == 3
+    assert f"sets {KEY} to 'keyring'" in done.stderr.decode()
 
 
 class TestFakeChild:
