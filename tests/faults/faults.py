@@ -288,6 +288,26 @@ FAULTS = (
         sent=2,
     ),
     Fault(
+        "killed_before_the_answer",
+        "A program (a `wrap`, say) is killed in the middle of a refresh, before the issuer acts on it. The next one "
+        "needs a token.",
+        "chatgpt",
+        "",
+        NEW,
+        NOTHING,
+        sent=1,
+    ),
+    Fault(
+        "killed_and_spent",
+        "The same, and the issuer had taken the refresh token.",
+        "refresh_dead",
+        "Your sign-in was used up: its refresh token was spent already, and it works only once. Probably an earlier "
+        f"refresh spent it: process N ended in the middle of a refresh at TIME. {_SIGN_IN}",
+        AS_BEFORE,
+        SIGN_IN,
+        sent=1,
+    ),
+    Fault(
         "backup_restored",
         "A backup of auth.json is restored, from before a refresh of the program that runs.",
         "chatgpt",

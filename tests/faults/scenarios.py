@@ -25,6 +25,8 @@ from authstate.adapters.stores.in_place import Pending, pending_places
 from authstate.adapters.stores.record import decode, encode
 from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
 from authstate.engine import AuthEngine, Authorization, RefreshSettings
+from authstate.engine.claims import Claim, ClaimTrigger, fingerprint_of
+from authstate.engine.clock import SystemClock
 from authstate.engine.credentials import ChatgptTokens
 from authstate.engine.errors import IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
 
@@ -439,6 +441,30 @@ async def spent_elsewhere(bench: Bench) -> Outcome:
                 continue
             raise AssertionError("a dead token came back to life")
         return outcome._replace(sent=len(bench.issuer.sent))
+
+
+async def killed_before_the_answer(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    await leave_a_claim(bench)
+    async with bench.engine() as engine:
+        refused = Authorization.of(engine.session)
+        return await bench.outcome(engine, lambda: engine.recover(refused))
+
+
+async def killed_and_spent(bench: Bench) -> Outcome:
+    await bench.sign_in()
+    await leave_a_claim(bench)
+    bench.issuer.kill(RefreshDeadReason.EXHAUSTED)
+    async with bench.engine() as engine:
+        refused = Authorization.of(engine.session)
+        return await bench.outcome(engine, lambda: engine.recover(refused))
+
+
+async def leave_a_claim(bench: Bench) -> None:
+    """What a process leaves that is killed (SIGKILL) after it sent the refresh token."""
+    claim = Claim(fingerprint_of(bench.tokens.refresh_token)).after(ClaimTrigger.CLAIM, SystemClock().now())
+    async with bench.store().locked() as held:
+        await held.record(claim)
 
 
 async def backup_restored(bench: Bench) -> Outcome:

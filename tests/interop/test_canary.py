@@ -1,13 +1,16 @@
 """No secret in what `authstate app-server` and the commands write, but where the protocol says so."""
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from traces import external_tokens
 from wire_client import AUTHSTATE, Message, WireClient, clean_environment
+from wrapped import Wrapped, fake_command
 
 from authstate.adapters.testing import LoopbackIssuer
 
@@ -121,3 +124,43 @@ def test_no_secret_shows_in_what_the_commands_write(make_home: MakeHome, issuer:
     heard.assert_hidden()
     assert run("login", "--with-api-key", given=KEY).returncode == 0
     assert run("token").stdout == KEY + "\n", "here it is asked for"
+
+
+DEBUGGED = {"PYTHONASYNCIODEBUG": "1", "PYTHONDEVMODE": "1", "PYTHONWARNINGS": "ignore"}
+
+
+@pytest.mark.parametrize("way", ["a child that is killed", "a child that refuses what it is given"])
+def test_no_secret_shows_in_what_wrap_says_of_a_child(
+    make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """In asyncio's debug mode, which logs slow tasks with their results, and calls with their arguments."""
+    for name, value in DEBUGGED.items():
+        monkeypatch.setenv(name, value)
+    home = make_home(email="person@example.com")
+    heard = Heard()
+    heard.learn_stored(home)
+    refuses = way.endswith("given")
+    with open(tmp_path / "errors", "w+b") as errors:
+        with Wrapped(fake_command("picky" if refuses else "plain"), home, issuer, errors=errors) as front:
+            front.greet()
+            front.result("x/token")
+            issuer.expire_access()
+            assert "result" in front.result("x/ask")["answers"][0]
+            heard.learn_stored(home)
+            if refuses:
+                heard.secrets.add(KEY)
+                front.call("account/login/start", {"type": "apiKey", "apiKey": KEY})
+                front.result("x/token")
+            issuer.revoke()
+            issuer.expire_access()
+            front.call("x/ask")
+            told = [one for one in front.received if not front.methods.get(one.get("id"), "").startswith("x/")]
+            if not refuses:
+                front.start("x/kill", {"signal": int(signal.SIGSEGV)})
+                assert front.process.wait(timeout=20) == -signal.SIGSEGV
+        errors.seek(0)
+        log = errors.read().decode()
+    assert ("refused its tokens" in log) is refuses
+    heard.written += [log, *map(json.dumps, told)]
+    assert len(heard.secrets) >= 6
+    heard.assert_hidden()
