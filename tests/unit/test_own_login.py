@@ -1,11 +1,16 @@
 """A child that opened a login of its own is handed nothing, by a link and by a handover."""
 
+import asyncio
+import os
 from typing import Any
 
 import pytest
 from linked_world import Child, World, tokens
 
-from authstate.adapters.parent.link import HandshakeFailed
+from authstate.adapters.codex_home import ConfigError
+from authstate.adapters.parent import link
+from authstate.adapters.parent.child import ephemeral_command
+from authstate.adapters.parent.link import AppServerLink, HandshakeFailed
 from authstate.engine.credentials import ApiKey
 
 NO = object()
@@ -78,3 +83,23 @@ async def test_a_child_that_kept_our_api_key_goes_on_with_it_and_is_signed_out_l
         assert child.count("account/login/start") == 0
         await world.engine.log_out()
         await child.until(lambda: child.count("account/logout") == 1)
+
+
+async def test_a_link_starts_no_child_that_could_open_the_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def refuse(command: Any, environ: Any, ours: Any) -> None:
+        asked.append((list(command), dict(environ), ours is os.environ))
+        raise ConfigError("a file of the administrator")
+
+    async def start(*words: Any, **options: Any) -> None:
+        raise AssertionError("a child was started")
+
+    monkeypatch.setattr(link, "refuse_pinned_store", refuse)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    async with World(tokens()).engine as engine:
+        child = AppServerLink.of_command(engine, ["codex", "app-server"], environment={"A": "b"}, name="x", version="1")
+        with pytest.raises(ConfigError, match="a file of the administrator"):
+            async with child:
+                pass
+    assert asked == [([*ephemeral_command(["codex", "app-server"])], {"A": "b"}, True)]
