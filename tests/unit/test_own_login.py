@@ -30,6 +30,16 @@ class Owner(Child):
         return self.say.get(method, usual)
 
 
+class Slow(Owner):
+    """Tells the kind of its login, and never its key."""
+
+    def _handle(self, method: str, params: Any) -> object:
+        if method == "getAuthStatus" and self.count(method) == 1:
+            super()._handle(method, params)
+            return asyncio.Event().wait()
+        return super()._handle(method, params)
+
+
 @pytest.mark.parametrize(
     ("answers", "kind"),
     [
@@ -103,3 +113,46 @@ async def test_a_link_starts_no_child_that_could_open_the_login(monkeypatch: pyt
             async with child:
                 pass
     assert asked == [([*ephemeral_command(["codex", "app-server"])], {"A": "b"}, True)]
+
+
+async def test_a_child_that_does_not_tell_in_time_is_handed_ours() -> None:
+    child = Owner({})
+    child.silent.add("getAuthStatus")
+    world = World(tokens())
+    async with world.engine:
+        linked = world.child(child)
+        opening = asyncio.ensure_future(linked.__aenter__())
+        await child.until(lambda: child.count("getAuthStatus") == 1)
+        assert child.token is None
+        await world.clock.settle()
+        world.clock.advance(10)
+        await opening
+        assert child.token == world.token()
+        await linked.__aexit__(None, None, None)
+
+
+async def test_a_child_that_does_not_tell_its_key_in_time_is_handed_nothing() -> None:
+    child = Slow({"getAuthStatus": {"authMethod": "apikey", "authToken": None}})
+    world = World(ApiKey.parse(KEY))
+    async with world.engine:
+        opening = asyncio.ensure_future(world.child(child).__aenter__())
+        await child.until(lambda: child.count("getAuthStatus") == 2)
+        await world.clock.settle()
+        world.clock.advance(10)
+        with pytest.raises(HandshakeFailed, match="login of its own"):
+            await opening
+    assert child.token is None
+
+
+async def test_a_child_that_ends_while_it_is_asked_is_handed_nothing() -> None:
+    child = Owner({})
+    child.silent.add("getAuthStatus")
+    world = World(tokens())
+    async with world.engine:
+        linked = world.child(child)
+        opening = asyncio.ensure_future(linked.__aenter__())
+        await child.until(lambda: child.count("getAuthStatus") == 1)
+        child.die()
+        await opening
+        await linked.__aexit__(None, None, None)
+    assert child.count("account/login/start") == 0

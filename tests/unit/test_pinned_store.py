@@ -92,6 +92,7 @@ def test_a_child_elsewhere_or_in_another_home_is_let_through(home: Path, command
         ["/opt/launcher", "docker", "codex", "app-server"],
         ["codex", "-C", "/srv/ssh", "app-server"],
         ["env", "codex", "app-server", "CODEX_HOME=OTHER"],
+        ["env", "app-server"],
         ["env", "CODEX_HOME=LINK", "codex", "app-server"],
     ],
 )
