@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from mutation.operators import Mutant, mutants_of
+from mutation.operators import Mutant, lines_of_use, mutants_of
 from mutation.patch import fits
 from mutation.selection import Reach, Selection
 from mutation.trial import Fate, Outcome, Pool, Trial, run_cold, run_warm
@@ -86,13 +86,16 @@ def _sample(file: Path, most: int, only: str, known: frozenset[str]) -> list[Mut
 
 
 def _trials(mutants: list[Mutant], reach: Reach, selection: Selection) -> Iterator[Trial]:
-    """Each mutant with its tests; for a line that only the import runs, those that reach any line of the file."""
+    """Each mutant with its tests; for a definition, those that reach a line which uses it, then those of the file."""
     for mutant in mutants:
-        lines = range(mutant.line, mutant.last_line + 1)
-        tests = list(dict.fromkeys(test for line in lines for test in reach.tests.get(line, ())))
-        is_warm = bool(tests) and mutant.is_in_function and fits(mutant)
-        chosen = selection.affordable(tests or reach.anywhere)
-        yield Trial(mutant, chosen if is_warm else [_OF_DEFINITIONS, *chosen], is_warm)
+        tests = reach.of(range(mutant.line, mutant.last_line + 1))
+        if tests:
+            is_warm = mutant.is_in_function and fits(mutant)
+            yield Trial(mutant, selection.affordable(tests), is_warm)
+        else:
+            used = reach.of(lines_of_use(mutant.path.read_text(encoding="utf-8"), mutant.line))
+            chosen = selection.affordable(list(dict.fromkeys([*used, *reach.anywhere])))
+            yield Trial(mutant, [_OF_DEFINITIONS, *chosen], is_warm=False)
 
 
 if __name__ == "__main__":

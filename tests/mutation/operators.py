@@ -6,6 +6,7 @@ moves: `engine/refresh.py::need_of::compare::left <= settings.blocking -> left <
 
 import ast
 import copy
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -173,6 +174,25 @@ def _child(node: ast.AST, field: str, index: int | None) -> ast.AST:
     value = getattr(node, field)
     child: ast.AST = value if index is None else value[index]
     return child
+
+
+def lines_of_use(source: str, line: int) -> set[int]:
+    """The lines of a module that use what the definition on a line defines, which itself only an import runs: those of
+    the function whose default it is, or those that name what is assigned there.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno <= line < node.body[0].lineno:
+            return set(range(node.body[0].lineno, (node.end_lineno or line) + 1))
+    names = {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.lineno <= line <= (node.end_lineno or line)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    }
+    used = re.compile(rf"\b(?:{'|'.join(names)})\b") if names else None
+    return {number for number, text in enumerate(source.splitlines(), 1) if used is not None and used.search(text)}
 
 
 def _is_in_function(tree: ast.Module, path: tuple[tuple[str, int | None], ...]) -> bool:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, zip_longest
 from pathlib import Path
@@ -21,6 +21,10 @@ class Reach(NamedTuple):
     """For each line, the tests that reach it, the likeliest to notice a change first."""
     anywhere: Sequence[str]
     """The tests that reach any line."""
+
+    def of(self, lines: Iterable[int]) -> list[str]:
+        """The tests that reach any of these lines."""
+        return list(dict.fromkeys(test for line in lines for test in self.tests.get(line, ())))
 
 
 _MOST_SECONDS = 20.0

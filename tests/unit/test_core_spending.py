@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import msgspec
 import pytest
 
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
@@ -217,22 +216,3 @@ async def test_by_default_the_first_look_takes_two_seconds() -> None:
     assert (await look).state is AuthState.CHATGPT
     world.authority.release()
     await world.engine.close()
-
-
-def test_the_numbers_of_the_refresh_protocol() -> None:
-    """docs/architecture.md names them; another number is another product."""
-    assert msgspec.structs.asdict(RefreshSettings()) == {
-        "window": 300.0,
-        "blocking": 30.0,
-        "stale_after": 691_200.0,
-        "settle": 60.0,
-        "pause": 30.0,
-        "patience": 2.0,
-        "first_wait": 0.5,
-        "longest_wait": 8.0,
-        "total": 30.0,
-        "rechecks": (0.0, 0.25, 0.75),
-        "save_waits": (0.0, 0.1, 0.4),
-        "parent_timeout": 10.0,
-        "revoke_grace": 5.0,
-    }

@@ -16,6 +16,7 @@ from authstate.engine.claims import Claim, ClaimState
 from authstate.engine.core import AuthEngine
 from authstate.engine.credentials import Secret
 from authstate.engine.session import Failure, Session
+from authstate.engine.settings import RefreshSettings
 
 
 def structs() -> Iterator[Any]:
@@ -58,3 +59,22 @@ def test_the_package_lists_what_it_has_though_nobody_looked_it_up_yet() -> None:
     listed = dir(authstate.engine)
     assert {"AuthEngine", "Authorization", "Policy", "Session", "AuthState", "RefreshSettings"} <= set(listed)
     assert listed == sorted(set(listed))
+
+
+def test_the_numbers_of_the_refresh_protocol() -> None:
+    """docs/architecture.md names them; another number is another product."""
+    assert msgspec.structs.asdict(RefreshSettings()) == {
+        "window": 300.0,
+        "blocking": 30.0,
+        "stale_after": 691_200.0,
+        "settle": 60.0,
+        "pause": 30.0,
+        "patience": 2.0,
+        "first_wait": 0.5,
+        "longest_wait": 8.0,
+        "total": 30.0,
+        "rechecks": (0.0, 0.25, 0.75),
+        "save_waits": (0.0, 0.1, 0.4),
+        "parent_timeout": 10.0,
+        "revoke_grace": 5.0,
+    }

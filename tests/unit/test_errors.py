@@ -5,8 +5,10 @@ import pickle
 import pytest
 
 from authstate.engine import errors
+from authstate.engine.credentials import Secret
 from authstate.engine.errors import (
     AuthError,
+    Delivery,
     EngineClosed,
     ExternalTokensActive,
     InvalidCredentials,
@@ -27,6 +29,7 @@ from authstate.engine.errors import (
     TransientAuthError,
     TransitionRefused,
 )
+from authstate.engine.ports import PartialRefresh
 
 TRANSIENT = {
     TransientAuthError,
@@ -91,6 +94,13 @@ def test_what_errors_carry() -> None:
     assert LoginFailed("no").code is None
     assert IssuerUnavailable("no", 3.0).retry_after == 3.0
     assert IssuerUnavailable("no").retry_after is None
+    doubt = RefreshInDoubt("The answer was lost", is_new=True)
+    assert str(doubt).startswith("The answer was lost, so the refresh token may be spent: the access token is used")
+    assert (doubt.delivery, doubt.is_new, doubt.retry_after) == (Delivery.UNKNOWN, True, None)
+    partial = PartialRefresh(Secret("rt-new"))
+    assert str(partial) == "the issuer answered without an access token"
+    assert partial.refresh_token == Secret("rt-new")
+    assert IssuerUnavailable("no").delivery is Delivery.NOT_SENT
     refused = TransitionRefused("log_out", "api_key")
     assert str(refused) == "'log_out' is not possible while the state is 'api_key'"
     assert "log out first" in str(ExternalTokensActive("use_api_key", "external_tokens"))

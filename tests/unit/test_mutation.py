@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mutation.operators import mutants_of
+from mutation.operators import lines_of_use, mutants_of
 from mutation.patch import fits, module_of
 
 MODULE = '''
@@ -99,12 +99,12 @@ EXCHANGE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from mutation.operators import mutants_of
+from mutation.operators import lines_of_use, mutants_of
 from mutation.patch import exchange, install
 from authstate.engine.claims import Claim, ClaimState
 repo = Path(sys.argv[2])
 def change(file, name, do):
-    [mutant] = [mutant for mutant in mutants_of(repo / file, repo) if name in mutant.name]
+    mutant = next(mutant for mutant in mutants_of(repo / file, repo) if name in mutant.name)
     do(mutant, repo)
 doubt = Claim("ab", ClaimState.CLAIMED)
 assert doubt.is_in_doubt
@@ -120,3 +120,9 @@ assert not Policy.__struct_config__.frozen
 def test_a_mutant_is_put_into_functions_that_are_loaded_or_into_the_import() -> None:
     repo = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", EXCHANGE, str(repo / "tests"), str(repo)], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("line", "lines"), [(1, {1, 6}), (2, {2, 5}), (4, {5, 6}), (9, {9})])
+def test_the_tests_of_a_definition_are_those_of_the_lines_that_use_it(line: int, lines: set[int]) -> None:
+    source = "LIMIT = 3\nSIZE: int = 4\n\ndef wait(seconds=1):\n    sleep(SIZE)\n    return LIMIT\n\n\nother = 5\n"
+    assert lines_of_use(source, line) == lines
