@@ -27,9 +27,9 @@ class Reach(NamedTuple):
         return list(dict.fromkeys(test for line in lines for test in self.tests.get(line, ())))
 
 
-_MOST_SECONDS = 20.0
+_MOST_SECONDS = 12.0
 _MOST_TESTS = 200
-_SLOW = 6.0
+_SLOW = 2.0
 _UNKNOWN = 0.1  # seconds for a test that has no figure
 _RUN = (
     "-q",

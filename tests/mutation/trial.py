@@ -39,9 +39,9 @@ _LOADED = (
 )
 _OPTIONS = (
     *("-x", "-q", "--no-header", "--tb=no", "--capture=sys", "-p", "no:cacheprovider"),
-    *("-o", "addopts=--import-mode=importlib", "-o", "timeout=180"),
+    *("-o", "addopts=--import-mode=importlib", "-o", "timeout=45"),
 )
-_TIME = 400.0  # seconds for one mutant: one that hangs is noticed by that
+_TIME = 150.0  # seconds for one mutant: one that hangs is noticed by that
 _FIRST = 25  # tests that a cold trial runs before it collects all the others
 
 
