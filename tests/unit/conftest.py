@@ -21,6 +21,20 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
+# What the person who runs the tests has set for the network and for codex is none of the tests' business.
+_OF_THE_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_OF_CODEX = ("CODEX_HOME", "CODEX_API_KEY", "CODEX_ACCESS_TOKEN", "CODEX_CA_CERTIFICATE", "OPENAI_API_KEY")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def environment_of_nobody() -> Iterator[None]:
+    """An environment in which nobody set anything: a test that needs something sets it."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in (*_OF_THE_NETWORK, *map(str.lower, _OF_THE_NETWORK), *_OF_CODEX):
+            environment.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture
 async def faults() -> list[dict[str, Any]]:
     """What the event loop's exception handler is told."""
@@ -30,17 +44,14 @@ async def faults() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="package")
-def running_issuer() -> Iterator[LoopbackIssuer]:
+def running_issuer(environment_of_nobody: None) -> Iterator[LoopbackIssuer]:
     with LoopbackIssuer() as issuer:
         yield issuer
 
 
 @pytest.fixture
-def loopback(running_issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch) -> LoopbackIssuer:
-    """A real issuer that behaves, and no proxy in between."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+def loopback(running_issuer: LoopbackIssuer) -> LoopbackIssuer:
+    """A real issuer that behaves."""
     running_issuer.behave("exchange")
     return running_issuer
 
