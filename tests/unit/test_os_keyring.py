@@ -405,3 +405,22 @@ def test_an_entry_in_two_keyrings_is_removed_from_both() -> None:
         assert entry.changed_at() is None
     finally:
         keyring.set_keyring(before)
+
+
+async def test_a_login_that_was_in_the_keyring_is_not_gone_when_the_keyring_is(
+    fake_keyring: FakeKeyring, tmp_path: Path
+) -> None:
+    """Whoever looks again after the keyring ended must not be signed out by that."""
+    await save(KeyringStore(tmp_path), KEY)
+    store, other = AutoStore(tmp_path), AutoStore(tmp_path)
+    assert await store.load() == KEY
+    keyring.set_keyring(fail.Keyring())
+    with pytest.raises(NoKeyring):
+        await store.load()
+    assert await other.load() is None, "it never found anything there"
+    keyring.set_keyring(fake_keyring)
+    assert await store.load() == KEY
+    fake_keyring.entries.clear()
+    assert await store.load() is None
+    keyring.set_keyring(fail.Keyring())
+    assert await store.load() is None

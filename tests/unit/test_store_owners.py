@@ -251,3 +251,25 @@ def test_whose_file_is_trusted_where_every_user_can_write(
         assert str(reason).endswith(f"chmod o-w {tmp_path}")
     tmp_path.chmod(0o775)
     assert permissions.distrust(str(file)) is None, "nobody else can have put it there"
+
+
+# Windows
+
+
+def test_on_windows_there_are_no_owners_no_modes_and_no_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, new = tmp_path / "auth.json", tmp_path / "new"
+    for path in (file, new):
+        path.touch()
+        path.chmod(0o666)
+    tmp_path.chmod(0o777)
+    monkeypatch.setattr(ownership, "_UNIX", False)
+    monkeypatch.setattr(permissions, "_UNIX", False)
+    assert inherit(str(new), str(file)) is True
+    give_to_owner_of_folder(str(new))
+    share_with_group(str(new))
+    Disk().overwrite(str(new), b"{}")
+    assert stat.S_IMODE(new.stat().st_mode) == 0o666
+    assert is_mount_point("/proc") is False
+    assert permissions.belongs_to_another("/") is False
+    assert permissions.distrust(str(file)) is None
+    assert permissions.findings(str(file)) == []

@@ -4,16 +4,20 @@ import errno
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from authstate.adapters.stores import disk_locks
+from authstate.adapters.stores import companions, disk_locks, home_lock
+from authstate.adapters.stores.auth_json import HeldAuthJson
 from authstate.adapters.stores.claims_file import ClaimsFile
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.disk_locks import SOFT, ContentLock, FileLock
+from authstate.adapters.stores.home_lock import HomeLock, Mark
 from authstate.adapters.stores.in_place import InPlace, Pending, pending_places
 from authstate.adapters.stores.record import LARGEST
+from authstate.adapters.testing import ManualClock
 from authstate.engine.claims import Claim, ClaimState
 from authstate.engine.errors import StoreUnavailable
 
@@ -123,6 +127,23 @@ def test_claims_elsewhere_win_and_are_forgotten_where_a_better_place_is_to_be_ha
     ClaimsFile(str(file), Disk()).record(Claim("01" * 16, ClaimState.DEAD))
     assert (beside.exists(), first.exists()) == (True, False)
     assert len(msgspec.json.decode(beside.read_bytes())) >= 3
+
+
+def test_where_windows_keeps_what_cannot_be_beside_auth_json(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(companions, "_UNIX", False)
+    monkeypatch.setenv("LOCALAPPDATA", "/local")
+    assert [os.path.dirname(place) for place in companions.places(str(file), ".x")] == [
+        str(file.parent),
+        "/local/authstate",
+    ]
+    monkeypatch.delenv("LOCALAPPDATA")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert os.path.dirname(companions.places(str(file), ".x")[1]) == "/home/me/authstate"
+
+
+def test_a_folder_that_cannot_be_looked_at_is_left_alone(file: Path) -> None:
+    assert companions._is_private(str(file.parent / "later")) is True
+    assert companions._is_private(str(file / "below a file")) is False
 
 
 # Writing in place
@@ -245,6 +266,51 @@ def test_a_lock_file_that_root_makes_belongs_to_the_owner_of_the_folder(
     assert lock.acquire() is True
     assert {path.stat().st_uid for path in tmp_path.glob("lock*")} == {4321}
     lock.release()
+
+
+def test_notes_of_4096_bytes_are_read_and_longer_ones_count_as_none(tmp_path: Path) -> None:
+    home, lock = HomeLock(str(tmp_path), Disk(), ManualClock(), 0.0), tmp_path / "auth.json.authstate.lock"
+    data = msgspec.json.encode([Mark("digest", 5.0, 7)])
+    lock.write_bytes(b" " * (4096 - len(data)) + data)
+    assert home.marks() == [Mark("digest", 5.0, 7)]
+    lock.write_bytes(b" " * (4096 - len(data) + 1) + data)
+    assert home.marks() == []
+
+
+async def test_a_lock_file_of_another_user_is_made_anew(tmp_path: Path) -> None:
+    lock = tmp_path / "auth.json.authstate.lock"
+    lock.write_text("root's")
+
+    class Foreign(Disk):
+        def lock(self, path: str) -> disk_locks.DiskLock:
+            if os.path.exists(path) and Path(path).read_text() == "root's":
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return super().lock(path)
+
+        def is_of_another_user(self, path: str) -> bool:
+            return True
+
+        def is_fixed(self, target: str) -> bool:
+            return False
+
+    taken = await HomeLock(str(tmp_path), Foreign(), ManualClock(), 0.0).take()
+    assert lock.read_bytes() == b""
+    taken.release()
+
+
+def test_who_holds_a_lock_file_that_is_gone_is_not_known(tmp_path: Path) -> None:
+    assert home_lock._pid_of(str(tmp_path / "gone"), []) is None
+    assert home_lock._holder(str(tmp_path / "gone")) == "another process"
+
+
+def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(file: Path) -> None:
+    for number in (1, 2):
+        Path(f"{file}.{number}.ff.tmp").touch()
+    [first, _] = sorted(os.listdir(file.parent))[1:]
+    disk = Failing(remove=first)
+    disk.names = lambda folder: sorted(os.listdir(folder))  # type: ignore[method-assign]
+    HeldAuthJson.remove_leftovers(SimpleNamespace(_target=str(file), _disk=disk))  # type: ignore[arg-type]
+    assert sorted(os.listdir(file.parent)) == ["auth.json", first]
 
 
 # The lock on a file, and forks
