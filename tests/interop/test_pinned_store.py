@@ -55,18 +55,27 @@ def codex_of(version: str) -> str:
 
 
 @pytest.mark.parametrize(("version", "file", "mode"), PINNED)
-def test_a_real_child_would_open_the_login_and_wrap_does_not_start_it(
+def test_a_real_child_would_open_the_login(
     version: str, file: str, mode: str, make_system: MakeSystem, make_home: MakeHome, issuer: LoopbackIssuer
 ) -> None:
-    codex, home = codex_of(version), make_home(email="person@example.com")
+    home = make_home(email="person@example.com")
     system = make_system(**{file.removesuffix(".toml"): f'{KEY} = "{mode}"'})
-    environment = clean_environment(home, **issuer.environment)
-    with WireClient([*system.prefix, codex, *EPHEMERAL], environment) as child:
+    command = [*system.prefix, codex_of(version), *EPHEMERAL]
+    with WireClient(command, clean_environment(home, **issuer.environment)) as child:
         child.initialize()
         assert child.result("getAuthStatus", {"includeToken": False})["authMethod"] == "chatgpt"
+
+
+@pytest.mark.parametrize(("file", "mode"), [(MANAGED, "file"), (REQUIREMENTS, "auto")])
+def test_wrap_does_not_start_it(
+    file: str, mode: str, make_system: MakeSystem, make_home: MakeHome, issuer: LoopbackIssuer
+) -> None:
+    home = make_home(email="person@example.com")
+    system = make_system(**{file.removesuffix(".toml"): f'{KEY} = "{mode}"'})
+    environment = clean_environment(home, **issuer.environment)
     issuer.expire_access()
     stored = (home / "auth.json").read_bytes()
-    command = [*system.prefix, *WRAP, codex, "app-server"]
+    command = [*system.prefix, *WRAP, codex_of("0.171.0"), "app-server"]
     done = subprocess.run(command, env=environment, input=b"", capture_output=True, timeout=60)
     assert done.returncode == 3
     assert f"/etc/codex/{file} sets {KEY} to '{mode}'" in done.stderr.decode()
