@@ -27,8 +27,8 @@ class Reach(NamedTuple):
         return list(dict.fromkeys(test for line in lines for test in self.tests.get(line, ())))
 
 
-_MOST_SECONDS = 12.0
-_MOST_TESTS = 200
+_MOST_SECONDS = 30.0
+_MOST_TESTS = 500
 _SLOW = 2.0
 _UNKNOWN = 0.1  # seconds for a test that has no figure
 _RUN = (
@@ -109,8 +109,9 @@ def _in_turn(tests: set[str], path: Path, seconds: Mapping[str, float]) -> list[
 
 
 def _is_near(test: str, path: Path) -> bool:
-    """Whether a test is named for the module: it is the likeliest to notice."""
-    return path.stem in Path(test.partition("::")[0]).stem
+    """Whether a test is named for the module or its folder: it is the likeliest to notice."""
+    name = Path(test.partition("::")[0]).stem
+    return path.stem in name or path.parent.name.removesuffix("s") in name
 
 
 def _environment() -> dict[str, str]:

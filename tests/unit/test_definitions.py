@@ -11,6 +11,8 @@ import pytest
 
 import authstate.adapters.stores
 import authstate.engine
+from authstate.adapters.parent.pending import MOST_PENDING
+from authstate.adapters.parent.routing import LONGEST_HELD
 from authstate.engine.authorization import Authorization
 from authstate.engine.claims import Claim, ClaimState
 from authstate.engine.core import AuthEngine
@@ -78,3 +80,8 @@ def test_the_numbers_of_the_refresh_protocol() -> None:
         "parent_timeout": 10.0,
         "revoke_grace": 5.0,
     }
+
+
+def test_how_much_wrap_remembers_and_holds() -> None:
+    assert LONGEST_HELD == 67_108_864, "bytes of a line, which docs name as 64 MiB"
+    assert MOST_PENDING == 65_536

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,13 @@ def test_a_mutant_is_put_into_functions_that_are_loaded_or_into_the_import() -> 
 def test_the_tests_of_a_definition_are_those_of_the_lines_that_use_it(line: int, lines: set[int]) -> None:
     source = "LIMIT = 3\nSIZE: int = 4\n\ndef wait(seconds=1):\n    sleep(SIZE)\n    return LIMIT\n\n\nother = 5\n"
     assert lines_of_use(source, line) == lines
+
+
+def test_every_equivalent_mutant_is_one_that_there_is_and_says_why() -> None:
+    repo = Path(__file__).parents[2]
+    entries = tomllib.loads((repo / "tests/mutation/equivalent.toml").read_text("utf-8"))["equivalent"]
+    files = {entry["mutant"].partition("::")[0] for entry in entries}
+    names = {mutant.name for file in files for mutant in mutants_of(repo / file, repo)}
+    for entry in entries:
+        assert entry["mutant"] in names
+        assert len(entry["reason"]) > 40
