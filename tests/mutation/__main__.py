@@ -59,8 +59,11 @@ def main() -> int:
             f"{sum(trial.is_warm for trial in trials)} change what is called, the others what is imported", flush=True
         )
         pool = Pool(options.at_once, report)
-        run_cold((trial for trial in trials if not trial.is_warm), REPO, pool)
-        run_warm((trial for trial in trials if trial.is_warm), tests, REPO, pool)
+        try:
+            run_cold((trial for trial in trials if not trial.is_warm), REPO, pool)
+            run_warm((trial for trial in trials if trial.is_warm), tests, REPO, pool)
+        except KeyboardInterrupt:
+            print(f"stopped: {sum(fates.values())} of {len(trials)} were run")
     total = sum(fates.values())
     noticed = 100.0 * (total - fates[Fate.SURVIVED]) / total if total else 100.0
     print(f"{total - fates[Fate.SURVIVED]} of {total} mutants noticed ({noticed:.1f} %), {fates[Fate.HUNG]} by hanging")

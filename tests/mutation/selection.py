@@ -110,8 +110,8 @@ def _in_turn(tests: set[str], path: Path, seconds: Mapping[str, float]) -> list[
 
 def _is_near(test: str, path: Path) -> bool:
     """Whether a test is named for the module or its folder: it is the likeliest to notice."""
-    name = Path(test.partition("::")[0]).stem
-    return path.stem in name or path.parent.name.removesuffix("s") in name
+    name = Path(test.partition("::")[0]).stem.removeprefix("test_")
+    return path.stem in name or name in path.stem or path.parent.name.removesuffix("s") in name
 
 
 def _environment() -> dict[str, str]:
