@@ -138,6 +138,8 @@ def run_warm(trials: Iterable[Trial], places: Sequence[str], repo: Path, pool: P
     code = _pytest(places, repo, server)
     if server.is_copy:
         os._exit(code)
+    if server.is_stopped:
+        raise KeyboardInterrupt
     if not server.is_done:
         raise RuntimeError("the tests cannot be collected: run pytest to see why")
 
@@ -151,16 +153,20 @@ class _Server:
         self._pool = pool
         self.is_copy = False
         self.is_done = False
+        self.is_stopped = False
 
     def pytest_runtestloop(self, session: "pytest.Session") -> bool | None:
         items = {item.nodeid: item for item in session.items}
-        for trial in self._trials:
-            if self._pool.fork(trial.mutant):
-                self.is_copy = True
-                exchange(trial.mutant, self._repo)
-                session.items[:] = [items[test] for test in trial.tests if test in items]
-                return None  # pytest runs them
-        self._pool.finish()
+        try:
+            for trial in self._trials:
+                if self._pool.fork(trial.mutant):
+                    self.is_copy = True
+                    exchange(trial.mutant, self._repo)
+                    session.items[:] = [items[test] for test in trial.tests if test in items]
+                    return None  # pytest runs them
+            self._pool.finish()
+        except KeyboardInterrupt:
+            self.is_stopped = True
         self.is_done = True
         return True
 

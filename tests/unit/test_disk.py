@@ -4,13 +4,16 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
 from authstate.adapters.stores import ownership
+from authstate.adapters.stores.claims_file import ClaimsFile
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.disk_locks import ContentLock
+from authstate.adapters.stores.disk_locks import ContentLock, FileLock
+from authstate.engine.claims import Claim, ClaimState
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="owners, modes and locks are those of Unix")
 is_root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -231,3 +234,64 @@ def test_a_lock_that_keeps_readers_out_counts_as_none(
         ContentLock(str(file)).acquire()
     assert fault.value.errno == told
     assert is_free(file)
+
+
+# What is closed, and how often is tried
+
+
+def test_reserved_space_is_written_and_the_file_is_closed(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"{}")
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    assert Disk().pad(str(file), 3) == 2
+    assert file.read_bytes() == b"{}   "
+    Disk().cut(str(file), 2)
+    assert file.read_bytes() == b"{}"
+    assert (len(os.listdir("/proc/self/fd")) if before else 0) == before
+
+
+def test_a_file_that_no_rename_can_replace_is_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert Disk().is_fixed(str(file)) is False
+    assert Disk().is_fixed(str(tmp_path / "nowhere" / "file")) is False
+    monkeypatch.setattr("authstate.adapters.stores.disk.is_mount_point", lambda path: True)
+    assert Disk().is_fixed(str(file)) is True
+
+
+@pytest.mark.parametrize(("refusals", "is_replaced"), [(0, True), (50, True), (51, False)])
+def test_on_windows_a_rename_waits_half_a_second_for_a_reader(
+    refusals: int, is_replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, slept, replace = [None] * refusals, [], os.replace
+
+    def busy(source: str, target: str) -> None:
+        if left:
+            left.pop()
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        replace(source, target)
+
+    (tmp_path / "new").touch()
+    monkeypatch.setattr("authstate.adapters.stores.disk._WINDOWS", True)
+    monkeypatch.setattr(os, "replace", busy)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    if is_replaced:
+        Disk().rename(str(tmp_path / "new"), str(tmp_path / "file"))
+    else:
+        with pytest.raises(PermissionError):
+            Disk().rename(str(tmp_path / "new"), str(tmp_path / "file"))
+    assert (tmp_path / "file").exists() is is_replaced
+    assert slept == [0.01] * min(refusals, 50)
+
+
+@needs_root
+def test_the_lock_and_the_claims_of_a_home_for_a_group_are_for_the_group(tmp_path: Path) -> None:
+    os.chown(tmp_path, USER, 4400)
+    tmp_path.chmod(0o770)
+    lock = FileLock(str(tmp_path / "lock"))
+    assert lock.acquire() is True
+    lock.release()
+    ClaimsFile(str(tmp_path / "auth.json"), Disk()).record(Claim("ab" * 16, ClaimState.DEAD))
+    for name in ("lock", "auth.json.authstate.claims"):
+        found = (tmp_path / name).stat()
+        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (USER, 4400, 0o660)

@@ -1,9 +1,12 @@
 """What a store of auth.json does not read, and does not use."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from authstate.adapters.stores import foreign
 from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.stores.disk import Disk
 from authstate.engine.credentials import ApiKey
@@ -41,3 +44,11 @@ async def test_a_file_that_is_distrusted_is_not_used(call: str, file: Path) -> N
                 await held.prepare()
                 await held.save(ApiKey.parse("sk-1"))
     assert file.read_bytes() == b'{"a": "old"}'
+
+
+def test_where_no_processes_can_be_listed_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(path: str) -> list[str]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(os, "listdir", hidden)
+    assert list(foreign._codex_processes(str(tmp_path))) == []
