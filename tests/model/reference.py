@@ -27,6 +27,7 @@ from authstate.engine.ports import PartialRefresh, RefreshedTokens
 
 WINDOW, BLOCKING, SETTLE, PAUSE, STALE_AFTER = 300.0, 30.0, 60.0, 30.0, 8 * 86_400.0
 LONGEST_PAUSE = 63  # looks
+RECOVERIES = 3  # of one request
 
 Error = type[Exception] | None
 
@@ -121,6 +122,8 @@ class Engine:
     """Refresh tokens that this process sent and that were refused for good: it sends none of them again."""
     spent: set[str] = field(default_factory=set)
     """Refresh tokens that this process got another one for: it does not go back to them."""
+    refused_access: set[str] = field(default_factory=set)
+    """Access tokens that the backend refused."""
     left_out: int = 0
     """Looks at the store to be left out, for it could not be read."""
     pause: int = 0
@@ -149,6 +152,15 @@ class Engine:
             and self.held.expires is not None
             and (self.held.expires <= self.world.now)
         )
+
+    def worn_out(self) -> bool:
+        """The access token cannot serve. One that is new, and looked expired at once, is taken for good."""
+        held = self.held
+        if not isinstance(held, Managed):
+            return False
+        looked_expired = held.given is None or (held.expires is not None and held.expires <= held.given)
+        is_taken_for_good = looked_expired and self.world.monotonic < self.settled_until
+        return (self.expired() and not is_taken_for_good) or held.access in self.refused_access
 
     def need(self) -> str:
         if self.state != "chatgpt" or not isinstance(self.held, Managed) or self.world.monotonic < self.settled_until:
@@ -422,9 +434,15 @@ class Engine:
         if self.state == "external_tokens":
             return self.ask_parent()
         if self.state in ("chatgpt", "refresh_dead"):
-            refused = self.held
-            self.reload()
-            return self.refresh() if has_same_access(self.held, refused) else None
+            assert isinstance(self.held, Managed)
+            self.refused_access.add(self.held.access)
+            for _ in range(RECOVERIES):
+                before = self.held
+                self.reload()
+                error = self.refresh() if has_same_access(self.held, before) else None
+                if error is not None or not self.worn_out():
+                    return error
+            return None
         return RecoveryExhausted
 
     def ask_parent(self) -> Error:
