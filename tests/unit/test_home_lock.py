@@ -12,6 +12,7 @@ import pytest
 
 from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.stores.disk import Disk, DiskLock
+from authstate.adapters.stores.disk_locks import FileLock
 from authstate.adapters.stores.os_keyring import AutoStore, KeyringStore
 from authstate.adapters.testing import make_tokens
 from authstate.engine.errors import StoreBusy, StoreUnavailable
@@ -61,6 +62,9 @@ async def test_a_link_that_leads_elsewhere_by_the_time_the_lock_is_taken(tmp_pat
         assert sorted(os.listdir(tmp_path)) == [
             *("first.json.authstate.lock", "home", "second.json", "second.json.authstate.lock")
         ]
+        first_lock = FileLock(str(tmp_path / "first.json.authstate.lock"))
+        assert first_lock.acquire() is True, "it was given back"
+        first_lock.release()
 
 
 async def test_a_fork_takes_no_lock_with_it(tmp_path: Path) -> None:

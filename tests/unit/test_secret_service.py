@@ -1,8 +1,10 @@
 """Which of several stored logins counts: of the items of the Secret Service, and of the keyring and the file."""
 
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+import keyring
 import msgspec
 import pytest
 
@@ -12,6 +14,7 @@ from authstate.adapters.stores.keyring_entry import KeyringEntry, _Items
 from authstate.adapters.stores.os_keyring import _is_newer
 from authstate.adapters.testing import make_tokens
 from authstate.engine.credentials import ApiKey, Credentials
+from authstate.engine.errors import StoreUnavailable
 
 ENTRY = KeyringEntry("Codex Auth", "cli|0123")
 QUERY = {"service": ENTRY.service, "username": ENTRY.account}
@@ -112,6 +115,40 @@ def test_a_write_leaves_one_item_that_of_codex_if_there_is_one(target: str, serv
     assert service.made == []
     items(service).remove()
     assert service.items == [other]
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> Service:
+    """The Secret Service is the keyring of this machine."""
+
+    class Keyring(Service):
+        __module__ = "keyring.backends.SecretService"
+
+    made = Keyring()
+    monkeypatch.setattr(keyring, "get_keyring", lambda: made)
+    return made
+
+
+def test_an_entry_of_the_secret_service_is_an_item(chosen: Service) -> None:
+    ENTRY.write("new")
+    [item] = chosen.items
+    item.modified = 9
+    assert (ENTRY.read(), ENTRY.changed_at()) == ("new", 9.0)
+    ENTRY.remove()
+    assert chosen.items == []
+
+
+@pytest.mark.parametrize("call", [ENTRY.read, ENTRY.changed_at, ENTRY.remove, lambda: ENTRY.write("x")])
+def test_what_the_secret_service_raises_becomes_an_error_for_a_person(
+    call: Callable[[], object], chosen: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Service) -> Service:
+        raise RuntimeError("canary: what a backend says may hold anything")
+
+    monkeypatch.setattr(Service, "get_preferred_collection", broken)
+    with pytest.raises(StoreUnavailable, match="the keyring entry") as fault:
+        call()
+    assert "canary" not in str(fault.value)
 
 
 # The keyring and the file
