@@ -274,6 +274,29 @@ def test_a_policy_names_what_to_do() -> None:
 # Limits
 
 
+@pytest.mark.parametrize(
+    ("policy", "account_id", "says"),
+    [
+        (
+            Policy(forced_workspaces=("org-7", "org-8")),
+            "org-1",
+            "these tokens belong to workspace org-1, and the configuration allows only org-7, org-8 "
+            "(forced_chatgpt_workspace_id): sign in to an allowed workspace",
+        ),
+        (
+            Policy(forced_workspaces=("org-7",), workspace_rule="allowed_chatgpt_workspaces in FILE"),
+            None,
+            "these tokens belong to no workspace, and the configuration allows only org-7 "
+            "(allowed_chatgpt_workspaces in FILE): sign in to an allowed workspace, or ask your administrator",
+        ),
+    ],
+)
+def test_a_workspace_that_is_not_allowed_is_named_with_the_rule(
+    policy: Policy, account_id: str | None, says: str
+) -> None:
+    assert str(policy.violation(make_tokens(account_id=account_id))) == says
+
+
 def jwt_of(length: int) -> str:
     """A JWT of so many characters, with no claims."""
     head = "e30.e30."

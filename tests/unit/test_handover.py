@@ -6,6 +6,7 @@ import pytest
 from linked_world import Child, World, tokens
 
 from authstate.adapters.jsonrpc import INTERNAL_ERROR, Peer, RemoteError
+from authstate.adapters.parent.dialect import Dialect
 from authstate.adapters.parent.handover import Handover
 from authstate.adapters.testing import make_external
 from authstate.engine.credentials import ApiKey
@@ -317,6 +318,11 @@ async def test_nothing_is_given_again_to_a_child_that_is_gone() -> None:
             await pass_time(world, 5)
             assert child.count("account/login/start") == given
         assert world.clock.sleepers == 0
+
+
+def test_a_child_of_an_unknown_release_is_spoken_to_in_both_dialects() -> None:
+    peer = Peer(lambda _method, _params: None)
+    assert Handover(World(tokens()).engine, peer, warn=lambda _code, _message: None).dialect is Dialect.BOTH
 
 
 async def test_nothing_is_given_to_a_child_that_ended_before_its_login_was_refreshed() -> None:
