@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from authstate.adapters.cli_exit import ExitStatus, printable
+from authstate.adapters.cli_exit import ExitStatus, printable, without_keys
 from authstate.adapters.cli_home import OpenHome, open_home
 from authstate.adapters.other_logins import in_environment
 from authstate.adapters.settings import Decision
@@ -96,7 +96,7 @@ def _as_json(
             "accessTokenExpiresAt": _instant(expires_at) if expires_at else None,
             "failure": {"message": failure.message, "reason": failure.reason} if failure else None,
             "warnings": warnings,
-            "settings": [msgspec.to_builtins(decision) for decision in home.decisions],
+            "settings": [msgspec.to_builtins(decision) for decision in _shown(home.decisions)],
             "storeFindings": [msgspec.to_builtins(finding) for finding in findings],
         },
         indent=2,
@@ -121,13 +121,24 @@ def as_text(session: Session, place: str, warnings: list[str], decisions: Sequen
     if expires_at:
         lines.append(f"  access token  {_in_words(expires_at - time.time())} ({_instant(expires_at)})")
     lines.append(f"  store         {place}")
-    lines.extend(f"  setting       {_setting(decision)}" for decision in decisions)
+    lines.extend(f"  setting       {_setting(decision)}" for decision in _shown(decisions))
     if session.failure:
         lines.append(f"  reason        {session.failure.message}")
     lines.extend(f"  warning       {warning}" for warning in warnings)
     if session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD):
         lines.append("  what to do    authstate login")
     return "\n".join(printable(line) for line in lines)
+
+
+def _shown(decisions: Sequence[Decision]) -> list[Decision]:
+    """The settings without what looks like a key: somebody may have pasted one into the wrong place."""
+    return [msgspec.structs.replace(decision, value=_hidden(decision.value)) for decision in decisions]
+
+
+def _hidden(value: object) -> object:
+    if isinstance(value, list):
+        return [_hidden(one) for one in value]
+    return without_keys(value) if isinstance(value, str) else value
 
 
 def _setting(decision: Decision) -> str:

@@ -7,7 +7,7 @@ and takes the credentials out of those that go to another origin. A transport wi
 application in this process) does as httpx does.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx
@@ -16,7 +16,6 @@ Origin = tuple[bytes, bytes, int | None]
 """Scheme, host, and a port that is not the scheme's own."""
 
 _CREDENTIALS: Final = (b"authorization", b"chatgpt-account-id")
-_EVENT: Final = "send_request_headers.started"
 
 
 def origin_of(url: httpx.URL) -> Origin:
@@ -26,36 +25,50 @@ def origin_of(url: httpx.URL) -> Origin:
 
 def bind(request: httpx.Request) -> None:
     """Keep the credentials of an `httpx.AsyncClient`'s request with its origin. A `trace` of the caller stays."""
-    origin, theirs = origin_of(request.url), request.extensions.get("trace")
-
-    async def trace(event: str, info: Mapping[str, Any]) -> None:
-        if event.endswith(_EVENT) and info["request"].method != b"CONNECT":
-            _strip(info["request"], origin)
-        if theirs is not None:
-            told: Awaitable[None] = theirs(event, info)
-            await told
-
-    request.extensions = {**request.extensions, "trace": trace}
+    request.extensions = {**request.extensions, "trace": _AsyncTrace(request)}
 
 
 def bind_sync(request: httpx.Request) -> None:
     """Keep the credentials of an `httpx.Client`'s request with its origin. A `trace` of the caller stays."""
-    origin, theirs = origin_of(request.url), request.extensions.get("trace")
-
-    def trace(event: str, info: Mapping[str, Any]) -> None:
-        if event.endswith(_EVENT) and info["request"].method != b"CONNECT":
-            _strip(info["request"], origin)
-        if theirs is not None:
-            theirs(event, info)
-
-    request.extensions = {**request.extensions, "trace": trace}
+    request.extensions = {**request.extensions, "trace": _SyncTrace(request)}
 
 
-def _strip(request: Any, origin: Origin) -> None:
-    """Take the credentials out of a request of httpcore's that goes elsewhere."""
-    url = request.url
-    goes_to = (url.scheme, url.host, url.port)
-    if not url.target.startswith(b"/"):  # a proxy that forwards is asked for the whole URL
-        goes_to = origin_of(httpx.URL(url.target.decode("ascii")))
-    if goes_to != origin:
-        request.headers = [(name, value) for name, value in request.headers if name.lower() not in _CREDENTIALS]
+class _Trace:
+    """What httpcore calls before and after each step of a request."""
+
+    def __init__(self, request: httpx.Request) -> None:
+        theirs = request.extensions.get("trace")
+        self._origin = origin_of(request.url)
+        self._theirs: Any = theirs._theirs if isinstance(theirs, _Trace) else theirs  # it was sent before
+
+    def _look(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take the credentials out of a request that goes elsewhere."""
+        if not event.endswith("send_request_headers.started") or info["request"].method == b"CONNECT":
+            return
+        request = info["request"]
+        if _goes_to(request.url) != self._origin:
+            request.headers = [(name, value) for name, value in request.headers if name.lower() not in _CREDENTIALS]
+
+
+class _AsyncTrace(_Trace):
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        self._look(event, info)
+        if self._theirs is not None:
+            await self._theirs(event, info)
+
+
+class _SyncTrace(_Trace):
+    def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        self._look(event, info)
+        if self._theirs is not None:
+            self._theirs(event, info)
+
+
+def _goes_to(url: Any) -> Origin | None:
+    """Where a request of httpcore's goes; None where that is not known."""
+    if url.target.startswith(b"/") or url.target == b"*":
+        return url.scheme, url.host, url.port
+    try:
+        return origin_of(httpx.URL(url.target.decode("ascii")))  # a proxy that forwards is asked for the whole URL
+    except (httpx.InvalidURL, ValueError):
+        return None

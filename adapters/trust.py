@@ -47,7 +47,10 @@ def _trusted(variable: str, name: str, value: str) -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, name: str, path: str) -> None:
+    from authstate.adapters.stores.disk import Disk
+
     try:
+        Disk().read(path, 1)  # it refuses what is no file: OpenSSL would wait for ever for a pipe
         context.load_verify_locations(cafile=path)
     except ssl.SSLError:
         raise NetworkSettingError(

@@ -53,7 +53,11 @@ def refuse_pinned_store(
     path, value = pinned
     home = str(find_home(environ if ours is None else ours))
     named = [word[len(_HOME) :] for word in words if word.startswith(_HOME)]
-    if (os.path.realpath(named[-1]) if named else str(find_home(environ))) != home:
+    if named and named[-1]:
+        childs = os.path.realpath(named[-1])
+    else:  # an empty one is none
+        childs = str(find_home({**environ, "CODEX_HOME": ""} if named else environ))
+    if childs != home:
         return
     raise ConfigError(
         f"{path} sets {STORE_KEY} to {value}, which codex obeys whatever authstate tells it: the app-server would open "

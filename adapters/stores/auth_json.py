@@ -27,7 +27,7 @@ from authstate.adapters.stores.foreign import digest_of, last_change
 from authstate.adapters.stores.home_lock import HomeLock, TakenLock
 from authstate.adapters.stores.in_place import InPlace
 from authstate.adapters.stores.permissions import Finding
-from authstate.adapters.stores.record import LARGEST, decode, encode, is_whole
+from authstate.adapters.stores.record import LARGEST, decode, encode, is_whole, may_be_login
 from authstate.engine.claims import Claim
 from authstate.engine.clock import SystemClock
 from authstate.engine.credentials import Credentials
@@ -38,6 +38,8 @@ _log = logging.getLogger("authstate.stores")
 _REREADS = 5
 _REREAD_WAIT = 0.02  # seconds between two looks at a file that is not whole
 _RESERVE = 16 * 1024  # bytes
+_NO_FILE = frozenset({errno.ENXIO, errno.EISDIR})
+"""What reading tells of a device, a pipe or a folder."""
 _FIXED = frozenset({errno.EBUSY, errno.EXDEV})
 """A file of which this is told can be written in place only."""
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -214,6 +216,7 @@ class HeldAuthJson:
         """
         if self._spare is None and not self._must_be_in_place:
             self._before = await self._readable()
+            self._ensure_login(self._before)
             self._reserve()
 
     async def _readable(self) -> bytes | None:
@@ -272,7 +275,12 @@ class HeldAuthJson:
         self._store.claims.record(claim)
 
     def remove_file(self) -> None:
-        """Remove the file, and leave no mark of it. Raises StoreUnavailable."""
+        """Remove the file, and leave no mark of it. Raises StoreUnavailable, also where what is there is no login."""
+        try:
+            self._ensure_login(self._disk.read(self._target, LARGEST + 1))
+        except OSError as error:  # what is only unreadable is removed
+            if error.errno in _NO_FILE:
+                raise unavailable("remove", self._target, error) from error
         self._in_place.forget()
         try:
             self._disk.remove(self._target)
@@ -284,6 +292,19 @@ class HeldAuthJson:
             self._empty(error)
             return
         self._sync_folder()
+
+    def _ensure_login(self, data: bytes | None) -> None:
+        """Check that a symbolic link leads to a login, or to a part of one, and to nobody's notes.
+
+        Raises StoreUnavailable.
+        """
+        folder, name = os.path.split(self._store._path)
+        is_link = os.path.join(self._disk.resolve(folder), name) != self._target
+        if is_link and data is not None and not may_be_login(data):
+            raise StoreUnavailable(
+                f"{self._store._path} is a symbolic link to {self._target}, which holds no login and was left alone: "
+                "remove the link, then try again"
+            )
 
     def _empty(self, fault: OSError) -> None:
         """Leave an empty record in a file that cannot be removed. Raises StoreUnavailable."""

@@ -96,6 +96,8 @@ def _of_folder(folder: str) -> Iterator[Finding]:
 
 def _of_file(path: str) -> Iterator[Finding]:
     file, folder = os.stat(path), os.stat(os.path.dirname(path))
+    if not stat.S_ISREG(file.st_mode):
+        return  # a device, say: nothing is stored in it, and its mode is nobody's fault
     mode = f"mode {stat.S_IMODE(file.st_mode):04o}"
     remedy = "the next sign-in or refresh makes it private, and chmod 600 does so now"
     if file.st_mode & stat.S_IWOTH:

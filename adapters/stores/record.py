@@ -22,7 +22,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from authstate.adapters.other_logins import MODES, in_members
+from authstate.adapters.other_logins import MEMBERS, MODES, in_members
 from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, instant_of
 from authstate.engine.errors import InvalidCredentials, StoreUnreadable, fresh_errors
 
@@ -53,6 +53,13 @@ class Record(msgspec.Struct, frozen=True):
 def is_whole(data: bytes) -> bool:
     """Whether this is a whole JSON object: an empty or half written file is not."""
     return _members_or_none(data) is not None
+
+
+def may_be_login(data: bytes) -> bool:
+    """Whether this is a record of a login, a part of one that was cut short, or nothing at all."""
+    if (members := _members_or_none(data)) is None:
+        return not data.strip() or data.lstrip(b" \t\r\n\xef\xbb\xbf").startswith(b"{")
+    return not members or not (_KNOWN | MEMBERS.keys()).isdisjoint(members)
 
 
 @fresh_errors

@@ -243,3 +243,14 @@ def test_status_shows_who_decides(
     settings = json.loads(capsys.readouterr().out)["settings"]
     assert settings[0] == {"key": "forced_login_method", "value": "chatgpt", "decidedBy": str(managed)}
     assert settings[1]["value"] == "https://h/b"
+
+
+@pytest.mark.parametrize("key", ["model_provider", "forced_chatgpt_workspace_id"])
+def test_status_shows_no_key_that_was_pasted_into_a_setting(
+    key: str, files: Files, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CODEX_HOME", str(files.home))
+    for arguments in (["status"], ["status", "--json"]):
+        assert main([*arguments, "-c", f"{key}=sk-proj-canary"]) == 1
+        shown = capsys.readouterr()
+        assert "[hidden]" in shown.out and "canary" not in shown.out + shown.err

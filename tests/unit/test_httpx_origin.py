@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
 from network_world import Authority, Tunnelling, serving
 
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
+from authstate.adapters.httpx_origin import bind, bind_sync
 from authstate.engine.authorization import Authorization
 from authstate.engine.credentials import Secret
 
@@ -162,3 +164,31 @@ async def test_https_on_the_same_host_is_another_origin(fetch: Fetch, tmp_path: 
             assert await fetch(Engine(), "https://backend.example/again", **options) == 200
     assert proxy.seen == [("http://backend.example/", BOTH)]
     assert site.seen == [("/there", NEITHER), ("/again", BOTH)]
+
+
+def test_a_request_may_be_sent_any_number_of_times() -> None:
+    """Each time with one trace, that of the caller behind it."""
+    told: list[str] = []
+    for bind_it in (bind, bind_sync):
+        request = httpx.Request("GET", "https://backend.example/", extensions={"trace": lambda *_: told.append("")})
+        for _ in range(5000):
+            bind_it(request)
+        trace = request.extensions["trace"]
+        assert trace._theirs("event", {}) is None
+    assert told == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("target", "stays"),
+    [(b"*", True), (b"/x", True), (b"https://backend.example/y", True), (b"https://\xff/", False), (b"x", False)],
+)
+def test_what_is_asked_for_decides_where_a_request_goes(target: bytes, stays: bool) -> None:
+    request = httpx.Request("GET", "https://backend.example/")
+    bind_sync(request)
+    sent = httpcore.Request(
+        "GET",
+        httpcore.URL(scheme=b"https", host=b"backend.example", port=None, target=target),
+        headers={"Authorization": "Bearer canary", "ChatGPT-Account-Id": "org-1", "x": "y"},
+    )
+    request.extensions["trace"]("http11.send_request_headers.started", {"request": sent})
+    assert [name for name, _ in sent.headers] == [b"Authorization", b"ChatGPT-Account-Id", b"x"][0 if stays else 2 :]

@@ -1,5 +1,6 @@
 """What a person reads when a proxy, a certificate or a file of authorities is at fault, and what is not repeated."""
 
+import os
 import shutil
 import ssl
 import subprocess
@@ -149,9 +150,10 @@ def _hash(file: Path) -> str:
 async def test_a_file_of_authorities_that_cannot_be_used_is_named_before_a_request(tmp_path, name):
     (tmp_path / "text.pem").write_text("no certificate")
     (tmp_path / "broken.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    os.mkfifo(tmp_path / "pipe")  # as `<(...)` of a shell makes one: reading it could wait for ever
     server = Saying()
     async with serving(server) as port:
-        for file in ("missing", "text.pem", "broken.pem", *([] if name == "SSL_CERT_DIR" else ["."])):
+        for file in ("missing", "text.pem", "broken.pem", *([] if name == "SSL_CERT_DIR" else [".", "pipe"])):
             error = await ask(f"http://127.0.0.1:{port}/", **{name: str(tmp_path / file)})
             assert error.delivery is Delivery.REFUSED
             assert f"127.0.0.1:{port} cannot be asked: {name}: " in str(error) and str(tmp_path) in str(error)

@@ -116,3 +116,11 @@ def test_a_child_of_a_link_is_compared_with_the_home_of_this_process(home: Path)
     with pytest.raises(ConfigError):
         refuse_pinned_store(COMMAND, ours, ours, str(folder))
     refuse_pinned_store(COMMAND, ours, ours, None)
+
+
+def test_an_empty_home_for_the_child_is_the_default_one(tmp_path: Path) -> None:
+    (tmp_path / ".codex").mkdir()
+    (tmp_path / "requirements.toml").write_text(store("file"))
+    words = ephemeral_command(["env", "CODEX_HOME=", "codex", "app-server"])
+    with pytest.raises(ConfigError, match="would open the login"):
+        refuse_pinned_store(words, {"HOME": str(tmp_path)}, system=str(tmp_path))

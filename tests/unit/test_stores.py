@@ -216,6 +216,55 @@ async def test_a_symbolic_link_stays_and_its_target_is_rewritten(tmp_path: Path)
     assert await store.load() is None
 
 
+@posix_only
+@pytest.mark.parametrize("content", ["precious", '{"name": "package"}', "[]"])
+async def test_what_a_symbolic_link_leads_to_is_left_alone_unless_it_is_a_login(content: str, tmp_path: Path) -> None:
+    notes, home = tmp_path / "notes", tmp_path / "home"
+    home.mkdir()
+    notes.write_text(content)
+    (home / "auth.json").symlink_to(notes)
+    store = AuthJsonStore(home)
+    async with store.locked() as held:
+        with pytest.raises(StoreUnavailable, match=r"auth\.json is a symbolic link to .*notes, which holds no login"):
+            await held.delete()
+        with pytest.raises(StoreUnavailable, match="remove the link"):
+            await held.prepare()
+    assert notes.read_text() == content
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"auth_mode": "api', '\ufeff{"tokens": nu', '{"personal_access_token": 1}']
+)
+async def test_a_symbolic_link_to_a_login_or_a_part_of_one_can_be_removed(content: str, tmp_path: Path) -> None:
+    real, home = tmp_path / "real", tmp_path / "home"
+    home.mkdir()
+    real.write_text(content)
+    (home / "auth.json").symlink_to(real)
+    async with AuthJsonStore(home).locked() as held:
+        await held.delete()
+    assert not real.exists()
+
+
+@posix_only
+@pytest.mark.parametrize("is_linked", [False, True])
+async def test_what_is_no_file_is_not_removed(is_linked: bool, tmp_path: Path) -> None:
+    """auth.json may lead to /dev/null, so that nothing is stored."""
+    home, pipe = tmp_path / "home", tmp_path / "pipe"
+    home.mkdir()
+    os.mkfifo(pipe if is_linked else home / "auth.json", 0o666)
+    if is_linked:
+        (home / "auth.json").symlink_to(pipe)
+    store = AuthJsonStore(home)
+    assert store.findings() == [], "its mode is nobody's fault"
+    async with store.locked() as held:
+        with pytest.raises(
+            StoreUnavailable, match=r"cannot remove .*: not a regular file: move what has this name away"
+        ):
+            await held.delete()
+    assert stat.S_ISFIFO(os.stat(home / "auth.json").st_mode)
+
+
 async def test_leftovers_of_dead_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
     for name in ("auth.json.99.0a1b.tmp", "auth.json.7.ff.tmp", "auth.json.tmp", "auth.json.backup.tmp", "x.1.2.tmp"):
         (tmp_path / name).write_text("canary")
