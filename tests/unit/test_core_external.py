@@ -98,8 +98,9 @@ async def test_one_question_for_a_thousand_401s() -> None:
 async def test_one_question_for_all_who_ask_directly() -> None:
     family = await Family.together()
     family.parent.will_answer(make_external())
-    await asyncio.gather(*(family.engine.ask_parent() for _ in range(10)))
+    sessions = await asyncio.gather(*(family.engine.ask_parent() for _ in range(10)))
     assert family.parent.count == 1
+    assert all(session is family.engine.session for session in sessions)
 
 
 @pytest.mark.parametrize("stored", [None, ApiKey.parse("sk-1"), make_tokens()])

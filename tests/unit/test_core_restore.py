@@ -65,9 +65,10 @@ async def test_what_cannot_be_read_counts_as_nothing_until_it_can() -> None:
         assert (await engine.restore()).state is AuthState.LOGGED_OUT
         assert engine.store_fault is not None
         store.load = load  # type: ignore[method-assign]
+        assert (await engine.restore()).state is AuthState.LOGGED_OUT
+        assert engine.store_fault is None, "nothing is stored, and that could be read"
         store.credentials = make_tokens()
         assert (await engine.restore()).state is AuthState.CHATGPT
-        assert engine.store_fault is None
 
 
 async def test_it_keeps_out_of_the_way_of_a_login() -> None:

@@ -271,6 +271,16 @@ def test_a_policy_names_what_to_do() -> None:
     assert only_chatgpt.violation(make_tokens(account_id="org-7")) is None
 
 
+def test_an_empty_access_token_of_a_parent_is_named() -> None:
+    with pytest.raises(InvalidCredentials, match=r"^the access token is empty$"):
+        ExternalTokens.read(access_token=" ", id_token=make_jwt())
+
+
+def test_a_secret_is_no_string() -> None:
+    assert (Secret("a") == "a") is False
+    assert (Secret("a") != "a") is True
+
+
 # Limits
 
 

@@ -108,3 +108,8 @@ def test_what_errors_carry() -> None:
 
 def test_plain_errors_can_be_pickled() -> None:
     assert str(pickle.loads(pickle.dumps(StoreBusy("held by 7")))) == "held by 7"
+
+
+def test_an_issuer_that_is_not_available_may_say_why_in_a_code() -> None:
+    assert IssuerUnavailable("m", code="overloaded").code == "overloaded"
+    assert IssuerUnavailable("m", code="overloaded").again().code == "overloaded"
