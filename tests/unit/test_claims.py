@@ -317,6 +317,38 @@ async def test_only_the_death_that_was_recorded_is_explained() -> None:
     claim = OpenClaim(Claim("ab" * 16), home.clock)
     async with home.store.locked() as held:
         await claim.explain(held, RefreshDeadReason.ACCOUNT_CHANGED, "somebody else signed in")
+        assert home.store.claims == {}
+        await claim.take(held)
+        await claim.explain(held, RefreshDeadReason.EXHAUSTED, "it is not dead yet")
+        await claim.refuse(held, RefreshDeadReason.EXHAUSTED, "")
+        await claim.explain(held, RefreshDeadReason.REVOKED, "another reason")
+        assert home.store.claims["ab" * 16].detail == ""
+        await claim.explain(held, RefreshDeadReason.EXHAUSTED, "another machine has a copy")
+    recorded = home.store.claims["ab" * 16]
+    assert (recorded.state, recorded.detail) == (ClaimState.DEAD, "another machine has a copy")
+
+
+async def test_a_claim_that_cannot_be_recorded_when_it_ends_costs_only_what_others_know() -> None:
+    home = Household()
+    claim = OpenClaim(Claim("ab" * 16), home.clock)
+
+    async def full(claim: Claim) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    async with home.store.locked() as held:
+        await claim.take(held)
+        held.record = full  # type: ignore[method-assign]
+        await claim.refuse(held, RefreshDeadReason.EXHAUSTED, "")
+        await claim.explain(held, RefreshDeadReason.EXHAUSTED, "another machine has a copy")
+    assert home.store.claims["ab" * 16].is_in_doubt, "true enough: it was sent"
+
+
+async def test_a_claim_that_brought_no_other_token_is_withdrawn() -> None:
+    home = Household()
+    claim = OpenClaim(Claim("ab" * 16), home.clock)
+    async with home.store.locked() as held:
+        await claim.take(held)
+        await claim.settle(held)
     assert home.store.claims == {}
 
 
