@@ -71,6 +71,7 @@ async def test_a_401_in_the_pause_gets_the_remembered_reason_unless_there_are_ne
         await world.engine.recover(newer)
     world.store.credentials = theirs = make_tokens(expires_in=3600, now=world.clock.now())
     assert (await world.engine.recover(newer)).token == theirs.access_token
+    assert world.engine.pause_reason is None, "whoever stored them could ask"
     assert len(world.authority.sent) == 3
 
 

@@ -281,6 +281,14 @@ def test_a_secret_is_no_string() -> None:
     assert (Secret("a") != "a") is True
 
 
+def test_policies_that_allow_the_same_are_equal_whoever_made_them() -> None:
+    policy = Policy(LoginMethod.API, ("org-1",))
+    same = Policy(LoginMethod.API, ("org-1",), "forced_login_method in FILE", "allowed_workspaces in FILE")
+    assert policy == same and hash(policy) == hash(same)
+    assert policy != Policy(LoginMethod.API) != Policy(LoginMethod.CHATGPT)
+    assert policy != "api"
+
+
 # Limits
 
 

@@ -1,5 +1,7 @@
 """The 401 recovery: every way through its table, and a mode that was added from outside."""
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -12,6 +14,7 @@ from authstate.engine.errors import (
     IssuerUnavailable,
     ParentUnavailable,
     RecoveryExhausted,
+    RefreshInterrupted,
     TransitionRefused,
 )
 from authstate.engine.recovery import RECOVERY_TABLE, STEPS, Recovery, RecoveryMachine, RecoveryPlan
@@ -170,6 +173,24 @@ async def test_a_mode_is_added_with_rows_and_steps_and_no_change_of_the_loop() -
     assert second.token.reveal() == "sk-2"
     with pytest.raises(RecoveryExhausted, match="nothing is left to try"):
         await engine.recover(second)
+
+
+async def test_the_end_of_the_engine_ends_a_recovery_whatever_it_waits_for() -> None:
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    async def wait(recovery: Recovery) -> str:
+        asked.set()
+        await never.wait()
+        return "no_recovery"
+
+    plan = RecoveryPlan(steps={"diagnose": wait})
+    engine = AuthEngine(MemoryStore(ApiKey.parse("sk-1")), FakeAuthority(), recovery=plan)
+    await engine.start()
+    waiting = asyncio.create_task(engine.recover(await engine.authorization()))
+    await asked.wait()
+    await engine.close()
+    with pytest.raises(RefreshInterrupted):
+        await waiting
 
 
 @pytest.mark.parametrize("stored", [make_tokens(), ApiKey.parse("sk-1")])
