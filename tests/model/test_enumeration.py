@@ -6,12 +6,12 @@ every` in this folder does the same with one caller more, which takes ten times 
 
 from collections.abc import Callable
 from contextvars import Context
-from functools import wraps
+from functools import cache, wraps
 from random import Random
 
 import pytest
 from simulation.campaign import SMALLER_SCOPES, enumerated, write_figures
-from simulation.enumeration import ByPast, Enumeration
+from simulation.enumeration import ByPast, Enumeration, Figures
 from simulation.ledger import LOSSES, Fate, Violation
 from simulation.mutants import mutated
 from simulation.small_scope import MISHAPS, NAMES, Choice, Scope, SmallScope, choices
@@ -68,9 +68,16 @@ def test_every_history_keeps_the_promises(capsys: pytest.CaptureFixture[str]) ->
     }
 
 
+@cache
+def smaller() -> tuple[Enumeration, Figures]:
+    """The smaller scope, enumerated once for the tests below."""
+    enumeration = Enumeration(SMALLER)
+    return enumeration, enumeration.run()
+
+
 @alone
 def test_two_ways_to_tell_processes_apart_count_the_same_histories() -> None:
-    by_memory, by_past = Enumeration(SMALLER).run(), ByPast(SMALLER).run()
+    (_, by_memory), by_past = smaller(), ByPast(SMALLER).run()
     assert by_memory.interleavings == by_past.interleavings > 10**9
     assert by_memory.with_a_mishap == by_past.with_a_mishap
     assert by_memory.points_after < by_past.points_after, "the memory tells no two pasts alike"
@@ -78,12 +85,10 @@ def test_two_ways_to_tell_processes_apart_count_the_same_histories() -> None:
 
 @alone
 def test_random_histories_meet_only_points_that_were_enumerated() -> None:
-    enumeration = Enumeration(SMALLER)
-    enumeration.run()
-    known = enumeration.points()
+    known = smaller()[0].points()
     met = set()
     random = Random(4)
-    for _ in range(1_000):
+    for _ in range(300):
         world = SmallScope(SMALLER)
         world.take(Choice("call", NAMES[0]))
         while True:
