@@ -31,6 +31,9 @@ class Policy(msgspec.Struct, frozen=True, eq=False):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Policy) and self._restrictions == other._restrictions
 
+    def __ne__(self, other: object) -> bool:  # msgspec has one of its own, which compares identities
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self._restrictions)
 

@@ -285,6 +285,7 @@ def test_policies_that_allow_the_same_are_equal_whoever_made_them() -> None:
     policy = Policy(LoginMethod.API, ("org-1",))
     same = Policy(LoginMethod.API, ("org-1",), "forced_login_method in FILE", "allowed_workspaces in FILE")
     assert policy == same and hash(policy) == hash(same)
+    assert (policy != same) is False
     assert policy != Policy(LoginMethod.API) != Policy(LoginMethod.CHATGPT)
     assert policy != "api"
 
