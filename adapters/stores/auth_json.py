@@ -38,8 +38,6 @@ _log = logging.getLogger("authstate.stores")
 _REREADS = 5
 _REREAD_WAIT = 0.02  # seconds between two looks at a file that is not whole
 _RESERVE = 16 * 1024  # bytes
-_NO_FILE = frozenset({errno.ENXIO, errno.EISDIR})
-"""What reading tells of a device, a pipe or a folder."""
 _FIXED = frozenset({errno.EBUSY, errno.EXDEV})
 """A file of which this is told can be written in place only."""
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -267,20 +265,34 @@ class HeldAuthJson:
         self._sync_folder()
 
     async def delete(self) -> None:
+        self._ensure_removable()
         self._lock.mark(digest_of(None))
-        self.remove_file()
+        self._remove()
 
     async def record(self, claim: Claim) -> None:
         """See `HeldStore`. There is no wait in here."""
         self._store.claims.record(claim)
 
-    def remove_file(self) -> None:
-        """Remove the file, and leave no mark of it. Raises StoreUnavailable, also where what is there is no login."""
+    def remove_copy(self) -> None:
+        """Remove the file, and leave no mark of it, where it may hold a copy of a login that is kept elsewhere.
+
+        Raises StoreUnavailable.
+        """
+        try:
+            self._ensure_removable()
+        except StoreUnavailable:
+            return  # a device, say, or what a link leads to: there is no login in it
+        self._remove()
+
+    def _ensure_removable(self) -> None:
+        """Check that what is there may be a login. Raises StoreUnavailable."""
         try:
             self._ensure_login(self._disk.read(self._target, LARGEST + 1))
         except OSError as error:  # what is only unreadable is removed
-            if error.errno in _NO_FILE:
+            if error.errno == errno.ENXIO:  # a device or a pipe
                 raise unavailable("remove", self._target, error) from error
+
+    def _remove(self) -> None:
         self._in_place.forget()
         try:
             self._disk.remove(self._target)

@@ -174,14 +174,14 @@ class _HeldKeyring:
         text = encode(credentials, over if over is not None and is_whole(over) else None, indent=-1).decode()
         await self._change(credentials, lambda: self._store.entry.write(text))
         try:
-            self.file.remove_file()
+            self.file.remove_copy()
         except StoreUnavailable as fault:
             _log.warning("the login is in the keyring, but an older copy is left: %s", fault)
 
     async def delete(self) -> None:
         """Remove the entry and auth.json. Raises StoreUnavailable; then one of them may be left."""
         await self._change(None, self._store.entry.remove)
-        self.file.remove_file()
+        self.file.remove_copy()
 
     async def record(self, claim: Claim) -> None:
         """See `HeldStore`: in the home."""

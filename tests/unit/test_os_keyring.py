@@ -96,6 +96,25 @@ async def test_a_file_that_cannot_be_removed_is_a_warning(
     assert "an older copy is left" in caplog.text
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+@pytest.mark.parametrize("leads_to", ["device", "notes"])
+async def test_what_holds_no_login_is_no_older_copy(
+    leads_to: str, fake_keyring: FakeKeyring, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """auth.json may lead to /dev/null, so that no file holds a login."""
+    home, notes, pipe = tmp_path / "home", tmp_path / "notes", tmp_path / "pipe"
+    home.mkdir()
+    notes.write_text("precious")
+    os.mkfifo(pipe)  # a test that fails must not remove the real device
+    (home / "auth.json").symlink_to(pipe if leads_to == "device" else notes)
+    store = KeyringStore(home)
+    await save(store, KEY)
+    async with store.locked() as held:
+        await held.delete()
+    assert fake_keyring.entries == {} and caplog.text == ""
+    assert notes.read_text() == "precious" and pipe.is_fifo()
+
+
 async def test_a_locked_or_small_keyring_is_found_before_a_token_is_spent(
     fake_keyring: FakeKeyring, tmp_path: Path
 ) -> None:
