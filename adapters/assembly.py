@@ -7,12 +7,12 @@ from authstate.adapters.config import Config, Environment, StoreMode
 if TYPE_CHECKING:
     from random import Random
 
-    from authstate.engine.core import AuthEngine
-    from authstate.engine.credentials import ApiKey
-    from authstate.engine.policy import Policy
+    from authstate.engine.engine import AuthEngine
+    from authstate.engine.flows.refresh import RefreshSettings
+    from authstate.engine.machines.recovery import RecoveryPlan
+    from authstate.engine.model.credentials import ApiKey
+    from authstate.engine.model.policy import Policy
     from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, TokenAuthority
-    from authstate.engine.recovery import RecoveryPlan
-    from authstate.engine.refresh import RefreshSettings
 
 
 class EngineOptions(TypedDict, total=False):
@@ -34,10 +34,10 @@ def open_store(config: Config, environment: Environment, clock: "Clock | None" =
 
         return MemoryStore()
     if config.store_mode is StoreMode.FILE:
-        from authstate.adapters.stores.auth_json import AuthJsonStore
+        from authstate.adapters.stores.file import AuthJsonStore
 
         return AuthJsonStore(environment.home, clock=clock)
-    from authstate.adapters.stores.os_keyring import AutoStore, KeyringStore
+    from authstate.adapters.stores.keyring import AutoStore, KeyringStore
 
     kind = KeyringStore if config.store_mode is StoreMode.KEYRING else AutoStore
     return kind(environment.home, clock=clock)
@@ -59,7 +59,7 @@ def open_engine(
         store, authority: in place of the configured store and issuer.
         options: what else the engine is given, or given in place of what is configured.
     """
-    from authstate.engine.core import AuthEngine
+    from authstate.engine.engine import AuthEngine
 
     said: EngineOptions = {"policy": config.policy, "api_key": environment.api_key, **options}
     if store is None:

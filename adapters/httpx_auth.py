@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeVar
 
 import httpx
 
-from authstate.adapters.httpx_origin import bind, bind_sync, origin_of
-from authstate.adapters.plain_http import ensure_secure
-from authstate.engine.authorization import Authorization
-from authstate.engine.errors import NotSignedIn, RecoveryExhausted
+from authstate.adapters.network.insecure_http import ensure_secure
+from authstate.adapters.network.request_origin import bind, bind_sync, origin_of
+from authstate.engine.model.authorization import Authorization
+from authstate.engine.model.errors import NotSignedIn, RecoveryExhausted
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal

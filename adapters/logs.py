@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final, Protocol, TextIO
 
-from authstate.engine.credentials import Secret
-from authstate.engine.events import AccountUpdated, Event, LoginCompleted, RefreshFailed, StateChanged, Warned
+from authstate.engine.model.credentials import Secret
+from authstate.engine.model.events import AccountUpdated, Event, LoginCompleted, RefreshFailed, StateChanged, Warned
 
 HIDDEN: Final = "[redacted]"
 LEVELS: Final = ("debug", "info", "warning", "error")

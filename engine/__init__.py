@@ -1,45 +1,204 @@
-"""What authentication is: states, credentials, the refresh protocol and the 401 recovery. No I/O.
+"""The auth engine: states, credentials, the refresh protocol and the 401 recovery, without I/O.
 
-The names an embedder needs. They are imported when they are first used, so that a program which needs one of them does
-not pay for all.
+Import public names from here. Each one is loaded when it is first used, so a program pays only for what it needs.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from authstate.engine.authorization import Authorization as Authorization
-    from authstate.engine.core import AuthEngine as AuthEngine
-    from authstate.engine.credentials import Account as Account
-    from authstate.engine.credentials import ApiKey as ApiKey
-    from authstate.engine.credentials import ChatgptTokens as ChatgptTokens
-    from authstate.engine.credentials import ExternalTokens as ExternalTokens
-    from authstate.engine.policy import Policy as Policy
-    from authstate.engine.refresh import RefreshSettings as RefreshSettings
-    from authstate.engine.session import Session as Session
-    from authstate.engine.states import AuthState as AuthState
+    from authstate.engine.engine import AuthEngine as AuthEngine
+    from authstate.engine.machines.claim import Claim as Claim
+    from authstate.engine.machines.login import LoginAttempt as LoginAttempt
+    from authstate.engine.machines.login import LoginKind as LoginKind
+    from authstate.engine.machines.recovery import RecoveryPlan as RecoveryPlan
+    from authstate.engine.model.authorization import Authorization as Authorization
+    from authstate.engine.model.credentials import Account as Account
+    from authstate.engine.model.credentials import ApiKey as ApiKey
+    from authstate.engine.model.credentials import ChatgptTokens as ChatgptTokens
+    from authstate.engine.model.credentials import Credentials as Credentials
+    from authstate.engine.model.credentials import ExternalTokens as ExternalTokens
+    from authstate.engine.model.credentials import PlanType as PlanType
+    from authstate.engine.model.credentials import Secret as Secret
+    from authstate.engine.model.errors import AuthError as AuthError
+    from authstate.engine.model.errors import Delivery as Delivery
+    from authstate.engine.model.errors import EngineClosed as EngineClosed
+    from authstate.engine.model.errors import ExternalTokensActive as ExternalTokensActive
+    from authstate.engine.model.errors import InvalidCredentials as InvalidCredentials
+    from authstate.engine.model.errors import IssuerUnavailable as IssuerUnavailable
+    from authstate.engine.model.errors import LoginAttemptEnded as LoginAttemptEnded
+    from authstate.engine.model.errors import LoginFailed as LoginFailed
+    from authstate.engine.model.errors import LoginMethodForbidden as LoginMethodForbidden
+    from authstate.engine.model.errors import NotSignedIn as NotSignedIn
+    from authstate.engine.model.errors import ParentUnavailable as ParentUnavailable
+    from authstate.engine.model.errors import PermanentRefreshError as PermanentRefreshError
+    from authstate.engine.model.errors import PolicyViolation as PolicyViolation
+    from authstate.engine.model.errors import RecoveryExhausted as RecoveryExhausted
+    from authstate.engine.model.errors import RefreshDeadReason as RefreshDeadReason
+    from authstate.engine.model.errors import RefreshInDoubt as RefreshInDoubt
+    from authstate.engine.model.errors import RefreshInterrupted as RefreshInterrupted
+    from authstate.engine.model.errors import StoreBusy as StoreBusy
+    from authstate.engine.model.errors import StoreUnavailable as StoreUnavailable
+    from authstate.engine.model.errors import StoreUnreadable as StoreUnreadable
+    from authstate.engine.model.errors import TransientAuthError as TransientAuthError
+    from authstate.engine.model.errors import TransitionRefused as TransitionRefused
+    from authstate.engine.model.errors import WorkspaceForbidden as WorkspaceForbidden
+    from authstate.engine.model.events import AccountUpdated as AccountUpdated
+    from authstate.engine.model.events import AuthMode as AuthMode
+    from authstate.engine.model.events import Event as Event
+    from authstate.engine.model.events import LoginCompleted as LoginCompleted
+    from authstate.engine.model.events import RefreshFailed as RefreshFailed
+    from authstate.engine.model.events import StateChanged as StateChanged
+    from authstate.engine.model.events import Warned as Warned
+    from authstate.engine.model.policy import LoginMethod as LoginMethod
+    from authstate.engine.model.policy import Policy as Policy
+    from authstate.engine.model.refresh_settings import RefreshSettings as RefreshSettings
+    from authstate.engine.model.session import Failure as Failure
+    from authstate.engine.model.session import Session as Session
+    from authstate.engine.model.states import AuthState as AuthState
+    from authstate.engine.model.states import Trigger as Trigger
+    from authstate.engine.ports import Clock as Clock
+    from authstate.engine.ports import CredentialStore as CredentialStore
+    from authstate.engine.ports import ExternalTokenSource as ExternalTokenSource
+    from authstate.engine.ports import HeldStore as HeldStore
+    from authstate.engine.ports import LastChange as LastChange
+    from authstate.engine.ports import PartialRefresh as PartialRefresh
+    from authstate.engine.ports import RefreshedTokens as RefreshedTokens
+    from authstate.engine.ports import TokenAuthority as TokenAuthority
+    from authstate.engine.version import VERSION as VERSION
 
-_HOMES = {
-    "AuthEngine": "core",
-    "Authorization": "authorization",
-    "Account": "credentials",
-    "ApiKey": "credentials",
-    "ChatgptTokens": "credentials",
-    "ExternalTokens": "credentials",
-    "Policy": "policy",
-    "RefreshSettings": "refresh",
-    "Session": "session",
-    "AuthState": "states",
+__all__ = [
+    "VERSION",
+    "Account",
+    "AccountUpdated",
+    "ApiKey",
+    "AuthEngine",
+    "AuthError",
+    "AuthMode",
+    "AuthState",
+    "Authorization",
+    "ChatgptTokens",
+    "Claim",
+    "Clock",
+    "CredentialStore",
+    "Credentials",
+    "Delivery",
+    "EngineClosed",
+    "Event",
+    "ExternalTokenSource",
+    "ExternalTokens",
+    "ExternalTokensActive",
+    "Failure",
+    "HeldStore",
+    "InvalidCredentials",
+    "IssuerUnavailable",
+    "LastChange",
+    "LoginAttempt",
+    "LoginAttemptEnded",
+    "LoginCompleted",
+    "LoginFailed",
+    "LoginKind",
+    "LoginMethod",
+    "LoginMethodForbidden",
+    "NotSignedIn",
+    "ParentUnavailable",
+    "PartialRefresh",
+    "PermanentRefreshError",
+    "PlanType",
+    "Policy",
+    "PolicyViolation",
+    "RecoveryExhausted",
+    "RecoveryPlan",
+    "RefreshDeadReason",
+    "RefreshFailed",
+    "RefreshInDoubt",
+    "RefreshInterrupted",
+    "RefreshSettings",
+    "RefreshedTokens",
+    "Secret",
+    "Session",
+    "StateChanged",
+    "StoreBusy",
+    "StoreUnavailable",
+    "StoreUnreadable",
+    "TokenAuthority",
+    "TransientAuthError",
+    "TransitionRefused",
+    "Trigger",
+    "Warned",
+    "WorkspaceForbidden",
+]
+
+_MODULES = {
+    "AuthEngine": "engine",
+    "Claim": "machines.claim",
+    "LoginAttempt": "machines.login",
+    "LoginKind": "machines.login",
+    "RecoveryPlan": "machines.recovery",
+    "Authorization": "model.authorization",
+    "Account": "model.credentials",
+    "ApiKey": "model.credentials",
+    "ChatgptTokens": "model.credentials",
+    "Credentials": "model.credentials",
+    "ExternalTokens": "model.credentials",
+    "PlanType": "model.credentials",
+    "Secret": "model.credentials",
+    "AuthError": "model.errors",
+    "Delivery": "model.errors",
+    "EngineClosed": "model.errors",
+    "ExternalTokensActive": "model.errors",
+    "InvalidCredentials": "model.errors",
+    "IssuerUnavailable": "model.errors",
+    "LoginAttemptEnded": "model.errors",
+    "LoginFailed": "model.errors",
+    "LoginMethodForbidden": "model.errors",
+    "NotSignedIn": "model.errors",
+    "ParentUnavailable": "model.errors",
+    "PermanentRefreshError": "model.errors",
+    "PolicyViolation": "model.errors",
+    "RecoveryExhausted": "model.errors",
+    "RefreshDeadReason": "model.errors",
+    "RefreshInDoubt": "model.errors",
+    "RefreshInterrupted": "model.errors",
+    "StoreBusy": "model.errors",
+    "StoreUnavailable": "model.errors",
+    "StoreUnreadable": "model.errors",
+    "TransientAuthError": "model.errors",
+    "TransitionRefused": "model.errors",
+    "WorkspaceForbidden": "model.errors",
+    "AccountUpdated": "model.events",
+    "AuthMode": "model.events",
+    "Event": "model.events",
+    "LoginCompleted": "model.events",
+    "RefreshFailed": "model.events",
+    "StateChanged": "model.events",
+    "Warned": "model.events",
+    "LoginMethod": "model.policy",
+    "Policy": "model.policy",
+    "RefreshSettings": "model.refresh_settings",
+    "Failure": "model.session",
+    "Session": "model.session",
+    "AuthState": "model.states",
+    "Trigger": "model.states",
+    "Clock": "ports",
+    "CredentialStore": "ports",
+    "ExternalTokenSource": "ports",
+    "HeldStore": "ports",
+    "LastChange": "ports",
+    "PartialRefresh": "ports",
+    "RefreshedTokens": "ports",
+    "TokenAuthority": "ports",
+    "VERSION": "version",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__})

@@ -5,9 +5,9 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from authstate.engine.claims import Claim
-from authstate.engine.credentials import Credentials, ExternalTokens, Secret
-from authstate.engine.errors import FreshError
+from authstate.engine.machines.claim import Claim
+from authstate.engine.model.credentials import Credentials, ExternalTokens, Secret
+from authstate.engine.model.errors import FreshError
 
 
 class Clock(Protocol):
@@ -87,7 +87,7 @@ class LastChange(msgspec.Struct, frozen=True):
 
 
 @runtime_checkable
-class ChangeWitness(Protocol):
+class ReportsLastChange(Protocol):
     """What a `CredentialStore` may offer besides: it knows who changed what is stored. It makes errors clearer."""
 
     async def last_change(self) -> LastChange | None:
@@ -95,10 +95,10 @@ class ChangeWitness(Protocol):
 
 
 @runtime_checkable
-class ChangeStamp(Protocol):
+class HasRevision(Protocol):
     """What a `CredentialStore` may offer besides: a cheap look whether what is stored can have changed."""
 
-    def stamp(self) -> object:
+    def revision(self) -> object:
         """Other after every change, the same while there is none. A sign of a change may come just before it. Costs no
         more than a look at two files, and raises nothing; None when nothing is known.
         """

@@ -10,12 +10,20 @@ from typing import Protocol
 
 from msgspec import Raw
 
-from authstate.adapters.app_server import messages as wire
+from authstate.adapters.app_server import wire
 from authstate.adapters.app_server.logins import InteractiveLogins
-from authstate.adapters.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, InOrder, Peer, PeerGone, RemoteError, RpcError
-from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import ApiKey, ChatgptTokens, ExternalTokens
-from authstate.engine.errors import (
+from authstate.adapters.jsonrpc.peer import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    InOrder,
+    Peer,
+    PeerClosed,
+    RemoteError,
+    RpcError,
+)
+from authstate.engine.engine import AuthEngine
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
+from authstate.engine.model.errors import (
     AuthError,
     InvalidCredentials,
     LoginAttemptEnded,
@@ -26,8 +34,8 @@ from authstate.engine.errors import (
     TransientAuthError,
     TransitionRefused,
 )
-from authstate.engine.events import AccountUpdated, AuthMode, Event, LoginCompleted
-from authstate.engine.states import AuthState
+from authstate.engine.model.events import AccountUpdated, AuthMode, Event, LoginCompleted
+from authstate.engine.model.states import AuthState
 
 # The forms in which a UUID is written: with or without hyphens, in braces, as a URN.
 _UUID = re.compile(r"(?:urn:uuid:)?(\{)?(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?(1)\})", re.I)
@@ -285,7 +293,7 @@ class _refusals:
             raise RpcError(INTERNAL_ERROR, str(error)) from None
 
 
-class ParentOverPeer:
+class PeerTokenSource:
     """The parent at the other end of the connection, as an `ExternalTokenSource`."""
 
     def __init__(self, peer: Peer) -> None:
@@ -300,7 +308,7 @@ class ParentOverPeer:
         """
         try:
             answer = await self._peer.request(wire.REFRESH_METHOD, wire.RefreshParams(previous_account_id))
-        except PeerGone:
+        except PeerClosed:
             raise ParentUnavailable(
                 "the parent application went away before it gave new tokens: start it again"
             ) from None

@@ -9,11 +9,9 @@ from typing import Protocol
 
 from msgspec import Raw
 
-from authstate.adapters.app_server.messages import InitializeParams, InitializeResult, ParamsDecoder
-from authstate.adapters.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, InOrder, Peer, RpcError
-
-VERSION = "0.1.0"
-"""The version of the distribution. A constant, because asking the package metadata takes longer than answering."""
+from authstate.adapters.app_server.wire import InitializeParams, InitializeResult, ParamsDecoder
+from authstate.adapters.jsonrpc.peer import INTERNAL_ERROR, INVALID_REQUEST, InOrder, Peer, RpcError
+from authstate.engine.version import VERSION
 
 _decode = ParamsDecoder[InitializeParams](InitializeParams)
 
@@ -25,7 +23,7 @@ class Api(Protocol):
         """See `jsonrpc.Handler`."""
 
 
-class Opening:
+class LazyApi:
     """Opens what answers, once; again when that failed.
 
     Args:
@@ -85,7 +83,7 @@ class Handshake:
     def __init__(self, home: Path, open_api: Callable[[], Awaitable[Api]]) -> None:
         self.peer = Peer(self.handle)
         self._home = home
-        self._opening = Opening(open_api)
+        self._opening = LazyApi(open_api)
         self._initialized = False
         self._unwanted: frozenset[str] = frozenset()
         self.client_name: str | None = None
@@ -137,7 +135,7 @@ class Handshake:
 def explain(error: Exception) -> str:
     """What the client may read of an error: the messages written for people, and of any other the class only."""
     from authstate.adapters.config import ConfigError
-    from authstate.engine.errors import AuthError
+    from authstate.engine.model.errors import AuthError
 
     if isinstance(error, AuthError | ConfigError):
         return str(error)

@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from authstate.adapters.app_server import messages as wire
-from authstate.adapters.jsonrpc import INVALID_REQUEST, RpcError
-from authstate.engine.core import AuthEngine
-from authstate.engine.errors import LoginAttemptEnded
+from authstate.adapters.app_server import wire
+from authstate.adapters.jsonrpc.peer import INVALID_REQUEST, RpcError
+from authstate.engine.engine import AuthEngine
+from authstate.engine.model.errors import LoginAttemptEnded
 
 if TYPE_CHECKING:
     from authstate.adapters.oauth.issuer import Issuer

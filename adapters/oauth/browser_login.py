@@ -20,18 +20,18 @@ from urllib.parse import parse_qs
 from uuid import uuid4
 
 from authstate.adapters.confidential import Confidential
-from authstate.adapters.oauth import pages
-from authstate.adapters.oauth.authorize_url import CALLBACK_PATH, AuthorizationRequest
+from authstate.adapters.oauth.authorization_request import CALLBACK_PATH, AuthorizationRequest
 from authstate.adapters.oauth.exchange import exchange_code
 from authstate.adapters.oauth.issuer import Issuer, shown_code, shown_text
 from authstate.adapters.oauth.issuer_http import ISSUER_VARIABLE, IssuerHttp, host_of
-from authstate.adapters.oauth.loopback_http import LoopbackServer, Request, Response
-from authstate.adapters.oauth.loopback_port import PORTS, open_port
-from authstate.adapters.oauth.pasted_callback import parameters_of
-from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import Secret
-from authstate.engine.errors import AuthError, LoginAttemptEnded, LoginFailed, fresh_errors
-from authstate.engine.login import LoginAttempt, LoginKind
+from authstate.adapters.oauth.redirect import pages
+from authstate.adapters.oauth.redirect.pasted_callback import parameters_of
+from authstate.adapters.oauth.redirect.port import PORTS, open_port
+from authstate.adapters.oauth.redirect.server import LoopbackServer, Request, Response
+from authstate.engine.engine import AuthEngine
+from authstate.engine.machines.login import LoginAttempt, LoginKind
+from authstate.engine.model.credentials import Secret
+from authstate.engine.model.errors import AuthError, LoginAttemptEnded, LoginFailed, fresh_errors
 from authstate.engine.ports import Clock
 
 CANCEL_PATH: Final = "/cancel"

@@ -23,8 +23,8 @@ from authstate.adapters.oauth.issuer_http import (
     text_of,
     unavailable,
 )
-from authstate.engine.credentials import ChatgptTokens, Secret
-from authstate.engine.errors import Delivery, IssuerUnavailable, LoginFailed, fresh_errors
+from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.errors import Delivery, IssuerUnavailable, LoginFailed, fresh_errors
 
 DEFAULT_INTERVAL: Final = 5.0
 """Seconds between two polls when the issuer names none."""

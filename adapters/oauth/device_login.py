@@ -23,9 +23,9 @@ from authstate.adapters.oauth.device_endpoint import (
 )
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.engine.clock import SystemClock
-from authstate.engine.core import AuthEngine
-from authstate.engine.errors import AuthError, IssuerUnavailable, LoginAttemptEnded
-from authstate.engine.login import LoginAttempt, LoginKind
+from authstate.engine.engine import AuthEngine
+from authstate.engine.machines.login import LoginAttempt, LoginKind
+from authstate.engine.model.errors import AuthError, IssuerUnavailable, LoginAttemptEnded
 from authstate.engine.ports import Clock
 
 WARNING: Final = (

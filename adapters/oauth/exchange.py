@@ -15,8 +15,8 @@ from authstate.adapters.oauth.issuer_http import (
     unavailable,
 )
 from authstate.engine.clock import SystemClock
-from authstate.engine.credentials import ChatgptTokens, Secret, fits_header
-from authstate.engine.errors import Delivery, InvalidCredentials, IssuerUnavailable, LoginFailed, fresh_errors
+from authstate.engine.model.credentials import ChatgptTokens, Secret, fits_header
+from authstate.engine.model.errors import Delivery, InvalidCredentials, IssuerUnavailable, LoginFailed, fresh_errors
 from authstate.engine.ports import Clock
 
 _TIMEOUT: Final = 30.0  # seconds

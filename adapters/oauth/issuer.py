@@ -5,8 +5,9 @@ from typing import Final
 
 import msgspec
 
-from authstate.adapters.config import DEFAULT_CLIENT_ID, DEFAULT_ISSUER, Environment
-from authstate.adapters.network import Network
+from authstate.adapters.config import Environment
+from authstate.adapters.config.settings import DEFAULT_CLIENT_ID, DEFAULT_ISSUER
+from authstate.adapters.network.proxies import Network
 
 DEFAULT_ORIGINATOR: Final = "authstate"
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from authstate.engine.errors import Delivery, RefreshDeadReason
+from authstate.engine.model.errors import Delivery, RefreshDeadReason
 
 
 class Dead(msgspec.Struct, frozen=True):

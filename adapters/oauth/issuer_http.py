@@ -18,12 +18,12 @@ from urllib.parse import urlencode
 import msgspec
 
 from authstate.adapters.confidential import Confidential, place_of
-from authstate.adapters.network import Network, NetworkSettingError, Proxy, urlsplit_or_none
-from authstate.adapters.network_faults import Fault, fault_of, refused_by_proxy
+from authstate.adapters.network.failures import Fault, fault_of, refused_by_proxy
+from authstate.adapters.network.insecure_http import InsecureTransport, ensure_secure
+from authstate.adapters.network.proxies import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.oauth.issuer_errors import delivery_of
-from authstate.adapters.plain_http import InsecureTransport, ensure_secure
-from authstate.engine.credentials import Secret
-from authstate.engine.errors import Delivery, IssuerUnavailable, fresh_errors
+from authstate.engine.model.credentials import Secret
+from authstate.engine.model.errors import Delivery, IssuerUnavailable, fresh_errors
 
 if TYPE_CHECKING:
     import httpx
@@ -204,7 +204,7 @@ class IssuerHttp:
         """The client for a URL, and the proxy that it goes through."""
         import httpx
 
-        from authstate.adapters.http_clients import settings_for
+        from authstate.adapters.network.http_clients import settings_for
 
         try:
             settings, proxy = settings_for(url, self._network)

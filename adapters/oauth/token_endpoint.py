@@ -7,7 +7,8 @@ issuer_errors.py. A status 401 whose code is in none of them is a dead token; al
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-from authstate.adapters.network import Network
+from authstate.adapters.network.insecure_http import ensure_secure
+from authstate.adapters.network.proxies import Network
 from authstate.adapters.oauth.issuer import shown_code
 from authstate.adapters.oauth.issuer_errors import CODES, Dead, Later, NoHelp
 from authstate.adapters.oauth.issuer_http import (
@@ -20,9 +21,14 @@ from authstate.adapters.oauth.issuer_http import (
     text_of,
     unavailable,
 )
-from authstate.adapters.plain_http import ensure_secure
-from authstate.engine.credentials import Secret, fits_header
-from authstate.engine.errors import Delivery, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason, fresh_errors
+from authstate.engine.model.credentials import Secret, fits_header
+from authstate.engine.model.errors import (
+    Delivery,
+    IssuerUnavailable,
+    PermanentRefreshError,
+    RefreshDeadReason,
+    fresh_errors,
+)
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 
 REFRESH_URL_VARIABLE: Final = "CODEX_REFRESH_TOKEN_URL_OVERRIDE"

@@ -14,9 +14,9 @@ from contextlib import suppress
 
 import msgspec
 
-from authstate.adapters.stores.companions import places
+from authstate.adapters.stores.companion_files import places
 from authstate.adapters.stores.disk import Disk, unavailable
-from authstate.engine.claims import Claim, keep
+from authstate.engine.machines.claim import Claim, keep
 
 _LARGEST = 256 * 1024  # bytes
 _TAIL = ".authstate.claims"

@@ -6,15 +6,15 @@ cancellation can come between the start and the end of one.
 
 import errno
 import os
-import stat
 import sys
 import time
 from contextlib import suppress
 
-from authstate.adapters.stores.disk_locks import ContentLock, DiskLock, FileLock, close
+from authstate.adapters.io.files import read_regular_file
+from authstate.adapters.stores.os_locks import ContentLock, DiskLock, FileLock, close
 from authstate.adapters.stores.ownership import inherit, is_mount_point, share_with_group, tighten
 from authstate.adapters.stores.permissions import Finding, belongs_to_another, distrust, findings
-from authstate.engine.errors import StoreUnavailable
+from authstate.engine.model.errors import StoreUnavailable
 
 _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM})
@@ -32,7 +32,7 @@ class Disk:
 
     def read(self, path: str, limit: int) -> bytes:
         """The first `limit` bytes of a regular file. Never waits for a pipe or a device."""
-        return _content(path, limit)
+        return read_regular_file(path, limit)
 
     def create(self, path: str) -> None:
         """Make an empty file that only this user can read and write (0600). It must not exist."""
@@ -233,7 +233,7 @@ class Disk:
         """When a file or a folder was changed, in seconds since the epoch."""
         return os.stat(path).st_mtime
 
-    def stamp(self, path: str) -> tuple[int, ...] | None:
+    def revision(self, path: str) -> tuple[int, ...] | None:
         """What is other after a change of a file; None while there is none."""
         try:
             found = os.stat(path)
@@ -243,7 +243,7 @@ class Disk:
 
     def noted(self, path: str, limit: int) -> bytes:
         """What was noted in a lock file, as `read` reads it."""
-        return _content(path, limit)
+        return read_regular_file(path, limit)
 
     def note(self, path: str, data: bytes) -> None:
         """Make `data` the content of a lock file that exists. It is not synced: it only explains."""
@@ -267,24 +267,6 @@ def _write_all(handle: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(handle, rest) :]
-
-
-def _content(path: str, limit: int) -> bytes:
-    """The first `limit` bytes of a regular file. Raises OSError."""
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
-    try:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.ENXIO, "Not a regular file", path)
-        parts = []
-        while limit > 0 and (part := os.read(handle, limit)):
-            parts.append(part)
-            limit -= len(part)
-        return b"".join(parts)
-    finally:
-        os.close(handle)
 
 
 _REMEDIES = {

@@ -17,9 +17,9 @@ from itertools import zip_longest
 
 import msgspec
 
-from authstate.adapters.stores.companions import places
+from authstate.adapters.stores.codec import LARGEST, is_whole
+from authstate.adapters.stores.companion_files import places
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.record import LARGEST, is_whole
 
 _TAIL = ".authstate.pending"
 _SPACE = ord(" ")

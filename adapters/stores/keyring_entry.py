@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from authstate.engine.errors import StoreUnavailable, fresh_errors
+from authstate.engine.model.errors import StoreUnavailable, fresh_errors
 
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend

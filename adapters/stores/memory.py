@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from authstate.engine.claims import Claim, keep
-from authstate.engine.credentials import Credentials, ExternalTokens
-from authstate.engine.errors import StoreBusy
+from authstate.engine.machines.claim import Claim, keep
+from authstate.engine.model.credentials import Credentials, ExternalTokens
+from authstate.engine.model.errors import StoreBusy
 from authstate.engine.ports import HeldStore
 
 

@@ -5,8 +5,8 @@ from collections import deque
 from itertools import count
 
 from authstate.adapters.testing.tokens import make_tokens
-from authstate.engine.credentials import Account, ChatgptTokens, Secret
-from authstate.engine.errors import PermanentRefreshError, RefreshDeadReason
+from authstate.engine.model.credentials import Account, ChatgptTokens, Secret
+from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason
 from authstate.engine.ports import Clock, PartialRefresh, RefreshedTokens
 
 _authorities = count(1)

@@ -4,8 +4,8 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from authstate.engine.credentials import ExternalTokens
-from authstate.engine.errors import ParentUnavailable
+from authstate.engine.model.credentials import ExternalTokens
+from authstate.engine.model.errors import ParentUnavailable
 
 
 class _Never:

@@ -19,11 +19,11 @@ import pytest
 
 from authstate.adapters.testing.authority import FakeAuthority
 from authstate.adapters.testing.tokens import make_external, make_tokens
-from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials
-from authstate.engine.errors import StoreBusy
+from authstate.engine.engine import AuthEngine
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
+from authstate.engine.model.errors import StoreBusy
+from authstate.engine.model.states import AuthState
 from authstate.engine.ports import CredentialStore
-from authstate.engine.states import AuthState
 
 _KEY = ApiKey.parse("sk-contract-0123456789")
 _PATIENCE = 60.0  # seconds for one test: one that hangs fails

@@ -4,7 +4,7 @@ import time
 from itertools import count
 
 from authstate.adapters.testing.jwt import account_claims, make_jwt
-from authstate.engine.credentials import ChatgptTokens, ExternalTokens
+from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens
 
 _numbers = count(1)  # written in one length, so that a record of such tokens is as long whatever was made before
 

@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.side_by_side import Program
+from support.codex_binaries import VERSIONS, CannotInstall, install
 
 from authstate.adapters.testing import LoopbackIssuer
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "interop"))
-
-from codex_binaries import VERSIONS, CannotInstall, install
-from side_by_side import Program
 
 Programs = Mapping[str, Program]
 

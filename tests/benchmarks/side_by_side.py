@@ -5,16 +5,17 @@ import os
 import statistics
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+
+from support.paths import REPO
 
 TRIES = 5
 """On a busy machine one try may be unlucky: the claim must hold in one of so many."""
 RUNS = 7
 """How often a program is started for one measurement."""
-_REPORT = Path(__file__).parents[2] / "test-output" / "benchmarks.json"
+_REPORT = REPO / "test-output" / "benchmarks.json"
 _INITIALIZE = {"id": 1, "method": "initialize", "params": {"clientInfo": {"name": "benchmark", "version": "1.0"}}}
 _READ = b'{"id":7,"method":"account/read","params":{"refreshToken":false}}\n'
 

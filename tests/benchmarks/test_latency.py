@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
-from side_by_side import Program, Running, assert_not_slower
+from benchmarks.side_by_side import Program, Running, assert_not_slower
 
 ROUNDS, BATCH = 80, 25
 

@@ -9,9 +9,9 @@ from time import perf_counter, sleep
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from homes import fill
-from side_by_side import TRIES, keep
-from wire_client import AUTHSTATE, WireClient, clean_environment
+from benchmarks.side_by_side import TRIES, keep
+from support.homes import fill
+from support.wire_client import AUTHSTATE, WireClient, clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer
 

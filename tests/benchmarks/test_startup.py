@@ -6,7 +6,7 @@ printed and kept beside the others.
 
 from collections.abc import Callable, Mapping
 
-from side_by_side import Program, assert_not_slower, keep, lower_quartile, starts
+from benchmarks.side_by_side import Program, assert_not_slower, keep, lower_quartile, starts
 
 
 def test_startup_is_at_most_that_of_codex_0_169_0(make_programs: Callable[[str], Mapping[str, Program]]) -> None:

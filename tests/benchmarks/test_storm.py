@@ -8,11 +8,11 @@ from time import perf_counter
 
 import httpx
 import pytest
-from side_by_side import keep
+from benchmarks.side_by_side import keep
 
 from authstate.adapters.httpx_auth import EngineAuth
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine import AuthEngine
 

@@ -2,15 +2,18 @@
 
 import json
 import subprocess
-import sys
-from pathlib import Path
 
-SWEEP = Path(__file__).parent.parent / "faults" / "kill_sweep.py"
+from support.scripts import command_of, with_tests
 
 
 def test_accepted_tokens_are_stored_within_five_milliseconds() -> None:
     done = subprocess.run(
-        [sys.executable, str(SWEEP), "--kills", "40"], capture_output=True, text=True, timeout=200, check=True
+        command_of("faults.kill_sweep", "--kills", "40"),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+        env=with_tests(),
     )
     window = json.loads(done.stdout)["window_ms"]
     print(f"from the issuer's acceptance to the rename: {window}")

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 
-import echo_child
 import pytest
-from side_by_side import TRIES, Program, keep, lower_quartile, record, starts
+from benchmarks import echo_child
+from benchmarks.side_by_side import TRIES, Program, keep, lower_quartile, record, starts
 
 ADDED_TO_A_ROUND_TRIP = 0.15e-3  # seconds
 ADDED_TO_A_START = 0.12

@@ -13,15 +13,15 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from faults import AS_BEFORE, NEW
+from faults.catalogue import AS_BEFORE, NEW
 
-from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.stores.codec import encode, is_whole
 from authstate.adapters.stores.disk import Disk, DiskLock
-from authstate.adapters.stores.record import encode, is_whole
+from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import AuthEngine, ChatgptTokens, RefreshSettings
-from authstate.engine.errors import AuthError
-from authstate.engine.events import Event, Warned
+from authstate.engine.model.errors import AuthError
+from authstate.engine.model.events import Event, Warned
 from authstate.engine.ports import Clock, TokenAuthority
 
 NOBODY = 65534

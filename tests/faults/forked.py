@@ -15,10 +15,10 @@ import httpx
 import tenacity
 
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.adapters.stores.auth_json import AuthJsonStore
 from authstate.adapters.stores.disk import Disk
+from authstate.adapters.stores.file import AuthJsonStore
 from authstate.engine import AuthEngine, RefreshSettings
-from authstate.engine.credentials import ChatgptTokens, Credentials
+from authstate.engine.model.credentials import ChatgptTokens, Credentials
 from authstate.engine.ports import TokenAuthority
 
 IMPORTED_BEFORE_THE_FORK = (filelock, httpx, tenacity)

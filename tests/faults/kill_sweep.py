@@ -33,16 +33,16 @@ from pathlib import Path
 from typing import Any
 
 import certifi
-from crowd import sign_in
-from forked import engine_at, fork, name_of, status_of
+from faults.forked import engine_at, fork, name_of, status_of
+from faults.many_processes import sign_in
 
-from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.stores.codec import decode
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.record import decode
+from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
-from authstate.engine.authorization import Authorization
-from authstate.engine.credentials import Secret
-from authstate.engine.errors import PermanentRefreshError
+from authstate.engine.model.authorization import Authorization
+from authstate.engine.model.credentials import Secret
+from authstate.engine.model.errors import PermanentRefreshError
 
 Json = dict[str, Any]
 STEPS = ("locked", "asked", "answered", "renamed")

@@ -14,31 +14,28 @@ from random import Random
 from unittest import mock
 
 import msgspec
-from bench import NOBODY, Bench, BrokenDisk, MountedDisk, Outcome, ReadOnlyDisk
-from bench import as_root as being_root
-from faults import IN_PLACE, THEIRS
+from faults.bench import NOBODY, Bench, BrokenDisk, MountedDisk, Outcome, ReadOnlyDisk
+from faults.bench import as_root as being_root
+from faults.catalogue import IN_PLACE, THEIRS
+from faults.test_bad_issuer import RESET, answer, issuing
 
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
+from authstate.adapters.stores.codec import decode, encode
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.disk_locks import DiskLock
 from authstate.adapters.stores.in_place import Pending, pending_places
-from authstate.adapters.stores.record import decode, encode
+from authstate.adapters.stores.os_locks import DiskLock
 from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
 from authstate.engine import AuthEngine, Authorization, RefreshSettings
-from authstate.engine.claims import Claim, ClaimTrigger, fingerprint_of
 from authstate.engine.clock import SystemClock
-from authstate.engine.credentials import ChatgptTokens
-from authstate.engine.errors import IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from test_bad_issuer import RESET, answer, issuing
+from authstate.engine.machines.claim import Claim, ClaimTrigger, fingerprint_of
+from authstate.engine.model.credentials import ChatgptTokens
+from authstate.engine.model.errors import IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
 
 LOCK = ".authstate.lock"
 YEAR = 365 * 86_400.0
 STUCK = """
 import asyncio, sys
-from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.stores.file import AuthJsonStore
 async def main():
     async with AuthJsonStore(sys.argv[1]).locked():
         print("locked", flush=True)

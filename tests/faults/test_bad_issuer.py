@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import make_tokens
 from authstate.engine import AuthEngine, AuthState, ChatgptTokens, RefreshSettings
-from authstate.engine.errors import AuthError, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
+from authstate.engine.model.errors import AuthError, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
 
 ONE_TRY = RefreshSettings(first_wait=0.0, total=0.0, rechecks=(0.0,))
 SECRET = "rt-that-nobody-may-see"

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from authstate.adapters.stores.auth_json import AuthJsonStore
-from authstate.adapters.stores.record import encode
+from authstate.adapters.stores.codec import encode
+from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import ApiKey, AuthEngine, AuthState, ChatgptTokens, RefreshSettings
-from authstate.engine.credentials import Secret
-from authstate.engine.errors import (
+from authstate.engine.model.credentials import Secret
+from authstate.engine.model.errors import (
     PermanentRefreshError,
     RefreshDeadReason,
     StoreBusy,
     StoreUnavailable,
     StoreUnreadable,
 )
-from authstate.engine.events import Event, Warned
+from authstate.engine.model.events import Event, Warned
 
 KEY = ApiKey(Secret("sk-new"))
 QUICK = RefreshSettings(first_wait=0.0, rechecks=(0.0,), save_waits=(0.0,))

@@ -2,16 +2,12 @@
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import faults
-import scenarios
-from bench import IS_ROOT, Bench, Outcome
-from faults import AGAIN, FAULTS, Fault
+from faults import catalogue as faults
+from faults import scenarios
+from faults.bench import IS_ROOT, Bench, Outcome
+from faults.catalogue import AGAIN, FAULTS, Fault
 
 NEEDS_ROOT = {"owned_by_another_user", "lock_of_another_user", "sticky_folder", "planted"}
 
@@ -46,5 +42,5 @@ async def test_a_machine_that_mounts_nothing_shows_the_same(
 
 def test_the_page_is_current() -> None:
     page = faults.PAGE.read_text(encoding="utf-8")
-    assert faults.page_with_table(page) == page, "run: python tests/faults/faults.py"
+    assert faults.page_with_table(page) == page, "run: python tests/faults/catalogue.py"
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)

@@ -12,28 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.paths import OUTPUT
+from support.scripts import command_of, with_tests
 
-from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
-from authstate.engine.credentials import ChatgptTokens
+from authstate.engine.model.credentials import ChatgptTokens
 
-HERE = Path(__file__).parent
-REPORTS = HERE.parents[1] / "test-output"
 DELAY = 1.0  # seconds that the issuer keeps an answer back
 PROMPT = 3.0  # seconds that an end may take after that answer: most of it is a loaded machine
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes fork and get signals on Unix only")
 
 
-def report_of(script: str, *arguments: str, name: str) -> dict[str, Any]:
-    """Run one of the scripts beside this file; its report, which is kept in test-output/."""
+def report_of(module: str, *arguments: str, name: str) -> dict[str, Any]:
+    """Run one of the modules beside this file; its report, which is kept in test-output/."""
     done = subprocess.run(
-        [sys.executable, str(HERE / script), *arguments], capture_output=True, text=True, timeout=500, env=clean()
+        command_of(module, *arguments), capture_output=True, text=True, timeout=500, env=with_tests(clean())
     )
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     assert not done.stderr, done.stderr
-    REPORTS.mkdir(exist_ok=True)
-    (REPORTS / name).write_text(done.stdout)
+    OUTPUT.mkdir(exist_ok=True)
+    (OUTPUT / name).write_text(done.stdout)
     return report
 
 
@@ -47,7 +47,9 @@ def clean(**more: str) -> dict[str, str]:
 @pytest.mark.parametrize(("processes", "rounds"), [(8, 20), (16, 50)])
 def test_processes_that_refresh_at_once_share_one_refresh(processes: int, rounds: int) -> None:
     report = report_of(
-        "crowd.py", "--processes", str(processes), "--rounds", str(rounds), name=f"crowd_{processes}_{rounds}.json"
+        "faults.many_processes",
+        *("--processes", str(processes), "--rounds", str(rounds)),
+        name=f"many_processes_{processes}_{rounds}.json",
     )
     assert report["errors"] == []
     assert (report["refreshes_accepted"], report["refreshes_refused"]) == (rounds, 0)
@@ -61,7 +63,7 @@ def test_processes_that_refresh_at_once_share_one_refresh(processes: int, rounds
 
 @pytest.mark.timeout(600)
 def test_a_hundred_kills_lose_nothing_that_was_stored() -> None:
-    report = report_of("kill_sweep.py", "--kills", "100", name="kill_sweep.json")
+    report = report_of("faults.kill_sweep", "--kills", "100", name="kill_sweep.json")
     assert report["faults"] == []
     assert report["kills"] >= 100
     spread = report["kills_after"]

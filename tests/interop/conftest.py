@@ -7,17 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interop.scenario_runs import ScenarioRuns
+from support import python_sdk
+from support.chromium import install as install_chromium
+from support.codex_binaries import VERSIONS, CannotInstall, install
+from support.homes import fill
 
 from authstate.adapters.testing import LoopbackIssuer
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
-
-import python_sdk
-from chromium import install as install_chromium
-from codex_binaries import VERSIONS, CannotInstall, install
-from homes import fill
-from plays import Plays
 
 MakeHome = Callable[..., Path]
 
@@ -67,9 +63,9 @@ def make_home(tmp_path: Path, issuer: LoopbackIssuer) -> MakeHome:
 
 
 @pytest.fixture(scope="session")
-def plays(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Plays:
+def scenario_runs(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> ScenarioRuns:
     """What authstate and each codex make of the scenes of traces.py."""
-    return Plays(binaries, tmp_path_factory.mktemp("plays"))
+    return ScenarioRuns(binaries, tmp_path_factory.mktemp("plays"))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from codex_binaries import NEW, OLD, VERSIONS
+from support.codex_binaries import NEW, OLD, VERSIONS
 
 _READ, _LIMITS, _UPDATED = "account/read", "account/rateLimits/read", "account/updated"
 _COMPLETED, _START = "account/login/completed", "account/login/start"

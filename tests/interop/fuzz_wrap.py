@@ -7,7 +7,6 @@ be what it was. What the filter keeps back goes to another one: there some must 
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,15 +14,12 @@ from random import Random
 from typing import Any
 
 from msgspec import Raw
+from support.codex_binaries import VERSIONS, install
+from support.homes import fill
+from support.wire_client import INITIALIZE, WireClient, clean_environment
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from codex_binaries import VERSIONS, install
-from homes import fill
-from wire_client import INITIALIZE, WireClient, clean_environment
-
-from authstate.adapters.parent.directions import FromFrontEnd, Greeting
-from authstate.adapters.parent.front_end import METHODS, RETIRED
+from authstate.adapters.proxy.front_end import METHODS, RETIRED
+from authstate.adapters.proxy.rules import FromFrontEnd, InitializeExchange
 from authstate.adapters.testing import LoopbackIssuer
 
 KEY = "sk-of-somebody-else"
@@ -115,10 +111,10 @@ class Filter:
 
     def __init__(self) -> None:
         self.passed: list[bytes] = []
-        greeting = Greeting(self)
-        greeting.is_over = True
-        direction = FromFrontEnd(self, greeting, "authstate-fuzz-", self.passed.append, _nothing, _nothing)
-        self.feed = direction.sieve.feed
+        initialize = InitializeExchange(self)
+        initialize.is_over = True
+        direction = FromFrontEnd(self, initialize, "authstate-fuzz-", self.passed.append, _nothing, _nothing)
+        self.feed = direction.line_filter.feed
         self.kept = 0
 
     def ask(self, line: bytes) -> None:
@@ -129,7 +125,7 @@ class Filter:
     def refuse(self, id_: Raw, why: str) -> None:
         self.kept += 1
 
-    def knocked(self, params: Raw) -> None:
+    def on_initialize(self, params: Raw) -> None:
         raise AssertionError("the handshake is over")
 
     def answered(self, accepted: bool) -> None:
@@ -204,11 +200,11 @@ def run(binary: Path, lines: int, seed: int, folder: Path, issuer: LoopbackIssue
     """Feed so many lines. Returns what was counted; `obeyed` must be 0 and `would_obey` must not."""
     random = Random(seed)
     home = fill(folder / "home", issuer)
-    child, sieve = Child(binary, home, issuer), Filter()
+    child, line_filter = Child(binary, home, issuer), Filter()
     counts = {"lines": 0, "passed": 0, "obeyed": 0, "would_obey": 0}
     for number, batch in enumerate(batches(lines, random)):
         data = b"".join(line + b"\n" for line in batch)
-        passed = sieve.let_through(data, random)
+        passed = line_filter.let_through(data, random)
         counts["lines"] += len(batch)
         counts["passed"] += passed.count(b"\n")
         child.write(passed)

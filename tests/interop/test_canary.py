@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from traces import external_tokens
-from wire_client import AUTHSTATE, Message, WireClient, clean_environment
-from wrapped import Wrapped, fake_command
+from interop.traces import external_tokens
+from support.wire_client import AUTHSTATE, Message, WireClient, clean_environment
+from support.wrapped import Wrapped, fake_command
 
 from authstate.adapters.testing import LoopbackIssuer
 

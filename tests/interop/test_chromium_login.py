@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from chromium import Tab, with_profile
-from wire_client import AUTHSTATE, clean_environment
+from support.chromium import Tab, with_profile
+from support.wire_client import AUTHSTATE, clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer
 

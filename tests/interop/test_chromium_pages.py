@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from browser_desk import Desk, target, until_exchanging
-from chromium import Tab, running
 from playwright.async_api import Browser
+from support.chromium import Tab, running
+from support.login_harness import LoginHarness, target, until_exchanging
 
 from authstate.adapters.oauth.browser_login import BrowserLogin
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import LoopbackIssuer
-from authstate.engine.credentials import ChatgptTokens
-from authstate.engine.errors import StoreUnavailable
-from authstate.engine.policy import Policy
+from authstate.engine.model.credentials import ChatgptTokens
+from authstate.engine.model.errors import StoreUnavailable
+from authstate.engine.model.policy import Policy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 HTML = "<script>document.title='gotcha'</script><img src=http://evil.example/x onerror=alert(1)>"
@@ -52,9 +52,9 @@ def issuer(running_issuer: LoopbackIssuer) -> LoopbackIssuer:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def desk(issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+async def harness(issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LoginHarness]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    made = Desk(Issuer(issuer.url))
+    made = LoginHarness(Issuer(issuer.url))
     async with made.engine:
         yield made
 
@@ -81,81 +81,81 @@ async def assert_shown(tab: Tab, login: BrowserLogin, heading: str, name: str, p
     await tab.assert_good(name)
 
 
-async def test_success(desk: Desk, tab: Tab, issuer: LoopbackIssuer) -> None:
+async def test_success(harness: LoginHarness, tab: Tab, issuer: LoopbackIssuer) -> None:
     issuer.let_in(email="who@example.com", plan="pro")
-    login = await desk.start()
+    login = await harness.start()
     await come_to_the_issuer(tab, login)
     assert "who@example.com" in await tab.page.inner_text("main")
     await press(tab, "Agree")
     await assert_shown(tab, login, "You are signed in", "success")
-    assert isinstance(desk.store.credentials, ChatgptTokens)
-    assert desk.store.credentials.account.email == "who@example.com"
+    assert isinstance(harness.store.credentials, ChatgptTokens)
+    assert harness.store.credentials.account.email == "who@example.com"
     await login.closed()
-    assert [event.success for event in desk.outcomes] == [True]
+    assert [event.success for event in harness.outcomes] == [True]
 
 
-async def test_declined(desk: Desk, tab: Tab) -> None:
-    login = await desk.start()
+async def test_declined(harness: LoginHarness, tab: Tab) -> None:
+    login = await harness.start()
     await come_to_the_issuer(tab, login)
     await press(tab, "Decline")
     await assert_shown(tab, login, "Sign-in failed", "declined")
     assert await tab.page.get_by_role("definition").inner_text() == "access_denied"
     assert "declined on the issuer" in await tab.page.inner_text("main")
-    desk.assert_unchanged()
+    harness.assert_unchanged()
 
 
-async def test_an_error_of_the_issuer_with_html_in_it(desk: Desk, tab: Tab) -> None:
-    login = await desk.start()
+async def test_an_error_of_the_issuer_with_html_in_it(harness: LoginHarness, tab: Tab) -> None:
+    login = await harness.start()
     await tab.page.goto(at(login, target(login, error="server_error", error_description=HTML)))
     await assert_shown(tab, login, "Sign-in failed", "failed-html")
     assert HTML in await tab.page.inner_text("main"), "shown as it is, and as nothing but text"
     assert await tab.page.locator("img").count() == 0
-    desk.assert_unchanged()
+    harness.assert_unchanged()
 
 
-async def test_an_exchange_that_is_refused(desk: Desk, tab: Tab, issuer: LoopbackIssuer) -> None:
+async def test_an_exchange_that_is_refused(harness: LoginHarness, tab: Tab, issuer: LoopbackIssuer) -> None:
     issuer.behave("exchange", mode="status", status=400, code="invalid_grant")
-    login = await desk.start()
+    login = await harness.start()
     await come_to_the_issuer(tab, login)
     await press(tab, "Agree")
     await assert_shown(tab, login, "Sign-in failed", "failed-refused")
     assert await tab.page.get_by_role("definition").inner_text() == "invalid_grant"
-    desk.assert_unchanged()
+    harness.assert_unchanged()
 
 
-async def test_an_issuer_that_answers_html(desk: Desk, tab: Tab, issuer: LoopbackIssuer) -> None:
+async def test_an_issuer_that_answers_html(harness: LoginHarness, tab: Tab, issuer: LoopbackIssuer) -> None:
     issuer.behave("exchange", mode="html")
-    login = await desk.start()
+    login = await harness.start()
     await come_to_the_issuer(tab, login)
     await press(tab, "Agree")
     await assert_shown(tab, login, "Sign-in failed", "failed-unavailable")
     assert await tab.page.get_by_role("definition").count() == 0
-    desk.assert_unchanged()
+    harness.assert_unchanged()
 
 
-async def test_a_workspace_that_is_not_allowed(desk: Desk, tab: Tab, issuer: LoopbackIssuer) -> None:
-    desk.engine.set_policy(Policy(None, ("org-1", "org-of-a-long-name-that-must-wrap-on-a-phone-0123456789")))
+async def test_a_workspace_that_is_not_allowed(harness: LoginHarness, tab: Tab, issuer: LoopbackIssuer) -> None:
+    harness.engine.set_policy(Policy(None, ("org-1", "org-of-a-long-name-that-must-wrap-on-a-phone-0123456789")))
     issuer.let_in(account_id="org-2")
-    login = await desk.start()
+    login = await harness.start()
     await come_to_the_issuer(tab, login)
     await press(tab, "Agree")
     await assert_shown(tab, login, "Sign-in failed", "failed-workspace")
     assert "org-of-a-long-name" in await tab.page.inner_text("main")
-    desk.assert_unchanged()
+    harness.assert_unchanged()
 
 
-async def test_a_store_that_cannot_be_written(desk: Desk, tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_cannot_be_written(harness: LoginHarness, tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
     def full() -> None:
         raise StoreUnavailable("/home/who/.codex/auth.json cannot be written (no space left on device): make room")
 
-    login = await desk.start()
-    monkeypatch.setattr(desk.store, "locked", full)
+    login = await harness.start()
+    monkeypatch.setattr(harness.store, "locked", full)
     await come_to_the_issuer(tab, login)
     await press(tab, "Agree")
     await assert_shown(tab, login, "Sign-in failed", "failed-store")
     assert "make room" in await tab.page.inner_text("main")
     assert "that sign-in still works" in await tab.page.inner_text("main")
-    desk.assert_unchanged()
+    harness.assert_unchanged()
 
 
 @pytest.mark.parametrize(
@@ -163,35 +163,37 @@ async def test_a_store_that_cannot_be_written(desk: Desk, tab: Tab, monkeypatch:
     [("cancelled", "Sign-in cancelled"), ("expired", "Sign-in expired"), ("superseded", "Sign-in replaced")],
 )
 async def test_what_ends_it_while_the_browser_waits(
-    desk: Desk, tab: Tab, issuer: LoopbackIssuer, how: str, heading: str
+    harness: LoginHarness, tab: Tab, issuer: LoopbackIssuer, how: str, heading: str
 ) -> None:
     issuer.behave("exchange", mode="hang", times=1)
-    login = await desk.start()
+    login = await harness.start()
     await come_to_the_issuer(tab, login)
     pressing = asyncio.create_task(press(tab, "Agree"))
     await until_exchanging(login)
     if how == "cancelled":
-        await desk.engine.cancel_login(login.attempt.login_id)
+        await harness.engine.cancel_login(login.attempt.login_id)
     elif how == "expired":
-        await desk.clock.elapse(600)
+        await harness.clock.elapse(600)
     else:
-        await desk.engine.log_out()
+        await harness.engine.log_out()
     await pressing
     assert login.attempt.state == how
     await assert_shown(tab, login, heading, how)
-    assert desk.store.saves == 0
+    assert harness.store.saves == 0
 
 
-async def test_cancelling_in_the_browser(desk: Desk, tab: Tab) -> None:
-    login = await desk.start()
+async def test_cancelling_in_the_browser(harness: LoginHarness, tab: Tab) -> None:
+    login = await harness.start()
     await tab.page.goto(at(login, "/cancel"))
     await assert_shown(tab, login, "Sign-in cancelled", "cancelled-here", "/cancel")
     await login.closed()
     assert login.attempt.state == "cancelled"
 
 
-async def test_a_link_that_is_not_ours_and_one_that_was_used(desk: Desk, tab: Tab, issuer: LoopbackIssuer) -> None:
-    login = await desk.start()
+async def test_a_link_that_is_not_ours_and_one_that_was_used(
+    harness: LoginHarness, tab: Tab, issuer: LoopbackIssuer
+) -> None:
+    login = await harness.start()
     await tab.page.goto(at(login, "/auth/callback?state=forged&code=ac_forged"))
     assert await tab.heading() == "This link does not belong to the sign-in"
     await tab.assert_good("wrong-link")
@@ -211,8 +213,8 @@ async def test_a_link_that_is_not_ours_and_one_that_was_used(desk: Desk, tab: Ta
     assert await tab.heading() == "You are signed in"
 
 
-async def test_nothing_to_cancel(desk: Desk, tab: Tab) -> None:
-    login = await desk.start()
+async def test_nothing_to_cancel(harness: LoginHarness, tab: Tab) -> None:
+    login = await harness.start()
     answer = await tab.page.request.get(at(login, target(login, error="access_denied")), max_redirects=0)
     assert answer.status == 303
     await tab.page.goto(at(login, "/cancel"))
@@ -223,9 +225,9 @@ async def test_nothing_to_cancel(desk: Desk, tab: Tab) -> None:
 
 
 @pytest.mark.parametrize("host", ["rebound.example", "localhost.evil.example"])
-async def test_another_name_for_this_machine_is_no_way_in(desk: Desk, tab: Tab, host: str) -> None:
+async def test_another_name_for_this_machine_is_no_way_in(harness: LoginHarness, tab: Tab, host: str) -> None:
     """DNS rebinding: a name of somebody else's that leads to 127.0.0.1."""
-    login = await desk.start()
+    login = await harness.start()
     address = target(login, code="ac_stolen")
     for path in (address, "/cancel", "/"):
         answer = await tab.page.goto(f"http://{host}:{login.port}{path}")
@@ -250,8 +252,10 @@ REACH = """async (url) => {
 }"""
 
 
-async def test_a_page_of_another_site_can_neither_cancel_nor_read(desk: Desk, tab: Tab, issuer: LoopbackIssuer) -> None:
-    login = await desk.start()
+async def test_a_page_of_another_site_can_neither_cancel_nor_read(
+    harness: LoginHarness, tab: Tab, issuer: LoopbackIssuer
+) -> None:
+    login = await harness.start()
     await come_to_the_issuer(tab, login)
     for path in ("/cancel", "/auth/callback?state=forged&code=x", "/done"):
         reached = await tab.page.evaluate(REACH, at(login, path))

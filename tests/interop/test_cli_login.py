@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser_person import agree, decline, get, question
-from wire_client import AUTHSTATE, clean_environment
+from support.browser_person import agree, decline, get, question
+from support.wire_client import AUTHSTATE, clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from codex_binaries import NEW
-from wire_client import AUTHSTATE, Message, WireClient, clean_environment
+from support.codex_binaries import NEW
+from support.wire_client import AUTHSTATE, Message, WireClient, clean_environment
 
-from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
-from authstate.engine.credentials import ApiKey, ChatgptTokens
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 
 MakeHome = Callable[..., Path]
 KEY = "sk-interop-0123456789"

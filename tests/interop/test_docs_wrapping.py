@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from codex_binaries import NEW
-from turns import model_config
-from wire_client import clean_environment
+from support.codex_binaries import NEW
+from support.paths import REPO
+from support.turns import model_config
+from support.wire_client import clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer
 
-PAGE = Path(__file__).parents[2] / "docs" / "wrapping.md"
+PAGE = REPO / "docs" / "wrapping.md"
 
 
 def test_the_sdk_runs_a_turn(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fuzz_wrap import run
+from interop.fuzz_wrap import run
 
 from authstate.adapters.testing import LoopbackIssuer
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import keyring
 import pytest
 import secretstorage
-from codex_binaries import NEW, OLD, CannotInstall
 from keyring.backends import SecretService as Backend
-from secret_service import SecretService, install
+from support.codex_binaries import NEW, OLD, CannotInstall
+from support.secret_service import SecretService, install
 
-from authstate.adapters.stores.auth_json import AuthJsonStore
-from authstate.adapters.stores.os_keyring import SERVICE, AutoStore, KeyringStore, account_of_home
+from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.keyring import SERVICE, AutoStore, KeyringStore, account_of_home
 from authstate.adapters.testing import LoopbackIssuer, StoreContract, make_tokens
 from authstate.engine import ChatgptTokens
-from authstate.engine.credentials import ApiKey, Credentials
-from authstate.engine.errors import StoreUnavailable
+from authstate.engine.model.credentials import ApiKey, Credentials
+from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.ports import CredentialStore
 
 KEY, OTHER = ApiKey.parse("sk-authstate-0123456789abc"), ApiKey.parse("sk-codex-0123456789abcdef")

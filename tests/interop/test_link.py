@@ -1,4 +1,4 @@
-"""AppServerLink with the real codex: several agents of one engine run turns, and nothing of the login is on disk."""
+"""AppServerClient with the real codex: several agents of one engine run turns, and nothing of the login is on disk."""
 
 import asyncio
 import os
@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from turns import model_config, thread_params, turn_params
-from wire_client import clean_environment
+from support.turns import model_config, thread_params, turn_params
+from support.wire_client import clean_environment
 
 from authstate.adapters.assembly import open_engine
+from authstate.adapters.child import client
+from authstate.adapters.child.client import AppServerClient
 from authstate.adapters.config import Environment, load_config
-from authstate.adapters.parent import link
-from authstate.adapters.parent.link import AppServerLink
 from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.clock import SystemClock
-from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import ApiKey, ExternalTokens
-from authstate.engine.states import AuthState
+from authstate.engine.engine import AuthEngine
+from authstate.engine.model.credentials import ApiKey, ExternalTokens
+from authstate.engine.model.states import AuthState
 
 MakeHome = Callable[..., Path]
 
@@ -46,7 +46,7 @@ class Agent:
         self.told: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         self.warned: list[str] = []
         self.clock = AdvancedClock()
-        self.context = AppServerLink.of_command(
+        self.context = AppServerClient.of_command(
             engine,
             [str(codex), "app-server"],
             environment=clean_environment(home, **issuer.environment),
@@ -72,7 +72,7 @@ class Agent:
 
     async def let_tokens_age(self) -> None:
         """Wait until the child took the newest tokens; its questions are about these from then on."""
-        await self.link._handover.caught_up()
+        await self.link._token_sync.caught_up()
         self.clock.advance(1.0)
 
     async def _completed(self, thread: str) -> Any:
@@ -169,10 +169,10 @@ time.sleep(600)
 async def test_a_child_that_does_not_end_is_killed(
     make_home: MakeHome, issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "_GOODBYE", 0.2)
+    monkeypatch.setattr(client, "_GOODBYE", 0.2)
     command = [sys.executable, "-c", STUBBORN, "app-server"]
     async with engine_of(make_home(), issuer) as engine:
-        context = AppServerLink.of_command(engine, command, name="test", version="1")
+        context = AppServerClient.of_command(engine, command, name="test", version="1")
         async with context:
             process = context._process
         assert process is not None
@@ -185,5 +185,5 @@ async def test_a_missing_program_is_an_error_of_its_own(
 ) -> None:
     async with engine_of(make_home(), issuer) as engine:
         with pytest.raises(FileNotFoundError):
-            async with AppServerLink.of_command(engine, command, name="test", version="1"):
+            async with AppServerClient.of_command(engine, command, name="test", version="1"):
                 raise AssertionError("it must not open")

@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from browser_desk import Desk, agree, come_back
-from wire_client import WireClient, clean_environment
+from support.login_harness import LoginHarness, agree, come_back
+from support.wire_client import WireClient, clean_environment
 
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import LoopbackIssuer
@@ -27,9 +27,9 @@ def client(codex: Path, make_home: MakeHome, issuer: LoopbackIssuer) -> Iterator
 
 
 @pytest.fixture
-async def desk(issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+async def harness(issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LoginHarness]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    made = Desk(Issuer(issuer.url))
+    made = LoginHarness(Issuer(issuer.url))
     async with made.engine:
         yield made
 
@@ -43,21 +43,23 @@ async def start_at_codex(client: WireClient) -> tuple[str, int]:
     return started["loginId"], port
 
 
-async def test_a_login_of_codex_gives_way_to_ours(client: WireClient, desk: Desk, issuer: LoopbackIssuer) -> None:
+async def test_a_login_of_codex_gives_way_to_ours(
+    client: WireClient, harness: LoginHarness, issuer: LoopbackIssuer
+) -> None:
     login_id, port = await start_at_codex(client)
-    ours = await desk.start(ports=(port,))
+    ours = await harness.start(ports=(port,))
     told = await asyncio.to_thread(client.until, COMPLETED)
     assert (ours.port, told["loginId"], told["success"]) == (port, login_id, False)
     assert (await come_back(ours, agree(ours, issuer))).title == "You are signed in"
 
 
-async def test_our_login_gives_way_to_one_of_codex(client: WireClient, desk: Desk) -> None:
+async def test_our_login_gives_way_to_one_of_codex(client: WireClient, harness: LoginHarness) -> None:
     login_id, port = await start_at_codex(client)
-    ours = await desk.start(ports=(port,))
+    ours = await harness.start(ports=(port,))
     await asyncio.to_thread(client.until, COMPLETED)
     again, same = await start_at_codex(client)
     await asyncio.wait_for(ours.closed(), 10)
     assert (same, ours.attempt.state) == (port, "cancelled")
-    assert [(event.success, event.error) for event in desk.outcomes] == [(False, "the login was cancelled")]
+    assert [(event.success, event.error) for event in harness.outcomes] == [(False, "the login was cancelled")]
     await asyncio.to_thread(client.result, "account/login/cancel", {"loginId": again})
     assert again != login_id

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import jsonschema
 import pytest
-from browser_person import agree, decline
-from codex_binaries import NEW, OLD
-from wire_client import AUTHSTATE, Message, WireClient, clean_environment
+from support.browser_person import agree, decline
+from support.codex_binaries import NEW, OLD
+from support.wire_client import AUTHSTATE, Message, WireClient, clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer, make_jwt
 

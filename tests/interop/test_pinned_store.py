@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from codex_binaries import CannotInstall, install
-from secret_service import SecretService
-from secret_service import install as install_keyring
-from system_folder import SystemFolder, why_not
-from turns import model_config, thread_params
-from wire_client import WireClient, clean_environment
-from wrapped import WRAP, fake_command
+from support.codex_binaries import CannotInstall, install
+from support.secret_service import SecretService
+from support.secret_service import install as install_keyring
+from support.system_folder import SystemFolder, why_not
+from support.turns import model_config, thread_params
+from support.wire_client import WireClient, clean_environment
+from support.wrapped import WRAP, fake_command
 
-from authstate.adapters.parent.child import EPHEMERAL
-from authstate.adapters.stores.os_keyring import SERVICE, account_of_home
+from authstate.adapters.child.command import EPHEMERAL
+from authstate.adapters.stores.keyring import SERVICE, account_of_home
 from authstate.adapters.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]

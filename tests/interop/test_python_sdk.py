@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser_person import agree, decline
-from python_sdk import RELEASE
-from wire_client import clean_environment
+from support.browser_person import agree, decline
+from support.python_sdk import RELEASE
+from support.wire_client import clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-from codex_binaries import NEW, VERSIONS
-from differences import ANY, AUTHSTATE_MEMBERS, CODEX_MEMBERS, DIFFERENCES, listed
-from plays import OURS, Plays
-from traces import SCENES, Scene
-from wire_client import Message
+from interop.differences import ANY, AUTHSTATE_MEMBERS, CODEX_MEMBERS, DIFFERENCES, listed
+from interop.scenario_runs import OURS, ScenarioRuns
+from interop.traces import SCENES, Scene
+from support.codex_binaries import NEW, VERSIONS
+from support.wire_client import Message
 
 scenes = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name.replace(" ", "-"))
 
@@ -55,8 +55,8 @@ def compared(version: str, scene: Scene, step: str, codex: list[Any], authstate:
 
 
 @scenes
-def test_the_same_answers(scene: Scene, plays: Plays) -> None:
-    played = plays.of(scene)
+def test_the_same_answers(scene: Scene, scenario_runs: ScenarioRuns) -> None:
+    played = scenario_runs.of(scene)
     wrong = []
     for version in VERSIONS:
         only_codex = {(where, name) for number, where, name in CODEX_MEMBERS if number == version}
@@ -75,10 +75,10 @@ def members(value: Any) -> set[str]:
     return set().union(*map(members, value)) if isinstance(value, list) else set()
 
 
-def test_each_listed_member_is_sent_by_one_side_only(plays: Plays) -> None:
+def test_each_listed_member_is_sent_by_one_side_only(scenario_runs: ScenarioRuns) -> None:
     sent: set[tuple[str, str, str]] = set()
     for scene in SCENES:
-        for program, played in plays.of(scene).items():
+        for program, played in scenario_runs.of(scene).items():
             pairs = [pair for outcome in played.outcomes.values() for pair in outcome]
             sent |= {(program, method, name) for method, content in pairs for name in members(content)}
     listed_members = {
@@ -133,9 +133,9 @@ def validators(schemas: dict[str, Path]) -> dict[tuple[str, str], jsonschema.Dra
 
 @scenes
 def test_what_authstate_sends_fits_the_schemas(
-    scene: Scene, validators: dict[tuple[str, str], jsonschema.Draft7Validator], plays: Plays
+    scene: Scene, validators: dict[tuple[str, str], jsonschema.Draft7Validator], scenario_runs: ScenarioRuns
 ) -> None:
-    ours = plays.of(scene)[OURS]
+    ours = scenario_runs.of(scene)[OURS]
     wrong = []
     for version in VERSIONS:
         for message in ours.received:
@@ -148,11 +148,11 @@ def test_what_authstate_sends_fits_the_schemas(
 
 
 def test_all_kinds_of_messages_were_held_against_the_schemas(
-    validators: dict[tuple[str, str], jsonschema.Draft7Validator], plays: Plays
+    validators: dict[tuple[str, str], jsonschema.Draft7Validator], scenario_runs: ScenarioRuns
 ) -> None:
     seen = set()
     for scene in SCENES:
-        ours = plays.of(scene)[OURS]
+        ours = scenario_runs.of(scene)[OURS]
         for message in ours.received:
             seen.add(message["method"] if "method" in message else schema_of(message, ours.methods))
     assert seen == {*RESULTS.values(), "JSONRPCError", *TOLD}

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codex_binaries import NEW, OLD, CannotInstall, install, newest
+from support.codex_binaries import NEW, OLD, CannotInstall, install, newest
 
-from authstate.adapters.other_logins import MODES
-from authstate.adapters.parent.dialect import Dialect, dialect_of
-from authstate.engine.credentials import PlanType
-from authstate.engine.events import AuthMode
+from authstate.adapters.child.dialect import Dialect, dialect_of
+from authstate.adapters.stores.unmanaged_logins import MODES
+from authstate.engine.model.credentials import PlanType
+from authstate.engine.model.events import AuthMode
 
 METHODS = {
     *("account/read", "account/login/start", "account/login/cancel", "account/logout", "account/rateLimits/read"),

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from turns import model_config
-from wire_client import clean_environment
+from support.paths import REPO
+from support.turns import model_config
+from support.wire_client import clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer
 
-PAGE = Path(__file__).parents[2] / "docs" / "service.md"
+PAGE = REPO / "docs" / "service.md"
 MakeHome = Callable[..., Path]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the page says that it is not for Windows")

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-from test_codex import refresh_token_in, run
-from wire_client import AUTHSTATE, WireClient, clean_environment
+from interop.test_codex import refresh_token_in, run
+from support.wire_client import AUTHSTATE, WireClient, clean_environment
 
-from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codex_binaries import NEW, OLD, CannotInstall, install
-from system_folder import SystemFolder, why_not
-from wire_client import WireClient, clean_environment
+from support.codex_binaries import NEW, OLD, CannotInstall, install
+from support.system_folder import SystemFolder, why_not
+from support.wire_client import WireClient, clean_environment
 
 from authstate.adapters.config import load_config
 from authstate.adapters.testing import LoopbackIssuer
-from authstate.engine.policy import LoginMethod
+from authstate.engine.model.policy import LoginMethod
 
 MakeHome = Callable[..., Path]
 

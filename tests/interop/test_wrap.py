@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from turns import model_config, thread_params, turn_params
-from wire_client import INITIALIZE, Message, WireClient, clean_environment
-from wrapped import WRAP
+from support.turns import model_config, thread_params, turn_params
+from support.wire_client import INITIALIZE, Message, WireClient, clean_environment
+from support.wrapped import WRAP
 
 from authstate.adapters.testing import LoopbackIssuer
 

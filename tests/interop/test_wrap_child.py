@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire_client import INITIALIZE, clean_environment
-from wrapped import WRAP, Wrapped, children_of, fake_command, starter
+from support.wire_client import INITIALIZE, clean_environment
+from support.wrapped import WRAP, Wrapped, children_of, fake_command, starter
 
-from authstate.adapters.parent.front_end import REFUSED
+from authstate.adapters.proxy.front_end import REFUSED
 from authstate.adapters.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]

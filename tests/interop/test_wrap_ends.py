@@ -11,8 +11,8 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
-from wire_client import AUTHSTATE, INITIALIZE, clean_environment
-from wrapped import WRAP, Wrapped, children_of, fake_command, starter
+from support.wire_client import AUTHSTATE, INITIALIZE, clean_environment
+from support.wrapped import WRAP, Wrapped, children_of, fake_command, starter
 
 from authstate.adapters.testing import LoopbackIssuer
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from wire_client import clean_environment
-from wrapped import WRAP, fake_command
+from support.wire_client import clean_environment
+from support.wrapped import WRAP, fake_command
 
 MakeHome = Callable[..., Path]
 MEGABYTE = 1024 * 1024

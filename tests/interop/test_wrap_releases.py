@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from codex_binaries import CannotInstall, install, newest
-from test_wrap import Agent, message_of
-from turns import model_config
-from wrapped import WRAP
+from interop.test_wrap import Agent, message_of
+from support.codex_binaries import CannotInstall, install, newest
+from support.turns import model_config
+from support.wrapped import WRAP
 
 from authstate.adapters.testing import LoopbackIssuer
 

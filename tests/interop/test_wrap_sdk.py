@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codex_binaries import NEW
-from turns import model_config
-from wire_client import clean_environment
+from support.codex_binaries import NEW
+from support.turns import model_config
+from support.wire_client import clean_environment
 
-from authstate.adapters.cli_codex import is_server
+from authstate.adapters.cli.codex import is_server
 from authstate.adapters.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]

@@ -11,11 +11,11 @@ from threading import Barrier
 from time import monotonic, time
 
 import pytest
-from codex_binaries import NEW, OLD, CannotInstall, install, newest
-from test_wrap import Agent, message_of
-from turns import model_config, thread_params, turn_params
-from wire_client import Message
-from wrapped import WRAP
+from interop.test_wrap import Agent, message_of
+from support.codex_binaries import NEW, OLD, CannotInstall, install, newest
+from support.turns import model_config, thread_params, turn_params
+from support.wire_client import Message
+from support.wrapped import WRAP
 
 from authstate.adapters.testing import LoopbackIssuer
 

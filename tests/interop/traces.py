@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wire_client import INITIALIZE, Message, WireClient, clean_environment
+from support.wire_client import INITIALIZE, Message, WireClient, clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer
 

@@ -12,12 +12,9 @@ from random import Random
 from time import perf_counter
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-
-import reference as model
+import model.reference as model
 from hypothesis.stateful import Rule
-from test_stateful import AuthStateMachine
+from model.test_stateful import AuthStateMachine
 
 _LEFT_OUT = ("restart",)
 _FORGETS_EVERY = 100
@@ -83,7 +80,11 @@ class Endurance:
     def _forget(self) -> None:
         """Forget what the test remembers of tokens that nobody has any more, and the faults that nobody met."""
         machine, issuer, world = self.machine, self.machine.real.issuer, self.machine.world
-        held = (world.stored, *(engine.held for engine in machine.models), *(one.unsaved for one in machine.models))
+        held = (
+            world.stored,
+            *(engine.held for engine in machine.models),
+            *(one.pending_write for one in machine.models),
+        )
         kept = {one.refresh for one in held if isinstance(one, model.Managed)}
         for known in (issuer._live, issuer._dead, world.dead):
             for token in set(known) - kept:

@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external
-from authstate.engine.claims import Claim
-from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials
-from authstate.engine.errors import AuthError
-from authstate.engine.events import AccountUpdated, AuthMode, Event, LoginCompleted
-from authstate.engine.login import LoginAttempt
+from authstate.engine.engine import AuthEngine
+from authstate.engine.machines.claim import Claim
+from authstate.engine.machines.login import LoginAttempt
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
+from authstate.engine.model.errors import AuthError
+from authstate.engine.model.events import AccountUpdated, AuthMode, Event, LoginCompleted
 from authstate.engine.ports import HeldStore
 
 KEY = ApiKey.parse("sk-model")

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from authstate.engine.credentials import ChatgptTokens, ExternalTokens, expiry_of
-from authstate.engine.errors import (
+from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens, expiry_of
+from authstate.engine.model.errors import (
     ExternalTokensActive,
     IssuerUnavailable,
     LoginMethodForbidden,
@@ -22,7 +22,7 @@ from authstate.engine.errors import (
     TransientAuthError,
     WorkspaceForbidden,
 )
-from authstate.engine.policy import LoginMethod, Policy
+from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 
 WINDOW, BLOCKING, SETTLE, PAUSE, STALE_AFTER = 300.0, 30.0, 60.0, 30.0, 8 * 86_400.0
@@ -117,7 +117,7 @@ class Engine:
     reason: str | None = None
     refused: tuple[object, ...] | None = None
     generation: int = 0
-    unsaved: Managed | None = None
+    pending_write: Managed | None = None
     sent_dead: set[str] = field(default_factory=set)
     """Refresh tokens that this process sent and that were refused for good: it sends none of them again."""
     spent: set[str] = field(default_factory=set)
@@ -162,7 +162,7 @@ class Engine:
         is_taken_for_good = looked_expired and self.world.monotonic < self.settled_until
         return (self.expired() and not is_taken_for_good) or held.access in self.refused_access
 
-    def need(self) -> str:
+    def urgency(self) -> str:
         if self.state != "chatgpt" or not isinstance(self.held, Managed) or self.world.monotonic < self.settled_until:
             return "none"
         if self.held.expires is None:
@@ -195,7 +195,7 @@ class Engine:
 
     def follow(self) -> None:
         found = self.world.stored
-        if self.state == "external_tokens" or self.unsaved is not None:
+        if self.state == "external_tokens" or self.pending_write is not None:
             return
         if self.left_out:
             self.left_out -= 1
@@ -233,28 +233,28 @@ class Engine:
             return StoreUnavailable
         replaced = self.newest()
         self.world.save(what)
-        self.unsaved = None
+        self.pending_write = None
         self.enter("api_key" if isinstance(what, Key) else "chatgpt", what)
         self.world.revoke(replaced)
         return None
 
     def log_out(self) -> Error:
         if self.state == "external_tokens" and "load" not in self.world.broken and self.world.stored is None:
-            replaced, self.unsaved = self.unsaved, None
+            replaced, self.pending_write = self.pending_write, None
             self.enter("logged_out", None)
             self.world.revoke(replaced)
             return None
         if self.world.broken & {"lock", "delete"}:
             return StoreUnavailable
         replaced = self.newest()
-        self.world.stored, self.world.deletes, self.unsaved = None, self.world.deletes + 1, None
+        self.world.stored, self.world.deletes, self.pending_write = None, self.world.deletes + 1, None
         self.enter("logged_out", None)
         self.world.revoke(replaced)
         return None
 
     def newest(self) -> Held:
-        if self.unsaved is not None:
-            return self.unsaved
+        if self.pending_write is not None:
+            return self.pending_write
         return None if "load" in self.world.broken else self.world.stored
 
     def use_external(self, tokens: External) -> Error:
@@ -287,7 +287,7 @@ class Engine:
 
     def adopt(self, found: Held) -> None:
         assert isinstance(found, Managed)
-        self.unsaved = None
+        self.pending_write = None
         self.enter("chatgpt", found)
         if abs(self.world.now - (found.given or self.world.now)) < SETTLE:
             self.settled_until = self.world.monotonic + SETTLE
@@ -322,13 +322,13 @@ class Engine:
         if world.broken & {"lock", "load"}:
             return StoreUnavailable
         if not self.is_ours(world.stored):
-            self.unsaved = None
+            self.pending_write = None
             self.enter("refresh_dead", held, "account_changed")
             return PermanentRefreshError
         if not same_material(world.stored, held) and not self.is_outdated(world.stored):
             self.adopt(world.stored)
             return None
-        fresh = self.unsaved
+        fresh = self.pending_write
         if fresh is None:
             if held.refresh in self.sent_dead | self.spent:
                 self.enter("refresh_dead", held, world.dead[held.refresh])
@@ -340,9 +340,9 @@ class Engine:
                 return answered
             fresh = answered
         if "save" in world.broken:
-            self.unsaved = fresh
+            self.pending_write = fresh
             return StoreUnavailable
-        self.unsaved = None
+        self.pending_write = None
         world.save(fresh)
         if install():
             whole = fresh.access != held.access  # half an answer brings no new access token
@@ -382,10 +382,10 @@ class Engine:
             rotated = held._replace(refresh=outcome.refresh_token.reveal())
             world.live.add(rotated.refresh)
             if "save" in world.broken:
-                self.unsaved = rotated
+                self.pending_write = rotated
                 return StoreUnavailable
             world.save(rotated)
-            self.unsaved = None
+            self.pending_write = None
             return IssuerUnavailable
         assert isinstance(outcome, RefreshedTokens) and outcome.refresh_token is not None
         refresh, access = outcome.refresh_token.reveal(), outcome.access_token.reveal()
@@ -401,12 +401,12 @@ class Engine:
                 if self.reload():
                     continue
                 return (PermanentRefreshError, None) if self.expired() else (None, self.token())
-            need = self.need()
-            if need == "none":
+            urgency = self.urgency()
+            if urgency == "none":
                 break
             before = self.token()
             error = self.fly()
-            if need == "soon":
+            if urgency == "soon":
                 return None, before
             if error is not None:
                 if issubclass(error, TransientAuthError) and not self.expired():
@@ -421,12 +421,12 @@ class Engine:
     def check(self) -> None:
         if self.state == "refresh_dead":
             self.reload()
-        elif self.need() == "now" and self.world.monotonic >= self.paused_until:
+        elif self.urgency() == "now" and self.world.monotonic >= self.paused_until:
             self.fly()
 
     def close(self) -> None:
         """What could not be stored gets a last chance."""
-        if self.unsaved is not None and self.state == "chatgpt":
+        if self.pending_write is not None and self.state == "chatgpt":
             self.fly()
 
     def recover(self) -> Error:

@@ -10,14 +10,14 @@ from unittest.mock import patch
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from hypothesis import HealthCheck, given, settings
-from login_world import History, SteppedWorld, histories
+from model.login_world import History, SteppedWorld, histories
 
 from authstate.adapters.oauth import browser_login
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import make_tokens
-from authstate.engine.credentials import ChatgptTokens, Secret
-from authstate.engine.errors import LoginFailed
+from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.errors import LoginFailed
 
 ISSUER = Issuer("http://127.0.0.1:9", "app")
 

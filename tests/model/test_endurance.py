@@ -1,7 +1,7 @@
 """The long run of docs/reliability.md, in short."""
 
 import pytest
-from endurance import Endurance
+from model.endurance import Endurance
 
 
 @pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "auth.json"])

@@ -10,11 +10,11 @@ from functools import cache, wraps
 from random import Random
 
 import pytest
-from simulation.campaign import SMALLER_SCOPES, enumerated, write_figures
-from simulation.enumeration import ByPast, Enumeration, Figures
-from simulation.ledger import LOSSES, Fate, Violation
-from simulation.mutants import mutated
-from simulation.small_scope import MISHAPS, NAMES, Choice, Scope, SmallScope, choices
+from model.simulation.campaign import SMALLER_SCOPES, enumerated, write_figures
+from model.simulation.enumeration import ByPast, Enumeration, Figures
+from model.simulation.ledger import LOSSES, Fate, Violation
+from model.simulation.mutants import mutated
+from model.simulation.small_scope import MISHAPS, NAMES, Choice, Scope, SmallScope, choices
 
 ONE_EACH = (("authorize",), ("authorize",))
 SMALLER = Scope(calls=ONE_EACH)

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from login_world import EXTERNAL, KEY, History, SteppedWorld, World, histories
+from model.login_world import EXTERNAL, KEY, History, SteppedWorld, World, histories
 
 from authstate.adapters.oauth.device_endpoint import DeviceApproval, DeviceCode, DeviceCodeExpired, SlowDown
 from authstate.adapters.oauth.device_login import DeviceLogin, start_device_login
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import make_tokens
-from authstate.engine.credentials import ChatgptTokens, Secret
-from authstate.engine.errors import AuthError, IssuerUnavailable, LoginFailed, StoreUnavailable
-from authstate.engine.login import LoginKind
+from authstate.engine.machines.login import LoginKind
+from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.errors import AuthError, IssuerUnavailable, LoginFailed, StoreUnavailable
 
 # Every interleaving of three operations, and of the four that a person meets
 

@@ -6,9 +6,9 @@ A history that fails prints its timeline, and `python -m simulation SEED` in thi
 from itertools import count
 
 import pytest
-from simulation import issuer
-from simulation.campaign import in_workers, play, play_all, timed_campaign, write_figures
-from simulation.ledger import Fate
+from model.simulation import issuer
+from model.simulation.campaign import in_workers, play, play_all, timed_campaign, write_figures
+from model.simulation.ledger import Fate
 
 from authstate.adapters.testing import tokens
 

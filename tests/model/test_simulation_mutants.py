@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import pytest
-from simulation.campaign import play
-from simulation.ledger import Violation
-from simulation.mutants import MUTANTS, mutated
+from model.simulation.campaign import play
+from model.simulation.ledger import Violation
+from model.simulation.mutants import MUTANTS, mutated
 
 SEEDS = range(1_000)
 NOTICED_BY = {

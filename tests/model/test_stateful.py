@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
+import model.reference as model
 import pytest
-import reference as model
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,13 +20,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from worlds import RealEngine, RealWorld
+from model.worlds import RealEngine, RealWorld
 
 from authstate.adapters.testing import make_external
 from authstate.engine import ApiKey, Authorization, AuthState, Policy
-from authstate.engine.credentials import ChatgptTokens, Credentials, ExternalTokens, Secret
-from authstate.engine.errors import AuthError, IssuerUnavailable, ParentUnavailable, RefreshDeadReason
-from authstate.engine.policy import LoginMethod
+from authstate.engine.model.credentials import ChatgptTokens, Credentials, ExternalTokens, Secret
+from authstate.engine.model.errors import AuthError, IssuerUnavailable, ParentUnavailable, RefreshDeadReason
+from authstate.engine.model.policy import LoginMethod
 
 POLICIES = (
     Policy(),
@@ -98,7 +98,7 @@ class AuthStateMachine(RuleBasedStateMachine):
             and isinstance(stored, model.Managed)
             and model.same_material(held, stored)
             and held.refresh in world.live
-            and self.models[which].unsaved is None
+            and self.models[which].pending_write is None
             and not (world.broken or world.faults or world.partial)
         )
 
@@ -183,11 +183,11 @@ class AuthStateMachine(RuleBasedStateMachine):
 
     @rule(which=WHICH, callers=st.sampled_from((1, 20)))
     def authorization(self, which: int, callers: int) -> None:
-        async def crowd() -> list[Authorization | BaseException]:
+        async def apply_backpressure() -> list[Authorization | BaseException]:
             engine = self.reals[which].engine
             return await asyncio.gather(*(engine.authorization() for _ in range(callers)), return_exceptions=True)
 
-        answers = self.real.run(crowd())
+        answers = self.real.run(apply_backpressure())
         error, token = self.models[which].authorization()
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -204,10 +204,10 @@ class AuthStateMachine(RuleBasedStateMachine):
             return
         refused = Authorization.of(engine.session)
 
-        async def crowd() -> list[Authorization | BaseException]:
+        async def apply_backpressure() -> list[Authorization | BaseException]:
             return await asyncio.gather(*(engine.recover(refused) for _ in range(callers)), return_exceptions=True)
 
-        answers = self.real.run(crowd())
+        answers = self.real.run(apply_backpressure())
         error = self.models[which].recover()
         for got in answers:
             assert (type(got) if isinstance(got, BaseException) else None) is error
@@ -229,9 +229,9 @@ class AuthStateMachine(RuleBasedStateMachine):
     def late_401(self, which: int) -> None:
         """A 401 for a token that is not the current one any more costs nothing, where the current one can serve.
 
-        One that cannot is recovered: tests/unit/test_recover_worn_out.py.
+        One that cannot is recovered: tests/unit/engine/test_engine_recover.py.
         """
-        if self.reals[which].engine._upkeep.is_worn_out():
+        if self.reals[which].engine._scheduler.is_unusable():
             return
         session = self.reals[which].engine.session
         old = Authorization(Secret("an older token"), None, session.generation - 1)

@@ -8,17 +8,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from reference import Answer
+from model.reference import Answer
 
-from authstate.adapters.stores.auth_json import AuthJsonStore
+from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore
 from authstate.engine import AuthEngine, Policy, RefreshSettings
-from authstate.engine.claims import Claim
-from authstate.engine.credentials import ApiKey, ChatgptTokens, Credentials, Secret
-from authstate.engine.errors import StoreUnavailable
-from authstate.engine.events import Event, StateChanged
+from authstate.engine.machines.claim import Claim
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, Secret
+from authstate.engine.model.errors import StoreUnavailable
+from authstate.engine.model.events import Event, StateChanged
+from authstate.engine.model.session import Session
 from authstate.engine.ports import CredentialStore, HeldStore, RefreshedTokens
-from authstate.engine.session import Session
 
 T = TypeVar("T")
 
@@ -168,9 +168,9 @@ class RealEngine:
         )
         self.replayed = Session()
         self.events: list[Event] = []
-        self.engine.subscribe(self.hear)
+        self.engine.subscribe(self.on_event)
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         self.events.append(event)
         if isinstance(event, StateChanged):
             assert event.previous is self.replayed or event.previous == self.replayed

@@ -1,7 +1,7 @@
 """Mutation testing: change one thing in the code, and see whether a test notices.
 
     python -m mutation engine                  every module of the engine
-    python -m mutation engine/refresh.py       one module
+    python -m mutation engine/flows/refresh.py       one module
     python -m mutation engine --most 20        a stable sample of 20 mutants a module
 
 Run it in `tests/`. `operators` makes the mutants, `selection` finds the tests that reach the changed line, `trial` runs

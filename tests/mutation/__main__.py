@@ -10,16 +10,17 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from support.paths import REPO
+
 from mutation.operators import Mutant, lines_of_use, mutants_of
 from mutation.patch import fits
 from mutation.selection import Reach, Selection
 from mutation.trial import Fate, Outcome, Pool, Trial, run_cold, run_warm
 
-REPO = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
 _TESTS = ("tests/unit", "tests/model/test_relay.py")
-_LEFT_OUT = ("tests/unit/test_habits.py", "tests/unit/test_readme.py")
-_OF_DEFINITIONS = "tests/unit/test_definitions.py"
+_LEFT_OUT = ("tests/repository/test_source_tree.py", "tests/repository/test_docs_code_blocks.py")
+_OF_DEFINITIONS = "tests/unit/engine/test_definitions.py"
 """Tests that look at definitions and run no line of them: they are for every mutant that only the import runs."""
 
 

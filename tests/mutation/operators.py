@@ -1,7 +1,7 @@
 """The mutants of a module: every place where one operator of a small, fixed set applies.
 
 A mutant is named by what it changes and not by its line, so that its name stays the same while the code around it
-moves: `engine/refresh.py::need_of::compare::left <= settings.blocking -> left < settings.blocking`.
+moves: `engine/flows/refresh.py::urgency_of::compare::left <= settings.blocking -> left < settings.blocking`.
 """
 
 import ast

@@ -1,20 +1,15 @@
 """Fixtures: an issuer on loopback, a desk where people sign in, and what the event loop is told of faults."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from support.login_harness import LoginHarness
 
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import LoopbackIssuer
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from browser_desk import Desk
 
 # What an example takes says how busy the machine is, and nothing of the code: time is measured in tests/benchmarks.
 settings.register_profile("any machine", deadline=None)
@@ -57,8 +52,8 @@ def loopback(running_issuer: LoopbackIssuer) -> LoopbackIssuer:
 
 
 @pytest.fixture
-async def desk(loopback: LoopbackIssuer) -> AsyncIterator[Desk]:
+async def harness(loopback: LoopbackIssuer) -> AsyncIterator[LoginHarness]:
     """Somebody is signed in, and wants to sign in anew."""
-    made = Desk(Issuer(loopback.url))
+    made = LoginHarness(Issuer(loopback.url))
     async with made.engine:
         yield made

@@ -5,9 +5,9 @@ the small scopes: `python -m simulation every`.
 import sys
 import time
 
-from simulation.campaign import enumerated, timed_campaign
-from simulation.history import History
-from simulation.ledger import Violation
+from model.simulation.campaign import enumerated, timed_campaign
+from model.simulation.history import History
+from model.simulation.ledger import Violation
 
 
 def main(arguments: list[str]) -> int:

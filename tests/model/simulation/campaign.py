@@ -8,15 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import NamedTuple
 
-from simulation.enumeration import Enumeration, Figures
-from simulation.history import History
-from simulation.ledger import Violation
-from simulation.small_scope import Scope
+from model.simulation.enumeration import Enumeration, Figures
+from model.simulation.history import History
+from model.simulation.ledger import Violation
+from model.simulation.small_scope import Scope
+from support.paths import REPO
 
-OUTPUT = Path(__file__).parents[3] / "test-output"
+OUTPUT = REPO / "test-output"
 WORKERS = 2
 Scopes = Mapping[str, tuple[Scope, ...]]
 """Scopes by what they are. One in several parts is one scope: what may go wrong is shared out among them."""

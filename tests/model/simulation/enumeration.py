@@ -27,7 +27,18 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Generic, NamedTuple, TypeVar
 
-from simulation.small_scope import CRASHES, MISHAPS, NAMES, Choice, Local, Scope, Seen, Shared, SmallScope, choices
+from model.simulation.small_scope import (
+    CRASHES,
+    MISHAPS,
+    NAMES,
+    Choice,
+    Local,
+    Scope,
+    Seen,
+    Shared,
+    SmallScope,
+    choices,
+)
 
 T = TypeVar("T")
 

@@ -7,11 +7,11 @@ with one rare crash and others are a storm.
 import errno
 from random import Random
 
-from simulation.issuer import Weather
-from simulation.platter import File
-from simulation.process import Process
-from simulation.scheduler import Runner, Scheduler
-from simulation.world import World, disk_fault
+from model.simulation.issuer import Weather
+from model.simulation.process import Process
+from model.simulation.scheduler import Runner, Scheduler
+from model.simulation.virtual_disk import File
+from model.simulation.world import World, disk_fault
 
 _BAD_WEATHER = (
     Weather.LOST_BEFORE,
@@ -190,7 +190,7 @@ class History(World):
             return
         self._crashes += 1
         if kind == "power":
-            self.cut_power(self.random.randrange(len(self.platter.pending) + 1), self._left_of)
+            self.cut_power(self.random.randrange(len(self.virtual_disk.pending) + 1), self._left_of)
         else:
             self.kill(process)
         self.scheduler.after(self.random.choice((0.0, 0.03, 0.5)), self._restart)
@@ -212,16 +212,16 @@ class History(World):
         process.runner.fault = disk_fault(errno.EIO)
 
     def _fill_disk(self) -> None:
-        if self.platter.is_full:
+        if self.virtual_disk.is_full:
             return
         self.counts["disk faults"] += 1
         self.note("world", "the disk is full")
-        self.ledger.disk_failed = self.platter.is_full = True
+        self.ledger.disk_failed = self.virtual_disk.is_full = True
         self.scheduler.after(self.random.choice((0.02, 0.3, 4.0)), self._empty_disk)
 
     def _empty_disk(self) -> None:
         self.note("world", "the disk has space again")
-        self.platter.is_full = False
+        self.virtual_disk.is_full = False
 
     def _cancel(self) -> None:
         waiting = [(p, c) for p in self.processes for c in p.callers if not c.is_done and c.kind != "terminate"]
@@ -246,7 +246,7 @@ class History(World):
     def _heal(self) -> None:
         self.note("world", "all faults are over")
         self._is_over = True
-        self.platter.is_full = False
+        self.virtual_disk.is_full = False
         for process in self.processes:
             process.clock.error = 0.0
 

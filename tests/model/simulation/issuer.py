@@ -5,12 +5,13 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import lru_cache
 
+from model.simulation.ledger import Fate, Grant, Ledger
+from model.simulation.scheduler import About, Runner, Scheduler
+
 from authstate.adapters.testing.tokens import make_tokens
-from authstate.engine.credentials import ChatgptTokens, Secret
-from authstate.engine.errors import Delivery, IssuerUnavailable, PermanentRefreshError
+from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.errors import Delivery, IssuerUnavailable, PermanentRefreshError
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
-from simulation.ledger import Fate, Grant, Ledger
-from simulation.scheduler import About, Runner, Scheduler
 
 EPOCH = 1_800_000_000.0
 TIMEOUT = 1.0

@@ -5,18 +5,19 @@ from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 
-from authstate.adapters.stores.record import decode
-from authstate.engine.claims import Claim, ClaimState, fingerprint_of
-from authstate.engine.credentials import ChatgptTokens, Credentials, Secret
-from authstate.engine.errors import (
+from model.simulation.scheduler import Runner
+from model.simulation.virtual_disk import claims_in
+
+from authstate.adapters.stores.codec import decode
+from authstate.engine.machines.claim import Claim, ClaimState, fingerprint_of
+from authstate.engine.model.credentials import ChatgptTokens, Credentials, Secret
+from authstate.engine.model.errors import (
     Delivery,
     IssuerUnavailable,
     PermanentRefreshError,
     RefreshDeadReason,
     StoreUnreadable,
 )
-from simulation.platter import claims_in
-from simulation.scheduler import Runner
 
 
 class Violation(AssertionError):

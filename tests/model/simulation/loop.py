@@ -24,11 +24,11 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         complain: called with what asyncio reports to the loop's exception handler.
     """
 
-    def __init__(self, timers: Timers, complain: Callable[[str], None]) -> None:
+    def __init__(self, timers: Timers, print_error: Callable[[str], None]) -> None:
         self.ready: deque[asyncio.Handle] = deque()
         self.tasks: list[asyncio.Task[Any]] = []
         self._timers = timers
-        self._complain = complain
+        self._complain = print_error
 
     def take(self, index: int = 0) -> asyncio.Handle:
         """Remove a ready callback; the first one is what asyncio itself would run next."""

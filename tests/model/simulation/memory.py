@@ -24,9 +24,9 @@ from typing import Any
 
 import msgspec
 
-from authstate.engine.recovery import RecoveryMachine
-from authstate.engine.refresh import RefreshSettings
-from authstate.engine.table import TableMachine
+from authstate.engine.flows.refresh import RefreshSettings
+from authstate.engine.machines.recovery import RecoveryMachine
+from authstate.engine.machines.table import TableMachine
 
 _VALUES = frozenset({bool, int, float, range})
 _SELF_EVIDENT = frozenset({type(None), str, bytes, types.ModuleType, types.CodeType})

@@ -9,22 +9,25 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from authstate.adapters.stores.auth_json import HeldAuthJson
-from authstate.engine import core, upkeep
-from authstate.engine.authorization import Authorization
-from authstate.engine.claims import Claim, fingerprint_of
-from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import ChatgptTokens
-from authstate.engine.errors import AuthError, IssuerUnavailable, PermanentRefreshError
-from authstate.engine.open_claim import OpenClaim
+from model.simulation.virtual_disk import SimDisk, SimLock
+
+from authstate.adapters.stores.file import HeldAuthJson
+from authstate.engine import engine
+from authstate.engine.engine import AuthEngine
+from authstate.engine.flows import refresh_scheduler
+from authstate.engine.flows.open_claim import OpenClaim
+from authstate.engine.flows.refresh import Refresher, RefreshResult
+from authstate.engine.flows.refresh_request import RefreshSender
+from authstate.engine.flows.refresh_scheduler import RefreshScheduler
+from authstate.engine.flows.shared_recovery import SharedRecovery
+from authstate.engine.machines.claim import Claim, fingerprint_of
+from authstate.engine.machines.recovery import RecoveryPlan
+from authstate.engine.model.authorization import Authorization
+from authstate.engine.model.credentials import ChatgptTokens
+from authstate.engine.model.errors import AuthError, IssuerUnavailable, PermanentRefreshError
+from authstate.engine.model.session import Session
+from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import HeldStore
-from authstate.engine.recovery import RecoveryPlan
-from authstate.engine.refresh import Refresher, Renewal
-from authstate.engine.sending import Sending
-from authstate.engine.session import Session
-from authstate.engine.shared_recovery import SharedRecovery
-from authstate.engine.upkeep import Upkeep
-from simulation.platter import SimDisk, SimLock
 
 Patches = Mapping[tuple[Any, str], Any]
 
@@ -38,7 +41,7 @@ async def _never_found(refresher: Refresher, held: HeldStore, current: ChatgptTo
     return None
 
 
-async def _unshielded(task: upkeep.Flight) -> AuthError | None:
+async def _unshielded(task: refresh_scheduler.RefreshTask) -> AuthError | None:
     return await task
 
 
@@ -72,18 +75,18 @@ async def _recover_whatever_the_generation(engine: AuthEngine, refused: Authoriz
     return Authorization.of(engine.session)
 
 
-def _adopt_whatever_the_session(keeper: Upkeep, replaced: ChatgptTokens, renewal: Renewal) -> bool:
-    keeper._machine.fire(upkeep.Trigger.TOKENS_REFRESHED, renewal.tokens)
+def _adopt_whatever_the_session(keeper: RefreshScheduler, replaced: ChatgptTokens, renewal: RefreshResult) -> bool:
+    keeper._machine.fire(Trigger.TOKENS_REFRESHED, renewal.tokens)
     return True
 
 
-async def _land_at_once(keeper: Upkeep, grace: float = 60.0) -> None:
+async def _land_at_once(keeper: RefreshScheduler, grace: float = 60.0) -> None:
     if keeper._flight is not None:
         keeper._flight.cancel()
 
 
-async def _unsaved(refresher: Refresher, held: HeldStore, renewal: Renewal) -> Renewal:
-    refresher.forget_unsaved()
+async def _unsaved(refresher: Refresher, held: HeldStore, renewal: RefreshResult) -> RefreshResult:
+    refresher.clear_pending_write()
     return renewal
 
 
@@ -99,7 +102,7 @@ async def _send_a_doubt_at_once(refresher: Refresher, current: ChatgptTokens, se
     return await _sendable(refresher, current, lambda: False)
 
 
-def _repeat_again_and_again(sending: Sending, state: Any) -> bool:
+def _repeat_again_and_again(sending: RefreshSender, state: Any) -> bool:
     return isinstance(state.outcome.exception(), IssuerUnavailable)
 
 
@@ -108,15 +111,15 @@ _refresh = AuthEngine.refresh
 
 
 async def _send_the_dead_token(engine: AuthEngine) -> Session:
-    if engine.session.state is not core.AuthState.REFRESH_DEAD:
+    if engine.session.state is not AuthState.REFRESH_DEAD:
         return await _refresh(engine)
     tokens = engine.session.credentials
     assert isinstance(tokens, ChatgptTokens)
     # The state, this memory and the claim all keep it from being sent.
-    engine._upkeep.refresher._dead.clear()
+    engine._scheduler.refresher._dead.clear()
     engine._store._disk._platter.claims = b""
     try:
-        await engine._upkeep.refresher.run(tokens)
+        await engine._scheduler.refresher.run(tokens)
     except PermanentRefreshError as dead:
         raise dead.again() from None
     return engine.session
@@ -125,20 +128,20 @@ async def _send_the_dead_token(engine: AuthEngine) -> Session:
 MUTANTS: Mapping[str, Patches] = {
     "no lock": {(SimLock, "acquire"): _always_taken},
     "no reload under the lock": {(Refresher, "_found_elsewhere"): _never_found},
-    "no shield": {(upkeep, "outcome"): _unshielded, (core, "outcome"): _unshielded},
+    "no shield": {(refresh_scheduler, "outcome"): _unshielded, (engine, "outcome"): _unshielded},
     "rename before fsync": {(HeldAuthJson, "_fill_and_rename"): _rename_before_sync},
     "no fsync of the file": {(HeldAuthJson, "_fill_and_rename"): _rename_without_sync},
     "no fsync of the folder": {(SimDisk, "sync_folder"): _no_folder_sync},
     "write in place": {(HeldAuthJson, "_fill_and_rename"): _write_in_place},
     "no generation check after a 401": {(AuthEngine, "recover"): _recover_whatever_the_generation},
-    "no check that the session is the same": {(Upkeep, "_adopt"): _adopt_whatever_the_session},
-    "a spent token may be cancelled": {(Upkeep, "land"): _land_at_once},
+    "no check that the session is the same": {(RefreshScheduler, "_adopt"): _adopt_whatever_the_session},
+    "a spent token may be cancelled": {(RefreshScheduler, "land"): _land_at_once},
     "used before it is stored": {(Refresher, "_stored"): _unsaved},
     "a dead token is sent again": {(AuthEngine, "refresh"): _send_the_dead_token},
     "no claim": {(OpenClaim, "take"): _unclaimed},
     "no look at the claim": {(Refresher, "_sendable"): _send_whatever_is_known},
     "a doubt is sent at once": {(Refresher, "_sendable"): _send_a_doubt_at_once},
-    "a lost answer is repeated": {(Sending, "_may_repeat"): _repeat_again_and_again},
+    "a lost answer is repeated": {(RefreshSender, "_may_repeat"): _repeat_again_and_again},
 }
 
 

@@ -5,19 +5,20 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, Protocol
 
-from authstate.adapters.stores.auth_json import AuthJsonStore
+from model.simulation.issuer import EPOCH, Issuer, SimAuthority, Weather
+from model.simulation.ledger import Ledger
+from model.simulation.scheduler import About, Runner, Scheduler
+from model.simulation.virtual_disk import HOME, SimDisk
+
+from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing.tokens import make_external
-from authstate.engine.authorization import Authorization
-from authstate.engine.core import AuthEngine
-from authstate.engine.credentials import ChatgptTokens
-from authstate.engine.errors import AuthError, PermanentRefreshError
-from authstate.engine.events import Event, RefreshFailed, StateChanged, Warned
-from authstate.engine.refresh import Need, RefreshSettings, need_of
-from authstate.engine.states import AuthState, Trigger
-from simulation.issuer import EPOCH, Issuer, SimAuthority, Weather
-from simulation.ledger import Ledger
-from simulation.platter import HOME, SimDisk
-from simulation.scheduler import About, Runner, Scheduler
+from authstate.engine.engine import AuthEngine
+from authstate.engine.flows.refresh import RefreshSettings, Urgency, urgency_of
+from authstate.engine.model.authorization import Authorization
+from authstate.engine.model.credentials import ChatgptTokens
+from authstate.engine.model.errors import AuthError, PermanentRefreshError
+from authstate.engine.model.events import Event, RefreshFailed, StateChanged, Warned
+from authstate.engine.model.states import AuthState, Trigger
 
 SETTINGS = RefreshSettings(
     first_wait=0.05, longest_wait=0.4, total=1.5, rechecks=(0.0, 0.05, 0.1), save_waits=(0.0, 0.02, 0.08)
@@ -268,7 +269,7 @@ class Process:
 
     def _looked_at_clock(self, now: float) -> None:
         tokens = self.engine.session.credentials
-        if isinstance(tokens, ChatgptTokens) and need_of(tokens, now, SETTINGS) is not Need.NONE:
+        if isinstance(tokens, ChatgptTokens) and urgency_of(tokens, now, SETTINGS) is not Urgency.NONE:
             self._outdated = tokens.access_token.reveal()
         if isinstance(tokens, ChatgptTokens) and tokens.expires_at is not None and tokens.expires_at <= now:
             self._expired = tokens.access_token.reveal()

@@ -13,8 +13,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from greenlet import getcurrent, greenlet
-
-from simulation.loop import ProcessLoop
+from model.simulation.loop import ProcessLoop
 
 
 class Killed(BaseException):
@@ -33,7 +32,7 @@ class About(NamedTuple):
 class Runner:
     """The running of one process: its event loop, and where it stopped."""
 
-    def __init__(self, scheduler: "Scheduler", name: str, complain: Callable[[str], None]) -> None:
+    def __init__(self, scheduler: "Scheduler", name: str, print_error: Callable[[str], None]) -> None:
         self.name = name
         self.alive = True
         self.paused: str | None = None
@@ -42,7 +41,7 @@ class Runner:
         """What that operation will raise."""
         self.stalled_until = 0.0
         self.stalled_for = 0.0
-        self.loop = ProcessLoop(scheduler, complain)
+        self.loop = ProcessLoop(scheduler, print_error)
         self._scheduler = scheduler
         self._greenlet = greenlet(self._run)
 

@@ -24,14 +24,14 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, NamedTuple
 
-from simulation.issuer import Issuer, Request
-from simulation.ledger import Ledger
-from simulation.loop import ProcessLoop
-from simulation.memory import memory_of
-from simulation.platter import File, Platter, SimDisk, SimLock
-from simulation.process import Process
-from simulation.scheduler import About, Runner, Scheduler
-from simulation.world import World
+from model.simulation.issuer import Issuer, Request
+from model.simulation.ledger import Ledger
+from model.simulation.loop import ProcessLoop
+from model.simulation.memory import memory_of
+from model.simulation.process import Process
+from model.simulation.scheduler import About, Runner, Scheduler
+from model.simulation.virtual_disk import File, SimDisk, SimLock, VirtualDisk
+from model.simulation.world import World
 
 NAMES = ("p1", "p2")
 CRASHES = ("kill", "power")
@@ -95,7 +95,7 @@ class Shared(NamedTuple):
     alive: tuple[str, ...]
     unsynced_changes: int
     has_unsynced_content: bool
-    platter: tuple[object, ...]
+    virtual_disk: tuple[object, ...]
     ledger: tuple[object, ...]
 
 
@@ -226,7 +226,7 @@ class SmallScope(World):
     # What a process sees
 
     def disk(self, runner: Runner) -> SimDisk:
-        return _WatchedDisk(self.platter, runner, self._saw)
+        return _WatchedDisk(self.virtual_disk, runner, self._saw)
 
     def _saw(self, what: object) -> None:
         self._seen.append(what)
@@ -261,15 +261,15 @@ class SmallScope(World):
 
     def shared(self) -> Shared:
         """Everything else."""
-        platter = self.platter.snapshot()
+        virtual_disk = self.virtual_disk.snapshot()
         return Shared(
             now=self.scheduler.time,
             messages=tuple(sorted(about for about, _ in self.scheduler.messages)),
             mishaps=self._mishaps,
             alive=tuple(process.name for process in self.processes),
-            unsynced_changes=len(self.platter.pending),
-            has_unsynced_content=self.platter.has_unsynced_content(),
-            platter=platter,
+            unsynced_changes=len(self.virtual_disk.pending),
+            has_unsynced_content=self.virtual_disk.has_unsynced_content(),
+            virtual_disk=virtual_disk,
             ledger=self.ledger.snapshot(),
         )
 
@@ -340,8 +340,8 @@ class SmallScope(World):
 class _WatchedDisk(SimDisk):
     """The simulated disk; tells what each operation brought."""
 
-    def __init__(self, platter: Platter, runner: Runner, saw: Callable[[object], None]) -> None:
-        super().__init__(platter, runner)
+    def __init__(self, virtual_disk: VirtualDisk, runner: Runner, saw: Callable[[object], None]) -> None:
+        super().__init__(virtual_disk, runner)
         self._saw = saw
 
     def lock(self, path: str) -> "_WatchedLock":
@@ -351,8 +351,8 @@ class _WatchedDisk(SimDisk):
 class _WatchedLock(SimLock):
     """The simulated lock; tells whether it was free."""
 
-    def __init__(self, platter: Platter, runner: Runner, saw: Callable[[object], None]) -> None:
-        super().__init__(platter, runner)
+    def __init__(self, virtual_disk: VirtualDisk, runner: Runner, saw: Callable[[object], None]) -> None:
+        super().__init__(virtual_disk, runner)
         self._saw = saw
 
 
@@ -376,5 +376,5 @@ for _name in ("acquire", "release"):
 
 
 _OUTSIDE = frozenset(
-    {OpenScheduler, SmallScope, Issuer, _WatchedLedger, Platter, Process, ProcessLoop, Request, Runner}
+    {OpenScheduler, SmallScope, Issuer, _WatchedLedger, VirtualDisk, Process, ProcessLoop, Request, Runner}
 )

@@ -6,20 +6,20 @@ from collections.abc import Callable
 from random import Random
 
 import msgspec
+from model.simulation.issuer import EPOCH, Issuer, Weather
+from model.simulation.ledger import LOSSES, Grant, Ledger, Violation
+from model.simulation.process import Caller, Process
+from model.simulation.scheduler import Runner, Scheduler
+from model.simulation.timeline import Timeline
+from model.simulation.virtual_disk import File, SimDisk, VirtualDisk, claims_in
 
-from authstate.adapters.stores.foreign import digest_of
-from authstate.adapters.stores.home_lock import Mark
-from authstate.adapters.stores.record import encode
-from authstate.engine.claims import fingerprint_of
-from authstate.engine.credentials import ChatgptTokens, Secret
-from authstate.engine.errors import RefreshInDoubt
-from authstate.engine.states import AuthState
-from simulation.issuer import EPOCH, Issuer, Weather
-from simulation.ledger import LOSSES, Grant, Ledger, Violation
-from simulation.platter import File, Platter, SimDisk, claims_in
-from simulation.process import Caller, Process
-from simulation.scheduler import Runner, Scheduler
-from simulation.timeline import Timeline
+from authstate.adapters.stores.codec import encode
+from authstate.adapters.stores.lock import Mark
+from authstate.adapters.stores.provenance import digest_of
+from authstate.engine.machines.claim import fingerprint_of
+from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.errors import RefreshInDoubt
+from authstate.engine.model.states import AuthState
 
 MOST_STEPS = 30_000
 """A history that is longer than this does not end."""
@@ -43,7 +43,7 @@ class World:
         self.scheduler = scheduler
         self.timeline = Timeline()
         self.ledger = self.ledger_kind(self.note)
-        self.platter = Platter(self.ledger)
+        self.virtual_disk = VirtualDisk(self.ledger)
         self.issuer = Issuer(scheduler, self.ledger)
         self.processes: list[Process] = []
         self.counts: Counter[str] = self.ledger.counts
@@ -57,11 +57,11 @@ class World:
 
     def disk(self, runner: Runner) -> SimDisk:
         """A process's way to the disk."""
-        return SimDisk(self.platter, runner)
+        return SimDisk(self.virtual_disk, runner)
 
     def content(self) -> bytes | None:
         """What a reader of auth.json finds now."""
-        return self.platter.content()
+        return self.virtual_disk.content()
 
     def weather(self) -> tuple[Weather, float, float]:
         """What becomes of the next request: nothing unusual, unless a history says otherwise."""
@@ -93,21 +93,21 @@ class World:
         self.ledger.died(process.runner)
 
     def cut_power(self, kept: int, left_of: Callable[[File], bytes]) -> None:
-        """Every process is gone, and what was not synced may be gone, too. See `Platter.cut_power`."""
+        """Every process is gone, and what was not synced may be gone, too. See `VirtualDisk.cut_power`."""
         self.counts["power cuts"] += 1
         self.note("world", "the power fails")
         for process in list(self.processes):
             self._gone(process, "is gone")
             self.ledger.died(process.runner)
-        before = self.platter.content()
-        self.platter.cut_power(kept, left_of)
-        self.ledger.power_was_cut(before, self.platter.content())
+        before = self.virtual_disk.content()
+        self.virtual_disk.cut_power(kept, left_of)
+        self.ledger.power_was_cut(before, self.virtual_disk.content())
 
     def sign_in_before(self, account_id: str = "org-1") -> ChatgptTokens:
         """Somebody signed in before the history begins."""
         tokens = self.issuer.sign_in(account_id)
         data = encode(tokens, None)
-        self.platter.put(data, msgspec.json.encode([Mark(digest_of(tokens), EPOCH, 1)]))
+        self.virtual_disk.put(data, msgspec.json.encode([Mark(digest_of(tokens), EPOCH, 1)]))
         self.ledger.began_with(data)
         return tokens
 
@@ -183,7 +183,7 @@ class World:
         assert isinstance(tokens, ChatgptTokens)
         if tokens.expires_at is None or tokens.expires_at <= EPOCH + self.scheduler.now:
             return False
-        known = {claim.fingerprint: claim for claim in claims_in(self.platter.claims)}
+        known = {claim.fingerprint: claim for claim in claims_in(self.virtual_disk.claims)}
         claim = known.get(fingerprint_of(Secret(stored.token)))
         return claim is not None and claim.is_in_doubt
 
@@ -191,7 +191,7 @@ class World:
         """The refresh of the next process ended as it must, and cleaned up."""
         self.counts["histories that end signed in"] += expected != AuthState.LOGGED_OUT.value
         self.counts["histories that end with a lost login"] += expected == _LOST
-        if left := [name for name in self.platter.temporary() if expected != AuthState.LOGGED_OUT.value]:
+        if left := [name for name in self.virtual_disk.temporary() if expected != AuthState.LOGGED_OUT.value]:
             self.ledger.broken(f"temporary files are left after the next start: {left}")
         if caller.outcome != expected:
             self.ledger.broken(f"the next process should end with {expected}, and ends with {caller.outcome}")
@@ -201,7 +201,7 @@ class World:
         self.processes.remove(process)
         process.runner.kill()
         self.scheduler.forget(process.runner)
-        self.platter.died(process.runner)
+        self.virtual_disk.died(process.runner)
 
 
 def disk_fault(number: int) -> OSError:

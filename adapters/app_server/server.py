@@ -1,0 +1,150 @@
+"""`authstate app-server`: the account API for one client on standard input and output.
+
+It ends with the input (status 0, whatever is pending), when nobody reads the output (0), and on SIGTERM, SIGINT and
+SIGHUP (128 and the signal's number). A refresh token that is being spent is always waited for, so that its successor is
+stored. Windows knows SIGINT only.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from authstate.adapters.app_server.deferred_log import LOG_DELAY, DeferredLog
+from authstate.adapters.app_server.handshake import Handshake
+from authstate.adapters.app_server.lazy_account import LazyAccount
+from authstate.adapters.config import Config, ConfigError, Environment, load_config
+from authstate.adapters.config.other_logins import in_environment
+from authstate.adapters.io.signals import ENDINGS, handle_signals
+from authstate.adapters.io.streams import can_be_watched, open_reader, open_writer
+
+if TYPE_CHECKING:
+    from authstate.adapters.app_server.account_api import AccountApi
+
+_LAST_ANSWERS = 1.0  # seconds that requests which are under way get at the end of the input
+_LAST_WRITES = 5.0  # seconds that a slow reader gets for what is answered already
+_TEST_PARENT_TIMEOUT = "AUTHSTATE_TEST_PARENT_TIMEOUT"  # seconds; for tests only
+
+
+def main(overrides: Sequence[str] = ()) -> int:
+    """Serve until the end and return the exit status.
+
+    Args:
+        overrides: the `-c KEY=VALUE` of the command line.
+
+    Raises:
+        ConfigError: the configuration cannot be used, or the environment names a login that is not managed here;
+            nothing was read or written yet.
+    """
+    if other := in_environment(os.environ):
+        raise ConfigError(
+            f"the environment names {other}, which authstate does not manage: unset it, or use codex itself"
+        )
+    environment = Environment.read(os.environ, acts_with_key=False)
+    config = load_config(environment.home, overrides)
+    return asyncio.run(serve(config, environment, settings=settings_for_tests(os.environ)))
+
+
+async def serve(
+    config: Config,
+    environment: Environment,
+    *,
+    stdin_fd: int = 0,
+    stdout_fd: int = 1,
+    settings: Mapping[str, Any] | None = None,
+) -> int:
+    """Serve one client and return the exit status. What anything else prints goes to stderr from here on.
+
+    Args:
+        config, environment: what was configured.
+        stdin_fd, stdout_fd: where the protocol comes from and goes to. They are left open.
+        settings: members of `RefreshSettings` that differ from the default.
+    """
+    sys.stdout = sys.stderr
+    return await _Server(config, environment, settings or {}).run(stdin_fd, stdout_fd)
+
+
+def settings_for_tests(environ: Mapping[str, str]) -> dict[str, float]:
+    """What tests shorten. Raises ConfigError."""
+    text = environ.get(_TEST_PARENT_TIMEOUT, "")
+    try:
+        return {"parent_timeout": float(text)} if text else {}
+    except ValueError:
+        raise ConfigError(f"the environment variable {_TEST_PARENT_TIMEOUT} must be a number of seconds") from None
+
+
+class _Server:
+    """One client, from its first byte to its last."""
+
+    def __init__(self, config: Config, environment: Environment, settings: Mapping[str, Any]) -> None:
+        self._log = DeferredLog()
+        self._handshake = Handshake(environment.home, self._open)
+        self._peer = self._handshake.peer
+        self._account = LazyAccount(config, environment, settings, self._peer, self._handshake.notify, self._log)
+        self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._lost = False
+
+    async def run(self, stdin_fd: int, stdout_fd: int) -> int:
+        """Serve until the end; return the exit status."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._log.on_loop_exception)
+        for number in handle_signals(ENDINGS, self._stop_by):
+            _hear_without_loop(number, self._stop_by)
+        try:
+            read_watched, write_watched = can_be_watched(stdin_fd, stdout_fd)
+            writer = await open_writer(stdout_fd, self._peer, self._nobody_reads, watched=write_watched)
+            self._peer.connect(writer)
+            reader = await open_reader(stdin_fd, self._peer.data_received, self._no_more_input, watched=read_watched)
+        except OSError as error:
+            print(f"authstate: standard input or output cannot be used: {error.strerror}", file=sys.stderr)
+            return 1
+        self._peer.connect(writer, reader)
+        status = await self._end
+        reader.pause_reading()
+        if not self._lost and status == 0:
+            await self._peer.drained(_LAST_ANSWERS)
+        await self._handshake.close()
+        await self._account.close()
+        if not self._lost:
+            await self._peer.drained(LOG_DELAY)
+        self._peer.close()
+        self._log.flush()
+        await writer.finish(_LAST_WRITES)
+        return status
+
+    async def _open(self) -> "AccountApi":
+        self._account.client_name = self._handshake.client_name
+        api = await self._account.open()
+        self._account.follow()
+        return api
+
+    def _stop(self, status: int) -> None:
+        if not self._end.done():
+            self._end.set_result(status)
+
+    def _stop_by(self, number: int) -> None:
+        """A signal wants the end."""
+        self._stop(128 + number)
+
+    def _no_more_input(self) -> None:
+        self._peer.eof_received()
+        self._stop(0)
+
+    def _nobody_reads(self) -> None:
+        self._lost = True
+        self._peer.close()
+        self._stop(0)
+
+
+def _hear_without_loop(number: int, stop: Callable[[int], None]) -> None:
+    """Windows: hear a signal between two instructions of the main thread."""
+    loop = asyncio.get_running_loop()
+
+    def on_event(received: int, frame: object) -> None:
+        loop.call_soon_threadsafe(stop, received)
+
+    with suppress(ValueError):  # not in the main thread: the embedder's signals are the embedder's
+        signal.signal(number, on_event)

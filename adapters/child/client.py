@@ -1,0 +1,320 @@
+"""AppServerClient: one `codex app-server` child whose login is an engine's.
+
+    async with AppServerClient.of_command(engine, ["codex", "app-server"], name="service", version="1.0") as link:
+        thread = await link.request("thread/start", {"cwd": "/srv"})
+
+The child gets the engine's tokens after the handshake and at every change, and asks through the link for newer ones.
+One engine serves any number of links, and a child that dies takes nothing with it.
+"""
+
+import asyncio
+import os
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import msgspec
+from msgspec import Raw
+
+from authstate.adapters.app_server import wire
+from authstate.adapters.child.command import ephemeral_command
+from authstate.adapters.child.dialect import dialect_of
+from authstate.adapters.child.failed_turns import cause_of, explained
+from authstate.adapters.child.own_login import ChildHasOwnLogin
+from authstate.adapters.child.pinned_store import refuse_pinned_store
+from authstate.adapters.child.token_sync import TokenSync, Warn
+from authstate.adapters.jsonrpc.peer import INVALID_REQUEST, Peer, PeerClosed, RpcError
+from authstate.engine.clock import SystemClock, within
+from authstate.engine.engine import AuthEngine
+from authstate.engine.ports import Clock
+
+_CHUNK = 256 * 1024  # bytes a read
+_LONGEST_LINE = 256 * 1024 * 1024  # bytes: a child may answer with a whole conversation
+_HANDSHAKE = 30.0  # seconds
+_LAST_ANSWERS = 0.5  # seconds in which the child's requests are answered or refused, at the end
+_GOODBYE = 5.0  # seconds that a child gets to end by itself
+
+Notified = Callable[[str, Any], None]
+"""Takes a notification's method and its params, decoded."""
+Answer = Callable[[str, Any], object]
+"""Takes a request's method and its params, decoded; returns a result or an awaitable of one. Raises RpcError."""
+
+
+class Incoming(Protocol):
+    """The bytes of a child: an `asyncio.StreamReader`."""
+
+    async def read(self, n: int = -1) -> bytes:
+        """Some bytes, at most so many; none at the end."""
+
+
+class Outgoing(Protocol):
+    """The bytes to a child: an `asyncio.StreamWriter`."""
+
+    def write(self, data: bytes) -> None:
+        """Send, or hold until it can be sent."""
+
+    def close(self) -> None:
+        """Send what is held, and end."""
+
+
+class HandshakeFailed(Exception):
+    """The child did not answer `initialize` as an app-server does. The message says what came instead."""
+
+
+def _refuse(method: str, params: Any) -> object:
+    raise RpcError(INVALID_REQUEST, f"this client does not answer {method}")
+
+
+def _ignore(*_: object) -> None:
+    return None
+
+
+class _RequestGate:
+    """Where our own requests wait while the child changes its account (see `Holdable`)."""
+
+    def __init__(self) -> None:
+        self._is_open = asyncio.Event()
+        self._is_open.set()
+        self._holders = 0
+
+    def hold(self) -> None:
+        self._holders += 1
+        self._is_open.clear()
+
+    def release(self) -> None:
+        self._holders -= 1
+        if not self._holders:
+            self._is_open.set()
+
+    async def passed(self) -> None:
+        """Return once nobody holds it."""
+        await self._is_open.wait()
+
+
+class AppServerClient:
+    """A client of one child.
+
+    Args:
+        engine: started.
+        incoming, outgoing: the streams of the child.
+        name, version: who the client is.
+        answer: answers the child's requests but the one for tokens; by default each is refused.
+        notified: hears the child's notifications, its own account notifications too. It must not block.
+        warn: hears what a log should hold.
+    """
+
+    def __init__(
+        self,
+        engine: AuthEngine,
+        incoming: Incoming,
+        outgoing: Outgoing,
+        *,
+        name: str,
+        version: str,
+        answer: Answer = _refuse,
+        notified: Notified = _ignore,
+        warn: Warn = _ignore,
+        clock: Clock | None = None,
+    ) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._client = {"name": name, "version": version}
+        self._answer = answer
+        self._hear = notified
+        self._clock = clock or SystemClock()
+        self._peer = Peer(self._handle, self._notified, longest_line=_LONGEST_LINE)
+        self._turnstile = _RequestGate()
+        self._token_sync = TokenSync(engine, self._peer, warn=warn, others=self._turnstile, clock=clock)
+        self._reading: asyncio.Task[None] | None = None
+        self._gone = asyncio.Event()
+        self.server: dict[str, Any] = {}
+        """What the child answered to `initialize`."""
+
+    @classmethod
+    def of_command(
+        cls,
+        engine: AuthEngine,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        **options: Any,
+    ) -> "ChildOfCommand":
+        """A link to a child that is started for it, as a context manager: leaving ends the child.
+
+        Args:
+            command: has a word `app-server`; the setting that keeps the child away from auth.json is put before it.
+            environment: of the child, whole; by default this process's. It needs no secret.
+            cwd: where the child starts.
+            options: what `AppServerClient` takes by name.
+
+        Entering raises OSError (no such program), CommandError, HandshakeFailed, and ConfigError where a file of the
+        administrator would let the child open the login in this process's CODEX_HOME.
+        """
+        return ChildOfCommand(engine, ephemeral_command(command), environment, cwd, options)
+
+    async def open(self) -> Self:
+        """Shake hands and hand the tokens over.
+
+        Raises:
+            HandshakeFailed: the child is no app-server, or it ended, was silent for 30 seconds, or acts with a login
+                that it opened itself. Such a child gets five seconds to end.
+
+        Cancelled, nothing is left open but the streams.
+        """
+        self._peer.connect(self._outgoing)
+        self._reading = asyncio.create_task(self._read())
+        params = {"clientInfo": self._client, "capabilities": {"experimentalApi": True}}
+        try:
+            answer = await within(self._clock, _HANDSHAKE, self._peer.request("initialize", params))
+            self.server = msgspec.json.decode(answer, type=dict[str, Any])
+        except TimeoutError:
+            self._end()
+            raise HandshakeFailed(f"the child did not answer `initialize` within {_HANDSHAKE:g} seconds") from None
+        except PeerClosed:
+            raise HandshakeFailed("the child ended before it answered `initialize`") from None
+        except Exception as error:
+            self._end()
+            raise HandshakeFailed(f"the child answered `initialize` with what is no answer ({error})") from None
+        except BaseException:
+            self._end()
+            raise
+        self._token_sync.dialect = dialect_of(answer)
+        self._peer.notify("initialized", None)
+        try:
+            await self._token_sync.begin()
+        except ChildHasOwnLogin as error:
+            await self.close()
+            raise HandshakeFailed(str(error)) from None
+        return self
+
+    async def request(self, method: str, params: object = None) -> Any:
+        """Ask the child; the result, decoded. Without a limit of its own; cancelled, a late answer is dropped.
+
+        While the child changes from one account to another it waits, so that the child acts with the new one.
+
+        Raises:
+            RemoteError: the child answered with an error.
+            PeerClosed: the child ended, before or after it was asked.
+        """
+        await self._turnstile.passed()
+        return msgspec.json.decode(await self._peer.request(method, {} if params is None else params))
+
+    def notify(self, method: str, params: object = None) -> None:
+        """Send a notification. Nothing happens when the child is gone."""
+        self._peer.notify(method, params)
+
+    async def wait_closed(self) -> None:
+        """Return when the child has closed its output: it ended, or died."""
+        await self._gone.wait()
+
+    async def close(self) -> None:
+        """Close the child's input, and wait a few seconds for the end of its output. Any number of times.
+
+        A question of the child that is under way is refused: it would wait for the answer before it ends.
+        """
+        self._token_sync.close()
+        await self._peer.drained(_LAST_ANSWERS)
+        self._outgoing.close()
+        try:
+            await within(self._clock, _GOODBYE, self._gone.wait())
+        except TimeoutError:
+            self._end()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # What the child sends
+
+    async def _read(self) -> None:
+        try:
+            with suppress(OSError):  # a broken pipe is an end, too
+                while data := await self._incoming.read(_CHUNK):
+                    self._peer.data_received(data)
+            self._peer.eof_received()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._token_sync.close()
+        self._peer.close()
+        self._gone.set()
+        if self._reading is not None and self._reading is not asyncio.current_task():
+            self._reading.cancel()
+
+    def _handle(self, method: str, params: Raw | None) -> object:
+        if method == wire.REFRESH_METHOD:
+            return self._token_sync.answer(params)
+        return self._answer(method, _decoded(params))
+
+    def _notified(self, method: str, params: Raw | None) -> None:
+        self._token_sync.heard(method, params)
+        cause = cause_of(method, bytes(params)) if params is not None else None
+        if params is not None and cause is not None and (why := self._token_sync.why_failed(cause, params)) is not None:
+            params = Raw(explained(bytes(params), cause, why))
+        self._hear(method, _decoded(params))
+
+
+class ChildOfCommand:
+    """A child and the link to it; see `AppServerClient.of_command`."""
+
+    def __init__(
+        self,
+        engine: AuthEngine,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None,
+        cwd: str | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        self._engine = engine
+        self._command = command
+        self._environment = environment
+        self._cwd = cwd
+        self._options = options
+        self._process: Process | None = None
+        self._link: AppServerClient | None = None
+
+    async def __aenter__(self) -> AppServerClient:
+        environment = os.environ if self._environment is None else self._environment
+        refuse_pinned_store(self._command, environment, os.environ)
+        process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=PIPE, stdout=PIPE, env=self._environment, cwd=self._cwd, limit=_CHUNK
+        )
+        self._process = process
+        assert process.stdin is not None and process.stdout is not None
+        link = AppServerClient(self._engine, process.stdout, process.stdin, **self._options)
+        try:
+            self._link = await link.open()
+        except BaseException:
+            await self._stop(grace=0)
+            raise
+        return link
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._link is not None:
+            await self._link.close()
+        await self._stop(grace=_GOODBYE)
+
+    async def _stop(self, grace: float) -> None:
+        """Wait for the child's end; after the grace it is killed."""
+        process = self._process
+        assert process is not None
+        if grace:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), grace)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def _decoded(params: Raw | None) -> Any:
+    return None if params is None else msgspec.json.decode(params)

@@ -1,0 +1,139 @@
+"""The child of a wrapper as a process: started before anything slow is imported, ended as if nobody stood between."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from authstate.adapters.child.command import CommandError
+
+NOT_FOUND = 127
+"""The exit status of a command that does not exist, as shells have it."""
+CANNOT_RUN = 126
+
+FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+
+
+class CannotStart(CommandError):
+    """The child's program cannot be started. `status` is the exit status that a shell would give."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ChildProcess:
+    """A running child with pipes for its standard input and output; its standard error is ours.
+
+    Args:
+        command: the program and its arguments.
+
+    Raises:
+        CannotStart: there is no such program, or it cannot be run.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._name = command[0]
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        except (FileNotFoundError, NotADirectoryError):
+            raise CannotStart(f"cannot start {self._name}: there is no such program", NOT_FOUND) from None
+        except OSError as error:
+            why = (error.strerror or type(error).__name__).lower()
+            raise CannotStart(f"cannot start {self._name}: {why}", CANNOT_RUN) from None
+        except ValueError:
+            raise CannotStart("cannot start a program whose name holds a NUL", CANNOT_RUN) from None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin = self._process.stdin
+        self._stdout = self._process.stdout
+
+    @property
+    def stdin_fd(self) -> int:
+        """Where its input is written."""
+        return self._stdin.fileno()
+
+    @property
+    def stdout_fd(self) -> int:
+        """Where its output is read."""
+        return self._stdout.fileno()
+
+    def close_stdin(self) -> None:
+        """Its input ends here. Any number of times."""
+        try:
+            self._stdin.close()
+        except OSError:
+            return
+
+    def close_stdout(self) -> None:
+        """Nobody reads its output any more: it hears so when it writes. Any number of times."""
+        self._stdout.close()
+
+    def when_ended(self, call: Callable[[int], object]) -> None:
+        """Call, from another thread, with its exit status once it ended: minus the signal's number after a signal."""
+        threading.Thread(target=lambda: call(self._process.wait()), name="authstate-child", daemon=True).start()
+
+    def forward(self, number: int) -> None:
+        """Send it a signal that we got."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once, unless it has ended."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def describe_end(self, status: int) -> str:
+        """How it ended, for a person."""
+        how = f"was ended by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
+        return f"{self._name} {how}"
+
+
+def end_like(status: int) -> int:
+    """The exit status for a child's: the same; after a signal this process ends by the same signal.
+
+    On Windows, and where the signal does not end a process, it is 128 and the signal's number.
+    """
+    if status >= 0:
+        return status
+    number = -status
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+        sys.stderr.flush()
+        os.kill(os.getpid(), number)
+    return 128 + number
+
+
+def may_have_reached_both(number: int) -> bool:
+    """Whether this signal can come from a key at our terminal, which sends it to the child, too."""
+    return number in (signal.SIGINT, getattr(signal, "SIGQUIT", None)) and _is_in_foreground()
+
+
+def _is_in_foreground() -> bool:
+    """Whether Ctrl-C at a terminal reaches this whole process group, the child in it."""
+    if sys.platform == "win32":
+        return True
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,209 @@
+"""`authstate login`: sign a person in with the browser, with a device code, or with an API key."""
+
+import asyncio
+import os
+import sys
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from authstate.adapters.cli.context import CommandContext, open_context
+from authstate.adapters.cli.exit_status import ExitStatus, print_error, printable
+from authstate.adapters.cli.hidden_input import hidden_input
+from authstate.adapters.cli.progress import Countdown, fitted
+from authstate.engine.engine import AuthEngine
+from authstate.engine.machines.login import LIFETIME_SECONDS, LoginAttempt
+from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.errors import AuthError
+from authstate.engine.model.session import Session
+from authstate.engine.model.states import AuthState
+
+if TYPE_CHECKING:
+    from authstate.adapters.cli.browser import BrowserOpening
+    from authstate.adapters.cli.pasted_lines import PastedLines
+    from authstate.adapters.oauth.browser_login import BrowserLogin
+    from authstate.adapters.oauth.running_login import RunningLogin
+
+_STATUSES = {
+    "succeeded": ExitStatus.DONE,
+    "failed": ExitStatus.LOGIN_REFUSED,
+    "expired": ExitStatus.LOGIN_EXPIRED,
+    "cancelled": ExitStatus.LOGIN_CANCELLED,
+    "superseded": ExitStatus.LOGIN_CANCELLED,
+}
+_TICK = 1.0  # seconds
+_ON_ANOTHER_MACHINE = (
+    "If that browser is on another machine, it ends on a page of localhost that does not open. Copy the whole address "
+    "of that page, paste it here and press Enter. What you paste is not shown."
+)
+
+
+class LoginFlow(StrEnum):
+    """What the person asked for."""
+
+    AUTOMATIC = "automatic"
+    """A browser, and a device code where none can be opened."""
+    URL_ONLY = "no-browser"
+    """Back to this machine from a browser that the person opens."""
+    DEVICE_CODE = "device"
+
+
+async def sign_in_with_key(overrides: list[str], key: ApiKey) -> ExitStatus:
+    """Store an API key.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        LoginMethodForbidden, StoreUnavailable: nothing was changed.
+    """
+    home = open_context(overrides, acts_with_key=False)
+    async with home.engine as engine:
+        await engine.use_api_key(key)
+    print(f"Signed in with an API key, stored in {home.place}.")
+    _mention_environment_key(home)
+    return ExitStatus.DONE
+
+
+async def sign_in(overrides: list[str], way: LoginFlow) -> int:
+    """Let a person sign in, show how long they have, and say who is signed in.
+
+    Returns:
+        DONE, LOGIN_REFUSED, LOGIN_EXPIRED or LOGIN_CANCELLED.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        AuthError: the login could not be started; nothing was changed.
+
+    Cancelling it (Ctrl-C) cancels the login. When the new credentials are being stored at that moment, the login ends
+    as it ends, and is reported.
+    """
+    home = open_context(overrides, acts_with_key=False)
+    async with home.engine as engine:
+        who = _who(engine.session)
+        if who is not None:
+            print(printable(f"Now signed in {who}. A new sign-in takes its place."), flush=True)
+        try:
+            attempt = await _let_in(home, engine, way)
+        except asyncio.CancelledError:
+            print_error("the sign-in was cancelled; nothing was changed", ExitStatus.INTERRUPTED)
+            raise
+        session = engine.session
+    if attempt.state != "succeeded":
+        status = print_error(attempt.message or f"the sign-in {attempt.state}", _STATUSES[attempt.state])
+        who = _who(session)
+        return status if who is None else print_error(f"you are still signed in {who}", status)
+    from authstate.adapters.cli.status import as_text
+
+    print(as_text(session, home.place, []))
+    _mention_environment_key(home)
+    return ExitStatus.DONE
+
+
+def _who(session: Session) -> str | None:
+    """How somebody is signed in, behind "signed in"; None when nobody is."""
+    if session.state is AuthState.API_KEY:
+        return "with an API key"
+    return f"as {session.account}" if session.state is AuthState.CHATGPT else None
+
+
+def _mention_environment_key(home: CommandContext) -> None:
+    if home.environment.api_key is not None:
+        print("CODEX_API_KEY is set and wins over what is stored: unset it to use the new sign-in.", file=sys.stderr)
+
+
+async def _let_in(home: CommandContext, engine: AuthEngine, way: LoginFlow) -> LoginAttempt:
+    """Start the login and wait for its end. Returns the attempt, which is over."""
+    if way is LoginFlow.AUTOMATIC:
+        from authstate.adapters.cli.browser import why_no_browser
+
+        reason = why_no_browser(os.environ)
+        if reason is not None:
+            print(f"No browser can be opened here ({reason}): signing in with a device code instead.")
+            print("With --no-browser you get a URL for a browser, on this machine or on another one.")
+            way = LoginFlow.DEVICE_CODE
+    if way is LoginFlow.DEVICE_CODE:
+        with hidden_input(sys.stdin):
+            return await _with_device_code(home, engine)
+    return await _with_browser(home, engine, opens=way is LoginFlow.AUTOMATIC)
+
+
+async def _with_device_code(home: CommandContext, engine: AuthEngine) -> LoginAttempt:
+    from authstate.adapters.oauth.device_login import WARNING, start_device_login
+    from authstate.adapters.oauth.issuer_http import ISSUER_VARIABLE, host_of
+
+    countdown = Countdown(sys.stdout, "Waiting for you to type the code in")
+    countdown.prepare(f"Asking {host_of(home.issuer.url, ISSUER_VARIABLE)} for a code. Ctrl-C cancels.")
+    try:
+        login = await start_device_login(engine, home.issuer)
+    finally:
+        countdown.clear()
+    print(
+        f"\n1. Open this page on any device, and sign in:\n\n     {login.verification_url}\n"
+        f"\n2. Type in this code there:\n\n     {login.user_code}\n\n{fitted(WARNING, sys.stdout)}\n",
+        flush=True,
+    )
+    return await _wait(engine, login, countdown)
+
+
+async def _with_browser(home: CommandContext, engine: AuthEngine, *, opens: bool) -> LoginAttempt:
+    from authstate.adapters.oauth.browser_login import start_browser_login
+
+    login = await start_browser_login(engine, home.issuer)
+    countdown = Countdown(sys.stdout, "Waiting for your browser")
+    where = "If your browser does not open by itself, open this URL:" if opens else "Open this URL in a browser:"
+    print(f"\n{where}\n\n{login.auth_url}\n", flush=True)
+    paste = None
+    if sys.stdin is not None and sys.stdin.isatty():
+        from authstate.adapters.cli.pasted_lines import PastedLines
+
+        paste = PastedLines(sys.stdin.fileno(), lambda line: _paste(login, line, countdown))
+        print(f"{fitted(_ON_ANOTHER_MACHINE, sys.stdout)}\n", flush=True)
+    opening = None
+    if opens:
+        from authstate.adapters.cli.browser import BrowserOpening, why_not_named
+
+        if fault := why_not_named(os.environ):
+            print_error(f"{fault}; another browser is tried", ExitStatus.DONE)
+        opening = BrowserOpening(login.auth_url)
+        opening.start()
+    return await _wait(engine, login, countdown, opening, paste)
+
+
+def _paste(login: "BrowserLogin", line: str, countdown: Countdown) -> None:
+    """Take what the person pasted, or say why it cannot be used. Nothing of it is shown."""
+    countdown.clear()
+    try:
+        login.paste(line)
+    except AuthError as error:
+        print_error(str(error), ExitStatus.DONE)
+
+
+async def _wait(
+    engine: AuthEngine,
+    login: "RunningLogin",
+    countdown: Countdown,
+    opening: "BrowserOpening | None" = None,
+    paste: "PastedLines | None" = None,
+) -> LoginAttempt:
+    """Show the time left until the login is over, and take what the person pastes."""
+    attempt = login.attempt
+    end = time.monotonic() + LIFETIME_SECONDS[attempt.kind]
+    closing = asyncio.ensure_future(login.closed())
+    try:
+        while not closing.done():
+            if paste is not None:
+                paste.look()
+            trouble = getattr(login, "trouble", None)
+            if opening is not None and opening.failed:
+                trouble = "no browser opened: open the URL yourself"
+            countdown.show(end - time.monotonic(), trouble)
+            await asyncio.wait([closing], timeout=_TICK)
+    except asyncio.CancelledError:
+        await engine.cancel_login(attempt.login_id)
+        await closing
+        if attempt.state != "succeeded":
+            raise
+    finally:
+        if paste is not None:
+            paste.close()
+        countdown.clear()
+    return attempt

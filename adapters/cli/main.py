@@ -1,0 +1,201 @@
+"""The command line. This file decides what runs and turns an error into one line and an exit status.
+
+    authstate app-server [--listen stdio://]
+    authstate wrap -- codex app-server
+    authstate status | login | logout | token | diagram | demo
+
+Each takes `-c KEY=VALUE`, any number of times, before and after its name.
+
+`app-server` and `wrap` are told apart by hand, before argparse or anything else that costs start-up time is imported: a
+front-end waits for its first answer. Everything else is in `commands.py`.
+
+Exit status: see `cli_exit.py`. Bad input never gives a traceback; a traceback is a bug in authstate.
+"""
+
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
+from authstate.adapters.cli.imports import unwatched_imports
+
+_STDIO = "stdio://"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (without the program's name) and return its exit status. Never raises for bad input.
+
+    A standard stream that is closed counts as the null device.
+    """
+    open_missing_streams()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        overrides = app_server_overrides(arguments)
+        wrapped = wrap_words(arguments) if overrides is None else None
+    except UsageError as error:
+        return print_error(str(error), ExitStatus.USAGE)
+    if overrides is not None:
+        return guarded(lambda: _serve(overrides))
+    if wrapped is not None:
+        return guarded(lambda: _wrap(*wrapped))
+    return guarded(lambda: _run_command(arguments))
+
+
+def open_missing_streams() -> None:
+    """Put the null device where a standard stream is closed: else the next file that is opened takes its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def app_server_overrides(arguments: Sequence[str]) -> list[str] | None:
+    """The `-c` overrides of an app-server call; None when it is another command, which argparse then reads.
+
+    Raises:
+        UsageError: it is an app-server call that is wrong.
+    """
+    overrides, rest = split_overrides(arguments)
+    if rest[:1] != ["app-server"]:
+        return None
+    rest = rest[1:]
+    while rest:
+        more, rest = split_overrides(rest)
+        overrides += more
+        if not rest:
+            break
+        word = rest.pop(0)
+        name, _, value = word.partition("=")
+        if word in ("-h", "--help"):
+            return None
+        if word in ("-c", "--config", "--listen"):
+            if not rest:
+                raise UsageError(f"{word} needs a value")
+            value = rest.pop(0)
+        elif name != "--listen" and word != "--stdio":
+            raise UsageError(f"app-server does not know '{word}': it takes -c KEY=VALUE and --listen {_STDIO}")
+        if name == "--listen" and value != _STDIO:
+            raise UsageError(f"--listen {value} is not possible: the only transport is {_STDIO}")
+    return overrides
+
+
+def wrap_words(arguments: Sequence[str]) -> tuple[list[str], list[str]] | None:
+    """The `-c` overrides and the command of a wrap call; None when it is another command.
+
+    Raises:
+        UsageError: it is a wrap call that is wrong.
+    """
+    overrides, rest = split_overrides(arguments)
+    if rest[:1] != ["wrap"]:
+        return None
+    more, command = split_overrides(rest[1:])
+    if command[:1] == ["--"]:
+        command = command[1:]
+    elif command[:1] in (["-h"], ["--help"]):
+        return None
+    elif command and command[0].startswith("-"):
+        raise UsageError(f"wrap does not know '{command[0]}': write `authstate wrap -- codex app-server`")
+    if not command:
+        raise UsageError("wrap needs a command: write `authstate wrap -- codex app-server`")
+    return overrides + more, command
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The `-c KEY=VALUE` settings that the words begin with, in each of their forms, and the rest of the words."""
+    overrides: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest[0]
+        if word in ("-c", "--config"):
+            if len(rest) < 2:
+                break
+            overrides.append(rest[1])
+            rest = rest[2:]
+        elif word.startswith("--config="):
+            overrides.append(word.partition("=")[2])
+            rest = rest[1:]
+        elif word.startswith("-c"):
+            overrides.append(word[2:].removeprefix("="))
+            rest = rest[1:]
+        else:
+            break
+    return overrides, rest
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Run a command; an error that a person can meet becomes one line on stderr and its exit status."""
+    try:
+        status = run()
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return ExitStatus.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away. Point stdout elsewhere, or the interpreter complains when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.NOT_SIGNED_IN
+    except UsageError as error:
+        return print_error(str(error), ExitStatus.USAGE)
+    except Exception as error:
+        status_of_error = _status_of(error)
+        if status_of_error is None:
+            raise
+        return print_error(_in_words(error), status_of_error)
+
+
+def _in_words(error: Exception) -> str:
+    """What happened, without the operating system's number for it."""
+    if isinstance(error, OSError) and error.strerror:
+        place = error.filename if isinstance(error.filename, str) else "standard input or output"
+        return f"cannot use {place}: {error.strerror.lower()}"
+    return str(error) or type(error).__name__
+
+
+def _status_of(error: Exception) -> ExitStatus | None:
+    """The exit status for an error that a person can meet; None for a bug."""
+    from authstate.adapters.child.command import CommandError
+    from authstate.adapters.config import ConfigError
+    from authstate.engine.model.errors import (
+        AuthError,
+        LoginFailed,
+        PermanentRefreshError,
+        PolicyViolation,
+        StoreUnreadable,
+        TransientAuthError,
+    )
+
+    if isinstance(error, ConfigError):
+        return ExitStatus.BAD_CONFIGURATION
+    if isinstance(error, CommandError):
+        return ExitStatus.USAGE
+    if isinstance(error, PermanentRefreshError):
+        return ExitStatus.REFRESH_DEAD
+    if isinstance(error, TransientAuthError) and not isinstance(error, StoreUnreadable):
+        return ExitStatus.TRY_LATER
+    if isinstance(error, LoginFailed | PolicyViolation):
+        return ExitStatus.LOGIN_REFUSED
+    if isinstance(error, AuthError | OSError):
+        return ExitStatus.NOT_SIGNED_IN
+    return None
+
+
+def _serve(overrides: list[str]) -> int:
+    with unwatched_imports():
+        from authstate.adapters.app_server.server import main as serve
+    return serve(overrides)
+
+
+def _wrap(overrides: list[str], command: list[str]) -> int:
+    from authstate.adapters.cli.wrap import wrap
+
+    return wrap(overrides, command)
+
+
+def _run_command(arguments: list[str]) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # An email or a path may hold a letter that the terminal's encoding does not have: stderr escapes it already.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    from authstate.adapters.cli.commands import run
+
+    return run(arguments)

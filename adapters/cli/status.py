@@ -1,0 +1,169 @@
+"""`authstate status`: who is signed in, for a person or for a program."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from authstate.adapters.cli.context import CommandContext, open_context
+from authstate.adapters.cli.exit_status import ExitStatus, printable, without_keys
+from authstate.adapters.config.layers import Decision
+from authstate.adapters.config.other_logins import in_environment
+from authstate.adapters.stores.permissions import Finding
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens
+from authstate.engine.model.errors import StoreUnreadable
+from authstate.engine.model.events import AuthMode, Event, RefreshFailed, Warned
+from authstate.engine.model.session import Session
+from authstate.engine.model.states import AuthState
+
+_SENTENCES = {
+    AuthState.LOGGED_OUT: "Not signed in.",
+    AuthState.API_KEY: "Signed in with an API key.",
+    AuthState.CHATGPT: "Signed in with ChatGPT.",
+    AuthState.EXTERNAL_TOKENS: "Signed in with tokens that a parent application owns.",
+    AuthState.REFRESH_DEAD: "Sign in again: this sign-in cannot be refreshed any more.",
+}
+
+
+async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
+    """Take a first look at the account and print what was found.
+
+    An expired access token is refreshed, but not in the home of another user: there a look changes nothing.
+
+    Returns:
+        DONE when somebody is signed in, NOT_SIGNED_IN, REFRESH_DEAD, or TRY_LATER when the store cannot be read now.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+    """
+    home = open_context(overrides)
+    warnings: list[str] = []
+    findings = home.findings  # asked for before the first look, so that the log does not say the same
+    home.engine.subscribe(lambda event: _collect(event, warnings))
+    async with home.engine as engine:
+        session = engine.session if home.is_of_another_user else await engine.check()
+        mode = engine.auth_mode
+    expires_at, findings = _expires_at(session), home.findings  # a refresh may have mended some
+    warnings.extend(finding.message for finding in findings)
+    if home.is_of_another_user and session.state is AuthState.CHATGPT and expires_at and expires_at <= time.time():
+        warnings.append("the access token has expired: status refreshes nothing in the home of another user")
+    if session.state is AuthState.CHATGPT and expires_at and expires_at <= time.time() and not warnings:
+        warnings.append("the access token has expired, and the issuer has not answered yet: try again later")
+    if isinstance(session.credentials, ChatgptTokens) and not session.credentials.can_refresh and not session.failure:
+        warnings.append("there is no refresh token: sign in again when the access token expires")
+    if other := in_environment(os.environ):
+        warnings.append(
+            f"codex acts as {other} from 0.150.0 on, and not with what is stored: authstate does not manage it"
+        )
+    if as_json:
+        print(_as_json(session, mode, home, warnings, findings))
+    else:
+        print(as_text(session, home.place, warnings, home.decisions))
+    if home.environment.api_key is not None and not as_json:
+        print("The API key comes from CODEX_API_KEY, which wins over what is stored.", file=sys.stderr)
+    if session.state is AuthState.REFRESH_DEAD:
+        return ExitStatus.REFRESH_DEAD
+    if engine.store_fault is not None and not isinstance(engine.store_fault, StoreUnreadable):
+        return ExitStatus.TRY_LATER
+    return ExitStatus.NOT_SIGNED_IN if session.state is AuthState.LOGGED_OUT else ExitStatus.DONE
+
+
+def _collect(event: Event, warnings: list[str]) -> None:
+    """Keep what a person should know: a store that cannot be read (its path and fault), a refresh that did not work."""
+    if isinstance(event, Warned):
+        warnings.append(event.message)
+    elif isinstance(event, RefreshFailed) and not event.permanent:
+        warnings.append(str(event.error))
+
+
+def _as_json(
+    session: Session, mode: AuthMode | None, home: CommandContext, warnings: list[str], findings: list[Finding]
+) -> str:
+    account, failure, expires_at = session.account, session.failure, _expires_at(session)
+    return json.dumps(
+        {
+            "signedIn": session.state not in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD),
+            "state": session.state,
+            "authMode": mode,
+            "email": account.email if account else None,
+            "planType": account.plan_type if account else None,
+            "workspaceId": account.account_id if account else None,
+            "store": home.place,
+            "accessTokenExpiresAt": _instant(expires_at) if expires_at else None,
+            "failure": {"message": failure.message, "reason": failure.reason} if failure else None,
+            "warnings": warnings,
+            "settings": [msgspec.to_builtins(decision) for decision in _shown(home.decisions)],
+            "storeFindings": [msgspec.to_builtins(finding) for finding in findings],
+        },
+        indent=2,
+    )
+
+
+def as_text(session: Session, place: str, warnings: list[str], decisions: Sequence[Decision] = ()) -> str:
+    """Who is signed in, in a few lines: `status` and `login` say the same.
+
+    Args:
+        session: who.
+        place: where the credentials are stored.
+        warnings: what else the person should know.
+        decisions: the settings that somebody decides.
+    """
+    lines = [_SENTENCES[session.state]]
+    account, expires_at = session.account, _expires_at(session)
+    if account:
+        lines.append(f"  email         {account.email or 'not known'}")
+        lines.append(f"  plan          {account.plan_type}")
+        lines.append(f"  workspace     {account.account_id or 'not known'}")
+    if expires_at:
+        lines.append(f"  access token  {_in_words(expires_at - time.time())} ({_instant(expires_at)})")
+    lines.append(f"  store         {place}")
+    lines.extend(f"  setting       {_setting(decision)}" for decision in _shown(decisions))
+    if session.failure:
+        lines.append(f"  reason        {session.failure.message}")
+    lines.extend(f"  warning       {warning}" for warning in warnings)
+    if session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD):
+        lines.append("  what to do    authstate login")
+    return "\n".join(printable(line) for line in lines)
+
+
+def _shown(decisions: Sequence[Decision]) -> list[Decision]:
+    """The settings without what looks like a key: somebody may have pasted one into the wrong place."""
+    return [msgspec.structs.replace(decision, value=_hidden(decision.value)) for decision in decisions]
+
+
+def _hidden(value: object) -> object:
+    if isinstance(value, list):
+        return [_hidden(one) for one in value]
+    return without_keys(value) if isinstance(value, str) else value
+
+
+def _setting(decision: Decision) -> str:
+    """The setting as config.toml writes it, and who decides it."""
+    return f"{decision.key} = {json.dumps(decision.value, ensure_ascii=False)} ({decision.decided_by})"
+
+
+def _expires_at(session: Session) -> float | None:
+    """When the access token expires, in seconds since the epoch; None when that is not known or there is none."""
+    credentials = session.credentials
+    return None if credentials is None or isinstance(credentials, ApiKey) else credentials.expires_at
+
+
+def _instant(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _in_words(seconds: float) -> str:
+    """How far away an instant is, in the largest unit that fits."""
+    distance = abs(seconds)
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if distance >= size:
+            count = int(distance // size)
+            words = f"{count} {unit}{'s' if count > 1 else ''}"
+            break
+    else:
+        words = "less than a minute"
+    return f"expires in {words}" if seconds > 0 else f"expired {words} ago"

@@ -1,0 +1,9 @@
+"""What the person and the administrator decided: config.toml, the environment and `-c`, read once and checked here."""
+
+from authstate.adapters.config.home import ConfigError as ConfigError
+from authstate.adapters.config.settings import Config as Config
+from authstate.adapters.config.settings import Environment as Environment
+from authstate.adapters.config.settings import StoreMode as StoreMode
+from authstate.adapters.config.settings import load_config as load_config
+
+__all__ = ["Config", "ConfigError", "Environment", "StoreMode", "load_config"]

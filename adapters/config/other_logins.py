@@ -1,0 +1,110 @@
+"""Logins that codex knows and authstate does not manage: it says that they are there, and leaves them alone.
+
+Releases from 0.150.0 on act with them in place of a ChatGPT login. Some are named by the environment, the others are
+members of auth.json, or of the same record in the keyring. Whoever acted with the ChatGPT login beside them would act
+as somebody else.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from authstate.adapters.config.home import ConfigError
+from authstate.adapters.config.layers import SYSTEM_FILES, SYSTEM_FOLDER, read_layers, read_text
+from authstate.adapters.stores.unmanaged_logins import in_record
+
+_NAMED_BY = {
+    ("CODEX_ACCESS_TOKEN",): "an access token",
+    ("OPENAI_IDENTITY_TOKEN_FILE", "OPENAI_FEDERATION_RULE_ID"): "a workload identity",
+}
+_LARGEST = 4 * 1024 * 1024  # bytes
+_STORE = "cli_auth_credentials_store"
+_IN_KEYRING = ("keyring", "auto")
+_KEYRING_WITHIN = 10.0  # seconds
+
+
+def in_environment(environ: Mapping[str, str]) -> str | None:
+    """The login that the environment names for codex, in words; None where there is none."""
+    for names, what in _NAMED_BY.items():
+        if all(environ.get(name, "").strip() for name in names):
+            return f"{what} ({', '.join(names)})"
+    return None
+
+
+def in_file(path: str) -> str | None:
+    """The same for the auth.json at this path. What cannot be read is none: the store says what is wrong with it."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_LARGEST)
+    except OSError:
+        return None
+    return in_record(data)
+
+
+def of_command(
+    environ: Mapping[str, str], overrides: Sequence[str] = (), system: str | None = SYSTEM_FOLDER
+) -> str | None:
+    """The login of another kind that a codex would act with in this environment; None where it is authstate's.
+
+    Args:
+        environ: the environment variables.
+        overrides: the `-c KEY=VALUE` that say where the login is.
+        system: the administrator's folder.
+
+    A keyring is read only where the configuration names it, for at most ten seconds: it may wait for a person.
+    """
+    named = in_environment(environ)
+    if named is not None:
+        return named
+    home = environ.get("CODEX_HOME", "").strip() or os.path.join(os.path.expanduser("~"), ".codex")
+    mode = _store_mode(home, overrides, system)
+    if mode == "ephemeral":
+        return None
+    if mode in _IN_KEYRING:
+        record = _keyring_record(home)
+        if record is not None or mode == "keyring":
+            return None if record is None else in_record(record)
+    return in_file(os.path.join(home, "auth.json"))
+
+
+def _store_mode(home: str, overrides: Sequence[str], system: str | None) -> object:
+    """What the configuration says of the store; None where it says nothing, or cannot be read: that is told later."""
+    places = [os.path.join(home, "config.toml")]
+    if system is not None:
+        places += [os.path.join(system, name) for name in SYSTEM_FILES]
+    if not any(_STORE in text for text in (*overrides, *map(_text, places))):
+        return None  # nothing that can parse TOML is imported
+    from pathlib import Path
+
+    try:
+        layers = read_layers(Path(home), overrides, system)
+    except ConfigError:
+        return None
+    return None if layers is None else layers.settings.get(_STORE)
+
+
+def _text(path: str) -> str:
+    try:
+        return read_text(path) or ""
+    except ConfigError:
+        return ""
+
+
+def _keyring_record(home: str) -> bytes | None:
+    """What the keyring holds for this home; None where that is nothing, or it cannot be read in time."""
+    import threading
+
+    from authstate.adapters.stores.keyring import SERVICE, account_of_home
+    from authstate.adapters.stores.keyring_entry import KeyringEntry
+    from authstate.engine.model.errors import StoreUnavailable
+
+    found: list[str | None] = []
+
+    def read() -> None:
+        with suppress(StoreUnavailable):
+            found.append(KeyringEntry(SERVICE, account_of_home(home)).read())
+
+    reading = threading.Thread(target=read, name="authstate-keyring", daemon=True)
+    reading.start()
+    reading.join(_KEYRING_WITHIN)
+    return found[0].encode() if found and found[0] is not None else None

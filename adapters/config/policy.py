@@ -1,0 +1,103 @@
+"""Who may sign in, and how, by config.toml and the administrator's files; and which of them says so.
+
+requirements.toml restricts what the other files say, as it does in codex from 0.150.0 on (measured).
+"""
+
+import os
+
+import msgspec
+
+from authstate.adapters.config.layers import Layers, Settings
+from authstate.engine.model.policy import LoginMethod, Policy
+
+METHOD, WORKSPACES = "forced_login_method", "forced_chatgpt_workspace_id"
+_ALLOWED_METHODS, _ALLOWED_WORKSPACES = "allowed_login_methods", "allowed_chatgpt_workspaces"
+
+
+class _Rule(msgspec.Struct, frozen=True):
+    """A key that restricts the policy, and the file that says it."""
+
+    key: str
+    file: str | None
+
+
+class ConfiguredPolicy(msgspec.Struct, frozen=True):
+    """A policy, and the files that decide it; None where none does."""
+
+    policy: Policy
+    method_file: str | None
+    workspaces_file: str | None
+
+
+def policy_of(layers: Layers, system: str | None) -> ConfiguredPolicy:
+    """The policy that the files and overrides make together.
+
+    Args:
+        layers: what they say.
+        system: the administrator's folder: a refusal names its files.
+
+    Raises:
+        ConfigError: a key has a value that cannot be used, or no login is allowed.
+    """
+    settings = layers.settings
+    method = settings.choice(METHOD, LoginMethod, None)
+    methods = set(LoginMethod) if method is None else {method}
+    workspaces = _ids(settings, WORKSPACES, settings.get(WORKSPACES))
+    method_rule, workspaces_rule = (_Rule(key, settings.origin(key)) for key in (METHOD, WORKSPACES))
+    if layers.requirements:
+        requirements, file = layers.requirements, layers.requirements.path
+        if (allowed := _allowed_methods(requirements)) is not None and methods - allowed:
+            methods &= allowed
+            method_rule = _Rule(_ALLOWED_METHODS, file)
+        if (named := _allowed_workspaces(requirements)) is not None:
+            left = tuple(one for one in workspaces if one in named) if workspaces else named
+            if left != workspaces or not left:
+                workspaces, workspaces_rule = left, _Rule(_ALLOWED_WORKSPACES, file)
+            if not left and LoginMethod.CHATGPT in methods:
+                methods.discard(LoginMethod.CHATGPT)
+                method_rule = _Rule(_ALLOWED_WORKSPACES, file)
+        if not methods:
+            raise requirements.fault(
+                (), "and the other settings together allow no way to sign in: ask your administrator"
+            )
+    policy = Policy(
+        methods.pop() if len(methods) == 1 else None,
+        workspaces,
+        method_rule=_in_words(method_rule, system),
+        workspace_rule=_in_words(workspaces_rule, system),
+    )
+    return ConfiguredPolicy(policy, method_rule.file, workspaces_rule.file)
+
+
+def _allowed_methods(requirements: Settings) -> set[LoginMethod] | None:
+    allowed = requirements.get(_ALLOWED_METHODS)
+    if allowed is None:
+        return None
+    if not isinstance(allowed, list) or not all(one in LoginMethod._value2member_map_ for one in map(str, allowed)):
+        raise requirements.fault((_ALLOWED_METHODS,), 'must be a list of "chatgpt" and "api"')
+    return {LoginMethod(one) for one in allowed}
+
+
+def _allowed_workspaces(requirements: Settings) -> tuple[str, ...] | None:
+    allowed = requirements.get(_ALLOWED_WORKSPACES)
+    if allowed is None:
+        return None
+    if not isinstance(allowed, list):
+        raise requirements.fault((_ALLOWED_WORKSPACES,), "must be a list of workspace ids, as strings")
+    return _ids(requirements, _ALLOWED_WORKSPACES, allowed)
+
+
+def _ids(settings: Settings, key: str, value: object) -> tuple[str, ...]:
+    """The workspaces that a key lists, each once; a blank one is none."""
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    names = [one.strip() for one in values if isinstance(one, str)]
+    if len(names) < len(values):
+        raise settings.fault((key,), "must be a workspace id, or a list of them, as strings")
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _in_words(rule: _Rule, system: str | None) -> str | None:
+    """The rule for a message, where the administrator made it."""
+    if system is None or rule.file is None or os.path.dirname(rule.file) != system.rstrip(os.sep):
+        return None
+    return f"{rule.key} in {rule.file}"

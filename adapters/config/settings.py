@@ -1,0 +1,278 @@
+"""config.toml and the environment: what the person and the administrator decided, read once and checked here.
+
+Only the keys that concern an account are read; their names are codex's own. Where they are said is in settings.py.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from authstate.adapters.config.dotenv_file import read_dotenv
+from authstate.adapters.config.home import ConfigError as ConfigError
+from authstate.adapters.config.home import find_home
+from authstate.adapters.config.layers import SYSTEM_FOLDER, Decision, Layers, Settings, read_layers
+from authstate.adapters.config.policy import METHOD, WORKSPACES, policy_of
+from authstate.adapters.network.proxies import Network
+from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.errors import InvalidCredentials, fresh_errors
+from authstate.engine.model.policy import Policy
+
+DEFAULT_ISSUER = "https://auth.openai.com"
+DEFAULT_CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
+DEFAULT_BASE_URL = "https://chatgpt.com/backend-api"
+
+_STORE = "cli_auth_credentials_store"
+_NEEDS_LOGIN = "requires_openai_auth"
+_BUILT_IN_PROVIDERS = {
+    "openai": True,
+    "ollama": False,
+    "lmstudio": False,
+    "amazon-bedrock": False,
+}  # codex lets no table change these
+
+
+class StoreMode(StrEnum):
+    """The values of `cli_auth_credentials_store`."""
+
+    FILE = "file"
+    KEYRING = "keyring"
+    AUTO = "auto"
+    EPHEMERAL = "ephemeral"
+
+
+class Config(msgspec.Struct, frozen=True):
+    """What config.toml says, with the `-c` overrides on top."""
+
+    policy: Policy = Policy()
+    store_mode: StoreMode = StoreMode.FILE
+    chatgpt_base_url: str = DEFAULT_BASE_URL
+    """Without a slash at the end."""
+    requires_openai_auth: bool = True
+    """Whether the selected model provider needs a login at all."""
+    model_url: str | None = None
+    """Where codex sends the token of the login with each turn, if a setting says so. authstate sends nothing there."""
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """What the environment variables say."""
+
+    home: Path
+    """$CODEX_HOME without symbolic links, or ~/.codex; absolute. Only ~/.codex may be missing: a login makes it."""
+    api_key: ApiKey | None = None
+    """$CODEX_API_KEY: wins over what is stored, for this process, and is never stored."""
+    originator: str | None = None
+    """$CODEX_INTERNAL_ORIGINATOR_OVERRIDE: as whom the issuer is asked, in place of the client's name."""
+    refresh_url: str | None = None
+    revoke_url: str | None = None
+    issuer: str = DEFAULT_ISSUER
+    client_id: str = DEFAULT_CLIENT_ID
+    redirect_ports: tuple[int, ...] = ()
+    """Where a browser may come back to, for an issuer of one's own; 0 is any. Empty: as the default issuer wishes."""
+    network: Network | None = None
+    """Proxies and certificate authorities, by the variables and by `home`/.env, which wins. None: by the variables of
+    the process when a request is sent."""
+
+    @classmethod
+    @fresh_errors
+    def read(cls, environ: Mapping[str, str], *, acts_with_key: bool = True) -> "Environment":
+        """Read the variables, and what `home`/.env says of the network. A variable that is blank counts as not set.
+
+        Args:
+            environ: the variables.
+            acts_with_key: False for what does not act with `CODEX_API_KEY`: one that cannot be used then counts as not
+                set. codex's app-server, `codex login` and `codex logout` do not read it.
+
+        Raises:
+            ConfigError: a variable holds what cannot be used, or there is no home folder to be found.
+        """
+        key = environ.get("CODEX_API_KEY", "").strip()
+        try:
+            api_key = ApiKey.parse(key) if key else None
+        except InvalidCredentials as error:
+            if acts_with_key:
+                raise ConfigError(f"in the environment variable CODEX_API_KEY, {error}") from None
+            api_key = None
+        home = find_home(environ)
+        place = os.path.join(home, ".env")
+        return cls(
+            home=home,
+            network=Network.read(environ, read_dotenv(place), place),
+            api_key=api_key,
+            originator=environ.get("CODEX_INTERNAL_ORIGINATOR_OVERRIDE", "").strip() or None,
+            refresh_url=_url_variable(environ, "CODEX_REFRESH_TOKEN_URL_OVERRIDE"),
+            revoke_url=_url_variable(environ, "CODEX_REVOKE_TOKEN_URL_OVERRIDE"),
+            issuer=(_url_variable(environ, "CODEX_APP_SERVER_LOGIN_ISSUER") or DEFAULT_ISSUER).rstrip("/"),
+            client_id=environ.get("CODEX_APP_SERVER_LOGIN_CLIENT_ID", "").strip() or DEFAULT_CLIENT_ID,
+            redirect_ports=_ports_variable(environ, "AUTHSTATE_REDIRECT_PORTS"),
+        )
+
+
+@fresh_errors
+def load_config(
+    home: Path,
+    overrides: Sequence[str] = (),
+    system: str | None = SYSTEM_FOLDER,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """Read `home`/config.toml and the administrator's files (see `read_layers`). Each of them may be missing.
+
+    Args:
+        home: the folder.
+        overrides: codex's `-c KEY=VALUE`: KEY with dots, VALUE in TOML, or a plain string where it is no TOML.
+        system: the administrator's folder; None where there is none.
+        environ: the environment variables, which may allow a host without TLS; by default those of this process.
+
+    Raises:
+        ConfigError: a file cannot be read or parsed, a key has a value that cannot be used, no login is allowed, or a
+            token would leave this machine without TLS.
+    """
+    return read_config(home, overrides, system, environ)[0]
+
+
+@fresh_errors
+def read_config(
+    home: Path,
+    overrides: Sequence[str] = (),
+    system: str | None = SYSTEM_FOLDER,
+    environ: Mapping[str, str] | None = None,
+) -> tuple[Config, list[Decision]]:
+    """The same, and who decides each setting that is said somewhere. Takes and raises the same."""
+    environ = os.environ if environ is None else environ
+    layers = read_layers(home, overrides, system)
+    if layers is None:
+        return Config(model_url=environ.get("OPENAI_BASE_URL")), []
+    settings = layers.settings
+    configured = policy_of(layers, system)
+    policy = configured.policy
+    store_mode = settings.choice(_STORE, StoreMode, StoreMode.FILE)
+    base_url, base_url_keys = _base_url(layers, environ)
+    provider, provider_keys = _provider(layers)
+    needs_login = _requires_openai_auth(settings, provider)
+    config = Config(
+        policy=policy,
+        store_mode=store_mode,
+        chatgpt_base_url=base_url,
+        requires_openai_auth=needs_login,
+        model_url=_model_url(settings, provider, needs_login, environ),
+    )
+    needs_keys = ("model_providers", provider or "", _NEEDS_LOGIN)
+    decisions = [
+        Decision(METHOD, policy.forced_login_method, configured.method_file),
+        Decision(WORKSPACES, list(policy.forced_workspaces), configured.workspaces_file),
+        Decision(_STORE, store_mode, settings.origin(_STORE)),
+        Decision(".".join(base_url_keys), _without_password(base_url), settings.origin(*base_url_keys)),
+        Decision(".".join(provider_keys), provider, settings.origin(*provider_keys)),
+    ]
+    if provider not in _BUILT_IN_PROVIDERS:
+        decisions.append(Decision(".".join(needs_keys), needs_login, settings.origin(*needs_keys)))
+    return config, [decision for decision in decisions if decision.decided_by is not None]
+
+
+def _selected(layers: Layers, key: str) -> tuple[Any, tuple[str, ...]]:
+    """What the selected profile says of a key, or else the top level, and which of the two it is.
+
+    As measured with 0.93.0: a profile wins even over a `-c` of the same key. A profile that is missing counts for
+    nothing. Releases from 0.150.0 on have no profiles in config.toml: they refuse to start where `-c` names one. What
+    requirements.toml says wins in any case.
+    """
+    settings = layers.settings
+    if layers.requirements is not None and layers.requirements.get(key) is not None:
+        return settings.get(key), (key,)
+    name = settings.get("profile")
+    if name is not None and not isinstance(name, str):
+        raise settings.fault(("profile",), "must be a string")
+    if name is not None and (value := settings.get("profiles", name, key)) is not None:
+        return value, ("profiles", name, key)
+    return settings.get(key), (key,)
+
+
+def _base_url(layers: Layers, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    value, keys = _selected(layers, "chatgpt_base_url")
+    if value is None:
+        return DEFAULT_BASE_URL, keys
+    if not isinstance(value, str) or not _is_url(value):
+        raise layers.settings.fault(keys, "must be a URL such as https://HOST or http://HOST:PORT")
+    ensure_secure_setting(value, layers.settings.place_of(keys), environ)
+    return value.rstrip("/"), keys
+
+
+def _provider(layers: Layers) -> tuple[str | None, tuple[str, ...]]:
+    """The model provider that is selected."""
+    value, keys = _selected(layers, "model_provider")
+    if value is not None and not isinstance(value, str):
+        raise layers.settings.fault(keys, "must be a string")
+    return value, keys
+
+
+def _requires_openai_auth(settings: Settings, provider: str | None) -> bool:
+    """Whether this provider needs a login: so does one that is not there."""
+    if provider is None:
+        return True
+    if provider in _BUILT_IN_PROVIDERS:
+        return _BUILT_IN_PROVIDERS[provider]
+    if settings.get("model_providers", provider) is None:
+        return True
+    keys = ("model_providers", provider, _NEEDS_LOGIN)
+    value = settings.get(*keys)
+    if value is not None and not isinstance(value, bool):
+        raise settings.fault(keys, "must be true or false")
+    return bool(value)
+
+
+def _without_password(url: str) -> str:
+    """The URL for a person: without a user name, a password and a query."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _model_url(settings: Settings, provider: str | None, needs_login: bool, environ: Mapping[str, str]) -> str | None:
+    """Where codex sends the token: the base URL of a provider that takes OpenAI's login, where a setting names it."""
+    if provider in (None, "openai"):
+        value = settings.get("openai_base_url") or environ.get("OPENAI_BASE_URL")
+    else:
+        value = settings.get("model_providers", provider, "base_url") if needs_login and provider else None
+    return value if isinstance(value, str) else None
+
+
+def _url_variable(environ: Mapping[str, str], name: str) -> str | None:
+    value = environ.get(name, "").strip()
+    if value and not _is_url(value):
+        raise ConfigError(f"the environment variable {name} must be a URL such as https://HOST or http://HOST:PORT")
+    if value:
+        ensure_secure_setting(value, f"the environment variable {name}", environ)
+    return value or None
+
+
+def ensure_secure_setting(url: str, what: str, environ: Mapping[str, str]) -> None:
+    """See `plain_http.ensure_secure`. Raises ConfigError where a token would leave this machine without TLS."""
+    if url[:5].lower() == "http:":
+        from authstate.adapters.network.insecure_http import InsecureTransport, ensure_secure
+
+        try:
+            ensure_secure(url, what, environ)
+        except InsecureTransport as error:
+            raise ConfigError(str(error)) from None
+
+
+def _ports_variable(environ: Mapping[str, str], name: str) -> tuple[int, ...]:
+    words = environ.get(name, "").replace(",", " ").split()
+    if not all(word.isascii() and word.isdigit() and len(word) < 6 and int(word) < 65536 for word in words):
+        raise ConfigError(f"the environment variable {name} must be port numbers with commas between them")
+    return tuple(int(word) for word in words)
+
+
+def _is_url(text: str) -> bool:
+    from urllib.parse import urlsplit  # imported here: few people set a URL
+
+    try:
+        parts = urlsplit(text)
+        is_reachable = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number or too high
+        return False
+    return is_reachable and parts.scheme in ("http", "https") and text.isprintable() and " " not in text

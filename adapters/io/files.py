@@ -1,0 +1,23 @@
+"""Reads files without ever waiting for what is not a file."""
+
+import errno
+import os
+import stat
+
+
+def read_regular_file(path: str, limit: int) -> bytes:
+    """The first `limit` bytes of a regular file. Never waits for a pipe or a device. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.ENXIO, "Not a regular file", path)
+        parts = []
+        while limit > 0 and (part := os.read(handle, limit)):
+            parts.append(part)
+            limit -= len(part)
+        return b"".join(parts)
+    finally:
+        os.close(handle)

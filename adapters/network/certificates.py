@@ -1,0 +1,80 @@
+"""Whom to trust: the system's certificate authorities, and those that the environment names.
+
+    CODEX_CA_CERTIFICATE    a PEM file, in addition to the system's authorities
+    SSL_CERT_FILE           a PEM file, in their place
+    SSL_CERT_DIR            folders of PEM files named by their hash (`openssl rehash`), in their place
+
+The first that is set counts; the others are then not looked at. A system without authorities of its own, as in a small
+container, gets those of the package certifi.
+"""
+
+import os
+import ssl
+import sys
+from functools import lru_cache
+from typing import Final
+
+from authstate.adapters.network.proxies import Network, NetworkSettingError
+
+_PEM: Final = "-----BEGIN CERTIFICATE-----"
+
+
+def trusted(network: Network) -> ssl.SSLContext:
+    """The TLS settings for our own requests. Made once for each setting, because that takes tens of milliseconds.
+
+    Raises:
+        NetworkSettingError: the variable that counts names what is missing, cannot be read, or is no PEM.
+    """
+    found = network.certificates()
+    if found is None:
+        return _trusted("", "", "")
+    variable, setting = found
+    return _trusted(variable, setting.name, setting.value.reveal())
+
+
+@lru_cache(maxsize=4)
+def _trusted(variable: str, name: str, value: str) -> ssl.SSLContext:
+    context = _of_the_system() if variable in ("", "CODEX_CA_CERTIFICATE") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if variable == "SSL_CERT_DIR":
+        for folder in value.split(os.pathsep):
+            if not os.path.isdir(folder):
+                raise NetworkSettingError(f"{name}: there is no folder {folder!r}: correct or unset it")
+        context.load_verify_locations(capath=value)
+    elif variable:
+        _load(context, name, value)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # each of the file is trusted, root or not
+    return context
+
+
+def _load(context: ssl.SSLContext, name: str, path: str) -> None:
+    from authstate.adapters.io.files import read_regular_file
+
+    try:
+        read_regular_file(path, 1)  # it refuses what is no file: OpenSSL would wait for ever for a pipe
+        context.load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        raise NetworkSettingError(
+            f"{name}: {path!r} is no PEM file of certificates, with lines such as {_PEM}: correct or unset it"
+        ) from None
+    except (OSError, ValueError) as error:
+        why = (getattr(error, "strerror", None) or type(error).__name__).lower()
+        raise NetworkSettingError(f"{name}: cannot read {path!r}: {why}: correct or unset it") from None
+
+
+def _of_the_system() -> ssl.SSLContext:
+    import truststore
+
+    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if _has_none():
+        import certifi
+
+        context.load_verify_locations(cafile=certifi.where())
+    return context
+
+
+def _has_none() -> bool:
+    """Whether OpenSSL finds no authorities on this system. macOS and Windows keep theirs elsewhere."""
+    if sys.platform in ("darwin", "win32"):
+        return False
+    paths = ssl.get_default_verify_paths()
+    return not paths.cafile and not (paths.capath and os.listdir(paths.capath))

@@ -1,0 +1,113 @@
+"""What a failed request says of the network, in words for the person: of TLS, and of the proxy in between."""
+
+import ssl
+from typing import Final
+
+import msgspec
+
+from authstate.adapters.network.proxies import Proxy
+
+_UNKNOWN_CA: Final = (
+    "its certificate is of an authority that is not trusted here. If your organization inspects the network, ask for "
+    "its CA certificate, and add it to the system's store or name its PEM file in CODEX_CA_CERTIFICATE"
+)
+_WRONG_NAME: Final = "its certificate is for another name: check the URL, the network and the proxy"
+_EXPIRED: Final = "its certificate has expired: check the clock of this machine, the network and the proxy"
+_TOO_EARLY: Final = "its certificate is not valid yet: check the clock of this machine"
+_OTHER: Final = "its certificate cannot be trusted (OpenSSL's error {code}): check the network and the proxy"
+_NO_TLS: Final = "what answers there does not speak TLS as it should: check the URL (http or https) and the proxy"
+
+_BY_CODE: Final = {
+    **dict.fromkeys((2, 18, 19, 20, 21), _UNKNOWN_CA),
+    **dict.fromkeys((62, 63, 64), _WRONG_NAME),
+    10: _EXPIRED,
+    9: _TOO_EARLY,
+}
+"""OpenSSL's codes of what is wrong with a certificate (`X509_V_ERR_...`)."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Why a request brought no answer."""
+
+    message: str
+    """Who failed and how, and what to do."""
+    is_permanent: bool
+    """Whether the same request would fail in the same way."""
+
+
+def fault_of(error: Exception, host: str, proxy: Proxy | None, *, is_at_proxy: bool = False) -> Fault | None:
+    """What TLS or the proxy has to do with a failure; None where neither has.
+
+    Args:
+        error: what httpx raised.
+        host: who was asked.
+        proxy: the one that the request went through.
+        is_at_proxy: whether the way to the proxy was not open yet when it failed.
+    """
+    import httpx
+
+    tls = _tls(error)
+    if tls is not None:
+        who = str(proxy) if is_at_proxy else host
+        return Fault(f"{who} cannot be reached safely: {tls}", is_permanent=True)
+    if proxy is None:
+        return None
+    if isinstance(error, httpx.ProxyError):
+        status = str(error).partition(" ")[0]
+        return refused_by_proxy(int(status) if status.isdigit() else 0, host, proxy)
+    if isinstance(error, httpx.ConnectError):
+        return Fault(
+            f"{proxy} cannot be reached, so {host} cannot be asked: check that it runs and that {proxy.setting} is "
+            f"right, or name {_without_port(host)} in NO_PROXY",
+            is_permanent=False,
+        )
+    if isinstance(error, httpx.ConnectTimeout):
+        return Fault(
+            f"{proxy} did not let the request through to {host} in time: check the network and {proxy.setting}",
+            is_permanent=False,
+        )
+    return None
+
+
+def refused_by_proxy(status: int, host: str, proxy: Proxy) -> Fault:
+    """What a proxy says that opens no way to the host.
+
+    Args:
+        status: the HTTP status, 0 where there is none, as with SOCKS.
+        host: who was asked.
+        proxy: the proxy.
+    """
+    if status == 407 and proxy.has_password:
+        return Fault(
+            f"{proxy} did not accept the user name and password in {proxy.setting} (status 407): correct them there",
+            is_permanent=True,
+        )
+    if status == 407:
+        return Fault(
+            f"{proxy} wants a user name and password (status 407): write them into {proxy.setting}, as "
+            f"{proxy.scheme}://USER:PASSWORD@{proxy.address}",
+            is_permanent=True,
+        )
+    said = f"status {status}" if status else "it refused the connection"
+    return Fault(
+        f"{proxy} opens no way to {host} ({said}): ask who runs it, or name {_without_port(host)} in NO_PROXY",
+        is_permanent=400 <= status < 500 and status not in (408, 425, 429),
+    )
+
+
+def _tls(error: BaseException) -> str | None:
+    """What TLS says of the failure; None where it is none of TLS, or where the other side only went away."""
+    seen: BaseException | None = error
+    for _ in range(8):
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            code = getattr(seen, "verify_code", 0)
+            return _BY_CODE.get(code) or _OTHER.format(code=code)
+        if isinstance(seen, ssl.SSLError) and not isinstance(seen, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return _NO_TLS
+        seen = (seen.__cause__ or seen.__context__) if seen is not None else None
+    return None
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host

@@ -1,0 +1,43 @@
+"""How our own httpx clients reach a URL: by the settings of a `Network`, and by nothing else in the environment."""
+
+import os
+import ssl
+from typing import TypedDict
+
+import httpx
+
+from authstate.adapters.network.certificates import trusted
+from authstate.adapters.network.proxies import Network, NetworkSettingError, Proxy
+
+
+class ClientSettings(TypedDict):
+    """Arguments of `httpx.AsyncClient`."""
+
+    trust_env: bool
+    proxy: httpx.Proxy | None
+    verify: ssl.SSLContext
+
+
+def settings_for(url: str, network: Network | None) -> tuple[ClientSettings, Proxy | None]:
+    """The arguments of a client that asks this URL, and the proxy that it goes through.
+
+    Args:
+        url: whom the client asks. It must not follow redirects, because another URL may need another proxy.
+        network: the proxies and certificate authorities; by default those of the environment.
+
+    Raises:
+        NetworkSettingError: a setting cannot be used.
+    """
+    network = Network.read(os.environ) if network is None else network
+    proxy, context = network.proxy_for(url), trusted(network)
+    try:
+        told = None if proxy is None else httpx.Proxy(proxy.url.reveal(), ssl_context=_for_a_proxy(proxy, context))
+    except (httpx.InvalidURL, ValueError):
+        raise NetworkSettingError(
+            f"{proxy.setting if proxy else ''} is no URL of a proxy: correct or unset it"
+        ) from None
+    return ClientSettings(trust_env=False, proxy=told, verify=context), proxy
+
+
+def _for_a_proxy(proxy: Proxy, context: ssl.SSLContext) -> ssl.SSLContext | None:
+    return context if proxy.scheme == "https" else None

@@ -1,0 +1,223 @@
+"""The network as the environment describes it: proxies, exceptions from them, and files of certificate authorities.
+
+Read once into frozen data, whose repr shows no value: a proxy's URL may hold a password. The proxy is chosen for each
+URL, in codex's order: HTTPS_PROXY before https_proxy, then ALL_PROXY and all_proxy. A variable that is set but empty
+hides its lower-case twin. One that cannot be used counts only where no other one names a proxy for the URL.
+
+Nothing here imports an HTTP client.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from authstate.engine.model.credentials import Secret
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+    from urllib.parse import SplitResult
+
+CA_VARIABLES: Final = ("CODEX_CA_CERTIFICATE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Where certificate authorities are named. The first that is set counts."""
+
+_ALL: Final = ("ALL_PROXY", "all_proxy")
+_PROXIES: Final = {
+    "https": (("HTTPS_PROXY", "https_proxy"), _ALL),
+    "http": (("HTTP_PROXY", "http_proxy"), _ALL),
+}
+_EXCEPTIONS: Final = ("NO_PROXY", "no_proxy")
+_OF_A_CGI_REQUEST: Final = ("HTTP_PROXY", "http_proxy")  # there, a client's header `Proxy` sets it
+_VARIABLES: Final = (*CA_VARIABLES, *_EXCEPTIONS, *_ALL, *_PROXIES["https"][0], *_PROXIES["http"][0])
+_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+_SYSTEM: Final = "the system's proxy settings"
+_FORM: Final = "write it as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
+_ENCODE: Final = "in a user name or password, write characters such as # / : @ as %23 %2F %3A %40"
+
+
+class NetworkSettingError(Exception):
+    """A setting of the network cannot be used. The message names the variable and its fault, never its value."""
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """A variable that is set."""
+
+    name: str
+    """As a message names it."""
+    value: Secret
+
+
+class Proxy(msgspec.Struct, frozen=True):
+    """A proxy that can be used."""
+
+    url: Secret
+    scheme: str
+    address: str
+    """Host and port, which a message may show."""
+    setting: str
+    """The variable that names it."""
+    has_password: bool
+
+    def __str__(self) -> str:
+        return f"the proxy {self.address} ({self.setting})"
+
+
+class Network(msgspec.Struct, frozen=True):
+    """What the variables say. One that is not in `settings` is not set."""
+
+    settings: tuple[tuple[str, Setting], ...] = ()
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], file: Mapping[str, str] | None = None, place: str = "") -> "Network":
+        """Take what concerns the network out of the variables. Nothing is checked before it is used.
+
+        HTTP_PROXY does not count where REQUEST_METHOD is set, as in a CGI program: there, a client can set it.
+
+        Args:
+            environ: the environment variables.
+            file: what a file says, which wins over them.
+            place: the path of that file, for the messages.
+        """
+        file = file or {}
+        said = {**environ, **file}
+        ignored = _OF_A_CGI_REQUEST if "REQUEST_METHOD" in said else ()
+        names = [name for name in _VARIABLES if name in said and name not in ignored]
+        shown = {name: f"{name} in {place}" if name in file else name for name in names}
+        return cls(tuple((name, Setting(shown[name], Secret(said[name].strip()))) for name in names))
+
+    def certificates(self) -> tuple[str, Setting] | None:
+        """The variable that names the certificate authorities, and its setting; None where none is set."""
+        settings = dict(self.settings)
+        return next(
+            ((name, settings[name]) for name in CA_VARIABLES if name in settings and settings[name].value), None
+        )
+
+    def proxy_for(self, url: str) -> Proxy | None:
+        """The proxy that a request to this URL goes through; None where it goes direct.
+
+        Raises:
+            NetworkSettingError: the proxy for this URL cannot be used.
+        """
+        parts = urlsplit_or_none(url)
+        if parts is None or not parts.hostname or self._is_exception(parts):
+            return None
+        fault: NetworkSettingError | None = None
+        for names in _PROXIES.get(parts.scheme, ()):
+            setting = self._first(names)
+            if setting is None:
+                continue
+            try:
+                return _can_be_used(_parsed(setting))
+            except _NoProxy as error:
+                fault = fault or NetworkSettingError(str(error))
+        if fault is not None:
+            raise fault
+        setting = self._of_the_system(parts)
+        return None if setting is None else _can_be_used(_parsed(setting))
+
+    def _first(self, names: tuple[str, ...]) -> Setting | None:
+        """The first of these variables that is set, unless it is empty."""
+        settings = dict(self.settings)
+        setting = next((settings[name] for name in names if name in settings), None)
+        return setting if setting is not None and setting.value else None
+
+    def _is_exception(self, parts: "SplitResult") -> bool:
+        setting = self._first(_EXCEPTIONS)
+        if setting is None:
+            return False
+        host, port = (parts.hostname or "").rstrip("."), parts.port or _PORTS.get(parts.scheme, 0)
+        entries = setting.value.reveal().replace(",", " ").lower().split()
+        return any(_covers(entry.rpartition("://")[2], host, port) for entry in entries)
+
+    def _of_the_system(self, parts: "SplitResult") -> Setting | None:
+        """What macOS or Windows is set to, where no variable names a proxy."""
+        is_named = any(name in dict(self.settings) for name in (*_PROXIES["https"][0], *_PROXIES["http"][0], *_ALL))
+        if is_named or sys.platform not in ("darwin", "win32"):
+            return None
+        from urllib.request import getproxies, proxy_bypass
+
+        value = getproxies().get(parts.scheme)
+        return Setting(_SYSTEM, Secret(value)) if value and not proxy_bypass(parts.hostname or "") else None
+
+
+class _NoProxy(NetworkSettingError):
+    """The value names no proxy of a kind that is known, so that another variable may name one."""
+
+
+def urlsplit_or_none(url: str) -> "SplitResult | None":
+    """The parts of a URL; None for what is none."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def _parsed(setting: Setting) -> Proxy:
+    """Raises _NoProxy."""
+    text = setting.value.reveal()
+    text = text if "://" in text else f"http://{text}"
+    if text.partition("://")[0].lower() not in _PORTS:
+        raise _NoProxy(f"{setting.name} names a kind of proxy that is not known: {_FORM}, or with socks5h:// for SOCKS")
+    parts = urlsplit_or_none(text)
+    if parts is None or parts.port == 0:
+        raise _NoProxy(f"{setting.name} has no usable port, which is a number from 1 to 65535: {_FORM}; {_ENCODE}")
+    if not parts.hostname or not text.isprintable() or " " in text:
+        raise _NoProxy(f"{setting.name} is no URL of a proxy: {_FORM}; {_ENCODE}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return Proxy(
+        url=Secret(text),
+        scheme=parts.scheme,
+        address=f"{host}:{parts.port or _PORTS[parts.scheme]}",
+        setting=setting.name,
+        has_password=parts.username is not None,
+    )
+
+
+def _can_be_used(proxy: Proxy) -> Proxy:
+    """The same proxy.
+
+    Raises:
+        NetworkSettingError: it speaks SOCKS, and the package for that is missing.
+    """
+    if proxy.scheme.startswith("socks"):
+        try:
+            import socksio  # noqa: F401
+        except ImportError:
+            raise NetworkSettingError(
+                f"{proxy.setting} names a SOCKS proxy, for which a package is missing: install authstate[socks] "
+                "(pip install 'authstate[socks]'), or name an http proxy"
+            ) from None
+    return proxy
+
+
+def _covers(entry: str, host: str, port: int) -> bool:
+    """Whether an entry of NO_PROXY is about this host: `*`, an address, a block of them, or a domain and all below."""
+    from ipaddress import ip_address
+
+    if entry == "*":
+        return True
+    block = _block(entry)
+    if block is not None:
+        try:
+            return ip_address(host) in block
+        except ValueError:
+            return False
+    name, colon, digits = entry.rpartition(":")
+    if colon and digits.isascii() and digits.isdigit():
+        return int(digits) == port and _covers(name, host, port)
+    domain = entry.removeprefix("*").strip(".")
+    return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+
+
+def _block(entry: str) -> "IPv4Network | IPv6Network | None":
+    from ipaddress import ip_network
+
+    try:
+        return ip_network(entry[1:-1] if entry.startswith("[") and entry.endswith("]") else entry, strict=False)
+    except ValueError:
+        return None

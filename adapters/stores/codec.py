@@ -1,0 +1,303 @@
+"""The one codec of the stored form: what auth.json holds, read and written.
+
+The file is shared with codex, so what codex writes must load, and what is written here must load there:
+
+    {"auth_mode": "chatgpt", "OPENAI_API_KEY": null, "tokens": {...}, "last_refresh": "2026-11-22T22:10:11.123456Z"}
+    {"auth_mode": "apikey", "OPENAI_API_KEY": "sk-..."}
+
+Older files have no `auth_mode`: a key means API key, else tokens mean chatgpt. Members that are not known here are kept
+byte for byte, at the top and inside `tokens`. No message of this module holds anything of the file but the value of
+`auth_mode`.
+
+A file that a person edited may begin with a byte order mark (also that of UTF-16, which PowerShell writes), and one may
+end in zero bytes after a power cut: both load, although codex refuses them. What is written is plain UTF-8. A refresh
+token that is empty, null or missing is none; codex reads the empty one only, so that is what is written.
+"""
+
+import codecs
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from authstate.adapters.stores.unmanaged_logins import MEMBERS, MODES, in_members
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, instant_of
+from authstate.engine.model.errors import InvalidCredentials, StoreUnreadable, fresh_errors
+
+LARGEST = 4 * 1024 * 1024
+"""Bytes. A file that is larger is none of ours."""
+
+_MODE, _KEY, _TOKENS, _LAST_REFRESH = "auth_mode", "OPENAI_API_KEY", "tokens", "last_refresh"
+_KNOWN = frozenset((_MODE, _KEY, _TOKENS, _LAST_REFRESH))
+_APIKEY, _CHATGPT = "apikey", "chatgpt"
+_LATEST = 253_402_300_799.0  # seconds since the epoch: the end of the year 9999
+_LONGEST_MODE = 40  # characters of an unknown mode that a message shows
+
+_TOKEN_NAMES = ("id_token", "access_token", "refresh_token", "account_id")
+_BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+
+_Members = dict[str, msgspec.Raw]
+_Pairs = list[tuple[str, Any]]
+_T = TypeVar("_T")
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What is stored, read."""
+
+    credentials: Credentials | None = None
+    """None when the record is there but holds neither a key nor tokens."""
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether this is a whole JSON object: an empty or half written file is not."""
+    return _members_or_none(data) is not None
+
+
+def may_be_login(data: bytes) -> bool:
+    """Whether this is a record of a login, a part of one that was cut short, or nothing at all."""
+    if (members := _members_or_none(data)) is None:
+        return not data.strip() or data.lstrip(b" \t\r\n\xef\xbb\xbf").startswith(b"{")
+    return not members or not (_KNOWN | MEMBERS.keys()).isdisjoint(members)
+
+
+@fresh_errors
+def decode(data: bytes, place: str) -> Record:
+    """Read a record.
+
+    Args:
+        data: the file's content.
+        place: where it was read, for the message.
+
+    Raises:
+        StoreUnreadable: it is no record, or one of a mode that is not known. Names the place and the fault.
+    """
+    return _Reader(place).record(data)
+
+
+def encode(credentials: Credentials, over: bytes | None, *, indent: int = 2) -> bytes:
+    """Write a record.
+
+    Args:
+        credentials: an API key, or the tokens of a managed login.
+        over: the record that is replaced, whose unknown members are kept. One that is corrupt has none.
+        indent: spaces for each level; below 0 for the compact form.
+
+    Raises:
+        TypeError: these are external tokens, which are never stored.
+    """
+    members = (over is not None and _members_or_none(over)) or {}
+    known: dict[str, Any]
+    if isinstance(credentials, ApiKey):
+        known = {_MODE: _APIKEY, _KEY: credentials.key.reveal()}
+    elif isinstance(credentials, ChatgptTokens):
+        known = {
+            _MODE: _CHATGPT,
+            _KEY: members.get(_KEY) if over is not None and _is_same_login(over, credentials) else None,
+            _TOKENS: _tokens(credentials, members.get(_TOKENS)),
+        }
+        if credentials.last_refresh is not None:
+            known[_LAST_REFRESH] = _instant(credentials.last_refresh)
+    else:
+        raise TypeError("external tokens live in memory only: they are never stored")
+    unknown = {name: value for name, value in members.items() if name not in _KNOWN}
+    return msgspec.json.format(msgspec.json.encode(known | unknown), indent=indent)
+
+
+def _tokens(credentials: ChatgptTokens, over: msgspec.Raw | None) -> dict[str, Any]:
+    known: dict[str, Any] = {
+        "id_token": credentials.id_token.reveal(),
+        "access_token": credentials.access_token.reveal(),
+        "refresh_token": credentials.refresh_token.reveal(),
+        "account_id": credentials.account.account_id,
+    }
+    members = (over is not None and _members_or_none(bytes(over))) or {}
+    return known | {name: value for name, value in members.items() if name not in known}
+
+
+def _is_same_login(over: bytes, credentials: ChatgptTokens) -> bool:
+    """Whether the API key beside the stored tokens belongs to the same login: older codex versions put one there."""
+    try:
+        stored = decode(over, "").credentials
+    except StoreUnreadable:
+        return False
+    return isinstance(stored, ChatgptTokens) and stored.account.is_same_as(credentials.account)
+
+
+def _members_or_none(data: bytes) -> _Members | None:
+    try:
+        data = _plain(data)
+        data.decode()
+        return msgspec.json.decode(data, type=_Members)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _plain(data: bytes) -> bytes:
+    """The text as plain UTF-8, without a byte order mark and the zero bytes that a power cut leaves at the end.
+
+    Raises:
+        UnicodeDecodeError: it is UTF-16, and cut off or damaged.
+    """
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
+        if data.startswith(mark):
+            data = data[len(mark) :]
+            return data.rstrip(b"\0") if mark == codecs.BOM_UTF8 else data.decode(encoding).rstrip("\0").encode()
+    return data.rstrip(b"\0")
+
+
+def _contradiction(data: bytes) -> str | None:
+    """A known member that is there twice with different values: readers do not agree on which one counts."""
+    try:
+        top: _Pairs = json.loads(data, object_pairs_hook=list, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return None
+    tokens = [value for name, value in top if name == _TOKENS and isinstance(value, list)]
+    return _given_twice(top, sorted(_KNOWN)) or next(
+        (f"{_TOKENS}.{name}" for pairs in tokens if (name := _given_twice(pairs, _TOKEN_NAMES))), None
+    )
+
+
+def _given_twice(pairs: _Pairs, names: Iterable[str]) -> str | None:
+    for name in names:
+        values = [pair[1] for pair in pairs if isinstance(pair, tuple) and pair[0] == name]
+        if any(value != values[0] for value in values):
+            return name
+    return None
+
+
+def _instant(seconds: float) -> str:
+    instant = datetime.fromtimestamp(instant_of(seconds), UTC)
+    return instant.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class _Reader:
+    """Reads one record and knows where it came from."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def record(self, data: bytes) -> Record:
+        members = self._top(data)
+        mode = self._member(members, _MODE, str | None)
+        key = self._member(members, _KEY, str | None)
+        tokens = self._member(members, _TOKENS, _Members | None)
+        if mode is None and (other := in_members(members)):
+            self._other_login(other)  # codex prefers it to a key and to tokens
+        if mode is None:
+            mode = _APIKEY if key and key.strip() else _CHATGPT if tokens is not None else None
+        if mode is None:
+            if members and _KNOWN.isdisjoint(members):
+                self._foreign()
+            return Record()
+        if mode == _APIKEY:
+            return Record(self._api_key(key))
+        if mode == _CHATGPT:
+            return Record(self._chatgpt(tokens, self._member(members, _LAST_REFRESH, str | None)))
+        return self._unknown_mode(mode)
+
+    def _top(self, data: bytes) -> _Members:
+        if len(data) > LARGEST:
+            self._fail(f"it is larger than {LARGEST} bytes")
+        try:
+            data = _plain(data)
+            if not data.strip():
+                self._fail("it is empty")
+            if b"\0" in data:
+                self._fail("it holds zero bytes, as UTF-16 text does: save it as UTF-8")
+            data.decode()
+            members = msgspec.json.decode(data, type=_Members)
+        except UnicodeDecodeError as error:
+            self._fail(f"it is no UTF-8 text (byte {error.start})")
+        except RecursionError:
+            self._fail("it is nested too deeply")
+        except msgspec.ValidationError:
+            self._fail("it is no JSON object")
+        except msgspec.DecodeError as error:
+            self._fail(f"it is no whole JSON ({error})")
+        if name := _contradiction(data):
+            self._fail(f"it has the member {name} twice, with different values")
+        return members
+
+    def _member(self, members: _Members, name: str, kind: Any, where: str = "") -> Any:
+        if name not in members:
+            return None
+        try:
+            return msgspec.json.decode(members[name], type=kind)
+        except (msgspec.DecodeError, RecursionError):
+            self._fail(f"the member {where}{name} has the wrong type")
+
+    def _api_key(self, key: str | None) -> ApiKey:
+        if key is None:
+            self._fail(f"auth_mode is {_APIKEY}, but there is no {_KEY}")
+        try:
+            return ApiKey.parse(key)
+        except InvalidCredentials as error:
+            self._fail(f"in {_KEY}, {error}")
+
+    def _chatgpt(self, tokens: _Members | None, last_refresh: str | None) -> ChatgptTokens:
+        if tokens is None:
+            self._fail(f"auth_mode is {_CHATGPT}, but there are no tokens")
+        try:
+            return ChatgptTokens.read(
+                id_token=self._token(tokens, "id_token"),
+                access_token=self._token(tokens, "access_token"),
+                refresh_token=self._text(tokens, "refresh_token") or "",
+                account_id=self._text(tokens, "account_id"),
+                last_refresh=None if last_refresh is None else self._seconds(last_refresh),
+            )
+        except InvalidCredentials as error:
+            self._fail(f"in tokens, {error}")
+
+    def _token(self, tokens: _Members, name: str) -> str:
+        token = self._text(tokens, name)
+        if token is None:
+            self._fail(f"the member tokens.{name} is missing or empty")
+        return token
+
+    def _text(self, tokens: _Members, name: str) -> str | None:
+        """A member of `tokens`; None when it is missing, null or blank."""
+        text: str | None = self._member(tokens, name, str | None, "tokens.")
+        return text if text and text.strip() else None
+
+    def _seconds(self, text: str) -> float:
+        """Seconds since the epoch. Digits beyond microseconds are dropped; no zone means UTC."""
+        try:
+            instant = datetime.fromisoformat(text)
+            seconds = (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            seconds = -1.0
+        if not 0 <= seconds <= _LATEST:
+            self._fail(f"the member {_LAST_REFRESH} is no point in time")
+        return seconds
+
+    def _foreign(self) -> NoReturn:
+        """Other programs call their files auth.json, too."""
+        raise StoreUnreadable(
+            f"{self._place} is of another program: it holds no member of a login. Move it away, or set CODEX_HOME "
+            "to another folder; a sign-in adds to it"
+        )
+
+    def _other_login(self, what: str) -> NoReturn:
+        """A login of codex's that is not managed here: it is not nobody's, and nothing is to replace it unasked."""
+        error = StoreUnreadable(
+            f"{self._place} holds {what}, which authstate does not manage: codex uses it by itself. Use codex without "
+            "authstate, or sign in with `authstate login` to replace it"
+        )
+        error.is_other_login = True
+        raise error
+
+    def _unknown_mode(self, mode: str) -> NoReturn:
+        if mode in MODES:
+            self._other_login(f"{MODES[mode]} (auth_mode {mode!r})")
+        shown = mode if len(mode) <= _LONGEST_MODE else mode[:_LONGEST_MODE] + "…"
+        raise StoreUnreadable(
+            f"{self._place} holds credentials of a kind that is not known here (auth_mode {shown!r}): "
+            "use the program that wrote them, or sign in again to replace them"
+        )
+
+    def _fail(self, fault: str) -> NoReturn:
+        raise StoreUnreadable(
+            f"{self._place} cannot be understood: {fault}. Sign in again to replace it, or repair it"
+        ) from None

@@ -1,0 +1,338 @@
+"""The stores that use the operating system's keyring: `keyring` and `auto` of `cli_auth_credentials_store`.
+
+The entry is the one that codex uses: service `Codex Auth`, account `cli|` and the first 16 hex digits of the SHA-256 of
+the home's path, value the record of auth.json in its compact form. The lock between processes is the file store's own
+(home_lock.py), because a keyring has none. A save removes auth.json, as codex does, so that one place holds the login.
+
+A keyring may wait for a person, so its calls run in threads (off_loop.py), each wait bounded. A write that has not
+ended when the wait does keeps the lock until it ends: it cannot come late and undo what another process stored.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from authstate.adapters.stores.codec import decode, encode, is_whole
+from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.keyring_entry import KeyringEntry, NoKeyring
+from authstate.adapters.stores.lock import HeldLock, Mark
+from authstate.adapters.stores.permissions import Finding
+from authstate.adapters.stores.provenance import digest_of, last_change
+from authstate.adapters.stores.worker_threads import WorkerThreads
+from authstate.engine.clock import SystemClock
+from authstate.engine.machines.claim import Claim
+from authstate.engine.model.credentials import ChatgptTokens, Credentials
+from authstate.engine.model.errors import StoreUnavailable, fresh_methods
+from authstate.engine.ports import Clock, HeldStore, LastChange
+
+T = TypeVar("T")
+
+SERVICE = "Codex Auth"
+_ROOM = 4096  # characters: how much longer than the stored record the next one may be
+_log = logging.getLogger("authstate.stores")
+
+
+def account_of_home(home: str | os.PathLike[str]) -> str:
+    """The account of a home's entry: codex's own name for it."""
+    return "cli|" + hashlib.sha256(os.fsencode(os.path.realpath(home))).hexdigest()[:16]
+
+
+@fresh_methods
+class KeyringStore:
+    """A `CredentialStore` in the operating system's keyring.
+
+    Args:
+        home: the folder that the login belongs to, whose lock is taken. The first lock makes it.
+        clock: for the waits.
+        lock_timeout: seconds to wait for the lock before `StoreBusy`.
+        call_timeout: seconds to wait for the keyring, which may be asking a person for its password.
+        entry: what does the reading and writing.
+    """
+
+    def __init__(
+        self,
+        home: str | os.PathLike[str],
+        *,
+        clock: Clock | None = None,
+        lock_timeout: float = 60.0,
+        call_timeout: float = 30.0,
+        entry: KeyringEntry | None = None,
+    ) -> None:
+        self.home = os.path.abspath(home)
+        self.entry = entry or KeyringEntry(SERVICE, account_of_home(home))
+        clock = clock or SystemClock()
+        self._calls = WorkerThreads(clock, call_timeout)
+        self.file = AuthJsonStore(home, clock=clock, lock_timeout=lock_timeout)
+        self._lock = self.file.home_lock
+
+    def describe(self) -> str:
+        """The service and the account of the entry."""
+        return self.entry.place
+
+    async def load(self) -> Credentials | None:
+        """What is stored. Raises StoreUnavailable or StoreUnreadable. Safe to cancel."""
+        text = await self.read()
+        return None if text is None else decode(text.encode(), self.entry.place).credentials
+
+    async def claim_on(self, fingerprint: str) -> Claim | None:
+        """See `CredentialStore`: the claims are kept in the home."""
+        return self.file.claims.find(fingerprint)
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[HeldStore]:
+        """Take the lock of the home. Raises StoreBusy after `lock_timeout` and StoreUnavailable where there can be no
+        lock. Cancellation while waiting leaves no lock behind.
+        """
+        async with self.hold() as held:
+            yield held
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator["_HeldKeyring"]:
+        """The same, for `AutoStore`: with the file besides."""
+        lock = await self._lock.take()
+        held = _HeldKeyring(self, lock)
+        try:
+            held.file.recover()
+            yield held
+        finally:
+            held.file.discard()
+            self._calls.when_idle(held.release)
+
+    def revision(self) -> object:
+        """See `HasRevision`: the marks of authstate tell. What another program does to the keyring, nothing tells."""
+        return self._lock.revision()
+
+    async def last_change(self) -> LastChange | None:
+        """Who changed the entry last, and when. See `ReportsLastChange`."""
+        stored = await self.load()
+        changed_at = await self.ask(self.entry.changed_at)
+        return last_change(stored, changed_at, self._lock.marks(), self.entry.place, self.home)
+
+    def findings(self) -> list[Finding]:
+        """What other users can do to the home. See `Inspected`."""
+        return self.file.findings()
+
+    def marks(self) -> list[Mark]:
+        """The last saves under the lock of the home, the oldest first."""
+        return self._lock.marks()
+
+    async def read(self) -> str | None:
+        """The text of the entry, None when there is none. Raises StoreUnavailable."""
+        return await self.ask(self.entry.read)
+
+    async def ask(self, work: Callable[[], T]) -> T:
+        """Call the keyring for something that may be given up on. Raises StoreUnavailable."""
+        try:
+            return await self._calls.run(work)
+        except TimeoutError:
+            raise self._silent() from None
+
+    async def change(self, work: Callable[[], T]) -> T:
+        """Call the keyring for a change: cancellation waits for its end. Raises StoreUnavailable."""
+        try:
+            return await self._calls.run_whole(work)
+        except TimeoutError:
+            raise self._silent() from None
+
+    def _silent(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"the keyring has not answered within {self._calls.timeout:g} s ({self.entry.place}): it may be asking for "
+            "its password: answer it, or unlock the keyring, then try again"
+        )
+
+
+@fresh_methods
+class _HeldKeyring:
+    """The entry, and the file that it replaces, while the lock is held."""
+
+    def __init__(self, store: KeyringStore, lock: HeldLock) -> None:
+        self.file = store.file.hold(lock)
+        self._store = store
+        self._lock = lock
+        self._marked: str | None = None  # the digest of the last change
+
+    async def load(self) -> Credentials | None:
+        return await self._store.load()
+
+    async def prepare(self) -> None:
+        """Write as much as a save will, beside the entry, and remove it: a locked or small keyring is found out now."""
+        entry = self._store.entry
+        size = len(await self._store.read() or "") + _ROOM
+        await self._store.change(lambda: entry.try_out(size))
+
+    async def save(self, credentials: Credentials) -> None:
+        """Replace the entry, then remove auth.json. A cancellation waits for the end of both.
+
+        Raises StoreUnavailable; then the old is still there, or the keyring has not answered: then the write may still
+        happen, and the lock is kept until it is known.
+        """
+        before = await self._store.read()
+        over = before.encode() if before is not None else None
+        text = encode(credentials, over if over is not None and is_whole(over) else None, indent=-1).decode()
+        await self._change(credentials, lambda: self._store.entry.write(text))
+        try:
+            self.file.remove_copy()
+        except StoreUnavailable as fault:
+            _log.warning("the login is in the keyring, but an older copy is left: %s", fault)
+
+    async def delete(self) -> None:
+        """Remove the entry and auth.json. Raises StoreUnavailable; then one of them may be left."""
+        await self._change(None, self._store.entry.remove)
+        self.file.remove_copy()
+
+    async def record(self, claim: Claim) -> None:
+        """See `HeldStore`: in the home."""
+        await self.file.record(claim)
+
+    def release(self) -> None:
+        """Let the next one in, once the keyring is done. Only then does the stamp tell of the change for good: the
+        keyring may have asked a person in between, and who looked too early would not look again.
+        """
+        if self._marked is not None:
+            self._lock.mark(self._marked)
+        self._lock.release()
+
+    async def _change(self, credentials: Credentials | None, work: Callable[[], None]) -> None:
+        self._marked = digest_of(credentials)
+        self._lock.mark(self._marked)
+        await self._store.change(work)
+
+
+@fresh_methods
+class AutoStore:
+    """A `CredentialStore` in the keyring, or in auth.json where the keyring cannot be used.
+
+    Where both hold a login, one was stored while the keyring could not be used: the one that was stored last is the
+    login. The marks of the lock tell which that is. Where they do not, it is the one that was refreshed last. A keyring
+    that held the login and is gone for a moment cannot be read or emptied: that is no logout. The arguments are those
+    of `KeyringStore`.
+    """
+
+    def __init__(self, home: str | os.PathLike[str], **options: Any) -> None:
+        self._keyring = KeyringStore(home, **options)
+        self._file = self._keyring.file
+        self._in_file = False
+        self.in_keyring = False
+        """The keyring held a login when it was used last."""
+
+    def describe(self) -> str:
+        """Where the login was found or stored last; the keyring as long as that is not known."""
+        return (self._file if self._in_file else self._keyring).describe()
+
+    async def load(self) -> Credentials | None:
+        """What is stored. Raises StoreUnavailable or StoreUnreadable only where the file holds nothing either. Safe to
+        cancel.
+        """
+        fault: StoreUnavailable | None = None
+        entry: Credentials | None = None
+        try:
+            entry = await self._keyring.load()
+        except StoreUnavailable as failed:
+            fault = failed
+        file = await self._from_file(entry is None)
+        if file is None and fault is not None and (self.in_keyring or not isinstance(fault, NoKeyring)):
+            raise fault
+        self._in_file = isinstance(fault, NoKeyring) or _is_newer(file, entry, self._keyring.marks())
+        if fault is None:
+            self.in_keyring = entry is not None
+        return file if self._in_file else entry
+
+    async def claim_on(self, fingerprint: str) -> Claim | None:
+        """See `CredentialStore`: the claims are kept in the home."""
+        return await self._keyring.claim_on(fingerprint)
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[HeldStore]:
+        """Take the lock of the home. See `KeyringStore.locked`."""
+        async with self._keyring.hold() as held:
+            yield _HeldAuto(self, held)
+
+    def revision(self) -> object:
+        """See `HasRevision`."""
+        return self._keyring.revision()
+
+    async def last_change(self) -> LastChange | None:
+        """Who changed what is stored last, and when. See `ReportsLastChange`."""
+        await self.load()
+        return await (self._file if self._in_file else self._keyring).last_change()
+
+    def findings(self) -> list[Finding]:
+        """What other users can do to the home. See `Inspected`."""
+        return self._file.findings()
+
+    def moved(self, *, in_file: bool) -> None:
+        """Remember where the login is now."""
+        self._in_file = in_file
+
+    async def _from_file(self, counts: bool) -> Credentials | None:
+        """What the file holds. A file that cannot be read matters only where there is nothing else."""
+        try:
+            return await self._file.load()
+        except StoreUnavailable as fault:
+            if counts:
+                raise
+            _log.warning("beside the keyring entry there is a file that cannot be read: %s", fault)
+            return None
+
+
+@fresh_methods
+class _HeldAuto:
+    def __init__(self, store: AutoStore, keyring: _HeldKeyring) -> None:
+        self._store = store
+        self._keyring = keyring
+
+    async def load(self) -> Credentials | None:
+        return await self._store.load()
+
+    async def prepare(self) -> None:
+        try:
+            await self._keyring.prepare()
+        except StoreUnavailable:
+            await self._keyring.file.prepare()
+
+    async def save(self, credentials: Credentials) -> None:
+        """Save to the keyring; to the file, with a warning, where that fails."""
+        try:
+            await self._keyring.save(credentials)
+        except StoreUnavailable as fault:
+            await self._keyring.file.save(credentials)
+            if not isinstance(fault, NoKeyring):
+                _log.warning("the login is in auth.json, because the keyring could not take it: %s", fault)
+            self._store.moved(in_file=True)
+        else:
+            self._store.moved(in_file=False)
+            self._store.in_keyring = True
+
+    async def delete(self) -> None:
+        """Remove both. A keyring that has an entry, or may have one, fails it while it cannot be used: the entry would
+        come back later.
+        """
+        try:
+            await self._keyring.delete()
+        except NoKeyring:
+            if self._store.in_keyring:
+                raise
+            await self._keyring.file.delete()
+        else:
+            self._store.in_keyring = False
+
+    async def record(self, claim: Claim) -> None:
+        """See `HeldStore`: in the home."""
+        await self._keyring.record(claim)
+
+
+def _is_newer(file: Credentials | None, entry: Credentials | None, marks: Sequence[Mark]) -> bool:
+    """Whether the file's login was stored after the keyring's. Where nothing tells, the keyring's counts."""
+    if file is None or entry is None:
+        return file is not None
+    of_file, of_entry = digest_of(file), digest_of(entry)
+    saved = [mark.digest for mark in marks]
+    # A file without a mark is another program's: how it stands to the last save under the lock, nobody knows.
+    if of_file in saved and saved[-1] in (of_file, of_entry):
+        return saved[-1] != of_entry
+    if isinstance(file, ChatgptTokens) and isinstance(entry, ChatgptTokens):
+        return (file.last_refresh or 0.0) > (entry.last_refresh or 0.0)
+    return False

@@ -1,0 +1,51 @@
+"""Logins of other kinds in a stored record: codex acts with them in place of a ChatGPT login, from 0.150.0 on.
+
+authstate does not manage them. It says that they are there, and leaves them alone.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+MEMBERS = {
+    "personal_access_token": "a personal access token",
+    "agent_identity": "an agent identity",
+    "bedrock_api_key": "an Amazon Bedrock API key",
+    "bedrock_access_keys": "Amazon Bedrock access keys",
+}
+"""Members of auth.json, and what they are for a person."""
+MODES = {
+    "personalAccessToken": MEMBERS["personal_access_token"],
+    "agentIdentity": MEMBERS["agent_identity"],
+    "bedrockApiKey": MEMBERS["bedrock_api_key"],
+    "bedrockAccessKeys": MEMBERS["bedrock_access_keys"],
+    "headers": "headers of a proxy",
+}
+"""Values of auth_mode."""
+
+
+def in_members(members: Mapping[str, object]) -> str | None:
+    """The login of another kind in a record without `auth_mode`, in words; None where there is none.
+
+    codex prefers it to a key and to tokens in the same record. (Measured with 0.171.0 and a personal access token.)
+    """
+    for name, what in MEMBERS.items():
+        if name in members and bytes(_raw(members[name])).strip() not in (b"null", b'""'):
+            return what
+    return None
+
+
+def in_record(data: bytes) -> str | None:
+    """The login of another kind in a stored record, in words; None where there is none, or the record is none."""
+    if not any(name.encode() in data for name in (*MEMBERS, *MODES)):
+        return None
+    try:
+        members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        mode = msgspec.json.decode(members.get("auth_mode", msgspec.Raw(b"null")), type=str | None)
+    except (ValueError, RecursionError):
+        return None
+    return in_members(members) if mode is None else MODES.get(mode)
+
+
+def _raw(value: object) -> msgspec.Raw | bytes:
+    return value if isinstance(value, msgspec.Raw) else msgspec.json.encode(value)

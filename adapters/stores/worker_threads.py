@@ -1,0 +1,96 @@
+"""Calls that may block for long, away from the event loop: each in a daemon thread of its own, each wait bounded.
+
+A thread cannot be stopped. So a call that has not ended in time goes on by itself, and whoever holds a lock for it asks
+`when_idle` to be told of its end. The threads are daemons: the program's end does not wait for them.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import Any, TypeVar
+
+from authstate.engine.clock import within
+from authstate.engine.ports import Clock
+
+T = TypeVar("T")
+
+_MOST_STUCK = 4
+
+
+class WorkerThreads:
+    """Runs blocking calls for one owner.
+
+    Args:
+        clock: for the waits.
+        timeout: seconds to wait for a call.
+    """
+
+    def __init__(self, clock: Clock, timeout: float) -> None:
+        self.timeout = timeout
+        self._clock = clock
+        self._running: set[Future[Any]] = set()
+        self._whole: set[Future[Any]] = set()
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """The result of `work`.
+
+        Raises what it raises, and TimeoutError when it has not ended in time, or when too many earlier calls have not.
+        Cancellation ends the wait, not the call.
+        """
+        return await within(self._clock, self.timeout, _result(self._start(work)))
+
+    async def run_whole(self, work: Callable[[], T]) -> T:
+        """The same for a call that must not be cut in two: a cancellation waits for its end (or the timeout), and is
+        then delivered where the caller waits next.
+        """
+        future = self._start(work)
+        self._whole = {*(one for one in self._whole if not one.done()), future}
+        waiter = asyncio.ensure_future(within(self._clock, self.timeout, _result(future)))
+        cancellations = 0
+        while not waiter.done():
+            try:
+                await asyncio.wait((waiter,))
+            except asyncio.CancelledError:
+                cancellations += 1
+        if (task := asyncio.current_task()) is not None:
+            for _ in range(cancellations):
+                task.uncancel()
+                task.cancel()
+        return waiter.result()
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """Call `call` once when every `run_whole` has ended: at once, or from a thread as soon as it has."""
+        unfinished = {future for future in self._whole if not future.done()}
+        if unfinished:
+            threading.Thread(target=_after, args=(unfinished, call), daemon=True, name="authstate-keyring").start()
+        else:
+            call()
+
+    def _start(self, work: Callable[[], T]) -> Future[T]:
+        self._running = {future for future in self._running if not future.done()}
+        if len(self._running) >= _MOST_STUCK:
+            raise TimeoutError
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+        self._running.add(future)
+        threading.Thread(target=_work, args=(future, work), daemon=True, name="authstate-keyring").start()
+        return future
+
+
+def _work(future: "Future[T]", work: Callable[[], T]) -> None:
+    try:
+        result = work()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+def _after(unfinished: set[Future[Any]], call: Callable[[], None]) -> None:
+    wait(unfinished)
+    call()
+
+
+async def _result(future: "Future[T]") -> T:
+    return await asyncio.wrap_future(future)

@@ -1,0 +1,61 @@
+"""The one open login attempt of an engine: started, superseded, cancelled or expired."""
+
+import asyncio
+
+from authstate.engine.machines.login import LIFETIME_SECONDS, LOGIN_TABLE, LoginAttempt, LoginKind
+from authstate.engine.machines.table import shared_machine
+from authstate.engine.model.listeners import Listeners
+from authstate.engine.ports import Clock
+
+
+class LoginAttempts:
+    """Holds the one open attempt, and ends it when its time is over or something else comes first."""
+
+    def __init__(self, clock: Clock, listeners: Listeners) -> None:
+        self._clock = clock
+        self._listeners = listeners
+        self._machine = shared_machine(LOGIN_TABLE)
+        self._current: LoginAttempt | None = None
+        self._timer: asyncio.Task[None] | None = None
+
+    @property
+    def current(self) -> LoginAttempt | None:
+        """The open attempt, if there is one."""
+        return self._current if self._current is not None and self._current.is_open else None
+
+    def begin(self, login_id: str, kind: LoginKind) -> LoginAttempt:
+        """Open an attempt; the one that was open is superseded. It must not be storing: wait for it first."""
+        self.supersede("another login was started")
+        attempt = LoginAttempt(login_id, kind, self._machine, self._listeners)
+        self._current = attempt
+        timer = asyncio.create_task(self._expire(attempt))
+        attempt.when_ended(timer.cancel)
+        return attempt
+
+    def supersede(self, why: str) -> None:
+        """End the open attempt because something else came first."""
+        if self._current is not None:
+            self._current.end("superseded", f"this login was ended: {why}")
+
+    async def cancel(self, login_id: str) -> bool:
+        """End an attempt because the person or the client gave up. Tells whether it was open.
+
+        An attempt whose credentials are being stored is waited for: it has another outcome.
+        """
+        attempt = self.current
+        if attempt is None or attempt.login_id != login_id:
+            return False
+        if attempt.is_storing:
+            await attempt.wait()
+            return False
+        return attempt.end("cancelled", "the login was cancelled")
+
+    async def settled(self) -> None:
+        """Return once no attempt is storing its credentials."""
+        if self._current is not None and self._current.is_storing:
+            await self._current.wait()
+
+    async def _expire(self, attempt: LoginAttempt) -> None:
+        lifetime = LIFETIME_SECONDS[attempt.kind]
+        await self._clock.sleep(lifetime)
+        attempt.end("timed_out", f"the login was not completed within {lifetime / 60:.0f} minutes: start it again")

@@ -1,0 +1,46 @@
+"""Refresh tokens that a logout or a login replaced are revoked in the background: best effort, and nobody waits."""
+
+import asyncio
+
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Secret
+from authstate.engine.model.errors import AuthError
+from authstate.engine.model.listeners import Listeners
+from authstate.engine.ports import TokenAuthority
+
+
+class Revocations:
+    """Holds the revocations under way."""
+
+    def __init__(self, authority: TokenAuthority, listeners: Listeners) -> None:
+        self._authority = authority
+        self._listeners = listeners
+        self._tasks: list[asyncio.Task[None]] = []  # in order: a simulated history must be the same each time
+
+    def begin(self, replaced: ChatgptTokens | None, current: ApiKey | ChatgptTokens | None = None) -> None:
+        """Revoke the refresh token of `replaced`, unless `current` goes on with it. One that fails is a warning."""
+        if replaced is None or not replaced.can_refresh:
+            return
+        if isinstance(current, ChatgptTokens) and current.refresh_token == replaced.refresh_token:
+            return
+        task = asyncio.create_task(self._revoke(replaced.refresh_token))
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    async def close(self, grace: float) -> None:
+        """Wait at most `grace` seconds for what is under way, then drop it, with a warning for each."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in self._tasks:
+            task.cancel()
+            self._warn(f"there was no answer within {grace:g} seconds")
+
+    async def _revoke(self, refresh_token: Secret) -> None:
+        try:
+            await self._authority.revoke(refresh_token)
+        except AuthError as error:
+            self._warn(str(error))
+
+    def _warn(self, why: str) -> None:
+        self._listeners.warn(
+            "not_revoked", f"the old refresh token could not be revoked, and a copy of it may still work: {why}"
+        )

@@ -1,0 +1,195 @@
+"""THE table. Whatever can change the auth state is in this file.
+
+Theory of operation. A login is always in one of five states. What does I/O (signing in, refreshing, the 401 recovery)
+runs outside of the machine and reports its outcome as a trigger; the machine answers with the next state or refuses.
+A transient failure is no trigger at all: nothing happened. A trigger that no row allows in the current state is refused
+with `TransitionRefused`, never quietly corrected.
+
+Each row names a guard, which looks at the credentials that the trigger brings, and an effect, which says what becomes
+of the credentials that the session holds:
+
+    install   the credentials that the trigger brings are the current ones
+    clear     there are no credentials any more
+    reject    there are no credentials in use, and the reason is remembered and shown
+    mark_dead the credentials and their account stay, and the reason is remembered and shown
+"""
+
+from collections.abc import Callable
+
+from authstate.engine.machines.table import Row, Table, TableMachine
+from authstate.engine.model.credentials import ChatgptTokens, Credentials, ExternalTokens
+from authstate.engine.model.errors import (
+    AuthError,
+    ExternalTokensActive,
+    ParentUnavailable,
+    PermanentRefreshError,
+    RefreshDeadReason,
+    TransitionRefused,
+)
+from authstate.engine.model.events import StateChanged
+from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.policy import Policy
+from authstate.engine.model.session import Failure, Session
+from authstate.engine.model.states import AuthState, Trigger
+
+_OUT, _KEY, _CHATGPT, _EXTERNAL, _DEAD = AuthState
+
+AUTH_TABLE = Table(
+    name="auth_state",
+    title="Auth state",
+    states=tuple(AuthState),
+    initial=_OUT,
+    rows=(
+        Row(
+            Trigger.USE_API_KEY,
+            (_OUT, _KEY, _CHATGPT, _DEAD),
+            _KEY,
+            "an API key was given (call, store or environment)",
+            guard="permitted",
+            effect="install",
+        ),
+        Row(
+            Trigger.COMPLETE_CHATGPT_LOGIN,
+            (_OUT, _KEY, _CHATGPT, _DEAD),
+            _CHATGPT,
+            "a browser or device login finished, or stored tokens were restored",
+            guard="permitted",
+            effect="install",
+        ),
+        Row(
+            Trigger.USE_EXTERNAL_TOKENS,
+            (_OUT, _KEY, _CHATGPT, _EXTERNAL, _DEAD),
+            _EXTERNAL,
+            "the parent passed tokens in; they live in memory only; a pending login is superseded",
+            guard="permitted",
+            effect="install",
+        ),
+        Row(
+            Trigger.LOG_OUT,
+            (_OUT, _KEY, _CHATGPT, _EXTERNAL, _DEAD),
+            _OUT,
+            "the person asked, here or in another process; what is stored is removed and revoked",
+            effect="clear",
+        ),
+        Row(
+            Trigger.CREDENTIALS_REFUSED,
+            (_OUT, _KEY, _CHATGPT, _EXTERNAL, _DEAD),
+            _OUT,
+            "a policy forbids them; the store is kept as it is, the reason is remembered and shown",
+            effect="reject",
+        ),
+        Row(
+            Trigger.TOKENS_REFRESHED,
+            (_CHATGPT, _DEAD),
+            _CHATGPT,
+            "new tokens from the issuer, or found in the store because another process refreshed first",
+            guard="same_account",
+            effect="install",
+        ),
+        Row(
+            Trigger.TOKENS_REFRESHED,
+            (_EXTERNAL,),
+            _EXTERNAL,
+            "new tokens from the parent",
+            guard="same_account",
+            effect="install",
+        ),
+        Row(
+            Trigger.REFRESH_REJECTED,
+            (_CHATGPT,),
+            _DEAD,
+            "the issuer refused the refresh token for good, or the store holds another account",
+            effect="mark_dead",
+        ),
+    ),
+)
+
+Fire = Callable[[Trigger, Credentials | Failure | None], None]
+"""Pulls a trigger, with what the engine does besides."""
+
+_LOGINS = frozenset({Trigger.USE_API_KEY, Trigger.COMPLETE_CHATGPT_LOGIN})
+
+
+class AuthMachine:
+    """Holds the current Session; only `fire` changes it, and only as the table says.
+
+    Synchronous, no I/O.
+    """
+
+    def __init__(self, policy: Policy, listeners: Listeners, table: Table = AUTH_TABLE) -> None:
+        self.policy = policy
+        self._listeners = listeners
+        self.session = Session()
+        self.state: str = table.initial
+        self._machine = TableMachine(
+            table,
+            guards={"permitted": self._permitted, "same_account": self._same_account},
+            effects={
+                "install": self._install,
+                "clear": self._clear,
+                "reject": self._reject,
+                "mark_dead": self._mark_dead,
+            },
+        )
+        self._next: tuple[Credentials | None, Failure | None] = (None, None)
+
+    def fire(self, trigger: Trigger, offer: Credentials | Failure | None = None) -> Session:
+        """Pull a trigger, tell the listeners, and return the Session it installed.
+
+        Args:
+            trigger: what happened.
+            offer: the credentials (install) or the failure (reject, mark_dead) that it brings.
+
+        Raises:
+            TransitionRefused: no row allows it (ExternalTokensActive for a login while a parent owns the tokens).
+            AuthError: the guard's reason. In both cases nothing changed.
+        """
+        try:
+            self._machine.fire(self, trigger, offer)
+        except TransitionRefused:
+            raise self._refused(trigger) from None
+        previous = self.session
+        credentials, failure = self._next
+        self.session = Session(AuthState(self.state), credentials, failure, previous.generation + 1)
+        self._listeners.emit(StateChanged(trigger, previous, self.session))
+        return self.session
+
+    def check(self, trigger: Trigger, offer: Credentials) -> None:
+        """Raise what `fire` would raise, and change nothing: for a login, before anything is stored."""
+        if self._machine.table.target(self.state, trigger) is None:
+            raise self._refused(trigger)
+        if refusal := self._permitted(self, offer):
+            raise refusal
+
+    def _refused(self, trigger: Trigger) -> TransitionRefused:
+        if self.state == AuthState.EXTERNAL_TOKENS and trigger in _LOGINS:
+            return ExternalTokensActive(trigger, self.state)
+        return TransitionRefused(trigger, self.state)
+
+    def _permitted(self, _model: object, offer: Credentials) -> AuthError | None:
+        return self.policy.violation(offer)
+
+    def _same_account(self, _model: object, offer: ChatgptTokens | ExternalTokens) -> AuthError | None:
+        account = self.session.account
+        if isinstance(offer, ExternalTokens):
+            if account is None or account.account_id in (None, offer.account.account_id):
+                return self.policy.violation(offer)
+            return ParentUnavailable(
+                f"the parent application sent tokens of workspace {offer.account.account_id}, "
+                f"and the session belongs to workspace {account.account_id}: start a login to change it"
+            )
+        if account is None or account.is_same_as(offer.account):
+            return None
+        return PermanentRefreshError(RefreshDeadReason.ACCOUNT_CHANGED)
+
+    def _install(self, _model: object, offer: Credentials) -> None:
+        self._next = (offer, None)
+
+    def _clear(self, _model: object, _offer: None) -> None:
+        self._next = (None, None)
+
+    def _reject(self, _model: object, offer: Failure) -> None:
+        self._next = (None, offer)
+
+    def _mark_dead(self, _model: object, offer: Failure) -> None:
+        self._next = (self.session.credentials, offer)

@@ -1,0 +1,153 @@
+"""What a state table is, and the machine that runs one.
+
+A table is plain data: rows of trigger, sources, guard, target and effect. The `transitions` machine, the diagrams, the
+docs and the model-based tests are all made from the rows, so nothing can say more or less than the table does.
+
+The machine is synchronous and does no I/O. One machine serves any number of models, because a model is any object with
+a `state`: it costs an attribute to start one, so a recovery or a login attempt can have its own.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Protocol
+
+import msgspec
+from transitions import EventData, Machine, MachineError
+
+from authstate.engine.model.errors import AuthError, TransitionRefused
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of a table: in any of `sources`, `trigger` leads to `target` if `guard` lets it, with `effect`."""
+
+    trigger: str
+    sources: tuple[str, ...]
+    target: str
+    meaning: str
+    guard: str = ""
+    effect: str = ""
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A whole state machine as data."""
+
+    name: str
+    title: str
+    states: tuple[str, ...]
+    initial: str
+    rows: tuple[Row, ...]
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """Each trigger once, in the order of the rows."""
+        return tuple(dict.fromkeys(row.trigger for row in self.rows))
+
+    @property
+    def finals(self) -> tuple[str, ...]:
+        """The states that no row leaves."""
+        left = {source for row in self.rows for source in row.sources}
+        return tuple(state for state in self.states if state not in left)
+
+    def target(self, state: str, trigger: str) -> str | None:
+        """Where the trigger leads from the state if its guard agrees; None when no row matches."""
+        for row in self.rows:
+            if row.trigger == trigger and state in row.sources:
+                return row.target
+        return None
+
+
+class HasState(Protocol):
+    """What a model must have: its current state, which only the machine sets."""
+
+    state: str
+
+
+Guard = Callable[[Any, Any], AuthError | None]
+"""Takes the model and the offer; returns None to agree, or the error that says why not."""
+Effect = Callable[[Any, Any], None]
+"""Takes the model and the offer, once every guard agreed and before the state is left."""
+
+
+class _Offer:
+    """What a trigger brings along, and the refusal its guard may leave."""
+
+    __slots__ = ("content", "refusal")
+
+    def __init__(self, content: object) -> None:
+        self.content = content
+        self.refusal: AuthError | None = None
+
+
+class TableMachine:
+    """Runs a table with `transitions`.
+
+    Args:
+        table: the rows.
+        guards: a function for each guard that the table names.
+        effects: a function for each effect that the table names.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        guards: Mapping[str, Guard] | None = None,
+        effects: Mapping[str, Effect] | None = None,
+    ) -> None:
+        self.table = table
+        self._machine = Machine(
+            model=None, states=list(table.states), initial=table.initial, auto_transitions=False, send_event=True
+        )
+        for row in table.rows:
+            self._machine.add_transition(
+                row.trigger,
+                list(row.sources),
+                row.target,
+                conditions=_condition((guards or {})[row.guard]) if row.guard else None,
+                before=_callback((effects or {})[row.effect]) if row.effect and effects is not None else None,
+            )
+
+    def fire(self, model: HasState, trigger: str, content: object = None) -> None:
+        """Pull a trigger on a model.
+
+        Raises:
+            TransitionRefused: no row of the table allows it. The model is as it was.
+            AuthError: the guard's own error. The model is as it was.
+        """
+        event = self._machine.events.get(trigger)
+        if event is None:
+            raise TransitionRefused(trigger, model.state)
+        offer = _Offer(content)
+        try:
+            moved = event.trigger(model, offer)
+        except MachineError:
+            raise TransitionRefused(trigger, model.state) from None
+        if not moved:
+            raise offer.refusal or TransitionRefused(trigger, model.state)
+
+
+@lru_cache(maxsize=16)
+def shared_machine(table: Table) -> TableMachine:
+    """The one machine for all models of a table that has no guards and no effects: building one takes its time."""
+    return TableMachine(table)
+
+
+def _condition(guard: Guard) -> Callable[[EventData], bool]:
+    def agrees(event: EventData) -> bool:
+        offer = _offer(event)
+        offer.refusal = guard(event.model, offer.content)
+        return offer.refusal is None
+
+    return agrees
+
+
+def _callback(effect: Effect) -> Callable[[EventData], None]:
+    def happens(event: EventData) -> None:
+        effect(event.model, _offer(event).content)
+
+    return happens
+
+
+def _offer(event: EventData) -> _Offer:
+    (offer,) = event.args
+    assert isinstance(offer, _Offer)
+    return offer

@@ -1,0 +1,73 @@
+"""What the engine tells its embedder. Events are immutable and delivered in order, in the task that caused them."""
+
+from enum import StrEnum
+from typing import TypeAlias
+
+import msgspec
+
+from authstate.engine.model.credentials import PlanType
+from authstate.engine.model.errors import AuthError
+from authstate.engine.model.session import Session
+from authstate.engine.model.states import AuthState, Trigger
+
+
+class AuthMode(StrEnum):
+    """How the account is signed in, as the account API spells it."""
+
+    API_KEY = "apikey"
+    CHATGPT = "chatgpt"
+    EXTERNAL_TOKENS = "chatgptAuthTokens"
+
+
+MODE_OF_STATE = {
+    AuthState.API_KEY: AuthMode.API_KEY,
+    AuthState.CHATGPT: AuthMode.CHATGPT,
+    AuthState.REFRESH_DEAD: AuthMode.CHATGPT,
+    AuthState.EXTERNAL_TOKENS: AuthMode.EXTERNAL_TOKENS,
+}
+
+
+class StateChanged(msgspec.Struct, frozen=True):
+    """A transition happened: exactly one for each new generation."""
+
+    trigger: Trigger
+    previous: Session
+    current: Session
+
+
+class LoginCompleted(msgspec.Struct, frozen=True):
+    """A login attempt is over. `login_id` is None for a login that needs no attempt (API key, external tokens)."""
+
+    login_id: str | None
+    success: bool
+    error: str | None = None
+
+
+class AccountUpdated(msgspec.Struct, frozen=True):
+    """A login or a logout succeeded, here or in another process; this is who is signed in now."""
+
+    auth_mode: AuthMode | None
+    plan_type: PlanType | None
+
+    @classmethod
+    def of(cls, session: Session) -> "AccountUpdated":
+        """Who is signed in by this session."""
+        account = session.account
+        return cls(MODE_OF_STATE.get(session.state), account.plan_type if account else None)
+
+
+class RefreshFailed(msgspec.Struct, frozen=True):
+    """A refresh failed. `permanent` tells whether the state changed to refresh_dead."""
+
+    error: AuthError
+    permanent: bool
+
+
+class Warned(msgspec.Struct, frozen=True):
+    """Something a log should hold. `code` is stable; `message` is for a person and holds no secret."""
+
+    code: str
+    message: str
+
+
+Event: TypeAlias = StateChanged | LoginCompleted | AccountUpdated | RefreshFailed | Warned

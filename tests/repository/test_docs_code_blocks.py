@@ -1,0 +1,175 @@
+"""Every code block in README.md and docs/ is executed, or checked against what it speaks of."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import pytest
+from support.paths import REPO
+
+from authstate.adapters.child.command import ephemeral_command
+from authstate.adapters.cli.demo import read_login
+from authstate.adapters.cli.main import wrap_words
+from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.memory import MemoryStore
+from authstate.adapters.testing.authority import FakeAuthority
+from authstate.adapters.testing.loopback import LoopbackIssuer
+from authstate.adapters.testing.tokens import make_tokens
+from authstate.engine.engine import AuthEngine
+from authstate.engine.machines.diagrams import TABLES, mermaid
+from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.events import Event
+
+COMMANDS = (
+    "python3.11 -m venv .venv && .venv/bin/pip install . && .venv/bin/authstate demo",
+    "python3.11 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest",
+)
+
+
+class Block(NamedTuple):
+    page: str
+    language: str
+    text: str
+    output: str | None
+    """What the page says that it prints."""
+
+
+def blocks() -> Iterator[Block]:
+    for path in (REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))):
+        found = re.findall(r"(It prints:\n\n)?^```(\w*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.M | re.S)
+        for index, (is_output, language, text) in enumerate(found):
+            if is_output:
+                continue
+            follows = found[index + 1] if index + 1 < len(found) else ("", "", "")
+            yield Block(path.name, language, text, follows[2] if follows[0] else None)
+
+
+ALL = list(blocks())
+WITH_CODEX = {"service.md": "test_service.py", "wrapping.md": "test_docs_wrapping.py"}
+"""Pages whose Python needs a real codex, and the interop test that runs it."""
+PYTHON = [block for block in ALL if block.language == "python" and block.page not in WITH_CODEX]
+
+
+def name_of(block: Block) -> str:
+    return f"{block.page}-{block.language}-{block.text.splitlines()[0][:30]}"
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[LoopbackIssuer]:
+    with LoopbackIssuer() as started:
+        yield started
+
+
+@pytest.fixture
+def environment(tmp_path: Path, issuer: LoopbackIssuer) -> dict[str, str]:
+    """The environment of somebody who signed in, with the issuer and the backend on loopback."""
+
+    async def sign_in() -> None:
+        async with AuthJsonStore(tmp_path).locked() as held:
+            await held.save(read_login(issuer.seed()))
+
+    asyncio.run(sign_in())
+    (tmp_path / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n')
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("CODEX_", "COV_CORE_"))}
+    return {**clean, **issuer.environment, "CODEX_HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=name_of)
+def test_python_runs(block: Block, environment: dict[str, str], tmp_path: Path) -> None:
+    arguments: list[str] = []
+    if "sys.argv" in block.text:
+        (tmp_path / "auth.json").unlink()
+        arguments = [sys.executable, "-m", "authstate.adapters.cli"]
+    ran = subprocess.run(
+        [sys.executable, "-c", block.text, *arguments],
+        env=environment,
+        input="sk-example\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    if block.output is not None:
+        assert ran.stdout == block.output
+
+
+async def test_the_recovery_by_hand_works() -> None:
+    [text] = [block.text for block in PYTHON if "send_and_explain" in block.text]
+    names: dict[str, Any] = {}
+    exec(compile(text, "embedding.md", "exec"), names)
+    tokens = make_tokens()
+    authority = FakeAuthority(tokens)
+    refused = {f"Bearer {tokens.access_token.reveal()}"}
+
+    async def request(headers: dict[str, str]) -> int:
+        return 401 if headers["Authorization"] in refused else 200
+
+    async with AuthEngine(MemoryStore(tokens), authority) as engine:
+        assert await names["send_and_explain"](engine, request) == "status 200"
+        refused.add((await engine.authorization()).headers()["Authorization"])
+        authority.kill()
+        assert (await names["send_and_explain"](engine, request)).startswith("sign in again: Your sign-in was revoked")
+        await engine.log_out()
+        assert await names["send_and_explain"](engine, request) == "sign in: nobody is signed in: sign in first"
+        await engine.use_api_key(ApiKey.parse("sk-refused"))
+        refused.add("Bearer sk-refused")
+        assert (await names["send_and_explain"](engine, request)).startswith("sign in again: ")
+
+
+def test_the_page_for_embedders_names_all_that_an_engine_can_do() -> None:
+    page = (REPO / "docs" / "embedding.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", page))
+    engine = AuthEngine(MemoryStore(), FakeAuthority())
+    assert {name for name in dir(engine) if not name.startswith("_")} - named == set()
+    assert {event.__name__ for event in get_args(Event)} - named == set()
+
+
+@pytest.mark.parametrize("block", [block for block in ALL if block.language != "python"], ids=name_of)
+def test_other_blocks_are_true(block: Block) -> None:
+    if block.language == "mermaid":
+        assert block.text in [mermaid(table) for table in TABLES]
+    elif block.language == "sh":
+        for line in block.text.splitlines():
+            assert line in COMMANDS or line.startswith("authstate ")
+            if wrapped := wrap_words(line.split()[1:]):
+                assert ephemeral_command(wrapped[1])[-1] == "app-server"
+    elif block.language == "toml":
+        tomllib.loads(block.text)
+    elif block.language in ("json", "jsonl"):
+        for text in block.text.splitlines() if block.language == "jsonl" else [block.text]:
+            json.loads(text)
+    else:
+        known = {path.name for path in REPO.rglob("*") if ".git" not in path.parts}
+        assert [name for name in re.findall(r"[\w.]+\.(?:py|md|json|toml)\b", block.text) if name not in known] == []
+
+
+@pytest.mark.parametrize(("page", "test"), WITH_CODEX.items())
+def test_what_needs_a_codex_is_run_by_a_test_of_its_own(page: str, test: str) -> None:
+    for block in (block for block in ALL if block.page == page and block.language == "python"):
+        compile(block.text, page, "exec")
+    text = (REPO / "tests" / "interop" / test).read_text(encoding="utf-8")
+    assert f'"{page}"' in text
+    assert '[sys.executable, "-c", program' in text
+
+
+def test_the_readme_has_the_two_commands_and_ci_runs_the_second() -> None:
+    shell = [block.text.strip() for block in ALL if block.page == "README.md" and block.language == "sh"]
+    assert shell == list(COMMANDS)
+    script = (REPO / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert script[0] == "#!/usr/bin/env bash"
+    commands = [line for line in script if line and not line.startswith("#")]
+    assert commands == ["set -eu", 'cd "$(dirname "$0")/.."', COMMANDS[1]]
+    assert os.access(REPO / ".ci" / "run", os.X_OK)
+
+
+def test_links_lead_somewhere() -> None:
+    for path in (REPO / "README.md", *(REPO / "docs").glob("*.md"), *(REPO / "diagrams").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"

@@ -1,0 +1,9 @@
+"""Where the repository's own files are."""
+
+from pathlib import Path
+
+REPO = Path(__file__).parents[2]
+TESTS = REPO / "tests"
+DOCS = REPO / "docs"
+OUTPUT = REPO / "test-output"
+"""Reports and screenshots of a test run; not under version control."""

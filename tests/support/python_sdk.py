@@ -1,0 +1,46 @@
+"""OpenAI's own Python SDK for the tests: installed from PyPI once, without the codex binary that it pins."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from support.codex_binaries import CannotInstall
+
+RELEASE = "0.163.0"
+_NEEDED = ("pydantic>=2.12,<3", "packaging>=26.2")
+
+
+def install() -> Path:
+    """The folder that the SDK can be imported from, out of the user's cache or from PyPI.
+
+    Raises:
+        CannotInstall: there is no pip, no network, or no such release.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "authstate-tests"
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    folder = cache / f"openai-codex-{RELEASE}-python-{python}"
+    if not folder.exists():
+        unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
+        try:
+            _pip_install(unfinished, "--no-deps", f"openai-codex=={RELEASE}")
+            _pip_install(unfinished, *_NEEDED)
+            unfinished.rename(folder)
+        except OSError:  # another run was faster
+            pass
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _pip_install(folder: Path, *what: str) -> None:
+    options = ("--quiet", "--disable-pip-version-check", "--no-input", "--target", str(folder))
+    command = [sys.executable, "-m", "pip", "install", *options, *what]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        raise CannotInstall(f"pip did not install {what[-1]} within 120 seconds") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise CannotInstall(f"pip could not install {what[-1]}: {last}")

@@ -1,0 +1,71 @@
+"""`authstate wrap` for the tests: around the fake child, or around a real codex."""
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+from support.wire_client import AUTHSTATE, INITIALIZE, Message, WireClient, clean_environment
+
+from authstate.adapters.testing import LoopbackIssuer
+
+WRAP = (*AUTHSTATE, "wrap", "--")
+_FAKE = str(Path(__file__).parent / "fake_child.py")
+
+
+def fake_command(mode: str = "plain") -> list[str]:
+    """What starts the fake child, but for its last word `app-server`."""
+    return [sys.executable, _FAKE, mode]
+
+
+class Wrapped(WireClient):
+    """A front-end of a wrapped child.
+
+    Args:
+        command: the child, but for its last word `app-server`.
+        home: of the wrapper and of the child.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        home: Path,
+        issuer: LoopbackIssuer,
+        *,
+        answer: Callable[[Message], Message | None] | None = None,
+        errors: IO[bytes] | None = None,
+    ) -> None:
+        environment = clean_environment(home, **issuer.environment)
+        super().__init__([*WRAP, *command], environment, answer=answer, errors=errors)
+
+    def greet(self, **capabilities: Any) -> Message:
+        """The handshake; the child's result."""
+        answer = self.call("initialize", {**INITIALIZE, "capabilities": capabilities or None})
+        self.send({"method": "initialized"})
+        result: Message = answer["result"]
+        return result
+
+    def methods_told(self) -> list[str]:
+        """The methods of what was received that is no answer, in order."""
+        return [message["method"] for message in self.received if "method" in message]
+
+    def end(self) -> int:
+        """Close the input and wait for the end. Returns the exit status."""
+        self.__exit__()
+        return int(self.process.returncode)
+
+
+def starter(running: ExitStack, make_home: Callable[..., Path], issuer: LoopbackIssuer) -> Callable[..., Wrapped]:
+    """What starts wrapped children, which end with the stack; `login` is that of `make_home`."""
+
+    def begin(mode: str = "plain", *, answer: Any = None, **login: Any) -> Wrapped:
+        return running.enter_context(Wrapped(fake_command(mode), make_home(**login), issuer, answer=answer))
+
+    return begin
+
+
+def children_of(front: Wrapped) -> list[str]:
+    """The process ids of the wrapper's children."""
+    pid = front.process.pid
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -1,0 +1,134 @@
+"""Which token a question is about, and what the questions of one child may cost."""
+
+import pytest
+from support.linked_child import World, tokens
+
+from authstate.adapters.child.token_requests import CROSSING, LATE, MOST_REFRESHES, PERIOD
+from authstate.adapters.jsonrpc.peer import RemoteError
+from authstate.engine.model.errors import IssuerUnavailable
+
+
+async def test_two_turns_whose_second_refusal_is_late_cost_one_refresh() -> None:
+    world = World(tokens())
+    async with world.engine, world.child() as (_, child):
+        await child.begin("thread-1", "thread-2")
+        first = await child.ask()
+        world.clock.advance(1)
+        assert await child.ask() == first
+        assert len(world.authority.sent) == 1
+        assert await child.ask() != first, "each of the two turns asks once about the old token"
+        assert len(world.authority.sent) == 2
+
+
+async def test_a_turn_that_started_after_the_answer_asks_about_the_new_token() -> None:
+    world = World(tokens())
+    async with world.engine, world.child() as (_, child):
+        await child.begin("thread-1")
+        first = await child.ask()
+        await child.begin("thread-2")
+        world.clock.advance(1)
+        assert await child.ask() != first
+
+
+async def test_a_turn_that_ended_asks_nothing_more() -> None:
+    world = World(tokens())
+    async with world.engine, world.child() as (_, child):
+        await child.begin("thread-1", "thread-2")
+        await child.finish("thread-2")
+        first = await child.ask()
+        world.clock.advance(1)
+        assert await child.ask() != first
+
+
+async def test_no_request_is_refused_so_late() -> None:
+    world = World(tokens())
+    async with world.engine, world.child() as (_, child):
+        await child.begin("thread-1", "thread-2")
+        first = await child.ask()
+        world.clock.advance(LATE)
+        assert await child.ask() != first
+
+
+async def test_tokens_that_were_handed_over_while_turns_run_are_not_what_the_turns_ask_about() -> None:
+    world = World(tokens())
+    async with world.engine, world.child() as (_, child):
+        await child.begin("thread-1")
+        await world.engine.refresh()
+        await child.until(lambda: child.token == world.token())
+        await world.clock.settle()
+        world.clock.advance(1)
+        assert await child.ask() == world.token()
+        assert len(world.authority.sent) == 1
+
+
+async def test_notifications_that_are_no_turns_count_for_nothing() -> None:
+    world = World(tokens())
+    async with world.engine, world.child() as (link, child):
+        for params in (None, 7, {"threadId": 7}, {}):
+            child.peer.notify("turn/started", params)
+        child.peer.notify("thread/started", {"threadId": "thread-9"})
+        await child.finish("thread-8")
+        await world.clock.settle()
+        assert link._token_sync.is_idle
+        await child.begin(*(f"thread-{number}" for number in range(3000)))
+        assert not link._token_sync.is_idle
+        assert len(link._token_sync._turns) < 3000
+
+
+async def test_a_child_that_asks_again_and_again_spends_a_bounded_number_of_refresh_tokens() -> None:
+    world = World(tokens())
+    async with world.engine, world.child() as (_, child):
+        for _ in range(MOST_REFRESHES):
+            await child.ask()
+            world.clock.advance(2 * CROSSING)
+        for _ in range(50):
+            with pytest.raises(RemoteError) as caught:
+                await child.ask()
+            world.clock.advance(2 * CROSSING)
+        assert len(world.authority.sent) == MOST_REFRESHES
+        assert f"{MOST_REFRESHES} times within {PERIOD:g} seconds" in caught.value.message
+        assert "wait" in caught.value.message
+        world.clock.advance(PERIOD)
+        await child.ask()
+        assert len(world.authority.sent) == MOST_REFRESHES + 1
+
+
+async def test_each_child_has_a_bound_of_its_own() -> None:
+    world = World(tokens())
+    async with world.engine, world.child() as (_, greedy), world.child() as (_, other):
+        for _ in range(MOST_REFRESHES):
+            await greedy.ask()
+            world.clock.advance(2 * CROSSING)
+        with pytest.raises(RemoteError):
+            await greedy.ask()
+        await world.clock.settle()
+        world.clock.advance(1)
+        assert await other.ask() == world.token()
+
+
+async def test_a_refresh_that_takes_too_long_is_told_with_what_the_issuer_answered() -> None:
+    world = World(tokens())
+    async with world.engine, world.child() as (_, child):
+        fault = IssuerUnavailable("auth.example answered with status 503", retry_after=20.0)
+        world.authority.fail_next(fault)
+        asked = child.ask_later()
+        await world.authority.asked()
+        await world.clock.settle()
+        world.clock.advance(9)
+        with pytest.raises(RemoteError) as caught:
+            await asked
+        assert "status 503" in caught.value.message
+
+
+async def test_an_idle_child_gets_the_tokens_that_another_process_stored() -> None:
+    world = World(tokens())
+    async with world.engine, world.child() as (link, child), world.elsewhere() as other:
+        await child.begin("thread-1")
+        await other.refresh()
+        await world.engine.follow(adopt=link._token_sync.is_idle)
+        assert child.token != other.session.credentials.access_token.reveal()
+        await child.finish("thread-1")
+        for _ in range(2):
+            await world.engine.follow(adopt=link._token_sync.is_idle)
+        await child.until(lambda: child.token == other.session.credentials.access_token.reveal())
+        assert len(world.authority.sent) == 1

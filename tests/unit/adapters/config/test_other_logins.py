@@ -1,0 +1,238 @@
+"""Logins of codex's that authstate does not manage: nobody acts beside them, and nothing removes them."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fake_keyring import FakeKeyring, fake_keyring
+
+from authstate.adapters.cli.main import main
+from authstate.adapters.config import other_logins
+from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.keyring import SERVICE, account_of_home
+from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
+from authstate.engine.engine import AuthEngine
+from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.errors import StoreUnreadable
+
+__all__ = ["fake_keyring"]
+OTHERS: list[dict[str, Any]] = [
+    {"personal_access_token": "at-canary-1"},
+    {"OPENAI_API_KEY": None, "tokens": None, "personal_access_token": "at-canary-1"},
+    {"auth_mode": "personalAccessToken", "personal_access_token": "at-canary-1"},
+    {"auth_mode": "bedrockApiKey", "bedrock_api_key": {"api_key": "k-canary-1", "region": "us-east-1"}},
+    {"bedrock_access_keys": {"access_key_id": "AK-canary-1"}},
+    {"auth_mode": "agentIdentity", "agent_identity": {"x": "canary-1"}},
+]
+ECHO = [sys.executable, "-c", "import sys; print(sys.argv[1:])"]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CODEX_HOME", str(tmp_path))
+    for name in ("CODEX_API_KEY", "CODEX_ACCESS_TOKEN", "OPENAI_IDENTITY_TOKEN_FILE", "OPENAI_FEDERATION_RULE_ID"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("stored", OTHERS)
+async def test_a_stored_one_is_not_nobodys(stored: dict[str, Any], home: Path) -> None:
+    data = json.dumps(stored)
+    (home / "auth.json").write_text(data)
+    async with AuthEngine(AuthJsonStore(home), FakeAuthority()) as engine:
+        assert isinstance(engine.store_fault, StoreUnreadable)
+        assert "does not manage" in str(engine.store_fault)
+        assert "canary" not in str(engine.store_fault)
+        with pytest.raises(StoreUnreadable):
+            await engine.log_out()
+    assert (home / "auth.json").read_text() == data
+
+
+async def test_one_beside_tokens_counts_as_codex_counts_it(home: Path) -> None:
+    """Measured with 0.171.0: without `auth_mode` the token wins, with `auth_mode` the mode decides."""
+    login = {"tokens": _tokens(), "personal_access_token": "at-1"}
+    for stored, managed in ((login, False), ({"auth_mode": "chatgpt", **login}, True)):
+        (home / "auth.json").write_text(json.dumps(stored))
+        async with AuthEngine(AuthJsonStore(home), FakeAuthority()) as engine:
+            assert (engine.session.account is not None) is managed
+        assert (other_logins.in_file(str(home / "auth.json")) is None) is managed
+
+
+def _tokens() -> dict[str, Any]:
+    made = make_tokens()
+    names = ("id_token", "access_token", "refresh_token")
+    return {name: getattr(made, name).reveal() for name in names} | {"account_id": "org-1"}
+
+
+async def test_a_sign_in_takes_its_place_and_keeps_its_member(home: Path) -> None:
+    (home / "auth.json").write_text(json.dumps(OTHERS[0]))
+    async with AuthEngine(AuthJsonStore(home), FakeAuthority()) as engine:
+        await engine.complete_chatgpt_login(make_tokens())
+    stored = json.loads((home / "auth.json").read_text())
+    assert (stored["auth_mode"], stored["personal_access_token"]) == ("chatgpt", "at-canary-1")
+
+
+@pytest.mark.parametrize("stored", OTHERS)
+def test_status_names_it_and_logout_leaves_it(
+    stored: dict[str, Any], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = json.dumps(stored)
+    (home / "auth.json").write_text(data)
+    assert main(["status"]) == 1
+    assert "does not manage" in capsys.readouterr().out
+    assert main(["logout"]) != 0
+    output = capsys.readouterr()
+    assert "does not manage" in output.err and "canary" not in output.out + output.err
+    assert (home / "auth.json").read_text() == data
+
+
+def test_status_names_one_of_the_environment(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODEX_ACCESS_TOKEN", "at-canary-2")
+    main(["status"])
+    shown = capsys.readouterr().out
+    assert "CODEX_ACCESS_TOKEN" in shown and "canary" not in shown
+    assert main(["app-server"]) == 3
+    error = capsys.readouterr().err
+    assert "CODEX_ACCESS_TOKEN" in error and "canary" not in error
+
+
+@pytest.mark.parametrize(
+    ("named", "stored", "is_wrapped"),
+    [
+        ({"CODEX_ACCESS_TOKEN": "at-1"}, None, False),
+        ({"OPENAI_IDENTITY_TOKEN_FILE": "/f", "OPENAI_FEDERATION_RULE_ID": "r"}, None, False),
+        ({"OPENAI_IDENTITY_TOKEN_FILE": "/f"}, None, True),
+        ({}, {"personal_access_token": "at-1"}, False),
+        ({}, {"personal_access_token": None, "OPENAI_API_KEY": "sk-1"}, True),
+        ({}, None, True),
+    ],
+)
+def test_wrap_leaves_the_child_its_own_login(
+    named: dict[str, str], stored: dict[str, Any] | None, is_wrapped: bool, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    if stored is not None:
+        (home / "auth.json").write_text(json.dumps(stored))
+    command = [sys.executable, "-m", "authstate.adapters.cli", "wrap", "--", *ECHO, "app-server"]
+    ran = subprocess.run(command, input=b"", capture_output=True, timeout=60)
+    said = ran.stdout.decode()
+    assert ("ephemeral" in said) is is_wrapped, "the store is taken from a child whose login is ours, and from no other"
+    assert ("is not wrapped" in ran.stderr.decode()) is not is_wrapped
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"personal_access_token", b'{"personal_access_token', b'["personal_access_token"]']
+)
+def test_what_is_no_record_is_no_other_login(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "auth.json").write_bytes(data)
+    assert other_logins.in_file(str(tmp_path / "auth.json")) is None
+    assert other_logins.in_file(str(tmp_path / "missing")) is None
+
+
+async def test_a_logout_of_the_environments_key_leaves_the_stored_login() -> None:
+    stored = make_tokens()
+    store = MemoryStore(stored)
+    async with AuthEngine(
+        store, FakeAuthority(), clock=ManualClock(), api_key=ApiKey.parse("sk-environment")
+    ) as engine:
+        await engine.log_out()
+        assert engine.session.credentials is None
+    assert await store.load() == stored
+
+
+CHATGPT = {"auth_mode": "chatgpt", "tokens": {}}
+PERSONAL = {"personal_access_token": "at-canary-1"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "entry", "file", "found"),
+    [
+        ("file", PERSONAL, None, False),
+        ("keyring", PERSONAL, None, True),
+        ("keyring", OTHERS[3], None, True),
+        ("keyring", CHATGPT, PERSONAL, False),
+        ("keyring", None, PERSONAL, False),
+        ("auto", PERSONAL, None, True),
+        ("auto", PERSONAL, CHATGPT, True),
+        ("auto", CHATGPT, PERSONAL, False),
+        ("auto", None, PERSONAL, True),
+        ("auto", None, CHATGPT, False),
+        ("ephemeral", PERSONAL, PERSONAL, False),
+    ],
+)
+@pytest.mark.parametrize("said", ["config", "override", "system"])
+def test_one_in_the_keyring_is_found_where_the_configuration_says_so(
+    mode: str, entry: Any, file: Any, found: bool, said: str, home: Path, fake_keyring: FakeKeyring, tmp_path: Path
+) -> None:
+    setting = f'cli_auth_credentials_store = "{mode}"'
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    if said == "config":
+        (home / "config.toml").write_text(setting)
+    elif said == "system":
+        (etc / "managed_config.toml").write_text(setting)
+    if entry is not None:
+        fake_keyring.entries[SERVICE, account_of_home(home)] = json.dumps(entry)
+    if file is not None:
+        (home / "auth.json").write_text(json.dumps(file))
+    overrides = [setting] if said == "override" else ["model=x"]
+    other = other_logins.of_command(os.environ, overrides, str(etc))
+    assert (other is not None) is found
+    assert "canary" not in str(other)
+    assert mode in ("keyring", "auto") or fake_keyring.calls == [], "no keyring is asked that nobody named"
+
+
+def test_a_keyring_that_does_not_answer_holds_nobody_up(
+    home: Path, fake_keyring: FakeKeyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "config.toml").write_text('cli_auth_credentials_store = "keyring"')
+    monkeypatch.setattr(other_logins, "_KEYRING_WITHIN", 0.05)
+    fake_keyring.gate.clear()
+    assert other_logins.of_command(os.environ, system=None) is None
+    fake_keyring.gate.set()
+    for thread in threading.enumerate():
+        if thread.name == "authstate-keyring":
+            thread.join(30)
+    fake_keyring.is_locked = True
+    assert other_logins.of_command(os.environ, system=None) is None
+
+
+@pytest.mark.parametrize("text", ["cli_auth_credentials_store =", "cli_auth_credentials_store = 3", "\xff"])
+def test_a_configuration_that_cannot_be_read_is_told_later(text: str, home: Path, fake_keyring: FakeKeyring) -> None:
+    (home / "config.toml").write_bytes(text.encode("latin-1"))
+    (home / "auth.json").write_text(json.dumps(PERSONAL))
+    assert other_logins.of_command(os.environ, system=None) is not None
+    assert fake_keyring.calls == []
+
+
+@pytest.mark.parametrize(("name", "key"), [("CODEX_API_KEY", "sk-canary two words"), ("OPENAI_API_KEY", "\x01")])
+@pytest.mark.parametrize(
+    "arguments", [["app-server"], ["wrap", "--", *ECHO, "app-server"], ["logout"], ["login", "--with-api-key"]], ids=str
+)
+def test_a_key_that_cannot_be_used_stops_nothing_that_does_not_act_with_it(
+    arguments: list[str], name: str, key: str, home: Path
+) -> None:
+    """No release's app-server, login or logout reads the variable: measured with 0.93.0, 0.169.0 and 0.171.0."""
+    command = [sys.executable, "-m", "authstate.adapters.cli", *arguments]
+    given = b"sk-good-1234" if "login" in arguments else b""
+    ran = subprocess.run(command, input=given, capture_output=True, timeout=60, env={**os.environ, name: key})
+    assert ran.returncode == 0, ran.stderr
+    assert b"canary" not in ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "token"])
+def test_what_acts_with_the_key_says_that_it_cannot_be_used(command: str, home: Path) -> None:
+    environ = {**os.environ, "CODEX_API_KEY": "sk canary"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "authstate.adapters.cli", command], capture_output=True, timeout=60, env=environ
+    )
+    assert ran.returncode == 3
+    assert b"CODEX_API_KEY" in ran.stderr and b"canary" not in ran.stdout + ran.stderr

@@ -1,0 +1,165 @@
+"""The sieve: whatever the chunks, what is about accounts is taken out, and all else passes as it is."""
+
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from authstate.adapters.proxy.line_filter import LineFilter, Take, envelope_of, is_ambiguous
+
+LONGEST = 1024 * 1024
+OURS = ("account/read", "account/updated")
+ESCAPED = (b'{"method":"acc\\u006funt/read"}', rb'{"method":"account\/read"}')
+
+
+class Sifted:
+    """A sieve, what passed and what was taken."""
+
+    def __init__(self) -> None:
+        self.passed: list[bytes] = []
+        self.taken: list[bytes] = []
+        self.order: list[tuple[str, bytes]] = []
+        self.most_held = 0
+        self.too_long = 0
+        self.line_filter = LineFilter(self.route, self.let_pass, self.refuse, longest=LONGEST)
+
+    def route(self, line: bytes) -> Take | None:
+        return partial(self.take, line) if is_ours(line) else None
+
+    def take(self, line: bytes) -> None:
+        self.taken.append(line)
+        self.order.append(("taken", line))
+
+    def refuse(self) -> None:
+        self.too_long += 1
+
+    def let_pass(self, data: bytes) -> None:
+        self.passed.append(data)
+        self.order.append(("passed", data))
+
+    def feed(self, *chunks: bytes) -> "Sifted":
+        for chunk in chunks:
+            self.line_filter.feed(chunk)
+            self.most_held = max(self.most_held, self.line_filter.held)
+        return self
+
+
+def line(**message: Any) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    ends = sorted({place % (len(data) + 1) for place in places})
+    return [data[start:end] for start, end in zip([0, *ends], [*ends, len(data)], strict=True) if start < end]
+
+
+texts = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(["account/read", "account/", "ours-1", "\u00e4", "x" * 1500, '{"method":"account/read"}']),
+)
+ids = st.one_of(st.integers(-5, 5), st.sampled_from(["ours-1", "theirs", ""]))
+methods = st.one_of(st.sampled_from([*OURS, "thread/start", "account/other"]), texts)
+asked = st.fixed_dictionaries(
+    {"method": methods}, optional={"id": ids, "params": st.dictionaries(texts, texts, max_size=3)}
+)
+answered = st.fixed_dictionaries({"id": ids}, optional={"result": st.one_of(texts, st.none()), "error": texts})
+messages = (asked | answered).flatmap(lambda message: st.permutations(list(message.items()))).map(dict)
+lines = st.one_of(
+    st.builds(lambda message, ascii: json.dumps(message, ensure_ascii=ascii).encode(), messages, st.booleans()),
+    st.binary(max_size=30).map(lambda data: data.replace(b"\n", b" ")),
+    st.sampled_from([b"", b"account/", *ESCAPED, b'{"method":"account/read"', b"[]", b"\xff"]),
+)
+
+
+def is_ours(one: bytes) -> bool:
+    said = envelope_of(one)
+    return said is not None and (said.method in OURS or bytes(said.id).startswith(b'"ours-'))
+
+
+@given(st.lists(lines, max_size=8), lines, st.lists(st.integers(0, 20_000), max_size=12))
+@example([b'{"method":"acc\\u006funt/read"}'], b"", [3, 12])
+@example([], b'{"method":"account/read"}', [3, 12])
+@settings(max_examples=400, deadline=None)
+def test_chunks_make_no_difference(whole: list[bytes], rest: bytes, places: list[int]) -> None:
+    data = b"".join(one + b"\n" for one in whole) + rest
+    sifted = Sifted().feed(*cut(data, places))
+    sifted.line_filter.finish()
+    every = [one + b"\n" for one in whole] + [rest] * bool(rest)
+    ours = [one if one.endswith(b"\n") else one + b"\n" for one in every if is_ours(one)]
+    assert sifted.taken == ours
+    assert b"".join(sifted.passed) == b"".join(one for one in every if not is_ours(one))
+    order = [kind for kind, piece in sifted.order for _ in range(piece.count(b"\n") or 1)]
+    assert order == ["taken" if is_ours(one) else "passed" for one in every]
+
+
+def test_what_passes_stays_in_one_piece() -> None:
+    chunk = line(id=1, method="thread/list") * 50
+    (passed,) = Sifted().feed(chunk).passed
+    assert passed is chunk
+
+
+def test_only_the_lines_between_are_taken() -> None:
+    before, ours, after = line(method="turn/start"), line(id=1, method="account/read"), line(method="turn/end")
+    sifted = Sifted().feed(before * 2 + ours + after)
+    assert sifted.order == [("passed", before * 2), ("taken", ours), ("passed", after)]
+
+
+def test_a_word_in_a_text_takes_nothing() -> None:
+    said = line(method="turn/start", params={"text": "call account/read for me"})
+    assert Sifted().feed(said).passed == [said]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"id":7,"result":{},"pad":"' + b"x" * 400_000 + b'","method":"account/read"}\n',
+        line(params={"text": "x" * 400_000}, id=1, method="account/read"),
+        line(result={"text": "x" * 400_000}, id="ours-1"),
+    ],
+)
+def test_what_the_beginning_of_a_line_says_proves_nothing(said: bytes) -> None:
+    sifted = Sifted().feed(*(said[start : start + 4096] for start in range(0, len(said), 4096)))
+    assert (sifted.taken, sifted.passed) == ([said], [])
+
+
+def test_the_last_line_needs_no_newline() -> None:
+    """0.93.0 obeys it, 0.169.0 does not."""
+    sifted = Sifted().feed(line(method="turn/start") + b'{"id":7,"method":"account/read"}')
+    sifted.line_filter.finish()
+    assert (sifted.taken, sifted.passed) == ([b'{"id":7,"method":"account/read"}\n'], [line(method="turn/start")])
+
+
+@pytest.mark.parametrize("method", ["account/read", "turn/start"])
+def test_one_that_is_too_long_is_dropped_to_its_end(method: str) -> None:
+    part = b"y" * (LONGEST // 4)
+    sifted = Sifted().feed(b'{"method": "%s", "params": {"text": "' % method.encode(), *(part for _ in range(40)))
+    assert (sifted.too_long, sifted.line_filter.held, sifted.passed) == (1, 0, [])
+    assert sifted.most_held <= LONGEST
+    behind = line(id=1, method="thread/list")
+    sifted.feed(b'"}}\n' + behind)
+    assert (sifted.too_long, sifted.passed) == (1, [behind])
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_limit_counts_the_newline(more: int) -> None:
+    sifted = Sifted().feed(b" " * (LONGEST - 1 + more), b"\n")
+    assert (sifted.too_long, len(sifted.passed)) == (more, 1 - more)
+
+
+@pytest.mark.parametrize(
+    ("said", "ambiguous"),
+    [
+        (b'{"id":1,"method":"a"}', False),
+        (b'{"id":1,"method":"a","method":"b"}', True),
+        (b'{"id":1,"method":"a","m\\u0065thod":"a"}', True),
+        (b'{"id":1,"method":"a","params":{"method":"b","id":2}}', False),
+        (b'{"id":1,"method":"a","params":{"text":"\\u00e4"}}', False),
+        (b'{"\\u0069d":1,"id":2,"method":"a"}', True),
+        (b'{"method":"a","params":' + b"[" * 100_000 + b'"\\u00e4"' + b"]" * 100_000 + b"}", True),
+    ],
+)
+def test_a_message_with_two_members_of_a_name_is_ambiguous(said: bytes, ambiguous: bool) -> None:
+    assert is_ambiguous(said) is ambiguous

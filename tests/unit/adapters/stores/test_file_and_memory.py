@@ -1,0 +1,603 @@
+"""The file and the memory store: one writer at a time, old or new but never half, and clear errors."""
+
+import asyncio
+import errno
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.fake_keyring import no_keyring
+
+from authstate.adapters.stores.disk import Disk, DiskLock
+from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.keyring import AutoStore
+from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.engine import AuthEngine, AuthState
+from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.errors import StoreBusy, StoreUnavailable, StoreUnreadable
+from authstate.engine.ports import CredentialStore
+
+__all__ = ["no_keyring"]
+
+KEY = ApiKey.parse("sk-canary-key")
+posix_only = pytest.mark.skipif(os.name == "nt", reason="file modes and symbolic links of POSIX")
+
+
+class FaultyDisk(Disk):
+    """A disk whose named steps fail, once each time they are listed."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, list[OSError]] = {}
+        self.steps: list[str] = []
+        self.before: Callable[[str], None] = lambda step: None
+
+    def fail(self, step: str, number: int, times: int = 1) -> None:
+        self.faults.setdefault(step, []).extend(OSError(number, os.strerror(number)) for _ in range(times))
+
+    def _step(self, name: str) -> None:
+        self.before(name)
+        self.steps.append(name)
+        if self.faults.get(name):
+            raise self.faults[name].pop(0)
+
+    def read(self, path: str, limit: int) -> bytes:
+        self._step("read")
+        return super().read(path, limit)
+
+    def create(self, path: str) -> None:
+        self._step("create")
+        super().create(path)
+
+    def write(self, path: str, data: bytes) -> None:
+        self._step("write")
+        super().write(path, data)
+
+    def sync(self, path: str) -> None:
+        self._step("sync")
+        super().sync(path)
+
+    def rename(self, source: str, target: str) -> None:
+        self._step("rename")
+        super().rename(source, target)
+
+    def sync_folder(self, folder: str) -> None:
+        self._step("sync_folder")
+        super().sync_folder(folder)
+
+    def remove(self, path: str) -> None:
+        self._step("remove")
+        super().remove(path)
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def temporary(home: Path) -> list[str]:
+    return sorted(name for name in os.listdir(home) if name.endswith(".tmp"))
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> CredentialStore:
+    return AuthJsonStore(tmp_path / "home") if request.param == "file" else MemoryStore()
+
+
+async def test_a_store_gives_back_what_it_was_given(store: CredentialStore) -> None:
+    mine = make_tokens(now=1_800_000_000.25)
+    assert await store.load() is None
+    async with store.locked() as held:
+        assert await held.load() is None
+        await held.prepare()
+        await held.save(mine)
+        assert await held.load() == mine
+        await held.save(KEY)
+    assert await store.load() == KEY
+    async with store.locked() as held:
+        await held.delete()
+        await held.delete()
+    assert await store.load() is None
+
+
+async def test_external_tokens_are_refused(store: CredentialStore) -> None:
+    with pytest.raises(TypeError, match="never stored"):
+        async with store.locked() as held:
+            await held.save(make_external())
+    assert await store.load() is None
+
+
+async def test_one_holder_at_a_time(store: CredentialStore) -> None:
+    inside = most = 0
+
+    async def hold() -> None:
+        nonlocal inside, most
+        async with store.locked():
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0)
+            inside -= 1
+
+    await asyncio.gather(*(hold() for _ in range(10)))
+    assert most == 1
+
+
+async def test_a_waiter_that_is_cancelled_leaves_no_lock(store: CredentialStore) -> None:
+    async with store.locked():
+        waiter = asyncio.ensure_future(store.locked().__aenter__())
+        await asyncio.sleep(0)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+    async with store.locked():
+        pass
+
+
+async def test_an_error_inside_frees_the_lock(store: CredentialStore) -> None:
+    with pytest.raises(RuntimeError):
+        async with store.locked() as held:
+            await held.prepare()
+            raise RuntimeError
+    async with store.locked():
+        pass
+
+
+async def test_memory_counts_and_gives_up_in_time() -> None:
+    store = MemoryStore(KEY, lock_timeout=0)
+    await store.load()
+    async with store.locked() as held:
+        await held.save(KEY)
+        await held.delete()
+        with pytest.raises(StoreBusy):
+            await store.locked().__aenter__()
+    assert (store.loads, store.saves, store.deletes) == (1, 1, 1)
+
+
+@posix_only
+async def test_modes_are_for_this_user_only(tmp_path: Path) -> None:
+    home = tmp_path / "deep" / "home"
+    async with AuthJsonStore(home).locked() as held:
+        await held.prepare()
+        (spare,) = temporary(home)
+        assert mode_of(home / spare) == 0o600
+        assert (home / spare).stat().st_size >= 16 * 1024
+        await held.save(KEY)
+    assert (mode_of(home), mode_of(home / "auth.json")) == (0o700, 0o600)
+    assert mode_of(home / "auth.json.authstate.lock") == 0o600
+    (home / "auth.json").chmod(0o644)
+    async with AuthJsonStore(home).locked() as held:
+        await held.save(KEY)
+    assert mode_of(home / "auth.json") == 0o600
+    assert temporary(home) == []
+
+
+async def test_a_save_keeps_unknown_members_even_those_written_after_prepare(tmp_path: Path) -> None:
+    file = tmp_path / "auth.json"
+    file.write_text('{"OPENAI_API_KEY": "sk-old", "first": 1}')
+    async with AuthJsonStore(tmp_path).locked() as held:
+        await held.prepare()
+        file.write_text('{"OPENAI_API_KEY": "sk-old", "second": 2}')
+        await held.save(KEY)
+        assert json.loads(file.read_bytes())["second"] == 2
+        await held.prepare()
+        file.write_text('{"OPENAI_API')
+        await held.save(KEY)
+    assert json.loads(file.read_bytes())["second"] == 2
+
+
+async def test_a_short_record_leaves_nothing_of_a_long_one(tmp_path: Path) -> None:
+    async with AuthJsonStore(tmp_path).locked() as held:
+        await held.save(KEY)
+    assert (tmp_path / "auth.json").read_bytes().endswith(b'"sk-canary-key"\n}')
+
+
+@posix_only
+async def test_a_symbolic_link_stays_and_its_target_is_rewritten(tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    elsewhere.mkdir()
+    (home / "auth.json").symlink_to(elsewhere / "real.json")
+    store = AuthJsonStore(home)
+    assert await store.load() is None
+    async with store.locked() as held:
+        await held.save(KEY)
+        with pytest.raises(StoreBusy, match=r"real\.json\.authstate\.lock is held by"):
+            await AuthJsonStore(home, lock_timeout=0).locked().__aenter__()
+    assert (home / "auth.json").is_symlink()
+    assert await store.load() == KEY
+    assert sorted(os.listdir(elsewhere)) == ["real.json", "real.json.authstate.lock"]
+    async with store.locked() as held:
+        await held.delete()
+    assert await store.load() is None
+
+
+@posix_only
+@pytest.mark.parametrize("content", ["precious", '{"name": "package"}', "[]"])
+async def test_what_a_symbolic_link_leads_to_is_left_alone_unless_it_is_a_login(content: str, tmp_path: Path) -> None:
+    notes, home = tmp_path / "notes", tmp_path / "home"
+    home.mkdir()
+    notes.write_text(content)
+    (home / "auth.json").symlink_to(notes)
+    store = AuthJsonStore(home)
+    async with store.locked() as held:
+        with pytest.raises(StoreUnavailable, match=r"auth\.json is a symbolic link to .*notes, which holds no login"):
+            await held.delete()
+        with pytest.raises(StoreUnavailable, match="remove the link"):
+            await held.prepare()
+    assert notes.read_text() == content
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"auth_mode": "api', '\ufeff{"tokens": nu', '{"personal_access_token": 1}']
+)
+async def test_a_symbolic_link_to_a_login_or_a_part_of_one_can_be_removed(content: str, tmp_path: Path) -> None:
+    real, home = tmp_path / "real", tmp_path / "home"
+    home.mkdir()
+    real.write_text(content)
+    (home / "auth.json").symlink_to(real)
+    async with AuthJsonStore(home).locked() as held:
+        await held.delete()
+    assert not real.exists()
+
+
+@posix_only
+@pytest.mark.parametrize("is_linked", [False, True])
+async def test_what_is_no_file_is_not_removed(is_linked: bool, tmp_path: Path) -> None:
+    """auth.json may lead to /dev/null, so that nothing is stored."""
+    home, pipe = tmp_path / "home", tmp_path / "pipe"
+    home.mkdir()
+    os.mkfifo(pipe if is_linked else home / "auth.json", 0o666)
+    if is_linked:
+        (home / "auth.json").symlink_to(pipe)
+    store = AuthJsonStore(home)
+    assert store.findings() == [], "its mode is nobody's fault"
+    async with store.locked() as held:
+        with pytest.raises(
+            StoreUnavailable, match=r"cannot remove .*: not a regular file: move what has this name away"
+        ):
+            await held.delete()
+    assert stat.S_ISFIFO(os.stat(home / "auth.json").st_mode)
+
+
+async def test_leftovers_of_dead_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("auth.json.99.0a1b.tmp", "auth.json.7.ff.tmp", "auth.json.tmp", "auth.json.backup.tmp", "x.1.2.tmp"):
+        (tmp_path / name).write_text("canary")
+    async with AuthJsonStore(tmp_path).locked():
+        assert temporary(tmp_path) == ["auth.json.backup.tmp", "auth.json.tmp", "x.1.2.tmp"]
+
+
+async def test_the_first_look_removes_leftovers_unless_somebody_is_using_them(tmp_path: Path) -> None:
+    leftover = tmp_path / "auth.json.99.0a1b.tmp"
+    leftover.write_text("canary")
+    async with AuthJsonStore(tmp_path).locked() as held:
+        await held.prepare()
+        before = temporary(tmp_path)
+        assert len(before) == 1
+        await AuthJsonStore(tmp_path).load()
+        assert temporary(tmp_path) == before
+    leftover.write_text("canary")
+    store = AuthJsonStore(tmp_path)
+    assert await store.load() is None
+    assert temporary(tmp_path) == []
+    leftover.write_text("canary")
+    await store.load()
+    assert temporary(tmp_path) == [leftover.name], "one look at the folder is enough"
+
+
+@pytest.mark.parametrize("fault", ["names", "lock"])
+async def test_leftovers_that_cannot_be_removed_are_no_obstacle(fault: str, tmp_path: Path) -> None:
+    class Stubborn(Disk):
+        def names(self, folder: str) -> list[str]:
+            if fault == "names":
+                raise PermissionError(errno.EACCES, "denied")
+            return super().names(folder)
+
+        def lock(self, path: str) -> DiskLock:
+            raise PermissionError(errno.EACCES, "denied")
+
+    (tmp_path / "auth.json.99.0a1b.tmp").write_text("canary")
+    assert await AuthJsonStore(tmp_path, disk=Stubborn()).load() is None
+    assert temporary(tmp_path) == ["auth.json.99.0a1b.tmp"]
+
+
+async def test_half_a_file_is_read_again(tmp_path: Path) -> None:
+    disk, clock, file = FaultyDisk(), ManualClock(), tmp_path / "auth.json"
+    file.write_text("")
+
+    def finish(step: str) -> None:
+        if disk.steps.count("read") == 3:
+            file.write_text('{"OPENAI_API_KEY": "sk-canary-key"}')
+
+    disk.before = finish
+    load = asyncio.ensure_future(AuthJsonStore(tmp_path, disk=disk, clock=clock).load())
+    await clock.elapse(1)
+    assert await load == KEY
+    assert clock.slept == [0.02] * 3
+
+
+async def test_a_file_that_stays_half_is_unreadable_and_a_login_replaces_it(tmp_path: Path) -> None:
+    clock, file = ManualClock(), tmp_path / "auth.json"
+    file.write_text('{"OPENAI_API_KEY": "sk-can')
+    store = AuthJsonStore(tmp_path, clock=clock)
+    load = asyncio.ensure_future(store.load())
+    await clock.elapse(1)
+    with pytest.raises(StoreUnreadable, match="no whole JSON") as caught:
+        await load
+    assert str(file) in str(caught.value)
+    assert clock.slept == [0.02] * 5
+
+    async def log_in() -> None:
+        async with store.locked() as held:
+            await held.save(KEY)
+
+    login = asyncio.ensure_future(log_in())
+    await clock.elapse(1)
+    await login
+    assert await store.load() == KEY
+
+
+async def test_an_unknown_mode_costs_no_wait(tmp_path: Path) -> None:
+    clock = ManualClock()
+    (tmp_path / "auth.json").write_text('{"auth_mode": "new"}')
+    with pytest.raises(StoreUnreadable, match="'new'"):
+        await AuthJsonStore(tmp_path, clock=clock).load()
+    assert clock.slept == []
+
+
+async def test_a_home_that_is_a_file_and_a_file_that_is_a_folder(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.write_text("")
+    store = AuthJsonStore(home)
+    with pytest.raises(StoreUnavailable, match="set CODEX_HOME to a folder") as caught:
+        await store.load()
+    assert str(home) in str(caught.value)
+    with pytest.raises(StoreUnavailable, match="set CODEX_HOME to a folder"):
+        await store.locked().__aenter__()
+    (tmp_path / "auth.json").mkdir()
+    store = AuthJsonStore(tmp_path)
+    with pytest.raises(StoreUnavailable, match="is a directory"):
+        await store.load()
+    with pytest.raises(StoreUnavailable):
+        async with store.locked() as held:
+            await held.delete()
+    with pytest.raises(StoreUnavailable):
+        async with store.locked() as held:
+            await held.save(KEY)
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EACCES, "give this user"),
+        (errno.EROFS, "set CODEX_HOME"),
+        (errno.ENOSPC, "free some space"),
+        (errno.EIO, "see to the disk"),
+        (errno.ENXIO, "move what has this name away"),
+    ],
+)
+async def test_each_fault_names_the_file_and_what_to_do(tmp_path: Path, number: int, remedy: str) -> None:
+    for step in ("read", "create", "write", "sync", "rename", "sync_folder", "remove"):
+        disk, home = FaultyDisk(), tmp_path / step
+        store = AuthJsonStore(home, disk=disk)
+        async with store.locked() as held:
+            await held.save(KEY)
+            disk.fail(step, number)
+            with pytest.raises(StoreUnavailable) as caught:
+                await (held.delete() if step == "remove" else held.save(make_tokens()))
+        assert str(home / "auth.json") in str(caught.value)
+        assert remedy in str(caught.value) or step == "sync_folder"
+        assert temporary(home) == []
+        assert "eyJ" not in str(caught.value)
+        if step != "sync_folder":
+            assert await store.load() == KEY
+
+
+async def test_a_full_disk_is_found_before_a_token_is_spent(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    disk.fail("write", errno.ENOSPC)
+    async with AuthJsonStore(tmp_path, disk=disk).locked() as held:
+        with pytest.raises(StoreUnavailable, match="free some space"):
+            await held.prepare()
+        assert temporary(tmp_path) == []
+        await held.prepare()
+        assert len(temporary(tmp_path)) == 1
+    assert temporary(tmp_path) == []
+
+
+async def test_the_order_of_a_save_is_durable(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    async with AuthJsonStore(tmp_path, disk=disk).locked() as held:
+        await held.prepare()
+        assert disk.steps == ["read", "create", "write", "sync"]
+        disk.steps.clear()
+        await held.save(KEY)
+        assert disk.steps == ["read", "write", "sync", "rename", "sync_folder"]
+
+
+async def test_a_save_that_failed_can_be_repeated(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    store = AuthJsonStore(tmp_path, disk=disk)
+    async with store.locked() as held:
+        await held.prepare()
+        disk.fail("rename", errno.EIO, times=2)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await held.save(KEY)
+        await held.save(KEY)
+    assert await store.load() == KEY
+
+
+async def test_a_prepared_file_that_somebody_removed_costs_no_token(tmp_path: Path) -> None:
+    store = AuthJsonStore(tmp_path)
+    async with store.locked() as held:
+        await held.prepare()
+        for name in temporary(tmp_path):
+            (tmp_path / name).unlink()
+        await held.save(KEY)
+    assert await store.load() == KEY
+
+
+async def test_a_file_that_became_unreadable_after_prepare_costs_no_token(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    (tmp_path / "auth.json").write_text('{"mine": 1}')
+    store = AuthJsonStore(tmp_path, disk=disk)
+    async with store.locked() as held:
+        await held.prepare()
+        disk.fail("read", errno.EACCES)
+        await held.save(KEY)
+    assert json.loads((tmp_path / "auth.json").read_bytes())["mine"] == 1
+
+
+async def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with AuthJsonStore(home).locked() as held:
+        home.rename(tmp_path / "away")
+        with pytest.raises(StoreUnavailable, match="the folder is gone"):
+            await held.save(KEY)
+
+
+@pytest.mark.usefixtures("no_keyring")
+@pytest.mark.parametrize("kind", [AuthJsonStore, AutoStore])
+@pytest.mark.parametrize("is_mount_point", [False, True])
+async def test_a_home_that_is_gone_for_a_moment_is_no_logout(
+    is_mount_point: bool, kind: Callable[[Path], CredentialStore], tmp_path: Path
+) -> None:
+    """A logout leaves the lock file. A folder that is moved away or not mounted takes it along."""
+    home, tokens = tmp_path / "home", make_tokens()
+    async with AuthJsonStore(home).locked() as held:
+        await held.save(tokens)
+    store = kind(home)
+    async with AuthEngine(store, FakeAuthority()) as engine:
+        await engine.follow()
+        home.rename(tmp_path / "away")
+        if is_mount_point:
+            home.mkdir()
+        with pytest.raises(StoreUnavailable, match="the folder is gone"):
+            await store.load()
+        assert (await engine.follow()).credentials == tokens
+        if is_mount_point:
+            home.rmdir()
+        (tmp_path / "away").rename(home)
+        assert await store.load() == tokens
+        (home / "auth.json").unlink()
+        assert (await engine.follow()).state is AuthState.LOGGED_OUT
+
+
+async def test_a_home_that_is_gone_while_the_issuer_is_asked_costs_no_token(tmp_path: Path) -> None:
+    home, tokens = tmp_path / "home", make_tokens()
+    async with AuthJsonStore(home).locked() as held:
+        await held.save(tokens)
+    store, authority = AuthJsonStore(home), FakeAuthority(tokens)
+    async with AuthEngine(store, authority) as engine:
+        authority.hold()
+        refresh = asyncio.ensure_future(engine.refresh())
+        await authority.asked()
+        home.rename(tmp_path / "away")
+        authority.release()
+        with pytest.raises(StoreUnavailable):
+            await refresh
+        (tmp_path / "away").rename(home)
+        assert (await engine.refresh()).credentials == await store.load() != tokens
+        assert len(authority.sent) == 1
+
+
+async def test_two_stores_of_one_process_share_the_lock(tmp_path: Path) -> None:
+    clock = ManualClock()
+    first, second = AuthJsonStore(tmp_path), AuthJsonStore(tmp_path, clock=clock, lock_timeout=5)
+    async with first.locked():
+        entering = asyncio.ensure_future(second.locked().__aenter__())
+        await clock.elapse(6)
+        with pytest.raises(StoreBusy, match=r"auth\.json\.authstate\.lock is held by another p\w+.* for more than 5 s"):
+            await entering
+    async with second.locked():
+        pass
+
+
+async def test_a_lock_may_be_taken_and_freed_in_different_threads(tmp_path: Path) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        async def inside() -> None:
+            async with AuthJsonStore(tmp_path).locked():
+                entered.set()
+                await asyncio.to_thread(leave.wait)
+
+        asyncio.run(inside())
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    await asyncio.to_thread(entered.wait)
+    with pytest.raises(StoreBusy):
+        await AuthJsonStore(tmp_path, lock_timeout=0).locked().__aenter__()
+    leave.set()
+    thread.join()
+    async with AuthJsonStore(tmp_path, lock_timeout=0).locked():
+        pass
+
+
+HOLDER = """
+import asyncio, sys
+from authstate.adapters.stores.file import AuthJsonStore
+async def main():
+    async with AuthJsonStore(sys.argv[1]).locked() as held:
+        await held.prepare()
+        print("held", flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+def start(program: str, home: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", program, str(home)], stdout=subprocess.PIPE)
+
+
+async def test_another_process_is_named_and_its_death_frees_the_lock(tmp_path: Path) -> None:
+    holder = start(HOLDER, tmp_path)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline().strip() == b"held"
+        with pytest.raises(StoreBusy) as caught:
+            await AuthJsonStore(tmp_path, lock_timeout=0).locked().__aenter__()
+        named = f"process {holder.pid} " in str(caught.value)
+        assert named or "another process" in str(caught.value)
+        if sys.platform == "linux":
+            assert named
+    finally:
+        holder.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    assert len(temporary(tmp_path)) == 1
+    async with AuthJsonStore(tmp_path, lock_timeout=0).locked():
+        assert temporary(tmp_path) == []
+
+
+COUNTER = """
+import asyncio, sys
+from authstate.adapters.stores.file import AuthJsonStore
+from authstate.engine.model.credentials import ApiKey
+async def main():
+    for _ in range(10):
+        async with AuthJsonStore(sys.argv[1]).locked() as held:
+            old = await held.load()
+            await held.save(ApiKey.parse("sk-" + str(int(old.key.reveal()[3:]) + 1)))
+asyncio.run(main())
+"""
+
+
+async def test_no_update_of_many_processes_is_lost(tmp_path: Path) -> None:
+    store = AuthJsonStore(tmp_path)
+    async with store.locked() as held:
+        await held.save(ApiKey.parse("sk-0"))
+    processes = [start(COUNTER, tmp_path) for _ in range(4)]
+    while any(process.poll() is None for process in processes):
+        assert isinstance(await store.load(), ApiKey)
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes] == [0] * 4
+    assert await store.load() == ApiKey.parse("sk-40")

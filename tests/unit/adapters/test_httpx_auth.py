@@ -1,0 +1,362 @@
+"""Authorized requests: the header, the recovery from a 401, and where a token does not go."""
+
+import asyncio
+
+import httpx
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
+from authstate.adapters.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
+from authstate.engine.engine import AuthEngine
+from authstate.engine.model.authorization import Authorization
+from authstate.engine.model.credentials import ApiKey, Secret
+from authstate.engine.model.errors import (
+    NotSignedIn,
+    ParentUnavailable,
+    PermanentRefreshError,
+    RecoveryExhausted,
+    RefreshDeadReason,
+)
+
+URL = "https://backend.example/api"
+BRIEFLY = httpx.Timeout(None, pool=0.01)
+
+
+class Engine:
+    """Hands out token 1, 2, 3, ...; a recovery moves on to the next one, unless it is told to fail."""
+
+    def __init__(self, failure=None, accounts=("org-1",)):
+        self.generation = 1
+        self.failure = failure
+        self.accounts = accounts
+        self.recoveries = 0
+
+    async def authorization(self):
+        if isinstance(self.failure, NotSignedIn):
+            raise self.failure
+        account = self.accounts[min(self.generation, len(self.accounts)) - 1]
+        return Authorization(Secret(f"token-{self.generation}"), account, self.generation)
+
+    async def recover(self, refused):
+        self.recoveries += 1
+        if self.failure:
+            raise self.failure
+        if refused.generation == self.generation:
+            self.generation += 1
+        return await self.authorization()
+
+
+class Backend:
+    """Accepts one token and remembers what was sent."""
+
+    def __init__(self, accepts=1, redirect=None):
+        self.accepts = accepts
+        self.redirect = redirect
+        self.seen = []
+
+    def __call__(self, request):
+        self.seen.append((request.headers.get("authorization"), request.headers.get("chatgpt-account-id")))
+        self.body = request.read()
+        if self.redirect and request.url.host == "backend.example":
+            return httpx.Response(307, headers={"location": self.redirect})
+        accepted = request.headers.get("authorization") == f"Bearer token-{self.accepts}"
+        return httpx.Response(200 if accepted else 401)
+
+    def client(self, auth, **options):
+        return httpx.AsyncClient(transport=httpx.MockTransport(self), auth=auth, **options)
+
+
+async def test_the_header_goes_on():
+    backend = Backend()
+    async with backend.client(EngineAuth(Engine())) as client:
+        assert (await client.get(URL)).status_code == 200
+    assert backend.seen == [("Bearer token-1", "org-1")]
+
+
+async def test_an_account_of_the_caller_does_not_stay_on():
+    backend = Backend()
+    async with backend.client(EngineAuth(Engine(accounts=(None,)))) as client:
+        await client.get(URL, headers={"chatgpt-account-id": "org-other", "Authorization": "Bearer other"})
+    assert backend.seen == [("Bearer token-1", None)]
+
+
+@pytest.mark.parametrize("accepts", [2, 3])
+async def test_a_401_is_recovered_and_the_body_sent_again(accepts):
+    async def stream():
+        yield b"one"
+        yield b"two"
+
+    backend, engine = Backend(accepts), Engine()
+    async with backend.client(EngineAuth(engine)) as client:
+        response = await client.post(URL, content=stream())
+    assert response.status_code == 200
+    assert backend.body == b"onetwo"
+    assert engine.recoveries == accepts - 1
+
+
+async def test_it_gives_up_after_two_recoveries():
+    backend, engine = Backend(accepts=99), Engine()
+    async with backend.client(EngineAuth(engine)) as client:
+        assert (await client.get(URL)).status_code == 401
+    assert len(backend.seen) == 3
+    assert engine.recoveries == 2
+
+
+@pytest.mark.parametrize("error", [PermanentRefreshError(RefreshDeadReason.REVOKED), ParentUnavailable("no answer")])
+async def test_a_reason_reaches_the_caller(error):
+    async with Backend(accepts=2).client(EngineAuth(Engine(error))) as client:
+        with pytest.raises(type(error)):
+            await client.get(URL)
+
+
+async def test_without_a_recovery_the_401_is_the_answer():
+    backend = Backend(accepts=2)
+    async with backend.client(EngineAuth(Engine(RecoveryExhausted("an API key")))) as client:
+        assert (await client.get(URL)).status_code == 401
+    assert len(backend.seen) == 1
+
+
+async def test_nobody_signed_in():
+    backend = Backend()
+    async with backend.client(EngineAuth(Engine(NotSignedIn("sign in first")))) as client:
+        with pytest.raises(NotSignedIn):
+            await client.get(URL)
+    assert backend.seen == []
+
+
+async def test_a_request_of_one_account_is_not_sent_again_as_another():
+    backend = Backend(accepts=2)
+    async with backend.client(EngineAuth(Engine(accounts=("org-1", "org-2")))) as client:
+        assert (await client.get(URL)).status_code == 401
+    assert len(backend.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "status"),
+    [
+        (make_tokens(user_id="user-1"), make_tokens(user_id="user-2"), 401),
+        (make_tokens(user_id="user-1"), make_tokens(user_id=None), 200),
+        (make_tokens(account_id=None, user_id=None), ApiKey.parse("sk-1"), 401),
+        (ApiKey.parse("sk-1"), ApiKey.parse("sk-2"), 401),
+    ],
+)
+async def test_who_signs_in_elsewhere_while_a_request_is_on_its_way_is_not_who_sends_it_again(before, after, status):
+    """Two people of one workspace are two accounts, and nobody knows whose an API key is."""
+    store, seen = MemoryStore(before), []
+
+    async def answer(request):
+        seen.append(request.headers["authorization"])
+        if len(seen) > 1:
+            return httpx.Response(200)
+        store.credentials = after
+        if not await engine.reload():
+            await engine.follow()
+        return httpx.Response(401)
+
+    async with (
+        AuthEngine(store, FakeAuthority()) as engine,
+        httpx.AsyncClient(transport=httpx.MockTransport(answer), auth=EngineAuth(engine)) as client,
+    ):
+        assert (await client.get(URL)).status_code == status
+    assert len(seen) == (1 if status == 401 else 2)
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://backend.example:443/anything", "https://backend.example", "HTTPS://BACKEND.EXAMPLE/"]
+)
+@pytest.mark.parametrize("port", ["", ":443"])
+async def test_an_origin_may_name_the_default_port_or_leave_it_out(origin, port):
+    backend = Backend()
+    async with backend.client(EngineAuth(Engine(), origins=[origin])) as client:
+        assert (await client.get(f"https://backend.example{port}/api")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://backend.example/api",
+        "http://backend.example:443/api",
+        "https://backend.example:80/",
+        "https://backend.example:444/",
+        "https://backend.example:8443/",
+        "https://example/",
+    ],
+)
+async def test_other_origins_get_no_token(url):
+    backend = Backend()
+    async with backend.client(EngineAuth(Engine(), origins=["https://backend.example:443/anything"])) as client:
+        assert (await client.get(url)).status_code == 401
+    assert backend.seen == [(None, None)]
+
+
+async def test_a_redirect_to_another_origin_takes_no_token_along_and_its_401_is_not_ours():
+    backend, engine = Backend(redirect="https://elsewhere.example/"), Engine()
+    async with backend.client(EngineAuth(engine), follow_redirects=True) as client:
+        assert (await client.get(URL)).status_code == 401
+    assert [token for token, _ in backend.seen] == ["Bearer token-1", None]
+    assert engine.recoveries == 0
+
+
+async def test_many_requests_share_it():
+    backend, engine = Backend(accepts=2), Engine()
+    async with backend.client(EngineAuth(engine)) as client:
+        responses = await asyncio.gather(*(client.get(URL) for _ in range(50)))
+    assert {response.status_code for response in responses} == {200}
+    assert engine.generation == 2
+
+
+async def test_a_thousand_requests_that_all_got_a_401_for_one_token_cost_one_refresh():
+    tokens = make_tokens()
+    authority = FakeAuthority(tokens)
+    refused, count, all_sent = f"Bearer {tokens.access_token.reveal()}", 0, asyncio.Event()
+
+    async def answer(request):
+        nonlocal count
+        if request.headers["authorization"] != refused:
+            return httpx.Response(200)
+        count += 1
+        if count == 1000:
+            all_sent.set()
+        await all_sent.wait()
+        return httpx.Response(401)
+
+    async with (
+        AuthEngine(MemoryStore(tokens), authority) as engine,
+        httpx.AsyncClient(transport=httpx.MockTransport(answer), auth=EngineAuth(engine)) as client,
+    ):
+        responses = await asyncio.gather(*(client.get(URL) for _ in range(1000)))
+    assert [response.status_code for response in responses] == [200] * 1000
+    assert count == 1000
+    assert authority.sent == [tokens.refresh_token.reveal()]
+
+
+class Parent:
+    """An external login, its parent, and a backend that refuses every token."""
+
+    def __init__(self, *answers):
+        self.parent = FakeParent(*answers)
+        self.engine = AuthEngine(MemoryStore(), FakeAuthority(), parent=self.parent)
+        self.seen = []
+
+    def refuse(self, request):
+        self.seen.append(request.headers["authorization"].removeprefix("Bearer "))
+        return httpx.Response(401)
+
+
+@pytest.mark.parametrize("is_sync", [False, True])
+async def test_a_refused_token_that_the_parent_sends_again_is_not_sent_to_the_backend_again(is_sync):
+    first = make_external()
+    world = Parent(first)
+    async with world.engine:
+        await world.engine.use_external_tokens(first)
+        with pytest.raises(ParentUnavailable, match="again"):
+            await request_of(world, is_sync)
+    assert world.seen == [first.access_token.reveal()]
+    assert world.parent.count == 1
+
+
+@pytest.mark.parametrize("is_sync", [False, True])
+async def test_the_parent_is_asked_once_for_a_request_and_its_refused_answer_is_the_end(is_sync):
+    first, second = make_external(), make_external()
+    world = Parent(second, make_external())
+    async with world.engine:
+        await world.engine.use_external_tokens(first)
+        assert (await request_of(world, is_sync)).status_code == 401
+    assert world.seen == [first.access_token.reveal(), second.access_token.reveal()]
+    assert world.parent.count == 1
+
+
+async def test_a_parent_that_answers_with_another_workspace_changes_nothing():
+    first = make_external()
+    world = Parent(make_external(account_id="org-2"))
+    async with world.engine:
+        await world.engine.use_external_tokens(first)
+        with pytest.raises(ParentUnavailable, match="org-2"):
+            await request_of(world, False)
+        assert world.engine.session.credentials is first
+    assert world.seen == [first.access_token.reveal()]
+
+
+async def request_of(world, is_sync):
+    transport = httpx.MockTransport(world.refuse)
+    if not is_sync:
+        async with httpx.AsyncClient(transport=transport, auth=EngineAuth(world.engine)) as client:
+            return await client.get(URL)
+
+    def get(portal):
+        with httpx.Client(transport=transport, auth=SyncEngineAuth(world.engine, portal)) as client:
+            return client.get(URL)
+
+    async with BlockingPortal() as portal:
+        (outcome,) = await asyncio.gather(asyncio.to_thread(get, portal), return_exceptions=True)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+async def test_a_wait_for_a_token_ends_with_the_pool_timeout_and_the_refresh_goes_on():
+    tokens = make_tokens(expires_in=-60)
+    store, authority = MemoryStore(tokens), FakeAuthority(tokens)
+    authority.hold()
+    seen = []
+    transport = httpx.MockTransport(lambda request: (seen.append(request), httpx.Response(200))[1])
+    engine = AuthEngine(store, authority)
+    async with engine, httpx.AsyncClient(transport=transport, auth=EngineAuth(engine), timeout=BRIEFLY) as client:
+        with pytest.raises(httpx.PoolTimeout, match=r"no token came within 0\.01 seconds") as error:
+            await client.get(URL)
+        assert error.value.request.url == URL and seen == []
+        authority.release()
+        assert (await client.get(URL, timeout=None)).status_code == 200
+    assert len(authority.sent) == 1 and store.saves == 1
+
+
+async def test_a_wait_for_a_newer_token_ends_with_the_pool_timeout_too():
+    class Slow(Engine):
+        async def recover(self, refused):
+            self.recoveries += 1
+            await asyncio.Event().wait()
+
+    engine = Slow()
+    async with Backend(accepts=2).client(EngineAuth(engine)) as client:
+        with pytest.raises(httpx.PoolTimeout):
+            await client.get(URL, timeout=BRIEFLY)
+    assert engine.recoveries == 1
+
+
+async def test_a_timeout_of_the_engine_itself_is_not_taken_for_that_of_the_client():
+    class Late(Engine):
+        async def authorization(self):
+            raise TimeoutError("of the engine")
+
+    async with Backend().client(EngineAuth(Late())) as client:
+        with pytest.raises(TimeoutError, match="of the engine"):
+            await client.get(URL)
+
+
+async def test_a_client_without_a_timeout_waits_as_long_as_the_engine():
+    tokens = make_tokens(expires_in=-60)
+    authority = FakeAuthority(tokens)
+    authority.hold()
+    async with AuthEngine(MemoryStore(tokens), authority) as engine:
+        transport = httpx.MockTransport(lambda request: httpx.Response(200))
+        async with httpx.AsyncClient(transport=transport, auth=EngineAuth(engine), timeout=None) as client:
+            asking = asyncio.create_task(client.get(URL))
+            await authority.asked()
+            authority.release()
+            assert (await asking).status_code == 200
+
+
+def test_a_thread_waits_no_longer_than_its_pool_timeout():
+    tokens = make_tokens(expires_in=-60)
+    store, authority = MemoryStore(tokens), FakeAuthority(tokens)
+    transport = httpx.MockTransport(lambda request: httpx.Response(200))
+    engine = AuthEngine(store, authority)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(engine):
+        portal.call(authority.hold)
+        with httpx.Client(transport=transport, auth=SyncEngineAuth(engine, portal), timeout=BRIEFLY) as client:
+            with pytest.raises(httpx.PoolTimeout, match="no token came"):
+                client.get(URL)
+            portal.call(authority.release)
+            assert client.get(URL, timeout=None).status_code == 200
+    assert store.saves == 1
