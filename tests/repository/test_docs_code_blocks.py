@@ -29,7 +29,7 @@ from authstate.engine.model.events import Event
 
 COMMANDS = (
     "python3.11 -m venv .venv && .venv/bin/pip install . && .venv/bin/authstate demo",
-    "python3.11 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest",
+    "python3.11 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest",
 )
 
 
@@ -159,13 +159,13 @@ def test_what_needs_a_codex_is_run_by_a_test_of_its_own(page: str, test: str) ->
     assert '[sys.executable, "-c", program' in text
 
 
-def test_the_readme_has_the_two_commands_and_ci_runs_the_second() -> None:
+def test_the_readme_has_the_two_commands_and_ci_runs_the_second_with_coverage() -> None:
     shell = [block.text.strip() for block in ALL if block.page == "README.md" and block.language == "sh"]
     assert shell == list(COMMANDS)
     script = (REPO / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert script[0] == "#!/usr/bin/env bash"
     commands = [line for line in script if line and not line.startswith("#")]
-    assert commands == ["set -eu", 'cd "$(dirname "$0")/.."', COMMANDS[1]]
+    assert commands == ["set -eu", 'cd "$(dirname "$0")/.."', f"{COMMANDS[1]} --cov"]
     assert os.access(REPO / ".ci" / "run", os.X_OK)
 
 
