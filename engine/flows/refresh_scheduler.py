@@ -138,6 +138,8 @@ class RefreshScheduler:
         reason = self._pause_reason
         if reason is None or self._clock.monotonic() >= self._paused_until:
             return None
+        if self._machine.session.state is not AuthState.CHATGPT:
+            return None  # a dead refresh token has its own reason
         is_unsent = isinstance(reason, RefreshInDoubt) and not reason.is_new
         return None if is_unsent and not self.serves() else reason.again()
 

@@ -129,11 +129,14 @@ class Engine:
     pause: int = 0
     settled_until: float = float("-inf")
     paused_until: float = float("-inf")
+    pause_error: Error = None
+    """Why the issuer could not be asked; a 401 in the pause after it fails with it at once."""
     parent: deque[ExternalTokens | Exception] = field(default_factory=deque)
 
     def enter(self, state: str, held: Held, reason: str | None = None) -> None:
         self.state, self.held, self.reason, self.generation = state, held, reason, self.generation + 1
         self.refused = None
+        self.pause_error = None
 
     def refuse(self, held: Held) -> None:
         """The policy forbids it; the words of the reason are made of these."""
@@ -270,6 +273,10 @@ class Engine:
 
     # Refreshing
 
+    def paused(self) -> Error:
+        """Why nobody asks the issuer just now."""
+        return self.pause_error if self.state == "chatgpt" and self.world.monotonic < self.paused_until else None
+
     def reload(self) -> bool:
         if self.state not in ("chatgpt", "refresh_dead") or "load" in self.world.broken:
             return False
@@ -306,6 +313,7 @@ class Engine:
         error = self.flight(install)
         if error is not None and issubclass(error, TransientAuthError):
             self.paused_until = self.world.monotonic + PAUSE
+            self.pause_error = error if issubclass(error, IssuerUnavailable) else None
         return error
 
     def flight(self, install: Callable[[], bool]) -> Error:
@@ -439,7 +447,10 @@ class Engine:
             for _ in range(RECOVERIES):
                 before = self.held
                 self.reload()
-                error = self.refresh() if has_same_access(self.held, before) else None
+                if has_same_access(self.held, before):
+                    error = self.paused() or self.refresh()
+                else:
+                    error = None
                 if error is not None or not self.worn_out():
                     return error
             return None

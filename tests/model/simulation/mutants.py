@@ -80,7 +80,7 @@ def _adopt_whatever_the_session(keeper: RefreshScheduler, replaced: ChatgptToken
     return True
 
 
-async def _land_at_once(keeper: RefreshScheduler, grace: float = 60.0) -> None:
+async def _cancel_at_once(keeper: RefreshScheduler, grace: float = 60.0) -> None:
     if keeper._flight is not None:
         keeper._flight.cancel()
 
@@ -135,7 +135,7 @@ MUTANTS: Mapping[str, Patches] = {
     "write in place": {(HeldAuthJson, "_fill_and_rename"): _write_in_place},
     "no generation check after a 401": {(AuthEngine, "recover"): _recover_whatever_the_generation},
     "no check that the session is the same": {(RefreshScheduler, "_adopt"): _adopt_whatever_the_session},
-    "a spent token may be cancelled": {(RefreshScheduler, "land"): _land_at_once},
+    "a spent token may be cancelled": {(RefreshScheduler, "finish_or_cancel"): _cancel_at_once},
     "used before it is stored": {(Refresher, "_stored"): _unsaved},
     "a dead token is sent again": {(AuthEngine, "refresh"): _send_the_dead_token},
     "no claim": {(OpenClaim, "take"): _unclaimed},

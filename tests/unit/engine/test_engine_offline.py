@@ -7,7 +7,8 @@ import pytest
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.refresh import RefreshSettings
-from authstate.engine.model.errors import IssuerUnavailable
+from authstate.engine.model.authorization import Authorization
+from authstate.engine.model.errors import IssuerUnavailable, PermanentRefreshError
 
 ONE_TRY = RefreshSettings(total=0)
 
@@ -144,3 +145,15 @@ async def test_a_refresh_with_patience_returns_and_goes_on() -> None:
     world.authority.release()
     assert (await world.engine.authorization()).generation == 2
     assert len(world.authority.sent) == 1
+
+
+async def test_a_dead_refresh_token_found_in_the_pause_is_named_and_not_the_pause() -> None:
+    world = Offline()
+    await world.engine.start()
+    await world.fail()
+    world.store.credentials = make_tokens(expires_in=3600, account_id="org-of-somebody-else", now=world.clock.now())
+    with pytest.raises(PermanentRefreshError):
+        await world.engine.refresh()
+    assert world.engine.pause_reason is None
+    with pytest.raises(PermanentRefreshError):
+        await world.engine.recover(Authorization.of(world.engine.session))
