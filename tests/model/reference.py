@@ -447,10 +447,7 @@ class Engine:
             for _ in range(RECOVERIES):
                 before = self.held
                 self.reload()
-                if has_same_access(self.held, before):
-                    error = self.paused() or self.refresh()
-                else:
-                    error = None
+                error = self.paused() or self.refresh() if has_same_access(self.held, before) else None
                 if error is not None or not self.worn_out():
                     return error
             return None
