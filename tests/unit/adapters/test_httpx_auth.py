@@ -1,6 +1,8 @@
 """Authorized requests: the header, the recovery from a 401, and where a token does not go."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -26,19 +28,19 @@ BRIEFLY = httpx.Timeout(None, pool=0.01)
 class Engine:
     """Hands out token 1, 2, 3, ...; a recovery moves on to the next one, unless it is told to fail."""
 
-    def __init__(self, failure=None, accounts=("org-1",)):
+    def __init__(self, failure: Any = None, accounts: Any = ("org-1",)) -> None:
         self.generation = 1
         self.failure = failure
         self.accounts = accounts
         self.recoveries = 0
 
-    async def authorization(self):
+    async def authorization(self) -> Authorization:
         if isinstance(self.failure, NotSignedIn):
             raise self.failure
         account = self.accounts[min(self.generation, len(self.accounts)) - 1]
         return Authorization(Secret(f"token-{self.generation}"), account, self.generation)
 
-    async def recover(self, refused):
+    async def recover(self, refused: Authorization) -> Any:
         self.recoveries += 1
         if self.failure:
             raise self.failure
@@ -50,12 +52,12 @@ class Engine:
 class Backend:
     """Accepts one token and remembers what was sent."""
 
-    def __init__(self, accepts=1, redirect=None):
+    def __init__(self, accepts: int = 1, redirect: Any = None) -> None:
         self.accepts = accepts
         self.redirect = redirect
         self.seen = []
 
-    def __call__(self, request):
+    def __call__(self, request: httpx.Request) -> httpx.Response:
         self.seen.append((request.headers.get("authorization"), request.headers.get("chatgpt-account-id")))
         self.body = request.read()
         if self.redirect and request.url.host == "backend.example":
@@ -63,18 +65,18 @@ class Backend:
         accepted = request.headers.get("authorization") == f"Bearer token-{self.accepts}"
         return httpx.Response(200 if accepted else 401)
 
-    def client(self, auth, **options):
+    def client(self, auth: Any, **options: Any) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.MockTransport(self), auth=auth, **options)
 
 
-async def test_the_header_goes_on():
+async def test_the_header_goes_on() -> None:
     backend = Backend()
     async with backend.client(EngineAuth(Engine())) as client:
         assert (await client.get(URL)).status_code == 200
     assert backend.seen == [("Bearer token-1", "org-1")]
 
 
-async def test_an_account_of_the_caller_does_not_stay_on():
+async def test_an_account_of_the_caller_does_not_stay_on() -> None:
     backend = Backend()
     async with backend.client(EngineAuth(Engine(accounts=(None,)))) as client:
         await client.get(URL, headers={"chatgpt-account-id": "org-other", "Authorization": "Bearer other"})
@@ -82,8 +84,8 @@ async def test_an_account_of_the_caller_does_not_stay_on():
 
 
 @pytest.mark.parametrize("accepts", [2, 3])
-async def test_a_401_is_recovered_and_the_body_sent_again(accepts):
-    async def stream():
+async def test_a_401_is_recovered_and_the_body_sent_again(accepts: int) -> None:
+    async def stream() -> AsyncIterator[Any]:
         yield b"one"
         yield b"two"
 
@@ -95,7 +97,7 @@ async def test_a_401_is_recovered_and_the_body_sent_again(accepts):
     assert engine.recoveries == accepts - 1
 
 
-async def test_it_gives_up_after_two_recoveries():
+async def test_it_gives_up_after_two_recoveries() -> None:
     backend, engine = Backend(accepts=99), Engine()
     async with backend.client(EngineAuth(engine)) as client:
         assert (await client.get(URL)).status_code == 401
@@ -104,20 +106,20 @@ async def test_it_gives_up_after_two_recoveries():
 
 
 @pytest.mark.parametrize("error", [PermanentRefreshError(RefreshDeadReason.REVOKED), ParentUnavailable("no answer")])
-async def test_a_reason_reaches_the_caller(error):
+async def test_a_reason_reaches_the_caller(error: Any) -> None:
     async with Backend(accepts=2).client(EngineAuth(Engine(error))) as client:
         with pytest.raises(type(error)):
             await client.get(URL)
 
 
-async def test_without_a_recovery_the_401_is_the_answer():
+async def test_without_a_recovery_the_401_is_the_answer() -> None:
     backend = Backend(accepts=2)
     async with backend.client(EngineAuth(Engine(RecoveryExhausted("an API key")))) as client:
         assert (await client.get(URL)).status_code == 401
     assert len(backend.seen) == 1
 
 
-async def test_nobody_signed_in():
+async def test_nobody_signed_in() -> None:
     backend = Backend()
     async with backend.client(EngineAuth(Engine(NotSignedIn("sign in first")))) as client:
         with pytest.raises(NotSignedIn):
@@ -125,7 +127,7 @@ async def test_nobody_signed_in():
     assert backend.seen == []
 
 
-async def test_a_request_of_one_account_is_not_sent_again_as_another():
+async def test_a_request_of_one_account_is_not_sent_again_as_another() -> None:
     backend = Backend(accepts=2)
     async with backend.client(EngineAuth(Engine(accounts=("org-1", "org-2")))) as client:
         assert (await client.get(URL)).status_code == 401
@@ -141,11 +143,13 @@ async def test_a_request_of_one_account_is_not_sent_again_as_another():
         (ApiKey.parse("sk-1"), ApiKey.parse("sk-2"), 401),
     ],
 )
-async def test_who_signs_in_elsewhere_while_a_request_is_on_its_way_is_not_who_sends_it_again(before, after, status):
+async def test_who_signs_in_elsewhere_while_a_request_is_on_its_way_is_not_who_sends_it_again(
+    before: Any, after: Any, status: int
+) -> None:
     """Two people of one workspace are two accounts, and nobody knows whose an API key is."""
     store, seen = MemoryStore(before), []
 
-    async def answer(request):
+    async def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request.headers["authorization"])
         if len(seen) > 1:
             return httpx.Response(200)
@@ -166,7 +170,7 @@ async def test_who_signs_in_elsewhere_while_a_request_is_on_its_way_is_not_who_s
     "origin", ["https://backend.example:443/anything", "https://backend.example", "HTTPS://BACKEND.EXAMPLE/"]
 )
 @pytest.mark.parametrize("port", ["", ":443"])
-async def test_an_origin_may_name_the_default_port_or_leave_it_out(origin, port):
+async def test_an_origin_may_name_the_default_port_or_leave_it_out(origin: str, port: Any) -> None:
     backend = Backend()
     async with backend.client(EngineAuth(Engine(), origins=[origin])) as client:
         assert (await client.get(f"https://backend.example{port}/api")).status_code == 200
@@ -183,14 +187,14 @@ async def test_an_origin_may_name_the_default_port_or_leave_it_out(origin, port)
         "https://example/",
     ],
 )
-async def test_other_origins_get_no_token(url):
+async def test_other_origins_get_no_token(url: str) -> None:
     backend = Backend()
     async with backend.client(EngineAuth(Engine(), origins=["https://backend.example:443/anything"])) as client:
         assert (await client.get(url)).status_code == 401
     assert backend.seen == [(None, None)]
 
 
-async def test_a_redirect_to_another_origin_takes_no_token_along_and_its_401_is_not_ours():
+async def test_a_redirect_to_another_origin_takes_no_token_along_and_its_401_is_not_ours() -> None:
     backend, engine = Backend(redirect="https://elsewhere.example/"), Engine()
     async with backend.client(EngineAuth(engine), follow_redirects=True) as client:
         assert (await client.get(URL)).status_code == 401
@@ -198,7 +202,7 @@ async def test_a_redirect_to_another_origin_takes_no_token_along_and_its_401_is_
     assert engine.recoveries == 0
 
 
-async def test_many_requests_share_it():
+async def test_many_requests_share_it() -> None:
     backend, engine = Backend(accepts=2), Engine()
     async with backend.client(EngineAuth(engine)) as client:
         responses = await asyncio.gather(*(client.get(URL) for _ in range(50)))
@@ -206,12 +210,12 @@ async def test_many_requests_share_it():
     assert engine.generation == 2
 
 
-async def test_a_thousand_requests_that_all_got_a_401_for_one_token_cost_one_refresh():
+async def test_a_thousand_requests_that_all_got_a_401_for_one_token_cost_one_refresh() -> None:
     tokens = make_tokens()
     authority = FakeAuthority(tokens)
     refused, count, all_sent = f"Bearer {tokens.access_token.reveal()}", 0, asyncio.Event()
 
-    async def answer(request):
+    async def answer(request: httpx.Request) -> httpx.Response:
         nonlocal count
         if request.headers["authorization"] != refused:
             return httpx.Response(200)
@@ -234,18 +238,18 @@ async def test_a_thousand_requests_that_all_got_a_401_for_one_token_cost_one_ref
 class Parent:
     """An external login, its parent, and a backend that refuses every token."""
 
-    def __init__(self, *answers):
+    def __init__(self, *answers: Any) -> None:
         self.parent = FakeParent(*answers)
         self.engine = AuthEngine(MemoryStore(), FakeAuthority(), parent=self.parent)
         self.seen = []
 
-    def refuse(self, request):
+    def refuse(self, request: httpx.Request) -> httpx.Response:
         self.seen.append(request.headers["authorization"].removeprefix("Bearer "))
         return httpx.Response(401)
 
 
 @pytest.mark.parametrize("is_sync", [False, True])
-async def test_a_refused_token_that_the_parent_sends_again_is_not_sent_to_the_backend_again(is_sync):
+async def test_a_refused_token_that_the_parent_sends_again_is_not_sent_to_the_backend_again(is_sync: bool) -> None:
     first = make_external()
     world = Parent(first)
     async with world.engine:
@@ -257,7 +261,7 @@ async def test_a_refused_token_that_the_parent_sends_again_is_not_sent_to_the_ba
 
 
 @pytest.mark.parametrize("is_sync", [False, True])
-async def test_the_parent_is_asked_once_for_a_request_and_its_refused_answer_is_the_end(is_sync):
+async def test_the_parent_is_asked_once_for_a_request_and_its_refused_answer_is_the_end(is_sync: bool) -> None:
     first, second = make_external(), make_external()
     world = Parent(second, make_external())
     async with world.engine:
@@ -267,7 +271,7 @@ async def test_the_parent_is_asked_once_for_a_request_and_its_refused_answer_is_
     assert world.parent.count == 1
 
 
-async def test_a_parent_that_answers_with_another_workspace_changes_nothing():
+async def test_a_parent_that_answers_with_another_workspace_changes_nothing() -> None:
     first = make_external()
     world = Parent(make_external(account_id="org-2"))
     async with world.engine:
@@ -278,13 +282,13 @@ async def test_a_parent_that_answers_with_another_workspace_changes_nothing():
     assert world.seen == [first.access_token.reveal()]
 
 
-async def request_of(world, is_sync):
+async def request_of(world: Any, is_sync: bool) -> Any:
     transport = httpx.MockTransport(world.refuse)
     if not is_sync:
         async with httpx.AsyncClient(transport=transport, auth=EngineAuth(world.engine)) as client:
             return await client.get(URL)
 
-    def get(portal):
+    def get(portal: BlockingPortal) -> Any:
         with httpx.Client(transport=transport, auth=SyncEngineAuth(world.engine, portal)) as client:
             return client.get(URL)
 
@@ -295,7 +299,7 @@ async def request_of(world, is_sync):
     return outcome
 
 
-async def test_a_wait_for_a_token_ends_with_the_pool_timeout_and_the_refresh_goes_on():
+async def test_a_wait_for_a_token_ends_with_the_pool_timeout_and_the_refresh_goes_on() -> None:
     tokens = make_tokens(expires_in=-60)
     store, authority = MemoryStore(tokens), FakeAuthority(tokens)
     authority.hold()
@@ -311,9 +315,9 @@ async def test_a_wait_for_a_token_ends_with_the_pool_timeout_and_the_refresh_goe
     assert len(authority.sent) == 1 and store.saves == 1
 
 
-async def test_a_wait_for_a_newer_token_ends_with_the_pool_timeout_too():
+async def test_a_wait_for_a_newer_token_ends_with_the_pool_timeout_too() -> None:
     class Slow(Engine):
-        async def recover(self, refused):
+        async def recover(self, refused: Authorization) -> None:
             self.recoveries += 1
             await asyncio.Event().wait()
 
@@ -324,9 +328,9 @@ async def test_a_wait_for_a_newer_token_ends_with_the_pool_timeout_too():
     assert engine.recoveries == 1
 
 
-async def test_a_timeout_of_the_engine_itself_is_not_taken_for_that_of_the_client():
+async def test_a_timeout_of_the_engine_itself_is_not_taken_for_that_of_the_client() -> None:
     class Late(Engine):
-        async def authorization(self):
+        async def authorization(self) -> NoReturn:
             raise TimeoutError("of the engine")
 
     async with Backend().client(EngineAuth(Late())) as client:
@@ -334,7 +338,7 @@ async def test_a_timeout_of_the_engine_itself_is_not_taken_for_that_of_the_clien
             await client.get(URL)
 
 
-async def test_a_client_without_a_timeout_waits_as_long_as_the_engine():
+async def test_a_client_without_a_timeout_waits_as_long_as_the_engine() -> None:
     tokens = make_tokens(expires_in=-60)
     authority = FakeAuthority(tokens)
     authority.hold()
@@ -347,7 +351,7 @@ async def test_a_client_without_a_timeout_waits_as_long_as_the_engine():
             assert (await asking).status_code == 200
 
 
-def test_a_thread_waits_no_longer_than_its_pool_timeout():
+def test_a_thread_waits_no_longer_than_its_pool_timeout() -> None:
     tokens = make_tokens(expires_in=-60)
     store, authority = MemoryStore(tokens), FakeAuthority(tokens)
     transport = httpx.MockTransport(lambda request: httpx.Response(200))

@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -21,12 +23,12 @@ OPAQUE = "Qx7" * 20
 
 
 @pytest.fixture
-def lines():
+def lines() -> Iterator[Any]:
     """A function that configures the logs and returns where they go; everything is as before afterwards."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
 
-    def start(*arguments, **options):
+    def start(*arguments: Any, **options: Any) -> Any:
         stream = io.StringIO()
         configure(*arguments, stream=stream, **options)
         return stream
@@ -41,7 +43,7 @@ def lines():
 @pytest.mark.parametrize(
     "text", ["{}", "it said {}.", "Authorization: Bearer {}", "https://h/?x={}&y=1", '{{"a": "{}"}}']
 )
-def test_text_loses_its_secrets(secret, text):
+def test_text_loses_its_secrets(secret: str, text: str) -> None:
     redacted = redact_text(text.format(secret))
     assert secret not in redacted
     assert HIDDEN in redacted
@@ -51,18 +53,18 @@ def test_text_loses_its_secrets(secret, text):
     "text",
     ["token=abc", "refresh_token=abc&x=1", '{"access_token": "abc"}', "{'apiKey': 'abc'}", "?code=abc&state=abc"],
 )
-def test_short_values_are_known_by_their_names(text):
+def test_short_values_are_known_by_their_names(text: str) -> None:
     assert "abc" not in redact_text(text)
 
 
-def test_prose_stays_readable():
+def test_prose_stays_readable() -> None:
     text = "your refresh token: it works only once (127.0.0.1:1455, /home/person/.codex/auth.json, status 401)"
     assert redact_text(text) == text
 
 
-def test_values_lose_their_secrets():
+def test_values_lose_their_secrets() -> None:
     class Odd:
-        def __repr__(self):
+        def __repr__(self) -> Any:
             return f"Odd({JWT})"
 
     value = {
@@ -87,19 +89,19 @@ def test_values_lose_their_secrets():
 
 
 @pytest.mark.timeout(20)
-def test_a_long_text_takes_no_long_time():
+def test_a_long_text_takes_no_long_time() -> None:
     for part in ("a-", "token", '"', "eyJ", "sk-", "x.", "code="):
         assert redact_text(part * 50_000)
 
 
-def test_what_holds_itself_ends():
+def test_what_holds_itself_ends() -> None:
     loop: list[object] = [JWT]
     loop.append(loop)
     assert JWT not in repr(redact(loop))
 
 
 @given(st.text(), st.text())
-def test_no_surroundings_show_a_jwt(before, after):
+def test_no_surroundings_show_a_jwt(before: Any, after: Any) -> None:
     signature = JWT.rsplit(".", 1)[1]
     payload = JWT.split(".")[1]
     redacted = redact_text(f"{before} {JWT} {after}")
@@ -108,7 +110,7 @@ def test_no_surroundings_show_a_jwt(before, after):
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_one_line_an_event_and_no_secret_in_it(lines, as_json):
+def test_one_line_an_event_and_no_secret_in_it(lines: Any, as_json: bool) -> None:
     stream = lines("info", as_json=as_json)
     logger = structlog.get_logger("test")
     logger.debug("not shown")
@@ -125,7 +127,7 @@ def test_one_line_an_event_and_no_secret_in_it(lines, as_json):
         assert json.loads(written.splitlines()[0])["access_token"] == HIDDEN
 
 
-def test_other_libraries_are_redacted_too(lines):
+def test_other_libraries_are_redacted_too(lines: Any) -> None:
     lines("info")
     stream = lines("info")
     logging.getLogger("asyncio").error("lost %s", JWT)
@@ -135,7 +137,7 @@ def test_other_libraries_are_redacted_too(lines):
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_words_from_outside_do_not_reach_a_terminal_as_orders(lines, as_json):
+def test_words_from_outside_do_not_reach_a_terminal_as_orders(lines: Any, as_json: bool) -> None:
     orders = "\x1b[2J\x07\x9b1m\r\u202e"
     stream = lines("info", as_json=as_json)
     structlog.get_logger("test").warning("told", error=f"it said{orders}", workspace=orders)
@@ -149,7 +151,7 @@ def test_words_from_outside_do_not_reach_a_terminal_as_orders(lines, as_json):
     assert "it said" in written and "ValueError: " in written
 
 
-def test_standard_error_is_the_default(lines, capsys):
+def test_standard_error_is_the_default(lines: Any, capsys: pytest.CaptureFixture[str]) -> None:
     lines()
     configure("info")
     structlog.get_logger("test").info("here")
@@ -158,12 +160,12 @@ def test_standard_error_is_the_default(lines, capsys):
     assert "here" in captured.err
 
 
-def test_an_unknown_level_is_refused():
+def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="use one of debug"):
         configure("loud")
 
 
-async def test_events_become_lines(lines):
+async def test_events_become_lines(lines: Any) -> None:
     stream = lines("info", as_json=True)
     tokens = make_tokens()
     authority = FakeAuthority(tokens)

@@ -1,6 +1,7 @@
 """The backend's usage becomes the account API's rate limits."""
 
 import asyncio
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -40,18 +41,18 @@ USAGE = {
 class Engine:
     """Authorizes everything, and recovers nothing."""
 
-    async def authorization(self):
+    async def authorization(self) -> Authorization:
         return Authorization(Secret("token"), "org-1", 1)
 
-    async def recover(self, refused):
+    async def recover(self, refused: Authorization) -> NoReturn:
         raise RecoveryExhausted("no way")
 
 
-def client_that(answer):
+def client_that(answer: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.MockTransport(answer))
 
 
-def test_the_wire_form():
+def test_the_wire_form() -> None:
     assert rate_limits_from_usage(USAGE) == {
         "rateLimits": {
             "limitId": "codex",
@@ -85,7 +86,7 @@ def test_the_wire_form():
         {"additional_rate_limits": [None, {}, {"metered_feature": 7}, {"metered_feature": "codex"}]},
     ],
 )
-def test_what_is_missing_or_wrong_is_null(usage):
+def test_what_is_missing_or_wrong_is_null(usage: Any) -> None:
     empty = {
         "limitId": "codex",
         "limitName": None,
@@ -97,7 +98,7 @@ def test_what_is_missing_or_wrong_is_null(usage):
     assert rate_limits_from_usage(usage) == {"rateLimits": empty, "rateLimitsByLimitId": {"codex": empty}}
 
 
-def test_a_balance_that_is_a_number_is_text():
+def test_a_balance_that_is_a_number_is_text() -> None:
     usage = {"credits": {"has_credits": 1, "unlimited": True, "balance": 3}}
     assert rate_limits_from_usage(usage)["rateLimits"]["credits"] == {
         "hasCredits": False,
@@ -106,12 +107,12 @@ def test_a_balance_that_is_a_number_is_text():
     }
 
 
-def test_where_the_usage_is():
+def test_where_the_usage_is() -> None:
     assert usage_url("https://chatgpt.com/backend-api/") == "https://chatgpt.com/backend-api/wham/usage"
     assert usage_url("http://127.0.0.1:1") == "http://127.0.0.1:1/api/codex/usage"
 
 
-async def test_over_http_through_the_recovery(monkeypatch):
+async def test_over_http_through_the_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     with LoopbackIssuer() as issuer:
@@ -141,7 +142,7 @@ async def test_over_http_through_the_recovery(monkeypatch):
         (500, "try again later"),
     ],
 )
-async def test_a_status_that_is_no_answer(status, remedy):
+async def test_a_status_that_is_no_answer(status: int, remedy: str) -> None:
     async with client_that(lambda request: httpx.Response(status)) as client:
         with pytest.raises(RateLimitsUnavailable, match=f"status {status}: {remedy}") as error:
             await read_rate_limits(Engine(), "https://backend.example", client)
@@ -149,15 +150,15 @@ async def test_a_status_that_is_no_answer(status, remedy):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b"[" * 100_000, b"x" * 2_000_000])
-async def test_a_body_that_is_no_answer(content):
+async def test_a_body_that_is_no_answer(content: Any) -> None:
     async with client_that(lambda request: httpx.Response(200, content=content)) as client:
         with pytest.raises(RateLimitsUnavailable, match="may be in between: check it, then try again"):
             await read_rate_limits(Engine(), "https://backend.example", client)
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.ReadError("reset")])
-async def test_no_answer(error):
-    def fail(request):
+async def test_no_answer(error: Any) -> None:
+    def fail(request: httpx.Request) -> NoReturn:
         raise error
 
     async with client_that(fail) as client:
@@ -165,20 +166,20 @@ async def test_no_answer(error):
             await read_rate_limits(Engine(), "https://backend.example", client)
 
 
-async def test_a_base_url_that_is_none():
+async def test_a_base_url_that_is_none() -> None:
     with pytest.raises(RateLimitsUnavailable, match="check chatgpt_base_url"):
         await read_rate_limits(Engine(), "nonsense")
 
 
-async def test_nobody_signed_in_is_the_callers_to_tell():
+async def test_nobody_signed_in_is_the_callers_to_tell() -> None:
     async with AuthEngine(MemoryStore(), FakeAuthority()) as engine:
         with pytest.raises(NotSignedIn):
             await read_rate_limits(engine, "https://backend.example")
 
 
-async def test_no_token_in_time():
+async def test_no_token_in_time() -> None:
     class Slow(Engine):
-        async def authorization(self):
+        async def authorization(self) -> None:
             await asyncio.Event().wait()
 
     async with httpx.AsyncClient(timeout=httpx.Timeout(None, pool=0.01)) as client:

@@ -1,6 +1,8 @@
 """What `$CODEX_HOME/.env` says of the network, and that it reaches every client of ours."""
 
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 from support.network_servers import Saying, serving
@@ -22,12 +24,12 @@ REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n
 URL = "https://issuer.example"
 
 
-def environment(home, text, **environ):
+def environment(home: Path, text: str, **environ: str) -> Any:
     (home / ".env").write_bytes(text.encode() if isinstance(text, str) else text)
     return Environment.read({"CODEX_HOME": str(home), "CODEX_APP_SERVER_LOGIN_ISSUER": URL, **environ})
 
 
-def address(home, text, url=URL, **environ):
+def address(home: Path, text: str, url: str = URL, **environ: str) -> Any:
     proxy = environment(home, text, **environ).network.proxy_for(url)
     return None if proxy is None else proxy.address
 
@@ -43,14 +45,16 @@ def address(home, text, url=URL, **environ):
         "HTTPS_PROXY=http://first:1\nHTTPS_PROXY=http://of-file:1\nNO_PROXY\n",
     ],
 )
-def test_a_proxy_of_the_file_counts(tmp_path, text, capfd, caplog):
+def test_a_proxy_of_the_file_counts(
+    tmp_path: Path, text: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     before = dict(os.environ)
     assert address(tmp_path, text) == "of-file:1"
     assert dict(os.environ) == before
     assert capfd.readouterr() == ("", "") and not caplog.records
 
 
-def test_the_file_wins_over_the_environment(tmp_path):
+def test_the_file_wins_over_the_environment(tmp_path: Path) -> None:
     assert address(tmp_path, "HTTPS_PROXY=http://of-file:1", HTTPS_PROXY="http://other:1") == "of-file:1"
     assert address(tmp_path, "HTTPS_PROXY=", HTTPS_PROXY="http://other:1") is None
     assert address(tmp_path, "NO_PROXY=issuer.example", HTTPS_PROXY="http://other:1") is None
@@ -59,7 +63,7 @@ def test_the_file_wins_over_the_environment(tmp_path):
     assert address(tmp_path, "REQUEST_METHOD=GET\nHTTP_PROXY=http://of-file:1", "http://issuer.example") is None
 
 
-def test_names_of_codex_do_not_count(tmp_path):
+def test_names_of_codex_do_not_count(tmp_path: Path) -> None:
     text = "CODEX_CA_CERTIFICATE=missing.pem\ncodex_ca_certificate=x\nCODEX_HOME=/other\nCODEX_API_KEY=sk-other\n"
     read = environment(tmp_path, text)
     assert read_dotenv(str(tmp_path / ".env")) == {}
@@ -68,14 +72,14 @@ def test_names_of_codex_do_not_count(tmp_path):
     assert setting.value.reveal() == "mine.pem"
 
 
-def test_a_file_that_cannot_be_read_is_skipped(tmp_path):
+def test_a_file_that_cannot_be_read_is_skipped(tmp_path: Path) -> None:
     assert read_dotenv(str(tmp_path / "missing")) == {}
     assert read_dotenv(str(tmp_path)) == {}
     (tmp_path / "huge").write_bytes(b"HTTPS_PROXY=http://of-file:1\n" + b"#" * 1024 * 1024)
     assert read_dotenv(str(tmp_path / "huge")) == {}
 
 
-def test_a_fault_names_the_file_and_shows_no_value(tmp_path):
+def test_a_fault_names_the_file_and_shows_no_value(tmp_path: Path) -> None:
     read = environment(tmp_path, "HTTPS_PROXY=ftp://user:hunter2@proxy:1")
     with pytest.raises(NetworkSettingError) as error:
         read.network.proxy_for(URL)
@@ -83,7 +87,9 @@ def test_a_fault_names_the_file_and_shows_no_value(tmp_path):
     assert "hunter2" not in str(error.value) + repr(read) + repr(Issuer.of(read))
 
 
-async def test_every_client_of_ours_goes_through_the_proxy_of_the_file(tmp_path, monkeypatch):
+async def test_every_client_of_ours_goes_through_the_proxy_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     async with serving(proxy := Saying(REFUSAL)) as port:
@@ -102,7 +108,7 @@ async def test_every_client_of_ours_goes_through_the_proxy_of_the_file(tmp_path,
     assert [head.split()[1] for head in proxy.heads] == [b"issuer.example:443"] * 3
 
 
-async def test_an_app_server_asks_for_the_rate_limits_through_the_proxy_of_the_file(tmp_path):
+async def test_an_app_server_asks_for_the_rate_limits_through_the_proxy_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "auth.json").write_text('{"OPENAI_API_KEY": "sk-stored"}')
     async with serving(proxy := Saying(REFUSAL)) as port:
         read = environment(tmp_path, f"ALL_PROXY=http://127.0.0.1:{port}\n")

@@ -1,11 +1,13 @@
 """What a person reads when a proxy, a certificate or a file of authorities is at fault, and what is not repeated."""
 
+import asyncio
 import os
 import shutil
 import ssl
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 import certifi
 import httpx
@@ -32,22 +34,22 @@ WANTS_PASSWORD = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length:
 
 
 @pytest.fixture(autouse=True)
-def plain_http(monkeypatch):
+def plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTHSTATE_ALLOW_HTTP_HOSTS", "issuer.example,backend.example,localhost")
 
 
 @pytest.fixture(autouse=True)
-def bare(monkeypatch):
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-async def ask(url, **environ):
+async def ask(url: str, **environ: str) -> Any:
     """One request, by these variables. What it failed with, or None."""
     http = IssuerHttp(Network.read(environ))
     try:
@@ -72,7 +74,7 @@ async def ask(url, **environ):
         ("localhost", (1, 2), "its certificate is not valid yet: check the clock"),
     ],
 )
-async def test_what_is_wrong_with_a_certificate_is_said(authority, name, days, what):
+async def test_what_is_wrong_with_a_certificate_is_said(authority: Any, name: str, days: int, what: str) -> None:
     server = Saying()
     async with serving(server, authority.server(name, since=days[0], until=days[1])) as port:
         error = await ask(f"https://localhost:{port}/", CODEX_CA_CERTIFICATE=str(authority.file))
@@ -81,7 +83,7 @@ async def test_what_is_wrong_with_a_certificate_is_said(authority, name, days, w
     assert server.heads == []
 
 
-async def test_an_unknown_authority_is_said_with_what_helps(authority):
+async def test_an_unknown_authority_is_said_with_what_helps(authority: Any) -> None:
     server = Saying()
     async with serving(server, authority.server("localhost")) as port:
         error = await ask(f"https://localhost:{port}/")
@@ -91,8 +93,8 @@ async def test_an_unknown_authority_is_said_with_what_helps(authority):
         assert await ask(f"https://localhost:{port}/", SSL_CERT_FILE=str(authority.file)) is None
 
 
-async def test_what_speaks_no_tls_is_said():
-    async def speak_plainly(reader, writer):
+async def test_what_speaks_no_tls_is_said() -> None:
+    async def speak_plainly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(5)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await writer.drain()
@@ -103,8 +105,8 @@ async def test_what_speaks_no_tls_is_said():
     assert "does not speak TLS as it should" in str(error) and error.delivery is Delivery.REFUSED
 
 
-async def test_who_only_goes_away_is_asked_again():
-    async def go_away(reader, writer):
+async def test_who_only_goes_away_is_asked_again() -> None:
+    async def go_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(5)
 
     async with serving(go_away) as port:
@@ -115,18 +117,18 @@ async def test_who_only_goes_away_is_asked_again():
 # Files of authorities
 
 
-def contexts(**environ):
+def contexts(**environ: str) -> Any:
     return certificates.trusted(Network.read(environ))
 
 
-def test_the_authorities_are_read_once_for_each_setting(authority):
+def test_the_authorities_are_read_once_for_each_setting(authority: Any) -> None:
     first = contexts(SSL_CERT_FILE=str(authority.file))
     assert contexts(SSL_CERT_FILE=str(authority.file)) is first
     assert contexts(SSL_CERT_FILE=certifi.where()) is not first
     assert contexts() is contexts(SSL_CERT_FILE="", CODEX_CA_CERTIFICATE=" ")
 
 
-def test_the_file_of_codex_adds_to_the_system_and_the_others_take_its_place(authority):
+def test_the_file_of_codex_adds_to_the_system_and_the_others_take_its_place(authority: Any) -> None:
     file = str(authority.file)
     assert type(contexts()) is truststore.SSLContext
     assert type(contexts(CODEX_CA_CERTIFICATE=file)) is truststore.SSLContext
@@ -136,7 +138,7 @@ def test_the_file_of_codex_adds_to_the_system_and_the_others_take_its_place(auth
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to name the file")
-async def test_a_folder_of_authorities(authority, tmp_path):
+async def test_a_folder_of_authorities(authority: Any, tmp_path: Path) -> None:
     (tmp_path / f"{_hash(authority.file)}.0").write_bytes(authority.file.read_bytes())
     async with serving(Saying(), authority.server("localhost")) as port:
         assert await ask(f"https://localhost:{port}/", SSL_CERT_DIR=str(tmp_path)) is None
@@ -147,7 +149,7 @@ def _hash(file: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["CODEX_CA_CERTIFICATE", "SSL_CERT_FILE", "SSL_CERT_DIR"])
-async def test_a_file_of_authorities_that_cannot_be_used_is_named_before_a_request(tmp_path, name):
+async def test_a_file_of_authorities_that_cannot_be_used_is_named_before_a_request(tmp_path: Path, name: str) -> None:
     (tmp_path / "text.pem").write_text("no certificate")
     (tmp_path / "broken.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     os.mkfifo(tmp_path / "pipe")  # as `<(...)` of a shell makes one: reading it could wait for ever
@@ -162,7 +164,9 @@ async def test_a_file_of_authorities_that_cannot_be_used_is_named_before_a_reque
 
 
 @pytest.mark.parametrize(("platform", "count"), [("linux", -1), ("darwin", 0), ("win32", 0)])
-def test_a_system_without_authorities_gets_those_of_certifi(monkeypatch, tmp_path, platform, count):
+def test_a_system_without_authorities_gets_those_of_certifi(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str, count: int
+) -> None:
     nothing = ssl.DefaultVerifyPaths(None, str(tmp_path), "", "", "", "")
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nothing)
     monkeypatch.setattr(sys, "platform", platform)
@@ -175,7 +179,7 @@ def test_a_system_without_authorities_gets_those_of_certifi(monkeypatch, tmp_pat
 # Proxies
 
 
-async def test_a_request_goes_through_the_proxy_and_gives_its_password(authority):
+async def test_a_request_goes_through_the_proxy_and_gives_its_password(authority: Any) -> None:
     server = Saying()
     async with serving(server, authority.server("localhost")) as port, serving(proxy := Tunnelling(port)) as through:
         error = await ask(
@@ -189,7 +193,7 @@ async def test_a_request_goes_through_the_proxy_and_gives_its_password(authority
     assert proxy.heads[0].startswith(b"CONNECT localhost:1 ") and b"Basic " in proxy.heads[0]
 
 
-async def test_an_exception_goes_direct(authority):
+async def test_an_exception_goes_direct(authority: Any) -> None:
     server, no_proxy = Saying(), "localhost,127.0.0.0/8,::1/128"
     async with serving(server) as port, serving(proxy := Saying()) as through:
         assert (
@@ -200,7 +204,7 @@ async def test_an_exception_goes_direct(authority):
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_proxy_that_wants_a_password_is_asked_once(monkeypatch, scheme):
+async def test_a_proxy_that_wants_a_password_is_asked_once(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     tokens = make_tokens(expires_in=-60)
     async with serving(proxy := Saying(WANTS_PASSWORD)) as through:
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{through}")
@@ -213,7 +217,7 @@ async def test_a_proxy_that_wants_a_password_is_asked_once(monkeypatch, scheme):
     assert f"http://USER:PASSWORD@127.0.0.1:{through}" in str(error.value)
 
 
-async def test_a_wrong_password_is_said():
+async def test_a_wrong_password_is_said() -> None:
     async with serving(Saying(WANTS_PASSWORD)) as through:
         error = await ask("https://issuer.example/", HTTPS_PROXY=f"http://user:hunter2@127.0.0.1:{through}")
     assert "did not accept the user name and password in HTTPS_PROXY" in str(error)
@@ -224,7 +228,7 @@ async def test_a_wrong_password_is_said():
     ("status", "delivery"),
     [(403, Delivery.REFUSED), (429, Delivery.NOT_SENT), (502, Delivery.NOT_SENT), (503, Delivery.NOT_SENT)],
 )
-async def test_a_proxy_that_opens_no_way(status, delivery):
+async def test_a_proxy_that_opens_no_way(status: int, delivery: Any) -> None:
     refusal = WANTS_PASSWORD.replace(b"407 Proxy Authentication Required", b"%d eyJsecret" % status)
     async with serving(Saying(refusal)) as through:
         error = await ask("https://issuer.example/", HTTPS_PROXY=f"http://127.0.0.1:{through}")
@@ -235,7 +239,7 @@ async def test_a_proxy_that_opens_no_way(status, delivery):
 
 @pytest.mark.parametrize("url", ["http://issuer.example/", "https://issuer.example/"])
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5h"])
-async def test_a_dead_proxy_is_named(url, scheme):
+async def test_a_dead_proxy_is_named(url: str, scheme: str) -> None:
     async with serving(Saying()) as through:
         pass
     error = await ask(url, ALL_PROXY=f"{scheme}://user:hunter2@127.0.0.1:{through}")
@@ -243,7 +247,7 @@ async def test_a_dead_proxy_is_named(url, scheme):
     assert error.delivery is Delivery.NOT_SENT
 
 
-async def test_the_certificate_of_a_proxy_is_told_from_that_of_the_host(authority):
+async def test_the_certificate_of_a_proxy_is_told_from_that_of_the_host(authority: Any) -> None:
     async with serving(Saying(), authority.server("localhost")) as through:
         error = await ask("https://issuer.example/", HTTPS_PROXY=f"https://localhost:{through}")
     assert str(error).startswith(f"the proxy localhost:{through} (HTTPS_PROXY) cannot be reached safely: ")
@@ -252,7 +256,7 @@ async def test_the_certificate_of_a_proxy_is_told_from_that_of_the_host(authorit
     assert str(error).startswith("localhost:7 cannot be reached safely: ")
 
 
-async def test_a_setting_that_cannot_be_used_is_said_without_a_request(monkeypatch):
+async def test_a_setting_that_cannot_be_used_is_said_without_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "nonsense://user:hunter2@proxy")
     authority = HttpTokenAuthority("https://issuer.example", "app")
     async with AuthEngine(MemoryStore(make_tokens(expires_in=-60)), authority) as engine:
@@ -261,7 +265,7 @@ async def test_a_setting_that_cannot_be_used_is_said_without_a_request(monkeypat
     assert "hunter2" not in str(error.value) and error.value.delivery is Delivery.REFUSED
 
 
-async def test_a_host_of_a_proxy_that_httpx_refuses():
+async def test_a_host_of_a_proxy_that_httpx_refuses() -> None:
     error = await ask("https://issuer.example/", HTTPS_PROXY="http://user:hunter2@xn--a\u00df..:1")
     assert "HTTPS_PROXY" in str(error)
 
@@ -272,21 +276,21 @@ async def test_a_host_of_a_proxy_that_httpx_refuses():
 class Engine:
     """Authorizes everything, and recovers nothing."""
 
-    async def authorization(self):
+    async def authorization(self) -> Authorization:
         return Authorization(Secret("sk-canary"), None, 1)
 
-    async def recover(self, refused):
+    async def recover(self, refused: Authorization) -> NoReturn:
         raise AssertionError("nothing was refused")
 
 
-async def limits(url, **environ):
+async def limits(url: str, **environ: str) -> Any:
     with pytest.raises(RateLimitsUnavailable) as error:
         await read_rate_limits(Engine(), url, network=Network.read(environ))
     assert "hunter2" not in str(error.value) and "canary" not in str(error.value)
     return str(error.value)
 
 
-async def test_the_rate_limits_name_what_is_at_fault(authority, tmp_path):
+async def test_the_rate_limits_name_what_is_at_fault(authority: Any, tmp_path: Path) -> None:
     url = "https://backend.example"
     async with serving(Saying()) as dead:
         pass

@@ -2,6 +2,7 @@
 
 import sys
 import urllib.request
+from typing import Any
 
 import pytest
 
@@ -35,11 +36,11 @@ def address(environ: dict[str, str], url: str = URL) -> str | None:
         ({"HTTPS_PROXY": "http://[::1]:8"}, "[::1]:8"),
     ],
 )
-def test_the_proxy_of_an_https_url(environ, chosen):
+def test_the_proxy_of_an_https_url(environ: str, chosen: Any) -> None:
     assert address(environ) == chosen
 
 
-def test_the_proxy_of_an_http_url():
+def test_the_proxy_of_an_http_url() -> None:
     plain = "http://auth.example/"
     assert address({"HTTP_PROXY": GOOD, "HTTPS_PROXY": "http://other:1"}, plain) == "good.example:3128"
     assert address({"http_proxy": GOOD, "REQUEST_METHOD": "GET"}, plain) is None
@@ -83,11 +84,11 @@ def test_the_proxy_of_an_http_url():
         ("10.0.0.0/99", URL, False),
     ],
 )
-def test_an_exception_from_the_proxy(entries, url, is_direct):
+def test_an_exception_from_the_proxy(entries: str, url: str, is_direct: bool) -> None:
     assert (address({"ALL_PROXY": GOOD, "no_proxy": entries}, url) is None) is is_direct
 
 
-def test_the_upper_case_name_of_the_exceptions_counts():
+def test_the_upper_case_name_of_the_exceptions_counts() -> None:
     assert address({"ALL_PROXY": GOOD, "NO_PROXY": "", "no_proxy": "*"}) == "good.example:3128"
 
 
@@ -105,7 +106,7 @@ def test_the_upper_case_name_of_the_exceptions_counts():
         ("http://user:hunter2@proxy:80\x1b[0m", "HTTPS_PROXY"),
     ],
 )
-def test_a_wrong_value_is_named_and_never_shown(value, fault):
+def test_a_wrong_value_is_named_and_never_shown(value: Any, fault: str) -> None:
     network = Network.read({"HTTPS_PROXY": value})
     with pytest.raises(NetworkSettingError, match=fault) as error:
         network.proxy_for(URL)
@@ -113,7 +114,7 @@ def test_a_wrong_value_is_named_and_never_shown(value, fault):
     assert network.proxy_for("http://auth.example/") is None
 
 
-def test_no_repr_shows_a_value():
+def test_no_repr_shows_a_value() -> None:
     network = Network.read({"HTTPS_PROXY": "http://user:hunter2@proxy:1", "NO_PROXY": "secret.example"})
     proxy = network.proxy_for(URL)
     assert proxy is not None and proxy.has_password
@@ -122,7 +123,7 @@ def test_no_repr_shows_a_value():
     assert str(proxy) == "the proxy proxy:1 (HTTPS_PROXY)"
 
 
-def test_a_socks_proxy_needs_its_package(monkeypatch):
+def test_a_socks_proxy_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network.read({"ALL_PROXY": "socks5h://user:hunter2@127.0.0.1:1080", "HTTPS_PROXY": GOOD})
     monkeypatch.setitem(sys.modules, "socksio", None)
     assert network.proxy_for(URL) is not None  # the other one is not touched
@@ -134,7 +135,7 @@ def test_a_socks_proxy_needs_its_package(monkeypatch):
     assert proxy is not None and proxy.address == "127.0.0.1:1080"
 
 
-def test_the_proxy_that_the_system_is_set_to(monkeypatch):
+def test_the_proxy_that_the_system_is_set_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "getproxies", lambda: {"https": GOOD})
     monkeypatch.setattr(urllib.request, "proxy_bypass", lambda host: host == "inside.example", raising=False)
     assert address({}) is None

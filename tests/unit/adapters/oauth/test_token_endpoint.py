@@ -3,7 +3,9 @@
 import gzip
 import tracemalloc
 import zlib
+from collections.abc import AsyncIterator, Iterator
 from email.utils import formatdate
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -19,13 +21,13 @@ SENT = "rt_the-one-that-was-sent"
 
 
 @pytest.fixture(scope="module")
-def running():
+def running() -> Iterator[Any]:
     with LoopbackIssuer() as issuer:
         yield issuer
 
 
 @pytest.fixture
-def issuer(running, monkeypatch):
+def issuer(running: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -34,17 +36,17 @@ def issuer(running, monkeypatch):
 
 
 @pytest.fixture
-async def authority(issuer):
+async def authority(issuer: LoopbackIssuer) -> AsyncIterator[Any]:
     made = HttpTokenAuthority(issuer.url, "app", timeout=5)
     yield made
     await made.aclose()
 
 
-def answering(monkeypatch, status=200, **response):
+def answering(monkeypatch: pytest.MonkeyPatch, status: int = 200, **response: Any) -> Any:
     """An authority whose issuer answers with this; and the requests that it got."""
     requests = []
 
-    def answer(request):
+    def answer(request: httpx.Request) -> httpx.Response:
         requests.append(request)
         return httpx.Response(status, **response)
 
@@ -53,7 +55,7 @@ def answering(monkeypatch, status=200, **response):
     return HttpTokenAuthority("https://issuer.example", "app"), requests
 
 
-def answered_with(monkeypatch, make):
+def answered_with(monkeypatch: pytest.MonkeyPatch, make: Any) -> Any:
     """An authority whose issuer answers with what `make` makes."""
     made = HttpTokenAuthority("https://issuer.example", "app")
     client = httpx.AsyncClient(transport=httpx.MockTransport(lambda request: make()))
@@ -61,18 +63,18 @@ def answered_with(monkeypatch, make):
     return made
 
 
-def packed(status, *, content, headers):
+def packed(status: int, *, content: Any, headers: Any) -> httpx.Response:
     """An answer as it comes from the network, part by part, which httpx has not unpacked."""
 
     class Arriving(httpx.AsyncByteStream):
-        async def __aiter__(self):
+        async def __aiter__(self) -> AsyncIterator[Any]:
             for start in range(0, len(content), 65_536):
                 yield content[start : start + 65_536]
 
     return httpx.Response(status, headers=headers, stream=Arriving())
 
 
-async def outcome(authority):
+async def outcome(authority: Any) -> Any:
     try:
         return await authority.refresh(Secret(SENT))
     except (PermanentRefreshError, IssuerUnavailable, PartialRefresh) as error:
@@ -81,7 +83,7 @@ async def outcome(authority):
         return error
 
 
-async def test_a_refresh_token_is_spent_once(issuer, authority):
+async def test_a_refresh_token_is_spent_once(issuer: LoopbackIssuer, authority: Any) -> None:
     seeded = issuer.seed()
     answer = await authority.refresh(Secret(seeded["refresh_token"]))
     assert answer.access_token and answer.refresh_token and answer.id_token
@@ -90,7 +92,7 @@ async def test_a_refresh_token_is_spent_once(issuer, authority):
     assert refused.value.reason is RefreshDeadReason.EXHAUSTED
 
 
-async def test_revocation(issuer, authority):
+async def test_revocation(issuer: LoopbackIssuer, authority: Any) -> None:
     seeded = issuer.seed()
     await authority.revoke(Secret(seeded["refresh_token"]))
     with pytest.raises(PermanentRefreshError) as refused:
@@ -102,7 +104,7 @@ async def test_revocation(issuer, authority):
 
 
 @pytest.mark.parametrize("mode", ["html", "empty", "huge", "reset", "lost", "garbage", "redirect", "error_200"])
-async def test_an_answer_that_is_none_is_transient(issuer, authority, mode):
+async def test_an_answer_that_is_none_is_transient(issuer: LoopbackIssuer, authority: Any, mode: str) -> None:
     seeded = issuer.seed()
     issuer.behave(mode=mode)
     before = issuer.stats()["requests"].get("/oauth/token", 0)
@@ -125,8 +127,10 @@ async def test_an_answer_that_is_none_is_transient(issuer, authority, mode):
         (OSError(), Delivery.NOT_SENT),
     ],
 )
-async def test_a_lost_answer_is_told_from_a_request_that_was_not_sent(monkeypatch, error, delivery):
-    def fail(request):
+async def test_a_lost_answer_is_told_from_a_request_that_was_not_sent(
+    monkeypatch: pytest.MonkeyPatch, error: Any, delivery: Any
+) -> None:
+    def fail(request: httpx.Request) -> NoReturn:
         raise error
 
     real = httpx.AsyncClient
@@ -152,7 +156,9 @@ async def test_a_lost_answer_is_told_from_a_request_that_was_not_sent(monkeypatc
         (302, {}, Delivery.REFUSED),
     ],
 )
-async def test_an_answer_that_is_none_may_stand_in_the_place_of_one(monkeypatch, status, response, delivery):
+async def test_an_answer_that_is_none_may_stand_in_the_place_of_one(
+    monkeypatch: pytest.MonkeyPatch, status: int, response: Any, delivery: Any
+) -> None:
     """A gateway that gives up, say: then the token may be spent, and a later refusal has its cause here."""
     make = packed if response.pop("is_packed", False) else httpx.Response
     failed = await outcome(answered_with(monkeypatch, lambda: make(status, **response)))
@@ -160,7 +166,7 @@ async def test_an_answer_that_is_none_may_stand_in_the_place_of_one(monkeypatch,
     assert failed.delivery is delivery
 
 
-async def test_an_answer_may_be_packed_though_nobody_asked_for_it(monkeypatch):
+async def test_an_answer_may_be_packed_though_nobody_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     body = gzip.compress(b'{"access_token": "a", "refresh_token": "next"}')
     for coding in ("gzip", "x-gzip", "GZIP"):
         authority = answered_with(
@@ -169,7 +175,9 @@ async def test_an_answer_may_be_packed_though_nobody_asked_for_it(monkeypatch):
         assert (await authority.refresh(Secret(SENT))).refresh_token == Secret("next")
 
 
-async def test_an_answer_that_is_unpacked_takes_no_more_room_than_one_that_is_not(monkeypatch):
+async def test_an_answer_that_is_unpacked_takes_no_more_room_than_one_that_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     packer = zlib.compressobj(wbits=31)
     bomb = b"".join([*(packer.compress(bytes(1_000_000)) for _ in range(300)), packer.flush()])
     headers = {"content-encoding": "gzip"}
@@ -182,7 +190,7 @@ async def test_an_answer_that_is_unpacked_takes_no_more_room_than_one_that_is_no
     assert peak < 8 * LONGEST_ANSWER
 
 
-async def test_an_issuer_that_hangs_is_given_up_on(issuer):
+async def test_an_issuer_that_hangs_is_given_up_on(issuer: LoopbackIssuer) -> None:
     issuer.behave(mode="hang", times=1)
     authority = HttpTokenAuthority(issuer.url, "app", timeout=0.2)
     with pytest.raises(IssuerUnavailable, match=r"within 0\.2 seconds"):
@@ -190,7 +198,9 @@ async def test_an_issuer_that_hangs_is_given_up_on(issuer):
     await authority.aclose()
 
 
-async def test_a_rotation_without_an_access_token_keeps_the_new_refresh_token(issuer, authority):
+async def test_a_rotation_without_an_access_token_keeps_the_new_refresh_token(
+    issuer: LoopbackIssuer, authority: Any
+) -> None:
     seeded = issuer.seed()
     issuer.behave(mode="partial", times=1)
     with pytest.raises(PartialRefresh) as partial:
@@ -198,13 +208,13 @@ async def test_a_rotation_without_an_access_token_keeps_the_new_refresh_token(is
     assert (await authority.refresh(partial.value.refresh_token)).access_token
 
 
-async def test_nobody_listens():
+async def test_nobody_listens() -> None:
     authority = HttpTokenAuthority("http://127.0.0.1:9", "app")
     with pytest.raises(IssuerUnavailable, match=r"127\.0\.0\.1:9 cannot be reached"):
         await authority.refresh(Secret(SENT))
 
 
-async def test_what_is_sent(monkeypatch):
+async def test_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     authority, requests = answering(monkeypatch, json={"access_token": "a"})
     answer = await authority.refresh(Secret(SENT))
     assert (answer.access_token, answer.refresh_token, answer.id_token) == (Secret("a"), None, None)
@@ -235,7 +245,9 @@ async def test_what_is_sent(monkeypatch):
     ],
 )
 @pytest.mark.parametrize("place", ["nested", "plain", "beside"])
-async def test_a_known_code_is_permanent_at_any_status(monkeypatch, status, code, reason, place):
+async def test_a_known_code_is_permanent_at_any_status(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str, reason: Any, place: Any
+) -> None:
     body = {"nested": {"error": {"code": code}}, "plain": {"error": code}, "beside": {"code": code}}[place]
     error = await outcome(answering(monkeypatch, status, json=body)[0])
     assert isinstance(error, PermanentRefreshError)
@@ -243,7 +255,7 @@ async def test_a_known_code_is_permanent_at_any_status(monkeypatch, status, code
 
 
 @pytest.mark.parametrize("response", [{}, {"html": "<p>"}, {"json": {"error": {"code": "new"}}}, {"json": [1]}])
-async def test_401_with_anything_else_is_permanent(monkeypatch, response):
+async def test_401_with_anything_else_is_permanent(monkeypatch: pytest.MonkeyPatch, response: Any) -> None:
     error = await outcome(answering(monkeypatch, 401, **response)[0])
     assert isinstance(error, PermanentRefreshError)
     assert error.reason is RefreshDeadReason.UNKNOWN
@@ -251,7 +263,7 @@ async def test_401_with_anything_else_is_permanent(monkeypatch, response):
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 404, 408, 429, 500, 503])
-async def test_every_other_status_is_transient(monkeypatch, status):
+async def test_every_other_status_is_transient(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     error = await outcome(answering(monkeypatch, status, json={"error": "no_such_code"})[0])
     assert isinstance(error, IssuerUnavailable)
     assert f"status {status}" in str(error)
@@ -271,17 +283,17 @@ async def test_every_other_status_is_transient(monkeypatch, status):
         {"error": [{}], "code": {"code": 1}},
     ],
 )
-async def test_a_success_without_tokens_is_transient(monkeypatch, body):
+async def test_a_success_without_tokens_is_transient(monkeypatch: pytest.MonkeyPatch, body: Any) -> None:
     assert isinstance(await outcome(answering(monkeypatch, json=body)[0]), IssuerUnavailable)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[" * 100_000, b"null", b'{"access_token": "a"'])
-async def test_a_body_that_is_no_object_is_transient(monkeypatch, content):
+async def test_a_body_that_is_no_object_is_transient(monkeypatch: pytest.MonkeyPatch, content: Any) -> None:
     assert isinstance(await outcome(answering(monkeypatch, content=content)[0]), IssuerUnavailable)
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
-async def test_a_new_refresh_token_is_kept_whatever_else_is_wrong(monkeypatch, status):
+async def test_a_new_refresh_token_is_kept_whatever_else_is_wrong(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     body = {"refresh_token": "rt_the-next", "error": {"code": "refresh_token_reused"}}
     error = await outcome(answering(monkeypatch, status, json=body)[0])
     assert isinstance(error, PartialRefresh)
@@ -305,7 +317,7 @@ async def test_a_new_refresh_token_is_kept_whatever_else_is_wrong(monkeypatch, s
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-async def test_retry_after(monkeypatch, headers, seconds, status):
+async def test_retry_after(monkeypatch: pytest.MonkeyPatch, headers: Any, seconds: float, status: int) -> None:
     error = await outcome(answering(monkeypatch, status, headers=headers)[0])
     assert isinstance(error, IssuerUnavailable)
     assert error.retry_after == seconds
@@ -315,7 +327,7 @@ async def test_retry_after(monkeypatch, headers, seconds, status):
 @pytest.mark.parametrize(
     "url", ["nonsense", "ftp://host/x", "http://", "http://[::1", "http://host:port/", "http://h\n/"]
 )
-async def test_a_malformed_override_is_named(url):
+async def test_a_malformed_override_is_named(url: str) -> None:
     authority = HttpTokenAuthority("https://issuer.example", "app", refresh_url=url)
     with pytest.raises(IssuerUnavailable, match="CODEX_REFRESH_TOKEN_URL_OVERRIDE"):
         await authority.refresh(Secret(SENT))
@@ -329,7 +341,7 @@ async def test_a_malformed_override_is_named(url):
         await authority.refresh(Secret(SENT))
 
 
-async def test_a_token_is_revoked_where_it_was_refreshed(issuer):
+async def test_a_token_is_revoked_where_it_was_refreshed(issuer: LoopbackIssuer) -> None:
     seeded = issuer.seed()
     authority = HttpTokenAuthority("http://127.0.0.1:9", "app", refresh_url=issuer.refresh_url)
     await authority.revoke(Secret(seeded["refresh_token"]))

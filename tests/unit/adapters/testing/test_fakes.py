@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import parse_qsl, urlencode
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
@@ -25,29 +27,29 @@ from authstate.engine.ports import PartialRefresh
 
 
 @pytest.fixture
-def issuer():
+def issuer() -> Iterator[Any]:
     """One for each test: it counts and remembers what it was asked."""
     with LoopbackIssuer() as running:
         yield running
 
 
-def post(url, body):
+def post(url: str, body: Any) -> Any:
     request = Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
     with build_opener(ProxyHandler({})).open(request, timeout=10) as response:
         return json.loads(response.read())
 
 
-def get(url, token):
+def get(url: str, token: str) -> Any:
     request = Request(url, headers={"Authorization": f"Bearer {token}"})
     with build_opener(ProxyHandler({})).open(request, timeout=10) as response:
         return json.loads(response.read())
 
 
-def spend(issuer, token):
+def spend(issuer: LoopbackIssuer, token: str) -> Any:
     return post(issuer.refresh_url, {"grant_type": "refresh_token", "refresh_token": token})
 
 
-def test_tokens_name_their_account():
+def test_tokens_name_their_account() -> None:
     tokens = make_tokens(email="a@b.c", account_id="org-9", plan="PRO", expires_in=60, now=1000)
     assert (tokens.account.email, tokens.account.account_id) == ("a@b.c", "org-9")
     assert tokens.account.plan_type is PlanType.PRO
@@ -56,21 +58,21 @@ def test_tokens_name_their_account():
     assert not tokens.is_same_material_as(make_tokens())
 
 
-def test_tokens_without_anything():
+def test_tokens_without_anything() -> None:
     tokens = make_tokens(email=None, account_id=None, user_id=None, plan=None, expires_in=None)
     assert tokens.account.email is None
     assert tokens.account.account_id is None
     assert tokens.expires_at is None
 
 
-def test_external_tokens_and_jwts():
+def test_external_tokens_and_jwts() -> None:
     external = make_external(account_id="org-2", plan="team")
     assert external.account.account_id == "org-2"
     assert external.account.plan_type is PlanType.TEAM
     assert read_claims(make_jwt(sub="x"), "token") == {"sub": "x"}
 
 
-def test_a_wall_clock_jump_wakes_nobody_and_moves_no_duration():
+def test_a_wall_clock_jump_wakes_nobody_and_moves_no_duration() -> None:
     clock = ManualClock(now=100)
     clock.jump_wall(-50)
     assert (clock.now(), clock.monotonic()) == (50, 0)
@@ -80,11 +82,11 @@ def test_a_wall_clock_jump_wakes_nobody_and_moves_no_duration():
         clock.advance(-1)
 
 
-async def test_sleepers_wake_in_the_order_of_their_time():
+async def test_sleepers_wake_in_the_order_of_their_time() -> None:
     clock = ManualClock()
     woken = []
 
-    async def sleep(seconds):
+    async def sleep(seconds: float) -> None:
         await clock.sleep(seconds)
         woken.append(seconds)
 
@@ -100,11 +102,11 @@ async def test_sleepers_wake_in_the_order_of_their_time():
     assert woken == [0, 1, 2, 3]
 
 
-async def test_elapse_goes_through_every_moment():
+async def test_elapse_goes_through_every_moment() -> None:
     clock = ManualClock()
     moments = []
 
-    async def tick():
+    async def tick() -> None:
         for _ in range(3):
             await clock.sleep(10)
             moments.append(clock.monotonic())
@@ -120,7 +122,7 @@ async def test_elapse_goes_through_every_moment():
         await clock.until_asleep(rounds=3)
 
 
-async def test_a_refresh_token_works_once():
+async def test_a_refresh_token_works_once() -> None:
     clock = ManualClock(now=1000)
     authority = FakeAuthority(clock=clock, expires_in=60)
     tokens = authority.issue(account_id="org-3")
@@ -140,7 +142,7 @@ async def test_a_refresh_token_works_once():
     assert len(authority.grants) == 1
 
 
-async def test_the_ways_an_authority_refuses():
+async def test_the_ways_an_authority_refuses() -> None:
     tokens = make_tokens()
     authority = FakeAuthority(tokens)
     authority.fail_next(IssuerUnavailable("overloaded"), times=2)
@@ -159,7 +161,7 @@ async def test_the_ways_an_authority_refuses():
     assert unknown.value.reason is RefreshDeadReason.UNKNOWN
 
 
-async def test_revocation_in_memory():
+async def test_revocation_in_memory() -> None:
     tokens = make_tokens()
     authority = FakeAuthority(tokens)
     authority.fail_revoke(IssuerUnavailable("down"))
@@ -174,7 +176,7 @@ async def test_revocation_in_memory():
     assert dead.value.reason is RefreshDeadReason.REVOKED
 
 
-async def test_a_held_answer_has_spent_the_token_already():
+async def test_a_held_answer_has_spent_the_token_already() -> None:
     tokens = make_tokens()
     authority = FakeAuthority(tokens)
     authority.hold()
@@ -186,7 +188,7 @@ async def test_a_held_answer_has_spent_the_token_already():
     assert (await task).refresh_token.reveal() in authority.live
 
 
-async def test_a_parent_answers_in_order():
+async def test_a_parent_answers_in_order() -> None:
     tokens = make_external()
     parent = FakeParent(tokens, ValueError("no"), NEVER)
     assert await parent.request_tokens(previous_account_id="org-1") is tokens
@@ -205,7 +207,7 @@ async def test_a_parent_answers_in_order():
     assert (parent.count, parent.cancelled) == (5, 1)
 
 
-def test_names_are_loaded_when_they_are_named():
+def test_names_are_loaded_when_they_are_named() -> None:
     import authstate.adapters.testing as testing
 
     assert MemoryStore().describe()
@@ -214,7 +216,7 @@ def test_names_are_loaded_when_they_are_named():
         _ = testing.nothing
 
 
-def test_the_loopback_issuer_rotates_and_refuses(issuer):
+def test_the_loopback_issuer_rotates_and_refuses(issuer: LoopbackIssuer) -> None:
     seeded = issuer.seed(account_id="org-5", email="e@f.g", plan="pro", expires_in=-5)
     tokens = ChatgptTokens.read(**seeded)
     assert tokens.account.account_id == "org-5"
@@ -242,7 +244,7 @@ def test_the_loopback_issuer_rotates_and_refuses(issuer):
     assert len(set(stats["refresh_tokens_sent"])) == 2
 
 
-def test_a_device_signs_in_on_loopback(issuer):
+def test_a_device_signs_in_on_loopback(issuer: LoopbackIssuer) -> None:
     begun = post(issuer.url + "/api/accounts/deviceauth/usercode", {"client_id": "app"})
     poll = {name: begun[name] for name in ("device_auth_id", "user_code")}
     with pytest.raises(HTTPError) as pending:
@@ -259,7 +261,7 @@ def test_a_device_signs_in_on_loopback(issuer):
     assert used.value.code == 400
 
 
-def test_a_code_is_bound_to_its_challenge(issuer):
+def test_a_code_is_bound_to_its_challenge(issuer: LoopbackIssuer) -> None:
     issuer.register_code("a-code", code_challenge="another")
     exchange = Request(issuer.refresh_url, data=b"grant_type=authorization_code&code=a-code&code_verifier=x")
     with pytest.raises(HTTPError) as refused:
@@ -278,11 +280,11 @@ ASKED = {
 }
 
 
-def way_back(issuer, form):
+def way_back(issuer: LoopbackIssuer, form: Any) -> Any:
     """Where the issuer's page sends a browser that answered with these fields."""
 
     class Stay(HTTPRedirectHandler):
-        def redirect_request(self, *_):
+        def redirect_request(self, *_: Any) -> Any:
             return None
 
     with pytest.raises(HTTPError) as redirect:
@@ -293,7 +295,7 @@ def way_back(issuer, form):
     return dict(parse_qsl(query))
 
 
-def test_a_person_agrees_or_declines_on_the_page_of_the_loopback_issuer(issuer):
+def test_a_person_agrees_or_declines_on_the_page_of_the_loopback_issuer(issuer: LoopbackIssuer) -> None:
     issuer.let_in(email="<who>@example.com")
     with build_opener(ProxyHandler({})).open(f"{issuer.url}/oauth/authorize?{urlencode(ASKED)}", timeout=10) as page:
         text = page.read().decode()
@@ -310,7 +312,7 @@ def test_a_person_agrees_or_declines_on_the_page_of_the_loopback_issuer(issuer):
 
 
 @pytest.mark.parametrize("name", ["redirect_uri", "state", "code_challenge", "code_challenge_method", "response_type"])
-def test_the_page_is_not_shown_for_parameters_that_cannot_be_answered(issuer, name):
+def test_the_page_is_not_shown_for_parameters_that_cannot_be_answered(issuer: LoopbackIssuer, name: str) -> None:
     for value in ("", "https://elsewhere.example/auth/callback"):
         query = urlencode({**ASKED, name: value})
         if value and name in ("state", "code_challenge"):
@@ -320,7 +322,7 @@ def test_the_page_is_not_shown_for_parameters_that_cannot_be_answered(issuer, na
         assert name in json.loads(refused.value.read())["error"]["code"]
 
 
-def test_the_loopback_issuer_ends_with_its_pipe():
+def test_the_loopback_issuer_ends_with_its_pipe() -> None:
     issuer = LoopbackIssuer().start()
     process = issuer._process
     process.stdin.close()

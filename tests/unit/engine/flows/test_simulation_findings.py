@@ -2,6 +2,7 @@
 
 import asyncio
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -114,12 +115,12 @@ class Unconfirmed(MemoryStore):
 
     failing = 0
 
-    def locked(self):  # the annotation would only repeat the port's
+    def locked(self) -> Any:  # the annotation would only repeat the port's
         return _Unconfirming(self, super().locked())
 
 
 class _Unconfirming:
-    def __init__(self, store: Unconfirmed, inner) -> None:
+    def __init__(self, store: Unconfirmed, inner: Any) -> None:
         self._store, self._inner = store, inner
 
     async def __aenter__(self) -> HeldStore:
