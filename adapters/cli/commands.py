@@ -242,10 +242,11 @@ async def _print_token(overrides: list[str]) -> int:
 
 
 def _diagram(options: argparse.Namespace) -> int:
+    from authstate.adapters.cli.tables import TABLES
     from authstate.engine.machines.diagrams import render_all
 
     directory: Path = options.directory
-    files = render_all()
+    files = render_all(TABLES)
     if options.check:
         stale = [name for name, text in files.items() if _read(directory / name) != text]
         if stale:

@@ -17,13 +17,14 @@ from support.paths import REPO
 from authstate.adapters.child.command import ephemeral_command
 from authstate.adapters.cli.demo import read_login
 from authstate.adapters.cli.main import wrap_words
+from authstate.adapters.cli.tables import TABLES
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.testing.authority import FakeAuthority
 from authstate.adapters.testing.loopback import LoopbackIssuer
 from authstate.adapters.testing.tokens import make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.diagrams import TABLES, mermaid
+from authstate.engine.machines.diagrams import mermaid
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.events import Event
 

@@ -5,7 +5,8 @@ import re
 import pytest
 from support.paths import REPO
 
-from authstate.engine.machines.diagrams import TABLES, markdown, mermaid
+from authstate.adapters.cli.tables import TABLES
+from authstate.engine.machines.diagrams import markdown, mermaid
 from authstate.engine.machines.table import Table
 from authstate.engine.model.states import AuthState
 

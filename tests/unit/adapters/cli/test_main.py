@@ -24,6 +24,7 @@ from authstate.adapters.cli.demo import _Demo, read_login
 from authstate.adapters.cli.demo_picture import picture
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError
 from authstate.adapters.cli.main import app_server_overrides, guarded, main
+from authstate.adapters.cli.tables import TABLES
 from authstate.adapters.jsonrpc.peer import PeerClosed
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing.loopback import LoopbackIssuer
@@ -406,7 +407,7 @@ def test_diagrams_are_written_and_checked(tmp_path: Path, capsys: Captured) -> N
     folder = tmp_path / "some" / "diagrams"
     assert main(["diagram", "--check", str(folder)]) == 1
     assert main(["diagram", str(folder)]) == 0
-    assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == render_all()
+    assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == render_all(TABLES)
     assert main(["diagram", "--check", str(folder)]) == 0
     (folder / "auth_state.mmd").write_text("else")
     assert main(["diagram", "--check", str(folder)]) == 1
