@@ -96,7 +96,7 @@ class LoopbackIssuer:
             "NO_PROXY": "127.0.0.1,localhost",
         }
 
-    def seed(self, **login: Any) -> dict[str, str]:
+    def seed(self, **login: Any) -> dict[str, Any]:
         """Sign somebody in; returns `id_token`, `access_token`, `refresh_token` and `account_id`.
 
         Args:

@@ -16,8 +16,9 @@ from typing import NamedTuple
 from faults.catalogue import AS_BEFORE, NEW
 
 from authstate.adapters.stores.codec import encode, is_whole
-from authstate.adapters.stores.disk import Disk, DiskLock
+from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.os_locks import DiskLock
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import AuthEngine, ChatgptTokens, RefreshSettings
 from authstate.engine.model.errors import AuthError
@@ -140,8 +141,8 @@ class Bench:
         random: Random | None = None,
     ) -> AsyncIterator[AuthEngine]:
         """An engine that has the login, on a store with the given clock."""
-        options = {"clock": clock, "settings": settings, "random": random}
-        async with AuthEngine(self.store(clock), authority or self.issuer, **options) as engine:
+        made = AuthEngine(self.store(clock), authority or self.issuer, clock=clock, settings=settings, random=random)
+        async with made as engine:
             self.heard: list[Event] = []
             engine.subscribe(self.heard.append)
             yield engine

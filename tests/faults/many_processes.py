@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from faults.forked import engine_at, fork, name_of, status_of
@@ -70,7 +71,7 @@ async def sign_in(home: str, tokens: Json) -> None:
         await held.save(ChatgptTokens.read(**tokens, last_refresh=time.time()))
 
 
-class Crowd:
+class Group:
     """The processes, and the pipes that keep them together."""
 
     def __init__(self, home: str, issuer: str, processes: int) -> None:
@@ -79,7 +80,7 @@ class Crowd:
         end, self.reports = os.pipe()
         self.lines = os.fdopen(end)
         for number in range(processes):
-            self.start(lambda gate, number=number: member(number, home, issuer, gate, self.reports))
+            self.start(partial(member, number, home, issuer, reports=self.reports))
         self.start(lambda gate: reader(home, gate, self.reports))
         os.close(self.reports)
 
@@ -116,7 +117,7 @@ def run(processes: int, rounds: int) -> Json:
     """Returns the report."""
     with tempfile.TemporaryDirectory() as home, LoopbackIssuer() as issuer:
         asyncio.run(sign_in(home, issuer.seed()))
-        apply_backpressure = Crowd(home, issuer.url, processes)
+        apply_backpressure = Group(home, issuer.url, processes)
         heard, agreed, seconds, names = apply_backpressure.heard(processes), 0, [], set()
         for _ in range(rounds):
             began = time.monotonic()

@@ -287,7 +287,8 @@ def test_ids_of_every_json_type(start: Any) -> None:
     server = start()
     for id_ in (0, -1, 2**60, "", "x", "é"):
         assert server.call("account/read", {}, id_)["account"] is None
-    for bad in (None, 1.5, True, [], {}):
+    wrong: tuple[object, ...] = (None, 1.5, True, [], {})
+    for bad in wrong:
         server.send({"id": bad, "method": "account/read"})
         answer = server.read()
         assert (answer["id"], answer["error"]["code"]) == (None, -32600)
@@ -478,7 +479,8 @@ def test_one_socket_for_input_and_output(tmp_path: Path, servers: list[Server]) 
             servers.append(server)
         ours.settimeout(20)
         stream = ours.makefile("rwb")
-        for message in (HELLO, *({"id": n, "method": "account/read"} for n in range(50))):
+        messages: list[dict[str, Any]] = [HELLO, *({"id": n, "method": "account/read"} for n in range(50))]
+        for message in messages:
             stream.write(json.dumps(message).encode() + b"\n")
             stream.flush()
             assert json.loads(stream.readline())["id"] == message["id"]

@@ -243,7 +243,8 @@ class Engine:
 
     def log_out(self) -> Error:
         if self.state == "external_tokens" and "load" not in self.world.broken and self.world.stored is None:
-            replaced, self.pending_write = self.pending_write, None
+            replaced: Held = self.pending_write
+            self.pending_write = None
             self.enter("logged_out", None)
             self.world.revoke(replaced)
             return None

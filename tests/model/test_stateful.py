@@ -441,7 +441,7 @@ class AuthStateMachine(RuleBasedStateMachine):
 @pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "auth.json"])
 def test_engine_against_the_reference(on_disk: bool) -> None:
     machine = type("Machine", (AuthStateMachine,), {"on_disk": on_disk})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=150 if on_disk else 300,

@@ -37,7 +37,7 @@ class Child:
     # The child's side
 
     def _handle(self, method: str, params: Any) -> object:
-        asked = msgspec.json.decode(params) if params is not None else None
+        asked: Any = msgspec.json.decode(params) if params is not None else None
         self.requests.append((method, asked))
         self.arrived.set()
         if self.instead is not None:
@@ -62,8 +62,8 @@ class Child:
         params = {"reason": "unauthorized", "previousAccountId": account}
         answer = msgspec.json.decode(await self.peer.request(REFRESH, params))
         self.answers.append(answer)
-        self.token = answer["accessToken"]
-        return answer["accessToken"]
+        self.token = token = str(answer["accessToken"])
+        return token
 
     def ask_later(self) -> "asyncio.Future[str]":
         """Ask for new tokens, without waiting for the answer."""

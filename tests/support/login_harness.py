@@ -6,6 +6,7 @@ The browser is as little of one as can be: what it sends is the test's to choose
 import asyncio
 import os
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import h11
@@ -80,7 +81,7 @@ class LoginHarness:
     """An engine where people sign in with a browser, and the events it told. Somebody is signed in already."""
 
     def __init__(
-        self, issuer: Issuer, *, linger: float = 5.0, store: MemoryStore | None = None, **settings: object
+        self, issuer: Issuer, *, linger: float = 5.0, store: MemoryStore | None = None, **settings: Any
     ) -> None:
         self.issuer = issuer
         self.linger = linger
@@ -92,7 +93,7 @@ class LoginHarness:
         self.events: list[Event] = []
         self.engine.subscribe(self.events.append)
 
-    async def start(self, **options: object) -> BrowserLogin:
+    async def start(self, **options: Any) -> BrowserLogin:
         return await start_browser_login(
             self.engine, self.issuer, **{"ports": (0,), "clock": self.clock, "linger": self.linger, **options}
         )

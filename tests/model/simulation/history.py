@@ -112,7 +112,7 @@ class History(World):
     def interfere(self, runner: Runner) -> bool:
         """At each step, something may go wrong."""
         super().interfere(runner)
-        rate = self._rate * _DELICATE.get(runner.paused, 1.0)
+        rate = self._rate * _DELICATE.get(runner.paused or "", 1.0)
         if rate and not self._is_over and self.random.random() < rate:
             is_power = runner.paused == "sync" and "power" in self._kinds and self.random.random() < _POWER_AT
             self._mischief(runner, "power" if is_power else self.random.choice(self._kinds))

@@ -159,7 +159,7 @@ class SimAuthority:
         answer = self._issuer.settle(self._runner, token, weather)
         if isinstance(answer, PermanentRefreshError):
             self._note(f"the issuer refuses {token} ({answer.reason})")
-        elif not isinstance(answer, IssuerUnavailable):
+        elif isinstance(answer, RefreshedTokens | PartialRefresh):
             new = answer.refresh_token
             self._note(f"the issuer spends {token}, gives {new.reveal() if new else None}")
         return answer

@@ -114,7 +114,7 @@ class Ledger:
         grants = tuple(grant.snapshot() for grant in self.grants.values())
         repeats = frozenset((runner.name, token, count) for (runner, token), count in self._repeats.items() if count)
         doubts = (frozenset(self._doubted), repeats)
-        return (grants, dead, *map(frozenset, sets), *doubts, self._durable_now, self.disk_failed)
+        return (grants, dead, *(frozenset(part) for part in sets), *doubts, self._durable_now, self.disk_failed)
 
     # The issuer
 

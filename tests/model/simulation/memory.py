@@ -72,7 +72,7 @@ def memory_of(roots: Iterable[object], outside: frozenset[type]) -> tuple[object
 
     found: list[object] = [tuple(map(name, roots))]
     for thing in met:  # it grows while it is gone through
-        kind = type(thing)
+        kind: Any = type(thing)
         part = kind if kind in outside or kind in _ALIKE else (kind, *map(name, _parts_of(kind)(thing)))
         found.append(_kept.setdefault(part, part))
     return tuple(found)

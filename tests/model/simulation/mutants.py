@@ -117,7 +117,8 @@ async def _send_the_dead_token(engine: AuthEngine) -> Session:
     assert isinstance(tokens, ChatgptTokens)
     # The state, this memory and the claim all keep it from being sent.
     engine._scheduler.refresher._dead.clear()
-    engine._store._disk._platter.claims = b""
+    store: Any = engine._store
+    store._disk._platter.claims = b""
     try:
         await engine._scheduler.refresher.run(tokens)
     except PermanentRefreshError as dead:
@@ -150,6 +151,6 @@ def mutated(name: str) -> Iterator[None]:
     """Run with one guarantee removed."""
     with ExitStack() as stack:
         for (where, attribute), replacement in MUTANTS[name].items():
-            assert isinstance(getattr(where, attribute), Callable)
+            assert callable(getattr(where, attribute))
             stack.enter_context(patch.object(where, attribute, replacement))
         yield

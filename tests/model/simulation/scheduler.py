@@ -41,7 +41,7 @@ class Runner:
         """What that operation will raise."""
         self.stalled_until = 0.0
         self.stalled_for = 0.0
-        self.loop = ProcessLoop(scheduler, print_error)
+        self.loop = ProcessLoop(scheduler, print_error)  # type: ignore[abstract]  # it has what these programs use
         self._scheduler = scheduler
         self._greenlet = greenlet(self._run)
 
@@ -97,7 +97,8 @@ class Runner:
                 self._greenlet.throw(Killed)
             for task in self.loop.tasks:
                 if not task.done():
-                    task._log_destroy_pending = False
+                    lost: Any = task
+                    lost._log_destroy_pending = False
                     self._close(task)
         finally:
             asyncio._set_running_loop(None)

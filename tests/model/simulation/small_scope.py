@@ -142,7 +142,7 @@ class OpenScheduler(Scheduler):
         super().__init__(lambda runnable: runnable[0], lambda runner: 0)
 
     @property
-    def now(self) -> float:  # type: ignore[override]
+    def now(self) -> float:
         self.was_looked_at = True
         return self.time
 
@@ -253,7 +253,8 @@ class SmallScope(World):
         waiting = [caller for caller in process.callers if not caller.is_done]
         timers = [(when, handle) for when, owner, handle in self.scheduler.timers if owner is process.runner.loop]
         about_it = [happening for about, happening in self.scheduler.messages if about.process == name]
-        awaited = [its.__self__.answered for its in about_it if isinstance(getattr(its, "__self__", None), Request)]
+        senders = [getattr(its, "__self__", None) for its in about_it]
+        awaited = [sender.answered for sender in senders if isinstance(sender, Request)]
         state = {key: value for key, value in vars(process).items() if key not in ("callers", "runner")}
         outcome = process.callers[-1].outcome
         roots = (state, waiting, outcome, process.runner.loop.ready, timers, awaited, len(self._calls[name]))

@@ -176,7 +176,7 @@ class VirtualDisk:
         content = [(found.data, found.synced, found.allocated) for found in numbers]
         holder = self.holder.name if self.holder else None
         known = tuple((claim.fingerprint, claim.state) for claim in claims_in(self.claims))  # the rest is for people
-        return (*map(tuple, (*names, pending, content)), self.note, known, self.is_full, holder)
+        return (*map(tuple, names), tuple(pending), tuple(content), self.note, known, self.is_full, holder)
 
     def died(self, runner: Runner) -> None:
         """The operating system gives back what a dead process held."""

@@ -55,7 +55,7 @@ class Backend:
     def __init__(self, accepts: int = 1, redirect: Any = None) -> None:
         self.accepts = accepts
         self.redirect = redirect
-        self.seen = []
+        self.seen: list[Any] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.seen.append((request.headers.get("authorization"), request.headers.get("chatgpt-account-id")))
@@ -241,7 +241,7 @@ class Parent:
     def __init__(self, *answers: Any) -> None:
         self.parent = FakeParent(*answers)
         self.engine = AuthEngine(MemoryStore(), FakeAuthority(), parent=self.parent)
-        self.seen = []
+        self.seen: list[Any] = []
 
     def refuse(self, request: httpx.Request) -> httpx.Response:
         self.seen.append(request.headers["authorization"].removeprefix("Bearer "))
@@ -293,10 +293,10 @@ async def request_of(world: Any, is_sync: bool) -> Any:
             return client.get(URL)
 
     async with BlockingPortal() as portal:
-        (outcome,) = await asyncio.gather(asyncio.to_thread(get, portal), return_exceptions=True)
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+        answers: list[Any] = await asyncio.gather(asyncio.to_thread(get, portal), return_exceptions=True)
+    if isinstance(answers[0], BaseException):
+        raise answers[0]
+    return answers[0]
 
 
 async def test_a_wait_for_a_token_ends_with_the_pool_timeout_and_the_refresh_goes_on() -> None:
@@ -317,9 +317,10 @@ async def test_a_wait_for_a_token_ends_with_the_pool_timeout_and_the_refresh_goe
 
 async def test_a_wait_for_a_newer_token_ends_with_the_pool_timeout_too() -> None:
     class Slow(Engine):
-        async def recover(self, refused: Authorization) -> None:
+        async def recover(self, refused: Authorization) -> Authorization:
             self.recoveries += 1
             await asyncio.Event().wait()
+            raise AssertionError("nobody ends the wait")
 
     engine = Slow()
     async with Backend(accepts=2).client(EngineAuth(engine)) as client:

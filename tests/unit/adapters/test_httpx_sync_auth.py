@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -50,7 +51,7 @@ class Threads:
         self.auth = SyncEngineAuth(self.engine, portal)
         self.portal = portal
 
-    def client(self, auth: httpx.Auth | None = None, **options: bool) -> httpx.Client:
+    def client(self, auth: httpx.Auth | None = None, **options: Any) -> httpx.Client:
         return httpx.Client(transport=self.backend, auth=auth or self.auth, **options)
 
     def refuse_the_current_token(self) -> None:

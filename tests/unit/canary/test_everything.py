@@ -5,7 +5,8 @@ import gc
 import io
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
+from typing import cast
 
 import msgspec
 import pytest
@@ -70,7 +71,7 @@ class Run:
     async def attempt(self, call: object) -> None:
         """Do it, and keep what comes back or what is raised."""
         try:
-            self.seen.append(await call)
+            self.seen.append(await cast("Awaitable[object]", call))
         except (AuthError, ValueError, TypeError) as error:
             self.errors.append(error)
         self.seen.append(self.engine.session)

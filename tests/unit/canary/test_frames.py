@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -137,7 +138,7 @@ async def test_rate_limits(monkeypatch: pytest.MonkeyPatch, failure: str) -> Non
 @pytest.mark.parametrize("end", [" ", "\n", "\r\nX: y", "\0", "\x7f", "é", "\t"])
 async def test_what_fits_in_no_header_is_refused_when_it_is_read(tmp_path: Path, member: str, end: str) -> None:
     good = {"id_token": make_jwt(), "access_token": f"at-{CANARY}", "refresh_token": "rt", "account_id": "org-1"}
-    values = good | {member: good[member] + CANARY + end}
+    values: dict[str, Any] = good | {member: good[member] + CANARY + end}
     with pytest.raises(InvalidCredentials) as refused:
         ChatgptTokens.read(**values)
     assert_clean(refused.value)

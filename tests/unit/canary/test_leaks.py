@@ -1,5 +1,7 @@
 """The look for leaks finds what it is to find: else the canary tests prove nothing."""
 
+from typing import Any
+
 import httpx
 import pytest
 from support.leaks import CANARY, assert_clean, assert_hidden, dumped
@@ -11,7 +13,7 @@ ELSEWHERE = compile("def fail(token):\n    raise ValueError('no')\n", "/elsewher
 
 def raised(token: str) -> ValueError:
     """An error whose traceback has a frame that is not of a test, with the token among its locals."""
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(ELSEWHERE, names)
     with pytest.raises(ValueError) as caught:
         names["fail"](token)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -30,8 +29,8 @@ async def tasks() -> list[asyncio.Task[Any]]:
     """Every task that the test makes."""
     made: list[asyncio.Task[Any]] = []
 
-    def make(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **more: Any) -> asyncio.Task[Any]:
-        task = asyncio.Task(work, loop=loop, **more)
+    def make(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **more)
         made.append(task)
         return task
 

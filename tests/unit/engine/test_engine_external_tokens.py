@@ -1,6 +1,7 @@
 """Tokens that a parent owns: never stored, asked for once by all, and left as they are when the parent fails."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from authstate.adapters.testing import (
     make_tokens,
 )
 from authstate.engine.engine import AuthEngine
+from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import (
     InvalidCredentials,
@@ -133,7 +135,7 @@ async def test_a_parent_is_asked_only_for_tokens_that_it_owns(stored: Credential
     ],
 )
 async def test_a_parent_that_fails_leaves_the_state_and_is_asked_again(
-    answer: object, error: type[Exception], says: str
+    answer: Any, error: type[Exception], says: str
 ) -> None:
     family = await Family.together()
     family.parent.will_answer(answer, newer := make_external())
@@ -200,7 +202,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_question() -> None:
     assert family.parent.cancelled == 0
 
 
-async def expired_login() -> tuple[Family, "asyncio.Task[object]"]:
+async def expired_login() -> tuple[Family, "asyncio.Task[Authorization]"]:
     """A managed login whose refresh token is at the issuer now."""
     clock_now = ManualClock().now()
     tokens = make_tokens(expires_in=-1, now=clock_now)
@@ -208,7 +210,7 @@ async def expired_login() -> tuple[Family, "asyncio.Task[object]"]:
     family.authority.accept(tokens)
     await family.engine.start()
     family.authority.hold()
-    caller: asyncio.Task[object] = asyncio.create_task(family.engine.authorization())
+    caller: asyncio.Task[Authorization] = asyncio.create_task(family.engine.authorization())
     await family.authority.asked()
     return family, caller
 

@@ -54,7 +54,8 @@ async def test_the_access_token_is_used_to_its_last_second_without_a_refresh() -
 async def test_it_ends_once_and_is_not_told_again_and_again() -> None:
     job = Job(expires_in=-1)
     async with job.engine as engine:
-        assert (await engine.check()).failure.on_arrival
+        failure = (await engine.check()).failure
+        assert failure is not None and failure.on_arrival
         for _ in range(5):
             await job.assert_ended()
     assert sum(isinstance(event, RefreshFailed) for event in job.events) == 1

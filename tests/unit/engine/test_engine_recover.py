@@ -24,7 +24,7 @@ class Windows:
     def is_expired(self, answer: Authorization) -> bool:
         session = self.one.session
         assert isinstance(session.credentials, ChatgptTokens) and session.credentials.access_token == answer.token
-        return session.credentials.expires_at <= self.clock.now()
+        return (session.credentials.expires_at or 0.0) <= self.clock.now()
 
 
 async def test_what_another_process_stored_long_ago_is_refreshed_again() -> None:

@@ -60,11 +60,11 @@ async def test_what_cannot_be_read_counts_as_nothing_until_it_can() -> None:
     async def corrupt() -> None:
         raise StoreUnreadable("auth.json is no JSON")
 
-    load, store.load = store.load, corrupt  # type: ignore[method-assign, assignment]
+    load, store.load = store.load, corrupt
     async with AuthEngine(store, FakeAuthority()) as engine:
         assert (await engine.restore()).state is AuthState.LOGGED_OUT
         assert engine.store_fault is not None
-        store.load = load  # type: ignore[method-assign]
+        store.load = load
         assert (await engine.restore()).state is AuthState.LOGGED_OUT
         assert engine.store_fault is None, "nothing is stored, and that could be read"
         store.credentials = make_tokens()

@@ -149,6 +149,7 @@ async def test_a_forbidden_login_stores_nothing(policy: Policy, credentials: Cre
         if isinstance(credentials, ApiKey):
             await house.engine.use_api_key(credentials)
         else:
+            assert isinstance(credentials, ChatgptTokens)
             await house.engine.complete_chatgpt_login(credentials)
     assert (house.store.saves, house.events, house.engine.session.generation) == (0, [], 0)
 

@@ -8,7 +8,7 @@ from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, 
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.refresh import RefreshSettings, Urgency
 from authstate.engine.model.authorization import Authorization
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Secret
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, Secret
 from authstate.engine.model.errors import (
     IssuerUnavailable,
     NotSignedIn,
@@ -319,7 +319,7 @@ async def test_adopting_old_tokens_again_and_again_comes_to_an_end() -> None:
     await world.engine.start()
     load = world.store.load
 
-    async def always_others() -> object:
+    async def always_others() -> Credentials | None:
         world.other_process_refreshes(expires_in=-1, last_refresh=world.clock.now() - 3601)
         return await load()
 
@@ -372,7 +372,7 @@ async def test_a_look_that_finds_external_tokens_in_use_by_then_changes_nothing(
     await world.engine.start()
     load = world.store.load
 
-    async def slow() -> object:
+    async def slow() -> Credentials | None:
         world.engine.set_policy(Policy(forced_workspaces=("org-9",)))
         return await load()
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from authstate.adapters.app_server.account_api import AccountApi, PeerTokenSource
-from authstate.adapters.app_server.handshake import VERSION, Handshake
+from authstate.adapters.app_server.handshake import Handshake
 from authstate.adapters.app_server.logins import InteractiveLogins
 from authstate.adapters.oauth.device_endpoint import HttpDeviceEndpoint
 from authstate.adapters.oauth.issuer import Issuer
@@ -26,6 +26,7 @@ from authstate.engine.model.errors import (
     RefreshDeadReason,
 )
 from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.engine.version import VERSION
 
 AUTH = "https://api.openai.com/auth"
 KEY = ApiKey.parse("sk-test")
@@ -489,7 +490,8 @@ async def test_cancel_finds_no_login(form: str) -> None:
 @pytest.mark.parametrize("method", ["account/logout", "account/rateLimits/read", "account/read", "getAuthStatus"])
 async def test_params_that_are_no_object_are_refused(method: str) -> None:
     client = await ready()
-    for params in ([], "x", 1):
+    wrong: tuple[object, ...] = ([], "x", 1)
+    for params in wrong:
         assert "Invalid request" in await client.refused(method, params)
 
 

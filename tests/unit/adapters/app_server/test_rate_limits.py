@@ -179,8 +179,9 @@ async def test_nobody_signed_in_is_the_callers_to_tell() -> None:
 
 async def test_no_token_in_time() -> None:
     class Slow(Engine):
-        async def authorization(self) -> None:
+        async def authorization(self) -> Authorization:
             await asyncio.Event().wait()
+            raise AssertionError("nobody ends the wait")
 
     async with httpx.AsyncClient(timeout=httpx.Timeout(None, pool=0.01)) as client:
         with pytest.raises(RateLimitsUnavailable, match="no token came"):

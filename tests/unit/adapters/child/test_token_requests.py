@@ -5,7 +5,15 @@ from support.linked_child import World, tokens
 
 from authstate.adapters.child.token_requests import CROSSING, LATE, MOST_REFRESHES, PERIOD
 from authstate.adapters.jsonrpc.peer import RemoteError
+from authstate.engine.engine import AuthEngine
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import IssuerUnavailable
+
+
+def access_token_of(engine: AuthEngine) -> str:
+    """The access token of a managed login."""
+    assert isinstance(engine.session.credentials, ChatgptTokens)
+    return engine.session.credentials.access_token.reveal()
 
 
 async def test_two_turns_whose_second_refusal_is_late_cost_one_refresh() -> None:
@@ -126,9 +134,9 @@ async def test_an_idle_child_gets_the_tokens_that_another_process_stored() -> No
         await child.begin("thread-1")
         await other.refresh()
         await world.engine.follow(adopt=link._token_sync.is_idle)
-        assert child.token != other.session.credentials.access_token.reveal()
+        assert child.token != access_token_of(other)
         await child.finish("thread-1")
         for _ in range(2):
             await world.engine.follow(adopt=link._token_sync.is_idle)
-        await child.until(lambda: child.token == other.session.credentials.access_token.reveal())
+        await child.until(lambda: child.token == access_token_of(other))
         assert len(world.authority.sent) == 1

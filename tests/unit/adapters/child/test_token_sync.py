@@ -1,6 +1,7 @@
 """Who is handed what, what a question costs, and a child that does not take what it is given."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from support.linked_child import Child, World, tokens
@@ -12,6 +13,11 @@ from authstate.adapters.testing import make_external
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, RefreshDeadReason
 from authstate.engine.model.policy import LoginMethod, Policy
+
+
+def acts_with(child: Child, token: str | None) -> bool:
+    """Whether the child holds this token."""
+    return child.token == token
 
 
 async def test_nobody_signed_in_hands_nothing_over() -> None:
@@ -87,7 +93,7 @@ async def test_a_refresh_a_login_and_a_logout_reach_every_child() -> None:
             held = world.engine.session.credentials
             wanted = None if held is None else held.key if isinstance(held, ApiKey) else held.access_token
             for child in (one, other):
-                await child.until(lambda child=child, wanted=wanted: child.token == (wanted and wanted.reveal()))
+                await child.until(partial(acts_with, child, None if wanted is None else wanted.reveal()))
         assert one.token is None
         # A key is taken only by a child that was signed out before.
         assert one.count("account/logout") == 2

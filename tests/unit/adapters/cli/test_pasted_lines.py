@@ -96,7 +96,7 @@ async def test_a_program_in_the_background_leaves_the_terminal_alone(
 @pytest.mark.parametrize("end", ["Ctrl-D", "hang-up"])
 async def test_an_end_of_the_input_is_no_end_of_the_waiting(terminal: tuple[int, int], end: str) -> None:
     person, program = terminal
-    paste = PastedLines(program, [].append)
+    paste = PastedLines(program, list[str]().append)
     paste.look()
     if end == "Ctrl-D":
         os.write(person, b"\x04")
@@ -113,7 +113,7 @@ async def test_where_the_loop_cannot_watch_a_terminal_nothing_is_read(
         raise NotImplementedError
 
     monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", refuse)
-    paste = PastedLines(terminal[1], [].append)
+    paste = PastedLines(terminal[1], list[str]().append)
     paste.look()
     assert not paste.is_reading and is_shown(terminal[1])
     paste.close()

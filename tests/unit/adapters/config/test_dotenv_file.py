@@ -18,6 +18,7 @@ from authstate.adapters.oauth.device_endpoint import HttpDeviceEndpoint
 from authstate.adapters.oauth.exchange import exchange_code
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import MemoryStore, make_tokens
+from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import IssuerUnavailable
 
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -100,7 +101,7 @@ async def test_every_client_of_ours_goes_through_the_proxy_of_the_file(
             for asking in (
                 engine.authorization(),
                 device.request(),
-                exchange_code(issuer, code="c", redirect_uri="http://localhost", code_verifier="v"),
+                exchange_code(issuer, code=Secret("c"), redirect_uri="http://localhost", code_verifier=Secret("v")),
             ):
                 with pytest.raises(IssuerUnavailable, match=r"\.env\) opens no way to issuer.example"):
                     await asking

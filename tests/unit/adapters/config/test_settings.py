@@ -14,7 +14,6 @@ if os.name == "posix":
 from authstate.adapters.assembly import open_engine, open_store
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
 from authstate.adapters.network.proxies import Network
-from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.keyring import account_of_home
 from authstate.adapters.testing import MemoryStore
 from authstate.engine.model.policy import LoginMethod, Policy
@@ -134,10 +133,10 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_file_that_this_user_may_not_read_says_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(disk: Disk, path: str, limit: int) -> bytes:
+    def denied(path: str, limit: int) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(Disk, "read", denied)
+    monkeypatch.setattr("authstate.adapters.io.files.read_regular_file", denied)
     with pytest.raises(ConfigError, match=r"config.toml: permission denied: give this user read access"):
         load_config(tmp_path)
 

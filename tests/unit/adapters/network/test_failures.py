@@ -74,7 +74,9 @@ async def ask(url: str, **environ: str) -> Any:
         ("localhost", (1, 2), "its certificate is not valid yet: check the clock"),
     ],
 )
-async def test_what_is_wrong_with_a_certificate_is_said(authority: Any, name: str, days: int, what: str) -> None:
+async def test_what_is_wrong_with_a_certificate_is_said(
+    authority: Any, name: str, days: tuple[int, int], what: str
+) -> None:
     server = Saying()
     async with serving(server, authority.server(name, since=days[0], until=days[1])) as port:
         error = await ask(f"https://localhost:{port}/", CODEX_CA_CERTIFICATE=str(authority.file))
@@ -163,17 +165,24 @@ async def test_a_file_of_authorities_that_cannot_be_used_is_named_before_a_reque
     assert server.heads == []
 
 
+def context_of_the_system() -> ssl.SSLContext:
+    """The context that truststore wraps, which counts its certificates."""
+    wrapper: Any = certificates._of_the_system()
+    context: ssl.SSLContext = wrapper._ctx
+    return context
+
+
 @pytest.mark.parametrize(("platform", "count"), [("linux", -1), ("darwin", 0), ("win32", 0)])
 def test_a_system_without_authorities_gets_those_of_certifi(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str, count: int
 ) -> None:
-    nothing = ssl.DefaultVerifyPaths(None, str(tmp_path), "", "", "", "")
+    nothing = ssl.DefaultVerifyPaths(None, str(tmp_path), "", "", "", "")  # type: ignore[arg-type]  # as OpenSSL has it
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nothing)
     monkeypatch.setattr(sys, "platform", platform)
-    loaded = certificates._of_the_system()._ctx.cert_store_stats()["x509"]
+    loaded = context_of_the_system().cert_store_stats()["x509"]
     assert loaded == (count if count == 0 else Path(certifi.where()).read_text().count("BEGIN CERTIFICATE"))
     (tmp_path / "0a0a0a0a.0").touch()
-    assert certificates._of_the_system()._ctx.cert_store_stats()["x509"] == 0
+    assert context_of_the_system().cert_store_stats()["x509"] == 0
 
 
 # Proxies

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -172,11 +173,12 @@ def test_wrap_gives_no_token_to_a_child_that_would_send_it_without_tls(
 
 
 def test_an_authority_is_refused_when_it_is_made() -> None:
-    for options in (
+    wrong: tuple[dict[str, Any], ...] = (
         {"issuer": "http://issuer.example"},
         {"issuer": "https://issuer.example", "refresh_url": "http://other.example"},
         {"issuer": "https://issuer.example", "revoke_url": "http://other.example"},
-    ):
+    )
+    for options in wrong:
         with pytest.raises(InsecureTransport):
             HttpTokenAuthority(client_id="client", **options)
     config, environment = Config(), Environment(home=Path("/nowhere"), issuer="http://issuer.example")

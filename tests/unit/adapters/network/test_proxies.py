@@ -36,7 +36,7 @@ def address(environ: dict[str, str], url: str = URL) -> str | None:
         ({"HTTPS_PROXY": "http://[::1]:8"}, "[::1]:8"),
     ],
 )
-def test_the_proxy_of_an_https_url(environ: str, chosen: Any) -> None:
+def test_the_proxy_of_an_https_url(environ: dict[str, str], chosen: Any) -> None:
     assert address(environ) == chosen
 
 

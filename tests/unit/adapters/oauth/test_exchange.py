@@ -3,6 +3,7 @@
 import hashlib
 from base64 import urlsafe_b64encode
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
@@ -13,7 +14,7 @@ from authstate.adapters.oauth.exchange import exchange_code
 from authstate.adapters.oauth.issuer import Issuer, shown_code, shown_text
 from authstate.adapters.testing import LoopbackIssuer, ManualClock, make_jwt
 from authstate.engine.model.credentials import ChatgptTokens, Secret
-from authstate.engine.model.errors import IssuerUnavailable, LoginFailed
+from authstate.engine.model.errors import AuthError, IssuerUnavailable, LoginFailed
 
 VERIFIER = "a-verifier-of-more-than-forty-three-characters-0123456789"
 CHALLENGE = urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
@@ -32,7 +33,7 @@ async def exchange(issuer: Issuer, code: str = "ac_the-code", verifier: str = VE
     )
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, status: int = 200, **response: object) -> list[httpx.Request]:
+def answering(monkeypatch: pytest.MonkeyPatch, status: int = 200, **response: Any) -> list[httpx.Request]:
     """Lets every issuer answer with this; the requests that it got."""
     requests = []
 
@@ -45,7 +46,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, status: int = 200, **response: ob
     return requests
 
 
-async def failure(monkeypatch: pytest.MonkeyPatch, status: int, **response: object) -> LoginFailed | IssuerUnavailable:
+async def failure(monkeypatch: pytest.MonkeyPatch, status: int, **response: Any) -> AuthError:
     answering(monkeypatch, status, **response)
     with pytest.raises((LoginFailed, IssuerUnavailable)) as raised:
         await exchange(Issuer("https://issuer.example"))
@@ -127,7 +128,9 @@ async def test_a_refusal_carries_the_code(monkeypatch: pytest.MonkeyPatch, statu
         (200, {"content": b"\xff"}),
     ],
 )
-async def test_everything_else_is_unavailable(monkeypatch: pytest.MonkeyPatch, status: int, response: dict) -> None:
+async def test_everything_else_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch, status: int, response: dict[str, object]
+) -> None:
     error = await failure(monkeypatch, status, **response)
     assert isinstance(error, IssuerUnavailable)
     assert "script" not in str(error) and "no-jwt" not in str(error)

@@ -263,7 +263,8 @@ def test_a_file_that_no_rename_can_replace_is_fixed(tmp_path: Path, monkeypatch:
 def test_on_windows_a_rename_waits_half_a_second_for_a_reader(
     refusals: int, is_replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left, slept, replace = [None] * refusals, [], os.replace
+    left, replace = [None] * refusals, os.replace
+    slept: list[float] = []
 
     def busy(source: str, target: str) -> None:
         if left:

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from support.fake_keyring import no_keyring
 
-from authstate.adapters.stores.disk import Disk, DiskLock
+from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.keyring import AutoStore
+from authstate.adapters.stores.os_locks import DiskLock
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine import AuthEngine, AuthState
 from authstate.engine.model.credentials import ApiKey

@@ -21,7 +21,7 @@ from authstate.adapters.stores.in_place import InPlace, Pending, pending_places
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import AuthEngine, AuthState
 from authstate.engine.machines.claim import Claim, ClaimState
-from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import RefreshDeadReason, StoreBusy, StoreUnavailable
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="mounts and locks are those of Unix")
@@ -91,7 +91,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-async def save(store: AuthJsonStore, credentials: object) -> None:
+async def save(store: AuthJsonStore, credentials: Credentials) -> None:
     async with store.locked() as held:
         await held.prepare()
         await held.save(credentials)
@@ -209,7 +209,7 @@ async def test_what_another_program_appends_is_not_cut_off(home: Path) -> None:
 async def test_a_rename_that_fails_although_it_was_prepared_costs_no_token(home: Path) -> None:
     await save(AuthJsonStore(home), make_tokens(now=1_800_000_000.0))
     disk = MountedDisk()
-    disk.check_replaceable = lambda target: None  # type: ignore[method-assign]
+    disk.check_replaceable = lambda target: None
     new = make_tokens(now=1_800_000_001.0)
     await save(AuthJsonStore(home, disk=disk), new)
     assert await AuthJsonStore(home).load() == new

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from authstate.adapters.stores.disk import Disk, DiskLock
+from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
-from authstate.adapters.stores.os_locks import FileLock
+from authstate.adapters.stores.os_locks import DiskLock, FileLock
 from authstate.adapters.testing import make_tokens
 from authstate.engine.model.errors import StoreBusy, StoreUnavailable
 
@@ -98,7 +98,8 @@ async def test_a_lock_file_that_is_a_pipe_does_not_hang(tmp_path: Path) -> None:
     saved = await asyncio.to_thread(subprocess.run, saving, timeout=20)
     assert saved.returncode == 0
     assert await store.load() is not None
-    assert (await store.last_change()).is_foreign
+    change = await store.last_change()
+    assert change is not None and change.is_foreign
 
 
 SAVE = """

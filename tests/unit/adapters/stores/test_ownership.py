@@ -24,7 +24,7 @@ from authstate.adapters.stores.ownership import give_to_owner_of_folder, inherit
 from authstate.adapters.stores.permissions import distrust, findings
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import AuthEngine, AuthState
-from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import StoreUnavailable
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="owners and modes are those of Unix")
@@ -42,7 +42,7 @@ def owners(home: Path) -> dict[str, tuple[int, int]]:
     return {path.name: (path.lstat().st_uid, path.lstat().st_gid) for path in home.iterdir()}
 
 
-async def save(home: Path, credentials: object = KEY, disk: Disk | None = None) -> None:
+async def save(home: Path, credentials: Credentials = KEY, disk: Disk | None = None) -> None:
     async with AuthJsonStore(home, disk=disk).locked() as held:
         await held.prepare()
         await held.save(credentials)

@@ -204,7 +204,7 @@ def start_codex(tmp_path: Path) -> Iterator[Callable[..., int]]:
 
     def start(home: dict[str, str], *words: str) -> int:
         pipe = subprocess.PIPE
-        command = [tmp_path / "codex", "-c", "read line; echo; read line", *words]
+        command = [str(tmp_path / "codex"), "-c", "read line; echo; read line", *words]
         process = subprocess.Popen(command, env=home, stdin=pipe, stdout=pipe)
         running.append(process)
         assert process.stdin is not None

@@ -308,7 +308,7 @@ def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(file: Path
         Path(f"{file}.{number}.ff.tmp").touch()
     [first, _] = sorted(os.listdir(file.parent))[1:]
     disk = Failing(remove=first)
-    disk.names = lambda folder: sorted(os.listdir(folder))  # type: ignore[method-assign]
+    disk.names = lambda folder: sorted(os.listdir(folder))
     HeldAuthJson.remove_leftovers(SimpleNamespace(_target=str(file), _disk=disk))  # type: ignore[arg-type]
     assert sorted(os.listdir(file.parent)) == ["auth.json", first]
 

@@ -127,6 +127,7 @@ async def test_a_refresh_token_works_once() -> None:
     authority = FakeAuthority(clock=clock, expires_in=60)
     tokens = authority.issue(account_id="org-3")
     answer = await authority.refresh(tokens.refresh_token)
+    assert answer.refresh_token is not None and answer.id_token is not None
     assert authority.live == {answer.refresh_token.reveal()}
     renewed = ChatgptTokens.read(
         id_token=answer.id_token.reveal(),
@@ -185,7 +186,8 @@ async def test_a_held_answer_has_spent_the_token_already() -> None:
     assert tokens.refresh_token.reveal() not in authority.live
     assert not task.done()
     authority.release()
-    assert (await task).refresh_token.reveal() in authority.live
+    answered = (await task).refresh_token
+    assert answered is not None and answered.reveal() in authority.live
 
 
 async def test_a_parent_answers_in_order() -> None:
@@ -325,6 +327,7 @@ def test_the_page_is_not_shown_for_parameters_that_cannot_be_answered(issuer: Lo
 def test_the_loopback_issuer_ends_with_its_pipe() -> None:
     issuer = LoopbackIssuer().start()
     process = issuer._process
+    assert process is not None and process.stdin is not None
     process.stdin.close()
     assert process.wait(timeout=5) == 0
     issuer.stop()

@@ -57,6 +57,9 @@ class _Held:
         if self.store.no_room:
             raise StoreUnavailable("the disk is full")
 
+    async def delete(self) -> None:
+        await self.held.delete()
+
     async def save(self, credentials: Credentials) -> None:
         self.store.log.append("save")
         if self.store.failing_saves:
@@ -381,8 +384,9 @@ async def test_an_answer_without_an_access_token_that_cannot_be_stored_is_no_new
     assert renewal.tokens.refresh_token.reveal() in protocol.authority.live
 
 
-class _OneAnswer:
+class _OneAnswer(FakeAuthority):
     def __init__(self, answer: RefreshedTokens) -> None:
+        super().__init__()
         self.answer = answer
 
     async def refresh(self, refresh_token: Secret) -> RefreshedTokens:

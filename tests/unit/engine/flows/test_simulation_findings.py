@@ -124,7 +124,7 @@ class _Unconfirming:
         self._store, self._inner = store, inner
 
     async def __aenter__(self) -> HeldStore:
-        held = await self._inner.__aenter__()
+        held: HeldStore = await self._inner.__aenter__()
         save = held.save
 
         async def save_and_fail(credentials: Credentials) -> None:

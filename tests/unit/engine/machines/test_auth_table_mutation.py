@@ -36,7 +36,7 @@ _CURRENT: dict[str, tuple[Credentials | None, Failure | None]] = {
     "external_tokens": (_EXTERNAL, None),
     "refresh_dead": (_TOKENS, Failure("dead")),
 }
-_GOOD = {
+_GOOD: dict[str, Credentials | Failure | None] = {
     "use_api_key": ApiKey.parse("sk-2"),
     "complete_chatgpt_login": make_tokens(),
     "use_external_tokens": make_external(),

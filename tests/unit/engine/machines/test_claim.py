@@ -310,7 +310,7 @@ async def test_claims_that_cannot_be_read_make_no_token_outdated() -> None:
     async def broken(fingerprint: str) -> None:
         raise StoreUnavailable("the disk is gone")
 
-    home.store.claim_on = broken  # type: ignore[method-assign]
+    home.store.claim_on = broken
     assert not await home.process().is_outdated(home.tokens)
 
 
@@ -339,7 +339,7 @@ async def test_a_claim_that_cannot_be_recorded_when_it_ends_costs_only_what_othe
 
     async with home.store.locked() as held:
         await claim.take(held)
-        held.record = full  # type: ignore[method-assign]
+        held.record = full
         await claim.refuse(held, RefreshDeadReason.EXHAUSTED, "")
         await claim.explain(held, RefreshDeadReason.EXHAUSTED, "another machine has a copy")
     assert home.store.claims["ab" * 16].is_in_doubt, "true enough: it was sent"
@@ -458,4 +458,5 @@ async def test_a_file_that_cannot_be_understood_counts_as_empty(
     assert len(caplog.records) == 1
     async with store.locked() as held:
         await held.record(Claim("ab" * 16, ClaimState.DEAD, 1.0, reason=RefreshDeadReason.REVOKED))
-    assert (await AuthJsonStore(tmp_path).claim_on("ab" * 16)).reason is RefreshDeadReason.REVOKED
+    found = await AuthJsonStore(tmp_path).claim_on("ab" * 16)
+    assert found is not None and found.reason is RefreshDeadReason.REVOKED

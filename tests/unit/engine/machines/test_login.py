@@ -4,6 +4,7 @@ import asyncio
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import pytest
@@ -72,10 +73,10 @@ def test_the_table_is_whole() -> None:
     assert LOGIN_TABLE.finals == ("succeeded", "failed", "cancelled", "expired", "superseded")
 
 
-class LoginHarness:
+class Attempts:
     """An engine where people sign in."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.clock = ManualClock()
         self.store = MemoryStore()
         self.authority = FakeAuthority(clock=self.clock)
@@ -83,6 +84,7 @@ class LoginHarness:
         self.events: list[Event] = []
         self.engine.subscribe(self.events.append)
         self.tokens = make_tokens()
+        self.holder: asyncio.Task[None] | None = None
 
     async def begin(self, kind: LoginKind = LoginKind.BROWSER, *, authorized: bool = False) -> LoginAttempt:
         attempt = await self.engine.begin_login(str(uuid4()), kind)
@@ -95,7 +97,7 @@ class LoginHarness:
 
 
 async def test_a_login_that_succeeds() -> None:
-    harness = LoginHarness()
+    harness = Attempts()
     attempt = await harness.begin()
     assert attempt.is_open
     attempt.authorized()
@@ -123,7 +125,7 @@ async def test_a_login_that_succeeds() -> None:
 
 
 async def test_tokens_before_the_person_agreed_are_refused() -> None:
-    harness = LoginHarness()
+    harness = Attempts()
     attempt = await harness.begin()
     with pytest.raises(TransitionRefused):
         await harness.engine.complete_login(attempt, harness.tokens)
@@ -133,7 +135,7 @@ async def test_tokens_before_the_person_agreed_are_refused() -> None:
 
 @pytest.mark.parametrize(("kind", "seconds"), [(LoginKind.BROWSER, 600), (LoginKind.DEVICE_CODE, 900)])
 async def test_an_attempt_lives_only_so_long(kind: LoginKind, seconds: float) -> None:
-    harness = LoginHarness()
+    harness = Attempts()
     attempt = await harness.begin(kind, authorized=True)
     await harness.clock.elapse(seconds - 1)
     assert attempt.is_open
@@ -147,7 +149,7 @@ async def test_an_attempt_lives_only_so_long(kind: LoginKind, seconds: float) ->
 
 
 async def test_cancelling() -> None:
-    harness = LoginHarness()
+    harness = Attempts()
     assert await harness.engine.cancel_login("nobody") is False
     attempt = await harness.begin()
     assert await harness.engine.cancel_login("nobody") is False
@@ -166,7 +168,7 @@ async def test_an_attempt_that_is_over_keeps_nobody_alive_who_waited_for_it() ->
         def close(self) -> None:
             """Closed with the attempt."""
 
-    harness, page = LoginHarness(), Page()
+    harness, page = Attempts(), Page()
     attempt = await harness.begin()
     attempt.when_ended(page.close)
     still_there = weakref.ref(page)
@@ -178,7 +180,7 @@ async def test_an_attempt_that_is_over_keeps_nobody_alive_who_waited_for_it() ->
 
 @pytest.mark.parametrize("what", ["login", "external", "logout", "key", "tokens", "close"])
 async def test_what_supersedes_an_attempt(what: str) -> None:
-    harness = LoginHarness()
+    harness = Attempts()
     attempt = await harness.begin(authorized=True)
     if what == "login":
         assert (await harness.begin()).is_open
@@ -202,7 +204,7 @@ async def test_what_supersedes_an_attempt(what: str) -> None:
 
 
 async def test_a_login_cannot_begin_where_it_cannot_end() -> None:
-    harness = LoginHarness(policy=Policy(LoginMethod.API))
+    harness = Attempts(policy=Policy(LoginMethod.API))
     with pytest.raises(LoginMethodForbidden):
         await harness.begin()
     harness.engine.set_policy(Policy())
@@ -215,7 +217,7 @@ async def test_a_login_cannot_begin_where_it_cannot_end() -> None:
 
 
 async def test_a_login_into_a_forbidden_workspace_fails_the_attempt() -> None:
-    harness = LoginHarness(policy=Policy(None, ("org-9",)))
+    harness = Attempts(policy=Policy(None, ("org-9",)))
     attempt = await harness.begin(authorized=True)
     with pytest.raises(WorkspaceForbidden):
         await harness.engine.complete_login(attempt, harness.tokens)
@@ -227,9 +229,9 @@ async def test_a_login_into_a_forbidden_workspace_fails_the_attempt() -> None:
 
 
 async def test_a_store_that_refuses_fails_the_attempt() -> None:
-    harness = LoginHarness()
+    harness = Attempts()
 
-    def sick() -> None:
+    def sick() -> NoReturn:
         raise StoreUnavailable("the home is read-only")
 
     harness.store.locked = sick
@@ -239,9 +241,9 @@ async def test_a_store_that_refuses_fails_the_attempt() -> None:
     assert (attempt.state, attempt.message) == ("failed", "the home is read-only")
 
 
-async def storing() -> tuple[LoginHarness, LoginAttempt, "asyncio.Task[None]", "asyncio.Event"]:
+async def storing() -> tuple[Attempts, LoginAttempt, "asyncio.Task[None]", "asyncio.Event"]:
     """An attempt that waits for the store's lock with its tokens; the event lets it go on."""
-    harness, attempt_may_go = LoginHarness(), asyncio.Event()
+    harness, attempt_may_go = Attempts(), asyncio.Event()
 
     async def holder() -> None:
         async with harness.store.locked():
@@ -317,7 +319,7 @@ async def test_a_bounded_wait() -> None:
 
 
 async def test_who_is_cancelled_while_the_lock_is_released_is_signed_in_and_told_so() -> None:
-    harness = LoginHarness()
+    harness = Attempts()
     locked, release = harness.store.locked, asyncio.Event()
 
     @asynccontextmanager

@@ -42,7 +42,10 @@ class Engine:
     """What a recovery sees of an engine."""
 
     def __init__(self, state: AuthState, *, reloads: bool = False, error: AuthError | None = None) -> None:
-        credentials = {AuthState.API_KEY: ApiKey.parse("sk-1"), AuthState.EXTERNAL_TOKENS: make_external()}
+        credentials: dict[AuthState, Credentials] = {
+            AuthState.API_KEY: ApiKey.parse("sk-1"),
+            AuthState.EXTERNAL_TOKENS: make_external(),
+        }
         self.session = Session(state, credentials.get(state, make_tokens()), None, 4)
         self.pause_reason: IssuerUnavailable | None = None
         self.reloads = reloads

@@ -16,7 +16,7 @@ from authstate.adapters.oauth.issuer_http import Answer, IssuerHttp
 from authstate.adapters.stores.codec import decode
 from authstate.adapters.testing import FakeAuthority, MemoryStore, make_jwt, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import Secret
+from authstate.engine.model.credentials import ChatgptTokens, Secret
 from authstate.engine.model.errors import IssuerUnavailable, StoreUnreadable
 from authstate.engine.model.events import Event, Warned
 from authstate.engine.ports import RefreshedTokens
@@ -74,5 +74,6 @@ async def test_in_the_answer_to_a_refresh(token: str) -> None:
         engine.subscribe(events.append)
         session = await engine.refresh()
     assert session.credentials is store.credentials
+    assert isinstance(session.credentials, ChatgptTokens)
     assert (session.credentials.id_token, session.credentials.refresh_token) == (tokens.id_token, Secret("rt-2"))
     assert [event.code for event in events if isinstance(event, Warned)] == ["id_token_unreadable"]
