@@ -37,9 +37,11 @@ class Authorizer(Protocol):
 
     async def authorization(self) -> Authorization:
         """A token that is good to use."""
+        ...
 
     async def recover(self, refused: Authorization) -> Authorization:
         """What to send the request again with after a 401."""
+        ...
 
 
 class _Authorized(httpx.Auth):

@@ -6,8 +6,8 @@ Standard output is the protocol's; nothing here writes to it. structlog is impor
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, Final, Protocol, TextIO
+from collections.abc import Callable, Collection, Mapping, MutableMapping
+from typing import Any, Final, Protocol, TextIO, cast
 
 from authstate.engine.model.credentials import Secret
 from authstate.engine.model.events import AccountUpdated, Event, LoginCompleted, RefreshFailed, StateChanged, Warned
@@ -33,6 +33,7 @@ class Subscribable(Protocol):
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call the listener with every event; returns what ends it."""
+        ...
 
 
 def redact_text(text: str) -> str:
@@ -54,9 +55,10 @@ def redact(value: object, _depth: int = 0) -> Any:
         return redact_text(str(value))
     if _depth < _DEEPEST:
         if isinstance(value, Mapping):
-            return {redact_text(str(key)): _redact_member(str(key), item, _depth) for key, item in value.items()}
+            members = cast("Mapping[object, object]", value)
+            return {redact_text(str(key)): _redact_member(str(key), item, _depth) for key, item in members.items()}
         if isinstance(value, list | tuple | set | frozenset):
-            return [redact(item, _depth + 1) for item in value]
+            return [redact(item, _depth + 1) for item in cast("Collection[object]", value)]
     if isinstance(value, bytes | bytearray):
         return redact_text(bytes(value).decode("utf-8", "replace"))
     return redact_text(str(value) if isinstance(value, BaseException) else repr(value))

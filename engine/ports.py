@@ -15,9 +15,11 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Seconds since the epoch, as the wall clock has it: it may be wrong, and jump."""
+        ...
 
     def monotonic(self) -> float:
         """Seconds from an arbitrary start: it never jumps. For every duration."""
+        ...
 
     async def sleep(self, seconds: float) -> None:
         """Return after that many seconds of the monotonic clock. Cancellation ends the wait."""
@@ -28,6 +30,7 @@ class HeldStore(Protocol):
 
     async def load(self) -> Credentials | None:
         """What is stored now. Raises StoreUnavailable or StoreUnreadable."""
+        ...
 
     async def prepare(self) -> None:
         """Make as sure as can be that `save` will succeed (space, permission), before a token is spent.
@@ -56,18 +59,21 @@ class CredentialStore(Protocol):
 
     def describe(self) -> str:
         """The place, for a person: a path, or the name of a keyring entry."""
+        ...
 
     async def load(self) -> Credentials | None:
         """What is stored, without taking the lock; None when there is nothing.
 
         Raises StoreUnavailable (cannot be read just now) or StoreUnreadable (corrupt or foreign).
         """
+        ...
 
     async def claim_on(self, fingerprint: str) -> Claim | None:
         """What is known of a refresh token; None when it was never sent, or so long ago that it is forgotten.
 
         What is kept of claims and cannot be understood counts as nothing. Raises StoreUnavailable.
         """
+        ...
 
     def locked(self) -> AbstractAsyncContextManager[HeldStore]:
         """Take the lock that every process and machine sharing this store takes before it writes.
@@ -75,6 +81,7 @@ class CredentialStore(Protocol):
         Entering waits, bounded, and raises StoreBusy after that, StoreUnavailable when there can be no lock. The lock
         is gone when its process dies. Cancellation while waiting leaves no lock behind.
         """
+        ...
 
 
 class LastChange(msgspec.Struct, frozen=True):
@@ -92,6 +99,7 @@ class ReportsLastChange(Protocol):
 
     async def last_change(self) -> LastChange | None:
         """The last change; None when that is not known. Raises StoreUnavailable. Safe to cancel."""
+        ...
 
 
 @runtime_checkable
@@ -102,6 +110,7 @@ class HasRevision(Protocol):
         """Other after every change, the same while there is none. A sign of a change may come just before it. Costs no
         more than a look at two files, and raises nothing; None when nothing is known.
         """
+        ...
 
 
 class RefreshedTokens(msgspec.Struct, frozen=True):
@@ -122,6 +131,7 @@ class TokenAuthority(Protocol):
         `delivery` tells what became of the request, and PartialRefresh when a new refresh token came without an access
         token. The caller never cancels it.
         """
+        ...
 
     async def revoke(self, refresh_token: Secret) -> None:
         """Ask the issuer to forget a refresh token. Raises IssuerUnavailable; the caller treats it as best effort."""
@@ -143,3 +153,4 @@ class ExternalTokenSource(Protocol):
 
         Raises ParentUnavailable or InvalidCredentials. The engine gives up after 10 s and cancels the question.
         """
+        ...

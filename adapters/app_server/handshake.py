@@ -21,6 +21,7 @@ class Api(Protocol):
 
     def handle(self, method: str, params: Raw | None) -> object:
         """See `jsonrpc.Handler`."""
+        ...
 
 
 class LazyApi:

@@ -47,6 +47,7 @@ class Incoming(Protocol):
 
     async def read(self, n: int = -1) -> bytes:
         """Some bytes, at most so many; none at the end."""
+        ...
 
 
 class Outgoing(Protocol):

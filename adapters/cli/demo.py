@@ -207,7 +207,7 @@ async def _revoked(demo: _Demo, engine: AuthEngine) -> None:
     demo.scene(4, "The refresh token is revoked")
     demo.issuer.revoke()
     demo.issuer.expire_access()
-    before = demo.refreshes()
+    before, message = demo.refreshes(), ""
     for _ in range(5):
         try:
             await engine.recover(await engine.authorization())

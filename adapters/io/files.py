@@ -14,7 +14,7 @@ def read_regular_file(path: str, limit: int) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not stat.S_ISREG(mode):
             raise OSError(errno.ENXIO, "Not a regular file", path)
-        parts = []
+        parts: list[bytes] = []
         while limit > 0 and (part := os.read(handle, limit)):
             parts.append(part)
             limit -= len(part)

@@ -18,7 +18,7 @@ def handle_signals(names: Iterable[str], on_event: Callable[[int], None]) -> lis
         signals are the embedder's.
     """
     loop = asyncio.get_running_loop()
-    unheard = []
+    unheard: list[int] = []
     for name in names:
         number = getattr(signal, name, None)
         if number is None or signal.getsignal(number) is signal.SIG_IGN:

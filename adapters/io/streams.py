@@ -132,7 +132,7 @@ class _Incoming(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         _feed_alone(self._feed, data)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._ended()
 
 
@@ -150,7 +150,7 @@ class _Outgoing(asyncio.BaseProtocol):
         transport.set_write_buffer_limits(_HIGH, _LOW)
         self._transport = transport
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._gone.set()
         self._lost()
 

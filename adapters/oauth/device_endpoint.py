@@ -75,15 +75,18 @@ class DeviceEndpoint(Protocol):
 
     async def request(self) -> DeviceCode:
         """Ask for a code. Raises DeviceCodeNotEnabled, LoginFailed or IssuerUnavailable."""
+        ...
 
     async def poll(self, code: DeviceCode) -> DeviceApproval | None:
         """Ask once whether the person has agreed; None while that is open.
 
         Raises LoginFailed (refused), DeviceCodeExpired, SlowDown, or IssuerUnavailable (ask again).
         """
+        ...
 
     async def exchange(self, approval: DeviceApproval) -> ChatgptTokens:
         """Spend the approval, which works once. Raises LoginFailed or IssuerUnavailable."""
+        ...
 
     async def aclose(self) -> None:
         """Close what is open."""

@@ -12,6 +12,7 @@ class RunningLogin(Protocol):
     @property
     def attempt(self) -> "LoginAttempt":
         """How it goes."""
+        ...
 
     async def closed(self) -> None:
         """Return once it is over and holds no task, socket or port any more. Cancellation ends the wait only."""

@@ -52,12 +52,14 @@ class Account(Protocol):
 
     async def open(self) -> Api:
         """Start the engine, and return what answers. Raises ConfigError, AuthError."""
+        ...
 
     async def caught_up(self) -> None:
         """Return when the child acts with what the engine holds."""
 
     async def list_sessions(self, params: Raw | None) -> object:
         """Answer `accountSession/list`. Raises RpcError."""
+        ...
 
 
 class FrontEnd:

@@ -30,6 +30,7 @@ class DiskLock(Protocol):
 
     def acquire(self) -> bool:
         """Take it if it is free, without a wait; tell whether it was. Raises OSError where there can be no lock."""
+        ...
 
     def release(self) -> None:
         """Give it back. Raises OSError."""
@@ -37,6 +38,7 @@ class DiskLock(Protocol):
     @property
     def takes_notes(self) -> bool:
         """Whether its file may hold notes, and stays when the lock is given back. On Windows nobody can write to it."""
+        ...
 
 
 class FileLock:

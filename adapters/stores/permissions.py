@@ -41,6 +41,7 @@ class Inspected(Protocol):
 
     def findings(self) -> list[Finding]:
         """What the owner of the home should know. Blocks briefly; raises nothing."""
+        ...
 
 
 def belongs_to_another(path: str) -> bool:

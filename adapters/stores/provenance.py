@@ -80,7 +80,8 @@ def _keeps_a_login(pid: str) -> bool:
 
 def _home_of(pid: str) -> str | None:
     """The CODEX_HOME that a process was started with, None where that cannot be read."""
-    variables = dict(line.partition(b"=")[::2] for line in _read(f"/proc/{pid}/environ").split(b"\0"))
+    pairs = (line.partition(b"=") for line in _read(f"/proc/{pid}/environ").split(b"\0"))
+    variables = {name: value for name, _, value in pairs}
     named = variables.get(b"CODEX_HOME") or (variables[b"HOME"] + b"/.codex" if b"HOME" in variables else b"")
     return os.path.realpath(os.fsdecode(named)) if named else None
 

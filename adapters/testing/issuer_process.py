@@ -39,7 +39,7 @@ from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from authstate.adapters.testing import consent_page, model
@@ -235,10 +235,10 @@ class Handler(BaseHTTPRequestHandler):
         if "form" in self.headers.get("Content-Type", ""):
             return dict(parse_qsl(data.decode("utf-8", "replace")))
         try:
-            body = json.loads(data)
+            body: object = json.loads(data)
         except ValueError:
             return {}
-        return body if isinstance(body, dict) else {}
+        return cast("Json", body) if isinstance(body, dict) else {}
 
     def _route(self, path: str, body: Json, size: int) -> tuple[str, Callable[[], Answer]]:
         issuer = self.issuer

@@ -7,7 +7,7 @@ Everything else is answered with the same words.
 """
 
 import json
-from typing import Any
+from typing import Any, cast
 
 Json = dict[str, Any]
 
@@ -49,14 +49,18 @@ def answer(body: Json, number: int) -> str:
 
 
 def _items(body: Json) -> list[Json]:
-    items = body.get("input")
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else [{}]
+    items: object = body.get("input")
+    return _objects(cast("object", items)) if isinstance(items, list) else [{}]
 
 
 def _last_words(body: Json) -> str:
     for item in reversed(_items(body)):
         if item.get("role") == "user":
-            content = item.get("content")
-            parts = content if isinstance(content, list) else []
-            return " ".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
+            return " ".join(str(part.get("text", "")) for part in _objects(item.get("content")))
     return ""
+
+
+def _objects(value: object) -> list[Json]:
+    """The JSON objects of a list; nothing for anything else."""
+    members = cast("list[object]", value) if isinstance(value, list) else []
+    return [cast("Json", member) for member in members if isinstance(member, dict)]

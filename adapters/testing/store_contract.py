@@ -192,7 +192,7 @@ class StoreContract:
                     await _save(store, tokens)
 
             writing = asyncio.ensure_future(write())
-            seen = []
+            seen: list[Credentials | None] = []
             while not writing.done():
                 seen.append(await reader.load())
                 await asyncio.sleep(0)

@@ -41,19 +41,24 @@ class Recoverable(Protocol):
     @property
     def session(self) -> Session:
         """The current snapshot."""
+        ...
 
     async def reload(self) -> bool:
         """Adopt newer tokens of the same account from the store; tell whether there were any."""
+        ...
 
     @property
     def pause_reason(self) -> IssuerUnavailable | None:
         """Why the issuer is not asked just now: a moment ago it could not be. None when it may be asked."""
+        ...
 
     async def refresh(self) -> Session:
         """Refresh now. Raises PermanentRefreshError or TransientAuthError."""
+        ...
 
     async def ask_parent(self) -> Session:
         """Ask the parent for new tokens. Raises ParentUnavailable."""
+        ...
 
 
 class Recovery:

@@ -11,7 +11,7 @@ import hmac
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, cast
 
 import msgspec
 
@@ -288,12 +288,12 @@ def read_claims(token: str, name: str) -> Mapping[str, Any]:
     if len(parts) != 3 or not all(parts):
         raise InvalidCredentials(f"the {name} is no JWT: it must have three parts with a dot between them, none empty")
     try:
-        claims = msgspec.json.decode(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        claims: object = msgspec.json.decode(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (ValueError, RecursionError):
         raise InvalidCredentials(f"the {name} is no JWT: its claims cannot be read") from None
     if not isinstance(claims, dict):
         raise InvalidCredentials(f"the {name} is no JWT: its claims are no JSON object")
-    return claims
+    return cast("dict[str, Any]", claims)
 
 
 def expiry_of(token: str) -> float | None:
@@ -335,7 +335,7 @@ def account_of(claims: Mapping[str, Any], *, account_id: str | None = None, plan
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _text(value: object) -> str | None:

@@ -212,7 +212,8 @@ def test_a_parent_that_answers_lets_the_request_through(start: Any, issuer: Loop
     (tmp_path / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n')
     server = start()
     server.call("account/login/start", EXTERNAL)
-    server.read(), server.read()
+    server.read()
+    server.read()
     server.send({"id": "limits", "method": "account/rateLimits/read"})
     tokens = issuer.seed(account_id="org-1")
     answer = {"accessToken": tokens["access_token"], "idToken": tokens["id_token"], "chatgptAccountId": "org-1"}
@@ -227,7 +228,8 @@ def test_a_parent_whose_answer_is_of_no_use_is_asked_once_and_no_token_is_sent_t
     (tmp_path / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n')
     server = start()
     server.call("account/login/start", EXTERNAL)
-    server.read(), server.read()
+    server.read()
+    server.read()
     refused = issuer.stats()["backend_refused"]
     server.send({"id": "limits", "method": "account/rateLimits/read"})
     question = server.read()
@@ -397,7 +399,8 @@ def test_the_end_comes_while_the_parent_is_asked(start: Any, issuer: LoopbackIss
     (tmp_path / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n')
     server = start()
     server.call("account/login/start", EXTERNAL)
-    server.read(), server.read()
+    server.read()
+    server.read()
     server.send({"id": "limits", "method": "account/rateLimits/read"})
     assert server.read()["method"] == "account/chatgptAuthTokens/refresh"
     begun = time.monotonic()

@@ -448,6 +448,6 @@ def test_engine_against_the_reference(on_disk: bool) -> None:
             stateful_step_count=30,
             derandomize=True,
             deadline=None,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=tuple(HealthCheck),  # pyright: ignore[reportArgumentType] - its own type of enumeration
         ),
     )

@@ -60,8 +60,9 @@ def test_the_style_is_kept(command: tuple[str, ...]) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_the_types_are_strict() -> None:
-    checked = subprocess.run([sys.executable, "-m", "mypy"], cwd=REPO, capture_output=True, text=True)
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_the_types_are_strict(checker: str) -> None:
+    checked = subprocess.run([sys.executable, "-m", checker], cwd=REPO, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 

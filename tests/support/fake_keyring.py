@@ -13,7 +13,7 @@ from keyring.errors import KeyringLocked, PasswordSetError
 class FakeKeyring(KeyringBackend):
     """Entries by service and account. Every call counts, and waits for `gate`."""
 
-    priority = 9.0
+    priority = 9.0  # pyright: ignore[reportAssignmentType] - keyring reads it from the class
 
     def __init__(self) -> None:
         super().__init__()

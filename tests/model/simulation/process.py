@@ -39,15 +39,18 @@ class World(Protocol):
 
     def disk(self, runner: Runner) -> SimDisk:
         """A process's way to the disk."""
+        ...
 
     def content(self) -> bytes | None:
         """What a reader of auth.json finds now."""
+        ...
 
     def note(self, who: str, what: str) -> None:
         """Write to the timeline."""
 
     def weather(self) -> tuple[Weather, float, float]:
         """What becomes of the next request."""
+        ...
 
     def ended(self, process: "Process") -> None:
         """A process ended in order."""

@@ -293,7 +293,7 @@ async def request_of(world: Any, is_sync: bool) -> Any:
             return client.get(URL)
 
     async with BlockingPortal() as portal:
-        answers: list[Any] = await asyncio.gather(asyncio.to_thread(get, portal), return_exceptions=True)
+        answers: tuple[Any, ...] = await asyncio.gather(asyncio.to_thread(get, portal), return_exceptions=True)
     if isinstance(answers[0], BaseException):
         raise answers[0]
     return answers[0]

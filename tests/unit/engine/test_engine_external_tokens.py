@@ -148,7 +148,7 @@ async def test_a_parent_that_fails_leaves_the_state_and_is_asked_again(
     errors = await asyncio.gather(*recoveries, return_exceptions=True)
     assert len({id(failed) for failed in errors}) == 5
     for failed in errors:
-        assert type(failed) is error
+        assert isinstance(failed, error) and type(failed) is error
         with pytest.raises(error, match=says):
             raise failed
     assert family.engine.session is before

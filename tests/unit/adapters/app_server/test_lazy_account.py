@@ -19,7 +19,9 @@ from authstate.engine.model.events import AuthMode
 @asynccontextmanager
 async def opened(home: Path, client: str | None = None, **environ: str) -> AsyncIterator[LazyAccount]:
     environment = Environment.read({"CODEX_HOME": str(home), "AUTHSTATE_REDIRECT_PORTS": "0", **environ})
-    account = LazyAccount(Config(), environment, {}, Peer(lambda method, params: None), lambda *_: None, DeferredLog())
+    account = LazyAccount(
+        Config(), environment, {}, Peer(lambda method, params: None), lambda method, params: None, DeferredLog()
+    )
     account.client_name = client
     try:
         yield account

@@ -113,7 +113,9 @@ async def test_an_app_server_asks_for_the_rate_limits_through_the_proxy_of_the_f
     (tmp_path / "auth.json").write_text('{"OPENAI_API_KEY": "sk-stored"}')
     async with serving(proxy := Saying(REFUSAL)) as port:
         read = environment(tmp_path, f"ALL_PROXY=http://127.0.0.1:{port}\n")
-        account = LazyAccount(Config(), read, {}, Peer(lambda method, params: None), lambda *_: None, DeferredLog())
+        account = LazyAccount(
+            Config(), read, {}, Peer(lambda method, params: None), lambda method, params: None, DeferredLog()
+        )
         await account.open()
         with pytest.raises(RpcError, match=r"\.env\) opens no way to chatgpt\.com \(status 403\)"):
             await account.read_rate_limits()

@@ -156,7 +156,7 @@ async def test_a_keyring_that_forgets_everything_counts_as_none(fake_keyring: Fa
 class Failing(KeyringBackend):
     """A keyring whose every call raises."""
 
-    priority = 9.0
+    priority = 9.0  # pyright: ignore[reportAssignmentType] - keyring reads it from the class
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -406,7 +406,7 @@ def test_an_entry_in_two_keyrings_is_removed_from_both() -> None:
     entry = KeyringEntry("service", "account")
 
     class Chain(keyring.backends.chainer.ChainerBackend):
-        backends = (first, second)
+        backends = (first, second)  # pyright: ignore[reportAssignmentType] - keyring reads it from the class
 
     before = keyring.get_keyring()
     keyring.set_keyring(Chain())

@@ -29,8 +29,7 @@ async def test_it_is_other_after_each_change_of_another_process(
     kind: Callable[[Path], Any], tmp_path: Path, fake_keyring: FakeKeyring
 ) -> None:
     ours, theirs = kind(tmp_path / "home"), kind(tmp_path / "home")
-    is_offered = isinstance(ours, HasRevision)
-    assert is_offered
+    assert issubclass(type(ours), HasRevision)
     stamps = [ours.revision()]
     for change in (make_tokens(), ApiKey.parse("sk-1"), None, make_tokens(account_id="org-2"), None):
         await save(theirs, change)

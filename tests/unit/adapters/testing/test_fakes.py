@@ -286,7 +286,7 @@ def way_back(issuer: LoopbackIssuer, form: Any) -> Any:
     """Where the issuer's page sends a browser that answered with these fields."""
 
     class Stay(HTTPRedirectHandler):
-        def redirect_request(self, *_: Any) -> Any:
+        def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any) -> None:
             return None
 
     with pytest.raises(HTTPError) as redirect:
