@@ -1,6 +1,19 @@
-"""Signals as a person's terminal leaves them."""
+"""Markers by place and by fixture, and signals as a person's terminal leaves them."""
 
 import signal
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+FAST = (
+    *("unit/engine", "unit/adapters/child", "unit/adapters/jsonrpc"),
+    *("unit/adapters/app_server/test_account_api.py", "unit/adapters/network/test_proxies.py"),
+    *("unit/adapters/proxy/test_rules.py", "unit/adapters/proxy/test_relay.py", "unit/adapters/test_logs.py"),
+)
+"""Where the fast tests are: they need no network and nothing that has to be installed."""
+REAL_PARTS = frozenset({"binaries", "chromium", "codex", "scenario_runs", "schemas", "sdk"})
+"""The fixtures that install something from npm, PyPI or Debian."""
 
 # A shell starts a job in the background with SIGINT ignored, and `nohup` ignores SIGHUP. Each program that a
 # test starts would inherit that, and Python then raises no KeyboardInterrupt.
@@ -9,3 +22,33 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 for _name in ("SIGHUP", "SIGTERM"):
     if signal.getsignal(_number := getattr(signal, _name, signal.SIGINT)) is signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m fast`, import only the files that hold fast tests: importing the others takes longer than the tests."""
+    if (
+        config.option.markexpr == "fast"
+        and collection_path.suffix == ".py"
+        and collection_path.name.startswith("test_")
+    ):
+        return True if not is_fast(collection_path) else None
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by where it is and by the fixtures that it uses."""
+    for item in items:
+        if is_fast(item.path):
+            item.add_marker("fast")
+        if REAL_PARTS.intersection(getattr(item, "fixturenames", ())) or hasattr(module_of(item), "CannotInstall"):
+            item.add_marker("real_parts")
+
+
+def module_of(item: pytest.Item) -> object:
+    """The module of a test; one that installs something knows `CannotInstall`."""
+    return getattr(item, "module", None)
+
+
+def is_fast(path: Path) -> bool:
+    """Whether the tests of a file are fast ones."""
+    return any(path.is_relative_to(TESTS / place) for place in FAST)

@@ -100,7 +100,7 @@ def _add_command(
 ) -> argparse.ArgumentParser:
     """A command whose own `--help` says at least what the list of commands says, and that takes `-c` too."""
     description = description or f"{what[0].upper()}{what[1:]}."
-    command = commands.add_parser(name, help=what, description=description, usage=usage)
+    command: argparse.ArgumentParser = commands.add_parser(name, help=what, description=description, usage=usage)
     _add_overrides(command, "config_of_command")
     command.set_defaults(run=run)
     return command

@@ -1,0 +1,38 @@
+"""Install every real part that tests use: `python -m support.install_real_parts`, in the folder `tests`.
+
+The tests install what is missing by themselves, in the same way. This does it all beforehand, for a machine that is
+prepared once: codex (npm), its Python SDK (PyPI), Chromium and a keyring (Debian packages, which only root can
+install). Prints a line for each part. The exit status is 1 if one cannot be installed.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from support import chromium, codex_binaries, python_sdk, secret_service
+from support.codex_binaries import PINNED, CannotInstall
+
+PARTS: Mapping[str, Callable[[], object]] = {
+    **{f"codex {version}": partial(codex_binaries.install, version) for version in PINNED},
+    "the Python SDK of codex": python_sdk.install,
+    "Chromium": chromium.install,
+    "gnome-keyring and D-Bus": secret_service.install,
+}
+
+
+def main(parts: Mapping[str, Callable[[], object]] = PARTS) -> int:
+    """Install the parts. Returns 0, or 1 if one cannot be installed."""
+    failed = False
+    for name, install in parts.items():
+        try:
+            install()
+        except CannotInstall as reason:
+            failed = True
+            print(f"missing    {name}: {reason}")
+        else:
+            print(f"installed  {name}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
