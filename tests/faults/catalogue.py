@@ -1,5 +1,5 @@
 """The list of the faults of the world: what happens, and what is left. The tests run through it, and the table in
-docs/reliability.md is made from it: `python tests/faults/catalogue.py` writes it anew.
+docs/reliability.md is made from it: `python -m faults.catalogue` in `tests/` writes it anew.
 
 In messages HOME stands for the home, N for a process or a port, TIME for a time.
 """

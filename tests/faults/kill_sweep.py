@@ -1,6 +1,6 @@
 """Kill -9 a process at every moment of a refresh, and look at what the next one finds.
 
-    python tests/faults/kill_sweep.py --kills 300
+    python -m faults.kill_sweep --kills 300
 
 Every victim is a real process that refreshes with a real HTTP issuer. It notes on shared memory what it has done, so
 that the killer can wait for a moment and, afterwards, knows where the kill fell. A part of the kills is spread over the

@@ -1,6 +1,6 @@
 """Many processes on one home that refresh at the same moment, round after round.
 
-    python tests/faults/many_processes.py --processes 16 --rounds 50
+    python -m faults.many_processes --processes 16 --rounds 50
 
 It starts a real issuer, signs in, forks the processes, and lets all of them go at once, each by a byte in its own pipe.
 One more process reads auth.json in a tight loop all the time. Prints a report as one JSON object.

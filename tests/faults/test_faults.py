@@ -42,5 +42,5 @@ async def test_a_machine_that_mounts_nothing_shows_the_same(
 
 def test_the_page_is_current() -> None:
     page = faults.PAGE.read_text(encoding="utf-8")
-    assert faults.page_with_table(page) == page, "run: python tests/faults/catalogue.py"
+    assert faults.page_with_table(page) == page, "run in tests/: python -m faults.catalogue"
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)

@@ -1,4 +1,6 @@
-"""What a real codex makes of the lines that `wrap` lets through: `python tests/interop/fuzz_wrap.py --lines 20000`.
+"""What a real codex makes of the lines that `wrap` lets through.
+
+Run it in `tests/`: `python -m interop.fuzz_wrap --lines 20000`.
 
 Lines about accounts, written in every way that some reader may obey, are mixed with ordinary ones, cut into chunks and
 fed to the filter of `wrap`. What it lets through goes to a real `codex app-server`, and after each batch its login must

@@ -1,4 +1,4 @@
-"""Two engines that live through very many random operations: `python tests/model/endurance.py 1000000 [SEED]`.
+"""Two engines that live through very many random operations: `python -m model.endurance 1000000 [SEED]` in `tests/`.
 
 The operations, the reference model and the checks after each are those of test_stateful.py, without the restart of an
 engine: these two are never replaced. What the test itself remembers is forgotten now and then, so that what grows is
@@ -70,7 +70,7 @@ class Endurance:
         if not all(holds(self.machine) for holds in rule.preconditions):
             return
         drawn: dict[str, Any] = {
-            name: self._random.choice(strategy.elements) for name, strategy in rule.arguments.items()
+            name: self._random.choice(elements_of(strategy)) for name, strategy in rule.arguments.items()
         }
         if drawn.get("action") != "close":
             rule.function(self.machine, **drawn)
@@ -102,6 +102,11 @@ class Endurance:
             real.parent._answers.clear()
             real.parent.asked.clear()
             expected.parent.clear()
+
+
+def elements_of(strategy: Any) -> Any:
+    """What a strategy of these rules draws from. Hypothesis wraps a strategy until it is first drawn from."""
+    return getattr(getattr(strategy, "wrapped_strategy", strategy), "elements", (False, True))
 
 
 def resident() -> int:

@@ -1,7 +1,7 @@
 """Every history of a small scope keeps every promise: all orders of all steps, and a mishap at each of them.
 
-What a step is, and why histories that meet are followed once: small_scope.py and enumeration.py. `python -m simulation
-every` in this folder does the same with one caller more, which takes ten times as long.
+What a step is, and why histories that meet are followed once: small_scope.py and enumeration.py.
+`python -m model.simulation every` in `tests/` does the same with one caller more, which takes ten times as long.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Three thousand histories of many processes on one store: no promise is broken, and a seed is always one history.
 
-A history that fails prints its timeline, and `python -m simulation SEED` in this folder plays it again.
+A history that fails prints its timeline, and `python -m model.simulation SEED` in `tests/` plays it again.
 """
 
 from itertools import count

@@ -104,17 +104,21 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     TopologicalSorter(module_graph()).prepare()
 
 
+def test_the_graph_of_the_modules_holds_their_imports() -> None:
+    graph = module_graph()
+    assert "authstate.engine.ports" in graph["authstate.engine.engine"]
+    assert "authstate.engine.engine" in graph["authstate.adapters.assembly"]
+    assert "authstate.engine" not in graph["authstate.engine.engine"], "what `__init__` loads late is no import"
+
+
 def module_graph() -> dict[str, set[str]]:
     """Every module of ours, and the modules of ours that it imports."""
     paths = {module_of(path): path for top in ("engine", "adapters") for path in python_files(top)}
-    return {
-        name: {found for found in imports(path) if found in paths and found != name}
-        - _packages_of(set(imports(path)), name)
-        for name, path in paths.items()
-    }
+    graph = {name: set(imports(path)) & (paths.keys() - {name}) for name, path in paths.items()}
+    return {name: found - _packages_of(found) for name, found in graph.items()}
 
 
-def _packages_of(found: set[str], name: str) -> set[str]:
+def _packages_of(found: set[str]) -> set[str]:
     """`from package import module` names the package, too, which is no import of what is in its `__init__`."""
     return {one for one in found if any(other.startswith(f"{one}.") for other in found)}
 

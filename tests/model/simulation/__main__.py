@@ -1,5 +1,5 @@
-"""Replay a history: `python -m simulation SEED`; play many: `python -m simulation FIRST COUNT`; play every history of
-the small scopes: `python -m simulation every`.
+"""Run it in `tests/`. Replay a history: `python -m model.simulation SEED`. Play many of them:
+`python -m model.simulation FIRST COUNT`. Play every history of the small scopes: `python -m model.simulation every`.
 """
 
 import sys

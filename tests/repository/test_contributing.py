@@ -1,0 +1,53 @@
+"""CONTRIBUTING.md, SECURITY.md and the docs: the files and commands that they name exist."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from support.paths import REPO
+
+from authstate.engine import AuthEngine
+
+TOPS = "engine|adapters|tests|docs|diagrams"
+PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", REPO / "SECURITY.md", *sorted((REPO / "docs").rglob("*.md"))]
+QUESTIONS = 10
+"""At least so many questions have an answer in CONTRIBUTING.md."""
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def relative(page: Path) -> str:
+    return page.relative_to(REPO).as_posix()
+
+
+def answers() -> list[tuple[str, str]]:
+    """The rows of "Where is ...?": a question and its answer."""
+    _, _, section = text_of(REPO / "CONTRIBUTING.md").partition("\n## Where is ...?\n")
+    return re.findall(r"^\| (.*\?) \| (.*) \|$", section, re.M)
+
+
+def test_ten_questions_have_a_file_for_an_answer() -> None:
+    assert len(answers()) >= QUESTIONS
+    for question, answer in answers():
+        assert re.search(r"`(?:engine|adapters)/[\w/]+\.py`", answer), question
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_each_path_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(rf"(?<![\w/.])((?:{TOPS})/[\w./-]*\w)", re.sub(r"\]\([^)]*\)", "", text_of(page)))
+    assert [path for path in named if not (REPO / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_each_module_that_a_command_runs_exists(page: Path) -> None:
+    for name in re.findall(r"python -m ([\w.]+)", text_of(page)):
+        assert find_spec(name) is not None, name
+
+
+def test_the_engine_has_what_the_answers_call_by_name() -> None:
+    for _, answer in answers():
+        for name in re.findall(r"`AuthEngine\.(\w+)`", answer):
+            assert callable(getattr(AuthEngine, name))
