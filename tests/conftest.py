@@ -4,16 +4,15 @@ import signal
 from pathlib import Path
 
 import pytest
+from support.paths import TESTS
+from support.real_parts import RealParts
 
-TESTS = Path(__file__).parent
 FAST = (
     *("unit/engine", "unit/adapters/child", "unit/adapters/jsonrpc"),
     *("unit/adapters/app_server/test_account_api.py", "unit/adapters/network/test_proxies.py"),
     *("unit/adapters/proxy/test_rules.py", "unit/adapters/proxy/test_relay.py", "unit/adapters/test_logs.py"),
 )
 """Where the fast tests are: they need no network and nothing that has to be installed."""
-REAL_PARTS = frozenset({"binaries", "chromium", "codex", "scenario_runs", "schemas", "sdk"})
-"""The fixtures that install something from npm, PyPI or Debian."""
 
 # A shell starts a job in the background with SIGINT ignored, and `nohup` ignores SIGHUP. Each program that a
 # test starts would inherit that, and Python then raises no KeyboardInterrupt.
@@ -22,6 +21,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 for _name in ("SIGHUP", "SIGTERM"):
     if signal.getsignal(_number := getattr(signal, _name, signal.SIGINT)) is signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def real_parts() -> RealParts:
+    """Installs real programs. A test that uses it, directly or through another fixture, has the marker `real_parts`."""
+    return RealParts()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -40,13 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if is_fast(item.path):
             item.add_marker("fast")
-        if REAL_PARTS.intersection(getattr(item, "fixturenames", ())) or hasattr(module_of(item), "CannotInstall"):
+        if "real_parts" in getattr(item, "fixturenames", ()):
             item.add_marker("real_parts")
-
-
-def module_of(item: pytest.Item) -> object:
-    """The module of a test; one that installs something knows `CannotInstall`."""
-    return getattr(item, "module", None)
 
 
 def is_fast(path: Path) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from benchmarks.side_by_side import Program
-from support.codex_binaries import VERSIONS, CannotInstall, install
+from support.codex_binaries import VERSIONS
+from support.real_parts import RealParts
 
 from authstate.adapters.testing import LoopbackIssuer
 
@@ -26,17 +27,13 @@ def issuer() -> Iterator[LoopbackIssuer]:
 
 
 @pytest.fixture(scope="session")
-def make_programs(tmp_path_factory: pytest.TempPathFactory, issuer: LoopbackIssuer) -> Callable[[str], Programs]:
-    """authstate and each codex by name, signed in with "chatgpt" (good for an hour) or "apikey".
-
-    Skips, with the reason, only where codex cannot be installed.
-    """
+def make_programs(
+    real_parts: RealParts, tmp_path_factory: pytest.TempPathFactory, issuer: LoopbackIssuer
+) -> Callable[[str], Programs]:
+    """authstate and each codex by name, signed in with "chatgpt" (valid for an hour) or "apikey"."""
     script = shutil.which("authstate", path=str(Path(sys.executable).parent))
     commands = {"authstate": [script] if script else [sys.executable, "-m", "authstate.adapters.cli"]}
-    try:
-        commands |= {version: [str(install(version))] for version in VERSIONS}
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
+    commands |= {version: [str(real_parts.codex(version))] for version in VERSIONS}
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TMPDIR") if name in os.environ}
 
     def make(mode: str) -> Programs:

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 from interop.scenario_runs import ScenarioRuns
-from support import python_sdk
-from support.chromium import install as install_chromium
-from support.codex_binaries import VERSIONS, CannotInstall, install
+from support.codex_binaries import VERSIONS
 from support.homes import fill
+from support.real_parts import RealParts
 
 from authstate.adapters.testing import LoopbackIssuer
 
@@ -19,12 +18,9 @@ MakeHome = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def binaries() -> dict[str, Path]:
-    """The codex binary of each version. Skips, with the reason, only where they cannot be installed."""
-    try:
-        return {version: install(version) for version in VERSIONS}
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
+def binaries(real_parts: RealParts) -> dict[str, Path]:
+    """The codex binary of each version."""
+    return {version: real_parts.codex(version) for version in VERSIONS}
 
 
 @pytest.fixture(params=VERSIONS)
@@ -34,12 +30,9 @@ def codex(request: pytest.FixtureRequest, binaries: dict[str, Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Path:
-    """The browser. Skips, with the reason, only where it cannot be installed."""
-    try:
-        return install_chromium()
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
+def chromium(real_parts: RealParts) -> Path:
+    """The browser."""
+    return real_parts.chromium()
 
 
 @pytest.fixture
@@ -81,12 +74,9 @@ def schemas(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
-def sdk() -> Iterator[Any]:
-    """The SDK's module. Skips, with the reason, only where it cannot be installed."""
-    try:
-        folder = str(python_sdk.install())
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
+def sdk(real_parts: RealParts) -> Iterator[Any]:
+    """The SDK's module."""
+    folder = str(real_parts.sdk())
     sys.path.append(folder)
     try:
         import openai_codex

@@ -12,8 +12,9 @@ import keyring
 import pytest
 import secretstorage
 from keyring.backends import SecretService as Backend
-from support.codex_binaries import NEW, OLD, CannotInstall
-from support.secret_service import SecretService, install
+from support.codex_binaries import NEW, OLD
+from support.real_parts import RealParts
+from support.secret_service import SecretService
 
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.keyring import SERVICE, AutoStore, KeyringStore, account_of_home
@@ -28,11 +29,8 @@ KEYRING_MODE = ("-c", 'cli_auth_credentials_store="keyring"')
 
 
 @pytest.fixture(scope="module")
-def installed() -> None:
-    try:
-        install()
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
+def installed(real_parts: RealParts) -> None:
+    real_parts.keyring()
 
 
 def reach(service: SecretService) -> Iterator[SecretService]:

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.codex_binaries import CannotInstall, install
+from support.real_parts import RealParts
 from support.secret_service import SecretService
-from support.secret_service import install as install_keyring
 from support.system_folder import SystemFolder, why_not
 from support.turns import model_config, thread_params
 from support.wire_client import WireClient, clean_environment
@@ -47,20 +46,19 @@ def make_system(possible: None, tmp_path: Path) -> MakeSystem:
     return lambda **files: SystemFolder(tmp_path / "system", {f"{name}.toml": text for name, text in files.items()})
 
 
-def codex_of(version: str) -> str:
-    try:
-        return str(install(version))
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
-
-
 @pytest.mark.parametrize(("version", "file", "mode"), PINNED)
 def test_a_real_child_would_open_the_login(
-    version: str, file: str, mode: str, make_system: MakeSystem, make_home: MakeHome, issuer: LoopbackIssuer
+    version: str,
+    file: str,
+    mode: str,
+    real_parts: RealParts,
+    make_system: MakeSystem,
+    make_home: MakeHome,
+    issuer: LoopbackIssuer,
 ) -> None:
     home = make_home(email="person@example.com")
     system = make_system(**{file.removesuffix(".toml"): f'{KEY} = "{mode}"'})
-    command = [*system.prefix, codex_of(version), *EPHEMERAL]
+    command = [*system.prefix, str(real_parts.codex(version)), *EPHEMERAL]
     with WireClient(command, clean_environment(home, **issuer.environment)) as child:
         child.initialize()
         assert child.result("getAuthStatus", {"includeToken": False})["authMethod"] == "chatgpt"
@@ -68,14 +66,14 @@ def test_a_real_child_would_open_the_login(
 
 @pytest.mark.parametrize(("file", "mode"), [(MANAGED, "file"), (REQUIREMENTS, "auto")])
 def test_wrap_does_not_start_it(
-    file: str, mode: str, make_system: MakeSystem, make_home: MakeHome, issuer: LoopbackIssuer
+    file: str, mode: str, real_parts: RealParts, make_system: MakeSystem, make_home: MakeHome, issuer: LoopbackIssuer
 ) -> None:
     home = make_home(email="person@example.com")
     system = make_system(**{file.removesuffix(".toml"): f'{KEY} = "{mode}"'})
     environment = clean_environment(home, **issuer.environment)
     issuer.expire_access()
     stored = (home / "auth.json").read_bytes()
-    command = [*system.prefix, *WRAP, codex_of("0.171.0"), "app-server"]
+    command = [*system.prefix, *WRAP, str(real_parts.codex("0.171.0")), "app-server"]
     done = subprocess.run(command, env=environment, input=b"", capture_output=True, timeout=60)
     assert done.returncode == 3
     assert f"/etc/codex/{file} sets {KEY} to '{mode}'" in done.stderr.decode()
@@ -86,11 +84,11 @@ def test_wrap_does_not_start_it(
 
 @pytest.mark.parametrize("version", ["0.120.0"])
 def test_releases_that_do_not_read_requirements_open_nothing(
-    version: str, make_system: MakeSystem, make_home: MakeHome, issuer: LoopbackIssuer
+    version: str, real_parts: RealParts, make_system: MakeSystem, make_home: MakeHome, issuer: LoopbackIssuer
 ) -> None:
     home = make_home(email="person@example.com")
     system = make_system(requirements=f'{KEY} = "file"')
-    command = [*system.prefix, codex_of(version), *EPHEMERAL]
+    command = [*system.prefix, str(real_parts.codex(version)), *EPHEMERAL]
     with WireClient(command, clean_environment(home, **issuer.environment)) as child:
         child.initialize()
         assert child.result("getAuthStatus", {})["authMethod"] is None
@@ -98,11 +96,11 @@ def test_releases_that_do_not_read_requirements_open_nothing(
 
 @pytest.mark.parametrize("version", ["0.93.0", "0.171.0"])
 def test_a_child_in_a_home_without_a_login_works_under_such_a_file(
-    version: str, make_system: MakeSystem, make_home: MakeHome, issuer: LoopbackIssuer
+    version: str, real_parts: RealParts, make_system: MakeSystem, make_home: MakeHome, issuer: LoopbackIssuer
 ) -> None:
     """What the message advises."""
     codex, ours, theirs = (
-        codex_of(version),
+        str(real_parts.codex(version)),
         make_home(email="person@example.com"),
         make_home(config=model_config(issuer)),
     )
@@ -118,10 +116,15 @@ def test_a_child_in_a_home_without_a_login_works_under_such_a_file(
 
 @pytest.mark.parametrize("version", ["0.93.0", "0.171.0"])
 def test_a_child_that_opened_a_login_where_we_cannot_look_is_ended(
-    version: str, make_system: MakeSystem, make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: Path
+    version: str,
+    real_parts: RealParts,
+    make_system: MakeSystem,
+    make_home: MakeHome,
+    issuer: LoopbackIssuer,
+    tmp_path: Path,
 ) -> None:
     """As over ssh: authstate sees no file, and the child has one."""
-    codex, home = codex_of(version), make_home(email="person@example.com")
+    codex, home = str(real_parts.codex(version)), make_home(email="person@example.com")
     system = make_system(managed_config=f'{KEY} = "file"')
     command = [*WRAP, *system.prefix, codex]
     with (tmp_path / "errors").open("wb") as errors:
@@ -138,13 +141,10 @@ def test_a_child_that_opened_a_login_where_we_cannot_look_is_ended(
 
 
 def test_a_real_child_would_open_the_keyring(
-    make_system: MakeSystem, make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: Path
+    real_parts: RealParts, make_system: MakeSystem, make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: Path
 ) -> None:
-    try:
-        install_keyring()
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
-    codex, home = codex_of("0.171.0"), make_home(email="person@example.com")
+    real_parts.keyring()
+    codex, home = str(real_parts.codex("0.171.0")), make_home(email="person@example.com")
     folder = tmp_path / "keyring"
     folder.mkdir()
     service = SecretService(folder).start()

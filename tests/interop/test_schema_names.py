@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.codex_binaries import NEW, OLD, CannotInstall, install, newest
+from support.codex_binaries import NEW, OLD, newest
+from support.real_parts import RealParts
 
 from authstate.adapters.child.dialect import Dialect, dialect_of
 from authstate.adapters.stores.unmanaged_logins import MODES
@@ -35,13 +36,12 @@ MEMBERS = {
 
 
 @pytest.fixture(scope="module", params=[OLD, NEW, "newest"])
-def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def release(
+    request: pytest.FixtureRequest, real_parts: RealParts, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
     """A version, and the folder of its schemas, with the experimental ones where there are such."""
     version = newest() if request.param == "newest" else request.param
-    try:
-        binary = install(version)
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
+    binary = real_parts.codex(version)
     folder = tmp_path_factory.mktemp(f"names-{version}")
     command = [str(binary), "app-server", "generate-json-schema", "--out", str(folder)]
     more = [] if version == OLD else ["--experimental"]

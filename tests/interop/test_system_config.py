@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.codex_binaries import NEW, OLD, CannotInstall, install
+from support.codex_binaries import NEW, OLD
+from support.real_parts import RealParts
 from support.system_folder import SystemFolder, why_not
 from support.wire_client import WireClient, clean_environment
 
@@ -91,22 +92,20 @@ def of_authstate(place: Place) -> dict[str, bool]:
     }
 
 
-def codex_of(version: str) -> str:
-    try:
-        return str(install(version))
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
-
-
 def name_of(layers: dict[str, dict[str, Any]]) -> str:
     return "<".join(layers) + str([*layers.get(REQUIRED, {})]) if layers else "nothing"
 
 
 @pytest.mark.parametrize(("version", "cases"), [(OLD, ORDERS), (NEW, [*ORDERS, *REQUIREMENTS])], ids=[OLD, NEW])
 def test_codex_and_authstate_make_the_same_of_the_files(
-    version: str, cases: list[dict[str, Any]], tmp_path: Path, make_home: MakeHome, issuer: LoopbackIssuer
+    real_parts: RealParts,
+    version: str,
+    cases: list[dict[str, Any]],
+    tmp_path: Path,
+    make_home: MakeHome,
+    issuer: LoopbackIssuer,
 ) -> None:
-    codex = codex_of(version)
+    codex = str(real_parts.codex(version))
     places = {name_of(layers): Place(tmp_path / str(n), make_home, layers) for n, layers in enumerate(cases)}
     assert len(places) == len(cases)
     ours = {name: of_authstate(place) for name, place in places.items()}
@@ -117,7 +116,7 @@ def test_codex_and_authstate_make_the_same_of_the_files(
 
 @pytest.mark.parametrize("override", [{}, {"profile": "x", "model_provider": "openai"}])
 def test_a_profile_selects_the_provider_in_releases_that_have_profiles(
-    override: dict[str, str], tmp_path: Path, make_home: MakeHome, issuer: LoopbackIssuer
+    real_parts: RealParts, override: dict[str, str], tmp_path: Path, make_home: MakeHome, issuer: LoopbackIssuer
 ) -> None:
     """Even over a `-c` of the provider. Later releases refuse to start."""
     place = Place(tmp_path, make_home, {HOME: {} if override else {"profile": "x"}, OVERRIDE: override})
@@ -125,12 +124,16 @@ def test_a_profile_selects_the_provider_in_releases_that_have_profiles(
         file.write('[profiles.x]\nmodel_provider = "mine"\n[model_providers.mine]\nname = "mine"\n')
         file.write('base_url = "http://127.0.0.1:9"\n')
     ours = of_authstate(place)
-    assert ours == of_codex(codex_of(OLD), place, issuer)
+    assert ours == of_codex(str(real_parts.codex(OLD)), place, issuer)
     assert not ours["a login is needed"]
 
 
 def test_requirements_do_not_bind_a_release_that_does_not_read_them(
-    tmp_path: Path, make_home: MakeHome, issuer: LoopbackIssuer
+    real_parts: RealParts, tmp_path: Path, make_home: MakeHome, issuer: LoopbackIssuer
 ) -> None:
     place = Place(tmp_path, make_home, {REQUIRED: {"allowed_login_methods": ["api"], "model_provider": "ollama"}})
-    assert of_codex(codex_of(OLD), place, issuer) == {"a login is needed": True, "a key may": True, "org-1 may": True}
+    assert of_codex(str(real_parts.codex(OLD)), place, issuer) == {
+        "a login is needed": True,
+        "a key may": True,
+        "org-1 may": True,
+    }

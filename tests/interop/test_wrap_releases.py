@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from interop.test_wrap import Agent, message_of
-from support.codex_binaries import CannotInstall, install, newest
+from support.real_parts import RealParts
 from support.turns import model_config
 from support.wrapped import WRAP
 
@@ -15,12 +15,11 @@ MakeHome = Callable[..., Path]
 
 
 @pytest.fixture(params=["0.120.0", "0.150.0", "newest"])
-def agent(request: pytest.FixtureRequest, make_home: MakeHome, issuer: LoopbackIssuer) -> Iterator[Agent]:
+def agent(
+    request: pytest.FixtureRequest, real_parts: RealParts, make_home: MakeHome, issuer: LoopbackIssuer
+) -> Iterator[Agent]:
     """A wrapped codex of this release, signed in."""
-    try:
-        codex = install(newest() if request.param == "newest" else request.param)
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
+    codex = real_parts.codex(request.param)
     home = make_home(email="person@example.com", plan="promax", config=model_config(issuer))
     with Agent([*WRAP, str(codex)], home, issuer) as running:
         yield running

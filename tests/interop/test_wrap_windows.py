@@ -12,7 +12,8 @@ from time import monotonic, time
 
 import pytest
 from interop.test_wrap import Agent, message_of
-from support.codex_binaries import NEW, OLD, CannotInstall, install, newest
+from support.codex_binaries import NEW, OLD
+from support.real_parts import RealParts
 from support.turns import model_config, thread_params, turn_params
 from support.wire_client import Message
 from support.wrapped import WRAP
@@ -25,13 +26,6 @@ LIFETIME = 8.0
 MODEL = "/backend-api/codex/responses"
 LONG = 20.0
 """Seconds for which the model keeps a turn waiting; the turn is to end before."""
-
-
-def binary(version: str) -> Path:
-    try:
-        return install(newest() if version == "newest" else version)
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
 
 
 class Windows:
@@ -56,10 +50,12 @@ class Windows:
 
 
 @pytest.fixture
-def windows(request: pytest.FixtureRequest, make_home: MakeHome, issuer: LoopbackIssuer) -> Iterator[Windows]:
+def windows(
+    request: pytest.FixtureRequest, real_parts: RealParts, make_home: MakeHome, issuer: LoopbackIssuer
+) -> Iterator[Windows]:
     """A signed-in person's windows; the test names the releases."""
     login = {"email": "person@example.com", "next_expires_in": 3600}
-    opened = Windows(binary(request.param), make_home(**login, config=model_config(issuer)), issuer)
+    opened = Windows(real_parts.codex(request.param), make_home(**login, config=model_config(issuer)), issuer)
     yield opened
     opened.close()
 
@@ -116,14 +112,16 @@ class TestAChangeOfTheLogin:
         assert other.turn("hello again")["status"] == "completed"
 
 
-def test_the_issuers_503_is_said_in_the_turn(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
+def test_the_issuers_503_is_said_in_the_turn(
+    real_parts: RealParts, make_home: MakeHome, issuer: LoopbackIssuer
+) -> None:
     """Both releases at once: a question for tokens is answered after nine seconds."""
     issuer.expire_access()
 
     def failed(version: str) -> Message:
         home = make_home(email="person@example.com", config=model_config(issuer))
         issuer.expire_access()
-        with Agent([*WRAP, str(binary(version))], home, issuer) as agent:
+        with Agent([*WRAP, str(real_parts.codex(version))], home, issuer) as agent:
             return agent.turn("hello")
 
     issuer.behave("refresh", mode="status", status=503)
@@ -159,13 +157,13 @@ def test_two_turns_of_which_the_second_is_refused_late(windows: Windows, issuer:
 
 
 def test_windows_that_were_idle_until_their_tokens_and_their_neighbours_expired(
-    make_home: MakeHome, issuer: LoopbackIssuer
+    real_parts: RealParts, make_home: MakeHome, issuer: LoopbackIssuer
 ) -> None:
     """Both releases at once: the tokens live for some seconds."""
 
     def idle(version: str) -> list[str]:
         login = {"email": "person@example.com", "next_expires_in": LIFETIME}
-        opened = Windows(binary(version), make_home(**login, config=model_config(issuer)), issuer)
+        opened = Windows(real_parts.codex(version), make_home(**login, config=model_config(issuer)), issuer)
         one, other = opened.open(), opened.open()
         ready.wait(60)
         ended = [one.turn("hello")["status"]]

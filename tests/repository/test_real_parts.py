@@ -1,12 +1,20 @@
 """Real parts: what is marked as needing them, and the script that installs them."""
 
+import ast
 import subprocess
 import sys
 
 import pytest
 from support.codex_binaries import CannotInstall
 from support.install_real_parts import PARTS, main
-from support.paths import REPO
+from support.paths import REPO, TESTS
+
+INSTALLERS = {
+    "codex_binaries": {"install"},
+    "python_sdk": {"install"},
+    "debian": {"install", "chromium", "gnome_keyring"},
+}
+RUN_BY_A_PERSON = {TESTS / "interop" / "fuzz_wrap.py"}
 
 
 def test_the_script_names_what_it_cannot_install(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,6 +33,21 @@ def test_tests_are_marked_by_what_they_need() -> None:
     assert collected("tests/unit/engine/machines", "fast") == collected(
         "tests/unit/engine/machines", "not fast or fast"
     )
+
+
+def test_a_test_installs_through_the_fixture_only() -> None:
+    """The fixture `real_parts` is what gives a test its marker."""
+    found = []
+    for file in TESTS.rglob("*.py"):
+        if file in RUN_BY_A_PERSON or file.is_relative_to(TESTS / "support"):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("support"):
+                names = {name.name for name in node.names}
+                module = (node.module or "").removeprefix("support").lstrip(".")
+                if names & (INSTALLERS.get(module, set()) if module else INSTALLERS.keys()):
+                    found.append(f"{file.relative_to(TESTS)}:{node.lineno}")
+    assert not found, f"use the fixture real_parts: {found}"
 
 
 def collected(place: str, marks: str) -> int:

@@ -1,9 +1,7 @@
-"""A real Chromium without a screen: Debian's, driven by Playwright, with a fresh profile.
-
-And what every person is owed by a page: everybody can read it, and nothing in it is broken.
+"""Debian's Chromium without a screen, driven by Playwright, with a fresh profile. And the checks that every page
+passes: it is readable in each colour scheme and size, accessible, and complete.
 """
 
-import shutil
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +10,6 @@ from typing import Any, NamedTuple
 
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
-from support import debian
 from support.paths import REPO
 
 SCREENSHOTS = REPO / "test-output" / "pages"
@@ -45,14 +42,6 @@ LOOKS = (
     Look("phone-light", "light", 360, 740),
     Look("phone-dark", "dark", 360, 740),
 )
-
-
-def install() -> Path:
-    """Chromium's program, from Debian's archive if need be. Raises CannotInstall."""
-    debian.install(("chromium",), ("chromium",))
-    found = shutil.which("chromium")
-    assert found is not None
-    return Path(found)
 
 
 @asynccontextmanager

@@ -1,23 +1,37 @@
-"""Programs for the tests that come as packages of Debian: installed with apt-get where they are missing."""
+"""Programs for the tests that are packages of Debian: installed with apt-get where they are missing."""
 
 import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from support.codex_binaries import CannotInstall
 
 
+def chromium() -> Path:
+    """Install Chromium where it is missing. Returns its program. Raises CannotInstall."""
+    install(("chromium",), ("chromium",))
+    found = shutil.which("chromium")
+    assert found is not None
+    return Path(found)
+
+
+def gnome_keyring() -> None:
+    """Install gnome-keyring and D-Bus where they are missing. Raises CannotInstall."""
+    install(("gnome-keyring-daemon", "dbus-run-session"), ("gnome-keyring", "dbus"))
+
+
 def install(programs: Sequence[str], packages: Sequence[str], *, timeout: float = 240) -> None:
-    """See that these programs are there, from Debian's archive if need be.
+    """Install programs that are missing from the PATH.
 
     Args:
-        programs: what is looked for on the PATH.
-        packages: what brings them.
-        timeout: seconds, for each of the two steps.
+        programs: their names.
+        packages: the packages that contain them.
+        timeout: seconds for each of the two steps, `apt-get update` and `apt-get install`.
 
     Raises:
-        CannotInstall: they are missing, and this is no Debian, not root, or apt-get failed.
+        CannotInstall: a program is missing, and there is no apt-get, this user is not root, or apt-get failed.
     """
     missing = [program for program in programs if shutil.which(program) is None]
     if not missing:

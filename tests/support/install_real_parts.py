@@ -9,14 +9,14 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from support import chromium, codex_binaries, python_sdk, secret_service
+from support import codex_binaries, debian, python_sdk
 from support.codex_binaries import PINNED, CannotInstall
 
 PARTS: Mapping[str, Callable[[], object]] = {
     **{f"codex {version}": partial(codex_binaries.install, version) for version in PINNED},
     "the Python SDK of codex": python_sdk.install,
-    "Chromium": chromium.install,
-    "gnome-keyring and D-Bus": secret_service.install,
+    "Chromium": debian.chromium,
+    "gnome-keyring and D-Bus": debian.gnome_keyring,
 }
 
 

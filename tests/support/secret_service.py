@@ -9,15 +9,9 @@ from typing import Any
 
 from jeepney import MatchRule, message_bus
 from jeepney.io.blocking import Proxy, open_dbus_connection
-from support import debian
 
 NAME = "org.freedesktop.secrets"
 _START = 'echo "$DBUS_SESSION_BUS_ADDRESS"; exec gnome-keyring-daemon --foreground --unlock --components=secrets'
-
-
-def install() -> None:
-    """See that gnome-keyring and D-Bus are there. Raises CannotInstall."""
-    debian.install(("gnome-keyring-daemon", "dbus-run-session"), ("gnome-keyring", "dbus"))
 
 
 class SecretService:
