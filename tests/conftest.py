@@ -13,6 +13,8 @@ FAST = (
     *("unit/adapters/proxy/test_rules.py", "unit/adapters/proxy/test_relay.py", "unit/adapters/test_logs.py"),
 )
 """Where the fast tests are: they need no network and nothing that has to be installed."""
+NOT_FAST = ("unit/engine/machines/test_auth_table_mutation.py",)
+"""Files of those folders that take seconds."""
 
 # A shell starts a job in the background with SIGINT ignored, and `nohup` ignores SIGHUP. Each program that a
 # test starts would inherit that, and Python then raises no KeyboardInterrupt.
@@ -51,4 +53,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def is_fast(path: Path) -> bool:
     """Whether the tests of a file are fast ones."""
-    return any(path.is_relative_to(TESTS / place) for place in FAST)
+    return any(path.is_relative_to(TESTS / place) for place in FAST) and path not in map(TESTS.joinpath, NOT_FAST)

@@ -60,9 +60,9 @@ def test_the_style_is_kept(command: tuple[str, ...]) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-@pytest.mark.parametrize("checker", ["mypy", "pyright"])
-def test_the_types_are_strict(checker: str) -> None:
-    checked = subprocess.run([sys.executable, "-m", checker], cwd=REPO, capture_output=True, text=True)
+@pytest.mark.parametrize("checker", [("mypy",), ("pyright", "--pythonpath", sys.executable)], ids=lambda one: one[0])
+def test_the_types_are_strict(checker: tuple[str, ...]) -> None:
+    checked = subprocess.run([sys.executable, "-m", *checker], cwd=REPO, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 

@@ -1,7 +1,7 @@
 """The real programs that some tests run, each installed once.
 
-`python -m support.install_real_parts`, run in tests/, installs all of them. A test gets one from the fixture `real_parts`, which installs
-it where it is missing; such a test has the marker `real_parts` (tests/conftest.py).
+`python -m support.install_real_parts`, run in tests/, installs all of them. A test gets one from the fixture
+`real_parts`, which installs it where it is missing; such a test has the marker `real_parts` (tests/conftest.py).
 """
 
 from collections.abc import Callable
