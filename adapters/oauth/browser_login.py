@@ -23,6 +23,7 @@ from authstate.adapters.confidential import Confidential
 from authstate.adapters.oauth.authorization_request import CALLBACK_PATH, AuthorizationRequest
 from authstate.adapters.oauth.exchange import exchange_code
 from authstate.adapters.oauth.issuer import Issuer, shown_code, shown_text
+from authstate.adapters.oauth.issuer_errors import IssuerRequest, Outcome, verdict_of
 from authstate.adapters.oauth.issuer_http import ISSUER_VARIABLE, IssuerHttp, host_of
 from authstate.adapters.oauth.redirect import pages
 from authstate.adapters.oauth.redirect.pasted_callback import parameters_of
@@ -314,7 +315,7 @@ def _code_of(callback: _Callback, host: str) -> Secret:
         code = shown_code(parameters["error"][0])
         said = shown_text(parameters.get("error_description", [None])[0])
         refusal = f"{host} refused the sign-in" + (f" with the error {code}" if code else "")
-        if code == "access_denied":  # by the person, or by the issuer, which then says why
+        if verdict_of(IssuerRequest.AUTHORIZATION, 0, code or "") is Outcome.DECLINED:  # the issuer may say why
             refusal = "the sign-in was declined on the issuer's page"
         raise LoginFailed(refusal + (f', which says "{said}"' if said else "") + ": start it again to sign in", code)
     codes = parameters.get("code", ())

@@ -1,7 +1,6 @@
 """The issuer's device authorization endpoint over HTTP: ask for a code, and ask whether the person has typed it in.
 
-One call is one request. What an answer means is decided here and nowhere else; when to ask again is decided by
-`device_login`.
+One call is one request. issuer_errors.py says what an answer means, and device_login.py when to ask again.
 """
 
 import math
@@ -11,12 +10,13 @@ import msgspec
 
 from authstate.adapters.confidential import Confidential
 from authstate.adapters.oauth.issuer import Issuer, shown_code
+from authstate.adapters.oauth.issuer_errors import IssuerRequest, Outcome, verdict_of
 from authstate.adapters.oauth.issuer_http import (
     IN_BETWEEN,
     ISSUER_VARIABLE,
-    Answer,
     Body,
     IssuerHttp,
+    IssuerResponse,
     error_code,
     host_of,
     retry_after,
@@ -33,8 +33,6 @@ _INTERVALS: Final = (1.0, 60.0)  # seconds; an issuer that asks for less or more
 _TIMEOUT: Final = 30.0
 _LONGEST_CODE: Final = 64  # characters that a person is asked to type
 
-_PENDING: Final = "authorization_pending"
-_SLOW_DOWN: Final = "slow_down"
 _DENIED: Final = "access_denied"
 _EXPIRED: Final = "expired_token"
 
@@ -106,14 +104,8 @@ class HttpDeviceEndpoint:
         url = f"{self._api}/usercode"
         host = host_of(url, ISSUER_VARIABLE)
         answer = await self._http.post(url, host, {"client_id": self._issuer.client_id}, _TIMEOUT)
-        if answer.status == 404:
-            raise DeviceCodeNotEnabled(
-                f"signing in with a device code is not enabled at {host}: sign in with a browser, or ask the "
-                "administrator of your workspace to enable device codes",
-                shown_code(error_code(answer.members)),
-            )
         if not answer.succeeded:
-            raise _refusal(answer, host) or unavailable(answer, host)
+            raise _failure(IssuerRequest.DEVICE_CODE, answer, host)
         members = answer.members
         device_auth_id = text_of(members.get("device_auth_id"))
         user_code = text_of(members.get("user_code")) or text_of(members.get("usercode"))
@@ -152,42 +144,45 @@ class HttpDeviceEndpoint:
         await self._http.aclose()
 
 
-def _approval(answer: Answer, host: str) -> DeviceApproval | None:
-    """What the answer to a poll means. 403 and 404 mean "not yet", unless they say something else."""
+def _approval(answer: IssuerResponse, host: str) -> DeviceApproval | None:
+    """The approval in the answer to a poll; None while the person has not agreed yet."""
     if answer.succeeded:
         code = text_of(answer.members.get("authorization_code"))
         verifier = text_of(answer.members.get("code_verifier"))
         if code is None or verifier is None:
             raise IssuerUnavailable(f"{host} answered without an authorization code: {IN_BETWEEN}")
         return DeviceApproval(Secret(code), Secret(verifier))
-    said = _said(answer)
-    if answer.status == 429 or said == _SLOW_DOWN:
-        raise SlowDown(f"{host} asks for fewer questions", retry_after(answer.headers))
-    if said == _EXPIRED:
-        raise DeviceCodeExpired("the device code is too old: start the sign-in again", said)
-    if said == _DENIED:
-        raise LoginFailed("the sign-in was declined on the issuer's page: start it again to sign in", said)
-    if answer.status in (403, 404) or said == _PENDING:
+    if verdict_of(IssuerRequest.DEVICE_POLL, answer.status, error_code(answer.members)) is Outcome.PENDING:
         return None
-    raise _refusal(answer, host) or unavailable(answer, host)
+    raise _failure(IssuerRequest.DEVICE_POLL, answer, host)
 
 
-def _refusal(answer: Answer, host: str) -> LoginFailed | None:
-    """The error for an answer that the next request would get again, None for one that may change."""
-    if not 400 <= answer.status < 500 or answer.status in (408, 429):
-        return None
-    code = shown_code(error_code(answer.members))
-    named = f", {code}" if code else ""
-    return LoginFailed(
-        f"{host} refused the sign-in with a device code (status {answer.status}{named}): start it again, or sign in "
-        "with a browser",
-        code,
-    )
-
-
-def _said(answer: Answer) -> str:
-    """The error code of an answer, as RFC 8628 spells it; the issuer may put its own word in front."""
-    return error_code(answer.members).removeprefix("deviceauth_")
+def _failure(request: IssuerRequest, answer: IssuerResponse, host: str) -> LoginFailed | IssuerUnavailable:
+    """The error for an answer without a code or an approval."""
+    said = error_code(answer.members)
+    code = shown_code(said)
+    match verdict_of(request, answer.status, said):
+        case Outcome.DEVICE_CODES_DISABLED:
+            return DeviceCodeNotEnabled(
+                f"signing in with a device code is not enabled at {host}: sign in with a browser, or ask the "
+                "administrator of your workspace to enable device codes",
+                code,
+            )
+        case Outcome.POLLED_TOO_OFTEN:
+            return SlowDown(f"{host} asks for fewer requests", retry_after(answer.headers))
+        case Outcome.CODE_EXPIRED:
+            return DeviceCodeExpired("the device code has expired: start the sign-in again", _EXPIRED)
+        case Outcome.DECLINED:
+            return LoginFailed("the sign-in was declined on the issuer's page: start it again to sign in", _DENIED)
+        case Outcome.SIGN_IN_REFUSED:
+            named = f", {code}" if code else ""
+            return LoginFailed(
+                f"{host} refused the sign-in with a device code (status {answer.status}{named}): start it again, or "
+                "sign in with a browser",
+                code,
+            )
+        case _:
+            return unavailable(answer, host)
 
 
 def _interval(value: object) -> float:

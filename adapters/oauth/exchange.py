@@ -3,12 +3,13 @@
 from typing import Final
 
 from authstate.adapters.oauth.issuer import Issuer, shown_code
+from authstate.adapters.oauth.issuer_errors import IssuerRequest, Outcome, verdict_of
 from authstate.adapters.oauth.issuer_http import (
     IN_BETWEEN,
     ISSUER_VARIABLE,
-    Answer,
     Body,
     IssuerHttp,
+    IssuerResponse,
     error_code,
     host_of,
     text_of,
@@ -69,7 +70,7 @@ async def exchange_code(
     return _tokens(answer, host, (clock or SystemClock()).now())
 
 
-def _tokens(answer: Answer, host: str, now: float) -> ChatgptTokens:
+def _tokens(answer: IssuerResponse, host: str, now: float) -> ChatgptTokens:
     found = {name: text_of(answer.members.get(name)) for name in _TOKENS}
     tokens = {name: token for name, token in found.items() if token is not None}
     if answer.succeeded and len(tokens) == len(_TOKENS):
@@ -84,8 +85,8 @@ def _tokens(answer: Answer, host: str, now: float) -> ChatgptTokens:
                 f"{host} answered with tokens that cannot be read: {malformed}", delivery=Delivery.REFUSED
             ) from None
     code = shown_code(error_code(answer.members))
-    is_refusal = answer.succeeded or (400 <= answer.status < 500 and answer.status not in (408, 429))
-    if code is not None and is_refusal:
+    verdict = verdict_of(IssuerRequest.EXCHANGE, answer.status, code or "")
+    if verdict is Outcome.SIGN_IN_REFUSED:
         raise LoginFailed(f"{host} refused the sign-in with the error {code}: start it again", code)
     if answer.succeeded:
         raise IssuerUnavailable(

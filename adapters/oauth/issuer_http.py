@@ -76,7 +76,7 @@ Body = Mapping[str, str | Secret]
 """What is sent, by name. A secret is revealed only where the request is written."""
 
 
-class Answer(Confidential, frozen=True):
+class IssuerResponse(Confidential, frozen=True):
     """What the issuer answered."""
 
     status: int
@@ -147,7 +147,7 @@ class IssuerHttp:
         self._open(url, host)
 
     @fresh_errors
-    async def post(self, url: str, host: str, body: Body, timeout: float, *, form: bool = False) -> Answer:
+    async def post(self, url: str, host: str, body: Body, timeout: float, *, form: bool = False) -> IssuerResponse:
         """Send one request. Cancelling it drops the request, which the issuer may have served.
 
         Args:
@@ -192,7 +192,7 @@ class IssuerHttp:
             ) from None
         if response.status_code == 407 and proxy is not None:
             raise _named(refused_by_proxy(407, host, proxy))
-        return Answer(response.status_code, response.headers, _members(received))
+        return IssuerResponse(response.status_code, response.headers, _members(received))
 
     async def aclose(self) -> None:
         """Close what is open. The next call opens it again."""
@@ -235,7 +235,7 @@ def _named(fault: Fault) -> IssuerUnavailable:
     return IssuerUnavailable(fault.message, delivery=Delivery.REFUSED if fault.is_permanent else Delivery.NOT_SENT)
 
 
-def unavailable(answer: Answer, host: str, delivery: Delivery | None = None) -> IssuerUnavailable:
+def unavailable(answer: IssuerResponse, host: str, delivery: Delivery | None = None) -> IssuerUnavailable:
     """The error for an answer that is none. `delivery` is what its code told; else the status tells."""
     delivery = delivery or delivery_of(answer.status)
     if answer.succeeded:

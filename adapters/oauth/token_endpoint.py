@@ -1,7 +1,6 @@
 """The issuer's token endpoint over HTTP: spend a refresh token, and revoke one.
 
-One call is one request; whoever calls decides whether to ask again. What an answer means is read off the tables of
-issuer_errors.py. A status 401 whose code is in none of them is a dead token; all else is `IssuerUnavailable`.
+One call is one request; the caller decides whether to ask again. issuer_errors.py says what an answer means.
 """
 
 from typing import Final
@@ -10,12 +9,12 @@ from urllib.parse import urlsplit, urlunsplit
 from authstate.adapters.network.insecure_http import ensure_secure
 from authstate.adapters.network.proxies import Network
 from authstate.adapters.oauth.issuer import shown_code
-from authstate.adapters.oauth.issuer_errors import CODES, Dead, Later, NoHelp
+from authstate.adapters.oauth.issuer_errors import DeadToken, IssuerRequest, Outcome, Rejected, verdict_of
 from authstate.adapters.oauth.issuer_http import (
     ISSUER_VARIABLE,
-    Answer,
     Body,
     IssuerHttp,
+    IssuerResponse,
     error_code,
     host_of,
     text_of,
@@ -112,7 +111,7 @@ class HttpTokenAuthority:
         await self._http.aclose()
 
 
-def _tokens(answer: Answer, sent: Secret, host: str) -> RefreshedTokens:
+def _tokens(answer: IssuerResponse, sent: Secret, host: str) -> RefreshedTokens:
     """What an answer means. A new refresh token is kept whatever else is wrong: the old one is spent by then."""
     access_token = _header_text(answer.members.get("access_token"))
     new = text_of(answer.members.get("refresh_token"))
@@ -125,23 +124,21 @@ def _tokens(answer: Answer, sent: Secret, host: str) -> RefreshedTokens:
     raise _failure(answer, host)
 
 
-def _failure(answer: Answer, host: str) -> PermanentRefreshError | IssuerUnavailable:
-    """What went wrong, by the code of the answer or else by its status."""
+def _failure(answer: IssuerResponse, host: str) -> PermanentRefreshError | IssuerUnavailable:
+    """The error for an answer without tokens."""
     code = error_code(answer.members)
-    verdict = CODES.get(code) if answer.succeeded or answer.status >= 400 else None
     shown = shown_code(code)
     said = f"{host} answered with status {answer.status}" + (f" and the code {shown}" if shown else "")
-    match verdict:
-        case Dead(reason=reason, detail=detail):
+    match verdict_of(IssuerRequest.REFRESH, answer.status, code):
+        case DeadToken(reason=reason, detail=detail):
             said = f"{said}." if reason is RefreshDeadReason.UNKNOWN else ""
             return PermanentRefreshError(reason, " ".join(part for part in (said, detail) if part))
-        case NoHelp(remedy=remedy):
+        case Rejected(remedy=remedy):
             return IssuerUnavailable(f"{said}: {remedy}", delivery=Delivery.REFUSED, code=code)
-        case Later():
+        case Outcome.NOT_PROCESSED:
             return unavailable(answer, host, Delivery.NOT_PROCESSED)
-    if answer.status == 401:
-        return PermanentRefreshError(RefreshDeadReason.UNKNOWN, f"{said}.")
-    return unavailable(answer, host)
+        case _:
+            return unavailable(answer, host)
 
 
 def _header_text(value: object) -> str | None:

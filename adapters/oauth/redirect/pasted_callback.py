@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from authstate.adapters.oauth.authorization_request import CALLBACK_PATH, AuthorizationRequest
 from authstate.adapters.oauth.issuer import shown_code, shown_text
+from authstate.adapters.oauth.issuer_errors import IssuerRequest, Outcome, verdict_of
 from authstate.engine.model.errors import LoginFailed, fresh_errors
 
 _LONGEST: Final = 16 * 1024  # characters, as much as the loopback server reads
@@ -86,7 +87,7 @@ def _refusal(parameters: Mapping[str, Sequence[str]]) -> str:
     code = shown_code(parameters["error"][0])
     said = shown_text(parameters.get("error_description", [None])[0])
     what = f"the issuer refused the sign-in{f' with the error {code}' if code else ''}"
-    if code == "access_denied":
+    if verdict_of(IssuerRequest.AUTHORIZATION, 0, code or "") is Outcome.DECLINED:
         what = "the sign-in was declined on the issuer's page"
     return (
         what + (f', which says "{said}"' if said else "") + ": open the URL again to agree, or press Ctrl-C to give up"

@@ -17,7 +17,7 @@ from authstate.adapters import logs
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.device_login import DeviceLogin, start_device_login
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.oauth.issuer_http import Answer, IssuerHttp
+from authstate.adapters.oauth.issuer_http import IssuerHttp, IssuerResponse
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, LoopbackIssuer
 from authstate.engine.clock import SystemClock
@@ -45,7 +45,7 @@ class Overheard:
         self.secrets: set[str] = set()
         post = IssuerHttp.post
 
-        async def overhear(http: IssuerHttp, url: str, host: str, body: Any, *rest: Any, **kw: Any) -> Answer:
+        async def overhear(http: IssuerHttp, url: str, host: str, body: Any, *rest: Any, **kw: Any) -> IssuerResponse:
             answer = await post(http, url, host, body, *rest, **kw)
             for members in (body, answer.members):
                 revealed = {name: one.reveal() if isinstance(one, Secret) else one for name, one in members.items()}

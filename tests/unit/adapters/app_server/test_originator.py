@@ -7,7 +7,7 @@ import pytest
 
 from authstate.adapters.oauth.authorization_request import AuthorizationRequest
 from authstate.adapters.oauth.issuer import DEFAULT_ORIGINATOR, Issuer
-from authstate.adapters.oauth.issuer_http import Answer
+from authstate.adapters.oauth.issuer_http import IssuerResponse
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.engine.model.credentials import Secret
 
@@ -37,7 +37,7 @@ async def test_a_refresh_names_no_scope_so_that_nothing_is_narrowed() -> None:
     sent: list[dict[str, Any]] = []
 
     class Http:
-        async def post(self, url: str, host: str, body: dict[str, Any], timeout: float, **more: Any) -> Answer:
+        async def post(self, url: str, host: str, body: dict[str, Any], timeout: float, **more: Any) -> IssuerResponse:
             sent.append({name: value.reveal() if isinstance(value, Secret) else value for name, value in body.items()})
             raise InterruptedError
 

@@ -12,7 +12,7 @@ from unit.adapters.app_server.test_account_api import ready
 
 from authstate.adapters.oauth.exchange import exchange_code
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.oauth.issuer_http import Answer, IssuerHttp
+from authstate.adapters.oauth.issuer_http import IssuerHttp, IssuerResponse
 from authstate.adapters.stores.codec import decode
 from authstate.adapters.testing import FakeAuthority, MemoryStore, make_jwt, make_tokens
 from authstate.engine.engine import AuthEngine
@@ -49,9 +49,9 @@ async def test_from_a_parent(token: str, dialect: str) -> None:
 
 @every_form
 async def test_in_the_answer_to_a_code(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def post(*_: object, **__: object) -> Answer:
+    async def post(*_: object, **__: object) -> IssuerResponse:
         members = {"id_token": token, "access_token": WHOLE, "refresh_token": "rt"}
-        return Answer(status=200, headers={}, members=members)
+        return IssuerResponse(status=200, headers={}, members=members)
 
     monkeypatch.setattr(IssuerHttp, "post", post)
     with pytest.raises(IssuerUnavailable, match="the id token is no JWT"):
