@@ -230,14 +230,14 @@ class AccountSessionsResult(msgspec.Struct, rename="camel"):
 
 
 class RefreshParams(msgspec.Struct, rename="camel"):
-    """`account/chatgptAuthTokens/refresh`, which we send."""
+    """`account/chatgptAuthTokens/refresh`, as we send it."""
 
     previous_account_id: str | None
     reason: str = "unauthorized"
 
 
-class RefreshQuestion(msgspec.Struct, rename="camel"):
-    """`account/chatgptAuthTokens/refresh`, which a child sends."""
+class ChildRefreshParams(msgspec.Struct, rename="camel"):
+    """`account/chatgptAuthTokens/refresh`, as a child sends it."""
 
     previous_account_id: str | None = None
 

@@ -21,10 +21,11 @@ from msgspec import Raw
 from authstate.adapters.app_server import wire
 from authstate.adapters.child.command import ephemeral_command
 from authstate.adapters.child.dialect import dialect_of
-from authstate.adapters.child.failed_turns import cause_of, explained
+from authstate.adapters.child.failed_turns import failure_cause, replace_message
 from authstate.adapters.child.own_login import ChildHasOwnLogin
 from authstate.adapters.child.pinned_store import refuse_pinned_store
-from authstate.adapters.child.token_sync import TokenSync, Warn
+from authstate.adapters.child.token_sync import TokenSync
+from authstate.adapters.child.token_updates import Warn
 from authstate.adapters.jsonrpc.peer import INVALID_REQUEST, Peer, PeerClosed, RpcError
 from authstate.engine.clock import SystemClock, within
 from authstate.engine.engine import AuthEngine
@@ -182,10 +183,9 @@ class AppServerClient:
         except BaseException:
             self._end()
             raise
-        self._token_sync.dialect = dialect_of(answer)
         self._peer.notify("initialized", None)
         try:
-            await self._token_sync.begin()
+            await self._token_sync.begin(dialect_of(answer))
         except ChildHasOwnLogin as error:
             await self.close()
             raise HandshakeFailed(str(error)) from None
@@ -256,10 +256,11 @@ class AppServerClient:
         return self._answer(method, _decoded(params))
 
     def _notified(self, method: str, params: Raw | None) -> None:
-        self._token_sync.heard(method, params)
-        cause = cause_of(method, bytes(params)) if params is not None else None
-        if params is not None and cause is not None and (why := self._token_sync.why_failed(cause, params)) is not None:
-            params = Raw(explained(bytes(params), cause, why))
+        self._token_sync.on_notification(method, params)
+        if params is not None and (cause := failure_cause(method, bytes(params))) is not None:
+            explanation = self._token_sync.explain_failure(cause, params)
+            if explanation is not None:
+                params = Raw(replace_message(bytes(params), cause, explanation))
         self._hear(method, _decoded(params))
 
 

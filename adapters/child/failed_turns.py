@@ -1,17 +1,17 @@
-"""Says in the child's own messages why a turn failed, when it failed for want of tokens.
+"""Explains in the child's own messages why a turn failed, when it failed for want of tokens.
 
     what happened                                   what the child says
-    its question for new tokens was refused         "auth refresh request failed: code=-32603"; 0.93.0: "... canceled:
+    its refresh request was refused                 "auth refresh request failed: code=-32603"; 0.93.0: "... canceled:
                                                     channel closed"
-    its login was changed or taken while it ran     from 0.169.0 on: "Fatal error: application network permission was
+    its login was changed or removed meanwhile      from 0.169.0 on: "Fatal error: application network permission was
                                                     revoked"
 
-The person needs our words: they say what happened to the login and what to do. So that one string is replaced,
-wherever an error of a turn is told.
+The person needs to know what happened to the login and what to do. So this module replaces that one string wherever
+the child reports an error of a turn.
 
 The front-end needs a sign, too. A codex that owns its login says `unauthorized` in `codexErrorInfo` (`codex_error_info`
-in the older events) when only a new sign-in helps; a child whose parent refuses tokens says `other`. Where a sign-in is
-needed, `other` is replaced by `unauthorized`, in the same error.
+in the older events) when only a new sign-in helps; a child whose parent refuses tokens says `other`. When a sign-in is
+needed, this module replaces `other` by `unauthorized` in the same error.
 """
 
 import re
@@ -21,28 +21,28 @@ import msgspec
 from msgspec import Raw
 
 
-class Cause(StrEnum):
-    """Why a turn failed, as the child's words tell."""
+class FailureCause(StrEnum):
+    """Why a turn failed, as the child's message says."""
 
-    QUESTION_REFUSED = "question_refused"
+    REFRESH_REFUSED = "refresh_refused"
     LOGIN_CHANGED = "login_changed"
 
 
 class Explanation(msgspec.Struct, frozen=True):
     """What the person is told instead."""
 
-    words: str
+    message: str
     needs_login: bool = False
     """Whether only a new sign-in helps."""
 
 
-_TELLING = {
-    b'"auth refresh request ': Cause.QUESTION_REFUSED,
-    b"application network permission was revoked": Cause.LOGIN_CHANGED,
+_MARKS = {
+    b'"auth refresh request ': FailureCause.REFRESH_REFUSED,
+    b"application network permission was revoked": FailureCause.LOGIN_CHANGED,
 }
 _MESSAGES = {
-    Cause.QUESTION_REFUSED: re.compile(rb'("message"\s*:\s*)"auth refresh request [^"\\]*"'),
-    Cause.LOGIN_CHANGED: re.compile(
+    FailureCause.REFRESH_REFUSED: re.compile(rb'("message"\s*:\s*)"auth refresh request [^"\\]*"'),
+    FailureCause.LOGIN_CHANGED: re.compile(
         rb'("message"\s*:\s*)"(?:Fatal error: )?application network permission was revoked"'
     ),
 }
@@ -50,32 +50,32 @@ _METHODS = frozenset({"error", "turn/completed", "codex/event/error", "codex/eve
 _INFO = re.compile(rb'("(?:codexErrorInfo|codex_error_info)"\s*:\s*)"other"')
 
 
-class _Place(msgspec.Struct, rename="camel"):
+class _Params(msgspec.Struct, rename="camel"):
     thread_id: str | None = None
 
 
-def cause_of(method: str | None, line: bytes) -> Cause | None:
-    """Why a turn failed; None for a line that tells no such failure."""
+def failure_cause(method: str | None, line: bytes) -> FailureCause | None:
+    """Why a turn failed; None for a line that reports no such failure."""
     if method not in _METHODS:
         return None
-    return next((cause for words, cause in _TELLING.items() if words in line), None)
+    return next((cause for mark, cause in _MARKS.items() if mark in line), None)
 
 
 def thread_of(params: Raw) -> str | None:
-    """The thread that a notification is about, where it names one. Never raises."""
+    """The thread that a notification is about; None when it names none. Never raises."""
     try:
-        return msgspec.json.decode(params, type=_Place).thread_id
+        return msgspec.json.decode(params, type=_Params).thread_id
     except (ValueError, RecursionError):
         return None
 
 
-def explained(line: bytes, cause: Cause, explanation: Explanation) -> bytes:
-    """The line with our words as the message of its error, and the sign that a sign-in is needed, if it is.
+def replace_message(line: bytes, cause: FailureCause, explanation: Explanation) -> bytes:
+    """Return the line with the explanation as the message of its error, and with the sign that a sign-in is needed.
 
-    Everything else in it stays as it is, and so does a line that tells no such error.
+    Everything else in it stays as it is, and so does a line that reports no such error.
     """
-    message = msgspec.json.encode(explanation.words)
-    told, count = _MESSAGES[cause].subn(lambda found: found[1] + message, line)
+    message = msgspec.json.encode(explanation.message)
+    replaced, count = _MESSAGES[cause].subn(lambda found: found[1] + message, line)
     if not count or not explanation.needs_login:
-        return told
-    return _INFO.sub(lambda found: found[1] + b'"unauthorized"', told)
+        return replaced
+    return _INFO.sub(lambda found: found[1] + b'"unauthorized"', replaced)

@@ -1,24 +1,29 @@
-"""A child that opened a login of its own although it was told to keep none: seen before it is handed ours.
+"""Finds a child that opened a login of its own although it was told to keep none, before it is sent the engine's.
 
-It was told so with `-c`. A file of the administrator wins over that, and on another machine or in a container that file
-cannot be seen from here (see pinned_store.py). The environment there can name a login, too.
+It is told with `-c`. A file of the administrator wins over that, and this process cannot see such a file on another
+machine or in a container (see pinned_store.py). The environment there can name a login, too.
 """
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from authstate.adapters.confidential import Confidential
-from authstate.adapters.jsonrpc.peer import Peer, RemoteError
+from authstate.adapters.jsonrpc.peer import Peer, PeerClosed, RemoteError
+from authstate.engine.clock import within
 from authstate.engine.model.credentials import ApiKey, Credentials
+from authstate.engine.model.session import Session
+from authstate.engine.ports import Clock
 
-_Answer = TypeVar("_Answer", bound=msgspec.Struct)
-_LONGEST_KIND = 40  # letters
+_T = TypeVar("_T", bound=msgspec.Struct)
+_LONGEST_KIND = 40  # characters
+_ANSWER_WITHIN = 10.0  # seconds
 
 
 class ChildHasOwnLogin(Exception):
-    """The child acts with a login of its own, and must not be handed ours. The message says what to do."""
+    """The child acts with a login of its own, and must not be sent the engine's. The message says what to do."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(
@@ -35,23 +40,52 @@ class _Status(Confidential, frozen=True, rename="camel"):
     auth_token: str | None = None
 
 
-class _Account(msgspec.Struct):
+class _AccountKind(msgspec.Struct):
     type: str = "unknown"
 
 
 class _AccountRead(msgspec.Struct):
-    account: _Account | None = None
+    account: _AccountKind | None = None
 
 
-async def kind_of_login(peer: Peer) -> str | None:
-    """The kind of login that the child acts with, before it was handed any, as it names it; None: it has none.
+async def refuse_own_login(peer: Peer, session: Callable[[], Session], clock: Clock) -> Session | None:
+    """Find out whether the child acts with a login of its own, before it is sent the engine's.
 
-    What cannot be read counts as none.
+    Each question waits 10 seconds. A child that does not answer the first one counts as one without a login.
+
+    Args:
+        peer: the connection to the child.
+        session: the engine's session.
+        clock: times the answers.
+
+    Returns:
+        None when the child has no login. The engine's session when the child has kept the engine's API key from its
+        last start: that is harmless, because a key cannot be spent.
+
+    Raises:
+        ChildHasOwnLogin: it acts with any other login.
+    """
+    try:
+        kind = await within(clock, _ANSWER_WITHIN, login_kind(peer))
+    except (PeerClosed, TimeoutError):
+        kind = None
+    if kind is None:
+        return None
+    ours = session()
+    try:
+        is_ours = await within(clock, _ANSWER_WITHIN, has_our_key(peer, ours.credentials))
+    except (PeerClosed, TimeoutError):
+        is_ours = False
+    if not is_ours:
+        raise ChildHasOwnLogin(kind)
+    return ours
+
+
+async def login_kind(peer: Peer) -> str | None:
+    """The kind of login that the child acts with, as the child names it. None when it has none, or answers nonsense.
 
     Raises:
         PeerClosed: the child ended.
-
-    It waits as long as the child does not answer.
     """
     try:
         answer = await peer.request("getAuthStatus", {"includeToken": False, "refreshToken": False})
@@ -65,8 +99,8 @@ async def kind_of_login(peer: Peer) -> str | None:
     return None if account is None else account.type
 
 
-async def has_the_key(peer: Peer, ours: Credentials | None) -> bool:
-    """Whether the child acts with the API key that we hold: it kept it from its last start, and nothing can be spent.
+async def has_our_key(peer: Peer, ours: Credentials | None) -> bool:
+    """Whether the child acts with the API key that the engine holds.
 
     Raises:
         PeerClosed: the child ended.
@@ -80,7 +114,7 @@ async def has_the_key(peer: Peer, ours: Credentials | None) -> bool:
     return _decoded(answer, _Status).auth_token == ours.key.reveal()
 
 
-def _decoded(answer: Raw, kind: type[_Answer]) -> _Answer:
+def _decoded(answer: Raw, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(answer, type=kind)
     except (ValueError, RecursionError):

@@ -20,8 +20,8 @@ import msgspec
 from msgspec import Raw
 
 from authstate.adapters.app_server import wire
-from authstate.adapters.child.failed_turns import Cause, Explanation, cause_of, explained
-from authstate.adapters.child.token_requests import OF_TURNS
+from authstate.adapters.child.failed_turns import Explanation, FailureCause, failure_cause, replace_message
+from authstate.adapters.child.running_turns import TURN_METHODS
 from authstate.adapters.jsonrpc.framing import ABSENT, Envelope
 from authstate.adapters.proxy.front_end import CHANGES, METHODS, REFUSED, RETIRED
 from authstate.adapters.proxy.line_filter import ESCAPE, LONGEST_HELD, LineFilter, Pass, Take, envelope_of, is_ambiguous
@@ -205,7 +205,7 @@ class FromChild:
         id_prefix: str,
         front_end: FromFrontEnd,
         let_pass: Pass,
-        why: Callable[[Cause, Raw], Explanation | None],
+        why: Callable[[FailureCause, Raw], Explanation | None],
         crowded: Callable[[], None],
         warn: Callable[[str, str], None],
         heard: Callable[[str, Raw], None] = lambda method, params: None,
@@ -237,13 +237,13 @@ class FromChild:
             return _leave_out
         if envelope.id is not ABSENT:
             self._front_end.questions.passed(envelope.id)
-        elif envelope.method in OF_TURNS:
+        elif envelope.method in TURN_METHODS:
             self._heard(envelope.method, envelope.params)
-        cause = cause_of(envelope.method, line)
+        cause = failure_cause(envelope.method, line)
         why = self._why(cause, envelope.params) if cause is not None else None
         if cause is None or why is None:
             return None
-        return partial(self._let_pass, explained(line, cause, why))
+        return partial(self._let_pass, replace_message(line, cause, why))
 
     def _ask(self, line: bytes) -> None:
         self._crowded()

@@ -16,8 +16,9 @@ from authstate.adapters.proxy.front_end import FrontEnd
 
 if TYPE_CHECKING:
     from authstate.adapters.app_server.handshake import Api
-    from authstate.adapters.child.failed_turns import Cause, Explanation
-    from authstate.adapters.child.token_sync import Holdable, TokenSync
+    from authstate.adapters.child.failed_turns import Explanation, FailureCause
+    from authstate.adapters.child.token_sync import TokenSync
+    from authstate.adapters.child.token_updates import Holdable
     from authstate.engine.model.session import Session
 
 _RATE_LIMITS_WITHIN = 30.0  # seconds
@@ -101,9 +102,8 @@ class WrappedAccount:
 
         assert self._account is not None and self._account.engine is not None and self._token_sync is not None
         token_sync = self._token_sync
-        token_sync.dialect = dialect_of(introduction)
         try:
-            await token_sync.begin()
+            await token_sync.begin(dialect_of(introduction))
         except ChildHasOwnLogin:
             token_sync.close()
             self._token_sync = None
@@ -148,16 +148,16 @@ class WrappedAccount:
     async def caught_up(self) -> None:
         """Return when the child acts with what the engine holds. Cancellation ends the wait only."""
         if self._token_sync is not None:
-            await self._token_sync.caught_up()
+            await self._token_sync.settled()
 
-    def why_failed(self, cause: "Cause", params: Raw) -> "Explanation | None":
+    def why_failed(self, cause: "FailureCause", params: Raw) -> "Explanation | None":
         """Why a turn of the child failed, and what to do; None where nothing of ours explains it."""
-        return self._token_sync.why_failed(cause, params) if self._token_sync is not None else None
+        return self._token_sync.explain_failure(cause, params) if self._token_sync is not None else None
 
     def heard(self, method: str, params: Raw) -> None:
         """The child told that a turn started or ended."""
         if self._token_sync is not None:
-            self._token_sync.heard(method, params)
+            self._token_sync.on_notification(method, params)
 
     async def last_answers(self, patience: float) -> None:
         """The child is about to end: let its questions be answered within so many seconds, then refuse them."""

@@ -72,7 +72,7 @@ class Agent:
 
     async def let_tokens_age(self) -> None:
         """Wait until the child took the newest tokens; its questions are about these from then on."""
-        await self.link._token_sync.caught_up()
+        await self.link._token_sync.settled()
         self.clock.advance(1.0)
 
     async def _completed(self, thread: str) -> Any:

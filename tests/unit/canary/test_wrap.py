@@ -53,7 +53,7 @@ async def test_the_tasks_of_a_link(tasks: list[asyncio.Task[Any]], faults: list[
     told: list[str] = []
     async with world.engine, world.child(child) as (link, _):
         token_sync: TokenSync = link._token_sync
-        token_sync._warn = lambda code, message: told.append(message)
+        token_sync._updates._warn = lambda code, message: told.append(message)
         await child.ask()
         world.authority.fail_next(IssuerUnavailable("503"), 9)
         world.clock.advance(20)
@@ -99,7 +99,7 @@ async def test_a_fault_while_tokens_are_handed_over(faults: list[dict[str, Any]]
         beginning = asyncio.create_task(token_sync.begin())
         await world.clock.elapse(60)  # a child that does not tell which login it has
         await beginning
-        following = token_sync._following
+        following = token_sync._updates._task
         assert following is not None
         error = following.exception()
         assert isinstance(error, RuntimeError)

@@ -5,7 +5,7 @@ import pytest
 from msgspec import Raw
 from support.linked_child import Child, World, tokens
 
-from authstate.adapters.child.failed_turns import Cause, Explanation, thread_of
+from authstate.adapters.child.failed_turns import Explanation, FailureCause, thread_of
 from authstate.adapters.child.token_sync import TokenSync
 from authstate.adapters.testing import make_tokens
 from authstate.engine.engine import AuthEngine
@@ -18,7 +18,7 @@ def params(thread: str) -> Raw:
 
 
 def why(token_sync: TokenSync, thread: str) -> Explanation | None:
-    return token_sync.why_failed(Cause.LOGIN_CHANGED, params(thread))
+    return token_sync.explain_failure(FailureCause.LOGIN_CHANGED, params(thread))
 
 
 async def sign_out(engine: AuthEngine) -> None:
@@ -57,9 +57,9 @@ async def test_the_turns_that_ran_are_told_what_happened(name: str) -> None:
         world.clock.advance(3600)  # a turn that waits for a tool notices late
         told = why(token_sync, "running")
         assert told is not None
-        assert what in told.words
-        assert remedy in told.words
-        assert "sk-another" not in told.words
+        assert what in told.message
+        assert remedy in told.message
+        assert "sk-another" not in told.message
         assert told.needs_login is needs_login
         assert why(token_sync, "begun later") is None
 

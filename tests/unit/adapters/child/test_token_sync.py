@@ -251,7 +251,7 @@ async def test_a_child_that_drops_its_login_gets_it_again() -> None:
 async def test_a_child_that_has_too_many_requests_is_asked_again_while_others_wait() -> None:
     world, others = World(tokens()), Others()
     async with world.engine, world.child() as (link, child):
-        link._token_sync._others = others
+        link._token_sync._others._holdable = others
         child.busy = True
         await world.engine.log_out()
         for _ in range(3):
@@ -328,7 +328,7 @@ async def test_nothing_is_given_again_to_a_child_that_is_gone() -> None:
 
 def test_a_child_of_an_unknown_release_is_spoken_to_in_both_dialects() -> None:
     peer = Peer(lambda _method, _params: None)
-    assert TokenSync(World(tokens()).engine, peer, warn=lambda _code, _message: None).dialect is Dialect.BOTH
+    assert TokenSync(World(tokens()).engine, peer, warn=lambda _code, _message: None)._sender.dialect is Dialect.BOTH
 
 
 async def test_nothing_is_given_to_a_child_that_ended_before_its_login_was_refreshed() -> None:
@@ -343,7 +343,7 @@ async def test_nothing_is_given_to_a_child_that_ended_before_its_login_was_refre
         world.authority.release()
         await begun
         await world.engine.log_out()
-        await token_sync.caught_up()
+        await token_sync.settled()
     assert sent == []
 
 
@@ -373,7 +373,7 @@ class Others:
 async def test_others_wait_while_the_child_changes_its_account() -> None:
     world, others = World(tokens()), Others()
     async with world.engine, world.child() as (link, child):
-        link._token_sync._others = others
+        link._token_sync._others._holdable = others
         await world.engine.refresh()
         await child.until(lambda: child.token == world.token())
         assert others.holds == 0  # the same account, and the old token may still do
@@ -391,7 +391,7 @@ async def test_others_wait_while_the_child_changes_its_account() -> None:
 async def test_others_do_not_wait_for_ever_for_a_child_that_is_silent_or_gone() -> None:
     world, others = World(), Others()
     async with world.engine, world.child() as (link, child):
-        link._token_sync._others = others
+        link._token_sync._others._holdable = others
         child.silent.add("account/login/start")
         await world.engine.use_api_key(ApiKey.parse("sk-1"))
         await world.clock.settle()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from authstate.adapters.child.failed_turns import Cause, Explanation, explained
+from authstate.adapters.child.failed_turns import Explanation, FailureCause, replace_message
 from authstate.adapters.jsonrpc.framing import read_line
 from authstate.adapters.proxy.front_end import METHODS, REFUSED, RETIRED
 from authstate.adapters.proxy.rules import FromChild, FromFrontEnd, InitializeExchange, with_experimental_api
@@ -24,7 +24,7 @@ class Between:
         self.crowds = 0
         self.changes = 0
         self.why: Explanation | None = None
-        self.causes: list[Cause] = []
+        self.causes: list[FailureCause] = []
         self.heard: list[object] = []
         self.of_front_end: list[Any] = []
         self.of_child: list[Any] = []
@@ -57,7 +57,7 @@ class Between:
     def refuse(self, id_: Raw, why: str) -> None:
         self.refused.append((bytes(id_), why))
 
-    def _why(self, cause: Cause, params: Raw) -> Explanation | None:
+    def _why(self, cause: FailureCause, params: Raw) -> Explanation | None:
         self.causes.append(cause)
         return self.why
 
@@ -319,7 +319,7 @@ class TestFailedTurns:
 
     def test_a_text_that_quotes_it_stays(self) -> None:
         quoted = line({"method": "error", "params": {"text": '{"message":"auth refresh request failed: x"}'}})
-        assert explained(quoted, Cause.QUESTION_REFUSED, Explanation(self.WHY)) == quoted
+        assert replace_message(quoted, FailureCause.REFRESH_REFUSED, Explanation(self.WHY)) == quoted
 
     @pytest.mark.parametrize("words", ["", "Fatal error: "])
     @pytest.mark.parametrize(("needs_login", "info"), [(True, "unauthorized"), (False, "other")])
@@ -329,7 +329,7 @@ class TestFailedTurns:
         error = {"message": f"{words}application network permission was revoked", "codexErrorInfo": "other"}
         between.up.feed(line({"method": "error", "params": {"threadId": "t", "error": error}}))
         assert between.to_front_end[0]["params"]["error"] == {"message": self.WHY, "codexErrorInfo": info}
-        assert between.causes == [Cause.LOGIN_CHANGED]
+        assert between.causes == [FailureCause.LOGIN_CHANGED]
 
     def test_words_of_others_about_it_stay(self) -> None:
         between = Between().greet()

@@ -3,7 +3,8 @@
 import pytest
 from support.linked_child import World, tokens
 
-from authstate.adapters.child.token_requests import CROSSING, LATE, MOST_REFRESHES, PERIOD
+from authstate.adapters.child.held_token import CROSSING, LATE
+from authstate.adapters.child.refresh_requests import MOST_REFRESHES, PERIOD
 from authstate.adapters.jsonrpc.peer import RemoteError
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ChatgptTokens

@@ -1,0 +1,58 @@
+"""The token that a child acts with, and whether a refresh request is about an older one.
+
+A refresh request does not say which token the backend refused. Known are the token that the child holds, since when it
+holds it, and the turns that were running when the token was replaced. Requests of these turns may still be on the way
+with the old token, and each turn asks at most once about it. (The turn whose refresh request brought the new token has
+asked already.) So for some seconds after a replacement, as many refresh requests as there were other turns are answered
+with the newer token. Any other refresh request is about the newest token.
+"""
+
+from authstate.adapters.child.running_turns import RunningTurns
+from authstate.engine.model.authorization import Authorization
+from authstate.engine.ports import Clock
+
+LATE = 10.0
+"""Seconds after a replacement in which the backend may still refuse a request with the old token."""
+CROSSING = 0.1
+"""Seconds in which a refresh request and newly sent tokens may cross in the pipes."""
+
+
+class HeldToken:
+    """What one child acts with.
+
+    Args:
+        clock: times replacements.
+        turns: the turns that the child runs.
+    """
+
+    def __init__(self, clock: Clock, turns: RunningTurns) -> None:
+        self._clock = clock
+        self._turns = turns
+        self._replaced_at = float("-inf")
+        self._late_requests = 0  # how many refresh requests about the old token may still come
+        self.authorization: Authorization | None = None
+        """What the child took last; None while it has no login."""
+
+    def update(self, authorization: Authorization | None, *, by_answer: bool = False) -> None:
+        """Remember what the child acts with from now on.
+
+        Args:
+            authorization: None when the child was signed out.
+            by_answer: whether it came in the answer to a refresh request of the child.
+        """
+        before, self.authorization = self.authorization, authorization
+        now = self._clock.monotonic()
+        if before is None or authorization is None or before.account_id != authorization.account_id:
+            self._replaced_at, self._late_requests = float("-inf"), 0
+        elif before.token != authorization.token:
+            remaining = self._late_requests if now - self._replaced_at < LATE else 0
+            self._replaced_at = now
+            self._late_requests = max(remaining, len(self._turns) - by_answer)
+
+    def take_request(self) -> bool:
+        """Count a refresh request. Return whether it may be about a token that was replaced."""
+        age = self._clock.monotonic() - self._replaced_at
+        if self._late_requests and age < LATE:
+            self._late_requests -= 1
+            return True
+        return age < CROSSING

@@ -1,0 +1,252 @@
+"""Sends one child the engine's credentials after every change, until the child takes them.
+
+A child may not take them: under some 500 requests at once 0.169.0 refuses further ones as too many, or drops them. They
+are sent again until the child takes them, because meanwhile it acts with the old login.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from authstate.adapters.app_server import wire
+from authstate.adapters.child.dialect import Dialect, HandedTokens, login_of
+from authstate.adapters.child.refresh_requests import RefreshRequests
+from authstate.adapters.child.token_table import ChildTokens
+from authstate.adapters.jsonrpc.peer import OVERLOADED, Peer, PeerClosed, RemoteError
+from authstate.engine.clock import within
+from authstate.engine.engine import AuthEngine
+from authstate.engine.model.authorization import Authorization
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens
+from authstate.engine.ports import Clock
+
+_TAKE_WITHIN = 10.0  # seconds a child gets to take its tokens
+_TOO_BUSY = 0.2  # seconds until a child is asked again that has too many requests
+_FIRST_PAUSE = 5.0  # seconds until tokens that a child did not take are sent again; each time twice as many
+_LONGEST_PAUSE = 60.0
+
+Warn = Callable[[str, str], None]
+"""Takes a stable code and a message for the log."""
+
+
+class Holdable(Protocol):
+    """Other requests on their way to the child: a `Gate`."""
+
+    def hold(self) -> None:
+        """Let none of them pass from here on."""
+
+    def release(self) -> None:
+        """End one `hold`."""
+
+
+class OtherRequests:
+    """Holds other requests to the child while it changes from one account to another: once at most.
+
+    Args:
+        holdable: what holds them; None when there are none.
+    """
+
+    def __init__(self, holdable: Holdable | None) -> None:
+        self._holdable = holdable
+        self._is_holding = False
+
+    def hold(self) -> None:
+        """Hold them, unless they are held already."""
+        if self._holdable is not None and not self._is_holding:
+            self._is_holding = True
+            self._holdable.hold()
+
+    def release(self) -> None:
+        """Let them pass, if they are held."""
+        if self._holdable is not None and self._is_holding:
+            self._is_holding = False
+            self._holdable.release()
+
+
+class Sender:
+    """Sends credentials to one child.
+
+    Args:
+        peer: the connection to the child.
+        clock: times the child's answers.
+    """
+
+    def __init__(self, peer: Peer, clock: Clock) -> None:
+        self.peer = peer
+        self.clock = clock
+        self.dialect = Dialect.BOTH
+        """The form in which the child takes tokens."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is over."""
+        return self.peer.closed
+
+    async def send(self, credentials: Credentials | None, *, may_hold_login: bool) -> None:
+        """Have the child take credentials; None signs it out.
+
+        Args:
+            credentials: what it is to act with.
+            may_hold_login: whether it may hold a login. Such a child takes an API key only after a sign-out.
+
+        Raises:
+            TimeoutError: it did not answer within 10 seconds.
+            RemoteError: it refused them.
+            PeerClosed: it is gone.
+        """
+        await within(self.clock, _TAKE_WITHIN, self._send(credentials, may_hold_login))
+
+    async def _send(self, credentials: Credentials | None, may_hold_login: bool) -> None:
+        if credentials is None or (isinstance(credentials, ApiKey) and may_hold_login):
+            await self._request("account/logout", None)
+        if isinstance(credentials, ApiKey):
+            await self._request("account/login/start", wire.ApiKeyLogin(credentials.key.reveal()))
+        elif credentials is not None:
+            await self._request("account/login/start", login_of(credentials, self.dialect))
+
+    async def _request(self, method: str, params: HandedTokens | wire.ApiKeyLogin | None) -> None:
+        """Ask the child; again after a pause while it has too many requests."""
+        while True:
+            try:
+                await self.peer.request(method, params)
+            except RemoteError as error:
+                if error.code != OVERLOADED:
+                    raise
+                await self.clock.sleep(_TOO_BUSY)
+            else:
+                return
+
+
+class RetrySchedule:
+    """Calls a function after a pause, which doubles from 5 seconds to 60 until `reset`.
+
+    Args:
+        clock: times the pauses.
+        call: what is called.
+    """
+
+    def __init__(self, clock: Clock, call: Callable[[], None]) -> None:
+        self._clock = clock
+        self._call = call
+        self._pause = _FIRST_PAUSE
+        self._task: asyncio.Task[None] | None = None
+
+    def schedule(self) -> bool:
+        """Call after the next pause. Return whether this is the first pause since `reset`."""
+        is_first = self._pause == _FIRST_PAUSE
+        self._task = asyncio.create_task(self._call_after(self._pause))
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        return is_first
+
+    def reset(self) -> None:
+        """Cancel what is scheduled, and begin with the first pause again. May be called again."""
+        self._pause = _FIRST_PAUSE
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _call_after(self, pause: float) -> None:
+        await self._clock.sleep(pause)
+        self._call()
+
+
+class TokenUpdates:
+    """Keeps what one child holds equal to what the engine holds.
+
+    Args:
+        engine: started.
+        sender: sends credentials to the child.
+        requests: the child's refresh requests. While one is open, its answer brings newer tokens.
+        others: other requests to the child. They are released once the child is up to date.
+        clock: times retries.
+        warn: takes what a log should hold.
+    """
+
+    def __init__(
+        self,
+        engine: AuthEngine,
+        sender: Sender,
+        requests: RefreshRequests,
+        others: OtherRequests,
+        clock: Clock,
+        warn: Warn,
+    ) -> None:
+        self._engine = engine
+        self._sender = sender
+        self._requests = requests
+        self._others = others
+        self._warn = warn
+        self._retry = RetrySchedule(clock, self._retry_due)
+        self._task: asyncio.Task[None] | None = None
+        self.tokens = ChildTokens()
+        """The state of the child's tokens."""
+
+    def update(self) -> None:
+        """Begin to bring the child up to date, unless that is under way or the child is not followed."""
+        if not self.tokens.is_followed or self._sender.is_closed:
+            return
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+
+    async def settled(self) -> None:
+        """Return once the child has what the engine holds, or did not take it. Cancellation ends the wait only."""
+        if self._task is not None:
+            await asyncio.wait((self._task,))
+
+    def answered(self, tokens: ChatgptTokens | ExternalTokens) -> None:
+        """The child got these tokens in the answer to a refresh request."""
+        self.tokens.answered(tokens)
+        self._retry.reset()
+
+    def close(self) -> None:
+        """Send nothing any more. May be called again."""
+        self.tokens.close()
+        if self._task is not None:
+            self._task.cancel()
+        self._retry.reset()
+        self._others.release()
+
+    async def _run(self) -> None:
+        try:
+            while self._must_send():
+                await self._send()
+        finally:
+            self._others.release()
+
+    def _must_send(self) -> bool:
+        if not self.tokens.is_followed or self._sender.is_closed:
+            return False
+        wanted = self._engine.session.credentials
+        if self.tokens.compare(wanted):
+            self._retry.reset()
+        is_answer_coming = self._requests.is_open and not isinstance(wanted, ApiKey | None)
+        return self.tokens.state == "outdated" and not is_answer_coming
+
+    async def _send(self) -> None:
+        session = self._engine.session
+        credentials = session.credentials
+        may_hold_login = self.tokens.may_hold_login
+        self.tokens.send(credentials)
+        try:
+            await self._sender.send(credentials, may_hold_login=may_hold_login)
+        except PeerClosed:
+            self.tokens.close()
+        except TimeoutError:
+            self._not_taken("child_silent", f"the app-server did not take its tokens within {_TAKE_WITHIN:g} seconds")
+        except RemoteError as error:
+            self._not_taken("child_refused", f"the app-server refused its tokens: {error}")
+        except Exception as error:
+            self._not_taken("child_unreachable", f"the app-server was not sent its tokens: {type(error).__name__}")
+            raise
+        else:
+            if self.tokens.taken(credentials):
+                self._requests.held.update(None if credentials is None else Authorization.of(session))
+            self._retry.reset()
+
+    def _not_taken(self, code: str, what: str) -> None:
+        self.tokens.not_taken()
+        if self._retry.schedule():
+            self._warn(code, f"{what}; authstate sends them again until it takes them")
+
+    def _retry_due(self) -> None:
+        self.tokens.retry_due()
+        self.update()
