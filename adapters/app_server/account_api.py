@@ -15,7 +15,7 @@ from authstate.adapters.app_server.logins import InteractiveLogins
 from authstate.adapters.jsonrpc.peer import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
-    InOrder,
+    Exclusive,
     Peer,
     PeerClosed,
     RemoteError,
@@ -196,9 +196,9 @@ class AccountApi:
         request = _login_start(params)
         match request:
             case wire.ApiKeyLogin():
-                return InOrder(self._use_api_key(request))
+                return Exclusive(self._use_api_key(request))
             case wire.ExternalTokensLogin():
-                return InOrder(self._use_external_tokens(request))
+                return Exclusive(self._use_external_tokens(request))
             case _:
                 # Beside other requests: it may ask the issuer, and meanwhile the client may read, sign out or give up.
                 return self._start_interactive(request)
@@ -233,14 +233,14 @@ class AccountApi:
         login_id = _login_cancel(params).login_id
         if not _UUID.fullmatch(login_id):
             raise RpcError(INVALID_REQUEST, "invalid login id: `loginId` must be the UUID that the login's start gave")
-        return InOrder(self._cancel(login_id))
+        return Exclusive(self._cancel(login_id))
 
     async def _cancel(self, login_id: str) -> dict[str, str]:
         return {"status": "canceled" if await self._logins.cancel(login_id) else "notFound"}
 
     def _logout(self, params: Raw | None) -> object:
         _no_params(params)
-        return InOrder(self._log_out())
+        return Exclusive(self._log_out())
 
     async def _log_out(self) -> dict[str, str]:
         with _refusals():

@@ -10,7 +10,7 @@ from typing import Protocol
 from msgspec import Raw
 
 from authstate.adapters.app_server.wire import InitializeParams, InitializeResult, ParamsDecoder
-from authstate.adapters.jsonrpc.peer import INTERNAL_ERROR, INVALID_REQUEST, InOrder, Peer, RpcError
+from authstate.adapters.jsonrpc.peer import INTERNAL_ERROR, INVALID_REQUEST, Exclusive, Peer, RpcError
 from authstate.engine.version import VERSION
 
 _decode = ParamsDecoder[InitializeParams](InitializeParams)
@@ -98,7 +98,7 @@ class Handshake:
             return self._initialize(params)
         if not self._initialized:
             raise RpcError(INVALID_REQUEST, "Not initialized")
-        return InOrder(self._handle_first(method, params))
+        return Exclusive(self._handle_first(method, params))
 
     def notify(self, method: str, params: object) -> None:
         """Tell the client, unless it opted out of this notification or has not introduced itself."""

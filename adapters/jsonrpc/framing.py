@@ -1,4 +1,4 @@
-"""The lines of JSON-RPC: cutting a stream into them, and what one line says. Nothing here waits or writes."""
+"""The lines of JSON-RPC: cuts a stream into them, and reads one. Nothing here waits or writes."""
 
 import msgspec
 from msgspec import Raw
@@ -14,10 +14,11 @@ LONGEST_LINE = 16 * 1024 * 1024
 
 ABSENT = Raw(b"")
 """A member that is not there. Compared by identity."""
+NULL = b"null"
 
 
 class RpcError(Exception):
-    """A request that a handler refuses: what the other side is told.
+    """A request that a handler refuses. The other side gets the code and the message.
 
     Args:
         code: one of the codes above, or the application's own.
@@ -32,8 +33,8 @@ class RpcError(Exception):
         self.data = data
 
 
-class _Words(Confidential, frozen=True):
-    """What the other side said, which may hold anything."""
+class _RemoteMessage(Confidential, frozen=True):
+    """What the other side said. It may hold anything."""
 
     text: str
 
@@ -44,12 +45,12 @@ class RemoteError(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(f"the other side answered with error {code}")
         self.code = code
-        self._said = _Words(message)
+        self._message = _RemoteMessage(message)
 
     @property
     def message(self) -> str:
         """What the other side said."""
-        return self._said.text
+        return self._message.text
 
 
 class Envelope(msgspec.Struct, gc=False):
@@ -63,16 +64,17 @@ class Envelope(msgspec.Struct, gc=False):
 
 
 class ErrorBody(msgspec.Struct):
-    """The `error` of a response, as far as we read it."""
+    """The `error` of a response, as far as it is read."""
 
     code: int
     message: str
 
 
+encode = msgspec.json.Encoder().encode
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
 _decode_any = msgspec.json.Decoder(Raw).decode
 _decode_error = msgspec.json.Decoder(ErrorBody).decode
-_NO_JSON = "the line is no JSON in UTF-8, or it is nested too deeply"
+_NOT_JSON = "the line is not JSON in UTF-8, or it is nested too deeply"
 
 
 class LineSplitter:
@@ -86,48 +88,48 @@ class LineSplitter:
         self._limit = limit
         self._parts: list[bytes] = []
         self._held = 0
-        self._skipping = False
+        self._is_skipping = False
 
     def feed(self, data: bytes) -> list[bytes | None]:
-        """The lines that are complete now; None stands for one that is too long, as soon as that is known."""
+        """Return the lines that are complete now. None stands for a line that is too long, as soon as that is known."""
         *ends, rest = data.split(b"\n")
         lines: list[bytes | None] = []
         for end in ends:
-            if self._skipping:
-                self._skipping = False
+            if self._is_skipping:
+                self._is_skipping = False
             elif self._held + len(end) > self._limit:
                 lines.append(None)
             elif self._parts:
                 lines.append(b"".join((*self._parts, end)))
             else:
                 lines.append(end)
-            self._forget()
-        if rest and not self._skipping:
+            self._clear()
+        if rest and not self._is_skipping:
             self._held += len(rest)
             self._parts.append(rest)
             if self._held > self._limit:
-                self._forget()
-                self._skipping = True
+                self._clear()
+                self._is_skipping = True
                 lines.append(None)
         return lines
 
     def rest(self) -> bytes:
-        """What came after the last newline, for the end of the stream."""
+        """Return what came after the last newline, at the end of the stream."""
         line = b"".join(self._parts)
-        self._forget()
+        self._clear()
         return line
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         if self._held:
             self._parts = []
             self._held = 0
 
 
 def read_line(line: bytes) -> Envelope:
-    """What a line says.
+    """Read a line.
 
     Raises:
-        RpcError: PARSE_ERROR or INVALID_REQUEST. It has no id that could be answered.
+        RpcError: PARSE_ERROR or INVALID_REQUEST. The line has no id that could be answered.
     """
     try:
         if not line.isascii():
@@ -136,17 +138,17 @@ def read_line(line: bytes) -> Envelope:
     except msgspec.ValidationError:
         pass
     except (ValueError, RecursionError):
-        raise RpcError(PARSE_ERROR, _NO_JSON) from None
-    # It is no envelope, and it may be no JSON either: msgspec stops at the first thing that is wrong.
+        raise RpcError(PARSE_ERROR, _NOT_JSON) from None
+    # It is not an envelope, and it may not be JSON either: msgspec stops at the first error.
     try:
         _decode_any(line)
     except (ValueError, RecursionError):
-        raise RpcError(PARSE_ERROR, _NO_JSON) from None
+        raise RpcError(PARSE_ERROR, _NOT_JSON) from None
     raise RpcError(INVALID_REQUEST, "the message must be an object with a `method` that is a string")
 
 
 def is_id(raw: bytes) -> bool:
-    """Whether valid JSON is a string or an integer, written as one."""
+    """Whether valid JSON is a string, or an integer that is written as one."""
     return raw[:1] == b'"' or raw.removeprefix(b"-").isdigit()
 
 

@@ -18,7 +18,7 @@ from authstate.adapters.app_server.wire import (
     AccountUpdatedParams,
     InitializeParams,
 )
-from authstate.adapters.jsonrpc.peer import INVALID_REQUEST, InOrder, Peer, RpcError
+from authstate.adapters.jsonrpc.peer import INVALID_REQUEST, Exclusive, Peer, RpcError
 
 METHODS = frozenset(
     {
@@ -132,7 +132,7 @@ class FrontEnd:
         if method not in METHODS:
             raise RpcError(INVALID_REQUEST, "Invalid request: unknown method")
         if self.opening.api is None or not self.is_introduced:
-            return InOrder(self._handle_first(self._ready, method, params))
+            return Exclusive(self._handle_first(self._ready, method, params))
         return self._answer(self.opening.api, method, params)
 
     async def _handle_first(self, ready: asyncio.Future[None], method: str, params: Raw | None) -> object:
@@ -146,8 +146,8 @@ class FrontEnd:
         if method == SESSIONS_METHOD:
             return self._account.list_sessions(params)
         answer = api.handle(method, params)
-        if isinstance(answer, InOrder):
-            return InOrder(self._changed(answer.awaitable))
+        if isinstance(answer, Exclusive):
+            return Exclusive(self._changed(answer.awaitable))
         return answer
 
     async def _changed(self, change: Awaitable[object]) -> object:

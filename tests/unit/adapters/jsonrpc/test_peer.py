@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from authstate.adapters.jsonrpc.framing import LineSplitter
-from authstate.adapters.jsonrpc.peer import InOrder, Peer, PeerClosed, RemoteError, RpcError
+from authstate.adapters.jsonrpc.framing import LineSplitter, read_line
+from authstate.adapters.jsonrpc.peer import Exclusive, Peer, PeerClosed, RemoteError, RpcError
 
 
 class Wire:
@@ -177,13 +177,13 @@ async def test_a_listener_that_fails_is_reported_and_keeps_nobody_from_an_answer
     def on_event(method: str, params: object) -> None:
         raise KeyError(method)
 
-    peer, wire = connected(lambda method, params: method, notified=on_event)
+    peer, wire = connected(lambda method, params: method, on_notification=on_event)
     peer.data_received(b'{"method":"told"}\n{"id":1,"method":"asked"}\n')
     assert wire.take() == [{"id": 1, "result": "asked"}]
     assert [type(fault["exception"]) for fault in faults] == [KeyError]
 
 
-async def test_awaitables_run_side_by_side_and_in_order_ones_hold_back_what_follows() -> None:
+async def test_awaitables_run_side_by_side_and_exclusive_ones_hold_back_what_follows() -> None:
     gates = {name: asyncio.Event() for name in ("slow", "login")}
 
     async def wait(name: str) -> str:
@@ -193,10 +193,10 @@ async def test_awaitables_run_side_by_side_and_in_order_ones_hold_back_what_foll
     def handle(method: str, params: object) -> object:
         if method == "slow":
             return wait(method)
-        return InOrder(wait(method)) if method == "login" else method
+        return Exclusive(wait(method)) if method == "login" else method
 
     heard: list[str] = []
-    peer, wire = connected(handle, notified=lambda method, params: heard.append(method))
+    peer, wire = connected(handle, on_notification=lambda method, params: heard.append(method))
     lines = [b'{"id":%d,"method":"%s"}\n' % (n, m) for n, m in enumerate([b"slow", b"a", b"login", b"b", b"c"])]
     peer.data_received(b"".join(lines) + b'{"method":"told"}\n')
     await settle()
@@ -211,7 +211,7 @@ async def test_awaitables_run_side_by_side_and_in_order_ones_hold_back_what_foll
     assert [answer["id"] for answer in wire.take()] == [0]
 
 
-@pytest.mark.parametrize("then", ["plain", "beside", "in order"])
+@pytest.mark.parametrize("then", ["plain", "beside", "exclusive"])
 async def test_one_that_waits_first_keeps_the_others_waiting_only_as_long_as_it_must(then: str) -> None:
     opened, gate = asyncio.Event(), asyncio.Event()
 
@@ -224,19 +224,19 @@ async def test_one_that_waits_first_keeps_the_others_waiting_only_as_long_as_it_
         await opened.wait()
         if then == "plain":
             return "opened"
-        return wait() if then == "beside" else InOrder(wait())
+        return wait() if then == "beside" else Exclusive(wait())
 
-    peer, wire = connected(lambda method, params: InOrder(opening()) if method == "first" else method)
+    peer, wire = connected(lambda method, params: Exclusive(opening()) if method == "first" else method)
     peer.data_received(b'{"id":1,"method":"first"}\n{"id":2,"method":"a"}\n')
     await settle()
     assert wire.take() == []
     opened.set()
     await settle()
-    assert [answer["id"] for answer in wire.take()] == {"plain": [1, 2], "beside": [2], "in order": []}[then]
+    assert [answer["id"] for answer in wire.take()] == {"plain": [1, 2], "beside": [2], "exclusive": []}[then]
     gate.set()
     assert await peer.drained(1)
     said = [message.get("method", message.get("id")) for message in wire.take()]
-    assert said == {"plain": [], "beside": [1, "caused"], "in order": [1, "caused", 2]}[then]
+    assert said == {"plain": [], "beside": [1, "caused"], "exclusive": [1, "caused", 2]}[then]
 
 
 async def test_one_that_would_go_on_after_the_end_does_not() -> None:
@@ -248,7 +248,7 @@ async def test_one_that_would_go_on_after_the_end_does_not() -> None:
     async def opening() -> object:
         return go_on()
 
-    peer, wire = connected(lambda method, params: InOrder(opening()))
+    peer, wire = connected(lambda method, params: Exclusive(opening()))
     peer.data_received(b'{"id":1,"method":"first"}\n')
     await asyncio.sleep(0)  # the first task is done, and nobody was told yet
     peer.close()
@@ -310,7 +310,7 @@ async def test_questions_count_up_from_zero_and_take_their_answers_in_any_order(
     assert "secret" not in str(failed.value)
 
 
-async def test_answers_that_nobody_waits_for_are_counted_and_dropped() -> None:
+async def test_answers_that_nobody_waits_for_are_dropped() -> None:
     peer, wire = connected()
     asked = asyncio.create_task(peer.request("ask", None))
     await settle()
@@ -318,7 +318,7 @@ async def test_answers_that_nobody_waits_for_are_counted_and_dropped() -> None:
     peer.data_received(b'{"id":0,"result":1}\n{"id":0,"result":2}\n{"id":77,"result":1}\n{"id":"0","result":1}\n')
     peer.data_received(b'{"id":null,"error":{"code":-32700,"message":"x"}}\n')
     assert bytes(await asked) == b"1"
-    assert peer.dropped == 4
+    assert peer._outgoing._answers == {}
     assert wire.take() == []
 
 
@@ -330,7 +330,7 @@ async def test_a_cancelled_question_is_forgotten_and_its_late_answer_dropped() -
     with pytest.raises(asyncio.CancelledError):
         await asked
     peer.data_received(b'{"id":0,"result":1}\n')
-    assert peer.dropped == 1
+    assert peer._outgoing._answers == {}
     assert len(wire.take()) == 1
 
 
@@ -387,7 +387,7 @@ async def test_more_requests_than_the_limit_are_refused_as_overload() -> None:
     async def wait() -> None:
         await gate.wait()
 
-    peer, wire = connected(lambda method, params: InOrder(wait()) if method == "login" else wait(), most_pending=10)
+    peer, wire = connected(lambda method, params: Exclusive(wait()) if method == "login" else wait(), most_pending=10)
     peer.data_received(b"".join(b'{"id":%d,"method":"a"}\n' % n for n in range(15)))
     assert codes(wire.take()) == [(n, -32001) for n in range(10, 15)]
     gate.set()
@@ -405,7 +405,7 @@ async def test_two_thousand_requests_behind_a_login_are_all_answered() -> None:
         await gate.wait()
         return "login"
 
-    peer, wire = connected(lambda method, params: InOrder(wait()) if method == "login" else method)
+    peer, wire = connected(lambda method, params: Exclusive(wait()) if method == "login" else method)
     peer.data_received(b'{"id":-1,"method":"login"}\n' + b"".join(b'{"id":%d,"method":"a"}\n' % n for n in range(2000)))
     gate.set()
     await peer.drained(1)
@@ -420,3 +420,32 @@ def test_a_writer_that_holds_too_much_stops_the_reader() -> None:
     assert wire.paused
     peer.resume_writing()
     assert not wire.paused
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id":1,"method":"a"}',
+        b'{"id":1.5,"method":"a"}',
+        b'{"id":5}',
+        b'{"method":"told"}',
+        b'{"id":1,"method":"a","params":null}',
+        b'{"id":"x","method":"' + b"y" * 100 + b'"}',
+    ],
+)
+def test_a_message_that_was_read_elsewhere_is_taken_like_its_line(line: bytes) -> None:
+    answers, heard = [], []
+    for is_read in (False, True):
+        told: list[str] = []
+        peer, wire = connected(on_notification=lambda method, params, told=told: told.append(method), longest_line=100)
+        if is_read:
+            peer.message_received(read_line(line), len(line))
+        else:
+            peer.data_received(line + b"\n")
+        answers.append(wire.take())
+        heard.append(told)
+        peer.close()
+        peer.message_received(read_line(line), len(line))
+        assert wire.take() == []
+    assert answers[0] == answers[1]
+    assert heard[0] == heard[1]
