@@ -1,8 +1,8 @@
 """`authstate app-server`: the account API for one client on standard input and output.
 
 It ends with the input (status 0, whatever is pending), when nobody reads the output (0), and on SIGTERM, SIGINT and
-SIGHUP (128 and the signal's number). A refresh token that is being spent is always waited for, so that its successor is
-stored. Windows knows SIGINT only.
+SIGHUP (128 plus the signal's number). It always waits for a refresh token that is being spent, so that the new one is
+stored. Windows has SIGINT only.
 """
 
 import asyncio
@@ -11,18 +11,16 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from authstate.adapters.app_server.connected_client import ConnectedClient
 from authstate.adapters.app_server.deferred_log import LOG_DELAY, DeferredLog
 from authstate.adapters.app_server.handshake import Handshake
-from authstate.adapters.app_server.lazy_account import LazyAccount
+from authstate.adapters.app_server.lazy_account import AccountSetup, LazyAccount
 from authstate.adapters.config import Config, ConfigError, Environment, load_config
 from authstate.adapters.config.other_logins import in_environment
 from authstate.adapters.io.signals import ENDINGS, handle_signals
 from authstate.adapters.io.streams import can_be_watched, open_reader, open_writer
-
-if TYPE_CHECKING:
-    from authstate.adapters.app_server.account_api import AccountApi
 
 _LAST_ANSWERS = 1.0  # seconds that requests which are under way get at the end of the input
 _LAST_WRITES = 5.0  # seconds that a slow reader gets for what is answered already
@@ -81,66 +79,63 @@ class _Server:
 
     def __init__(self, config: Config, environment: Environment, settings: Mapping[str, Any]) -> None:
         self._log = DeferredLog()
-        self._handshake = Handshake(environment.home, self._open)
+        self._setup = AccountSetup(config, environment, settings)
+        self._handshake = Handshake(environment.home, self._make_account)
         self._peer = self._handshake.peer
-        self._account = LazyAccount(config, environment, settings, self._peer, self._handshake.notify, self._log)
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._lost = False
+        self._has_lost_client = False
 
     async def run(self, stdin_fd: int, stdout_fd: int) -> int:
         """Serve until the end; return the exit status."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._log.on_loop_exception)
-        for number in handle_signals(ENDINGS, self._stop_by):
-            _hear_without_loop(number, self._stop_by)
+        for number in handle_signals(ENDINGS, self._on_signal):
+            _handle_signal_without_loop(number, self._on_signal)
         try:
             read_watched, write_watched = can_be_watched(stdin_fd, stdout_fd)
-            writer = await open_writer(stdout_fd, self._peer, self._nobody_reads, watched=write_watched)
+            writer = await open_writer(stdout_fd, self._peer, self._client_stopped_reading, watched=write_watched)
             self._peer.connect(writer)
-            reader = await open_reader(stdin_fd, self._peer.data_received, self._no_more_input, watched=read_watched)
+            reader = await open_reader(stdin_fd, self._peer.data_received, self._input_ended, watched=read_watched)
         except OSError as error:
             print(f"authstate: standard input or output cannot be used: {error.strerror}", file=sys.stderr)
             return 1
         self._peer.connect(writer, reader)
         status = await self._end
         reader.pause_reading()
-        if not self._lost and status == 0:
+        if not self._has_lost_client and status == 0:
             await self._peer.drained(_LAST_ANSWERS)
-        await self._handshake.close()
-        await self._account.close()
-        if not self._lost:
+        await self._handshake.account.close()
+        if not self._has_lost_client:
             await self._peer.drained(LOG_DELAY)
         self._peer.close()
         self._log.flush()
         await writer.finish(_LAST_WRITES)
         return status
 
-    async def _open(self) -> "AccountApi":
-        self._account.client_name = self._handshake.client_name
-        api = await self._account.open()
-        self._account.follow()
-        return api
+    def _make_account(self, client: ConnectedClient) -> LazyAccount:
+        account = LazyAccount(self._setup, client, self._log, on_open=lambda engine: account.follow())
+        return account
 
     def _stop(self, status: int) -> None:
         if not self._end.done():
             self._end.set_result(status)
 
-    def _stop_by(self, number: int) -> None:
-        """A signal wants the end."""
+    def _on_signal(self, number: int) -> None:
+        """A signal ends the server."""
         self._stop(128 + number)
 
-    def _no_more_input(self) -> None:
+    def _input_ended(self) -> None:
         self._peer.eof_received()
         self._stop(0)
 
-    def _nobody_reads(self) -> None:
-        self._lost = True
+    def _client_stopped_reading(self) -> None:
+        self._has_lost_client = True
         self._peer.close()
         self._stop(0)
 
 
-def _hear_without_loop(number: int, stop: Callable[[int], None]) -> None:
-    """Windows: hear a signal between two instructions of the main thread."""
+def _handle_signal_without_loop(number: int, stop: Callable[[int], None]) -> None:
+    """Handle a signal on Windows, between two instructions of the main thread."""
     loop = asyncio.get_running_loop()
 
     def on_event(received: int, frame: object) -> None:

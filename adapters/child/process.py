@@ -1,4 +1,4 @@
-"""The child of a wrapper as a process: started before anything slow is imported, ended as if nobody stood between."""
+"""The child of `authstate wrap` as a process: started before anything slow is imported, ended as it would be alone."""
 
 import os
 import signal
@@ -52,23 +52,23 @@ class ChildProcess:
 
     @property
     def stdin_fd(self) -> int:
-        """Where its input is written."""
+        """The descriptor of its standard input."""
         return self._stdin.fileno()
 
     @property
     def stdout_fd(self) -> int:
-        """Where its output is read."""
+        """The descriptor of its standard output."""
         return self._stdout.fileno()
 
     def close_stdin(self) -> None:
-        """Its input ends here. Any number of times."""
+        """Close its standard input. May be called again."""
         try:
             self._stdin.close()
         except OSError:
             return
 
     def close_stdout(self) -> None:
-        """Nobody reads its output any more: it hears so when it writes. Any number of times."""
+        """Close its standard output: it gets an error when it writes. May be called again."""
         self._stdout.close()
 
     def when_ended(self, call: Callable[[int], object]) -> None:
@@ -76,26 +76,26 @@ class ChildProcess:
         threading.Thread(target=lambda: call(self._process.wait()), name="authstate-child", daemon=True).start()
 
     def forward(self, number: int) -> None:
-        """Send it a signal that we got."""
+        """Send it a signal, unless it has ended."""
         if self._process.poll() is None:
             self._process.send_signal(number)
 
     def kill(self) -> None:
-        """End it at once, unless it has ended."""
+        """Kill it, unless it has ended, and wait for its end."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
 
     def describe_end(self, status: int) -> str:
-        """How it ended, for a person."""
+        """Say how it ended, for a person."""
         how = f"was ended by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
         return f"{self._name} {how}"
 
 
-def end_like(status: int) -> int:
-    """The exit status for a child's: the same; after a signal this process ends by the same signal.
+def propagate_exit(status: int) -> int:
+    """Return the exit status of this process for a child's: the same. After a signal this process ends by that signal.
 
-    On Windows, and where the signal does not end a process, it is 128 and the signal's number.
+    On Windows, and where the signal does not end a process, the status is 128 plus the signal's number.
     """
     if status >= 0:
         return status
@@ -111,8 +111,8 @@ def end_like(status: int) -> int:
     return 128 + number
 
 
-def may_have_reached_both(number: int) -> bool:
-    """Whether this signal can come from a key at our terminal, which sends it to the child, too."""
+def may_have_reached_child(number: int) -> bool:
+    """Whether this signal can come from a key at the terminal, which sends it to the child, too."""
     return number in (signal.SIGINT, getattr(signal, "SIGQUIT", None)) and _is_in_foreground()
 
 

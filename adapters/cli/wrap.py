@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from authstate.adapters.child.command import ephemeral_command, overrides_of
 from authstate.adapters.child.pinned_store import refuse_pinned_store
-from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND, CannotStart, ChildProcess, end_like
+from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND, CannotStart, ChildProcess, propagate_exit
 from authstate.adapters.cli.exit_status import print_error
 from authstate.adapters.cli.imports import unwatched_imports
 from authstate.adapters.config.other_logins import of_command
@@ -45,7 +45,7 @@ def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
     finally:
         child.kill()
     sys.stderr.flush()
-    return end_like(status)
+    return propagate_exit(status)
 
 
 def _leave_alone(command: Sequence[str], other: str) -> int:
@@ -74,10 +74,10 @@ def _carry(overrides: Sequence[str], child: ChildProcess) -> int:
         from authstate.adapters.app_server.server import settings_for_tests
         from authstate.adapters.config import Environment, load_config
         from authstate.adapters.config.settings import ensure_secure_setting
-        from authstate.adapters.proxy.wrap import carry
+        from authstate.adapters.proxy.wrap import wrap_child
 
     environment = Environment.read(os.environ, acts_with_key=False)
     config = load_config(environment.home, overrides)
     if config.model_url is not None:  # the child sends its token there
         ensure_secure_setting(config.model_url, "the base URL of the model provider", os.environ)
-    return asyncio.run(carry(config, environment, child, settings=settings_for_tests(os.environ)))
+    return asyncio.run(wrap_child(config, environment, child, settings=settings_for_tests(os.environ)))

@@ -1,11 +1,13 @@
-"""What slows the traffic between a front-end and its child down: who does not read, and a login that is changing."""
+"""Flow control between a front-end and its child: backpressure, and a gate for the time that the login changes."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-_MOST_HELD = 1024 * 1024  # bytes that a closed gate holds before the reader behind it is stopped
-_CLOSED = "the gate is closed"
+from authstate.adapters.jsonrpc.peer import Writer
+
+_MOST_HELD = 1024 * 1024  # bytes that a closed gate holds before the reader behind it is paused
+_CLOSED, _FULL, _ANSWERS_WAIT = "the gate is closed", "the other endpoint is full", "answers are waiting"
 
 
 class PausableReader(Protocol):
@@ -18,35 +20,74 @@ class PausableReader(Protocol):
         """Go on."""
 
 
-class Throttle:
-    """Stops a reader for as long as anybody has a reason to."""
+class ReadControl:
+    """Pauses a reader for as long as anybody has a reason to."""
 
     def __init__(self) -> None:
         self._reader: PausableReader | None = None
         self._reasons: set[str] = set()
 
-    def control(self, reader: PausableReader) -> None:
-        """The reader to stop; it may come after the first reason."""
+    def attach(self, reader: PausableReader) -> None:
+        """Set the reader to control; it may come after the first reason."""
         self._reader = reader
         if self._reasons:
             reader.pause_reading()
 
-    def stop(self, reason: str) -> None:
-        """Stop the reader, and remember why."""
+    def pause(self, reason: str) -> None:
+        """Pause the reader, and remember why."""
         if not self._reasons and self._reader is not None:
             self._reader.pause_reading()
         self._reasons.add(reason)
 
-    def go(self, reason: str) -> None:
-        """This is no reason any more. The reader goes on once there is none."""
+    def resume(self, reason: str) -> None:
+        """Drop a reason. The reader goes on once there is none."""
         if reason in self._reasons:
             self._reasons.discard(reason)
             if not self._reasons and self._reader is not None:
                 self._reader.resume_reading()
 
 
+class Endpoint:
+    """The bytes to and from the front-end or the child: a writer that may be full, and a reader that can be paused."""
+
+    def __init__(self) -> None:
+        self.reads = ReadControl()
+        """Pauses what comes from it."""
+        self._writer: Writer | None = None
+        self._other: Endpoint | None = None
+        self._is_full = False
+
+    def connect(self, writer: Writer, other: "Endpoint") -> None:
+        """Set where bytes for it go, and the endpoint that they come from."""
+        self._writer = writer
+        self._other = other
+
+    def write(self, data: bytes) -> None:
+        """Send, or hold until it can be sent."""
+        if self._writer is not None:
+            self._writer.write(data)
+
+    def apply_backpressure(self) -> None:
+        """Call before it is answered: while answers would wait, it may send no more requests."""
+        if self._is_full:
+            self.reads.pause(_ANSWERS_WAIT)
+
+    def pause_writing(self) -> None:
+        """The writer holds too much (see `Flow`)."""
+        self._is_full = True
+        if self._other is not None:
+            self._other.reads.pause(_FULL)
+
+    def resume_writing(self) -> None:
+        """The writer has room again."""
+        self._is_full = False
+        self.reads.resume(_ANSWERS_WAIT)
+        if self._other is not None:
+            self._other.reads.resume(_FULL)
+
+
 class _Waiting(NamedTuple):
-    """What waits at a gate: bytes, or a change that is to begin."""
+    """What waits at a gate: bytes, or a change that begins at its turn."""
 
     size: int
     data: bytes
@@ -54,18 +95,18 @@ class _Waiting(NamedTuple):
 
 
 class Gate:
-    """Lets bytes pass, in order, but for the time that somebody holds it: then they wait.
+    """Lets bytes pass in order. While somebody holds it, they wait.
 
-    Whoever changes the login of the child holds it, so that no request reaches the child between two logins. It may be
-    held by several at once. A change that comes while it is held waits in the same row, so that what came before the
-    change passes before it.
+    Whoever changes the login of the child holds the gate, so that no request reaches the child between two logins.
+    Several may hold it at once. A change that comes while it is held waits in the same queue, so that what came before
+    the change passes before it.
 
     Args:
         write: where the bytes go.
-        source: where they come from, stopped while much is waiting.
+        source: where they come from, paused while more than 1 MiB waits.
     """
 
-    def __init__(self, write: Callable[[bytes], None], source: Throttle) -> None:
+    def __init__(self, write: Callable[[bytes], None], source: ReadControl) -> None:
         self._write = write
         self._source = source
         self._holders = 0
@@ -83,13 +124,13 @@ class Gate:
         self._pass_on()
 
     def force(self) -> None:
-        """Open it for good, whoever holds it: waiting longer would be worse."""
+        """Open it for good, whoever holds it."""
         self._holders = -(1 << 30)
         self._pass_on()
 
     @property
     def has_change(self) -> bool:
-        """Whether a change waits in the row."""
+        """Whether a change waits in the queue."""
         return self._changes > 0
 
     def let_pass(self, data: bytes) -> None:
@@ -100,18 +141,23 @@ class Gate:
             self._wait(_Waiting(len(data), data, None))
 
     def change(self, begin: Callable[[], None], size: int = 0) -> None:
-        """Begin a change now, or when it is its turn; it may hold the gate. `size`: the bytes that it keeps waiting."""
+        """Begin a change now, or when it is its turn.
+
+        Args:
+            begin: may hold the gate.
+            size: the bytes that the change keeps waiting.
+        """
         if self._holders <= 0:
             begin()
         else:
             self._changes += 1
             self._wait(_Waiting(size, b"", begin))
 
-    def _wait(self, one: "_Waiting") -> None:
+    def _wait(self, one: _Waiting) -> None:
         self._waiting.append(one)
         self._size += one.size
         if self._size > _MOST_HELD:
-            self._source.stop(_CLOSED)
+            self._source.pause(_CLOSED)
 
     def _pass_on(self) -> None:
         while self._waiting and self._holders <= 0:
@@ -124,7 +170,7 @@ class Gate:
                 if one.begin is not None:
                     one.begin()
         if self._size <= _MOST_HELD:
-            self._source.go(_CLOSED)
+            self._source.resume(_CLOSED)
 
     def _bytes_in_front(self) -> Iterator[bytes]:
         while self._waiting and self._waiting[0].begin is None:

@@ -1,24 +1,23 @@
-"""The account side of a front-end whose other requests go to a child: our engine answers, as the child would.
+"""The account side of a front-end whose other requests go to a child: the engine answers, as the child would.
 
-It answers when the child has answered `initialize`, and not before: until then the child's own rules hold. A request
-that changes who is signed in is answered when the child acts with the new login.
+It answers once the child has answered `initialize`; until then the child's own rules hold. A request that changes who
+is signed in is answered when the child acts with the new login.
 """
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
 
-from authstate.adapters.app_server.handshake import Api, LazyApi
-from authstate.adapters.app_server.wire import (
-    SESSIONS_METHOD,
-    AccountUpdatedForReason,
-    AccountUpdatedParams,
-    InitializeParams,
-)
+from authstate.adapters.app_server.connected_client import ConnectedClient
+from authstate.adapters.app_server.wire import SESSIONS_METHOD, InitializeParams
 from authstate.adapters.jsonrpc.peer import INVALID_REQUEST, Exclusive, Peer, RpcError
+
+if TYPE_CHECKING:
+    from authstate.adapters.app_server.account_api import AccountApi
+    from authstate.adapters.proxy.wrapped_account import WrappedAccount
 
 METHODS = frozenset(
     {
@@ -29,14 +28,14 @@ METHODS = frozenset(
 )
 """What the engine answers in place of the child."""
 CHANGES = frozenset({"account/login/start", "account/logout"})
-"""Those after which the child acts as somebody else."""
+"""The methods after which the child acts with another login."""
 RETIRED = {
     "loginApiKey": "account/login/start",
     "loginChatGpt": "account/login/start",
     "cancelLoginChatGpt": "account/login/cancel",
     "logoutChatGpt": "account/logout",
 }
-"""What codex 0.93.0 still knows, and what took its place: it would change the child's login behind our back."""
+"""What codex 0.93.0 still has, and what replaced it. Refused: it would change the child's login without the engine."""
 _OWNER = "start codex without authstate for that"
 REFUSED = {
     "account/bedrock/discover": f"Amazon Bedrock is not set up through authstate: {_OWNER}",
@@ -44,86 +43,46 @@ REFUSED = {
     "account/gcp/setup": f"Google Cloud is not set up through authstate: {_OWNER}",
     "accountSession/switch": "authstate keeps one login: use `account/logout` and `account/login/start` to change it",
 }
-"""What would give the child a login of its own, and why it is refused: it would act as somebody else than is shown."""
-
-
-class Account(Protocol):
-    """What is opened behind the front-end."""
-
-    async def open(self) -> Api:
-        """Start the engine, and return what answers. Raises ConfigError, AuthError."""
-        ...
-
-    async def caught_up(self) -> None:
-        """Return when the child acts with what the engine holds."""
-
-    async def list_sessions(self, params: Raw | None) -> object:
-        """Answer `accountSession/list`. Raises RpcError."""
-        ...
+"""What would give the child a login of its own, and why it is refused: the child would act as another account."""
 
 
 class FrontEnd:
-    """Answers the account requests of one front-end, and tells it of the engine's events.
+    """Answers the account requests of one front-end.
 
     Args:
-        id_prefix: of the requests that we send to it; nobody else can guess it.
-        account: what is opened once, and again at the next request if that failed.
+        id_prefix: of the requests that authstate sends to it; nobody else can guess it.
+        make_account: makes the account of the front-end.
     """
 
-    def __init__(self, id_prefix: str, account: Account) -> None:
+    def __init__(self, id_prefix: str, make_account: "Callable[[ConnectedClient], WrappedAccount]") -> None:
         self.peer = Peer(self._handle, id_prefix=id_prefix)
-        self.opening = LazyApi(account.open)
-        """What answers, once it is open."""
-        self._account = account
-        self.is_introduced = False
-        """The child took the front-end in."""
-        self._ready: asyncio.Future[None] | None = None
-        self._unwanted: frozenset[str] = frozenset()
-        self.tells_reasons = False
-        """Whether the front-end's release knows the `reason` of `account/updated`."""
-        self.client_name: str | None = None
-        """Who the front-end is; None before its `initialize`."""
+        self.client = ConnectedClient(self.peer)
+        self.account = make_account(self.client)
+        self._initialize_answered: asyncio.Future[None] | None = None  # None before `initialize`
 
     # The handshake, which is between the front-end and the child
 
-    def introduced(self, params: Raw) -> None:
+    def on_initialize(self, params: Raw) -> None:
         """The front-end sent `initialize`; the child has not answered yet."""
-        self._ready = asyncio.get_running_loop().create_future()
+        self._initialize_answered = asyncio.get_running_loop().create_future()
         try:
             request = msgspec.json.decode(params, type=InitializeParams)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return  # the child will refuse it
-        self.client_name = request.client_info.name
-        if request.capabilities is not None:
-            self._unwanted = frozenset(request.capabilities.opt_out_notification_methods or ())
+        self.client.describe(request)
 
-    def accepted(self) -> None:
-        """The child took the front-end in: from here on there are answers."""
-        self.is_introduced = True
-        self._settle()
-
-    def refused(self) -> None:
-        """The child refused the handshake: it may be tried again."""
-        self._settle()
-        self._ready = None
-
-    def _settle(self) -> None:
-        if self._ready is not None and not self._ready.done():
-            self._ready.set_result(None)
-
-    # What is told
-
-    def notify(self, method: str, params: object) -> None:
-        """Tell the front-end, unless it opted out of this or has not introduced itself."""
-        if self.tells_reasons and isinstance(params, AccountUpdatedParams):
-            params = AccountUpdatedForReason(params.auth_mode, params.plan_type, getattr(params, "reason", None))
-        if self.is_introduced and method not in self._unwanted:
-            self.peer.notify(method, params)
+    def on_initialize_answered(self, is_accepted: bool) -> None:
+        """The child answered `initialize`. One that it refused may be tried again."""
+        self.client.is_initialized = is_accepted
+        if self._initialize_answered is not None and not self._initialize_answered.done():
+            self._initialize_answered.set_result(None)
+        if not is_accepted:
+            self._initialize_answered = None
 
     # What is answered
 
     def _handle(self, method: str, params: Raw | None) -> object:
-        if self._ready is None:
+        if self._initialize_answered is None:
             raise RpcError(INVALID_REQUEST, "Not initialized")
         if method in RETIRED:
             raise RpcError(INVALID_REQUEST, f"Invalid request: {method} is retired: use `{RETIRED[method]}`")
@@ -131,28 +90,29 @@ class FrontEnd:
             raise RpcError(INVALID_REQUEST, REFUSED[method])
         if method not in METHODS:
             raise RpcError(INVALID_REQUEST, "Invalid request: unknown method")
-        if self.opening.api is None or not self.is_introduced:
-            return Exclusive(self._handle_first(self._ready, method, params))
-        return self._answer(self.opening.api, method, params)
+        api = self.account.login.api
+        if api is None or not self.client.is_initialized:
+            return Exclusive(self._handle_first(self._initialize_answered, method, params))
+        return self._answer(api, method, params)
 
-    async def _handle_first(self, ready: asyncio.Future[None], method: str, params: Raw | None) -> object:
-        """What the engine makes of a request, which may be an awaitable, once the child took the front-end in."""
-        await asyncio.wait((ready,))
-        if not self.is_introduced:
+    async def _handle_first(self, answered: asyncio.Future[None], method: str, params: Raw | None) -> object:
+        """What the engine makes of a request, which may be an awaitable, once the child answered `initialize`."""
+        await asyncio.wait((answered,))
+        if not self.client.is_initialized:
             raise RpcError(INVALID_REQUEST, "Not initialized")
-        return self._answer(await self.opening.opened(), method, params)
+        return self._answer(await self.account.login.opened(), method, params)
 
-    def _answer(self, api: Api, method: str, params: Raw | None) -> object:
+    def _answer(self, api: "AccountApi", method: str, params: Raw | None) -> object:
         if method == SESSIONS_METHOD:
-            return self._account.list_sessions(params)
+            return self.account.list_sessions(params)
         answer = api.handle(method, params)
         if isinstance(answer, Exclusive):
-            return Exclusive(self._changed(answer.awaitable))
+            return Exclusive(self._settled(answer.awaitable))
         return answer
 
-    async def _changed(self, change: Awaitable[object]) -> object:
-        """The answer to a change, when the child acts with the new login."""
+    async def _settled(self, change: Awaitable[object]) -> object:
+        """The answer to a change, once the child acts with the new login."""
         try:
             return await change
         finally:
-            await self._account.caught_up()
+            await self.account.settled()

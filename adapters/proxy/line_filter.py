@@ -1,26 +1,24 @@
-"""Cuts one direction of a connection into lines, has each one looked at, and lets the rest pass as it is.
+"""Cuts one direction of a connection into lines, asks about each one, and lets the others pass as they are.
 
-Every line is read, and to its end, before any of it passes. What its beginning says proves nothing: of two members of
-the same name the last one counts, so the end of a line can make an account request of an answer. What passes is not
-changed and not copied: lines that pass one after the other stay one piece.
+Every line is read to its end before any of it passes. Its beginning proves nothing: of two members of the same name the
+last one counts, so the end of a line can turn an answer into an account request. What passes is neither changed nor
+copied: lines that pass one after the other stay one piece.
 
-A line is held until its end is known, at most 64 MiB of it. A longer one does not pass.
+A line is held until its end is known, at most 64 MiB of it. A longer line does not pass.
 """
 
 import json
 from collections.abc import Callable, Iterator
 
-from authstate.adapters.jsonrpc.framing import Envelope, RpcError, read_line
-
 LONGEST_HELD = 64 * 1024 * 1024
 """Bytes of one line. A picture in a message makes the longest ones."""
 ESCAPE = b"\\u"
-"""Any letter can be written with it."""
+"""Any character can be written with it."""
 
 Take = Callable[[], None]
-"""Does what is to be done with a line that does not pass, once those before it have passed."""
+"""Takes a line that does not pass, once those before it have passed."""
 Route = Callable[[bytes], Take | None]
-"""Looks at a whole line with its newline; returns what takes it. None: it passes."""
+"""Takes a whole line with its newline. Returns what takes it; None lets it pass."""
 Pass = Callable[[bytes], None]
 """Takes any number of whole lines that pass as they are. The last one of a stream may lack its newline."""
 
@@ -29,9 +27,9 @@ class LineFilter:
     """One direction of a connection.
 
     Args:
-        route: asked about each line, in order with what passes.
+        route: decides about each line, in order with what passes.
         let_pass: takes everything else, in order.
-        too_long: told of each line of more than `longest` bytes, which is dropped to its end.
+        too_long: called for each line of more than `longest` bytes, which is dropped to its end.
         longest: in bytes, with the newline.
     """
 
@@ -52,22 +50,22 @@ class LineFilter:
         return self._size
 
     def feed(self, data: bytes) -> None:
-        """Take what came in."""
+        """Take bytes that came in."""
         end = data.rfind(b"\n") + 1
         begin = 0
         if end and (self._held or self._is_dropping):
             begin = data.index(b"\n") + 1
             self._end_of_line(data[:begin])
         if begin < end:
-            self._sift(data[begin:end] if begin or end < len(data) else data)
+            self._filter(data[begin:end] if begin or end < len(data) else data)
         if end < len(data):
             self._begin_of_line(data[end:] if end else data)
 
     def finish(self) -> None:
-        """The stream is over. Some readers take its last line without a newline, so it is looked at like any other."""
+        """The stream is over. Some readers accept a last line without a newline, so the route decides about it, too."""
         if not self._held:
             return
-        line = b"".join(self._forget())
+        line = b"".join(self._take_held())
         if take := self._route(line + b"\n"):
             take()
         else:
@@ -79,7 +77,7 @@ class LineFilter:
         self._held.append(data)
         self._size += len(data)
         if self._size > self._longest:
-            self._forget()
+            self._take_held()
             self._is_dropping = True
             self._too_long()
 
@@ -89,14 +87,14 @@ class LineFilter:
         if self._is_dropping:
             self._is_dropping = False
         else:
-            self._sift(b"".join((*self._forget(), data)))
+            self._filter(b"".join((*self._take_held(), data)))
 
-    def _forget(self) -> list[bytes]:
+    def _take_held(self) -> list[bytes]:
         held, self._held, self._size = self._held, [], 0
         return held
 
-    def _sift(self, lines: bytes) -> None:
-        """Pass whole lines, but for those that the route takes."""
+    def _filter(self, lines: bytes) -> None:
+        """Pass whole lines, except for those that the route takes."""
         begin = 0  # of the run of lines that pass
         for start, end in _lines(lines):
             if take := self._route(lines[start:end]):
@@ -116,18 +114,10 @@ def _lines(lines: bytes) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def envelope_of(line: bytes) -> Envelope | None:
-    """What a line says; None for what is no JSON object in UTF-8, or has a method that is no string."""
-    try:
-        return read_line(line)
-    except RpcError:
-        return None
-
-
 def is_ambiguous(line: bytes) -> bool:
-    """Whether readers may differ about a line that can be read: it has two methods, ids, results or errors.
+    """Whether two readers may read a valid line differently: it has two methods, ids, params, results or errors.
 
-    Here and in codex the last one counts, elsewhere the first one may.
+    Here and in codex the last one counts; in other readers the first one may.
     """
     if line.count(b'"method"') < 2 and ESCAPE not in line:
         return False

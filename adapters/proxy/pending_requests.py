@@ -1,8 +1,8 @@
-"""Which requests passed in one direction and are not answered yet: an answer to anything else is not believed.
+"""Which requests passed in one direction and are not answered yet: an answer to anything else does not pass.
 
-The child and the front-end count their ids in number spaces of their own, and both are easy to guess. So without this,
-a child could answer the front-end's next account request before authstate does, with a sign-in page of its choice. And
-a front-end could answer the child's question for tokens, which it never sees, with tokens of its choice.
+The child and the front-end number their requests independently, and both numberings are easy to guess. Without this, a
+child could answer the front-end's next account request before authstate does, with a sign-in page of its choice. And a
+front-end could answer the child's refresh request, which it never sees, with tokens of its choice.
 """
 
 from collections import OrderedDict
@@ -11,25 +11,25 @@ import msgspec
 from msgspec import Raw
 
 MOST_PENDING = 65_536
-"""Requests that are remembered. One that is older than so many unanswered ones is forgotten, and so is its answer."""
+"""Requests that are remembered. The oldest one beyond that is forgotten, and its answer does not pass."""
 
 
 class PendingRequests:
-    """The ids of one direction. An id that is used twice at once must be answered twice."""
+    """The ids of one direction. An id that is in use twice can be answered twice."""
 
     def __init__(self, most: int = MOST_PENDING) -> None:
         self._most = most
         self._counts: OrderedDict[str | bytes, int] = OrderedDict()
 
-    def passed(self, id_: Raw) -> None:
-        """A request of this id passed. Costs a dictionary entry."""
+    def add(self, id_: Raw) -> None:
+        """A request with this id passed."""
         key = _key(id_)
         self._counts[key] = self._counts.pop(key, 0) + 1
         if len(self._counts) > self._most:
             self._counts.popitem(last=False)
 
-    def answered(self, id_: Raw) -> bool:
-        """Whether an answer of this id may pass: a request of it did, and was not answered."""
+    def remove(self, id_: Raw) -> bool:
+        """An answer with this id comes. Return whether it may pass: a request with the id passed and is unanswered."""
         key = _key(id_)
         count = self._counts.get(key, 0)
         if count > 1:
@@ -40,7 +40,7 @@ class PendingRequests:
 
 
 def _key(id_: Raw) -> str | bytes:
-    """An id as both sides write it: a string may be written with escapes, a number may not."""
+    """Return the id in one form: a string may be written with escapes, a number in one way only."""
     written = bytes(id_)
     if written[:1] != b'"':
         return written

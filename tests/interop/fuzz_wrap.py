@@ -20,8 +20,10 @@ from support.codex_binaries import VERSIONS, install
 from support.homes import fill
 from support.wire_client import INITIALIZE, WireClient, clean_environment
 
+from authstate.adapters.jsonrpc.framing import Envelope, RpcError
 from authstate.adapters.proxy.front_end import METHODS, RETIRED
-from authstate.adapters.proxy.rules import FromFrontEnd, InitializeExchange
+from authstate.adapters.proxy.pending_requests import PendingRequests
+from authstate.adapters.proxy.rules import Exchange, FromFrontEnd, InitializeExchange
 from authstate.adapters.testing import LoopbackIssuer
 
 KEY = "sk-of-somebody-else"
@@ -114,23 +116,23 @@ class Filter:
     def __init__(self) -> None:
         self.passed: list[bytes] = []
         initialize = InitializeExchange(self)
-        initialize.is_over = True
-        direction = FromFrontEnd(self, initialize, "authstate-fuzz-", self.passed.append, _nothing, _nothing)
-        self.feed = direction.line_filter.feed
+        initialize.is_done = True
+        exchange = Exchange(initialize, PendingRequests(), PendingRequests(), _nothing)
+        self.feed = FromFrontEnd(self, "authstate-fuzz-", self.passed.append, exchange).line_filter.feed
         self.kept = 0
 
-    def ask(self, line: bytes) -> None:
+    def ask(self, message: Envelope, size: int) -> None:
         self.kept += 1
 
-    change = answer = ask
+    change = take_answer = ask
 
-    def refuse(self, id_: Raw, why: str) -> None:
+    def refuse(self, id_: Raw, error: RpcError) -> None:
         self.kept += 1
 
     def on_initialize(self, params: Raw) -> None:
         raise AssertionError("the handshake is over")
 
-    def answered(self, accepted: bool) -> None:
+    def on_initialize_answered(self, is_accepted: bool) -> None:
         raise AssertionError("the handshake is over")
 
     def let_through(self, data: bytes, random: Random) -> bytes:

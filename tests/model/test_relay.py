@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authstate.adapters.app_server.deferred_log import DeferredLog
+from authstate.adapters.app_server.lazy_account import AccountSetup
 from authstate.adapters.config import Config, Environment, StoreMode
 from authstate.adapters.proxy.relay import Relay
 from authstate.adapters.testing import make_external
@@ -129,7 +130,7 @@ def test_each_request_finds_the_login_before_it(steps: list[tuple[str, Any]], cu
 async def play(steps: list[tuple[str, Any]], cuts: list[int]) -> None:
     child, front_end, expected = SlowChild(), FrontEnd(), Expected()
     config = Config(store_mode=StoreMode.EPHEMERAL)
-    relay = child.relay = Relay(config, Environment(home=HOME), {}, DeferredLog())
+    relay = child.relay = Relay(AccountSetup(config, Environment(home=HOME)), DeferredLog())
     relay.connect(front_end, child)
     relay.open()
     send(relay, {"id": 0, "method": "initialize", "params": {"clientInfo": {"name": "x", "version": "1"}}}, cuts)

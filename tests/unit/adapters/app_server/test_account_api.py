@@ -10,8 +10,12 @@ import msgspec
 import pytest
 
 from authstate.adapters.app_server.account_api import AccountApi, PeerTokenSource
+from authstate.adapters.app_server.connected_client import ConnectedClient
+from authstate.adapters.app_server.deferred_log import DeferredLog
 from authstate.adapters.app_server.handshake import Handshake
+from authstate.adapters.app_server.lazy_account import AccountSetup, LazyAccount, OpenAccount
 from authstate.adapters.app_server.logins import InteractiveLogins
+from authstate.adapters.config import Config, Environment
 from authstate.adapters.oauth.device_endpoint import HttpDeviceEndpoint
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
@@ -36,6 +40,17 @@ def external_jwt(account_id: str = "org-1", **claims: Any) -> str:
     return make_jwt(**({AUTH: {"chatgpt_account_id": account_id, "chatgpt_plan_type": "pro"}} | claims))
 
 
+class Account(LazyAccount):
+    """The account of a client, whose engine is in memory."""
+
+    def __init__(self, owner: "Client", client: ConnectedClient) -> None:
+        super().__init__(AccountSetup(Config(), Environment(home=Path("nowhere"))), client, DeferredLog())
+        self._owner = owner
+
+    async def _open(self) -> OpenAccount:
+        return await self._owner.open()
+
+
 class Client:
     """A client and the server it talks to, in one process."""
 
@@ -57,7 +72,7 @@ class Client:
         self._rate_limits = rate_limits
         self.opened = 0
         self.fail_open: Exception | None = None
-        self.handshake = Handshake(Path("/home/of/codex"), self._open)
+        self.handshake = Handshake(Path("/home/of/codex"), lambda client: Account(self, client))
         self.engine = AuthEngine(
             self.store,
             self.authority,
@@ -70,7 +85,7 @@ class Client:
         self.peer.connect(self)
         self.next_id = 0
 
-    async def _open(self) -> AccountApi:
+    async def open(self) -> OpenAccount:
         self.opened += 1
         if self.fail_open is not None:
             raise self.fail_open
@@ -79,13 +94,15 @@ class Client:
         async def rate_limits() -> object:
             return self._rate_limits() if self._rate_limits else {"rateLimits": {}}
 
-        return AccountApi(
+        logins = InteractiveLogins(self.engine, Issuer("http://127.0.0.1:1", "app"))
+        api = AccountApi(
             self.engine,
-            self.handshake.notify,
+            self.handshake.client.notify,
             requires_openai_auth=self._requires,
             rate_limits=rate_limits,
-            logins=InteractiveLogins(self.engine, Issuer("http://127.0.0.1:1", "app")),
+            logins=logins,
         )
+        return OpenAccount(self.engine, api, logins)
 
     def write(self, data: bytes) -> None:
         self.messages += [msgspec.json.decode(line) for line in data.splitlines()]
@@ -199,7 +216,7 @@ async def test_an_opening_that_fails_before_anybody_asks_is_no_fault_of_the_loop
     client.fail_open = OSError("/a/path")
     await client.initialize()
     await asyncio.sleep(0)  # the opening begins
-    await client.handshake.close()
+    await client.handshake.account.opening_ended()
     assert client.opened == 1
     del client
     gc.collect()

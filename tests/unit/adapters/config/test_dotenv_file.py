@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from support.network_servers import Saying, serving
 
+from authstate.adapters.app_server.connected_client import ConnectedClient
 from authstate.adapters.app_server.deferred_log import DeferredLog
-from authstate.adapters.app_server.lazy_account import LazyAccount
+from authstate.adapters.app_server.lazy_account import AccountSetup, LazyAccount
 from authstate.adapters.assembly import open_engine
 from authstate.adapters.config import Config, Environment
 from authstate.adapters.config.dotenv_file import read_dotenv
@@ -113,10 +114,9 @@ async def test_an_app_server_asks_for_the_rate_limits_through_the_proxy_of_the_f
     (tmp_path / "auth.json").write_text('{"OPENAI_API_KEY": "sk-stored"}')
     async with serving(proxy := Saying(REFUSAL)) as port:
         read = environment(tmp_path, f"ALL_PROXY=http://127.0.0.1:{port}\n")
-        account = LazyAccount(
-            Config(), read, {}, Peer(lambda method, params: None), lambda method, params: None, DeferredLog()
-        )
-        await account.open()
+        client = ConnectedClient(Peer(lambda method, params: None))
+        account = LazyAccount(AccountSetup(Config(), read), client, DeferredLog())
+        await account.opened()
         with pytest.raises(RpcError, match=r"\.env\) opens no way to chatgpt\.com \(status 403\)"):
             await account.read_rate_limits()
         await account.close()

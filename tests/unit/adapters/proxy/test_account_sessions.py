@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from msgspec import Raw
 
+from authstate.adapters.app_server.connected_client import ConnectedClient
 from authstate.adapters.app_server.wire import (
     ACCOUNT_UPDATED,
     ROUTING_READY,
@@ -13,8 +13,8 @@ from authstate.adapters.app_server.wire import (
     AccountUpdatedParams,
 )
 from authstate.adapters.child.dialect import FIRST_WITH_REASON, release_of
+from authstate.adapters.jsonrpc.peer import Peer
 from authstate.adapters.proxy.account_sessions import sessions_of
-from authstate.adapters.proxy.front_end import FrontEnd
 from authstate.adapters.testing import make_external, make_tokens
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.session import Session
@@ -72,17 +72,6 @@ def test_nothing_else_is_a_session(credentials: Credentials | None, state: AuthS
     assert listed(credentials, state) == {"activeSessionId": None, "sessions": []}
 
 
-class Account:
-    async def open(self) -> Any:
-        raise AssertionError
-
-    async def caught_up(self) -> None:
-        return None
-
-    async def list_sessions(self, params: Raw | None) -> object:
-        return None
-
-
 class Wire:
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -93,15 +82,15 @@ class Wire:
 
 @pytest.mark.parametrize(("knows", "members"), [(False, set()), (True, {"reason"})])
 async def test_a_release_is_told_of_a_reason_if_it_knows_such(knows: bool, members: set[str]) -> None:
-    front_end, wire = FrontEnd("asks-", Account()), Wire()
-    front_end.peer.connect(wire)
-    front_end.is_introduced = True
-    front_end.tells_reasons = knows
-    front_end.notify(ACCOUNT_UPDATED, AccountUpdatedParams("chatgpt", "plus"))
+    client, wire = ConnectedClient(Peer(lambda method, params: None)), Wire()
+    client.peer.connect(wire)
+    client.is_initialized = True
+    client.knows_reasons = knows
+    client.notify(ACCOUNT_UPDATED, AccountUpdatedParams("chatgpt", "plus"))
     assert set(wire.told[0]) == {"authMode", "planType"} | members
     assert wire.told[0].get("reason") is None
     if knows:
-        front_end.notify(ACCOUNT_UPDATED, AccountUpdatedForReason("chatgpt", "plus", ROUTING_READY))
+        client.notify(ACCOUNT_UPDATED, AccountUpdatedForReason("chatgpt", "plus", ROUTING_READY))
         assert wire.told[1]["reason"] == "workspaceRoutingReady"
 
 

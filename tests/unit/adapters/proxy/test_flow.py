@@ -1,10 +1,10 @@
-"""A gate keeps what passes in order, whoever holds it; a throttle stops its reader as long as there is a reason."""
+"""A gate keeps what passes in order, whoever holds it; a reader is paused as long as there is a reason."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from authstate.adapters.proxy.flow import Gate, Throttle
+from authstate.adapters.proxy.flow import Gate, ReadControl
 
 
 class Reader:
@@ -25,16 +25,16 @@ class Reader:
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc")), max_size=20), st.integers(0, 20))
 @settings(max_examples=200)
-def test_a_reader_stands_still_exactly_while_there_is_a_reason(steps: list[tuple[bool, str]], comes: int) -> None:
-    throttle, reader, reasons = Throttle(), Reader(), set()
+def test_a_reader_is_paused_exactly_while_there_is_a_reason(steps: list[tuple[bool, str]], comes: int) -> None:
+    control, reader, reasons = ReadControl(), Reader(), set()
     for number, (stops, reason) in enumerate(steps):
         if number == comes:
-            throttle.control(reader)
+            control.attach(reader)
         if stops:
-            throttle.stop(reason)
+            control.pause(reason)
             reasons.add(reason)
         else:
-            throttle.go(reason)
+            control.resume(reason)
             reasons.discard(reason)
         if number >= comes:
             assert reader.is_paused == bool(reasons)
@@ -46,8 +46,8 @@ class GateMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.reader = Reader()
-        source = Throttle()
-        source.control(self.reader)
+        source = ReadControl()
+        source.attach(self.reader)
         self.out: list[bytes] = []
         self.gate = Gate(self.out.append, source)
         self.come: list[bytes] = []
@@ -106,7 +106,7 @@ TestGate = GateMachine.TestCase
 
 def test_a_gate_that_is_forced_open_stays_open() -> None:
     out: list[bytes] = []
-    gate = Gate(out.append, Throttle())
+    gate = Gate(out.append, ReadControl())
     gate.hold()
     gate.let_pass(b"a")
     gate.force()

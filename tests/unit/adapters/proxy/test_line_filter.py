@@ -1,4 +1,4 @@
-"""The sieve: whatever the chunks, what is about accounts is taken out, and all else passes as it is."""
+"""The line filter: whatever the chunks, what is about accounts is taken out, and all else passes as it is."""
 
 import json
 from functools import partial
@@ -8,15 +8,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from authstate.adapters.proxy.line_filter import LineFilter, Take, envelope_of, is_ambiguous
+from authstate.adapters.jsonrpc.framing import RpcError, read_line
+from authstate.adapters.proxy.line_filter import LineFilter, Take, is_ambiguous
 
 LONGEST = 1024 * 1024
 OURS = ("account/read", "account/updated")
 ESCAPED = (b'{"method":"acc\\u006funt/read"}', rb'{"method":"account\/read"}')
 
 
-class Sifted:
-    """A sieve, what passed and what was taken."""
+class Filtered:
+    """A line filter, what passed and what was taken."""
 
     def __init__(self) -> None:
         self.passed: list[bytes] = []
@@ -40,7 +41,7 @@ class Sifted:
         self.passed.append(data)
         self.order.append(("passed", data))
 
-    def feed(self, *chunks: bytes) -> "Sifted":
+    def feed(self, *chunks: bytes) -> "Filtered":
         for chunk in chunks:
             self.line_filter.feed(chunk)
             self.most_held = max(self.most_held, self.line_filter.held)
@@ -75,8 +76,11 @@ lines = st.one_of(
 
 
 def is_ours(one: bytes) -> bool:
-    said = envelope_of(one)
-    return said is not None and (said.method in OURS or bytes(said.id).startswith(b'"ours-'))
+    try:
+        message = read_line(one)
+    except RpcError:
+        return False
+    return message.method in OURS or bytes(message.id).startswith(b'"ours-')
 
 
 @given(st.lists(lines, max_size=8), lines, st.lists(st.integers(0, 20_000), max_size=12))
@@ -85,31 +89,31 @@ def is_ours(one: bytes) -> bool:
 @settings(max_examples=400, deadline=None)
 def test_chunks_make_no_difference(whole: list[bytes], rest: bytes, places: list[int]) -> None:
     data = b"".join(one + b"\n" for one in whole) + rest
-    sifted = Sifted().feed(*cut(data, places))
-    sifted.line_filter.finish()
+    filtered = Filtered().feed(*cut(data, places))
+    filtered.line_filter.finish()
     every = [one + b"\n" for one in whole] + [rest] * bool(rest)
     ours = [one if one.endswith(b"\n") else one + b"\n" for one in every if is_ours(one)]
-    assert sifted.taken == ours
-    assert b"".join(sifted.passed) == b"".join(one for one in every if not is_ours(one))
-    order = [kind for kind, piece in sifted.order for _ in range(piece.count(b"\n") or 1)]
+    assert filtered.taken == ours
+    assert b"".join(filtered.passed) == b"".join(one for one in every if not is_ours(one))
+    order = [kind for kind, piece in filtered.order for _ in range(piece.count(b"\n") or 1)]
     assert order == ["taken" if is_ours(one) else "passed" for one in every]
 
 
 def test_what_passes_stays_in_one_piece() -> None:
     chunk = line(id=1, method="thread/list") * 50
-    (passed,) = Sifted().feed(chunk).passed
+    (passed,) = Filtered().feed(chunk).passed
     assert passed is chunk
 
 
 def test_only_the_lines_between_are_taken() -> None:
     before, ours, after = line(method="turn/start"), line(id=1, method="account/read"), line(method="turn/end")
-    sifted = Sifted().feed(before * 2 + ours + after)
-    assert sifted.order == [("passed", before * 2), ("taken", ours), ("passed", after)]
+    filtered = Filtered().feed(before * 2 + ours + after)
+    assert filtered.order == [("passed", before * 2), ("taken", ours), ("passed", after)]
 
 
 def test_a_word_in_a_text_takes_nothing() -> None:
     said = line(method="turn/start", params={"text": "call account/read for me"})
-    assert Sifted().feed(said).passed == [said]
+    assert Filtered().feed(said).passed == [said]
 
 
 @pytest.mark.parametrize(
@@ -121,32 +125,32 @@ def test_a_word_in_a_text_takes_nothing() -> None:
     ],
 )
 def test_what_the_beginning_of_a_line_says_proves_nothing(said: bytes) -> None:
-    sifted = Sifted().feed(*(said[start : start + 4096] for start in range(0, len(said), 4096)))
-    assert (sifted.taken, sifted.passed) == ([said], [])
+    filtered = Filtered().feed(*(said[start : start + 4096] for start in range(0, len(said), 4096)))
+    assert (filtered.taken, filtered.passed) == ([said], [])
 
 
 def test_the_last_line_needs_no_newline() -> None:
     """0.93.0 obeys it, 0.169.0 does not."""
-    sifted = Sifted().feed(line(method="turn/start") + b'{"id":7,"method":"account/read"}')
-    sifted.line_filter.finish()
-    assert (sifted.taken, sifted.passed) == ([b'{"id":7,"method":"account/read"}\n'], [line(method="turn/start")])
+    filtered = Filtered().feed(line(method="turn/start") + b'{"id":7,"method":"account/read"}')
+    filtered.line_filter.finish()
+    assert (filtered.taken, filtered.passed) == ([b'{"id":7,"method":"account/read"}\n'], [line(method="turn/start")])
 
 
 @pytest.mark.parametrize("method", ["account/read", "turn/start"])
 def test_one_that_is_too_long_is_dropped_to_its_end(method: str) -> None:
     part = b"y" * (LONGEST // 4)
-    sifted = Sifted().feed(b'{"method": "%s", "params": {"text": "' % method.encode(), *(part for _ in range(40)))
-    assert (sifted.too_long, sifted.line_filter.held, sifted.passed) == (1, 0, [])
-    assert sifted.most_held <= LONGEST
+    filtered = Filtered().feed(b'{"method": "%s", "params": {"text": "' % method.encode(), *(part for _ in range(40)))
+    assert (filtered.too_long, filtered.line_filter.held, filtered.passed) == (1, 0, [])
+    assert filtered.most_held <= LONGEST
     behind = line(id=1, method="thread/list")
-    sifted.feed(b'"}}\n' + behind)
-    assert (sifted.too_long, sifted.passed) == (1, [behind])
+    filtered.feed(b'"}}\n' + behind)
+    assert (filtered.too_long, filtered.passed) == (1, [behind])
 
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_the_limit_counts_the_newline(more: int) -> None:
-    sifted = Sifted().feed(b" " * (LONGEST - 1 + more), b"\n")
-    assert (sifted.too_long, len(sifted.passed)) == (more, 1 - more)
+    filtered = Filtered().feed(b" " * (LONGEST - 1 + more), b"\n")
+    assert (filtered.too_long, len(filtered.passed)) == (more, 1 - more)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Answers are believed as often as there were requests of their id, and no more often."""
+"""An answer passes as often as there were requests with its id, and no more often."""
 
 import pytest
 from msgspec import Raw
@@ -9,19 +9,19 @@ from authstate.adapters.proxy.pending_requests import PendingRequests
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_an_id_that_is_used_several_times_at_once_is_answered_as_often(times: int) -> None:
     pending, one = PendingRequests(), Raw(b"7")
-    assert pending.answered(one) is False
+    assert pending.remove(one) is False
     for _ in range(times):
-        pending.passed(one)
+        pending.add(one)
     for _ in range(times):
-        assert pending.answered(one) is True
-    assert pending.answered(one) is False
+        assert pending.remove(one) is True
+    assert pending.remove(one) is False
 
 
 def test_of_too_many_unanswered_requests_the_oldest_are_forgotten() -> None:
     pending = PendingRequests(most=2)
     for number in (b"1", b"2", b"1", b"3"):
-        pending.passed(Raw(number))
-    assert [pending.answered(Raw(number)) for number in (b"2", b"1", b"1", b"1", b"3")] == [
+        pending.add(Raw(number))
+    assert [pending.remove(Raw(number)) for number in (b"2", b"1", b"1", b"1", b"3")] == [
         *(False, True, True, False, True)
     ]
 
@@ -37,5 +37,5 @@ def test_of_too_many_unanswered_requests_the_oldest_are_forgotten() -> None:
 )
 def test_a_text_may_be_written_in_two_ways_and_a_number_in_one(asked: bytes, answered: bytes, is_same: bool) -> None:
     pending = PendingRequests()
-    pending.passed(Raw(asked))
-    assert pending.answered(Raw(answered)) is is_same
+    pending.add(Raw(asked))
+    assert pending.remove(Raw(answered)) is is_same

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from authstate.adapters.app_server.deferred_log import DeferredLog
+from authstate.adapters.app_server.lazy_account import AccountSetup
 from authstate.adapters.config import Config, Environment, StoreMode
 from authstate.adapters.proxy import relay
 from authstate.adapters.proxy.relay import Relay
@@ -27,7 +28,9 @@ class Written:
 async def test_what_waits_for_its_handshake_is_passed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "LAST_GATE", 0.01)
     front_end, child = Written(), Written()
-    running = Relay(Config(store_mode=StoreMode.EPHEMERAL), Environment(home=Path("nowhere")), {}, DeferredLog())
+    running = Relay(
+        AccountSetup(Config(store_mode=StoreMode.EPHEMERAL), Environment(home=Path("nowhere"))), DeferredLog()
+    )
     running.connect(front_end, child)
     running.open()
     running.from_front_end(INITIALIZE + BEHIND)

@@ -1,4 +1,4 @@
-"""What passes between a front-end and its child, line by line, and who takes what does not."""
+"""Which lines pass between a front-end and its child, and who takes the others."""
 
 import json
 from collections.abc import Callable
@@ -8,81 +8,108 @@ import pytest
 from msgspec import Raw
 
 from authstate.adapters.child.failed_turns import Explanation, FailureCause, replace_message
-from authstate.adapters.jsonrpc.framing import read_line
+from authstate.adapters.jsonrpc.framing import Envelope, RpcError, read_line
 from authstate.adapters.proxy.front_end import METHODS, REFUSED, RETIRED
-from authstate.adapters.proxy.rules import FromChild, FromFrontEnd, InitializeExchange, with_experimental_api
+from authstate.adapters.proxy.pending_requests import PendingRequests
+from authstate.adapters.proxy.rules import (
+    Exchange,
+    FromChild,
+    FromFrontEnd,
+    InitializeExchange,
+    with_experimental_api,
+)
 
 INITIALIZE = {"id": 1, "method": "initialize", "params": {"clientInfo": {"name": "x", "version": "1"}}}
 
 
-class Between:
-    """Both directions, without any bytes of the world."""
+class Directions:
+    """Both directions, without pipes. It takes what is about accounts, and observes the handshake."""
 
     def __init__(self) -> None:
         self.to_child: list[Any] = []
         self.to_front_end: list[Any] = []
-        self.crowds = 0
         self.changes = 0
-        self.why: Explanation | None = None
-        self.causes: list[FailureCause] = []
-        self.heard: list[object] = []
         self.of_front_end: list[Any] = []
+        """The account requests and answers of the front-end."""
         self.of_child: list[Any] = []
-        initialize = InitializeExchange(self)
+        """The refresh requests and answers of the child."""
+        self.refused: list[tuple[bytes, int]] = []
+        self.handshake: list[object] = []
         self.warnings: list[str] = []
-        self.refused: list[tuple[bytes, str]] = []
-        down = FromFrontEnd(self, initialize, "asks-f-", into(self.to_child), self._crowd, self._warn)
-        self.down = down.line_filter
-        up = FromChild(
-            into(self.of_child),
-            initialize,
-            "asks-c-",
-            down,
-            into(self.to_front_end),
-            self._why,
-            self._crowd,
-            self._warn,
-        )
-        self.up = up.line_filter
+        self.child = ChildAccount(self.of_child)
+        exchange = Exchange(InitializeExchange(self), PendingRequests(), PendingRequests(), self._warn)
+        self.down = FromFrontEnd(self, "asks-f-", into(self.to_child), exchange).line_filter
+        self.up = FromChild(self.child, "asks-c-", into(self.to_front_end), exchange).line_filter
 
-    def ask(self, line: bytes) -> None:
-        self.of_front_end.append(json.loads(line))
+    def ask(self, message: Envelope, size: int) -> None:
+        assert size == len(encoded(message))
+        self.of_front_end.append(decoded(message))
 
-    def answer(self, line: bytes) -> None:
-        try:
-            self.ask(line)
-        except ValueError:
-            self.of_front_end.append(line)
+    def change(self, message: Envelope, size: int) -> None:
+        self.changes += 1
+        self.of_front_end.append(decoded(message))
 
-    def refuse(self, id_: Raw, why: str) -> None:
-        self.refused.append((bytes(id_), why))
+    def take_answer(self, message: Envelope, size: int) -> None:
+        self.ask(message, size)
 
-    def _why(self, cause: FailureCause, params: Raw) -> Explanation | None:
-        self.causes.append(cause)
-        return self.why
+    def refuse(self, id_: Raw, error: RpcError) -> None:
+        self.refused.append((bytes(id_), error.code))
 
     def _warn(self, code: str, message: str) -> None:
         self.warnings.append(code)
 
-    def change(self, line: bytes) -> None:
-        self.changes += 1
-        self.ask(line)
-
     def on_initialize(self, params: Raw) -> None:
-        self.heard.append(json.loads(bytes(params)))
+        self.handshake.append(json.loads(bytes(params)))
 
-    def answered(self, accepted: bool) -> None:
-        self.heard.append(accepted)
+    def on_initialize_answered(self, is_accepted: bool) -> None:
+        self.handshake.append(is_accepted)
 
-    def greet(self) -> "Between":
+    def initialize(self) -> "Directions":
         self.down.feed(line(INITIALIZE))
         self.up.feed(line({"id": 1, "result": {}}))
         self.to_child.clear()
         self.to_front_end.clear()
         return self
 
-    def _crowd(self) -> None:
-        self.crowds += 1
+
+class ChildAccount:
+    """Takes what the child sends about its login."""
+
+    def __init__(self, taken: list[Any]) -> None:
+        self.taken = taken
+        self.explanation: Explanation | None = None
+        self.causes: list[FailureCause] = []
+        self.turns: list[str] = []
+
+    def on_request(self, message: Envelope, size: int) -> None:
+        self.taken.append(decoded(message))
+
+    take_answer = on_request
+
+    def on_turn(self, method: str, params: Raw) -> None:
+        self.turns.append(method)
+
+    def explain_failure(self, cause: FailureCause, params: Raw) -> Explanation | None:
+        self.causes.append(cause)
+        return self.explanation
+
+
+MEMBERS = ("id", "method", "params", "result", "error")
+
+
+def decoded(message: Envelope) -> Any:
+    """What a message says."""
+    members = {name: getattr(message, name) for name in MEMBERS}
+    return {
+        name: value if isinstance(value, str) else json.loads(bytes(value))
+        for name, value in members.items()
+        if value is not None and bytes(value if isinstance(value, Raw) else b"x")
+    }
+
+
+def encoded(message: Envelope) -> bytes:
+    """The line of a message, as `line` writes it, without its newline."""
+    return line(decoded(message))[:-1]
 
 
 def into(messages: list[Any]) -> Callable[[bytes], None]:
@@ -94,12 +121,12 @@ def line(message: Any) -> bytes:
 
 
 @pytest.mark.parametrize("method", sorted(METHODS | set(RETIRED) | set(REFUSED)))
-def test_what_is_about_accounts_is_ours(method: str) -> None:
-    between = Between().greet()
+def test_the_engine_takes_what_is_about_accounts(method: str) -> None:
+    directions = Directions().initialize()
     request = {"id": 5, "method": method}
-    between.down.feed(line(request))
-    assert (between.of_front_end, between.to_child, between.crowds) == ([request], [], 1)
-    assert between.changes == (method in ("account/login/start", "account/logout"))
+    directions.down.feed(line(request))
+    assert (directions.of_front_end, directions.to_child, directions.refused) == ([request], [], [])
+    assert directions.changes == (method in ("account/login/start", "account/logout"))
 
 
 @pytest.mark.parametrize(
@@ -113,63 +140,63 @@ def test_what_is_about_accounts_is_ours(method: str) -> None:
     ],
 )
 def test_what_is_not_goes_to_the_child(message: Any) -> None:
-    between = Between().greet()
-    between.down.feed(line(message))
-    assert (between.of_front_end, between.to_child) == ([], [message])
+    directions = Directions().initialize()
+    directions.down.feed(line(message))
+    assert (directions.of_front_end, directions.to_child) == ([], [message])
 
 
 @pytest.mark.parametrize("written", [rb"account\/logout", rb"acc\u006funt/logout", rb"account\u002flogout"])
 def test_a_method_that_is_written_with_escapes_is_the_same(written: bytes) -> None:
-    between = Between().greet()
+    directions = Directions().initialize()
     padding = b'"text":"' + b"x" * 3000 + b'"'
     line = b'{"method":"' + written + b'","id":5,"params":{' + padding + b"}}\n"
     for start in range(0, len(line), 1100):
-        between.down.feed(line[start : start + 1100])
-    assert (between.changes, between.to_child) == (1, [])
-    between.up.feed(b'{"method":"' + written.replace(b"logout", b"updated") + b'","params":{}}\n')
-    assert between.to_front_end == []
+        directions.down.feed(line[start : start + 1100])
+    assert (directions.changes, directions.to_child) == (1, [])
+    directions.up.feed(b'{"method":"' + written.replace(b"logout", b"updated") + b'","params":{}}\n')
+    assert directions.to_front_end == []
 
 
-def test_answers_go_to_whoever_asked() -> None:
-    between = Between().greet()
-    between.down.feed(line({"id": "asks-f-3", "result": 1}))
-    between.up.feed(line({"id": "asks-c-3", "error": {}}) + line({"id": "asks-f-3", "result": 2}))
-    assert between.of_front_end == [{"id": "asks-f-3", "result": 1}]
-    assert between.of_child == [{"id": "asks-c-3", "error": {}}]
-    assert between.to_front_end == []
+def test_answers_go_to_who_sent_the_request() -> None:
+    directions = Directions().initialize()
+    directions.down.feed(line({"id": "asks-f-3", "result": 1}))
+    directions.up.feed(line({"id": "asks-c-3", "error": {}}) + line({"id": "asks-f-3", "result": 2}))
+    assert directions.of_front_end == [{"id": "asks-f-3", "result": 1}]
+    assert directions.of_child == [{"id": "asks-c-3", "error": {}}]
+    assert directions.to_front_end == []
 
 
 @pytest.mark.parametrize("id_", [7, "7", "\u00e4", -1, 2**70])
 def test_an_answer_passes_once_and_only_to_a_request_that_passed(id_: Any) -> None:
-    between = Between().greet()
+    directions = Directions().initialize()
     answer = {"id": id_, "result": {}}
-    between.up.feed(line(answer))  # before it was asked
-    between.down.feed(line({"id": id_, "method": "account/login/start", "params": {"type": "chatgpt"}}))
-    between.up.feed(line(answer))  # it was not asked this
-    assert (between.to_front_end, between.warnings) == ([], ["answer_dropped"] * 2)
-    between.down.feed(line({"id": id_, "method": "thread/start"}))
-    between.up.feed(json.dumps(answer, ensure_ascii=False).encode() + b"\n" + line(answer))
-    assert between.to_front_end == [answer]
+    directions.up.feed(line(answer))  # before it was asked
+    directions.down.feed(line({"id": id_, "method": "account/login/start", "params": {"type": "chatgpt"}}))
+    directions.up.feed(line(answer))  # it was not asked this
+    assert (directions.to_front_end, directions.warnings) == ([], ["answer_dropped"] * 2)
+    directions.down.feed(line({"id": id_, "method": "thread/start"}))
+    directions.up.feed(json.dumps(answer, ensure_ascii=False).encode() + b"\n" + line(answer))
+    assert directions.to_front_end == [answer]
 
 
 def test_a_number_and_its_text_are_two_ids() -> None:
-    between = Between().greet()
-    between.down.feed(line({"id": 7, "method": "thread/start"}))
-    between.up.feed(line({"id": "7", "result": {}}))
-    assert between.to_front_end == []
+    directions = Directions().initialize()
+    directions.down.feed(line({"id": 7, "method": "thread/start"}))
+    directions.up.feed(line({"id": "7", "result": {}}))
+    assert directions.to_front_end == []
 
 
-def test_the_front_end_answers_only_what_it_was_asked() -> None:
-    """The child's question for tokens has an id that is easy to guess, and the front-end never sees it."""
-    between = Between().greet()
+def test_the_front_end_answers_only_requests_that_it_got() -> None:
+    """The child's refresh request has an id that is easy to guess, and the front-end never sees it."""
+    directions = Directions().initialize()
     tokens = {"id": 0, "result": {"accessToken": "of the front-end's choice"}}
-    between.down.feed(line(tokens))
-    between.up.feed(line({"id": 0, "method": "account/chatgptAuthTokens/refresh", "params": {}}))
-    between.down.feed(line(tokens))
-    assert (between.to_child, between.warnings) == ([], ["answer_dropped"] * 2)
-    between.up.feed(line({"id": 0, "method": "item/commandExecution/requestApproval"}))
-    between.down.feed(line({"id": 0, "result": {"decision": "accept"}}) + line(tokens))
-    assert between.to_child == [{"id": 0, "result": {"decision": "accept"}}]
+    directions.down.feed(line(tokens))
+    directions.up.feed(line({"id": 0, "method": "account/chatgptAuthTokens/refresh", "params": {}}))
+    directions.down.feed(line(tokens))
+    assert (directions.to_child, directions.warnings) == ([], ["answer_dropped"] * 2)
+    directions.up.feed(line({"id": 0, "method": "item/commandExecution/requestApproval"}))
+    directions.down.feed(line({"id": 0, "result": {"decision": "accept"}}) + line(tokens))
+    assert directions.to_child == [{"id": 0, "result": {"decision": "accept"}}]
 
 
 @pytest.mark.parametrize(
@@ -189,9 +216,11 @@ def test_the_front_end_answers_only_what_it_was_asked() -> None:
     ],
 )
 def test_a_line_that_is_no_message_is_refused_and_does_not_reach_the_child(said: bytes) -> None:
-    between = Between().greet()
-    between.down.feed(said + b"\n")
-    assert (len(between.of_front_end), between.to_child, between.crowds) == (1, [], 1)
+    directions = Directions().initialize()
+    directions.down.feed(said + b"\n")
+    ((id_, code),) = directions.refused
+    assert (id_, directions.of_front_end, directions.to_child) == (b"", [], [])
+    assert code in (-32700, -32600)
 
 
 @pytest.mark.parametrize(
@@ -204,16 +233,16 @@ def test_a_line_that_is_no_message_is_refused_and_does_not_reach_the_child(said:
     ],
 )
 def test_a_line_that_two_readers_read_in_two_ways_is_refused(said: bytes) -> None:
-    between = Between().greet()
-    between.down.feed(said + b"\n")
-    assert ([id_ for id_, _ in between.refused], between.to_child) == ([b"7"], [])
+    directions = Directions().initialize()
+    directions.down.feed(said + b"\n")
+    assert (directions.refused, directions.to_child) == ([(b"7", -32600)], [])
 
 
 def test_the_last_line_counts_without_a_newline() -> None:
-    between = Between().greet()
-    between.down.feed(b'{"id":7,"method":"account/logout"}')
-    between.down.finish()
-    assert (between.changes, between.to_child) == (1, [])
+    directions = Directions().initialize()
+    directions.down.feed(b'{"id":7,"method":"account/logout"}')
+    directions.down.finish()
+    assert (directions.changes, directions.to_child) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -230,53 +259,52 @@ def test_the_last_line_counts_without_a_newline() -> None:
     ],
 )
 def test_what_of_the_child_may_be_about_accounts_does_not_reach_the_front_end(said: bytes, passes: bool) -> None:
-    between = Between().greet()
+    directions = Directions().initialize()
     passed: list[bytes] = []
-    between.up._let_pass = passed.append
-    between.up.feed(said + b"\n")
+    directions.up._let_pass = passed.append
+    directions.up.feed(said + b"\n")
     assert passed == ([said + b"\n"] if passes else [])
 
 
 @pytest.mark.parametrize(
     "method", ["account/updated", "account/login/completed", "authStatusChange", "loginChatGptComplete"]
 )
-def test_what_the_child_tells_of_its_own_login_is_dropped(method: str) -> None:
-    between = Between().greet()
-    between.up.feed(line({"method": method, "params": {}}) + line({"method": "account/rateLimits/updated"}))
-    assert between.to_front_end == [{"method": "account/rateLimits/updated"}]
+def test_notifications_about_the_childs_login_are_dropped(method: str) -> None:
+    directions = Directions().initialize()
+    directions.up.feed(line({"method": method, "params": {}}) + line({"method": "account/rateLimits/updated"}))
+    assert directions.to_front_end == [{"method": "account/rateLimits/updated"}]
 
 
-def test_the_question_for_tokens_is_ours_to_answer() -> None:
-    between = Between().greet()
-    question = {"id": 0, "method": "account/chatgptAuthTokens/refresh", "params": {"reason": "unauthorized"}}
-    between.up.feed(line(question) + line({"id": 1, "method": "item/commandExecution/requestApproval"}))
-    assert between.of_child == [question]
-    assert [message["id"] for message in between.to_front_end] == [1]
-    assert between.crowds == 1
+def test_the_engine_answers_a_refresh_request() -> None:
+    directions = Directions().initialize()
+    request = {"id": 0, "method": "account/chatgptAuthTokens/refresh", "params": {"reason": "unauthorized"}}
+    directions.up.feed(line(request) + line({"id": 1, "method": "item/commandExecution/requestApproval"}))
+    assert directions.of_child == [request]
+    assert [message["id"] for message in directions.to_front_end] == [1]
 
 
-class TestGreeting:
-    def test_the_door_hears_of_both_halves(self) -> None:
-        between = Between()
-        between.down.feed(line(INITIALIZE) + line({"method": "initialized"}))
-        assert [one["method"] for one in between.to_child] == ["initialize", "initialized"]
-        between.up.feed(line({"id": 9, "result": {}}) + line({"id": 1, "result": {"userAgent": "x"}}))
-        assert between.heard == [INITIALIZE["params"], True]
-        assert [one["id"] for one in between.to_front_end] == [1]
+class TestInitialize:
+    def test_the_observer_is_called_for_the_request_and_the_answer(self) -> None:
+        directions = Directions()
+        directions.down.feed(line(INITIALIZE) + line({"method": "initialized"}))
+        assert [one["method"] for one in directions.to_child] == ["initialize", "initialized"]
+        directions.up.feed(line({"id": 9, "result": {}}) + line({"id": 1, "result": {"userAgent": "x"}}))
+        assert directions.handshake == [INITIALIZE["params"], True]
+        assert [one["id"] for one in directions.to_front_end] == [1]
 
-    def test_one_that_is_refused_makes_room_for_another(self) -> None:
-        between = Between()
-        between.down.feed(line(INITIALIZE))
-        between.up.feed(line({"id": 1, "error": {"code": -32600, "message": "no"}}))
-        between.down.feed(line({**INITIALIZE, "id": "again"}))
-        between.up.feed(line({"id": "again", "result": {}}))
-        assert between.heard == [INITIALIZE["params"], False, INITIALIZE["params"], True]
+    def test_one_that_is_refused_may_be_tried_again(self) -> None:
+        directions = Directions()
+        directions.down.feed(line(INITIALIZE))
+        directions.up.feed(line({"id": 1, "error": {"code": -32600, "message": "no"}}))
+        directions.down.feed(line({**INITIALIZE, "id": "again"}))
+        directions.up.feed(line({"id": "again", "result": {}}))
+        assert directions.handshake == [INITIALIZE["params"], False, INITIALIZE["params"], True]
 
     def test_an_id_that_the_child_writes_in_another_way_is_the_same(self) -> None:
-        between = Between()
-        between.down.feed(b'{"id": "\\u0061", "method": "initialize", "params": {}}\n')
-        between.up.feed(b'{"id":"a","result":{}}\n')
-        assert between.heard == [{}, True]
+        directions = Directions()
+        directions.down.feed(b'{"id": "\\u0061", "method": "initialize", "params": {}}\n')
+        directions.up.feed(b'{"id":"a","result":{}}\n')
+        assert directions.handshake == [{}, True]
 
 
 class TestExperimentalApi:
@@ -310,12 +338,12 @@ class TestFailedTurns:
 
     @pytest.mark.parametrize("words", ["failed: code=-32603", "canceled: channel closed"])
     @pytest.mark.parametrize("method", ["error", "turn/completed", "codex/event/error"])
-    def test_the_reason_is_put_in_its_place(self, method: str, words: str) -> None:
-        between = Between().greet()
-        between.why = Explanation(self.WHY)
+    def test_the_reason_replaces_the_message(self, method: str, words: str) -> None:
+        directions = Directions().initialize()
+        directions.child.explanation = Explanation(self.WHY)
         error = {"message": f"auth refresh request {words}", "codexErrorInfo": "other"}
-        between.up.feed(line({"method": method, "params": {"turn": {"id": "1", "error": error}}}))
-        assert between.to_front_end[0]["params"]["turn"]["error"] == {"message": self.WHY, "codexErrorInfo": "other"}
+        directions.up.feed(line({"method": method, "params": {"turn": {"id": "1", "error": error}}}))
+        assert directions.to_front_end[0]["params"]["turn"]["error"] == {"message": self.WHY, "codexErrorInfo": "other"}
 
     def test_a_text_that_quotes_it_stays(self) -> None:
         quoted = line({"method": "error", "params": {"text": '{"message":"auth refresh request failed: x"}'}})
@@ -323,28 +351,28 @@ class TestFailedTurns:
 
     @pytest.mark.parametrize("words", ["", "Fatal error: "])
     @pytest.mark.parametrize(("needs_login", "info"), [(True, "unauthorized"), (False, "other")])
-    def test_a_login_that_was_taken_is_told_of(self, words: str, needs_login: bool, info: str) -> None:
-        between = Between().greet()
-        between.why = Explanation(self.WHY, needs_login)
+    def test_a_login_that_was_removed_is_explained(self, words: str, needs_login: bool, info: str) -> None:
+        directions = Directions().initialize()
+        directions.child.explanation = Explanation(self.WHY, needs_login)
         error = {"message": f"{words}application network permission was revoked", "codexErrorInfo": "other"}
-        between.up.feed(line({"method": "error", "params": {"threadId": "t", "error": error}}))
-        assert between.to_front_end[0]["params"]["error"] == {"message": self.WHY, "codexErrorInfo": info}
-        assert between.causes == [FailureCause.LOGIN_CHANGED]
+        directions.up.feed(line({"method": "error", "params": {"threadId": "t", "error": error}}))
+        assert directions.to_front_end[0]["params"]["error"] == {"message": self.WHY, "codexErrorInfo": info}
+        assert directions.child.causes == [FailureCause.LOGIN_CHANGED]
 
-    def test_words_of_others_about_it_stay(self) -> None:
-        between = Between().greet()
-        between.why = Explanation(self.WHY)
+    def test_the_same_words_elsewhere_stay(self) -> None:
+        directions = Directions().initialize()
+        directions.child.explanation = Explanation(self.WHY)
         words = "application network permission was revoked"
         told = [
             {"method": "item/completed", "params": {"message": words}},
             {"method": "turn/completed", "params": {"message": f"why does it say {words}?", "text": words}},
         ]
         for message in told:
-            between.up.feed(line(message))
-        assert between.to_front_end == told
+            directions.up.feed(line(message))
+        assert directions.to_front_end == told
 
-    def test_without_a_refusal_the_childs_words_stay(self) -> None:
-        between = Between().greet()
+    def test_without_an_explanation_the_message_stays(self) -> None:
+        directions = Directions().initialize()
         message = {"method": "error", "params": {"error": {"message": "auth refresh request failed: timeout"}}}
-        between.up.feed(line(message))
-        assert between.to_front_end == [message]
+        directions.up.feed(line(message))
+        assert directions.to_front_end == [message]
