@@ -156,7 +156,7 @@ class WrappedAccount:
         self._token_sync = TokenSync(engine, self.peer, warn=self._log.warn, others=self._child.gate)
 
     def _notify_routing_ready(self) -> None:
-        """Notify as codex does after a start with a stored login. The child knows the routing once it took the login."""
+        """Notify as codex does after a start with a stored login. A child that took it knows the routing."""
         from authstate.adapters.app_server.wire import ACCOUNT_UPDATED, ROUTING_READY, AccountUpdatedForReason
         from authstate.engine.model.events import AccountUpdated, AuthMode
 
