@@ -21,6 +21,7 @@ from uuid import uuid4
 
 from authstate.adapters.confidential import Confidential
 from authstate.adapters.oauth.authorization_request import CALLBACK_PATH, AuthorizationRequest
+from authstate.adapters.oauth.browser_progress import BrowserProgress
 from authstate.adapters.oauth.exchange import exchange_code
 from authstate.adapters.oauth.issuer import Issuer, shown_code, shown_text
 from authstate.adapters.oauth.issuer_errors import IssuerRequest, Outcome, verdict_of
@@ -79,8 +80,7 @@ class BrowserLogin:
         self._question = AuthorizationRequest.new(self._server.port)
         self._workspaces = engine.policy.forced_workspaces
         self._callback: asyncio.Future[_Callback] = asyncio.get_running_loop().create_future()
-        self._settled = asyncio.Event()
-        self._shown = asyncio.Event()
+        self._progress = BrowserProgress()
         self._error: AuthError | None = None
         self._signing = asyncio.create_task(self._sign_in())
         self._task = asyncio.create_task(self._run())
@@ -115,9 +115,8 @@ class BrowserLogin:
             LoginAttemptEnded: the browser came back already, or the login is over.
         """
         parameters = parameters_of(text, self._question, self.port)
-        if self._callback.done():
+        if not self._progress.fire("address_pasted"):
             raise LoginAttemptEnded(self.attempt.message or "this sign-in has its answer already: wait for its end")
-        self._shown.set()  # there is no browser that would ask for the last page
         self._callback.set_result(_Callback(parameters))
 
     # The attempt
@@ -128,25 +127,18 @@ class BrowserLogin:
             await self._server.start()
             await self.attempt.wait()
             await asyncio.wait([self._signing])
-            self._settled.set()
-            if self._has_callback and self._server.is_listening:
-                await self._until_shown()
+            self._progress.fire("settled")
+            if self._server.is_listening:
+                await self._progress.until_shown(self._linger)
         except asyncio.CancelledError:
             self.attempt.end("superseded", _PROGRAM_ENDS)
             raise
         finally:
             self.attempt.end("refused", _FAULT)
             self._signing.cancel()
-            self._settled.set()
+            self._progress.fire("settled")
             await self._server.aclose()
             await self._http.aclose()
-
-    async def _until_shown(self) -> None:
-        try:
-            async with asyncio.timeout(self._linger):
-                await self._shown.wait()
-        except TimeoutError:
-            return
 
     async def _sign_in(self) -> None:
         """From the callback to the stored credentials. When this is over, so is the attempt."""
@@ -175,20 +167,16 @@ class BrowserLogin:
     async def _warm_up(self) -> None:
         """While the person is busy, load what the exchange needs; unusable proxy settings end the login right here."""
         await asyncio.wait([self._callback], timeout=_WARM_AFTER)
-        if not self._has_callback:
+        if self._progress.state == "waiting":
             await asyncio.to_thread(self._http.warm_up, self._issuer.url, self._host)
 
     @property
     def _host(self) -> str:
         return host_of(self._issuer.url, ISSUER_VARIABLE)
 
-    @property
-    def _has_callback(self) -> bool:
-        return self._callback.done() and not self._callback.cancelled()
-
     def _stop(self) -> None:
         """The attempt is over. What ended it may be the task that signs in: that one goes on to its own end."""
-        if not self._has_callback:
+        if self._progress.fire("attempt_ended"):
             self._callback.cancel()
             self._server.stop_listening()
         if asyncio.current_task() is not self._signing:
@@ -201,8 +189,7 @@ class BrowserLogin:
             return await self._come_back(request)
         if request.path == CANCEL_PATH:
             return await self._cancel(request)
-        if request.path == OUTCOME_PATH and self._settled.is_set() and not self._shown.is_set():
-            self._shown.set()
+        if request.path == OUTCOME_PATH and self._progress.fire("page_shown"):
             return self._outcome().response()
         if request.path == "/favicon.ico":
             return Response(204)
@@ -215,12 +202,12 @@ class BrowserLogin:
             return pages.WRONG_STATE.response()
         if not self._question.is_answered_by(parameters.get("state", ())):
             return pages.WRONG_STATE.response()
-        if self._has_callback:
-            return pages.USED.response()
-        if not self._callback.done():
+        if self._progress.fire("browser_returned"):
             self._callback.set_result(_Callback(parameters))
-            await self._settled.wait()
-        if self._server.is_listening:
+            await self._progress.until_over()
+        elif self._progress.state != "ended":
+            return pages.USED.response()
+        if self._progress.state == "settled" and self._server.is_listening:
             return Response(303, headers={"Location": OUTCOME_PATH})
         return self._outcome().response()
 
@@ -229,7 +216,7 @@ class BrowserLogin:
         if request.is_foreign:
             return pages.NOT_FOUND.response()
         has_ended = await self._engine.cancel_login(self.attempt.login_id)
-        self._shown.set()  # the other login wants the port now
+        self._progress.fire("port_wanted")
         return (pages.CANCELLED if has_ended else pages.NOTHING_TO_CANCEL).response()
 
     def _outcome(self) -> pages.Page:
