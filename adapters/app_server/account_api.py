@@ -1,7 +1,7 @@
 """The account API on top of an engine: each method of docs/protocol.md, and the engine's events as notifications.
 
-A method that needs no waiting answers without a task: `account/read` with a usable token costs a comparison. Methods
-that change who is signed in are answered in order, before the next request is looked at.
+A method that need not wait answers without a task: `account/read` with a usable token costs a comparison. Methods that
+change who is signed in are exclusive: the next request waits for their answer.
 """
 
 import re
@@ -37,7 +37,7 @@ from authstate.engine.model.errors import (
 from authstate.engine.model.events import AccountUpdated, AuthMode, Event, LoginCompleted
 from authstate.engine.model.states import AuthState
 
-# The forms in which a UUID is written: with or without hyphens, in braces, as a URN.
+# The forms of a UUID: with or without hyphens, in braces, as a URN.
 _UUID = re.compile(r"(?:urn:uuid:)?(\{)?(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?(1)\})", re.I)
 
 _read_params = wire.ParamsDecoder[wire.AccountReadParams](wire.AccountReadParams)
@@ -47,19 +47,19 @@ _no_params = wire.ParamsDecoder[wire.NoParams](wire.NoParams)
 _status_params = wire.ParamsDecoder[wire.AuthStatusParams](wire.AuthStatusParams)
 _refresh_answer = wire.ParamsDecoder[wire.RefreshAnswer](wire.RefreshAnswer)
 
-_PATIENCE = 2.0  # seconds that a client that asks who is signed in waits for a refresh
+_REFRESH_WITHIN = 2.0  # seconds that a client waits for a refresh when it asks who is signed in
 _REFUSALS = (InvalidCredentials, LoginAttemptEnded, NotSignedIn, PolicyViolation, TransitionRefused)
 
 
 class Notify(Protocol):
-    """Sends a notification to the client, or does not when the client opted out."""
+    """Sends a notification to the client, unless the client opted out."""
 
     def __call__(self, method: str, params: object) -> None:
         """See `Peer.notify`."""
 
 
 RateLimits = Callable[[], Awaitable[object]]
-"""Reads the rate limits of the account as the wire shows them. Raises AuthError."""
+"""Reads the rate limits of the account in the form of the wire. Raises AuthError."""
 
 
 class AccountApi:
@@ -67,11 +67,11 @@ class AccountApi:
 
     Args:
         engine: started.
-        notify: how the client hears of events.
-        requires_openai_auth: whether the configured model provider wants an OpenAI account. If it does not, no account
-            is shown, as codex does.
-        rate_limits: asks the backend.
-        logins: runs the logins in which a person takes part.
+        notify: tells the client of events.
+        requires_openai_auth: whether the configured model provider needs an OpenAI account. If it does not, no account
+            is shown, as in codex.
+        rate_limits: reads the rate limits.
+        logins: runs the interactive logins.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class AccountApi:
             "account/rateLimits/read": self._read_rate_limits,
             "getAuthStatus": self._auth_status,
         }
-        self.close = engine.subscribe(self._hear)
+        self.close = engine.subscribe(self._on_event)
 
     def handle(self, method: str, params: Raw | None) -> object:
         """Answer one request; see `jsonrpc.Handler`.
@@ -114,40 +114,40 @@ class AccountApi:
 
     def _read(self, params: Raw | None) -> object:
         refresh = bool(_read_params(params).refresh_token)
-        return self._read_later(refresh) if refresh or self._is_to_be_looked_at() else self._account()
+        return self._read_later(refresh) if refresh or self._must_check() else self._account()
 
     async def _read_later(self, refresh: bool) -> wire.AccountReadResult:
         with _refusals():
-            await (self._refresh() if refresh else self._look())
+            await (self._refresh() if refresh else self._check())
         return self._account()
 
-    def _is_to_be_looked_at(self) -> bool:
-        """Whether the account is not known well enough: expired, or nobody's as far as this process knows."""
+    def _must_check(self) -> bool:
+        """Whether the account may be out of date: its token has expired, or nobody is signed in in this process."""
         return self._is_expired() or self._engine.session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD)
 
-    async def _look(self) -> None:
-        """Find out what there is: a login of another process, or whether an expired one can be refreshed."""
+    async def _check(self) -> None:
+        """Apply a login of another process, and find out whether an expired one can be refreshed."""
         await self._catch_up()
         await self._engine.check()
 
     async def _refresh(self) -> None:
-        """Refresh as codex does for these methods: one that fails or takes long leaves the answer to what is known.
+        """Refresh as codex does for these methods: if it fails or takes long, the answer is what is known.
 
-        A refresh that takes long goes on, and `account/updated` tells what it brings.
+        A refresh that takes long goes on, and `account/updated` reports the result.
         """
         await self._catch_up()
         try:
-            await self._engine.refresh(patience=_PATIENCE)
+            await self._engine.refresh(patience=_REFRESH_WITHIN)
         except (PermanentRefreshError, TransientAuthError, NotSignedIn):
             return
 
     async def _catch_up(self) -> None:
-        """Act as who is signed in by now, also in another process, so that nobody asks for an account that is gone."""
+        """Apply sign-ins and sign-outs of other processes, so that nobody refreshes an account that is signed out."""
         await self._engine.follow()
-        await self._engine.restore()  # also after a fault that `follow` would not ask about again so soon
+        await self._engine.restore()  # also after a fault that `follow` would not retry so soon
 
     def _is_expired(self) -> bool:
-        """Whether a login that this machine manages has an expired access token. A parent's tokens are not judged."""
+        """Whether a login that this machine manages has an expired access token. A parent's tokens never do."""
         return self._engine.is_expired() and isinstance(self._engine.session.credentials, ChatgptTokens)
 
     def _account(self) -> wire.AccountReadResult:
@@ -169,7 +169,7 @@ class AccountApi:
 
     async def _auth_status_later(self, include: bool, refresh: bool) -> wire.AuthStatusResult:
         with _refusals():
-            await (self._refresh() if refresh else self._look())
+            await (self._refresh() if refresh else self._check())
         return self._status(include)
 
     def _status(self, include: bool) -> wire.AuthStatusResult:
@@ -178,7 +178,7 @@ class AccountApi:
         return wire.AuthStatusResult(self._engine.auth_mode, self._token() if include else None, True)
 
     def _token(self) -> str | None:
-        """The token to hand out; a ChatGPT login that is dead hands out none, as it shows no account."""
+        """The token to show. A dead ChatGPT login shows none, as it shows no account."""
         session = self._engine.session
         if session.state is AuthState.REFRESH_DEAD:
             return None
@@ -200,7 +200,7 @@ class AccountApi:
             case wire.ExternalTokensLogin():
                 return Exclusive(self._use_external_tokens(request))
             case _:
-                # Beside other requests: it may ask the issuer, and meanwhile the client may read, sign out or give up.
+                # Not exclusive: it may ask the issuer, and meanwhile the client may read, sign out or cancel.
                 return self._start_interactive(request)
 
     async def _start_interactive(self, request: wire.ChatgptLogin | wire.DeviceCodeLogin) -> object:
@@ -232,7 +232,9 @@ class AccountApi:
     def _login_cancel(self, params: Raw | None) -> object:
         login_id = _login_cancel(params).login_id
         if not _UUID.fullmatch(login_id):
-            raise RpcError(INVALID_REQUEST, "invalid login id: `loginId` must be the UUID that the login's start gave")
+            raise RpcError(
+                INVALID_REQUEST, "invalid login id: `loginId` must be the UUID from the answer to `account/login/start`"
+            )
         return Exclusive(self._cancel(login_id))
 
     async def _cancel(self, login_id: str) -> dict[str, str]:
@@ -265,7 +267,7 @@ class AccountApi:
 
     # Events
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         match event:
             case LoginCompleted():
                 if event.login_id is not None and not self._logins.ends(event.login_id):
@@ -279,7 +281,7 @@ class AccountApi:
 
 
 class _refusals:
-    """Turns the engine's errors into the protocol's: -32600 for what is refused, -32603 for what failed."""
+    """Converts the engine's errors to those of the protocol: -32600 for a refusal, -32603 for a failure."""
 
     def __enter__(self) -> None:
         return None
@@ -300,11 +302,11 @@ class PeerTokenSource:
         self._peer = peer
 
     async def request_tokens(self, *, previous_account_id: str | None) -> ExternalTokens:
-        """Ask the parent, without a limit of its own: the engine cancels the question, and a late answer is dropped.
+        """Ask the parent for new tokens. No time limit: the engine cancels the request, and a late answer is dropped.
 
         Raises:
-            ParentUnavailable: it answered with an error or with something that is no answer, or it is gone.
-            InvalidCredentials: it answered with a token that is none.
+            ParentUnavailable: it answered with an error or without tokens, or it is gone.
+            InvalidCredentials: it answered with something that is not a token.
         """
         try:
             answer = await self._peer.request(wire.REFRESH_METHOD, wire.RefreshParams(previous_account_id))
@@ -314,7 +316,7 @@ class PeerTokenSource:
             ) from None
         except RemoteError as error:
             raise ParentUnavailable(
-                f"the parent application answered the question for new tokens with error {error.code}: see its log, "
+                f"the parent application answered the request for new tokens with error {error.code}: see its log, "
                 "then send the request again"
             ) from None
         try:

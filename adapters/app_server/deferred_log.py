@@ -1,4 +1,4 @@
-"""The log of a program that answers on standard output: on standard error, and imported only when there is a line."""
+"""The log of a program that answers on standard output: on standard error, and imported with the first line."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from authstate.engine.model.events import Event
 
-LOG_DELAY = 0.1  # seconds: the logs are imported when nobody waits for a first answer
+LOG_DELAY = 0.1  # seconds, so that the import of the logs delays no first answer
 
 
 class DeferredLog:
-    """Writes warnings and failures to stderr, and imports what that takes only when there is one."""
+    """Writes warnings and failures to stderr. Imports the logging code when there is one."""
 
     def __init__(self) -> None:
         self._held: list[Event] = []
         self._write: Callable[[Event], None] | None = None
 
     def on_event(self, event: "Event") -> None:
-        """Take an event. It is written a moment later, when nobody waits."""
+        """Take an event. It is written a moment later."""
         from authstate.engine.model.events import RefreshFailed, Warned
 
         if isinstance(event, Warned | RefreshFailed):
@@ -26,18 +26,18 @@ class DeferredLog:
             asyncio.get_running_loop().call_later(LOG_DELAY, self.flush)
 
     def warn(self, code: str, message: str) -> None:
-        """Take what is no event of an engine. `code` is stable; `message` is for a person and holds no secret."""
+        """Log a warning. `code` is stable; `message` is for a person and holds no secret."""
         from authstate.engine.model.events import Warned
 
         self.on_event(Warned(code, message))
 
     def on_loop_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Take what nobody else caught: a fault of this program."""
+        """Log a fault of this program that nobody caught."""
         self._configure()
         loop.default_exception_handler(context)
 
     def subscribe(self, listener: "Callable[[Event], None]") -> Callable[[], None]:
-        """What `log_events` sees of us."""
+        """Take the writer from `log_events`, which sees this object as an engine."""
         self._write = listener
         return lambda: None
 

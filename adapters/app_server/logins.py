@@ -1,7 +1,7 @@
 """The interactive logins of one client: browser and device code behind `account/login/start` and `cancel`.
 
-What a login takes is imported when the first one starts. The client hears of the end of a login only after it heard of
-its beginning: a login that ends before its start was answered is told by that answer, which is an error.
+The code of a login is imported when the first one starts. The client is told of the end of a login only after it was
+told of its start: a login that ends before its start was answered makes that answer an error.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class InteractiveLogins:
-    """Starts and cancels logins in which a person takes part.
+    """Starts and cancels interactive logins.
 
     Args:
         engine: started.
-        issuer: who signs in.
+        issuer: signs the person in.
         client: the name of the client, for the issuer's pages and records; None when it is not known.
     """
 
@@ -31,11 +31,11 @@ class InteractiveLogins:
         self._client = client
         self._engine = engine
         self._issuer = issuer
-        self._holding: set[asyncio.Task[None]] = set()
-        self._told: set[str] = set()
+        self._open: set[asyncio.Task[None]] = set()
+        self._announced: set[str] = set()
 
     async def start(self, request: wire.ChatgptLogin | wire.DeviceCodeLogin) -> object:
-        """Start a login; one that was open is superseded. Returns the result for the wire.
+        """Start a login, which supersedes an open one. Returns the result for the wire.
 
         Raises:
             RpcError: -32600, the issuer has no device codes.
@@ -48,7 +48,7 @@ class InteractiveLogins:
             from authstate.adapters.oauth.browser_login import start_browser_login
 
             browser = await start_browser_login(self._engine, issuer)
-            return wire.ChatgptLoginResult(self._tell(browser), browser.auth_url)
+            return wire.ChatgptLoginResult(self._announce(browser), browser.auth_url)
         from authstate.adapters.oauth.device_endpoint import DeviceCodeNotEnabled
         from authstate.adapters.oauth.device_login import start_device_login
 
@@ -56,34 +56,34 @@ class InteractiveLogins:
             device = await start_device_login(self._engine, issuer)
         except DeviceCodeNotEnabled as error:
             raise RpcError(INVALID_REQUEST, str(error)) from None
-        return wire.DeviceCodeLoginResult(self._tell(device), device.verification_url, device.user_code)
+        return wire.DeviceCodeLoginResult(self._announce(device), device.verification_url, device.user_code)
 
     async def cancel(self, login_id: str) -> bool:
-        """Cancel the login of that name, a UUID in any of its forms. Tells whether it was open."""
+        """Cancel the login with this id, a UUID in any of its forms. Return whether it was open."""
         from uuid import UUID
 
         return await self._engine.cancel_login(str(UUID(login_id)))
 
     def ends(self, login_id: str) -> bool:
-        """A login is over: whether the client knew of it, and so hears of it."""
-        known = login_id in self._told
-        self._told.discard(login_id)
+        """A login is over. Return whether the client was told of its start, and so is told of its end."""
+        known = login_id in self._announced
+        self._announced.discard(login_id)
         return known
 
     async def closed(self) -> None:
-        """Return once every login is over and holds nothing any more. It is the engine that ends them.
+        """Return once every login is over and has released what it held. The engine ends them.
 
         Cancellation ends the wait only.
         """
-        if self._holding:
-            await asyncio.wait(self._holding)
+        if self._open:
+            await asyncio.wait(self._open)
 
-    def _tell(self, login: "RunningLogin") -> str:
-        """The name of a login that the client is about to hear of."""
-        holding = asyncio.create_task(login.closed())
-        self._holding.add(holding)
-        holding.add_done_callback(self._holding.discard)
+    def _announce(self, login: "RunningLogin") -> str:
+        """The id of a login whose start is about to be answered."""
+        closing = asyncio.create_task(login.closed())
+        self._open.add(closing)
+        closing.add_done_callback(self._open.discard)
         if not login.attempt.is_open:
             raise LoginAttemptEnded(login.attempt.message or "the login was over before its start was answered")
-        self._told.add(login.attempt.login_id)
+        self._announced.add(login.attempt.login_id)
         return login.attempt.login_id

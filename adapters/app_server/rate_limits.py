@@ -1,4 +1,4 @@
-"""The rate limits of the account, as the backend tells them and as the account API passes them on."""
+"""The rate limits of the account: reads them from the backend and converts them for the account API."""
 
 import math
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +26,7 @@ _UNREACHED: Final = "check the network and the proxy, then try again"
 
 
 class RateLimitsUnavailable(FreshError):
-    """The backend did not tell the rate limits. `str(error)` is written for the person who reads it.
+    """The backend did not give the rate limits. `str(error)` is written for the person who reads it.
 
     Args:
         message: what happened.

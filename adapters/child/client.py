@@ -3,8 +3,8 @@
     async with AppServerClient.of_command(engine, ["codex", "app-server"], name="service", version="1.0") as link:
         thread = await link.request("thread/start", {"cwd": "/srv"})
 
-The child gets the engine's tokens after the handshake and at every change, and asks through the link for newer ones.
-One engine serves any number of links, and a child that dies takes nothing with it.
+The child gets the engine's tokens after the handshake and at every change, and asks the client for newer ones. One
+engine serves any number of clients, and the end of a child affects no other.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ from authstate.engine.ports import Clock
 _CHUNK = 256 * 1024  # bytes a read
 _LONGEST_LINE = 256 * 1024 * 1024  # bytes: a child may answer with a whole conversation
 _HANDSHAKE = 30.0  # seconds
-_LAST_ANSWERS = 0.5  # seconds in which the child's requests are answered or refused, at the end
-_GOODBYE = 5.0  # seconds that a child gets to end by itself
+_LAST_ANSWERS = 0.5  # seconds that the child's open requests get at the end
+_END_WITHIN = 5.0  # seconds that a child gets to end by itself
 
-Notified = Callable[[str, Any], None]
+NotificationHandler = Callable[[str, Any], None]
 """Takes a notification's method and its params, decoded."""
-Answer = Callable[[str, Any], object]
+RequestHandler = Callable[[str, Any], object]
 """Takes a request's method and its params, decoded; returns a result or an awaitable of one. Raises RpcError."""
 
 
@@ -47,7 +47,7 @@ class Incoming(Protocol):
     """The bytes of a child: an `asyncio.StreamReader`."""
 
     async def read(self, n: int = -1) -> bytes:
-        """Some bytes, at most so many; none at the end."""
+        """Return some bytes, at most so many; none at the end."""
         ...
 
 
@@ -62,7 +62,7 @@ class Outgoing(Protocol):
 
 
 class HandshakeFailed(Exception):
-    """The child did not answer `initialize` as an app-server does. The message says what came instead."""
+    """The child did not answer `initialize` as an app-server does. The message says what it did instead."""
 
 
 def _refuse(method: str, params: Any) -> object:
@@ -74,7 +74,7 @@ def _ignore(*_: object) -> None:
 
 
 class _RequestGate:
-    """Where our own requests wait while the child changes its account (see `Holdable`)."""
+    """Holds the client's own requests while the child changes its account (see `Holdable`)."""
 
     def __init__(self) -> None:
         self._is_open = asyncio.Event()
@@ -90,7 +90,7 @@ class _RequestGate:
         if not self._holders:
             self._is_open.set()
 
-    async def passed(self) -> None:
+    async def wait_open(self) -> None:
         """Return once nobody holds it."""
         await self._is_open.wait()
 
@@ -102,9 +102,10 @@ class AppServerClient:
         engine: started.
         incoming, outgoing: the streams of the child.
         name, version: who the client is.
-        answer: answers the child's requests but the one for tokens; by default each is refused.
-        notified: hears the child's notifications, its own account notifications too. It must not block.
-        warn: hears what a log should hold.
+        on_request: answers the child's requests, except its refresh requests; by default refuses each.
+        on_notification: takes the child's notifications, those about its account too. It must not block.
+        warn: takes what a log should hold.
+        clock: measures times.
     """
 
     def __init__(
@@ -115,20 +116,20 @@ class AppServerClient:
         *,
         name: str,
         version: str,
-        answer: Answer = _refuse,
-        notified: Notified = _ignore,
+        on_request: RequestHandler = _refuse,
+        on_notification: NotificationHandler = _ignore,
         warn: Warn = _ignore,
         clock: Clock | None = None,
     ) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
         self._client = {"name": name, "version": version}
-        self._answer = answer
-        self._hear = notified
+        self._on_request = on_request
+        self._on_notification = on_notification
         self._clock = clock or SystemClock()
-        self._peer = Peer(self._handle, self._notified, longest_line=_LONGEST_LINE)
-        self._turnstile = _RequestGate()
-        self._token_sync = TokenSync(engine, self._peer, warn=warn, others=self._turnstile, clock=clock)
+        self._peer = Peer(self._handle, self._handle_notification, longest_line=_LONGEST_LINE)
+        self._gate = _RequestGate()
+        self._token_sync = TokenSync(engine, self._peer, warn=warn, others=self._gate, clock=clock)
         self._reading: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
         self.server: dict[str, Any] = {}
@@ -144,13 +145,13 @@ class AppServerClient:
         cwd: str | None = None,
         **options: Any,
     ) -> "ChildOfCommand":
-        """A link to a child that is started for it, as a context manager: leaving ends the child.
+        """Return a context manager that starts a child and connects to it. Leaving it ends the child.
 
         Args:
-            command: has a word `app-server`; the setting that keeps the child away from auth.json is put before it.
-            environment: of the child, whole; by default this process's. It needs no secret.
+            command: has a word `app-server`. The setting that keeps the child away from auth.json is put before it.
+            environment: the whole environment of the child; by default this process's. It needs no secret.
             cwd: where the child starts.
-            options: what `AppServerClient` takes by name.
+            options: the keyword arguments of `AppServerClient`.
 
         Entering raises OSError (no such program), CommandError, HandshakeFailed, and ConfigError where a file of the
         administrator would let the child open the login in this process's CODEX_HOME.
@@ -158,7 +159,7 @@ class AppServerClient:
         return ChildOfCommand(engine, ephemeral_command(command), environment, cwd, options)
 
     async def open(self) -> Self:
-        """Shake hands and hand the tokens over.
+        """Initialize the child and give it its tokens.
 
         Raises:
             HandshakeFailed: the child is no app-server, or it ended, was silent for 30 seconds, or acts with a login
@@ -179,7 +180,7 @@ class AppServerClient:
             raise HandshakeFailed("the child ended before it answered `initialize`") from None
         except Exception as error:
             self._end()
-            raise HandshakeFailed(f"the child answered `initialize` with what is no answer ({error})") from None
+            raise HandshakeFailed(f"the child did not answer `initialize` as an app-server does ({error})") from None
         except BaseException:
             self._end()
             raise
@@ -192,19 +193,19 @@ class AppServerClient:
         return self
 
     async def request(self, method: str, params: object = None) -> Any:
-        """Ask the child; the result, decoded. Without a limit of its own; cancelled, a late answer is dropped.
+        """Ask the child and return the result, decoded. No time limit; cancelled, a late answer is dropped.
 
-        While the child changes from one account to another it waits, so that the child acts with the new one.
+        Waits while the child changes from one account to another, so that the child acts with the new one.
 
         Raises:
             RemoteError: the child answered with an error.
             PeerClosed: the child ended, before or after it was asked.
         """
-        await self._turnstile.passed()
+        await self._gate.wait_open()
         return msgspec.json.decode(await self._peer.request(method, {} if params is None else params))
 
     def notify(self, method: str, params: object = None) -> None:
-        """Send a notification. Nothing happens when the child is gone."""
+        """Send a notification. Does nothing when the child is gone."""
         self._peer.notify(method, params)
 
     async def wait_closed(self) -> None:
@@ -212,15 +213,15 @@ class AppServerClient:
         await self._gone.wait()
 
     async def close(self) -> None:
-        """Close the child's input, and wait a few seconds for the end of its output. Any number of times.
+        """Close the child's input, and wait a few seconds for the end of its output. May be called again.
 
-        A question of the child that is under way is refused: it would wait for the answer before it ends.
+        Refuses open requests of the child, because it would wait for the answers before it ends.
         """
         self._token_sync.close()
         await self._peer.drained(_LAST_ANSWERS)
         self._outgoing.close()
         try:
-            await within(self._clock, _GOODBYE, self._gone.wait())
+            await within(self._clock, _END_WITHIN, self._gone.wait())
         except TimeoutError:
             self._end()
 
@@ -253,19 +254,19 @@ class AppServerClient:
     def _handle(self, method: str, params: Raw | None) -> object:
         if method == wire.REFRESH_METHOD:
             return self._token_sync.answer(params)
-        return self._answer(method, _decoded(params))
+        return self._on_request(method, _decoded(params))
 
-    def _notified(self, method: str, params: Raw | None) -> None:
+    def _handle_notification(self, method: str, params: Raw | None) -> None:
         self._token_sync.on_notification(method, params)
         if params is not None and (cause := failure_cause(method, bytes(params))) is not None:
             explanation = self._token_sync.explain_failure(cause, params)
             if explanation is not None:
                 params = Raw(replace_message(bytes(params), cause, explanation))
-        self._hear(method, _decoded(params))
+        self._on_notification(method, _decoded(params))
 
 
 class ChildOfCommand:
-    """A child and the link to it; see `AppServerClient.of_command`."""
+    """A child and the client of it; see `AppServerClient.of_command`."""
 
     def __init__(
         self,
@@ -281,7 +282,7 @@ class ChildOfCommand:
         self._cwd = cwd
         self._options = options
         self._process: Process | None = None
-        self._link: AppServerClient | None = None
+        self._client: AppServerClient | None = None
 
     async def __aenter__(self) -> AppServerClient:
         environment = os.environ if self._environment is None else self._environment
@@ -293,7 +294,7 @@ class ChildOfCommand:
         assert process.stdin is not None and process.stdout is not None
         link = AppServerClient(self._engine, process.stdout, process.stdin, **self._options)
         try:
-            self._link = await link.open()
+            self._client = await link.open()
         except BaseException:
             await self._stop(grace=0)
             raise
@@ -302,12 +303,12 @@ class ChildOfCommand:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._link is not None:
-            await self._link.close()
-        await self._stop(grace=_GOODBYE)
+        if self._client is not None:
+            await self._client.close()
+        await self._stop(grace=_END_WITHIN)
 
     async def _stop(self, grace: float) -> None:
-        """Wait for the child's end; after the grace it is killed."""
+        """Wait for the child's end, and kill it after so many seconds."""
         process = self._process
         assert process is not None
         if grace:

@@ -1,4 +1,4 @@
-"""How a `codex app-server` child is started, so that it holds its tokens in memory and nothing of them on disk."""
+"""The command of a `codex app-server` child that keeps its tokens in memory and stores nothing on disk."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,13 +13,13 @@ class CommandError(ValueError):
 
 
 def ephemeral_command(command: Sequence[str]) -> list[str]:
-    """The command with the setting that keeps the child away from auth.json, put before its `app-server`.
+    """Return the command with the setting that keeps the child away from auth.json, before its `app-server`.
 
-    A setting of the same key in the command is taken out: it says where the login is, and the login is ours
+    A setting of the same key in the command is removed: it says where the login is, and authstate keeps the login
     (`overrides_of` has it).
 
     Raises:
-        CommandError: no word of the command is `app-server`, or it is one that does not serve on its standard input.
+        CommandError: no word of the command is `app-server`, or the child would not serve on its standard input.
     """
     words = list(command)
     if words[:1] == [SUBCOMMAND]:
@@ -31,7 +31,9 @@ def ephemeral_command(command: Sequence[str]) -> list[str]:
         )
     listen = _listen_of(words[words.index(SUBCOMMAND) + 1 :])
     if listen not in (None, _STDIO):
-        raise CommandError(f"--listen {listen} is not possible here: the child must serve on {_STDIO}")
+        raise CommandError(
+            f"--listen {listen} is not possible here: the app-server must serve on {_STDIO}. Leave --listen out"
+        )
     for start, end, override in list(_overrides(words))[::-1]:
         if override.partition("=")[0].strip() == STORE_KEY:
             del words[start:end]
@@ -40,14 +42,12 @@ def ephemeral_command(command: Sequence[str]) -> list[str]:
 
 
 def overrides_of(command: Sequence[str]) -> list[str]:
-    """The `-c KEY=VALUE` settings in a command: what the child is told about forced logins or the backend holds for us,
-    too.
-    """
+    """Return the `-c KEY=VALUE` settings in a command. Some count for authstate, too: forced logins, the backend."""
     return [override for _, _, override in _overrides(list(command))]
 
 
 def _listen_of(words: list[str]) -> str | None:
-    """What the last `--listen` says; None where there is none."""
+    """The value of the last `--listen`; None when there is none."""
     listen = None
     for index, word in enumerate(words):
         if word == "--listen" and index + 1 < len(words):
@@ -58,7 +58,7 @@ def _listen_of(words: list[str]) -> str | None:
 
 
 def _overrides(words: list[str]) -> Iterator[tuple[int, int, str]]:
-    """Where each `-c KEY=VALUE` begins and ends, and what it says."""
+    """Yield where each `-c KEY=VALUE` begins and ends, and its text."""
     index = 0
     while index < len(words):
         word = words[index]

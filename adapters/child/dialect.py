@@ -1,9 +1,9 @@
-"""Which tokens a child is handed: those that the account API of its own release asks for, and no more.
+"""Which tokens a child gets: those that the account API of its own release asks for, and no more.
 
-0.93.0 wants the id token and the access token. Releases from 0.120.0 on want the access token, the workspace and the
-plan, and ignore an id token. (Read off the schemas that each release prints: `LoginAccountParams`,
+0.93.0 takes the id token and the access token. Releases from 0.120.0 on take the access token, the workspace and the
+plan, and ignore an id token. (Source: the schemas that each release prints, `LoginAccountParams` and
 `ChatgptAuthTokensRefreshResponse`.) The release is in the `userAgent` of the child's answer to `initialize`. A release
-in between, and a child that names none, gets all members: it takes no login if one is missing.
+in between, and a child that names none, gets all members, because it refuses a login in which one is missing.
 """
 
 import re
@@ -38,14 +38,14 @@ _MEMBERS = {
 }
 
 
-class _Introduction(msgspec.Struct, rename="camel"):
+class _InitializeResult(msgspec.Struct, rename="camel"):
     user_agent: str = ""
 
 
 def release_of(answer: Raw | bytes) -> tuple[int, int, int] | None:
-    """The release of a child, from the result of its answer to `initialize`; None where it names none. Never raises."""
+    """The release of a child, from its result of `initialize`. None when it names none. Never raises."""
     try:
-        agent = msgspec.json.decode(answer, type=_Introduction).user_agent
+        agent = msgspec.json.decode(answer, type=_InitializeResult).user_agent
     except (ValueError, RecursionError):
         return None
     found = _RELEASE.search(agent)
@@ -53,7 +53,7 @@ def release_of(answer: Raw | bytes) -> tuple[int, int, int] | None:
 
 
 def dialect_of(answer: Raw | bytes) -> Dialect:
-    """The dialect of a child, from the result of its answer to `initialize`. Never raises."""
+    """The dialect of a child, from its result of `initialize`. Never raises."""
     release = release_of(answer)
     if release is None:
         return Dialect.BOTH
@@ -62,8 +62,8 @@ def dialect_of(answer: Raw | bytes) -> Dialect:
     return Dialect.ID_TOKEN if release <= _LAST_WITH_ID_TOKEN else Dialect.BOTH
 
 
-class HandedTokens(Confidential, frozen=True, rename="camel", omit_defaults=True):
-    """What a child is handed. A member that is None is left out on the wire."""
+class ChildTokenSet(Confidential, frozen=True, rename="camel", omit_defaults=True):
+    """The tokens for a child. A member that is None is left out on the wire."""
 
     access_token: str
     id_token: str | None = None
@@ -71,21 +71,21 @@ class HandedTokens(Confidential, frozen=True, rename="camel", omit_defaults=True
     chatgpt_plan_type: str | None = None
 
 
-class HandedLogin(HandedTokens, frozen=True, tag_field="type", tag="chatgptAuthTokens"):
+class ChildLogin(ChildTokenSet, frozen=True, tag_field="type", tag="chatgptAuthTokens"):
     """The same, as the params of `account/login/start`."""
 
 
-def tokens_of(credentials: ChatgptTokens | ExternalTokens, dialect: Dialect) -> HandedTokens:
-    """The members that a child of this dialect is handed. The refresh token is never among them.
+def tokens_of(credentials: ChatgptTokens | ExternalTokens, dialect: Dialect) -> ChildTokenSet:
+    """The members that a child of this dialect gets. The refresh token is never among them.
 
-    A login without a workspace is handed in the id token's form to every child, because the other form needs one.
+    Every child gets a login without a workspace in the id token's form, because the other form needs a workspace.
     """
-    return HandedTokens(**_members(credentials, dialect))
+    return ChildTokenSet(**_members(credentials, dialect))
 
 
-def login_of(credentials: ChatgptTokens | ExternalTokens, dialect: Dialect) -> HandedLogin:
+def login_of(credentials: ChatgptTokens | ExternalTokens, dialect: Dialect) -> ChildLogin:
     """The same members, as the params of `account/login/start`."""
-    return HandedLogin(**_members(credentials, dialect))
+    return ChildLogin(**_members(credentials, dialect))
 
 
 def _members(credentials: ChatgptTokens | ExternalTokens, dialect: Dialect) -> dict[str, str]:

@@ -28,7 +28,7 @@ class ChildHasOwnLogin(Exception):
     def __init__(self, kind: str) -> None:
         super().__init__(
             f"the app-server opened a login of its own ({_shown(kind)}) although it was told to keep none, so "
-            "authstate handed it nothing and ended it. Look where it runs: cli_auth_credentials_store in "
+            "authstate gave it no tokens and ended it. Look where it runs: cli_auth_credentials_store in "
             "/etc/codex/managed_config.toml or /etc/codex/requirements.toml wins over authstate's setting, and the "
             "environment may name a login. Give the app-server a CODEX_HOME in which nobody signed in, or have that "
             "setting removed"
@@ -51,7 +51,7 @@ class _AccountRead(msgspec.Struct):
 async def refuse_own_login(peer: Peer, session: Callable[[], Session], clock: Clock) -> Session | None:
     """Find out whether the child acts with a login of its own, before it is sent the engine's.
 
-    Each question waits 10 seconds. A child that does not answer the first one counts as one without a login.
+    Each request gets 10 seconds. A child that does not answer the first one counts as one without a login.
 
     Args:
         peer: the connection to the child.

@@ -1,11 +1,11 @@
-"""An administrator's file that opens the stored login to a child, whatever `-c` says: found before the child starts.
+"""Finds an administrator's file that opens the stored login to a child, whatever `-c` says, before the child starts.
 
 `/etc/codex/managed_config.toml` and `/etc/codex/requirements.toml` win over `cli_auth_credentials_store="ephemeral"`.
-A child that obeys such a file reads the login that is authstate's. It refreshes a token within a second of its start:
-0.169.0 and 0.171.0 an expired one, 0.93.0 one that is some days old, even before it answers `initialize`. When it is
-told to sign out, it deletes the login; from 0.150.0 on it revokes it, too. (Measured with 0.93.0, 0.120.0, 0.150.0,
-0.169.0 and 0.171.0. 0.93.0 and 0.120.0 ignore requirements.toml.) A child whose home is another folder, in which nobody
-signed in, does no harm.
+A child that obeys such a file reads the login that authstate keeps. It refreshes a token within a second of its start:
+0.169.0 and 0.171.0 an expired one, 0.93.0 one that is some days old, even before it answers `initialize`. When it signs
+out, it deletes the login; from 0.150.0 on it revokes it, too. (Measured with 0.93.0, 0.120.0, 0.150.0, 0.169.0 and
+0.171.0. 0.93.0 and 0.120.0 ignore requirements.toml.) A child whose home is another folder, in which nobody signed in,
+does no harm.
 """
 
 import os
@@ -34,16 +34,16 @@ def refuse_pinned_store(
     ours: Mapping[str, str] | None = None,
     system: str | None = SYSTEM_FOLDER,
 ) -> None:
-    """Return if a child that is started like this cannot open our login because of an administrator's file.
+    """Return if a child that is started like this cannot open the login that authstate keeps.
 
     Args:
         command: of the child, with the word `app-server`.
         environ: of the child.
-        ours: the environment that names our home; by default the same.
-        system: the administrator's folder; None where there is none.
+        ours: the environment that names authstate's home; by default the same.
+        system: the administrator's folder; None when there is none.
 
     Raises:
-        ConfigError: it could, or a file cannot be read. The message names the file and says what to do.
+        ConfigError: an administrator's file lets it open the login, or cannot be read. The message says what to do.
     """
     words = list(command)
     words = words[: words.index(SUBCOMMAND)] if SUBCOMMAND in words else words
@@ -55,7 +55,7 @@ def refuse_pinned_store(
     named = [word[len(_HOME) :] for word in words if word.startswith(_HOME)]
     if named and named[-1]:
         childs = os.path.realpath(named[-1])
-    else:  # an empty one is none
+    else:  # an empty value counts as none
         childs = str(find_home({**environ, "CODEX_HOME": ""} if named else environ))
     if childs != home:
         return
@@ -69,7 +69,7 @@ def refuse_pinned_store(
 
 
 def _pinned(system: str | None) -> tuple[str, object] | None:
-    """The administrator's file that opens a stored login to some release of codex, and what it says."""
+    """The administrator's file that opens a stored login to some release of codex, and the value in it."""
     for name in (MANAGED, REQUIRED):
         if found := read_system_table(system, name):
             path, table = found
@@ -79,7 +79,7 @@ def _pinned(system: str | None) -> tuple[str, object] | None:
 
 
 def _is_elsewhere(words: Sequence[str]) -> bool:
-    """Whether the command leads to another machine or container."""
+    """Whether the command starts the child on another machine or in a container."""
     for word in words:
         name = os.path.basename(word).lower().removesuffix(".exe")
         if name in _ELSEWHERE:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from msgspec import Raw
 
-from authstate.adapters.child.dialect import Dialect, HandedTokens, tokens_of
+from authstate.adapters.child.dialect import ChildTokenSet, Dialect, tokens_of
 from authstate.adapters.child.failed_turns import Explanation, FailureCause, thread_of
 from authstate.adapters.child.held_token import HeldToken
 from authstate.adapters.child.interruptions import Interruptions
@@ -107,7 +107,7 @@ class TokenSync:
         self._updates.close()
         self._requests.close()
 
-    async def answer(self, params: Raw | None) -> HandedTokens:
+    async def answer(self, params: Raw | None) -> ChildTokenSet:
         """Answer `account/chatgptAuthTokens/refresh`.
 
         Raises:

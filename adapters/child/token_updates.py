@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from authstate.adapters.app_server import wire
-from authstate.adapters.child.dialect import Dialect, HandedTokens, login_of
+from authstate.adapters.child.dialect import ChildTokenSet, Dialect, login_of
 from authstate.adapters.child.refresh_requests import RefreshRequests
 from authstate.adapters.child.token_table import ChildTokens
 from authstate.adapters.jsonrpc.peer import OVERLOADED, Peer, PeerClosed, RemoteError
@@ -103,7 +103,7 @@ class Sender:
         elif credentials is not None:
             await self._request("account/login/start", login_of(credentials, self.dialect))
 
-    async def _request(self, method: str, params: HandedTokens | wire.ApiKeyLogin | None) -> None:
+    async def _request(self, method: str, params: ChildTokenSet | wire.ApiKeyLogin | None) -> None:
         """Ask the child; again after a pause while it has too many requests."""
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Reads files without ever waiting for what is not a file."""
+"""Reads regular files, and never waits for a pipe or a device."""
 
 import errno
 import os

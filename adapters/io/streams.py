@@ -1,8 +1,8 @@
 """Two file descriptors as a reader and a writer that never block the event loop.
 
-Pipes and sockets are watched by the loop. Everything else (a file, a terminal, and all of it on Windows) is read and
-written by a thread each, because the loop cannot watch it, or because making it non-blocking would change it for the
-other processes that share it.
+The loop watches pipes and sockets. Everything else (a file, a terminal, and all of it on Windows) is read and written
+by a thread each, because the loop cannot watch it, or because making it non-blocking would change it for the other
+processes that share it.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from typing import Protocol, cast
 from authstate.adapters.confidential import without_frames
 
 _CHUNK = 64 * 1024
-"""Bytes a read: what a pipe holds. For a larger read the C library may map memory anew and give it back, each time:
-asyncio's own 256 KiB doubled the time that a message takes.
+"""Bytes of one read: what a pipe holds. For a larger read the C library may map new memory and return it each time.
+asyncio's own 256 KiB doubled the time of a message.
 """
 _HIGH = 1024 * 1024  # unwritten bytes above which the peer stops reading
 _LOW = 256 * 1024
 
 
 class ByteReader(Protocol):
-    """Feeds what a descriptor brings."""
+    """Reads a descriptor."""
 
     def pause_reading(self) -> None:
         """Feed no more until `resume_reading`."""
@@ -39,14 +39,14 @@ class ByteWriter(Protocol):
     """Writes to a descriptor, in order."""
 
     def write(self, data: bytes) -> None:
-        """Write, or hold until it can be written. After the other side went away: nothing."""
+        """Write, or hold until it can be written. Does nothing once the other side is gone."""
 
     async def finish(self, timeout: float) -> None:
         """Write what is held, at most so many seconds, and stop."""
 
 
 class Flow(Protocol):
-    """Who is told when a writer holds too much: a `Peer`."""
+    """What a writer tells when it holds too much: a `Peer`."""
 
     def pause_writing(self) -> None:
         """The writer holds too much."""
@@ -87,8 +87,8 @@ async def open_writer(fd: int, flow: Flow, lost: Callable[[], None], *, watched:
 
 
 def can_be_watched(stdin_fd: int, stdout_fd: int) -> tuple[bool, bool]:
-    """Whether the loop can watch each of the two. One socket for both cannot be: the loop would take what comes in on
-    it for a sign that nobody reads what goes out.
+    """Whether the loop can watch each of the two. It cannot watch one socket for both: it would take incoming bytes
+    for a sign that nobody reads the output.
 
     Raises:
         OSError: a descriptor is closed.
@@ -104,10 +104,10 @@ def _is_pipe(mode: int) -> bool:
 
 
 def _feed_alone(feed: Callable[[bytes], None], data: bytes) -> None:
-    """Feed. What that raises is raised without the frames, which hold what came in.
+    """Feed. Raise a fault without its frames, which hold the data.
 
     Raises:
-        RuntimeError: the class of the fault, and where it happened.
+        RuntimeError: it names the class of the fault, and where it happened.
     """
     try:
         feed(data)
@@ -119,7 +119,7 @@ def _feed_alone(feed: Callable[[bytes], None], data: bytes) -> None:
 
 
 class _Bounded(Protocol):
-    """asyncio's read pipes, which typing does not show whole."""
+    """asyncio's read pipes, with an attribute that their type does not show."""
 
     max_size: int
 
@@ -185,7 +185,9 @@ class _ThreadReader:
         self._feed = feed
         self._ended = ended
         self._paused = False
-        self._data = b""  # what is on its way: asyncio shows the arguments of a call that fails
+        self._data = (
+            b""  # what is on its way; not an argument, because asyncio shows the arguments of a call that fails
+        )
         self._open = threading.Event()
         self._open.set()
         threading.Thread(target=self._run, name="authstate-stdin", daemon=True).start()
@@ -261,10 +263,10 @@ class _ThreadWriter:
             except OSError:
                 broken = True
             else:
-                self._tell(self._wrote, len(data))
-        self._tell(self._end, broken)
+                self._call_in_loop(self._wrote, len(data))
+        self._call_in_loop(self._end, broken)
 
-    def _tell(self, on_event: Callable[[int], None], what: int) -> None:
+    def _call_in_loop(self, on_event: Callable[[int], None], what: int) -> None:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(on_event, what)
 

@@ -7,11 +7,11 @@ from authstate.engine.model.states import AuthState
 
 
 def sessions_of(session: Session, now: float) -> AccountSessionsResult:
-    """What codex tells of the same login, as far as it is known here.
+    """Return what codex lists for the same login, as far as it is known here.
 
-    A ChatGPT login is one session, which is in use now. Nothing else is a session: an API key, tokens of a parent, or a
-    login whose refresh token is dead. (Measured with 0.169.0 and 0.171.0, which name a session by the user or by random
-    letters.) The names of workspaces come from the backend, and are null here.
+    A ChatGPT login is one session, which is in use now. Nothing else is a session: not an API key, tokens of a parent,
+    or a login whose refresh token is dead. (Measured with 0.169.0 and 0.171.0, which name a session by the user or by
+    random letters.) The names of workspaces come from the backend, and are null here.
 
     Args:
         session: who is signed in.

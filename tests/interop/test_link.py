@@ -52,7 +52,7 @@ class Agent:
             environment=clean_environment(home, **issuer.environment),
             name="link-test",
             version="1.0",
-            notified=lambda method, params: self.told.put_nowait((method, params)),
+            on_notification=lambda method, params: self.told.put_nowait((method, params)),
             warn=lambda code, message: self.warned.append(f"{code}: {message}"),
             clock=self.clock,
         )

@@ -63,7 +63,10 @@ async def test_a_turn_that_failed_for_want_of_tokens_says_why() -> None:
     heard: list[Any] = []
     world = World(tokens())
     told = {"error": {"message": "auth refresh request failed: code=-32603", "codexErrorInfo": "other"}}
-    async with world.engine, world.child(notified=lambda method, params: heard.append((method, params))) as (_, child):
+    async with (
+        world.engine,
+        world.child(on_notification=lambda method, params: heard.append((method, params))) as (_, child),
+    ):
         child.peer.notify("error", told)
         await child.until(lambda: len(heard) == 1)
         world.authority.kill(RefreshDeadReason.REVOKED)
@@ -105,7 +108,7 @@ async def test_what_a_child_says_reaches_the_application() -> None:
 
     async with (
         world.engine,
-        world.child(child, answer=answer, notified=lambda method, params: told.append((method, params))),
+        world.child(child, on_request=answer, on_notification=lambda method, params: told.append((method, params))),
     ):
         child.peer.notify("turn/started", {"turn": 1})
         child.peer.notify("turn/empty", None)

@@ -5,7 +5,7 @@ import pytest
 from msgspec import Raw
 from support.linked_child import Child, World, tokens
 
-from authstate.adapters.child.dialect import Dialect, HandedTokens, dialect_of, tokens_of
+from authstate.adapters.child.dialect import ChildTokenSet, Dialect, dialect_of, tokens_of
 from authstate.adapters.testing import make_external, make_tokens
 
 ID_TOKEN = {"idToken", "accessToken"}
@@ -36,7 +36,7 @@ def test_an_answer_that_names_no_release_is_of_either_dialect(answer: bytes) -> 
     assert dialect_of(Raw(answer)) is Dialect.BOTH
 
 
-def members(handed: HandedTokens) -> set[str]:
+def members(handed: ChildTokenSet) -> set[str]:
     """The names of what is on the wire."""
     return set(msgspec.to_builtins(handed))
 
