@@ -79,7 +79,7 @@ async def test_the_methods_are_those_that_are_answered() -> None:
 
 def test_the_messages_of_the_server_and_the_error_codes_are_those_of_the_code() -> None:
     told = {wire.LOGIN_COMPLETED, wire.ACCOUNT_UPDATED, wire.REFRESH_METHOD}
-    assert first_cells("What authstate sends by itself") == told
+    assert first_cells("Messages from authstate") == told
     names = ("PARSE_ERROR", "INVALID_REQUEST", "INTERNAL_ERROR", "OVERLOADED")
     assert first_cells("Errors") == {str(getattr(framing, name)) for name in names}
 
