@@ -179,8 +179,16 @@ def test_no_file_names_a_machine() -> None:
 
 
 def test_the_changelog_begins_with_the_version() -> None:
-    headings = re.findall(r"^## \[?([0-9.]+)", (REPO / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
-    assert headings[0] == VERSION
+    """After Keep a Changelog: what is not released yet may come first, then each version with its date."""
+    text = (REPO / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.*)$", text, re.M)
+    versions = [heading for heading in headings if heading != "[Unreleased]"]
+    assert headings[: len(headings) - len(versions)] in ([], ["[Unreleased]"])
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - (unreleased|\d{4}-\d{2}-\d{2})", heading) for heading in versions)
+    assert versions[0].startswith(f"[{VERSION}] - ")
+    assert f"\n[{VERSION}]: https://" in text
+    kinds = set(re.findall(r"^### (.*)$", text, re.M))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
 def test_every_error_has_a_remedy() -> None:
