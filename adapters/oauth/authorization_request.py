@@ -1,4 +1,4 @@
-"""What a browser login sends the person to the issuer with: the PKCE secret, the state, and the URL made of them."""
+"""The authorization request of a browser login: the PKCE verifier, the state, and the URL that contains them."""
 
 import hashlib
 import hmac
@@ -20,17 +20,17 @@ _SCOPE: Final = "openid profile email offline_access api.connectors.read api.con
 
 
 class AuthorizationRequest(msgspec.Struct, frozen=True):
-    """One question to the issuer, and what proves that an answer belongs to it."""
+    """One request to the issuer, and the secrets that prove that a response belongs to it."""
 
     redirect_uri: str
     code_verifier: Secret
-    """Shown to the issuer with the code, so that a code that was stolen on its way is worth nothing."""
+    """Sent with the code, so that a stolen code is worthless."""
     state: Secret
-    """Comes back with the answer: only who saw the question can answer it."""
+    """Returned with the response: only someone who saw the request can answer it."""
 
     @classmethod
     def new(cls, port: int) -> "AuthorizationRequest":
-        """A question whose answer comes to this port. Both secrets hold 256 bits of chance or more."""
+        """Make a request that is answered on this port. Both secrets have at least 256 random bits."""
         return cls(
             redirect_uri=f"http://localhost:{port}{CALLBACK_PATH}",
             code_verifier=Secret(secrets.token_urlsafe(64)),
@@ -41,8 +41,8 @@ class AuthorizationRequest(msgspec.Struct, frozen=True):
         """The page of the issuer where the person agrees.
 
         Args:
-            issuer: whom to ask.
-            workspaces: the only ones that are allowed; empty allows all.
+            issuer: the issuer.
+            workspaces: the allowed workspaces; empty allows all.
         """
         challenge = hashlib.sha256(self.code_verifier.reveal().encode()).digest()
         query = {
@@ -62,5 +62,5 @@ class AuthorizationRequest(msgspec.Struct, frozen=True):
         return f"{issuer.url}/oauth/authorize?{urlencode(query)}"
 
     def is_answered_by(self, states: Sequence[str]) -> bool:
-        """Whether an answer with these values of `state` belongs to this question. Compares in constant time."""
+        """Whether a response with these values of `state` belongs to this request. Compares in constant time."""
         return len(states) == 1 and hmac.compare_digest(states[0].encode(), self.state.reveal().encode())

@@ -1,4 +1,4 @@
-"""The issuer's device authorization endpoint over HTTP: ask for a code, and ask whether the person has typed it in.
+"""The issuer's device authorization endpoint over HTTP: get a code, and poll whether the person has entered it.
 
 One call is one request. issuer_errors.py says what an answer means, and device_login.py when to ask again.
 """
@@ -27,9 +27,9 @@ from authstate.engine.model.credentials import ChatgptTokens, Secret
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, LoginFailed, fresh_errors
 
 DEFAULT_INTERVAL: Final = 5.0
-"""Seconds between two polls when the issuer names none."""
+"""Seconds between two polls if the issuer names none."""
 
-_INTERVALS: Final = (1.0, 60.0)  # seconds; an issuer that asks for less or more is not taken at its word
+_INTERVALS: Final = (1.0, 60.0)  # seconds; values outside are clamped
 _TIMEOUT: Final = 30.0
 _LONGEST_CODE: Final = 64  # characters that a person is asked to type
 
@@ -38,60 +38,60 @@ _EXPIRED: Final = "expired_token"
 
 
 class DeviceCodeNotEnabled(LoginFailed):
-    """This issuer offers no sign-in with a device code: sign in with a browser."""
+    """The issuer does not offer device codes: sign in with a browser."""
 
 
 class DeviceCodeExpired(LoginFailed):
-    """The issuer does not know the code any more: it took too long."""
+    """The device code has expired."""
 
 
 class SlowDown(IssuerUnavailable):
-    """The issuer is asked too often. Ask less often from now on, and not before `retry_after` seconds, if it is set."""
+    """The issuer is polled too often. Poll less often from now on, and wait `retry_after` seconds if it is set."""
 
 
 class DeviceCode(Confidential, frozen=True):
-    """What the issuer gave for one login."""
+    """The codes of one login."""
 
     device_auth_id: Secret
     user_code: str
-    """What the person types in. Whoever has it can sign their own device in with this person's account."""
+    """What the person enters. Anybody who has it can sign in another device with this person's account."""
     interval: float
     """Seconds between two polls."""
     verification_url: str
-    """Where the person types it in."""
+    """The page where the person enters it."""
 
 
 class DeviceApproval(msgspec.Struct, frozen=True):
-    """The person agreed: this is exchanged for tokens."""
+    """The person agreed. The approval is exchanged for tokens."""
 
     authorization_code: Secret
     code_verifier: Secret
 
 
 class DeviceEndpoint(Protocol):
-    """The issuer, as a device login sees it."""
+    """What a device login needs of the issuer."""
 
     async def request(self) -> DeviceCode:
-        """Ask for a code. Raises DeviceCodeNotEnabled, LoginFailed or IssuerUnavailable."""
+        """Get a code. Raises DeviceCodeNotEnabled, LoginFailed or IssuerUnavailable."""
         ...
 
     async def poll(self, code: DeviceCode) -> DeviceApproval | None:
-        """Ask once whether the person has agreed; None while that is open.
+        """Poll once. Returns None while the person has not agreed.
 
         Raises LoginFailed (refused), DeviceCodeExpired, SlowDown, or IssuerUnavailable (ask again).
         """
         ...
 
     async def exchange(self, approval: DeviceApproval) -> ChatgptTokens:
-        """Spend the approval, which works once. Raises LoginFailed or IssuerUnavailable."""
+        """Exchange the approval, which works once, for tokens. Raises LoginFailed or IssuerUnavailable."""
         ...
 
     async def aclose(self) -> None:
-        """Close what is open."""
+        """Close the connections."""
 
 
 class HttpDeviceEndpoint:
-    """A `DeviceEndpoint` over httpx, which is imported with the first request. Cancelling a call drops its request."""
+    """A `DeviceEndpoint` over httpx, which is imported with the first request. Cancelling a call drops the request."""
 
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
@@ -186,7 +186,7 @@ def _failure(request: IssuerRequest, answer: IssuerResponse, host: str) -> Login
 
 
 def _interval(value: object) -> float:
-    """The seconds that an issuer names, as a string or a number, within reason."""
+    """The interval that the issuer names, as a string or a number, clamped to 1 to 60 seconds."""
     try:
         seconds = float(value) if isinstance(value, str | int | float) else DEFAULT_INTERVAL
     except (ValueError, OverflowError):  # a whole number can be larger than any float

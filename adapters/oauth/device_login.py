@@ -5,8 +5,8 @@
     await login.closed()
     login.attempt.state, login.attempt.message
 
-The engine owns the attempt: it ends after 15 minutes, or when somebody cancels it, or when something else comes first.
-Whatever ends it stops the polling at once.
+The engine owns the attempt. It ends after 15 minutes, when it is cancelled, or when another sign-in or sign-out
+replaces it. Polling then stops at once.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from authstate.engine.model.errors import AuthError, IssuerUnavailable, LoginAtt
 from authstate.engine.ports import Clock
 
 WARNING: Final = (
-    "Never give this code to anybody, whoever asks for it: who has it can sign in as you. "
-    "Type it in only on the page above, and only if you started this sign-in yourself."
+    "Never give this code to anybody: whoever has it can sign in as you. "
+    "Enter it only on the page above, and only if you started this sign-in yourself."
 )
 
 _FAULT: Final = "the login ended because of a fault in authstate: please report it"
@@ -44,9 +44,9 @@ class DeviceLogin:
         self, engine: AuthEngine, attempt: LoginAttempt, code: DeviceCode, endpoint: DeviceEndpoint, clock: Clock
     ) -> None:
         self.attempt = attempt
-        """How it goes, and how it ended."""
+        """Its progress and outcome."""
         self.trouble: str | None = None
-        """Why the last poll got no answer; None while all is well. The polling goes on."""
+        """Why the last poll failed; None if it did not. Polling continues."""
         self._engine = engine
         self._code = code
         self._endpoint = endpoint
@@ -56,12 +56,12 @@ class DeviceLogin:
 
     @property
     def verification_url(self) -> str:
-        """The page where the person types the code in."""
+        """The page where the person enters the code."""
         return self._code.verification_url
 
     @property
     def user_code(self) -> str:
-        """The code. Show it to the person who signs in and to nobody else."""
+        """The code. Show it only to the person who signs in."""
         return self._code.user_code
 
     async def closed(self) -> None:
@@ -106,7 +106,7 @@ class DeviceLogin:
                 return approval
 
     def _stop(self) -> None:
-        """The attempt is over. When this task itself ended it, it goes on to its own end."""
+        """Cancel the polling when the attempt ends, unless this task itself ended it."""
         if asyncio.current_task() is not self._task:
             self._task.cancel()
 
@@ -117,10 +117,10 @@ async def start_device_login(
     """Open an attempt, ask the issuer for a code, and start to poll. An attempt that was open is superseded.
 
     Args:
-        engine: who is signed in.
-        issuer: who signs in.
-        endpoint: asks in the place of HTTP.
-        clock: measures the pauses between polls, by default the machine's.
+        engine: the engine to sign in.
+        issuer: the issuer.
+        endpoint: replaces the HTTP endpoint.
+        clock: measures the pauses between polls. Default: the system clock.
 
     Raises:
         ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.

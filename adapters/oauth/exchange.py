@@ -1,4 +1,4 @@
-"""The last step of every login: exchange an authorization code, which works once, for tokens."""
+"""The last step of every login: exchange an authorization code for tokens. The code works once."""
 
 from typing import Final
 
@@ -35,22 +35,22 @@ async def exchange_code(
     clock: Clock | None = None,
     timeout: float = _TIMEOUT,
 ) -> ChatgptTokens:
-    """The tokens for an authorization code, in one request. It is never sent twice: the code works once.
+    """Exchange an authorization code for tokens, in one request. It is never sent twice, because the code works once.
 
     Args:
-        issuer: whose code it is.
+        issuer: the issuer of the code.
         code: the authorization code.
-        redirect_uri: the one that the code was asked for with.
-        code_verifier: the PKCE secret that belongs to the challenge.
-        http: asks the issuer; by default one that is made here, and closed.
-        clock: tells when the tokens were obtained.
+        redirect_uri: the redirect URI of the authorization request.
+        code_verifier: the PKCE verifier of the challenge.
+        http: sends the request. Default: a new one, which is closed afterwards.
+        clock: for the time of the refresh that is stored with the tokens.
         timeout: seconds that the request may take.
 
     Raises:
         LoginFailed: the issuer refused; carries its error code.
-        IssuerUnavailable: it gave no answer, or one that is none.
+        IssuerUnavailable: there is no usable answer.
 
-    Cancelling it drops the request; the code may be spent then.
+    Cancelling it drops the request. The code may be spent.
     """
     url = issuer.url.rstrip("/") + "/oauth/token"
     host = host_of(url, ISSUER_VARIABLE)
@@ -76,7 +76,7 @@ def _tokens(answer: IssuerResponse, host: str, now: float) -> ChatgptTokens:
     if answer.succeeded and len(tokens) == len(_TOKENS):
         if not fits_header(tokens["access_token"]):
             raise IssuerUnavailable(
-                f"{host} answered with an access token that no header can carry", delivery=Delivery.REFUSED
+                f"{host} answered with an access token that does not fit in an HTTP header", delivery=Delivery.REFUSED
             )
         try:
             return ChatgptTokens.read(**tokens, last_refresh=now)

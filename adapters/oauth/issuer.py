@@ -1,4 +1,4 @@
-"""Who signs people in: the issuer as plain data, and what of its words a person may be shown."""
+"""The issuer as plain data, and what may be shown of the texts that it sends."""
 
 import re
 from typing import Final
@@ -18,16 +18,16 @@ _LONGEST_TEXT: Final = 300
 
 
 class Issuer(msgspec.Struct, frozen=True):
-    """An issuer, and as whom we ask it."""
+    """An issuer, and the client that asks it."""
 
     url: str = DEFAULT_ISSUER
     """Without a slash at the end."""
     client_id: str = DEFAULT_CLIENT_ID
     """The OAuth client."""
     originator: str = DEFAULT_ORIGINATOR
-    """The program that the person uses, as the issuer's pages and records name it."""
+    """The name of the program that the person uses, for the issuer's pages and records."""
     redirect_ports: tuple[int, ...] = ()
-    """The ports of this machine that it lets a browser come back to; 0 is any. Empty: those of the default issuer."""
+    """The ports that it may redirect a browser to; 0 is any. Empty: those of the default issuer."""
     network: Network | None = None
     """The proxies and certificate authorities to reach it with; None: those of the environment."""
 
@@ -38,14 +38,14 @@ class Issuer(msgspec.Struct, frozen=True):
         return cls(url, environment.client_id, originator, ports, environment.network)
 
     def for_client(self, name: str | None) -> "Issuer":
-        """The same issuer, asked as the client of this name; a name that fits in no header names nobody."""
+        """The same issuer, asked by a client of this name. A name that does not fit in a header is ignored."""
         if not name or not _CLIENT_NAME.fullmatch(name):
             return self
         return msgspec.structs.replace(self, originator=name)
 
 
 def shown_code(code: object) -> str | None:
-    """An error code as it may be shown: one short word of ASCII. None for what is no such word."""
+    """Return an error code that may be shown: one short ASCII word. None for anything else."""
     if not isinstance(code, str):
         return None
     word = code.strip()
@@ -54,9 +54,9 @@ def shown_code(code: object) -> str | None:
 
 
 def shown_text(text: object) -> str | None:
-    """A sentence from outside as it may be shown: on one line, without control characters, cut where it is too long.
+    """Return a text of the issuer that may be shown: one line without control characters, at most 300 characters.
 
-    It is not escaped: whoever writes it into a page does that.
+    It is not escaped. Escape it when you write it into a page.
     """
     if not isinstance(text, str):
         return None

@@ -1,4 +1,4 @@
-"""What a browser login and a device login have in common, for those who start either."""
+"""What a browser login and a device login have in common."""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,8 +11,8 @@ class RunningLogin(Protocol):
 
     @property
     def attempt(self) -> "LoginAttempt":
-        """How it goes."""
+        """Its progress and outcome."""
         ...
 
     async def closed(self) -> None:
-        """Return once it is over and holds no task, socket or port any more. Cancellation ends the wait only."""
+        """Wait until it is over and has released its tasks, sockets and port. Cancelling only ends the wait."""

@@ -43,9 +43,9 @@ class HttpTokenAuthority:
         issuer: the issuer's URL.
         client_id: the OAuth client.
         refresh_url: another token endpoint than the issuer's.
-        revoke_url: another revocation endpoint. Without one, it is beside the token endpoint: a token is shown to
-            nobody but those who issue it.
-        timeout: seconds that a whole refresh may take, from looking up the host to the last byte.
+        revoke_url: another revocation endpoint. Default: the one next to the token endpoint, so that a token is sent
+            only to its issuer.
+        timeout: seconds that a whole refresh may take, from the DNS lookup to the last byte.
         network: the proxies and certificate authorities; by default those of the environment.
 
     Raises:
@@ -74,12 +74,12 @@ class HttpTokenAuthority:
 
     @fresh_errors
     async def refresh(self, refresh_token: Secret) -> RefreshedTokens:
-        """See `TokenAuthority`. Cancelled after the request is out, the token may be spent and its successor lost.
+        """See `TokenAuthority`. If it is cancelled after the request was sent, the new tokens may be lost.
 
         Raises:
-            PermanentRefreshError: refused for good.
-            PartialRefresh: a new refresh token came, but no access token that could be used.
-            IssuerUnavailable: everything else; with `retry_after` when the issuer asked for a pause.
+            PermanentRefreshError: the refresh token is dead.
+            PartialRefresh: the answer has a new refresh token, but no usable access token.
+            IssuerUnavailable: everything else. `retry_after` is set if the issuer asked for a pause.
         """
         host = host_of(self._refresh_url, self._refresh_from)
         body: Body = {
@@ -91,10 +91,10 @@ class HttpTokenAuthority:
 
     @fresh_errors
     async def revoke(self, refresh_token: Secret) -> None:
-        """See `TokenAuthority`. Takes 10 seconds at most; cancelling it drops the request.
+        """See `TokenAuthority`. Takes at most 10 seconds. Cancelling it drops the request.
 
         Raises:
-            IssuerUnavailable: it was not revoked, as far as we know.
+            IssuerUnavailable: it was probably not revoked.
         """
         host = host_of(self._revoke_url, self._revoke_from)
         body: Body = {
@@ -107,12 +107,12 @@ class HttpTokenAuthority:
             raise unavailable(answer, host)
 
     async def aclose(self) -> None:
-        """Close what is open. The next call opens it again."""
+        """Close the connections. The next call opens new ones."""
         await self._http.aclose()
 
 
 def _tokens(answer: IssuerResponse, sent: Secret, host: str) -> RefreshedTokens:
-    """What an answer means. A new refresh token is kept whatever else is wrong: the old one is spent by then."""
+    """Read the tokens of an answer. A new refresh token is kept even if the rest is wrong: the old one is spent."""
     access_token = _header_text(answer.members.get("access_token"))
     new = text_of(answer.members.get("refresh_token"))
     refresh_token = Secret(new) if new is not None else None
@@ -142,7 +142,7 @@ def _failure(answer: IssuerResponse, host: str) -> PermanentRefreshError | Issue
 
 
 def _header_text(value: object) -> str | None:
-    """A token that fits into a header."""
+    """A token that fits in an HTTP header; None for anything else."""
     text = text_of(value)
     return text if text is not None and fits_header(text) else None
 
@@ -150,7 +150,7 @@ def _header_text(value: object) -> str | None:
 def _beside(refresh_url: str | None) -> str | None:
     """The revocation endpoint of a token endpoint that is not the issuer's.
 
-    What is no URL stays as it is, and `host_of` refuses it.
+    A value that is not a URL is returned unchanged, and `host_of` refuses it.
     """
     if not refresh_url:
         return None

@@ -206,7 +206,7 @@ async def test_a_link_that_is_not_ours_and_one_that_was_used(
     await until_exchanging(login)
     second = Tab(await tab.page.context.new_page())
     await second.page.goto(at(login, target(login, code="ac_again")))
-    assert await second.heading() == "This link was used already"
+    assert await second.heading() == "This link was already used"
     await second.assert_good("used-link")
     await second.page.goto("about:blank")
     await pressing

@@ -1,7 +1,7 @@
-"""The pages that a person sees when the browser comes back: small, without a script, and with nothing from elsewhere.
+"""The pages that a browser shows after the redirect: small, without scripts and without external resources.
 
-They name nobody and hold no secret: another program on this machine might ask for them first. What comes from outside
-is escaped, and the content security policy lets nothing in but the one style sheet, by its hash.
+They name nobody and contain no secret, because another program on this machine might fetch them first. Texts of the
+issuer are escaped. The content security policy allows only the style sheet, by its hash.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ _PAGE: Final = Template(
 <div role="status">
 $paragraphs
 </div>
-$details<footer>This page was made by authstate on this computer. It holds no secret.</footer>
+$details<footer>This page was made by authstate on this computer. It contains no secret.</footer>
 </main>
 </body>
 </html>
@@ -76,7 +76,7 @@ class Tone(StrEnum):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """What a page says, as plain text: it is escaped when it is written."""
+    """A page as plain text. `response` escapes it."""
 
     title: str
     paragraphs: tuple[str, ...]
@@ -124,8 +124,8 @@ EXPIRED: Final = Page(
 SUPERSEDED: Final = Page(
     "Sign-in replaced",
     (
-        "Something else came before this sign-in was complete: another sign-in, a sign-out, or the end of the "
-        "application. This one changed nothing.",
+        "This sign-in was replaced before it was complete: by another sign-in, a sign-out or the end of the "
+        "application. It changed nothing.",
         "Go back to the application to see who is signed in.",
     ),
     Tone.STILL,
@@ -133,14 +133,14 @@ SUPERSEDED: Final = Page(
 WRONG_STATE: Final = Page(
     "This link does not belong to the sign-in",
     (
-        "The page was opened with a link that does not belong to the sign-in that waits on this computer, so it was "
-        "ignored. The sign-in still waits.",
+        "The link does not belong to the sign-in that is waiting on this computer, so it was ignored. The sign-in is "
+        "still waiting.",
         "Finish it in the browser window that the application opened, or start it again there.",
     ),
     status=400,
 )
 USED: Final = Page(
-    "This link was used already",
+    "This link was already used",
     ("A sign-in link works only once.", "Go back to the application to see whether you are signed in."),
     Tone.STILL,
     status=409,

@@ -1,9 +1,8 @@
-"""A small HTTP server for one browser on this machine. h11 reads and writes HTTP; this bounds what anybody can take.
+"""A small HTTP server for one browser on this machine. h11 parses and writes HTTP; this module enforces the limits.
 
-One request a connection, GET only. The `Host` must be `localhost` or the address that was reached, with this port, so
-that no page on the web can reach the server under a name of its own (DNS rebinding). A request with the `Origin` of
-another site is refused. A head has 16 KiB and 10 seconds at most. When too many connections wait, the one that has
-waited longest is dropped.
+Each connection carries one GET request. `Host` must be `localhost` or the address that was reached, with this port, so
+that no page on the web can reach the server under another name (DNS rebinding). A request with the `Origin` of another
+site is refused. The head may take at most 16 KiB and 10 seconds. When too many connections wait, the oldest is dropped.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from authstate.adapters.confidential import Confidential
 from authstate.adapters.oauth.redirect.sockets import IPV6, LoopbackSocket
 
 SERVER_NAME: Final = "authstate"
-"""The `Server` header, by which another login knows us."""
+"""The `Server` header. Another login recognizes authstate by it."""
 
 CONTENT_POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -35,7 +34,7 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_LONGEST_REJECT: Final = 4 * 1024 * 1024  # bytes that are read and dropped, so that the sender gets to read our answer
+_LONGEST_REJECT: Final = 4 * 1024 * 1024  # bytes that are read and dropped, so that the client reads the response
 
 
 class Request(Confidential, frozen=True):
@@ -49,7 +48,7 @@ class Request(Confidential, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """An answer. The headers that protect it are put on by the server."""
+    """A response. The server adds the headers that protect it."""
 
     status: int
     body: bytes = b""
@@ -57,15 +56,15 @@ class Response(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much anybody can take."""
+    """The limits for all clients together."""
 
     connections: int = 100
-    """That wait for a request, and as many that wait for an answer."""
+    """Connections that wait for a request, and as many that wait for a response."""
     head_bytes: int = 16 * 1024
     patience: float = 10.0
-    """Seconds that a request may take to arrive, and an answer to be taken."""
-    farewell: float = 1.0
-    """Seconds that we read on after a refusal."""
+    """Seconds that a request may take to arrive, and a response to be read."""
+    drain: float = 1.0
+    """Seconds for which the server continues to read after it refused a request."""
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -77,7 +76,7 @@ class LoopbackServer:
     Args:
         listener: bound and listening; it is closed with the server. A `LoopbackSocket` is served on both addresses.
         handle: answers a request.
-        limits: how much anybody can take.
+        limits: the limits for all clients together.
     """
 
     def __init__(self, listener: socket.socket, handle: Handler, limits: Limits | None = None) -> None:
@@ -88,15 +87,15 @@ class LoopbackServer:
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle: dict[asyncio.Task[None], None] = {}
-        """Those without a request that is in hand, the oldest first."""
+        """Tasks that do not handle a request yet, the oldest first."""
 
     @property
     def is_listening(self) -> bool:
-        """Whether a browser that comes now is served."""
+        """Whether new connections are served."""
         return self._listener.fileno() != -1
 
     async def start(self) -> None:
-        """Begin to accept, unless it was stopped already. When that fails or is cancelled, the socket is closed."""
+        """Accept connections, unless the server was stopped before. Closes the socket on failure or cancellation."""
         if not self.is_listening:
             return
         try:
@@ -111,13 +110,13 @@ class LoopbackServer:
             raise
 
     def stop_listening(self) -> None:
-        """Give the port free, now. Requests that are in hand are answered."""
+        """Release the port now. Requests that are being handled are still answered."""
         for server in reversed(self._servers):  # the first one's socket closes the other
             server.close()
         self._listener.close()
 
     async def aclose(self, grace: float = 2.0) -> None:
-        """Give the port free and end every connection; requests in hand have `grace` seconds to be answered."""
+        """Release the port and end every connection. Requests that are being handled have `grace` seconds to finish."""
         self.stop_listening()
         for idle in tuple(self._idle):
             idle.cancel()
@@ -162,12 +161,12 @@ class LoopbackServer:
             async with asyncio.timeout(self._limits.patience):
                 writer.write(_encoded(http, response))
                 await writer.drain()
-                await self._see_off(http, reader, writer)
+                await self._drain(http, reader, writer)
         except (OSError, TimeoutError):
             writer.transport.abort()
 
     async def _respond(self, event: h11.Request, address: str) -> Response:
-        """Check the request, and have it answered. From here on it is in hand."""
+        """Check the request and let the handler answer it."""
         request = self._checked(event, address)
         if isinstance(request, Response):
             return request if event.method != b"HEAD" else msgspec.structs.replace(request, body=b"")
@@ -203,8 +202,8 @@ class LoopbackServer:
         is_foreign = not sites <= {"none", "same-origin"} or not all(_is_of(ours, link) for link in referrers if link)
         return Request(path, query, is_foreign=is_foreign)
 
-    async def _see_off(self, http: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Read on for a moment when the sender has not come to its end: else it might never see the answer."""
+    async def _drain(self, http: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Read on for a moment if the client still sends. Otherwise it might never read the response."""
         if http.their_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED) and not http.trailing_data[0]:
             return
         task = asyncio.current_task()
@@ -212,7 +211,7 @@ class LoopbackServer:
         self._idle[task] = None
         writer.write_eof()
         left = _LONGEST_REJECT
-        async with asyncio.timeout(self._limits.farewell):
+        async with asyncio.timeout(self._limits.drain):
             while left > 0 and (data := await reader.read(65536)):
                 left -= len(data)
 
@@ -224,7 +223,7 @@ def _is_of(hosts: set[str], url: str) -> bool:
 
 
 async def _receive(http: h11.Connection, reader: asyncio.StreamReader, most: int) -> h11.Request | None:
-    """The head of the request; None when there comes none. h11 refuses what is not whole with `most` bytes."""
+    """Read the head of the request; None if there is none. h11 refuses one that has more than `most` bytes."""
     left = most
     while True:
         event = http.next_event()

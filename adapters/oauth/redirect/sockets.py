@@ -1,7 +1,7 @@
 """The sockets of a loopback redirect: one port, on 127.0.0.1 and on [::1] alike.
 
-The issuer sends the browser to `localhost`, and a browser may try [::1] first. A stranger who listened there would be
-given the code, so both addresses are ours, or the port is not used. A machine without IPv6 has no second address.
+The issuer sends the browser to `localhost`, and a browser may try [::1] first. Another program that listens there would
+receive the code. A port is therefore used only if both addresses are available. A machine without IPv6 has only one.
 """
 
 import errno
@@ -17,7 +17,7 @@ _TRIES: Final = 16  # for a port that is free on both addresses, when any port w
 
 
 class AddressTaken(OSError):
-    """One of the two addresses cannot be had.
+    """One of the two addresses is not available.
 
     Args:
         address: which one.
@@ -31,7 +31,7 @@ class AddressTaken(OSError):
 
 
 class LoopbackSocket(socket.socket):
-    """A listening socket on 127.0.0.1, and the one on [::1], which is closed with it."""
+    """A listening socket on 127.0.0.1. Closing it also closes the socket on [::1]."""
 
     beside: socket.socket | None = None
     """The socket on [::1]; None on a machine without IPv6."""
@@ -47,7 +47,7 @@ def listen_on(port: int) -> LoopbackSocket:
     """Listen on a port of both addresses, without blocking; 0 is any port.
 
     Raises:
-        AddressTaken: one of them cannot be had, and neither is held.
+        AddressTaken: one of them is not available. Neither is held then.
     """
     for _ in range(_TRIES - 1 if port == 0 else 0):
         try:

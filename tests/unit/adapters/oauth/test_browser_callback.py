@@ -73,7 +73,7 @@ async def test_a_callback_that_comes_twice_is_answered_once(harness: LoginHarnes
     first = asyncio.create_task(get(login.port, address))
     await until_exchanging(login)
     again = [await get(login.port, address), await get(login.port, target(login, error="access_denied"))]
-    assert [(answer.status, answer.title) for answer in again] == [(409, "This link was used already")] * 2
+    assert [(answer.status, answer.title) for answer in again] == [(409, "This link was already used")] * 2
     assert (await first).location == "/done"
     assert (await get(login.port, address)).status == 409
     assert (await get(login.port, "/done")).title == "You are signed in"

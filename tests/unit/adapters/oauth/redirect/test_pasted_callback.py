@@ -115,7 +115,7 @@ async def test_a_browser_that_comes_back_after_a_paste_is_told_so(
     login = await harness.start()
     address = agree(login, loopback)
     login.paste(address)
-    assert (await get(login.port, address)).title == "This link was used already"
+    assert (await get(login.port, address)).title == "This link was already used"
     await login.closed()
     assert login.attempt.state == "succeeded"
 

@@ -85,15 +85,15 @@ def test_the_ports_are_those_that_the_issuer_redirects_to() -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (http("200 OK\r\nServer: nginx/1.25"), 'a server that calls itself "nginx/1.25"'),
-        (http("200 OK\r\nServer: \x1b[2Jevil\u202e"), 'a server that calls itself "'),
-        (http("200 OK"), "a server that is no login of ours"),
+        (http("200 OK\r\nServer: nginx/1.25"), 'a server named "nginx/1.25"'),
+        (http("200 OK\r\nServer: \x1b[2Jevil\u202e"), 'a server named "'),
+        (http("200 OK"), "a server that is not a codex or authstate login"),
         (http("404 Not Found\r\nServer: tiny-http (Rust)", "no such page"), "tiny-http"),
         (http("200 OK\r\nServer: tiny-http (Rust)", "Not Found"), "tiny-http"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "speaks no HTTP"),
-        (b"\x00\x01\x02", "speaks no HTTP"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, "speaks no HTTP"),
-        (b"HTTP/1.1 100 Continue\r\n\r\n", "speaks no HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak HTTP"),
+        (b"\x00\x01\x02", "does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, "does not speak HTTP"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", "does not speak HTTP"),
         (http("200 OK\r\nServer: " + "x" * 5000), "x" * 300 + "…"),
     ],
 )
@@ -110,7 +110,7 @@ async def test_what_is_no_login_is_left_alone_and_named(hold: Any, answer: bytes
 async def test_one_that_says_nothing_is_not_waited_for(hold: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(port, "_ANSWER_WITHIN", 0.1)
     holder = await hold()
-    with pytest.raises(PortsBusy, match="what holds it speaks no HTTP"):
+    with pytest.raises(PortsBusy, match="the program that uses it does not speak HTTP"):
         await open_port([holder.port])
 
 
@@ -118,7 +118,7 @@ async def test_one_that_is_bound_and_does_not_listen() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
-        with pytest.raises(PortsBusy, match=f"port {port} cannot be used .address already in use"):
+        with pytest.raises(PortsBusy, match=f"port {port} is not available .address already in use"):
             await open_port([port])
 
 
@@ -126,7 +126,7 @@ async def test_both_ports_are_named(hold: Any) -> None:
     one, other = await hold(http("200 OK\r\nServer: nginx")), await hold(b"SSH-2.0\r\n")
     with pytest.raises(PortsBusy) as busy:
         await open_port([one.port, other.port])
-    assert f"port {one.port} is held by" in str(busy.value) and f"port {other.port} cannot be used" in str(busy.value)
+    assert f"port {one.port} is used by" in str(busy.value) and f"port {other.port} is not available" in str(busy.value)
 
 
 async def test_a_login_of_codex_is_asked_to_give_way(hold: Any) -> None:
@@ -141,7 +141,7 @@ async def test_a_login_that_does_not_give_way_is_named(hold: Any, monkeypatch: p
     holder = await hold(CODEX)
     free = await port_of([0])
     assert await port_of([holder.port, free]) == free
-    with pytest.raises(PortsBusy, match=r"is held by another login, which did not end within 0\.1 seconds"):
+    with pytest.raises(PortsBusy, match=r"is used by another login, which did not end within 0\.1 seconds"):
         await open_port([holder.port])
 
 
@@ -242,8 +242,8 @@ async def hold_ipv6(answer: bytes, *, port: int = 0, gives_way: bool = False) ->
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (http("200 OK\r\nServer: nginx"), r'is held on \[::1\] by a server that calls itself "nginx"'),
-        (b"SSH-2.0\r\n", r"cannot be used on \[::1\] \(address already in use\), and what holds it speaks no HTTP"),
+        (http("200 OK\r\nServer: nginx"), r'is used on \[::1\] by a server named "nginx"'),
+        (b"SSH-2.0\r\n", r"is not available on \[::1\] \(address already in use\), and the program that uses it does not speak HTTP"),
     ],
 )
 async def test_a_port_that_a_stranger_holds_on_the_other_address_is_not_shared(answer: bytes, said: str) -> None:
@@ -274,7 +274,7 @@ async def test_a_stranger_beside_a_login_that_gave_way_is_named(hold: Any) -> No
     first.gives_way = True
     stranger = await hold_ipv6(http("200 OK\r\nServer: nginx"), port=first.port)
     async with stranger.server:
-        with pytest.raises(PortsBusy, match=r'held on \[::1\] by a server that calls itself "nginx"'):
+        with pytest.raises(PortsBusy, match=r'used on \[::1\] by a server named "nginx"'):
             await open_port([first.port])
 
 

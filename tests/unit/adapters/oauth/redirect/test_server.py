@@ -218,7 +218,7 @@ async def test_other_methods_are_not_allowed(serve: Any, method: str) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_bodies_are_refused_or_left_alone(serve: Any, method: str, body: str) -> None:
-    serving = await serve(Limits(patience=5, farewell=0.05))
+    serving = await serve(Limits(patience=5, drain=0.05))
     head = f"{method} /a HTTP/1.1\r\nHost: localhost:{serving.port}\r\n{body}"
     answer = read(await send(serving.port, head.encode()))
     assert answer.status in ((405, 400, 501) if method == "POST" else (200, 400, 501))
