@@ -1,15 +1,15 @@
-"""Sign in with a browser: the person agrees on a page of the issuer, which sends the browser back to this computer.
+"""Sign in with a browser: the person agrees on a page of the issuer, which redirects the browser to this computer.
 
     login = await start_browser_login(engine, issuer)
     ...open login.auth_url...
     await login.closed()
     login.attempt.state, login.attempt.message
 
-The engine owns the attempt: it ends after 10 minutes, or when somebody cancels it, or when something else comes first.
-Whatever ends it gives the port free. A browser that has come back by then is shown how it ended, within seconds.
+The engine owns the attempt. It ends after 10 minutes, when it is cancelled, or when another sign-in or sign-out
+replaces it. The port is then released. A browser that has returned by then is shown the outcome within seconds.
 
-Nothing secret stays in the browser: what comes back (a code that works once, and the state) is exchanged, and the
-browser is sent on to a page with an address that says nothing.
+No secret stays in the browser. The code, which works once, and the state are exchanged, and the browser is redirected
+to a page whose address contains neither.
 """
 
 import asyncio
@@ -40,24 +40,24 @@ CANCEL_PATH: Final = "/cancel"
 OUTCOME_PATH: Final = "/done"
 
 LINGER: Final = 3.0
-"""Seconds that the browser has to fetch the page that tells how it ended."""
+"""Seconds that the browser has to fetch the page with the outcome."""
 
-_FAULT: Final = "the login ended because of a fault in authstate: please report it"
+_FAULT: Final = "the login ended because of a bug in authstate: please report it"
 _PROGRAM_ENDS: Final = "this login was ended: the program ends"
-_WARM_AFTER: Final = 0.1  # seconds; a person needs longer to sign in, and a login that is cancelled at once costs less
+_WARM_AFTER: Final = 0.1  # seconds; a login that is cancelled at once loads nothing
 _MOST_FIELDS: Final = 32
 
 Parameters = Mapping[str, Sequence[str]]
 
 
 class _Callback(Confidential, frozen=True):
-    """What the browser came back with. It holds a code."""
+    """The parameters of the redirect. They contain a code."""
 
     parameters: Parameters
 
 
 class BrowserLogin:
-    """A login that waits for the browser. Made by `start_browser_login`."""
+    """A login that waits for the browser. Use `start_browser_login` to start one."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class BrowserLogin:
         linger: float,
     ) -> None:
         self.attempt = attempt
-        """How it goes, and how it ended."""
+        """Its progress and outcome."""
         self._engine = engine
         self._issuer = issuer
         self._clock = clock
@@ -88,41 +88,43 @@ class BrowserLogin:
 
     @property
     def auth_url(self) -> str:
-        """The page that the person opens. It holds the state: show it to the person who signs in and to nobody else."""
+        """The page that the person opens. It contains the state: show it only to the person who signs in."""
         return self._question.url(self._issuer, self._workspaces)
 
     @property
     def port(self) -> int:
-        """Where the browser comes back to."""
+        """The port that the browser is redirected to."""
         return self._server.port
 
     async def closed(self) -> None:
-        """Return once the attempt is over and its port, sockets and tasks are gone. Cancellation ends the wait only.
+        """Wait until the attempt is over and its port, sockets and tasks are released. Cancelling only ends the wait.
 
-        A browser that came back has been shown the outcome by then, or did not ask for it within `LINGER` seconds.
+        A browser that returned has been shown the outcome by then, or did not fetch it within `LINGER` seconds.
         """
         await asyncio.wait([self._task])
 
     @fresh_errors
     def paste(self, text: str) -> None:
-        """Take the address that a browser on another machine ended on, instead of the browser itself.
+        """Complete the login with the address that a browser on another machine was redirected to.
 
         Args:
             text: the whole address, or its part with `code` and `state`; see `parameters_of`.
 
         Raises:
-            NotTheCallback: it is something else. The login still waits, and another text may be pasted.
-            LoginAttemptEnded: the browser came back already, or the login is over.
+            NotTheCallback: the text is not that address. The login still waits, and another text may be pasted.
+            LoginAttemptEnded: the browser has already returned, or the login is over.
         """
         parameters = parameters_of(text, self._question, self.port)
         if not self._progress.fire("address_pasted"):
-            raise LoginAttemptEnded(self.attempt.message or "this sign-in has its answer already: wait for its end")
+            raise LoginAttemptEnded(
+                self.attempt.message or "this sign-in has already been answered: wait until it is complete"
+            )
         self._callback.set_result(_Callback(parameters))
 
     # The attempt
 
     async def _run(self) -> None:
-        """Serve until the attempt is over and the browser knows it."""
+        """Serve until the attempt is over and the browser was shown the outcome."""
         try:
             await self._server.start()
             await self.attempt.wait()
@@ -141,7 +143,7 @@ class BrowserLogin:
             await self._http.aclose()
 
     async def _sign_in(self) -> None:
-        """From the callback to the stored credentials. When this is over, so is the attempt."""
+        """Wait for the redirect, exchange the code and store the tokens. The attempt is over when this returns."""
         try:
             await self._warm_up()
             code = _code_of(await self._callback, self._host)
@@ -165,7 +167,7 @@ class BrowserLogin:
             self.attempt.end("refused", _FAULT)
 
     async def _warm_up(self) -> None:
-        """While the person is busy, load what the exchange needs; unusable proxy settings end the login right here."""
+        """Load what the exchange needs while the person is busy. Unusable proxy settings end the login here."""
         await asyncio.wait([self._callback], timeout=_WARM_AFTER)
         if self._progress.state == "waiting":
             await asyncio.to_thread(self._http.warm_up, self._issuer.url, self._host)
@@ -175,7 +177,7 @@ class BrowserLogin:
         return host_of(self._issuer.url, ISSUER_VARIABLE)
 
     def _stop(self) -> None:
-        """The attempt is over. What ended it may be the task that signs in: that one goes on to its own end."""
+        """Stop when the attempt is over, unless the task that signs in ended it itself."""
         if self._progress.fire("attempt_ended"):
             self._callback.cancel()
             self._server.stop_listening()
@@ -186,7 +188,7 @@ class BrowserLogin:
 
     async def _answer(self, request: Request) -> Response:
         if request.path == CALLBACK_PATH:
-            return await self._come_back(request)
+            return await self._redirected(request)
         if request.path == CANCEL_PATH:
             return await self._cancel(request)
         if request.path == OUTCOME_PATH and self._progress.fire("page_shown"):
@@ -195,7 +197,7 @@ class BrowserLogin:
             return Response(204)
         return pages.NOT_FOUND.response()
 
-    async def _come_back(self, request: Request) -> Response:
+    async def _redirected(self, request: Request) -> Response:
         try:
             parameters = parse_qs(request.query, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
         except ValueError:
@@ -212,7 +214,7 @@ class BrowserLogin:
         return self._outcome().response()
 
     async def _cancel(self, request: Request) -> Response:
-        """A person who typed the address, or another login that wants the port. Not a page of another site."""
+        """Cancel for a person who entered the address, or another login that needs the port; not for another site."""
         if request.is_foreign:
             return pages.NOT_FOUND.response()
         has_ended = await self._engine.cancel_login(self.attempt.login_id)
@@ -242,20 +244,20 @@ async def start_browser_login(
     clock: Clock | None = None,
     linger: float = LINGER,
 ) -> BrowserLogin:
-    """Open an attempt and wait for the browser on a loopback port. An attempt that was open is superseded.
+    """Start an attempt and wait for the browser on a loopback port. An open attempt is superseded.
 
     Args:
-        engine: who is signed in.
-        issuer: who signs in.
-        ports: where the browser may come back to, the first one that can be had; 0 is any. By default the issuer's.
-        clock: tells when the tokens were obtained, by default the machine's.
-        linger: seconds that the browser has to fetch the last page.
+        engine: the engine to sign in.
+        issuer: the issuer.
+        ports: the ports to try, in this order; 0 is any. Default: those of the issuer.
+        clock: for the time that is stored with the tokens. Default: the system clock.
+        linger: seconds that the browser has to fetch the page with the outcome.
 
     Raises:
         ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.
-        IssuerUnavailable: the issuer's URL is none; nothing changed.
-        PortsBusy: no port can be had, and the attempt is over.
-        LoginAttemptEnded: something else came first while another login was asked to give way.
+        IssuerUnavailable: the issuer's URL is not valid; nothing changed.
+        PortsBusy: no port is available, and the attempt is over.
+        LoginAttemptEnded: the attempt was superseded while another login was asked to stop.
 
     Cancelling the caller cancels the attempt.
     """
@@ -268,7 +270,7 @@ async def start_browser_login(
 
 
 async def _listener_or_end(opening: "asyncio.Task[socket.socket]", attempt: LoginAttempt) -> socket.socket:
-    """The socket, unless the attempt ends first. Without a socket, the attempt is over."""
+    """Wait for the socket. Without one, the attempt is over."""
     try:
         listener = await opening
     except AuthError as error:
@@ -292,10 +294,10 @@ async def _listener_or_end(opening: "asyncio.Task[socket.socket]", attempt: Logi
 
 @fresh_errors
 def _code_of(callback: _Callback, host: str) -> Secret:
-    """The authorization code that came back.
+    """Return the authorization code of the redirect.
 
     Raises:
-        LoginFailed: the issuer sent an error, or nothing that is a code.
+        LoginFailed: the redirect has an error, or no code.
     """
     parameters = callback.parameters
     if "error" in parameters:
@@ -307,5 +309,5 @@ def _code_of(callback: _Callback, host: str) -> Secret:
         raise LoginFailed(refusal + (f', which says "{said}"' if said else "") + ": start it again to sign in", code)
     codes = parameters.get("code", ())
     if len(codes) != 1 or not codes[0].strip():
-        raise LoginFailed(f"{host} sent the browser back without an authorization code: start the sign-in again")
+        raise LoginFailed(f"{host} redirected the browser without an authorization code: start the sign-in again")
     return Secret(codes[0])

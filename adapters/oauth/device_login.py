@@ -33,7 +33,7 @@ WARNING: Final = (
     "Enter it only on the page above, and only if you started this sign-in yourself."
 )
 
-_FAULT: Final = "the login ended because of a fault in authstate: please report it"
+_FAULT: Final = "the login ended because of a bug in authstate: please report it"
 _SLOWER: Final = 5.0  # seconds that each "slow down" adds to the interval, as RFC 8628 has it
 
 
@@ -114,7 +114,7 @@ class DeviceLogin:
 async def start_device_login(
     engine: AuthEngine, issuer: Issuer, *, endpoint: DeviceEndpoint | None = None, clock: Clock | None = None
 ) -> DeviceLogin:
-    """Open an attempt, ask the issuer for a code, and start to poll. An attempt that was open is superseded.
+    """Start an attempt, get a code from the issuer, and start to poll. An open attempt is superseded.
 
     Args:
         engine: the engine to sign in.
@@ -125,7 +125,7 @@ async def start_device_login(
     Raises:
         ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.
         DeviceCodeNotEnabled, LoginFailed, IssuerUnavailable: there is no code, and the attempt is over.
-        LoginAttemptEnded: something else came first while the issuer was asked.
+        LoginAttemptEnded: the attempt was superseded while the issuer was asked.
 
     Cancelling the caller cancels the attempt.
     """
@@ -142,7 +142,7 @@ async def start_device_login(
 
 
 async def _code_or_end(asking: "asyncio.Future[DeviceCode]", attempt: LoginAttempt) -> DeviceCode:
-    """The code, unless the attempt ends first. Without a code, the attempt is over."""
+    """Wait for the code. Without one, the attempt is over."""
     try:
         code = await asking
     except AuthError as error:

@@ -1,10 +1,10 @@
-"""One POST to the issuer and its bounded answer, for every endpoint of the issuer.
+"""Send one POST to the issuer and read its bounded answer. All endpoints of the issuer use it.
 
-An answer is read, and unpacked, up to 1 MiB. Redirects are not followed: a token goes where it was sent, nowhere else.
-Every connection is closed after its answer, because a kept one may die between two requests that are hours apart, and a
-token lost with it is a login lost.
+An answer is read, and decompressed, up to 1 MiB. Redirects are not followed, so that a token goes only to the
+configured host. Each connection is closed after its answer: a kept connection may die between two requests that are
+hours apart, and a token that is lost with it means a lost login.
 
-Proxies and certificate authorities are those of a `Network`, and of nothing else: httpx reads no environment here.
+Proxies and certificate authorities come only from a `Network`. httpx reads no environment here.
 """
 
 import asyncio
@@ -29,32 +29,32 @@ if TYPE_CHECKING:
     import httpx
 
 LONGEST_ANSWER: Final = 1024 * 1024
-"""Bytes. Nothing that an issuer or a backend has to say here is near it."""
+"""Bytes. Real answers are much shorter."""
 
 ISSUER_VARIABLE: Final = "CODEX_APP_SERVER_LOGIN_ISSUER"
-"""What a message names when the issuer's URL is none."""
+"""What a message names if the issuer's URL is not valid."""
 
-IN_BETWEEN: Final = "a proxy or a sign-in page of the network may be in between: check it, then try again"
-"""What to do about an answer that an issuer would not give."""
+IN_BETWEEN: Final = "a proxy or a sign-in page of the network may have answered: check it, then try again"
+"""What to do about an answer that does not come from an issuer."""
 
 _PACKED: Final = ("gzip", "x-gzip", "deflate")
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
-_LONGEST_PAUSE: Final = 86_400.0  # seconds; whoever asks for more means "not today", and a message stays short
+_LONGEST_PAUSE: Final = 86_400.0  # seconds; keeps the message short
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
 class AnswerTooLong(Exception):
-    """An answer has more than `LONGEST_ANSWER` bytes. What was read of it is dropped."""
+    """An answer has more than `LONGEST_ANSWER` bytes. What was read of it is discarded."""
 
 
 async def read_bounded(response: "httpx.Response") -> bytes:
-    """The body of a streamed response. Cancellation leaves the response to whoever opened it.
+    """Read the body of a streamed response. On cancellation the caller closes the response.
 
-    A body that is packed is unpacked here, though nobody asks for one, because httpx unpacks without a bound: a few
-    bytes can become a thousand times as many. One that cannot be unpacked is empty.
+    A compressed body is decompressed here, although none is requested, because httpx decompresses without a limit: a
+    few bytes can become a thousand times as many. A body that cannot be decompressed is empty.
 
     Raises:
-        AnswerTooLong: it does not end within `LONGEST_ANSWER` bytes.
+        AnswerTooLong: it has more than `LONGEST_ANSWER` bytes.
     """
     if response.is_stream_consumed:  # a test's transport made it whole
         parts, unpack = response.aiter_bytes(), None
@@ -73,7 +73,7 @@ async def read_bounded(response: "httpx.Response") -> bytes:
 
 
 Body = Mapping[str, str | Secret]
-"""What is sent, by name. A secret is revealed only where the request is written."""
+"""The members to send. A secret is revealed only when the request is written."""
 
 
 class IssuerResponse(Confidential, frozen=True):
@@ -82,28 +82,28 @@ class IssuerResponse(Confidential, frozen=True):
     status: int
     headers: Mapping[str, str]
     members: Mapping[str, Any]
-    """Empty when the body is no JSON object."""
+    """Empty if the body is not a JSON object."""
 
     @property
     def succeeded(self) -> bool:
-        """Whether the status is one of success."""
+        """Whether the status is 2xx."""
         return 200 <= self.status < 300
 
 
 class _Wire:
-    """Knows whether a request left this machine, from what httpcore tells of each step.
+    """Records whether a request left this machine, from httpcore's trace of each step.
 
-    The `CONNECT` that opens a tunnel through a proxy is not the request.
+    The `CONNECT` for a tunnel through a proxy does not count.
     """
 
     def __init__(self) -> None:
         self._is_told = False
         self._is_sent = False
         self.is_begun = False
-        """Whether whoever is connected to, the host or a proxy, has been asked for anything."""
+        """Whether anything was sent to the host or the proxy."""
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """What httpcore calls: see its documentation of the extension `trace`."""
+        """Called by httpcore: see its `trace` extension."""
         self._is_told = True
         if event.endswith("send_request_headers.started"):
             self.is_begun = True
@@ -112,11 +112,11 @@ class _Wire:
 
     @property
     def may_be_sent(self) -> bool:
-        """Whether the request left this machine, or nothing is known of that."""
+        """Whether the request may have left this machine."""
         return self._is_sent or not self._is_told
 
     def delivery(self, error: Exception) -> Delivery:
-        """What became of a request that failed. Where the transport tells nothing, the kind of the error does."""
+        """What happened to a failed request. Without a trace, the type of the error decides."""
         if self._is_told:
             return Delivery.UNKNOWN if self._is_sent else Delivery.NOT_SENT
         import httpx
@@ -128,10 +128,10 @@ class _Wire:
 
 
 class IssuerHttp:
-    """Asks the issuer. httpx is imported, and a client made, with the first request.
+    """Sends requests to the issuer. The first one imports httpx and creates a client.
 
     Args:
-        network: the proxies and certificate authorities; by default those of the environment.
+        network: the proxies and certificate authorities. Default: those of the environment.
     """
 
     def __init__(self, network: Network | None = None) -> None:
@@ -139,7 +139,7 @@ class IssuerHttp:
         self._clients: dict[Proxy | None, httpx.AsyncClient] = {}
 
     def warm_up(self, url: str, host: str) -> None:
-        """Make the client before the first request, which then need not wait for it. Any thread may do it.
+        """Create the client before the first request. May be called in any thread.
 
         Raises:
             IssuerUnavailable: a setting of the network cannot be used; `delivery` is REFUSED.
@@ -148,13 +148,14 @@ class IssuerHttp:
 
     @fresh_errors
     async def post(self, url: str, host: str, body: Body, timeout: float, *, form: bool = False) -> IssuerResponse:
-        """Send one request. Cancelling it drops the request, which the issuer may have served.
+        """Send one request. Cancelling it drops the request, which the issuer may have processed.
 
         Args:
-            url: where to.
-            host: what `host_of` made of it, for the messages.
-            body: sent as JSON, or as a form.
-            timeout: seconds that all of it may take, from looking up the host to the last byte.
+            url: the endpoint.
+            host: the result of `host_of`, for the messages.
+            body: the members, sent as JSON or as a form.
+            timeout: seconds for the whole request, from the DNS lookup to the last byte.
+            form: send a form instead of JSON.
 
         Raises:
             IssuerUnavailable: there is no answer.
@@ -187,7 +188,7 @@ class IssuerHttp:
             raise _unanswered(error, host, timeout, delivery) if fault is None else _named(fault) from None
         except Exception as fault:  # of a library, whose frames hold what was sent
             raise IssuerUnavailable(
-                f"{host} could not be asked, because of a fault ({place_of(fault)}): please report it",
+                f"{host} could not be asked because of a bug ({place_of(fault)}): please report it",
                 delivery=Delivery.UNKNOWN if wire.may_be_sent else Delivery.REFUSED,
             ) from None
         if response.status_code == 407 and proxy is not None:
@@ -195,13 +196,13 @@ class IssuerHttp:
         return IssuerResponse(response.status_code, response.headers, _members(received))
 
     async def aclose(self) -> None:
-        """Close what is open. The next call opens it again."""
+        """Close the connections. The next call opens new ones."""
         clients, self._clients = self._clients, {}
         for client in clients.values():
             await client.aclose()
 
     def _open(self, url: str, host: str) -> "tuple[httpx.AsyncClient, Proxy | None]":
-        """The client for a URL, and the proxy that it goes through."""
+        """Return the client for a URL, and the proxy that it uses."""
         import httpx
 
         from authstate.adapters.network.http_clients import settings_for
@@ -218,7 +219,7 @@ class IssuerHttp:
 
 
 def _unanswered(error: Exception, host: str, timeout: float, delivery: Delivery) -> IssuerUnavailable:
-    """The error for a request without an answer, where neither TLS nor a proxy explains it."""
+    """The error for a request without an answer, if neither TLS nor a proxy explains it."""
     import httpx
 
     if isinstance(error, httpx.TimeoutException | TimeoutError):
@@ -231,12 +232,12 @@ def _unanswered(error: Exception, host: str, timeout: float, delivery: Delivery)
 
 
 def _named(fault: Fault) -> IssuerUnavailable:
-    """The error for what TLS or a proxy explains: the request did not reach the issuer."""
+    """The error for a failure of TLS or of a proxy: the request did not reach the issuer."""
     return IssuerUnavailable(fault.message, delivery=Delivery.REFUSED if fault.is_permanent else Delivery.NOT_SENT)
 
 
 def unavailable(answer: IssuerResponse, host: str, delivery: Delivery | None = None) -> IssuerUnavailable:
-    """The error for an answer that is none. `delivery` is what its code told; else the status tells."""
+    """The error for an answer without tokens. `delivery` comes from the error code; by default from the status."""
     delivery = delivery or delivery_of(answer.status)
     if answer.succeeded:
         return IssuerUnavailable(f"{host} answered without tokens: {IN_BETWEEN}", delivery=delivery)
@@ -251,7 +252,7 @@ def unavailable(answer: IssuerResponse, host: str, delivery: Delivery | None = N
 
 
 def error_code(members: Mapping[str, Any]) -> str:
-    """The issuer's error code in lower case; empty where there is none."""
+    """Return the issuer's error code in lower case; empty if there is none."""
     error = members.get("error")
     nested = error.get("code") if isinstance(error, dict) else error
     for code in (nested, members.get("code")):
@@ -261,9 +262,9 @@ def error_code(members: Mapping[str, Any]) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from a number or an HTTP date, at most a day; None when there is neither.
+    """Return the seconds to wait, from a number or an HTTP date, at most a day; None if there is neither.
 
-    A date counts from the issuer's own `Date`, so that a wrong clock of this machine does not matter.
+    A date is compared with the issuer's own `Date`, so a wrong clock of this machine does not matter.
     """
     value = headers.get("retry-after", "").strip()
     try:
@@ -286,16 +287,16 @@ def _instant(date: str) -> float | None:
 
 
 def host_of(url: str, variable: str) -> str:
-    """The host a message may name.
+    """Return the host of a URL, for messages.
 
     Raises:
-        IssuerUnavailable: the URL is none, or is of another machine and without TLS (`plain_http`). It is not shown,
-            since nobody knows what is in it.
+        IssuerUnavailable: the URL is not valid, or it uses `http://` to another machine (insecure_http.py). The URL is
+            not shown, because it may contain a secret.
     """
     parts = urlsplit_or_none(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
         raise IssuerUnavailable(
-            f"{variable} is no http or https URL with a host: correct or unset it", delivery=Delivery.REFUSED
+            f"{variable} is not an http or https URL with a host: correct or unset it", delivery=Delivery.REFUSED
         )
     try:
         ensure_secure(url, variable)
@@ -305,7 +306,7 @@ def host_of(url: str, variable: str) -> str:
 
 
 def text_of(value: object) -> str | None:
-    """The value when it is a string with something in it."""
+    """Return the value if it is a string that is not blank; None otherwise."""
     return value if isinstance(value, str) and value.strip() else None
 
 
@@ -318,5 +319,5 @@ def _members(content: bytes) -> Mapping[str, Any]:
 
 
 def _kind(error: Exception) -> str:
-    """What an error is, without its text, which may quote anything."""
+    """The type of an error, without its text, which may quote anything."""
     return type(error).__name__

@@ -200,7 +200,7 @@ async def test_a_fault_in_a_login_task_shows_no_secret(
     await login.closed()
     await browser
     assert login.attempt.state == "failed"
-    assert "fault in authstate" in str(login.attempt.message)
+    assert "bug in authstate" in str(login.attempt.message)
     signing = login._signing.exception()
     assert isinstance(signing, KeyError)
     for secret in secrets:

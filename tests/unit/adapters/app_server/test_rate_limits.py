@@ -152,7 +152,7 @@ async def test_a_status_that_is_no_answer(status: int, remedy: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b"[" * 100_000, b"x" * 2_000_000])
 async def test_a_body_that_is_no_answer(content: Any) -> None:
     async with client_that(lambda request: httpx.Response(200, content=content)) as client:
-        with pytest.raises(RateLimitsUnavailable, match="may be in between: check it, then try again"):
+        with pytest.raises(RateLimitsUnavailable, match="may have answered: check it, then try again"):
             await read_rate_limits(Engine(), "https://backend.example", client)
 
 

@@ -99,7 +99,7 @@ async def test_a_login_is_completed_with_what_was_pasted(harness: LoginHarness, 
     assert (await get(login.port, "/auth/callback?state=x&code=y")).status == 400
     assert (login.attempt.state, harness.outcomes) == ("pending", [])
     login.paste(address)
-    with pytest.raises(LoginAttemptEnded, match="has its answer already"):
+    with pytest.raises(LoginAttemptEnded, match="has already been answered"):
         login.paste(address)
     await login.closed()
     assert login.attempt.state == "succeeded"

@@ -243,7 +243,10 @@ async def hold_ipv6(answer: bytes, *, port: int = 0, gives_way: bool = False) ->
     ("answer", "said"),
     [
         (http("200 OK\r\nServer: nginx"), r'is used on \[::1\] by a server named "nginx"'),
-        (b"SSH-2.0\r\n", r"is not available on \[::1\] \(address already in use\), and the program that uses it does not speak HTTP"),
+        (
+            b"SSH-2.0\r\n",
+            r"is not available on \[::1\] \(address already in use\), and the program that uses it does not speak HTTP",
+        ),
     ],
 )
 async def test_a_port_that_a_stranger_holds_on_the_other_address_is_not_shared(answer: bytes, said: str) -> None:
