@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from authstate.adapters.child.command import SUBCOMMAND, overrides_of
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
-from authstate.adapters.cli.main import guarded, open_missing_streams
+from authstate.adapters.cli.main import open_missing_streams, report_errors
 
 VARIABLE = "AUTHSTATE_CODEX"
 _FRESH_WITHIN = 10.0  # seconds that a codex which is not wrapped waits for a fresh token, at most
@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return print_error(str(error), ExitStatus.USAGE)
     if is_server(arguments):
-        return guarded(lambda: _wrap([codex, *arguments]))
-    return guarded(lambda: _exec(codex, arguments))
+        return report_errors(lambda: _wrap([codex, *arguments]))
+    return report_errors(lambda: _exec(codex, arguments))
 
 
 def real_codex(environ: Mapping[str, str], us: str | None = None) -> str:

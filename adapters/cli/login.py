@@ -32,6 +32,7 @@ _STATUSES = {
     "superseded": ExitStatus.LOGIN_CANCELLED,
 }
 _TICK = 1.0  # seconds
+_LONGEST_API_KEY = 65536  # bytes
 _ON_ANOTHER_MACHINE = (
     "If that browser is on another machine, it ends on a page of localhost that does not open. Copy the whole address "
     "of that page, paste it here and press Enter. What you paste is not shown."
@@ -48,6 +49,22 @@ class LoginFlow(StrEnum):
     DEVICE_CODE = "device"
 
 
+def read_api_key() -> ApiKey:
+    """Read an API key from standard input: all of it, or a line that is not shown where a person types.
+
+    Raises:
+        InvalidCredentials: it is not an API key.
+    """
+    if not sys.stdin.isatty():
+        return ApiKey.parse(sys.stdin.buffer.read(_LONGEST_API_KEY).decode("utf-8", "replace"))
+    from getpass import getpass
+
+    try:
+        return ApiKey.parse(getpass("API key (it is not shown): "))
+    except EOFError:
+        return ApiKey.parse("")
+
+
 async def sign_in_with_key(overrides: list[str], key: ApiKey) -> ExitStatus:
     """Store an API key.
 
@@ -55,15 +72,15 @@ async def sign_in_with_key(overrides: list[str], key: ApiKey) -> ExitStatus:
         ConfigError: the configuration cannot be used.
         LoginMethodForbidden, StoreUnavailable: nothing was changed.
     """
-    home = open_context(overrides, acts_with_key=False)
-    async with home.engine as engine:
+    context = open_context(overrides, acts_with_key=False)
+    async with context.engine as engine:
         await engine.use_api_key(key)
-    print(f"Signed in with an API key, stored in {home.place}.")
-    _mention_environment_key(home)
+    print(f"Signed in with an API key, stored in {context.place}.")
+    _warn_of_environment_key(context)
     return ExitStatus.DONE
 
 
-async def sign_in(overrides: list[str], way: LoginFlow) -> int:
+async def sign_in(overrides: list[str], flow: LoginFlow) -> int:
     """Let a person sign in, show how long they have, and say who is signed in.
 
     Returns:
@@ -76,64 +93,64 @@ async def sign_in(overrides: list[str], way: LoginFlow) -> int:
     Cancelling it (Ctrl-C) cancels the login. When the new credentials are being stored at that moment, the login ends
     as it ends, and is reported.
     """
-    home = open_context(overrides, acts_with_key=False)
-    async with home.engine as engine:
-        who = _who(engine.session)
-        if who is not None:
-            print(printable(f"Now signed in {who}. A new sign-in takes its place."), flush=True)
+    context = open_context(overrides, acts_with_key=False)
+    async with context.engine as engine:
+        current = _login_of(engine.session)
+        if current is not None:
+            print(printable(f"Now signed in {current}. A new sign-in takes its place."), flush=True)
         try:
-            attempt = await _let_in(home, engine, way)
+            attempt = await _run_login(context, engine, flow)
         except asyncio.CancelledError:
             print_error("the sign-in was cancelled; nothing was changed", ExitStatus.INTERRUPTED)
             raise
         session = engine.session
     if attempt.state != "succeeded":
         status = print_error(attempt.message or f"the sign-in {attempt.state}", _STATUSES[attempt.state])
-        who = _who(session)
-        return status if who is None else print_error(f"you are still signed in {who}", status)
+        current = _login_of(session)
+        return status if current is None else print_error(f"you are still signed in {current}", status)
     from authstate.adapters.cli.status import as_text
 
-    print(as_text(session, home.place, []))
-    _mention_environment_key(home)
+    print(as_text(session, context.place, []))
+    _warn_of_environment_key(context)
     return ExitStatus.DONE
 
 
-def _who(session: Session) -> str | None:
+def _login_of(session: Session) -> str | None:
     """How somebody is signed in, behind "signed in"; None when nobody is."""
     if session.state is AuthState.API_KEY:
         return "with an API key"
     return f"as {session.account}" if session.state is AuthState.CHATGPT else None
 
 
-def _mention_environment_key(home: CommandContext) -> None:
-    if home.environment.api_key is not None:
+def _warn_of_environment_key(context: CommandContext) -> None:
+    if context.environment.api_key is not None:
         print("CODEX_API_KEY is set and wins over what is stored: unset it to use the new sign-in.", file=sys.stderr)
 
 
-async def _let_in(home: CommandContext, engine: AuthEngine, way: LoginFlow) -> LoginAttempt:
+async def _run_login(context: CommandContext, engine: AuthEngine, flow: LoginFlow) -> LoginAttempt:
     """Start the login and wait for its end. Returns the attempt, which is over."""
-    if way is LoginFlow.AUTOMATIC:
+    if flow is LoginFlow.AUTOMATIC:
         from authstate.adapters.cli.browser import why_no_browser
 
         reason = why_no_browser(os.environ)
         if reason is not None:
             print(f"No browser can be opened here ({reason}): signing in with a device code instead.")
             print("With --no-browser you get a URL for a browser, on this machine or on another one.")
-            way = LoginFlow.DEVICE_CODE
-    if way is LoginFlow.DEVICE_CODE:
+            flow = LoginFlow.DEVICE_CODE
+    if flow is LoginFlow.DEVICE_CODE:
         with hidden_input(sys.stdin):
-            return await _with_device_code(home, engine)
-    return await _with_browser(home, engine, opens=way is LoginFlow.AUTOMATIC)
+            return await _with_device_code(context, engine)
+    return await _with_browser(context, engine, opens=flow is LoginFlow.AUTOMATIC)
 
 
-async def _with_device_code(home: CommandContext, engine: AuthEngine) -> LoginAttempt:
+async def _with_device_code(context: CommandContext, engine: AuthEngine) -> LoginAttempt:
     from authstate.adapters.oauth.device_login import WARNING, start_device_login
     from authstate.adapters.oauth.issuer_http import ISSUER_VARIABLE, host_of
 
     countdown = Countdown(sys.stdout, "Waiting for you to type the code in")
-    countdown.prepare(f"Asking {host_of(home.issuer.url, ISSUER_VARIABLE)} for a code. Ctrl-C cancels.")
+    countdown.prepare(f"Asking {host_of(context.issuer.url, ISSUER_VARIABLE)} for a code. Ctrl-C cancels.")
     try:
-        login = await start_device_login(engine, home.issuer)
+        login = await start_device_login(engine, context.issuer)
     finally:
         countdown.clear()
     print(
@@ -144,10 +161,10 @@ async def _with_device_code(home: CommandContext, engine: AuthEngine) -> LoginAt
     return await _wait(engine, login, countdown)
 
 
-async def _with_browser(home: CommandContext, engine: AuthEngine, *, opens: bool) -> LoginAttempt:
+async def _with_browser(context: CommandContext, engine: AuthEngine, *, opens: bool) -> LoginAttempt:
     from authstate.adapters.oauth.browser_login import start_browser_login
 
-    login = await start_browser_login(engine, home.issuer)
+    login = await start_browser_login(engine, context.issuer)
     countdown = Countdown(sys.stdout, "Waiting for your browser")
     where = "If your browser does not open by itself, open this URL:" if opens else "Open this URL in a browser:"
     print(f"\n{where}\n\n{login.auth_url}\n", flush=True)

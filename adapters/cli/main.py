@@ -36,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return print_error(str(error), ExitStatus.USAGE)
     if overrides is not None:
-        return guarded(lambda: _serve(overrides))
+        return report_errors(lambda: _serve(overrides))
     if wrapped is not None:
-        return guarded(lambda: _wrap(*wrapped))
-    return guarded(lambda: _run_command(arguments))
+        return report_errors(lambda: _wrap(*wrapped))
+    return report_errors(lambda: _run_command(arguments))
 
 
 def open_missing_streams() -> None:
@@ -123,7 +123,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return overrides, rest
 
 
-def guarded(run: Callable[[], int]) -> int:
+def report_errors(run: Callable[[], int]) -> int:
     """Run a command; an error that a person can meet becomes one line on stderr and its exit status."""
     try:
         status = run()
@@ -141,10 +141,10 @@ def guarded(run: Callable[[], int]) -> int:
         status_of_error = _status_of(error)
         if status_of_error is None:
             raise
-        return print_error(_in_words(error), status_of_error)
+        return print_error(_message_of(error), status_of_error)
 
 
-def _in_words(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     """What happened, without the operating system's number for it."""
     if isinstance(error, OSError) and error.strerror:
         place = error.filename if isinstance(error.filename, str) else "standard input or output"

@@ -44,7 +44,7 @@ def test_a_logout_says_when_the_issuer_could_not_be_told(
     monkeypatch.setenv("CODEX_REVOKE_TOKEN_URL_OVERRIDE", "http://127.0.0.1:1/oauth/revoke")
     assert main(["logout"]) == 0
     output = capsys.readouterr()
-    assert output.out == f"Signed out: nothing is stored in {home / 'auth.json'} any more.\n"
+    assert output.out == f"Signed out. Nothing is stored in {home / 'auth.json'} any more.\n"
     assert output.err.startswith(
         "authstate: the old refresh token could not be revoked, and a copy of it may still work: "
     )

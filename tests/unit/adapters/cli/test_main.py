@@ -23,7 +23,7 @@ from authstate.adapters.cli.codex import main as codex_main
 from authstate.adapters.cli.demo import _Demo, read_login
 from authstate.adapters.cli.demo_picture import picture
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError
-from authstate.adapters.cli.main import app_server_overrides, guarded, main
+from authstate.adapters.cli.main import app_server_overrides, main, report_errors
 from authstate.adapters.cli.tables import TABLES
 from authstate.adapters.jsonrpc.peer import PeerClosed
 from authstate.adapters.stores.file import AuthJsonStore
@@ -125,7 +125,14 @@ def test_the_app_server_starts_without_what_it_does_not_need() -> None:
     assert ran.returncode == 0
     assert ran.stdout == b""
     assert "authstate.adapters.cli.exit_status" in imported
-    assert not imported & {"argparse", "httpx", "structlog", "tenacity", "authstate.adapters.cli.commands"}
+    assert not imported & {
+        "argparse",
+        "httpx",
+        "structlog",
+        "tenacity",
+        "authstate.adapters.cli.commands",
+        "authstate.adapters.cli.parser",
+    }
 
 
 @pytest.mark.parametrize("line", ["", "nonsense", "status --nonsense", "login --with-api-key sk-secret", "-c"])
@@ -511,11 +518,11 @@ def test_errors_become_a_line(capsys: Captured) -> None:
     def fail(error: BaseException) -> int:
         raise error
 
-    assert guarded(lambda: fail(KeyboardInterrupt())) == 130
-    assert guarded(lambda: fail(UsageError("two\nlines"))) == 2
+    assert report_errors(lambda: fail(KeyboardInterrupt())) == 130
+    assert report_errors(lambda: fail(UsageError("two\nlines"))) == 2
     assert capsys.readouterr().err == "authstate: two lines\n"
     with pytest.raises(ZeroDivisionError):
-        guarded(lambda: fail(ZeroDivisionError()))
+        report_errors(lambda: fail(ZeroDivisionError()))
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:

@@ -1,0 +1,35 @@
+"""`authstate logout`: remove the stored login, and revoke its tokens."""
+
+import sys
+
+from authstate.adapters.cli.context import open_context
+from authstate.adapters.cli.exit_status import ExitStatus, print_error
+from authstate.engine.model.events import Event, Warned
+
+
+async def sign_out(overrides: list[str]) -> ExitStatus:
+    """Sign out, and say what is left: tokens that the issuer did not revoke, and an API key in the environment.
+
+    Args:
+        overrides: the `-c KEY=VALUE` of the command line.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        StoreUnavailable: the store cannot be used; nothing was changed.
+    """
+    context = open_context(overrides, environment_key=False, acts_with_key=False)
+    not_revoked: list[str] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Warned) and event.code == "not_revoked":
+            not_revoked.append(event.message)
+
+    context.engine.subscribe(on_event)
+    async with context.engine as engine:
+        await engine.log_out()
+    print(f"Signed out. Nothing is stored in {context.place} any more.")
+    for message in not_revoked:
+        print_error(message, ExitStatus.DONE)
+    if context.environment.api_key is not None:
+        print("CODEX_API_KEY is still set: unset it to be signed out everywhere.", file=sys.stderr)
+    return ExitStatus.DONE

@@ -1,0 +1,121 @@
+"""The arguments of each command, and the help texts. What the commands do is in `commands.py`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from authstate.adapters.cli.exit_status import ExitStatus, print_error
+
+_STATUS = """Show who is signed in, and where the login is stored. Exit status: 0 somebody, 1 nobody, 2 the refresh
+token is dead, 3 the configuration is wrong, 4 the store cannot be read now."""
+
+_LOGIN = """Sign in with a browser, or with a device code where no browser can be opened (ssh, a container, no
+display). Exit status: 0 signed in, 4 try again later, 5 refused, 6 timed out, 7 cancelled, 130 Ctrl-C. A login that
+fails changes nothing: the previous login stays."""
+
+_WRAP = """Start an app-server, relay between it and the front-end on standard input and output, and own its login:
+`authstate wrap -- codex app-server`. The exit status is that of the app-server; 127 if the program does not exist, 126
+if it cannot be run."""
+
+_EXIT_STATUS = """Exit status: 0 done, 1 not signed in or failed, 2 the refresh token is dead or the command line is
+wrong, 3 the configuration is wrong, 4 try again later, 130 Ctrl-C, 143 SIGTERM. Of login: 5 refused, 6 timed out,
+7 cancelled."""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read a command line.
+
+    Returns:
+        `command` is the name of the command, `overrides` are all its `-c KEY=VALUE` in order. The rest depends on the
+        command.
+
+    Raises:
+        SystemExit: the command line is wrong, or asks for the help or the version, which was printed.
+    """
+    options = _parser().parse_args(arguments)
+    options.overrides += options.command_overrides
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors hide what looks like a key: a person may have typed one as an argument."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the error, and exit with the status for a wrong command line."""
+        self.print_usage(sys.stderr)
+        raise SystemExit(print_error(message, ExitStatus.USAGE))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = _Parser(
+        prog="authstate",
+        description="Sign in once, and keep every process that acts for you authorized.",
+        epilog=_EXIT_STATUS,
+    )
+    parser.add_argument("--version", action="version", version=f"authstate {_version()}")
+    _add_overrides(parser, "overrides")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+
+    serve = _add_command(commands, "app-server", "serve the account API on standard input and output")
+    serve.add_argument("--listen", metavar="stdio://", default="stdio://", help="the transport; there is only one")
+
+    wrap = _add_command(commands, "wrap", "relay between a front-end and a codex app-server, and own its login", _WRAP)
+    wrap.usage = "authstate [-c KEY=VALUE] wrap [-c KEY=VALUE] -- COMMAND..."
+    wrap.add_argument("child", metavar="COMMAND", nargs="+", help="after --: the command that starts the app-server")
+
+    status = _add_command(commands, "status", "show who is signed in", _STATUS)
+    status.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+    _add_login(commands)
+    _add_command(commands, "logout", "remove the stored login and revoke its tokens")
+
+    token = _add_command(commands, "token", "print a valid access token, or the API key, for a script")
+    token.add_argument("--force", action="store_true", help="print it even to a terminal")
+
+    diagram = _add_command(commands, "diagram", "write the diagrams of the state tables")
+    diagram.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
+    diagram.add_argument(
+        "directory", metavar="DIR", nargs="?", type=Path, default=Path("diagrams"), help="by default: diagrams"
+    )
+
+    _add_command(commands, "demo", "show what authstate does, without an account and without the network")
+    return parser
+
+
+def _add_login(commands: "argparse._SubParsersAction[Any]") -> None:
+    login = _add_command(commands, "login", "sign in with a browser, or with a device code if there is none", _LOGIN)
+    flow = login.add_mutually_exclusive_group()
+    flow.add_argument("--device", "--device-auth", action="store_true", help="sign in with a code, on any device")
+    flow.add_argument("--no-browser", action="store_true", help="print the URL instead of opening a browser")
+    flow.add_argument("--with-api-key", action="store_true", help="read an API key from stdin, never from an argument")
+
+
+def _add_command(
+    commands: "argparse._SubParsersAction[Any]", name: str, summary: str, description: str | None = None
+) -> argparse.ArgumentParser:
+    """Add a command that takes `-c`, too. Without a description, its own help repeats the summary."""
+    description = description or f"{summary[0].upper()}{summary[1:]}."
+    command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=description)
+    _add_overrides(command, "command_overrides")
+    return command
+
+
+def _add_overrides(parser: argparse.ArgumentParser, destination: str) -> None:
+    parser.add_argument(
+        *("-c", "--config"),
+        dest=destination,
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override a key of config.toml",
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("authstate")
+    except PackageNotFoundError:
+        return "(not installed)"
