@@ -117,20 +117,20 @@ def run(processes: int, rounds: int) -> Json:
     """Returns the report."""
     with tempfile.TemporaryDirectory() as home, LoopbackIssuer() as issuer:
         asyncio.run(sign_in(home, issuer.seed()))
-        apply_backpressure = Group(home, issuer.url, processes)
-        heard, agreed, seconds, names = apply_backpressure.heard(processes), 0, [], set()
+        group = Group(home, issuer.url, processes)
+        heard, agreed, seconds, names = group.heard(processes), 0, [], set()
         for _ in range(rounds):
             began = time.monotonic()
-            apply_backpressure.let_go()
-            heard = apply_backpressure.heard(processes)
+            group.let_go()
+            heard = group.heard(processes)
             seconds.append(time.monotonic() - began)
             stored = name_of(asyncio.run(AuthJsonStore(home).load()))
             agreed += set(heard) == {stored}
             names.add(stored)
             if any(" " in text for text in heard):
                 break  # an error: the report shows it
-        apply_backpressure.end()
-        reads, broken = apply_backpressure.heard(1)[0].split()
+        group.end()
+        reads, broken = group.heard(1)[0].split()
         stats = issuer.stats()
         return {
             "processes": processes,
@@ -140,7 +140,7 @@ def run(processes: int, rounds: int) -> Json:
             "rounds_where_all_hold_the_newest_token": agreed,
             "different_tokens": len(names),
             "errors": sorted({text for text in heard if " " in text}),
-            "statuses": sorted({status_of(child) for child in apply_backpressure.children}),
+            "statuses": sorted({status_of(child) for child in group.children}),
             "reads": int(reads),
             "reads_of_half_a_file": int(broken),
             "left_in_the_home": sorted(os.listdir(home)),

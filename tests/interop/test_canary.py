@@ -18,7 +18,7 @@ KEY = "sk-canary-of-the-test-1234567890"
 MakeHome = Callable[..., Path]
 
 
-class Heard:
+class Recorder:
     """Every secret that a run had in its hands, and all that was written meanwhile."""
 
     def __init__(self) -> None:
@@ -42,8 +42,8 @@ class Heard:
 
 def test_no_secret_shows_on_the_wire_or_in_the_log(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: Path) -> None:
     home = make_home(email="person@example.com")
-    heard = Heard()
-    heard.learn_stored(home)
+    recorder = Recorder()
+    recorder.learn_stored(home)
     parents = [external_tokens(issuer) for _ in range(2)]
     answers = [{"result": {**parents[1], "chatgptAccountId": "org-8"}}, {"result": parents[1]}]  # one for each request
     with open(tmp_path / "errors", "w+b") as errors:
@@ -51,18 +51,18 @@ def test_no_secret_shows_on_the_wire_or_in_the_log(make_home: MakeHome, issuer: 
         with WireClient(AUTHSTATE, environment, answer=lambda _: answers.pop(0), errors=errors) as client:
             client.initialize()
             client.result("account/read", {"refreshToken": True})
-            heard.learn_stored(home)
+            recorder.learn_stored(home)
             handed_out = client.result("getAuthStatus", {"includeToken": True})
-            assert handed_out["authToken"] in heard.secrets, "here the protocol wants it"
+            assert handed_out["authToken"] in recorder.secrets, "here the protocol wants it"
             client.received.remove(next(one for one in client.received if one.get("result") == handed_out))
             issuer.expire_access()
             client.result("account/rateLimits/read")
-            heard.learn_stored(home)
+            recorder.learn_stored(home)
             issuer.revoke()
             issuer.expire_access()
             assert "revoked" in client.call("account/rateLimits/read")["error"]["message"]
-            play_logins(client, heard, parents[0])
-            heard.learn(parents[1])
+            play_logins(client, recorder, parents[0])
+            recorder.learn(parents[1])
             issuer.expire_access()
             assert "org-8" in client.call("account/rateLimits/read")["error"]["message"]
             assert "status 401" in client.call("account/rateLimits/read")["error"]["message"]
@@ -73,12 +73,12 @@ def test_no_secret_shows_on_the_wire_or_in_the_log(make_home: MakeHome, issuer: 
         log = errors.read().decode()
     assert "refresh_failed" in log
     assert not answers
-    assert len(heard.secrets) >= 12
-    heard.written += [json.dumps(one) for one in client.received] + [log]
-    heard.assert_hidden()
+    assert len(recorder.secrets) >= 12
+    recorder.written += [json.dumps(one) for one in client.received] + [log]
+    recorder.assert_hidden()
 
 
-def play_logins(client: WireClient, heard: Heard, parent: Message) -> None:
+def play_logins(client: WireClient, recorder: Recorder, parent: Message) -> None:
     """Logins that are taken, and such as are refused for their shape."""
     key = {"type": "apiKey", "apiKey": KEY}
     external = {"type": "chatgptAuthTokens", **parent}
@@ -92,36 +92,36 @@ def play_logins(client: WireClient, heard: Heard, parent: Message) -> None:
         external,
     ):
         client.call("account/login/start", params)
-    heard.learn(key)
-    heard.learn(parent)
+    recorder.learn(key)
+    recorder.learn(parent)
     client.call("account/login/cancel", {"loginId": KEY})
 
 
 def test_no_secret_shows_in_what_the_commands_write(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
     home = make_home(email="person@example.com", expires_in=-60)
-    heard = Heard()
-    heard.learn_stored(home)
+    recorder = Recorder()
+    recorder.learn_stored(home)
 
     def run(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
         environment = clean_environment(home, **issuer.environment)
         done = subprocess.run([*AUTHSTATE, *words], input=given, capture_output=True, text=True, env=environment)
-        heard.written += [done.stdout, done.stderr]
+        recorder.written += [done.stdout, done.stderr]
         return done
 
     issuer.behave("refresh", mode="status", status=400, times=1)
     assert run("token").returncode == 4
     assert run("status", "--json").returncode == 0
-    heard.learn_stored(home)
+    recorder.learn_stored(home)
     issuer.revoke()
     (home / "auth.json").write_text((home / "auth.json").read_text()[:-40])
     assert run("status").returncode == 1
     assert run("token").returncode == 1
-    heard.secrets.add(KEY)
+    recorder.secrets.add(KEY)
     assert run("login", "--with-api-key", given=f"{KEY} {KEY}").returncode == 1
     assert run("login", "--with-api-key", given=KEY).returncode == 0
     assert run("status").returncode == 0
     assert run("logout").returncode == 0
-    heard.assert_hidden()
+    recorder.assert_hidden()
     assert run("login", "--with-api-key", given=KEY).returncode == 0
     assert run("token").stdout == KEY + "\n", "here it is asked for"
 
@@ -130,25 +130,25 @@ DEBUGGED = {"PYTHONASYNCIODEBUG": "1", "PYTHONDEVMODE": "1", "PYTHONWARNINGS": "
 
 
 @pytest.mark.parametrize("way", ["a child that is killed", "a child that refuses what it is given"])
-def test_no_secret_shows_in_what_wrap_says_of_a_child(
+def test_no_secret_shows_in_the_messages_of_wrap_about_a_child(
     make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """In asyncio's debug mode, which logs slow tasks with their results, and calls with their arguments."""
     for name, value in DEBUGGED.items():
         monkeypatch.setenv(name, value)
     home = make_home(email="person@example.com")
-    heard = Heard()
-    heard.learn_stored(home)
+    recorder = Recorder()
+    recorder.learn_stored(home)
     refuses = way.endswith("given")
     with open(tmp_path / "errors", "w+b") as errors:
         with Wrapped(fake_command("picky" if refuses else "plain"), home, issuer, errors=errors) as front:
-            front.greet()
+            front.handshake()
             front.result("x/token")
             issuer.expire_access()
             assert "result" in front.result("x/ask")["answers"][0]
-            heard.learn_stored(home)
+            recorder.learn_stored(home)
             if refuses:
-                heard.secrets.add(KEY)
+                recorder.secrets.add(KEY)
                 front.call("account/login/start", {"type": "apiKey", "apiKey": KEY})
                 front.result("x/token")
             issuer.revoke()
@@ -161,6 +161,6 @@ def test_no_secret_shows_in_what_wrap_says_of_a_child(
         errors.seek(0)
         log = errors.read().decode()
     assert ("refused its tokens" in log) is refuses
-    heard.written += [log, *map(json.dumps, told)]
-    assert len(heard.secrets) >= 6
-    heard.assert_hidden()
+    recorder.written += [log, *map(json.dumps, told)]
+    assert len(recorder.secrets) >= 6
+    recorder.assert_hidden()

@@ -7,7 +7,7 @@ from interop.fuzz_wrap import run
 from authstate.adapters.testing import LoopbackIssuer
 
 
-def test_codex_obeys_nothing_that_was_not_let_through(codex: Path, issuer: LoopbackIssuer, tmp_path: Path) -> None:
+def test_codex_does_nothing_that_did_not_pass(codex: Path, issuer: LoopbackIssuer, tmp_path: Path) -> None:
     counts = run(codex, 2_000, 7, tmp_path, issuer)
     assert counts["obeyed"] == 0
     assert counts["passed"] > 100, "ordinary lines pass"

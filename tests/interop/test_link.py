@@ -141,7 +141,7 @@ async def test_every_kind_of_login_reaches_a_running_child(
         assert agent.warned == []
 
 
-async def test_a_killed_child_leaves_the_others_at_work(
+async def test_the_other_children_work_on_after_one_is_killed(
     codex: Path, make_home: MakeHome, issuer: LoopbackIssuer
 ) -> None:
     home = make_home(email="person@example.com", config=model_config(issuer))

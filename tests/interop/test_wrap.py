@@ -16,7 +16,7 @@ from support.wrapped import WRAP
 from authstate.adapters.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
-CROWD = 8
+AGENTS = 8
 
 
 class Agent(WireClient):
@@ -61,7 +61,7 @@ def start(codex: Path, issuer: LoopbackIssuer) -> Iterator[Callable[..., Agent]]
         return agent
 
     yield begin
-    with ThreadPoolExecutor(CROWD) as pool:
+    with ThreadPoolExecutor(AGENTS) as pool:
         list(pool.map(lambda agent: agent.__exit__(), running))
 
 
@@ -94,19 +94,19 @@ def test_a_turn_whose_token_expires_in_the_middle(
     assert of_the_login(agent.received) == []
 
 
-def everybody(agents: list[Agent], words: str) -> list[str]:
-    with ThreadPoolExecutor(CROWD) as pool:
+def run_everywhere(agents: list[Agent], words: str) -> list[str]:
+    with ThreadPoolExecutor(AGENTS) as pool:
         return [turn["status"] for turn in pool.map(lambda agent: agent.turn(words), agents)]
 
 
-def test_a_crowd_that_is_refused_at_once_costs_one_refresh(
+def test_agents_whose_tokens_are_refused_at_once_cost_one_refresh(
     start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer
 ) -> None:
     with ThreadPoolExecutor(2) as pool:
-        agents = list(pool.map(lambda _: start(home), range(CROWD)))
-    assert everybody(agents, "hello") == ["completed"] * CROWD
+        agents = list(pool.map(lambda _: start(home), range(AGENTS)))
+    assert run_everywhere(agents, "hello") == ["completed"] * AGENTS
     issuer.expire_access()
-    assert everybody(agents, "hello again") == ["completed"] * CROWD
+    assert run_everywhere(agents, "hello again") == ["completed"] * AGENTS
     stats = issuer.stats()
     assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (1, 0)
 
@@ -115,9 +115,9 @@ def test_the_same_without_wrap_is_the_control(start: Callable[..., Agent], home:
     """As many codex on one home, refused at once: refresh tokens are used twice. If it fails one day, wrap is moot."""
     issuer.behave("refresh", mode="normal", delay=0.3)
     with ThreadPoolExecutor(2) as pool:
-        agents = list(pool.map(lambda _: start(home, ()), range(CROWD)))
+        agents = list(pool.map(lambda _: start(home, ()), range(AGENTS)))
     issuer.expire_access()
-    everybody(agents, "hello")  # 0.169.0 often finds in the file what another one stored, and goes on
+    run_everywhere(agents, "hello")  # 0.169.0 often finds in the file what another one stored, and goes on
     assert issuer.stats()["refreshes_refused"] > 0
 
 
@@ -153,7 +153,7 @@ def test_logging_out_while_turns_run(start: Callable[..., Agent], home: Path, is
     assert told == ["account/updated", "account/login/completed", "account/updated"]
 
 
-def test_who_signs_out_in_one_window_has_signed_out_in_all(
+def test_signing_out_in_one_window_signs_out_of_all(
     start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer
 ) -> None:
     one, other = start(home), start(home)
@@ -168,7 +168,7 @@ def test_who_signs_out_in_one_window_has_signed_out_in_all(
     assert other.result("account/read")["account"]["email"] == "second@example.com"
 
 
-def test_what_codex_itself_does_to_the_login_is_followed(
+def test_sign_ins_and_sign_outs_of_codex_itself_are_applied(
     start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer, codex: Path
 ) -> None:
     agent = start(home)
@@ -179,7 +179,7 @@ def test_what_codex_itself_does_to_the_login_is_followed(
     assert agent.result("account/read")["account"] == {"type": "apiKey"}
 
 
-def test_a_revoked_login_is_said_to_everyone(start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer) -> None:
+def test_every_agent_reports_a_revoked_login(start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer) -> None:
     agents = [start(home) for _ in range(2)]
     issuer.expire_access()
     issuer.revoke()
@@ -194,7 +194,7 @@ def test_a_revoked_login_is_said_to_everyone(start: Callable[..., Agent], home: 
     assert issuer.stats()["refreshes_refused"] <= len(agents), "a dead token is sent once in the life of a process"
 
 
-def test_a_child_that_dies_while_it_asks_leaves_the_login_whole(
+def test_a_child_that_dies_during_a_refresh_request_leaves_the_login_intact(
     start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer
 ) -> None:
     victim, survivor = start(home), start(home)
@@ -234,7 +234,7 @@ def test_the_child_holds_nothing_on_disk(
             assert not [token for token in held if token in data], path
 
 
-def test_the_rate_limits_are_told_though_the_childs_token_is_refused(
+def test_the_rate_limits_are_read_although_the_childs_token_is_refused(
     start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer
 ) -> None:
     agent = start(home)

@@ -38,24 +38,24 @@ class TestLogin:
         held = front.answer_to(1)["result"]
         assert held["logins"] == ["chatgptAuthTokens"]
         assert held["token"].count(".") == 2
-        assert front.methods_told() == []
+        assert front.notifications() == []
 
     def test_the_front_end_sees_the_person(self, start: Start) -> None:
         front = start(email="person@example.com")
-        front.greet()
+        front.handshake()
         account = {"type": "chatgpt", "email": "person@example.com", "planType": "plus"}
         assert front.result("account/read") == {"account": account, "requiresOpenaiAuth": True}
         assert front.result("getAuthStatus")["authMethod"] == "chatgpt"
 
-    def test_nobody_is_signed_in_and_nothing_is_handed_over(self, start: Start) -> None:
+    def test_without_a_login_the_child_gets_no_tokens(self, start: Start) -> None:
         front = start()
-        front.greet()
+        front.handshake()
         assert front.result("account/read")["account"] is None
         assert front.result("x/token") == {"token": None, "logins": []}
 
-    def test_what_comes_behind_a_login_finds_it(self, start: Start, issuer: LoopbackIssuer) -> None:
+    def test_a_request_after_a_login_is_made_with_it(self, start: Start, issuer: LoopbackIssuer) -> None:
         front = start(email="person@example.com")
-        front.greet()
+        front.handshake()
         front.start("account/login/start", {"type": "apiKey", "apiKey": "sk-behind-1"})
         behind = front.start("x/token")
         assert front.answer_to(behind)["result"]["token"] == "sk-behind-1"
@@ -63,7 +63,9 @@ class TestLogin:
         behind = front.start("x/token")
         assert front.answer_to(behind)["result"]["token"] is None
 
-    def test_even_in_one_breath_with_the_handshake(self, start: Start, issuer: LoopbackIssuer) -> None:
+    def test_requests_in_one_write_with_the_handshake_find_the_login(
+        self, start: Start, issuer: LoopbackIssuer
+    ) -> None:
         front = start(email="person@example.com")
         tokens = external(issuer)
         for number, (method, params) in enumerate(
@@ -72,9 +74,9 @@ class TestLogin:
             front.send({"id": number, "method": method, "params": params})
         assert front.answer_to(2)["result"]["token"] == tokens["accessToken"]
 
-    def test_logins_are_told_once_in_order_and_as_the_persons(self, start: Start) -> None:
+    def test_notifications_of_a_login_come_once_in_order_and_are_the_persons(self, start: Start) -> None:
         front = start()
-        front.greet()
+        front.handshake()
         front.result("account/login/start", {"type": "apiKey", "apiKey": "sk-told-1"})
         front.result("account/logout")
         front.drain(0.2)
@@ -83,12 +85,12 @@ class TestLogin:
         modes = [m["params"]["authMode"] for m in front.received if m.get("method") == "account/updated"]
         assert modes == ["apikey", None]
 
-    def test_what_the_front_end_opted_out_of_is_not_told(self, start: Start) -> None:
+    def test_a_front_end_does_not_get_notifications_that_it_opted_out_of(self, start: Start) -> None:
         front = start()
-        front.greet(optOutNotificationMethods=["account/updated"])
+        front.handshake(optOutNotificationMethods=["account/updated"])
         front.result("account/login/start", {"type": "apiKey", "apiKey": "sk-quiet-1"})
         front.drain(0.2)
-        assert front.methods_told() == ["account/login/completed"]
+        assert front.notifications() == ["account/login/completed"]
 
     def test_a_front_end_that_brings_its_own_tokens_is_asked_for_newer_ones(
         self, start: Start, issuer: LoopbackIssuer
@@ -101,7 +103,7 @@ class TestLogin:
             return {"result": {name: newer[name] for name in ("idToken", "accessToken", "chatgptAccountId")}}
 
         front = start(answer=answer)
-        front.greet()
+        front.handshake()
         front.result("account/login/start", external(issuer))
         answers = front.result("x/ask", {"account": "org-7"})["answers"]
         assert [one["result"]["accessToken"] for one in answers] == [newer["accessToken"]]
@@ -110,26 +112,24 @@ class TestLogin:
         refused = front.call("account/login/start", {"type": "apiKey", "apiKey": "sk-1"})
         assert refused["error"]["code"] == -32600
 
-    def test_a_login_in_another_window_is_found_and_handed_over(
-        self, make_home: MakeHome, issuer: LoopbackIssuer
-    ) -> None:
+    def test_a_login_in_another_window_reaches_the_child(self, make_home: MakeHome, issuer: LoopbackIssuer) -> None:
         home = make_home()
         with Wrapped(fake_command(), home, issuer) as one, Wrapped(fake_command(), home, issuer) as other:
             for front in (one, other):
-                front.greet()
+                front.handshake()
                 assert front.result("account/read")["account"] is None
             one.result("account/login/start", {"type": "apiKey", "apiKey": "sk-window-1"})
             assert other.result("account/read")["account"] == {"type": "apiKey"}
             assert other.result("x/token")["token"] == "sk-window-1"
 
     @pytest.mark.parametrize("what", ["log out", "another account", "an API key"])
-    def test_what_a_person_does_in_another_window_is_done_here_too(
+    def test_sign_ins_and_sign_outs_of_another_window_are_applied(
         self, make_home: MakeHome, issuer: LoopbackIssuer, what: str
     ) -> None:
         home = make_home(email="person@example.com")
         with Wrapped(fake_command(), home, issuer) as one, Wrapped(fake_command(), home, issuer) as other:
             for front in (one, other):
-                front.greet()
+                front.handshake()
                 front.result("x/token")
             if what == "log out":
                 one.result("account/logout")
@@ -146,30 +146,30 @@ class TestLogin:
             assert other.result("x/token")["token"] == held
             assert other.result("account/read") == one.result("account/read")
             other.drain(2.5)
-            assert other.methods_told() == ["account/updated"]
+            assert other.notifications() == ["account/updated"]
         assert issuer.stats()["refreshes_accepted"] == 0
 
-    def test_a_question_of_the_child_never_reaches_the_front_end(self, start: Start, issuer: LoopbackIssuer) -> None:
+    def test_a_refresh_request_never_reaches_the_front_end(self, start: Start, issuer: LoopbackIssuer) -> None:
         front = start(email="person@example.com")
-        front.greet()
+        front.handshake()
         before = front.result("x/token")["token"]
         answers = front.result("x/ask")["answers"]
         assert answers[0]["result"]["accessToken"] != before
         assert set(answers[0]["result"]) == {"accessToken", "idToken", "chatgptAccountId", "chatgptPlanType"}
-        assert "account/chatgptAuthTokens/refresh" not in front.methods_told()
+        assert "account/chatgptAuthTokens/refresh" not in front.notifications()
         assert issuer.stats()["refreshes_accepted"] == 1
 
     def test_one_id_twice_is_answered_twice_with_one_refresh(self, start: Start, issuer: LoopbackIssuer) -> None:
         front = start(email="person@example.com")
-        front.greet()
+        front.handshake()
         front.result("x/token")
         one, other = front.result("x/ask", {"times": 2})["answers"]
         assert one == other
         assert issuer.stats()["refreshes_accepted"] == 1
 
-    def test_a_revoked_login_is_said_in_the_turn_that_fails(self, start: Start, issuer: LoopbackIssuer) -> None:
+    def test_the_turn_that_fails_reports_a_revoked_login(self, start: Start, issuer: LoopbackIssuer) -> None:
         front = start(email="person@example.com")
-        front.greet()
+        front.handshake()
         issuer.revoke()
         assert front.result("x/ask")["answers"][0]["error"]["code"] == -32603
         error = '{"error": {"message": "auth refresh request failed: code=-32603", "codexErrorInfo": "other"}}'
@@ -184,9 +184,9 @@ class TestLogin:
         assert front.result("getAuthStatus", {"includeToken": True})["authToken"] is None
         assert told["item/completed"]["message"].startswith("auth refresh request failed")
 
-    def test_an_expired_login_is_refreshed_before_it_is_handed_over(self, start: Start, issuer: LoopbackIssuer) -> None:
+    def test_an_expired_login_is_refreshed_before_the_child_gets_it(self, start: Start, issuer: LoopbackIssuer) -> None:
         front = start(email="person@example.com", expires_in=-10)
-        front.greet()
+        front.handshake()
         assert front.result("x/token")["logins"] == ["chatgptAuthTokens"]
         assert issuer.stats()["refreshes_accepted"] == 1
 
@@ -200,7 +200,7 @@ def test_no_secret_shows(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: 
         open(tmp_path / "errors", "w+b") as errors,
         Wrapped(fake_command("picky"), home, issuer, errors=errors) as front,
     ):
-        front.greet()
+        front.handshake()
         issuer.revoke()
         front.result("x/ask", {"times": 2})
         key = "sk-secret-of-the-test-1234567890"
@@ -225,10 +225,10 @@ def test_no_secret_shows(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: 
 
 
 class TestHandshake:
-    def test_before_it_nothing_is_answered(self, start: Start) -> None:
+    def test_before_initialize_nothing_is_answered(self, start: Start) -> None:
         front = start(email="person@example.com")
         assert front.call("account/read")["error"] == {"code": -32600, "message": "Not initialized"}
-        front.greet()
+        front.handshake()
         assert front.result("account/read")["account"]["type"] == "chatgpt"
 
     def test_one_that_the_child_refuses_may_be_tried_again(self, start: Start) -> None:
@@ -237,17 +237,17 @@ class TestHandshake:
         waiting = front.start("account/read")
         assert front.answer_to(waiting)["error"]["message"] == "Not initialized"
         assert front.received[0]["error"]["message"] == "not today"
-        front.greet()
+        front.handshake()
         assert front.result("x/token")["logins"] == ["chatgptAuthTokens"]
 
-    def test_the_child_is_told_of_the_capability_that_tokens_need(self, start: Start) -> None:
+    def test_initialize_gets_the_capability_that_tokens_need(self, start: Start) -> None:
         front = start()
-        result = front.greet(optOutNotificationMethods=["thread/started"])
+        result = front.handshake(optOutNotificationMethods=["thread/started"])
         assert result["capabilities"] == {"experimentalApi": True, "optOutNotificationMethods": ["thread/started"]}
 
     def test_a_retired_login_is_refused(self, start: Start) -> None:
         front = start()
-        front.greet()
+        front.handshake()
         error = front.call("loginApiKey", {"apiKey": "sk-1"})["error"]
         assert error["code"] == -32600
         assert "account/login/start" in error["message"]
@@ -256,12 +256,12 @@ class TestHandshake:
     @pytest.mark.parametrize("method", sorted(REFUSED))
     def test_what_would_give_the_child_a_login_of_its_own_is_refused(self, start: Start, method: str) -> None:
         front = start(email="person@example.com")
-        front.greet()
+        front.handshake()
         error = front.call(method, {})["error"]
         assert (error["code"], error["message"]) == (-32600, REFUSED[method])
         assert front.result("x/token")["logins"] == ["chatgptAuthTokens"]
 
-    def test_a_child_that_chatters_is_passed_on_and_works(self, start: Start, make_home: MakeHome) -> None:
+    def test_text_of_the_child_that_is_not_json_passes(self, start: Start, make_home: MakeHome) -> None:
         front = subprocess.Popen(
             [*WRAP, *fake_command("chatter"), "app-server"],
             stdin=subprocess.PIPE,
@@ -276,9 +276,9 @@ class TestHandshake:
 
 
 class TestIds:
-    def test_the_front_end_may_use_an_id_again_and_any_that_it_likes(self, start: Start) -> None:
+    def test_the_front_end_may_use_any_id_and_use_it_again(self, start: Start) -> None:
         front = start(email="person@example.com")
-        front.greet()
+        front.handshake()
         front.result("account/read")
         for number in (7, 7, "authstate-0-0", "", -1, "ü"):
             front.send({"id": number, "method": "x/echo", "params": {"n": str(number)}})
@@ -289,10 +289,10 @@ class TestIds:
         assert echoes == ["7", "7", "authstate-0-0", "", "-1", "ü"]
         assert [m["id"] for m in answered if "account" in m.get("result", {})] == [7, 7, "authstate-0-0", "", -1, "ü"]
 
-    def test_a_child_that_asks_with_an_id_like_ours_gets_the_front_ends_answer(self, start: Start) -> None:
+    def test_a_child_whose_id_looks_like_one_of_authstate_gets_the_front_ends_answer(self, start: Start) -> None:
         answers = {"result": {"approved": True}}
         front = start(answer=lambda message: answers, email="person@example.com")
-        front.greet()
+        front.handshake()
         for number in ('"authstate-1-0"', "0", '"0"'):
             line = f'{{"id": {number}, "method": "x/approve", "params": {{}}}}'
             front.result("x/say", {"line": line})

@@ -55,21 +55,21 @@ class TestEnds:
     @pytest.mark.parametrize("status", [0, 1, 77])
     def test_the_exit_status_is_the_childs(self, start: Start, status: int) -> None:
         front = start(email="person@example.com")
-        front.greet()
+        front.handshake()
         front.start("x/exit", {"status": status})
         assert front.process.wait(timeout=20) == status
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
     def test_a_signal_that_ends_the_child_ends_the_wrapper(self, start: Start, number: signal.Signals) -> None:
         front = start()
-        front.greet()
+        front.handshake()
         front.start("x/kill", {"signal": int(number)})
         assert front.process.wait(timeout=20) == -number
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
     def test_a_signal_reaches_the_child(self, start: Start, number: signal.Signals) -> None:
         front = start(email="person@example.com")
-        front.greet()
+        front.handshake()
         front.process.send_signal(number)
         assert front.process.wait(timeout=20) == -number
 
@@ -96,7 +96,7 @@ class TestEnds:
 
     def test_a_wrapper_that_is_killed_leaves_no_child_behind(self, start: Start) -> None:
         front = start(email="person@example.com")
-        front.greet()
+        front.handshake()
         front.result("x/token")
         [child] = children_of(front)
         front.process.kill()
@@ -105,9 +105,9 @@ class TestEnds:
         while is_running(child):
             assert monotonic() < deadline, "it outlived its wrapper"
 
-    def test_the_end_of_the_input_is_the_childs_end(self, start: Start) -> None:
+    def test_the_end_of_the_input_ends_the_child(self, start: Start) -> None:
         front = start(email="person@example.com")
-        front.greet()
+        front.handshake()
         front.start("x/wait")
         assert front.end() == 0
 
@@ -143,13 +143,13 @@ class TestEnds:
         front.process.send_signal(signal.SIGTERM)
         assert front.process.wait(timeout=20) == -signal.SIGTERM
 
-    def test_a_child_that_reads_nothing_holds_up_nobody(self, start: Start) -> None:
+    def test_a_child_that_reads_nothing_does_not_delay_the_end(self, start: Start) -> None:
         front = start("deaf", email="person@example.com")
         front.send({"id": 1, "method": "initialize", "params": INITIALIZE})
         front.process.send_signal(signal.SIGTERM)
         assert front.process.wait(timeout=20) == -signal.SIGTERM
 
-    def test_nobody_reads_the_output_any_more(self, make_home: MakeHome) -> None:
+    def test_a_front_end_that_stops_reading(self, make_home: MakeHome) -> None:
         front = subprocess.Popen(
             [*WRAP, *fake_command(), "app-server"],
             stdin=subprocess.PIPE,
@@ -186,7 +186,7 @@ def run_wrap(command: list[str], home: Path, *options: str) -> subprocess.Comple
 
 
 class TestMistakes:
-    def test_a_program_that_is_not_there(self, make_home: MakeHome) -> None:
+    def test_a_program_that_does_not_exist(self, make_home: MakeHome) -> None:
         done = run_wrap(["no-such-codex", "app-server"], make_home())
         assert (done.returncode, done.stdout) == (127, "")
         assert done.stderr == "authstate: cannot start no-such-codex: there is no such program\n"
@@ -216,7 +216,7 @@ class TestMistakes:
         assert done.returncode == 2
         assert "authstate wrap -- codex app-server" in done.stderr
 
-    def test_a_configuration_that_cannot_be_used_ends_the_child_unheard(self, make_home: MakeHome) -> None:
+    def test_a_child_with_a_configuration_that_cannot_be_used_gets_no_byte(self, make_home: MakeHome) -> None:
         home = make_home(config="forced_login_method = 7\n")
         heard = home / "heard"
         script = f"import sys; data = sys.stdin.read(); open({str(heard)!r}, 'w').write(data)"
@@ -225,13 +225,13 @@ class TestMistakes:
         assert done.stderr.startswith(f"authstate: {home / 'config.toml'}: forced_login_method must be")
         assert not heard.exists()
 
-    def test_what_the_child_is_told_holds_for_us_too(self, make_home: MakeHome) -> None:
+    def test_the_settings_of_the_child_count_for_authstate_too(self, make_home: MakeHome) -> None:
         done = run_wrap([*fake_command(), "-c", "forced_login_method=7", "app-server"], make_home())
         assert done.returncode == 3
         assert "forced_login_method" in done.stderr
 
-    def test_an_account_that_cannot_be_read_leaves_the_child_at_work(self, start: Start) -> None:
+    def test_the_child_works_although_the_account_cannot_be_read(self, start: Start) -> None:
         front = start(raw="{half")
-        front.greet()
+        front.handshake()
         assert front.result("account/read")["account"] is None
         assert front.result("x/echo", {"still": "here"}) == {"echo": {"still": "here"}}

@@ -84,7 +84,7 @@ def front(make_home: MakeHome) -> Iterator[Front]:
     running.process.wait(timeout=30)
 
 
-def test_a_front_end_that_does_not_read_holds_the_child_up(front: Front) -> None:
+def test_a_front_end_that_does_not_read_slows_the_child_down(front: Front) -> None:
     before = front.resident()
     front.stdin.write(b'{"id":1,"method":"x/flood","params":{"lines":3000,"size":65536}}\n')
     while not front._stands_still():
@@ -105,7 +105,7 @@ def test_a_front_end_that_asks_and_does_not_read_is_not_read(front: Front) -> No
 
 
 @pytest.mark.parametrize("method", ["account/login/start", "loginApiKey"])
-def test_a_login_that_is_too_long_is_refused_and_the_child_hears_nothing_of_it(front: Front, method: str) -> None:
+def test_a_login_that_is_too_long_is_refused_and_does_not_reach_the_child(front: Front, method: str) -> None:
     line = b'{"id":1,"method":"%s","params":{"type":"apiKey","apiKey":"' % method.encode() + b"k" * 20 * MEGABYTE
     for start in range(0, len(line), MEGABYTE):
         front.stdin.write(line[start : start + MEGABYTE])
@@ -115,7 +115,7 @@ def test_a_login_that_is_too_long_is_refused_and_the_child_hears_nothing_of_it(f
     assert front.read() == {"id": 2, "result": {"token": None, "logins": []}}
 
 
-def test_a_child_that_does_not_read_holds_the_front_end_up(front: Front) -> None:
+def test_a_child_that_does_not_read_slows_the_front_end_down(front: Front) -> None:
     front.stdin.write(b'{"id":1,"method":"x/sleep"}\n')
     before = front.resident()
     line = b'{"id":7,"method":"x/echo","params":{"text":"' + b"x" * 65536 + b'"}}\n'

@@ -25,7 +25,7 @@ def agent(
         yield running
 
 
-def test_a_turn_is_renewed_in_the_middle_and_a_revoked_login_has_its_sign(agent: Agent, issuer: LoopbackIssuer) -> None:
+def test_tokens_are_refreshed_during_a_turn_and_a_revoked_login_is_marked(agent: Agent, issuer: LoopbackIssuer) -> None:
     assert agent.turn("use a tool, then expire")["status"] == "completed"
     assert issuer.stats()["refreshes_accepted"] == 1
     account = agent.result("account/read")["account"]

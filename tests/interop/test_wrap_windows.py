@@ -112,9 +112,7 @@ class TestAChangeOfTheLogin:
         assert other.turn("hello again")["status"] == "completed"
 
 
-def test_the_issuers_503_is_said_in_the_turn(
-    real_parts: RealParts, make_home: MakeHome, issuer: LoopbackIssuer
-) -> None:
+def test_the_turn_reports_the_issuers_503(real_parts: RealParts, make_home: MakeHome, issuer: LoopbackIssuer) -> None:
     """Both releases at once: a question for tokens is answered after nine seconds."""
     issuer.expire_access()
 
@@ -136,7 +134,7 @@ def test_the_issuers_503_is_said_in_the_turn(
 
 
 @both
-def test_two_turns_of_which_the_second_is_refused_late(windows: Windows, issuer: LoopbackIssuer) -> None:
+def test_two_turns_the_second_of_which_is_refused_late(windows: Windows, issuer: LoopbackIssuer) -> None:
     agent = windows.open()
     late = agent.result("thread/start", thread_params(windows.home))["thread"]["id"]
     issuer.behave("model", mode="normal", delay=2.0, times=1)
@@ -156,7 +154,7 @@ def test_two_turns_of_which_the_second_is_refused_late(windows: Windows, issuer:
     assert spent(issuer) == (1, 0)
 
 
-def test_windows_that_were_idle_until_their_tokens_and_their_neighbours_expired(
+def test_windows_that_were_idle_until_all_tokens_had_expired(
     real_parts: RealParts, make_home: MakeHome, issuer: LoopbackIssuer
 ) -> None:
     """Both releases at once: the tokens live for some seconds."""
@@ -237,7 +235,7 @@ def until_spent(issuer: LoopbackIssuer, agent: Agent) -> None:
         agent.drain(0.02)
 
 
-class TestWhatTheNewestTells:
+class TestNewestRelease:
     """Members of the newest account API, compared with what that codex tells when it owns the login."""
 
     @pytest.mark.parametrize("windows", ["newest"], indirect=True)
@@ -260,7 +258,7 @@ class TestWhatTheNewestTells:
         assert [update["reason"] for update in updates] == ["workspaceRoutingReady", None]
 
     @pytest.mark.parametrize("windows", [OLD], indirect=True)
-    def test_an_older_release_is_told_what_it_knows(self, windows: Windows) -> None:
+    def test_an_older_release_gets_only_what_it_knows(self, windows: Windows) -> None:
         agent = windows.open()
         assert agent.call("accountSession/list", {})["error"]["code"] == -32600
         agent.result("account/logout")

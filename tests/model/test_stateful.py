@@ -183,11 +183,11 @@ class AuthStateMachine(RuleBasedStateMachine):
 
     @rule(which=WHICH, callers=st.sampled_from((1, 20)))
     def authorization(self, which: int, callers: int) -> None:
-        async def apply_backpressure() -> list[Authorization | BaseException]:
+        async def ask_at_once() -> list[Authorization | BaseException]:
             engine = self.reals[which].engine
             return await asyncio.gather(*(engine.authorization() for _ in range(callers)), return_exceptions=True)
 
-        answers = self.real.run(apply_backpressure())
+        answers = self.real.run(ask_at_once())
         error, token = self.models[which].authorization()
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -204,10 +204,10 @@ class AuthStateMachine(RuleBasedStateMachine):
             return
         refused = Authorization.of(engine.session)
 
-        async def apply_backpressure() -> list[Authorization | BaseException]:
+        async def ask_at_once() -> list[Authorization | BaseException]:
             return await asyncio.gather(*(engine.recover(refused) for _ in range(callers)), return_exceptions=True)
 
-        answers = self.real.run(apply_backpressure())
+        answers = self.real.run(ask_at_once())
         error = self.models[which].recover()
         for got in answers:
             assert (type(got) if isinstance(got, BaseException) else None) is error

@@ -1,18 +1,18 @@
-"""A child that does as it is told: `python fake_child.py [MODE] app-server`. It speaks just enough of an app-server.
+"""A child that the tests control: `python fake_child.py [MODE] app-server`. It does what they need.
 
-MODE, before the handshake: `chatter` (text that is no JSON first), `dies` (status 3 at once), `silent` (never answers),
-`refuses` (the first `initialize`), `deaf` (closes its input and goes on), `picky` (refuses API keys, and says them),
+MODE, before the handshake: `chatter` (first text that is not JSON), `dies` (status 3 at once), `silent` (no answers),
+`refuses` (the first `initialize`), `deaf` (closes its input and goes on), `picky` (refuses API keys, and shows them),
 `owns` (acts with a ChatGPT login of its own), `kept:KEY` (acts with an API key that it kept).
 
-Requests that it knows beside `initialize` and the logins:
+Its requests besides `initialize` and the logins:
     x/token     the token it acts with
     x/ask       asks the parent for new tokens; `times` with one id; answers with what came
-    x/say       writes `line` as it is
+    x/say       writes `line` unchanged
     x/exit      ends with `status`
     x/kill      ends by `signal`
     x/wait      answers nothing, ever
     x/sleep     reads nothing more, ever
-    x/flood     tells `lines` of `size` bytes, then answers
+    x/flood     sends `lines` notifications of `size` bytes, then answers
 Everything else is answered with its own params.
 """
 
@@ -31,7 +31,7 @@ class Child:
         self.token: str | None = None
         self.logins: list[str] = []
         self.refusals = 1 if mode == "refuses" else 0
-        self.questions = 0
+        self.refresh_requests = 0
         self.asked: dict[Any, tuple[Any, int]] = {}
         self.answers: list[Any] = []
 
@@ -105,12 +105,12 @@ class Child:
         return {"result": {"echo": params}}
 
     def ask(self, number: Any, params: Json) -> None:
-        question = params.get("id", self.questions)
-        self.questions += 1
-        self.asked[question] = (number, params.get("times", 1))
+        request = params.get("id", self.refresh_requests)
+        self.refresh_requests += 1
+        self.asked[request] = (number, params.get("times", 1))
         for _ in range(params.get("times", 1)):
             asked = {"reason": "unauthorized", "previousAccountId": params.get("account", "org-1")}
-            self.send({"method": "account/chatgptAuthTokens/refresh", "id": question, "params": asked})
+            self.send({"method": "account/chatgptAuthTokens/refresh", "id": request, "params": asked})
 
     def answered(self, message: Json) -> None:
         asked = self.asked.get(message["id"])

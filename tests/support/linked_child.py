@@ -1,4 +1,4 @@
-"""A link and its child in one process, for the tests of both: no pipes, and a clock that is turned by hand."""
+"""A client and its child in one process, for the tests of both: without pipes, and with a manual clock."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +18,7 @@ REFRESH = "account/chatgptAuthTokens/refresh"
 
 
 class Child:
-    """An app-server in memory: a peer whose bytes go to and come from a link."""
+    """An app-server in memory: a peer whose bytes go to and come from an `AppServerClient`."""
 
     def __init__(self, user_agent: str = "child/1") -> None:
         self.user_agent = user_agent
@@ -70,21 +70,21 @@ class Child:
         return asyncio.ensure_future(self.ask())
 
     async def begin(self, *threads: str) -> None:
-        """Tell that a turn started in each of these threads, and return when the link has heard it."""
-        await self._tell("turn/started", threads)
+        """Notify that a turn started in each of these threads, and return when the client got it."""
+        await self._notify("turn/started", threads)
 
     async def finish(self, *threads: str) -> None:
-        """Tell that the turns of these threads are completed."""
-        await self._tell("turn/completed", threads)
+        """Notify that the turns of these threads are completed."""
+        await self._notify("turn/completed", threads)
 
-    async def _tell(self, method: str, threads: tuple[str, ...]) -> None:
+    async def _notify(self, method: str, threads: tuple[str, ...]) -> None:
         for thread in threads:
             self.peer.notify(method, {"threadId": thread, "turn": {"id": "1"}})
         for _ in range(20):
             await asyncio.sleep(0)
 
     def die(self) -> None:
-        """Close its output, without a word."""
+        """Close its output."""
         self.incoming.feed_eof()
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -92,12 +92,12 @@ class Child:
             if holds():
                 return
             await asyncio.sleep(0)
-        raise AssertionError(f"it never came true: {self.requests}")
+        raise AssertionError(f"the condition never became true: {self.requests}")
 
     def count(self, method: str) -> int:
         return sum(name == method for name, _ in self.requests)
 
-    # The streams that the link has
+    # The streams of the client
 
     def write(self, data: bytes) -> None:
         if data and not self.incoming.at_eof():
@@ -108,7 +108,7 @@ class Child:
 
 
 class _ToChild:
-    """What the link writes to."""
+    """Where the client writes."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
@@ -121,7 +121,7 @@ class _ToChild:
 
 
 class World:
-    """One engine, and the children that are linked to it."""
+    """One engine and its children."""
 
     def __init__(self, stored: Credentials | None = None, *, policy: Policy | None = None) -> None:
         self.clock = ManualClock()

@@ -1,4 +1,4 @@
-"""What a turn takes: the configuration that sends codex to the loopback model, and the words of a turn's messages."""
+"""What a turn needs: the configuration of codex for the loopback model, and the params of the requests."""
 
 from typing import Any
 

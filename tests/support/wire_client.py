@@ -21,7 +21,7 @@ INITIALIZE: Message = {
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
-    """This process's environment for a child whose home is `home`, without what would change its login."""
+    """This process's environment for a child with this home, without variables that would change its login."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(SUBPROCESS_NOISE)}
     return {**kept, "HOME": str(home), "CODEX_HOME": str(home), **more}
 

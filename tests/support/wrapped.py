@@ -1,4 +1,4 @@
-"""`authstate wrap` for the tests: around the fake child, or around a real codex."""
+"""`authstate wrap` for the tests, with the fake child or a real codex."""
 
 import sys
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _FAKE = str(Path(__file__).parent / "fake_child.py")
 
 
 def fake_command(mode: str = "plain") -> list[str]:
-    """What starts the fake child, but for its last word `app-server`."""
+    """The command of the fake child, without its last word `app-server`."""
     return [sys.executable, _FAKE, mode]
 
 
@@ -23,7 +23,7 @@ class Wrapped(WireClient):
     """A front-end of a wrapped child.
 
     Args:
-        command: the child, but for its last word `app-server`.
+        command: of the child, without its last word `app-server`.
         home: of the wrapper and of the child.
     """
 
@@ -39,15 +39,15 @@ class Wrapped(WireClient):
         environment = clean_environment(home, **issuer.environment)
         super().__init__([*WRAP, *command], environment, answer=answer, errors=errors)
 
-    def greet(self, **capabilities: Any) -> Message:
-        """The handshake; the child's result."""
+    def handshake(self, **capabilities: Any) -> Message:
+        """Initialize the child. Returns its result."""
         answer = self.call("initialize", {**INITIALIZE, "capabilities": capabilities or None})
         self.send({"method": "initialized"})
         result: Message = answer["result"]
         return result
 
-    def methods_told(self) -> list[str]:
-        """The methods of what was received that is no answer, in order."""
+    def notifications(self) -> list[str]:
+        """The methods of the notifications and requests that were received, in order."""
         return [message["method"] for message in self.received if "method" in message]
 
     def end(self) -> int:
@@ -57,7 +57,7 @@ class Wrapped(WireClient):
 
 
 def starter(running: ExitStack, make_home: Callable[..., Path], issuer: LoopbackIssuer) -> Callable[..., Wrapped]:
-    """What starts wrapped children, which end with the stack; `login` is that of `make_home`."""
+    """Return a function that starts wrapped children, which end with the stack. `login` is that of `make_home`."""
 
     def begin(mode: str = "plain", *, answer: Any = None, **login: Any) -> Wrapped:
         return running.enter_context(Wrapped(fake_command(mode), make_home(**login), issuer, answer=answer))

@@ -48,7 +48,7 @@ def assert_tasks_are_clean(tasks: list[asyncio.Task[Any]]) -> None:
             assert_clean(error)
 
 
-async def test_the_tasks_of_a_link(tasks: list[asyncio.Task[Any]], faults: list[dict[str, Any]]) -> None:
+async def test_the_tasks_of_a_client(tasks: list[asyncio.Task[Any]], faults: list[dict[str, Any]]) -> None:
     world, child = World(tokens()), Child("test/0.93.0 (Linux)")
     told: list[str] = []
     async with world.engine, world.child(child) as (link, _):
@@ -71,7 +71,7 @@ async def test_the_tasks_of_a_link(tasks: list[asyncio.Task[Any]], faults: list[
     assert_tasks_are_clean(tasks)
 
 
-async def test_a_question_that_is_refused(tasks: list[asyncio.Task[Any]]) -> None:
+async def test_a_refresh_request_that_is_refused(tasks: list[asyncio.Task[Any]]) -> None:
     world, child = World(tokens()), Child("test/0.169.0 (Linux)")
     async with world.engine, world.child(child) as (link, _):
         world.authority.kill(RefreshDeadReason.REVOKED)
@@ -83,8 +83,8 @@ async def test_a_question_that_is_refused(tasks: list[asyncio.Task[Any]]) -> Non
     assert_tasks_are_clean(tasks)
 
 
-async def test_a_fault_while_tokens_are_handed_over(faults: list[dict[str, Any]]) -> None:
-    """A bug that escapes from the task which hands tokens over: the loop is told, and no token with it."""
+async def test_a_fault_while_tokens_are_sent(faults: list[dict[str, Any]]) -> None:
+    """A bug escapes from the task that sends tokens: the loop reports it without a token."""
 
     class Broken:
         def write(self, data: bytes) -> None:

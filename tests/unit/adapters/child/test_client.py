@@ -1,4 +1,4 @@
-"""A link and a child in one process: the handshake, requests in both directions, and every way to end."""
+"""A client and a child in one process: the handshake, requests in both directions, and every way to end."""
 
 import asyncio
 from typing import Any
@@ -35,7 +35,7 @@ async def test_the_child_gets_the_tokens_after_its_handshake() -> None:
         assert await link.request("thread/start", {"cwd": "/"}) == {"echo": {"cwd": "/"}}
 
 
-async def test_what_the_application_asks_during_a_change_finds_the_new_account() -> None:
+async def test_a_request_during_a_change_is_made_with_the_new_account() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (link, child):
         await world.engine.complete_chatgpt_login(world.authority.accept(tokens(account_id="org-2")))
@@ -45,7 +45,7 @@ async def test_what_the_application_asks_during_a_change_finds_the_new_account()
         assert child.token == world.token()
 
 
-async def test_a_question_that_is_open_at_the_end_is_refused() -> None:
+async def test_a_refresh_request_that_is_open_at_the_end_is_refused() -> None:
     world = World(tokens())
     async with world.engine:
         async with world.child() as (link, child):
@@ -80,7 +80,7 @@ async def test_a_turn_that_failed_for_want_of_tokens_says_why() -> None:
     assert heard[2] == ("item/completed", told)
 
 
-async def test_a_child_that_dies_takes_nothing_with_it() -> None:
+async def test_the_end_of_a_child_affects_no_other() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (link, child), world.child() as (_, survivor):
         world.authority.hold()
@@ -99,7 +99,7 @@ async def test_a_child_that_dies_takes_nothing_with_it() -> None:
         assert world.warned == []
 
 
-async def test_what_a_child_says_reaches_the_application() -> None:
+async def test_notifications_and_requests_of_a_child_reach_the_application() -> None:
     world, told = World(), []
     child = Child()
 

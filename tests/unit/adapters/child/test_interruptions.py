@@ -1,4 +1,4 @@
-"""A turn that a sign-in or a sign-out ended says so, in words for the person."""
+"""A turn that a sign-in or a sign-out ended says so, in a message for the person."""
 
 import msgspec
 import pytest
@@ -46,7 +46,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-async def test_the_turns_that_ran_are_told_what_happened(name: str) -> None:
+async def test_the_turns_that_ran_say_what_happened(name: str) -> None:
     change, what, remedy, needs_login = CHANGES[name]
     world, child = World(tokens()), Child("test/0.169.0 (Linux)")
     async with world.engine, world.child(child) as (link, _):
@@ -64,7 +64,7 @@ async def test_the_turns_that_ran_are_told_what_happened(name: str) -> None:
         assert why(token_sync, "begun later") is None
 
 
-async def test_a_turn_that_was_about_to_start_is_told_too() -> None:
+async def test_a_turn_that_was_about_to_start_says_so_too() -> None:
     world, child = World(tokens()), Child("test/0.169.0 (Linux)")
     async with world.engine, world.child(child) as (link, _):
         await world.engine.log_out()

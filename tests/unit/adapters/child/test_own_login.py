@@ -1,4 +1,4 @@
-"""A child that opened a login of its own is handed nothing, by a link and by a handover."""
+"""A child that opened a login of its own gets no tokens."""
 
 import asyncio
 import os
@@ -52,9 +52,7 @@ class Slow(Owner):
     ],
 )
 @pytest.mark.parametrize("stored", [None, tokens(), ApiKey.parse(KEY)])
-async def test_a_child_with_a_login_of_its_own_is_handed_nothing(
-    answers: dict[str, Any], kind: str, stored: Any
-) -> None:
+async def test_a_child_with_a_login_of_its_own_gets_no_tokens(answers: dict[str, Any], kind: str, stored: Any) -> None:
     child = Owner(answers)
     world = World(stored)
     async with world.engine:
@@ -79,7 +77,7 @@ async def test_a_child_with_a_login_of_its_own_is_handed_nothing(
         {"getAuthStatus": NO, "account/read": NO},
     ],
 )
-async def test_a_child_without_one_is_handed_ours(answers: dict[str, Any]) -> None:
+async def test_a_child_without_one_gets_the_engines_tokens(answers: dict[str, Any]) -> None:
     child = Owner(answers)
     world = World(tokens())
     async with world.engine, world.child(child):
@@ -95,7 +93,7 @@ async def test_a_child_that_kept_our_api_key_goes_on_with_it_and_is_signed_out_l
         await child.until(lambda: child.count("account/logout") == 1)
 
 
-async def test_a_link_starts_no_child_that_could_open_the_login(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_that_could_open_the_login_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
     def refuse(command: Any, environ: Any, ours: Any) -> None:
@@ -117,7 +115,7 @@ async def test_a_link_starts_no_child_that_could_open_the_login(monkeypatch: pyt
     assert asked == [([*ephemeral_command(["codex", "app-server"])], {"A": "b"}, True)]
 
 
-async def test_a_child_that_does_not_tell_in_time_is_handed_ours() -> None:
+async def test_a_child_that_does_not_name_its_login_in_time_gets_the_engines_tokens() -> None:
     child = Owner({})
     child.silent.add("getAuthStatus")
     world = World(tokens())
@@ -133,7 +131,7 @@ async def test_a_child_that_does_not_tell_in_time_is_handed_ours() -> None:
         await linked.__aexit__(None, None, None)
 
 
-async def test_a_child_that_does_not_tell_its_key_in_time_is_handed_nothing() -> None:
+async def test_a_child_that_does_not_show_its_key_in_time_gets_no_tokens() -> None:
     child = Slow({"getAuthStatus": {"authMethod": "apikey", "authToken": None}})
     world = World(ApiKey.parse(KEY))
     async with world.engine:
@@ -146,7 +144,7 @@ async def test_a_child_that_does_not_tell_its_key_in_time_is_handed_nothing() ->
     assert child.token is None
 
 
-async def test_a_child_that_ends_while_it_is_asked_is_handed_nothing() -> None:
+async def test_a_child_that_ends_while_it_is_asked_gets_no_tokens() -> None:
     child = Owner({})
     child.silent.add("getAuthStatus")
     world = World(tokens())

@@ -1,4 +1,4 @@
-"""Which token a question is about, and what the questions of one child may cost."""
+"""Which token a refresh request is about, and how many refreshes one child may cause."""
 
 import pytest
 from support.linked_child import World, tokens
@@ -29,7 +29,7 @@ async def test_two_turns_whose_second_refusal_is_late_cost_one_refresh() -> None
         assert len(world.authority.sent) == 2
 
 
-async def test_a_turn_that_started_after_the_answer_asks_about_the_new_token() -> None:
+async def test_a_turn_that_starts_after_the_answer_asks_about_the_new_token() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
         await child.begin("thread-1")
@@ -49,7 +49,7 @@ async def test_a_turn_that_ended_asks_nothing_more() -> None:
         assert await child.ask() != first
 
 
-async def test_no_request_is_refused_so_late() -> None:
+async def test_after_ten_seconds_a_request_is_about_the_new_token() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
         await child.begin("thread-1", "thread-2")
@@ -58,7 +58,7 @@ async def test_no_request_is_refused_so_late() -> None:
         assert await child.ask() != first
 
 
-async def test_tokens_that_were_handed_over_while_turns_run_are_not_what_the_turns_ask_about() -> None:
+async def test_turns_ask_about_the_tokens_that_they_started_with() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
         await child.begin("thread-1")
@@ -70,7 +70,7 @@ async def test_tokens_that_were_handed_over_while_turns_run_are_not_what_the_tur
         assert len(world.authority.sent) == 1
 
 
-async def test_notifications_that_are_no_turns_count_for_nothing() -> None:
+async def test_notifications_that_are_not_about_turns_are_ignored() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (link, child):
         for params in (None, 7, {"threadId": 7}, {}):
@@ -84,7 +84,7 @@ async def test_notifications_that_are_no_turns_count_for_nothing() -> None:
         assert len(link._token_sync._turns) < 3000
 
 
-async def test_a_child_that_asks_again_and_again_spends_a_bounded_number_of_refresh_tokens() -> None:
+async def test_a_child_that_asks_again_and_again_spends_a_limited_number_of_refresh_tokens() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
         for _ in range(MOST_REFRESHES):
@@ -102,7 +102,7 @@ async def test_a_child_that_asks_again_and_again_spends_a_bounded_number_of_refr
         assert len(world.authority.sent) == MOST_REFRESHES + 1
 
 
-async def test_each_child_has_a_bound_of_its_own() -> None:
+async def test_each_child_has_a_budget_of_its_own() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, greedy), world.child() as (_, other):
         for _ in range(MOST_REFRESHES):
@@ -115,7 +115,7 @@ async def test_each_child_has_a_bound_of_its_own() -> None:
         assert await other.ask() == world.token()
 
 
-async def test_a_refresh_that_takes_too_long_is_told_with_what_the_issuer_answered() -> None:
+async def test_the_error_for_a_slow_refresh_says_what_the_issuer_answered() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
         fault = IssuerUnavailable("auth.example answered with status 503", retry_after=20.0)

@@ -1,4 +1,4 @@
-"""Who is handed what, what a question costs, and a child that does not take what it is given."""
+"""Which child gets which tokens, what a refresh request costs, and a child that does not take its tokens."""
 
 import asyncio
 from functools import partial
@@ -20,7 +20,7 @@ def acts_with(child: Child, token: str | None) -> bool:
     return child.token == token
 
 
-async def test_nobody_signed_in_hands_nothing_over() -> None:
+async def test_without_a_login_the_child_gets_no_tokens() -> None:
     world = World()
     async with world.engine, world.child() as (_, child):
         assert [name for name, _ in child.requests] == ["initialize", "initialized", "getAuthStatus"]
@@ -28,7 +28,7 @@ async def test_nobody_signed_in_hands_nothing_over() -> None:
         await child.until(lambda: child.token == "sk-1")
 
 
-async def test_an_expired_login_is_refreshed_before_it_is_handed_over() -> None:
+async def test_an_expired_login_is_refreshed_before_the_child_gets_it() -> None:
     world = World(tokens(expires_in=-60))
     async with world.engine, world.child() as (_, child):
         assert child.token == world.token()
@@ -99,7 +99,7 @@ async def test_a_refresh_a_login_and_a_logout_reach_every_child() -> None:
         assert one.count("account/logout") == 2
 
 
-async def test_a_dead_refresh_token_is_an_error_that_says_what_to_do() -> None:
+async def test_the_error_for_a_dead_refresh_token_says_what_to_do() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
         world.authority.kill(RefreshDeadReason.REVOKED)
@@ -111,7 +111,7 @@ async def test_a_dead_refresh_token_is_an_error_that_says_what_to_do() -> None:
         assert len(world.authority.sent) == 1
 
 
-async def test_a_login_without_a_refresh_token_is_handed_over_and_a_401_for_it_is_told() -> None:
+async def test_a_child_gets_a_login_without_a_refresh_token_and_an_error_after_a_401() -> None:
     world = World(login := tokens(refresh_token=""))
     async with world.engine, world.child() as (_, child):
         assert child.token == login.access_token.reveal()
@@ -124,7 +124,7 @@ async def test_a_login_without_a_refresh_token_is_handed_over_and_a_401_for_it_i
         assert world.authority.sent == []
 
 
-async def test_a_refresh_that_takes_too_long_is_answered_in_time_and_handed_over_later() -> None:
+async def test_a_refresh_that_takes_too_long_is_answered_in_time_and_its_tokens_come_later() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
         world.authority.hold()
@@ -139,7 +139,7 @@ async def test_a_refresh_that_takes_too_long_is_answered_in_time_and_handed_over
         assert len(world.authority.sent) == 1
 
 
-async def test_why_the_issuer_could_not_be_asked_is_the_answer_and_the_next_one_comes_sooner() -> None:
+async def test_the_answer_says_why_the_issuer_could_not_be_asked_and_the_next_one_comes_sooner() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
         overloaded = IssuerUnavailable("issuer answered with status 503", delivery=Delivery.NOT_PROCESSED)
@@ -155,7 +155,7 @@ async def test_why_the_issuer_could_not_be_asked_is_the_answer_and_the_next_one_
             assert caught.value.message == "issuer answered with status 503"
 
 
-async def test_a_question_about_another_workspace_is_refused_and_the_new_login_is_handed_over() -> None:
+async def test_a_refresh_request_for_another_workspace_is_refused_and_the_child_gets_the_new_login() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
         await world.engine.complete_chatgpt_login(world.authority.issue(account_id="org-2"))
@@ -165,7 +165,7 @@ async def test_a_question_about_another_workspace_is_refused_and_the_new_login_i
         await child.until(lambda: child.token == world.token())
 
 
-async def test_a_login_that_ends_while_a_question_is_open_is_taken_from_the_child_at_once() -> None:
+async def test_a_child_is_signed_out_at_once_while_a_refresh_request_is_open() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
         world.authority.hold()
@@ -180,7 +180,7 @@ async def test_a_login_that_ends_while_a_question_is_open_is_taken_from_the_chil
 
 
 @pytest.mark.parametrize("now_is", ["key", "nobody"])
-async def test_a_question_that_comes_too_late(now_is: str) -> None:
+async def test_a_refresh_request_that_comes_too_late(now_is: str) -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
         child.silent |= {"account/logout", "account/login/start"}
@@ -193,7 +193,7 @@ async def test_a_question_that_comes_too_late(now_is: str) -> None:
         assert ("API key" if now_is == "key" else "sign in first") in caught.value.message
 
 
-async def test_a_child_that_refuses_its_tokens_or_is_silent_is_warned_of() -> None:
+async def test_a_child_that_refuses_its_tokens_or_is_silent_causes_a_warning() -> None:
     world = World(tokens())
     child = Child()
     child.refuse["account/login/start"] = "no"
@@ -220,7 +220,7 @@ async def pass_time(world: World, seconds: float) -> None:
     await world.clock.settle()
 
 
-async def test_a_child_that_drops_its_login_gets_it_again() -> None:
+async def test_a_child_that_does_not_take_its_login_gets_it_again() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
         child.silent.add("account/login/start")
@@ -262,7 +262,7 @@ async def test_a_child_that_has_too_many_requests_is_asked_again_while_others_wa
         assert (others.holders, child.token, world.warned) == (0, None, [])
 
 
-async def test_a_key_that_was_dropped_is_given_to_a_child_that_is_signed_out_first() -> None:
+async def test_a_key_that_was_not_taken_is_sent_again_after_a_sign_out() -> None:
     world = World()
     async with world.engine, world.child() as (_, child):
         child.silent.add("account/login/start")
@@ -274,11 +274,11 @@ async def test_a_key_that_was_dropped_is_given_to_a_child_that_is_signed_out_fir
         assert [name for name, _ in child.requests[-2:]] == ["account/logout", "account/login/start"]
 
 
-async def test_what_comes_meanwhile_takes_the_place_of_what_was_dropped() -> None:
-    """A newer login, and the answer to a question: after either nothing is given a second time."""
+async def test_newer_tokens_replace_those_that_were_not_taken() -> None:
+    """After a newer login, and after the answer to a refresh request, nothing is sent a second time."""
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
-        for change in ("login", "question"):
+        for change in ("login", "refresh request"):
             child.silent.add("account/login/start")
             await world.engine.refresh()
             await pass_time(world, 10)
@@ -294,7 +294,7 @@ async def test_what_comes_meanwhile_takes_the_place_of_what_was_dropped() -> Non
             assert child.count("account/login/start") == given
 
 
-async def test_an_answer_takes_the_place_of_what_was_about_to_be_given_again() -> None:
+async def test_an_answer_replaces_what_was_about_to_be_sent_again() -> None:
     world = World()
     async with world.engine, world.child() as (_, child):
         child.silent.add("account/login/start")
@@ -311,7 +311,7 @@ async def test_an_answer_takes_the_place_of_what_was_about_to_be_given_again() -
         assert child.count("account/login/start") == given
 
 
-async def test_nothing_is_given_again_to_a_child_that_is_gone() -> None:
+async def test_nothing_is_sent_again_to_a_child_that_is_gone() -> None:
     world = World(tokens())
     async with world.engine:
         async with world.child() as (link, child):
@@ -326,12 +326,12 @@ async def test_nothing_is_given_again_to_a_child_that_is_gone() -> None:
         assert world.clock.sleepers == 0
 
 
-def test_a_child_of_an_unknown_release_is_spoken_to_in_both_dialects() -> None:
+def test_a_child_of_an_unknown_release_gets_both_dialects() -> None:
     peer = Peer(lambda _method, _params: None)
     assert TokenSync(World(tokens()).engine, peer, warn=lambda _code, _message: None)._sender.dialect is Dialect.BOTH
 
 
-async def test_nothing_is_given_to_a_child_that_ended_before_its_login_was_refreshed() -> None:
+async def test_nothing_is_sent_to_a_child_that_ended_before_its_login_was_refreshed() -> None:
     world, peer, sent = World(tokens(expires_in=-60)), Peer(lambda _method, _params: None), Sent()
     peer.connect(sent)
     token_sync = TokenSync(world.engine, peer, warn=lambda _code, _message: None)
@@ -370,7 +370,7 @@ class Others:
         assert self.holders >= 0
 
 
-async def test_others_wait_while_the_child_changes_its_account() -> None:
+async def test_other_requests_wait_while_the_child_changes_its_account() -> None:
     world, others = World(tokens()), Others()
     async with world.engine, world.child() as (link, child):
         link._token_sync._others._holdable = others
@@ -388,7 +388,7 @@ async def test_others_wait_while_the_child_changes_its_account() -> None:
         assert (others.holds, others.holders) == (2, 0)
 
 
-async def test_others_do_not_wait_for_ever_for_a_child_that_is_silent_or_gone() -> None:
+async def test_other_requests_do_not_wait_for_ever_for_a_child_that_is_silent_or_gone() -> None:
     world, others = World(), Others()
     async with world.engine, world.child() as (link, child):
         link._token_sync._others._holdable = others
@@ -408,7 +408,7 @@ async def test_others_do_not_wait_for_ever_for_a_child_that_is_silent_or_gone() 
         assert others.holders == 0
 
 
-async def test_a_policy_takes_the_tokens_from_the_children() -> None:
+async def test_a_policy_signs_the_children_out() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
         world.engine.set_policy(Policy(forced_login_method=LoginMethod.API))

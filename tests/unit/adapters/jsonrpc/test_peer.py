@@ -104,7 +104,7 @@ def test_a_message_with_an_id_and_nothing_else_is_refused_under_its_id() -> None
     assert codes(wire.take()) == [(5, -32600)]
 
 
-def test_blank_lines_and_carriage_returns_are_nothing() -> None:
+def test_blank_lines_and_carriage_returns_are_ignored() -> None:
     peer, wire = connected()
     peer.data_received(b'\n  \n\r\n{"id":1,"method":"a"}\r\n')
     assert wire.take() == [{"id": 1, "result": "a"}]
@@ -156,7 +156,7 @@ def test_ten_thousand_random_lines_do_no_harm() -> None:
     assert wire.take() == [{"id": "last", "result": "a"}]
 
 
-async def test_a_handlers_error_is_told_and_a_bug_shows_only_its_class(faults: list[dict[str, Any]]) -> None:
+async def test_the_error_of_a_handler_is_sent_and_a_bug_shows_only_its_class(faults: list[dict[str, Any]]) -> None:
     def handle(method: str, params: object) -> object:
         if method == "refused":
             raise RpcError(-32600, "no", {"why": 1})
@@ -173,7 +173,7 @@ async def test_a_handlers_error_is_told_and_a_bug_shows_only_its_class(faults: l
     assert [type(fault["exception"]) for fault in faults] == [KeyError, TypeError], "the log learns what the wire hides"
 
 
-async def test_a_listener_that_fails_is_reported_and_keeps_nobody_from_an_answer(faults: list[dict[str, Any]]) -> None:
+async def test_a_notification_handler_that_fails_is_reported_and_delays_no_answer(faults: list[dict[str, Any]]) -> None:
     def on_event(method: str, params: object) -> None:
         raise KeyError(method)
 
@@ -212,7 +212,7 @@ async def test_awaitables_run_side_by_side_and_exclusive_ones_hold_back_what_fol
 
 
 @pytest.mark.parametrize("then", ["plain", "beside", "exclusive"])
-async def test_one_that_waits_first_keeps_the_others_waiting_only_as_long_as_it_must(then: str) -> None:
+async def test_a_request_that_waits_first_is_exclusive_only_as_long_as_it_must(then: str) -> None:
     opened, gate = asyncio.Event(), asyncio.Event()
 
     async def wait() -> str:
@@ -239,7 +239,7 @@ async def test_one_that_waits_first_keeps_the_others_waiting_only_as_long_as_it_
     assert said == {"plain": [], "beside": [1, "caused"], "exclusive": [1, "caused", 2]}[then]
 
 
-async def test_one_that_would_go_on_after_the_end_does_not() -> None:
+async def test_no_request_goes_on_after_the_end() -> None:
     begun: list[str] = []
 
     async def go_on() -> None:
@@ -298,7 +298,7 @@ async def test_a_notification_to_another_peer_does_not_wait_for_this_ones_answer
     assert [message["method"] for message in other_wire.take()] == ["told"]
 
 
-async def test_questions_count_up_from_zero_and_take_their_answers_in_any_order() -> None:
+async def test_our_requests_count_up_from_zero_and_take_their_answers_in_any_order() -> None:
     peer, wire = connected()
     first, second = (asyncio.create_task(peer.request("ask", n)) for n in range(2))
     await settle()
@@ -322,7 +322,7 @@ async def test_answers_that_nobody_waits_for_are_dropped() -> None:
     assert wire.take() == []
 
 
-async def test_a_cancelled_question_is_forgotten_and_its_late_answer_dropped() -> None:
+async def test_a_cancelled_request_is_forgotten_and_its_late_answer_dropped() -> None:
     peer, wire = connected()
     asked = asyncio.create_task(peer.request("ask", None))
     await settle()
@@ -344,7 +344,7 @@ async def test_a_malformed_error_answer_is_still_an_error() -> None:
 
 
 @pytest.mark.parametrize("end", ["eof_received", "close"])
-async def test_questions_fail_when_the_other_side_goes_away(end: str) -> None:
+async def test_our_requests_fail_when_the_other_side_goes_away(end: str) -> None:
     peer, _ = connected()
     asked = asyncio.create_task(peer.request("ask", None))
     await settle()
@@ -414,7 +414,7 @@ async def test_two_thousand_requests_behind_a_login_are_all_answered() -> None:
     assert all("result" in answer for answer in answers)
 
 
-def test_a_writer_that_holds_too_much_stops_the_reader() -> None:
+def test_a_writer_that_holds_too_much_pauses_the_reader() -> None:
     peer, wire = connected()
     peer.pause_writing()
     assert wire.paused

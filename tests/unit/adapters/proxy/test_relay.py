@@ -25,7 +25,7 @@ class Written:
         self.data += data
 
 
-async def test_what_waits_for_its_handshake_is_passed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_that_wait_for_the_handshake_pass_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "LAST_GATE", 0.01)
     front_end, child = Written(), Written()
     running = Relay(
