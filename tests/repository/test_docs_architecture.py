@@ -1,9 +1,16 @@
 """docs/architecture.md: its picture and its table of the packages are those of the tree."""
 
 import re
+from pathlib import Path
 
+import pytest
 from repository.test_source_tree import ADAPTERS, ENGINE, module_graph, part_of
 from support.paths import REPO
+
+from authstate.adapters.stores.disk import Disk
+from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.testing import FakeAuthority, make_tokens
+from authstate.engine import AuthEngine
 
 PAGE = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
 PACKAGES = {f"engine.{name}" for name in ENGINE} | {f"adapters.{name}" for name in ADAPTERS}
@@ -62,3 +69,24 @@ def test_the_table_names_every_package() -> None:
     first_cells = " ".join(re.findall(r"^\| (`.*?) \|", section, re.M))
     named = {name.split("/")[-1].removesuffix(".py") for name in re.findall(r"`([^`]+)`", first_cells)}
     assert named == {part.partition(".")[2] for part in PACKAGES - EVERYWHERE}
+
+
+async def test_a_401_reads_auth_json_as_often_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Disk.read
+    paths: list[str] = []
+
+    def noted(disk: Disk, path: str, limit: int) -> bytes:
+        paths.append(path)
+        return read(disk, path, limit)
+
+    tokens = make_tokens()
+    async with AuthJsonStore(tmp_path).locked() as held:
+        await held.save(tokens)
+    authority = FakeAuthority(tokens)
+    async with AuthEngine(AuthJsonStore(tmp_path), authority) as engine:
+        refused = await engine.authorization()
+        monkeypatch.setattr(Disk, "read", noted)
+        assert (await engine.recover(refused)).token != refused.token
+    assert len(authority.sent) == 1
+    numbers = [int(number) for number in re.findall(r"\*\*Read (\d)\*\*", PAGE)]
+    assert numbers == list(range(1, 1 + sum(Path(path).name == "auth.json" for path in paths)))
