@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from random import Random
 
     from authstate.engine.engine import AuthEngine
-    from authstate.engine.flows.refresh import RefreshSettings
     from authstate.engine.machines.recovery import RecoveryPlan
     from authstate.engine.model.credentials import ApiKey
     from authstate.engine.model.policy import Policy
+    from authstate.engine.model.refresh_settings import RefreshSettings
     from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, TokenAuthority
 
 

@@ -1,6 +1,6 @@
 """The auth engine: states, credentials, the refresh protocol and the 401 recovery, without I/O.
 
-Import public names from here. Each one is loaded when it is first used, so a program pays only for what it needs.
+Import public names from here. Each name is loaded when it is first used, so a program loads only what it needs.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The real clock, and a bounded wait that any clock can measure."""
+"""The real clock, and a timeout that any clock can measure."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class SystemClock:
-    """The Clock of the machine."""
+    """The clock of this machine."""
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -27,10 +27,10 @@ class SystemClock:
 
 
 async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
-    """The result of `work`, if it comes within `seconds` of the clock.
+    """Return the result of `work` if it comes within `seconds` of the clock.
 
     Raises:
-        TimeoutError: it did not; `work` was cancelled.
+        TimeoutError: it did not come in time; `work` was cancelled.
 
     Cancelling the caller cancels `work`.
     """

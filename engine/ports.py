@@ -1,4 +1,4 @@
-"""The Protocols that adapters fill. The engine knows the world only through these."""
+"""The Protocols that adapters implement. The engine reaches the world only through these."""
 
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
@@ -7,18 +7,18 @@ import msgspec
 
 from authstate.engine.machines.claim import Claim
 from authstate.engine.model.credentials import Credentials, ExternalTokens, Secret
-from authstate.engine.model.errors import FreshError
+from authstate.engine.model.errors import StrippableError
 
 
 class Clock(Protocol):
-    """Time. Tests turn it by hand, so no test sleeps to wait for time to pass."""
+    """Time. Tests move it by hand, so no test has to sleep."""
 
     def now(self) -> float:
-        """Seconds since the epoch, as the wall clock has it: it may be wrong, and jump."""
+        """Seconds since the epoch by the wall clock. It may be wrong, and it may jump."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start: it never jumps. For every duration."""
+        """Seconds from an arbitrary start. It never jumps: use it for every duration."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -26,31 +26,33 @@ class Clock(Protocol):
 
 
 class HeldStore(Protocol):
-    """A store whose lock this task holds. Only this can write and delete."""
+    """A store whose lock this task holds. Writing and deleting is possible only here."""
 
     async def load(self) -> Credentials | None:
-        """What is stored now. Raises StoreUnavailable or StoreUnreadable."""
+        """Read what is stored now. Raises StoreUnavailable or StoreUnreadable."""
         ...
 
     async def prepare(self) -> None:
-        """Make as sure as can be that `save` will succeed (space, permission), before a token is spent.
+        """Check, before a token is spent, that `save` will succeed as far as can be known (space, permission).
 
-        Raises StoreUnavailable: then nothing was sent and nothing is lost.
+        Raises StoreUnavailable: then nothing is lost.
         """
 
     async def save(self, credentials: Credentials) -> None:
-        """Replace what is stored, atomically and durably: when this returns, a crash keeps the new, and a reader at
-        any moment saw the old or the new, whole. Raises StoreUnavailable: then the old is still there.
+        """Replace what is stored, atomically and durably.
+
+        A reader sees either the old or the new content, complete. Once this returns, a crash does not lose the new
+        content. Raises StoreUnavailable: then the old content is still there.
         """
 
     async def delete(self) -> None:
-        """Remove what is stored, whatever it is. Nothing stored is no error. Raises StoreUnavailable."""
+        """Remove what is stored, whatever it is. An empty store is not an error. Raises StoreUnavailable."""
 
     async def record(self, claim: Claim) -> None:
-        """Keep a claim beside what is stored, in place of an earlier one on the same token: when this returns, a crash
-        keeps it. A free one is forgotten. The store notes the process as its holder, and keeps at least the last 64.
+        """Write a claim beside what is stored. It replaces an earlier claim on the same token; a free claim is removed.
 
-        Raises StoreUnavailable: then nothing is known of it.
+        Once this returns, a crash does not lose the claim. The store notes this process as its holder, and keeps at
+        least the last 64 claims. Raises StoreUnavailable: then the claim may or may not be written.
         """
 
 
@@ -58,63 +60,64 @@ class CredentialStore(Protocol):
     """Where credentials live between processes."""
 
     def describe(self) -> str:
-        """The place, for a person: a path, or the name of a keyring entry."""
+        """The place, as a person knows it: a path, or the name of a keyring entry."""
         ...
 
     async def load(self) -> Credentials | None:
-        """What is stored, without taking the lock; None when there is nothing.
+        """Read what is stored, without taking the lock. None if the store is empty.
 
         Raises StoreUnavailable (cannot be read just now) or StoreUnreadable (corrupt or foreign).
         """
         ...
 
     async def claim_on(self, fingerprint: str) -> Claim | None:
-        """What is known of a refresh token; None when it was never sent, or so long ago that it is forgotten.
+        """The claim on a refresh token. None if the token was never sent, or if its claim was removed since.
 
-        What is kept of claims and cannot be understood counts as nothing. Raises StoreUnavailable.
+        Claims that cannot be understood count as none. Raises StoreUnavailable.
         """
         ...
 
     def locked(self) -> AbstractAsyncContextManager[HeldStore]:
-        """Take the lock that every process and machine sharing this store takes before it writes.
+        """Take the lock that every process and machine that shares this store takes before it writes.
 
-        Entering waits, bounded, and raises StoreBusy after that, StoreUnavailable when there can be no lock. The lock
-        is gone when its process dies. Cancellation while waiting leaves no lock behind.
+        Entering waits for a bounded time. It raises StoreBusy after that, and StoreUnavailable if no lock is possible.
+        The lock ends with its process. Cancellation while waiting leaves no lock behind.
         """
         ...
 
 
 class LastChange(msgspec.Struct, frozen=True):
-    """The last change of what is stored, as far as the store can tell."""
+    """The last change of what is stored, as far as the store knows."""
 
     message: str
-    """A sentence for a person: which place, when, by whom."""
+    """A sentence for a person: what changed, when, and by whom."""
     is_foreign: bool
-    """It was made by a program that does not take the store's lock."""
+    """A program that does not take the store's lock made it."""
 
 
 @runtime_checkable
 class ReportsLastChange(Protocol):
-    """What a `CredentialStore` may offer besides: it knows who changed what is stored. It makes errors clearer."""
+    """What a `CredentialStore` may also offer: who changed what is stored. It makes errors clearer."""
 
     async def last_change(self) -> LastChange | None:
-        """The last change; None when that is not known. Raises StoreUnavailable. Safe to cancel."""
+        """The last change, None if it is not known. Raises StoreUnavailable. Safe to cancel."""
         ...
 
 
 @runtime_checkable
 class HasRevision(Protocol):
-    """What a `CredentialStore` may offer besides: a cheap look whether what is stored can have changed."""
+    """What a `CredentialStore` may also offer: a cheap way to see whether what is stored may have changed."""
 
     def revision(self) -> object:
-        """Other after every change, the same while there is none. A sign of a change may come just before it. Costs no
-        more than a look at two files, and raises nothing; None when nothing is known.
+        """A value that changes whenever the stored login may have changed. It may change just before the login does.
+
+        None if nothing is known. It costs at most the status of two files, and raises nothing.
         """
         ...
 
 
 class RefreshedTokens(msgspec.Struct, frozen=True):
-    """What the issuer answered: a member that is None keeps its old value."""
+    """What the issuer answered. A member that is None keeps its old value."""
 
     access_token: Secret
     refresh_token: Secret | None = None
@@ -127,18 +130,21 @@ class TokenAuthority(Protocol):
     async def refresh(self, refresh_token: Secret) -> RefreshedTokens:
         """Spend a refresh token, in one request.
 
-        Raises PermanentRefreshError when the issuer refused it for good, IssuerUnavailable for everything else, whose
-        `delivery` tells what became of the request, and PartialRefresh when a new refresh token came without an access
-        token. The caller never cancels it.
+        Raises:
+            PermanentRefreshError: the issuer refused the token for good.
+            PartialRefresh: a new refresh token came without an access token.
+            IssuerUnavailable: everything else. Its `delivery` tells what became of the request.
+
+        The caller never cancels it.
         """
         ...
 
     async def revoke(self, refresh_token: Secret) -> None:
-        """Ask the issuer to forget a refresh token. Raises IssuerUnavailable; the caller treats it as best effort."""
+        """Ask the issuer to revoke a refresh token. Raises IssuerUnavailable; callers treat it as best effort."""
 
 
-class PartialRefresh(FreshError):
-    """The issuer rotated the refresh token but sent no access token: the new refresh token must be kept."""
+class PartialRefresh(StrippableError):
+    """The issuer rotated the refresh token but sent no access token. The new refresh token must be stored."""
 
     def __init__(self, refresh_token: Secret) -> None:
         super().__init__("the issuer answered without an access token")
@@ -146,11 +152,11 @@ class PartialRefresh(FreshError):
 
 
 class ExternalTokenSource(Protocol):
-    """The parent application that owns the tokens in external mode."""
+    """The parent application, which owns the tokens in external mode."""
 
     async def request_tokens(self, *, previous_account_id: str | None) -> ExternalTokens:
-        """Ask for new tokens because the backend answered 401.
+        """Return new tokens, because the backend answered 401.
 
-        Raises ParentUnavailable or InvalidCredentials. The engine gives up after 10 s and cancels the question.
+        Raises ParentUnavailable or InvalidCredentials. The engine cancels it after 10 s.
         """
         ...

@@ -154,7 +154,7 @@ class LazyAccount:
         # `CODEX_API_KEY` is for `codex exec`: the app-server of every release ignores it.
         options: EngineOptions = {"parent": PeerTokenSource(self._client.peer), "api_key": None}
         if setup.settings:
-            from authstate.engine.flows.refresh import RefreshSettings
+            from authstate.engine.model.refresh_settings import RefreshSettings
 
             options["settings"] = RefreshSettings(**setup.settings)
         engine = open_engine(setup.config, setup.environment, **options)

@@ -10,7 +10,7 @@ from authstate.adapters.network.insecure_http import InsecureTransport, ensure_s
 from authstate.adapters.network.proxies import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.oauth.issuer_http import IN_BETWEEN, LONGEST_ANSWER, AnswerTooLong, read_bounded
 from authstate.engine.model.credentials import PlanType
-from authstate.engine.model.errors import FreshError, fresh_errors
+from authstate.engine.model.errors import StrippableError, strip_tracebacks
 
 if TYPE_CHECKING:
     import httpx
@@ -25,7 +25,7 @@ _BACKEND: Final = "the backend"
 _UNREACHED: Final = "check the network and the proxy, then try again"
 
 
-class RateLimitsUnavailable(FreshError):
+class RateLimitsUnavailable(StrippableError):
     """The backend did not give the rate limits. `str(error)` is written for the person who reads it.
 
     Args:
@@ -44,7 +44,7 @@ def usage_url(base_url: str) -> str:
     return base + ("/wham/usage" if "/backend-api" in base else "/api/codex/usage")
 
 
-@fresh_errors
+@strip_tracebacks
 async def read_rate_limits(
     engine: "Authorizer",
     base_url: str,
@@ -83,7 +83,7 @@ async def read_rate_limits(
         raise RateLimitsUnavailable(
             f"the backend sent an answer of more than {LONGEST_ANSWER} bytes: {IN_BETWEEN}"
         ) from None
-    except FreshError:
+    except StrippableError:
         raise
     except Exception as error:  # whatever it is, its frames hold the token
         raise _unanswered(error, base_url, proxy) from None

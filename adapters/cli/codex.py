@@ -124,8 +124,9 @@ def freshen(overrides: Sequence[str]) -> None:
 
     from authstate.adapters.assembly import open_engine
     from authstate.adapters.config import ConfigError, Environment, load_config
-    from authstate.engine.flows.refresh import RefreshSettings, Urgency
+    from authstate.engine.flows.urgency import Urgency
     from authstate.engine.model.errors import AuthError
+    from authstate.engine.model.refresh_settings import RefreshSettings
 
     async def refresh() -> None:
         environment = Environment.read(os.environ)

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from authstate.engine.model.errors import FreshError
+from authstate.engine.model.errors import StrippableError
 
 _HINTS = {
     '"': "leave out the quotation marks, they are part of the name here",
@@ -21,7 +21,7 @@ _HINTS = {
 """What to do about a name, by a character that it has and that a shell would have taken away."""
 
 
-class ConfigError(FreshError):
+class ConfigError(StrippableError):
     """The configuration cannot be used. Names the file or the variable, the key, and what to write there."""
 
 

@@ -18,7 +18,7 @@ from authstate.adapters.config.layers import SYSTEM_FOLDER, Decision, Layers, Se
 from authstate.adapters.config.policy import METHOD, WORKSPACES, policy_of
 from authstate.adapters.network.proxies import Network
 from authstate.engine.model.credentials import ApiKey
-from authstate.engine.model.errors import InvalidCredentials, fresh_errors
+from authstate.engine.model.errors import InvalidCredentials, strip_tracebacks
 from authstate.engine.model.policy import Policy
 
 DEFAULT_ISSUER = "https://auth.openai.com"
@@ -77,7 +77,7 @@ class Environment(msgspec.Struct, frozen=True):
     the process when a request is sent."""
 
     @classmethod
-    @fresh_errors
+    @strip_tracebacks
     def read(cls, environ: Mapping[str, str], *, acts_with_key: bool = True) -> "Environment":
         """Read the variables, and what `home`/.env says of the network. A variable that is blank counts as not set.
 
@@ -111,7 +111,7 @@ class Environment(msgspec.Struct, frozen=True):
         )
 
 
-@fresh_errors
+@strip_tracebacks
 def load_config(
     home: Path,
     overrides: Sequence[str] = (),
@@ -133,7 +133,7 @@ def load_config(
     return read_config(home, overrides, system, environ)[0]
 
 
-@fresh_errors
+@strip_tracebacks
 def read_config(
     home: Path,
     overrides: Sequence[str] = (),

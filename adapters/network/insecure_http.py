@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from authstate.adapters.network.proxies import urlsplit_or_none
-from authstate.engine.model.errors import AuthError, fresh_errors
+from authstate.engine.model.errors import AuthError, strip_tracebacks
 
 ALLOWED_HOSTS_VARIABLE: Final = "AUTHSTATE_ALLOW_HTTP_HOSTS"
 """Host names, with commas between them, that a token may be sent to over `http://`, as `host.docker.internal`."""
@@ -22,7 +22,7 @@ class InsecureTransport(AuthError):
     """A token would leave this machine without TLS. Nothing was sent."""
 
 
-@fresh_errors
+@strip_tracebacks
 def ensure_secure(url: str, what: str, environ: Mapping[str, str] | None = None) -> None:
     """Check whether a token may go to a URL. What is no URL is left to whoever uses it.
 

@@ -33,7 +33,7 @@ from authstate.adapters.oauth.redirect.server import LoopbackServer, Request, Re
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login import LoginAttempt, LoginKind
 from authstate.engine.model.credentials import Secret
-from authstate.engine.model.errors import AuthError, LoginAttemptEnded, LoginFailed, fresh_errors
+from authstate.engine.model.errors import AuthError, LoginAttemptEnded, LoginFailed, strip_tracebacks
 from authstate.engine.ports import Clock
 
 CANCEL_PATH: Final = "/cancel"
@@ -103,7 +103,7 @@ class BrowserLogin:
         """
         await asyncio.wait([self._task])
 
-    @fresh_errors
+    @strip_tracebacks
     def paste(self, text: str) -> None:
         """Complete the login with the address that a browser on another machine was redirected to.
 
@@ -158,7 +158,7 @@ class BrowserLogin:
             )
             await self._engine.complete_login(self.attempt, tokens)
         except AuthError as error:
-            self._error = error.again()
+            self._error = error.without_traceback()
             self.attempt.end("refused", str(error))
         except asyncio.CancelledError:
             self.attempt.end("superseded", _PROGRAM_ENDS)
@@ -292,7 +292,7 @@ async def _listener_or_end(opening: "asyncio.Task[socket.socket]", attempt: Logi
     return listener
 
 
-@fresh_errors
+@strip_tracebacks
 def _code_of(callback: _Callback, host: str) -> Secret:
     """Return the authorization code of the redirect.
 

@@ -24,7 +24,7 @@ from authstate.adapters.oauth.issuer_http import (
     unavailable,
 )
 from authstate.engine.model.credentials import ChatgptTokens, Secret
-from authstate.engine.model.errors import Delivery, IssuerUnavailable, LoginFailed, fresh_errors
+from authstate.engine.model.errors import Delivery, IssuerUnavailable, LoginFailed, strip_tracebacks
 
 DEFAULT_INTERVAL: Final = 5.0
 """Seconds between two polls if the issuer names none."""
@@ -98,7 +98,7 @@ class HttpDeviceEndpoint:
         self._api = issuer.url.rstrip("/") + "/api/accounts/deviceauth"
         self._http = IssuerHttp(issuer.network)
 
-    @fresh_errors
+    @strip_tracebacks
     async def request(self) -> DeviceCode:
         """See `DeviceEndpoint`."""
         url = f"{self._api}/usercode"
@@ -118,7 +118,7 @@ class HttpDeviceEndpoint:
             verification_url=self._issuer.url.rstrip("/") + "/codex/device",
         )
 
-    @fresh_errors
+    @strip_tracebacks
     async def poll(self, code: DeviceCode) -> DeviceApproval | None:
         """See `DeviceEndpoint`."""
         url = f"{self._api}/token"
@@ -126,7 +126,7 @@ class HttpDeviceEndpoint:
         body: Body = {"device_auth_id": code.device_auth_id, "user_code": Secret(code.user_code)}
         return _approval(await self._http.post(url, host, body, _TIMEOUT), host)
 
-    @fresh_errors
+    @strip_tracebacks
     async def exchange(self, approval: DeviceApproval) -> ChatgptTokens:
         """See `DeviceEndpoint`."""
         from authstate.adapters.oauth.exchange import exchange_code

@@ -17,14 +17,14 @@ from authstate.adapters.oauth.issuer_http import (
 )
 from authstate.engine.clock import SystemClock
 from authstate.engine.model.credentials import ChatgptTokens, Secret, fits_header
-from authstate.engine.model.errors import Delivery, InvalidCredentials, IssuerUnavailable, LoginFailed, fresh_errors
+from authstate.engine.model.errors import Delivery, InvalidCredentials, IssuerUnavailable, LoginFailed, strip_tracebacks
 from authstate.engine.ports import Clock
 
 _TIMEOUT: Final = 30.0  # seconds
 _TOKENS: Final = ("id_token", "access_token", "refresh_token")
 
 
-@fresh_errors
+@strip_tracebacks
 async def exchange_code(
     issuer: Issuer,
     *,

@@ -23,7 +23,7 @@ from authstate.adapters.network.insecure_http import InsecureTransport, ensure_s
 from authstate.adapters.network.proxies import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.oauth.issuer_errors import delivery_of
 from authstate.engine.model.credentials import Secret
-from authstate.engine.model.errors import Delivery, IssuerUnavailable, fresh_errors
+from authstate.engine.model.errors import Delivery, IssuerUnavailable, strip_tracebacks
 
 if TYPE_CHECKING:
     import httpx
@@ -146,7 +146,7 @@ class IssuerHttp:
         """
         self._open(url, host)
 
-    @fresh_errors
+    @strip_tracebacks
     async def post(self, url: str, host: str, body: Body, timeout: float, *, form: bool = False) -> IssuerResponse:
         """Send one request. Cancelling it drops the request, which the issuer may have processed.
 

@@ -26,7 +26,7 @@ from authstate.engine.model.errors import (
     IssuerUnavailable,
     PermanentRefreshError,
     RefreshDeadReason,
-    fresh_errors,
+    strip_tracebacks,
 )
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 
@@ -72,7 +72,7 @@ class HttpTokenAuthority:
         ensure_secure(self._revoke_url, self._revoke_from)
         self._http = IssuerHttp(network)
 
-    @fresh_errors
+    @strip_tracebacks
     async def refresh(self, refresh_token: Secret) -> RefreshedTokens:
         """See `TokenAuthority`. If it is cancelled after the request was sent, the new tokens may be lost.
 
@@ -89,7 +89,7 @@ class HttpTokenAuthority:
         }
         return _tokens(await self._http.post(self._refresh_url, host, body, self._timeout), refresh_token, host)
 
-    @fresh_errors
+    @strip_tracebacks
     async def revoke(self, refresh_token: Secret) -> None:
         """See `TokenAuthority`. Takes at most 10 seconds. Cancelling it drops the request.
 

@@ -16,7 +16,7 @@ import msgspec
 
 from authstate.adapters.stores.companion_files import places
 from authstate.adapters.stores.disk import Disk, unavailable
-from authstate.engine.machines.claim import Claim, keep
+from authstate.engine.machines.claim import Claim, with_claim
 
 _LARGEST = 256 * 1024  # bytes
 _TAIL = ".authstate.claims"
@@ -43,7 +43,7 @@ class ClaimsFile:
     def record(self, claim: Claim) -> None:
         """Keep a claim, so that a crash keeps it. For who holds the lock. Blocks briefly. Raises StoreUnavailable."""
         beside, *elsewhere = self._places()
-        claims = keep(self._known(), msgspec.structs.replace(claim, holder=f"process {self._disk.process()}"))
+        claims = with_claim(self._known(), msgspec.structs.replace(claim, holder=f"process {self._disk.process()}"))
         data = msgspec.json.encode(list(claims.values()))
         try:
             self._publish(beside, data)

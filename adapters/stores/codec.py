@@ -23,8 +23,8 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from authstate.adapters.stores.unmanaged_logins import MEMBERS, MODES, in_members
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, instant_of
-from authstate.engine.model.errors import InvalidCredentials, StoreUnreadable, fresh_errors
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, storable_time
+from authstate.engine.model.errors import InvalidCredentials, StoreUnreadable, strip_tracebacks
 
 LARGEST = 4 * 1024 * 1024
 """Bytes. A file that is larger is none of ours."""
@@ -62,7 +62,7 @@ def may_be_login(data: bytes) -> bool:
     return not members or not (_KNOWN | MEMBERS.keys()).isdisjoint(members)
 
 
-@fresh_errors
+@strip_tracebacks
 def decode(data: bytes, place: str) -> Record:
     """Read a record.
 
@@ -168,7 +168,7 @@ def _given_twice(pairs: _Pairs, names: Iterable[str]) -> str | None:
 
 
 def _instant(seconds: float) -> str:
-    instant = datetime.fromtimestamp(instant_of(seconds), UTC)
+    instant = datetime.fromtimestamp(storable_time(seconds), UTC)
     return instant.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

@@ -31,7 +31,7 @@ from authstate.adapters.stores.provenance import digest_of, last_change
 from authstate.engine.clock import SystemClock
 from authstate.engine.machines.claim import Claim
 from authstate.engine.model.credentials import Credentials
-from authstate.engine.model.errors import StoreUnavailable, fresh_methods
+from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks_of_methods
 from authstate.engine.ports import Clock, HeldStore, LastChange
 
 _log = logging.getLogger("authstate.stores")
@@ -44,7 +44,7 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 """This may be told of the folder, too: then the file in it may still be written in place."""
 
 
-@fresh_methods
+@strip_tracebacks_of_methods
 class AuthJsonStore:
     """A `CredentialStore` in `home`/auth.json.
 
@@ -191,7 +191,7 @@ class AuthJsonStore:
         return data
 
 
-@fresh_methods
+@strip_tracebacks_of_methods
 class HeldAuthJson:
     """The file while its lock is held."""
 

@@ -25,7 +25,7 @@ from authstate.adapters.stores.worker_threads import WorkerThreads
 from authstate.engine.clock import SystemClock
 from authstate.engine.machines.claim import Claim
 from authstate.engine.model.credentials import ChatgptTokens, Credentials
-from authstate.engine.model.errors import StoreUnavailable, fresh_methods
+from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks_of_methods
 from authstate.engine.ports import Clock, HeldStore, LastChange
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ def account_of_home(home: str | os.PathLike[str]) -> str:
     return "cli|" + hashlib.sha256(os.fsencode(os.path.realpath(home))).hexdigest()[:16]
 
 
-@fresh_methods
+@strip_tracebacks_of_methods
 class KeyringStore:
     """A `CredentialStore` in the operating system's keyring.
 
@@ -144,7 +144,7 @@ class KeyringStore:
         )
 
 
-@fresh_methods
+@strip_tracebacks_of_methods
 class _HeldKeyring:
     """The entry, and the file that it replaces, while the lock is held."""
 
@@ -201,7 +201,7 @@ class _HeldKeyring:
         await self._store.change(work)
 
 
-@fresh_methods
+@strip_tracebacks_of_methods
 class AutoStore:
     """A `CredentialStore` in the keyring, or in auth.json where the keyring cannot be used.
 
@@ -278,7 +278,7 @@ class AutoStore:
             return None
 
 
-@fresh_methods
+@strip_tracebacks_of_methods
 class _HeldAuto:
     def __init__(self, store: AutoStore, keyring: _HeldKeyring) -> None:
         self._store = store

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from authstate.engine.model.errors import StoreUnavailable, fresh_errors
+from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks
 
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
@@ -37,7 +37,7 @@ class KeyringEntry:
         self.account = account
         self.place = f'the keyring entry "{service}", account "{account}"'
 
-    @fresh_errors
+    @strip_tracebacks
     def read(self) -> str | None:
         """What is stored; None when there is nothing."""
         with _told("read", self.place):
@@ -47,7 +47,7 @@ class KeyringEntry:
                     return found
         return None
 
-    @fresh_errors
+    @strip_tracebacks
     def write(self, text: str) -> None:
         """Replace what is stored."""
         with _told("write", self.place):
@@ -57,7 +57,7 @@ class KeyringEntry:
             else:
                 backend.set_password(self.service, self.account, text)
 
-    @fresh_errors
+    @strip_tracebacks
     def remove(self) -> None:
         """Remove what is stored, in every keyring that has it. Nothing stored is no error."""
         with _told("remove", self.place):
@@ -67,14 +67,14 @@ class KeyringEntry:
                 elif self._plain(backend) is not None:
                     backend.delete_password(self.service, self.account)
 
-    @fresh_errors
+    @strip_tracebacks
     def try_out(self, size: int) -> None:
         """Write so many characters to an entry beside this one, and remove it."""
         trial = KeyringEntry(self.service, f"{self.account}|trial")
         trial.write(" " * size)
         trial.remove()
 
-    @fresh_errors
+    @strip_tracebacks
     def changed_at(self) -> float | None:
         """When it was changed last, in seconds since the epoch; None where the keyring does not tell."""
         with _told("read", self.place):

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from authstate.engine.machines.claim import Claim, keep
+from authstate.engine.machines.claim import Claim, with_claim
 from authstate.engine.model.credentials import Credentials, ExternalTokens
 from authstate.engine.model.errors import StoreBusy
 from authstate.engine.ports import HeldStore
@@ -82,4 +82,4 @@ class _HeldMemory:
         self._store.credentials = None
 
     async def record(self, claim: Claim) -> None:
-        self._store.claims = keep(self._store.claims, msgspec.structs.replace(claim, holder="this process"))
+        self._store.claims = with_claim(self._store.claims, msgspec.structs.replace(claim, holder="this process"))

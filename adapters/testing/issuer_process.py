@@ -24,7 +24,7 @@ Behaviour of an endpoint: `{"mode": ..., "status", "code", "retry_after", "delay
     reset    the connection is reset and nothing happened
     lost     the request is served, and the connection is reset instead of the answer
     partial  (refresh) a new refresh token without an access token
-    bad_id_token (refresh) the new id token is no JWT
+    bad_id_token (refresh) the new id token is not a JWT
 """
 
 import hashlib

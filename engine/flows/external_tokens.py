@@ -1,10 +1,9 @@
-"""The question to the parent application that owns the tokens in external mode, and what its answer means."""
+"""Asks the parent application, which owns the tokens in external mode, for new ones, and judges its answer."""
 
-import asyncio
 from collections import deque
 
 from authstate.engine.clock import within
-from authstate.engine.flows.refresh_scheduler import outcome
+from authstate.engine.flows.single_flight import SingleFlight, wait_shielded
 from authstate.engine.machines.auth import AuthMachine
 from authstate.engine.model.credentials import ExternalTokens, Secret
 from authstate.engine.model.errors import AuthError, InvalidCredentials, ParentUnavailable, TransitionRefused
@@ -13,7 +12,7 @@ from authstate.engine.model.listeners import Listeners
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import Clock, ExternalTokenSource
 
-_REMEMBERED = 64  # access tokens that the backend refused
+_MAX_REFUSED = 64  # access tokens to remember that the backend refused
 _REMEDY = "see its log, then send the request again"
 
 
@@ -21,7 +20,7 @@ class ExternalTokenRefresher:
     """Asks the parent for new external tokens, one question at a time for all callers.
 
     Args:
-        parent: whom to ask; may be set later.
+        parent: whom to ask. May be set later.
         timeout: seconds that an answer may take.
     """
 
@@ -38,43 +37,41 @@ class ExternalTokenRefresher:
         self._clock = clock
         self._timeout = timeout
         self._listeners = listeners
-        self._question: asyncio.Task[AuthError | None] | None = None
-        self._refused: deque[Secret] = deque(maxlen=_REMEMBERED)
+        self._flight = SingleFlight()
+        self._refused: deque[Secret] = deque(maxlen=_MAX_REFUSED)
 
     async def ask(self) -> None:
-        """Return once the session has tokens of the parent's answer. A cancelled caller leaves the question alone.
+        """Return once the session has the parent's new tokens. Cancelling the caller does not cancel the question.
 
         Raises:
-            ParentUnavailable: no parent, an error, no answer in time, malformed tokens, those of another workspace, or
+            ParentUnavailable: no parent, an error, no answer in time, malformed tokens, tokens of another workspace, or
                 a token that the backend refused before.
             TransitionRefused: the tokens in use are not the parent's.
             RefreshInterrupted: `close` came first.
         """
-        if self._question is None or self._question.done():
-            self._question = asyncio.create_task(self._ask())
-        if error := await outcome(self._question):
-            raise error.again()
+        if error := await wait_shielded(self._flight.start_or_join(self._ask)):
+            raise error.without_traceback()
 
-    def trust(self, tokens: ExternalTokens) -> None:
-        """The parent passed these in with a login of its own: they are used, whatever was refused before."""
+    def allow(self, tokens: ExternalTokens) -> None:
+        """Use these tokens even if the backend refused them before: the parent passed them in with a new login."""
         while tokens.access_token in self._refused:
             self._refused.remove(tokens.access_token)
 
     def close(self) -> None:
-        """Drop the question that is under way."""
-        if self._question is not None:
-            self._question.cancel()
+        """Cancel the question that is under way."""
+        self._flight.cancel()
 
     async def _ask(self) -> AuthError | None:
         asked = self._machine.session
         if asked.state is not AuthState.EXTERNAL_TOKENS:
-            why = "no parent application owns the tokens in use: there is nothing to ask it for"
+            why = "no parent application owns the tokens in use, so there is nothing to ask it for"
             return TransitionRefused(Trigger.TOKENS_REFRESHED, asked.state, why)
         assert isinstance(asked.credentials, ExternalTokens)
         self._refused.append(asked.credentials.access_token)
         if self.parent is None:
             return ParentUnavailable(
-                "the tokens were refused, and there is no parent application to ask for new ones: pass new ones in"
+                "the backend refused the tokens, and there is no parent application to ask for new ones: pass new ones "
+                "in"
             )
         account_id = asked.account.account_id if asked.account else None
         try:
@@ -90,7 +87,7 @@ class ExternalTokenRefresher:
         except InvalidCredentials as malformed:
             error = ParentUnavailable(f"the parent application sent tokens that cannot be used: {malformed}")
         except AuthError as failed:
-            error = failed.again()
+            error = failed.without_traceback()
         except Exception as fault:
             error = ParentUnavailable(f"the parent application could not be asked ({type(fault).__name__}): {_REMEDY}")
         else:
@@ -99,14 +96,13 @@ class ExternalTokenRefresher:
         return error
 
     def _ensure_usable(self, tokens: ExternalTokens) -> None:
-        """Refuse a token that the backend refused, before it is sent there again. Raises ParentUnavailable."""
+        """Refuse a token that the backend refused before. Raises ParentUnavailable."""
         if tokens.access_token in self._refused:
             raise ParentUnavailable(
-                "the parent application sent an access token again that the backend had refused, so it was not used: "
-                f"{_REMEDY}"
+                f"the parent application sent an access token that the backend had refused before: {_REMEDY}"
             )
         if tokens.expires_at is not None and tokens.expires_at <= self._clock.now():
-            # Not refused: the parent and the backend may agree on a time that this machine's clock does not have.
+            # It is used all the same: the clocks of the parent and the backend may differ from this machine's clock.
             self._listeners.warn(
                 "parent_token_expired",
                 "the parent application sent an access token that has expired by this machine's clock: see its log, "

@@ -9,14 +9,13 @@ from authstate.engine.ports import Clock
 
 
 class LoginAttempts:
-    """Holds the one open attempt, and ends it when its time is over or something else comes first."""
+    """Holds the one open attempt. Ends it when its time is over or something else comes first."""
 
     def __init__(self, clock: Clock, listeners: Listeners) -> None:
         self._clock = clock
         self._listeners = listeners
         self._machine = shared_machine(LOGIN_TABLE)
         self._current: LoginAttempt | None = None
-        self._timer: asyncio.Task[None] | None = None
 
     @property
     def current(self) -> LoginAttempt | None:
@@ -24,7 +23,7 @@ class LoginAttempts:
         return self._current if self._current is not None and self._current.is_open else None
 
     def begin(self, login_id: str, kind: LoginKind) -> LoginAttempt:
-        """Open an attempt; the one that was open is superseded. It must not be storing: wait for it first."""
+        """Open an attempt. An attempt that is open is superseded; it must not be storing, so await `settled` first."""
         self.supersede("another login was started")
         attempt = LoginAttempt(login_id, kind, self._machine, self._listeners)
         self._current = attempt
@@ -38,9 +37,9 @@ class LoginAttempts:
             self._current.end("superseded", f"this login was ended: {why}")
 
     async def cancel(self, login_id: str) -> bool:
-        """End an attempt because the person or the client gave up. Tells whether it was open.
+        """End an attempt because the person or the client gave up. Returns whether it was open.
 
-        An attempt whose credentials are being stored is waited for: it has another outcome.
+        An attempt that is storing its credentials is not cancelled but waited for: it succeeds or fails.
         """
         attempt = self.current
         if attempt is None or attempt.login_id != login_id:

@@ -1,5 +1,5 @@
-"""The claim on a refresh token while a flight sends it: recorded before it goes out, ended when it is known what became
-of it.
+"""The claim on a refresh token while a refresh sends it: recorded before the token goes out, ended once it is known
+what became of the token.
 """
 
 from contextlib import suppress
@@ -12,39 +12,43 @@ from authstate.engine.ports import Clock, HeldStore
 
 
 class OpenClaim:
-    """One claim, from the flight that takes it to the one that stores what the token brought.
+    """One claim. It lasts until the tokens that were received for it are stored, which may take several refreshes.
 
     Args:
         found: what was known of the token before.
-        clock: for the times in it.
+        clock: for the times in the claim.
     """
 
     def __init__(self, found: Claim, clock: Clock) -> None:
         self.found = found
-        self.brought_another = False
-        """The issuer answered with another refresh token: this one is spent."""
+        self.was_rotated = False
+        """The issuer answered with another refresh token, so this one is spent."""
         self._clock = clock
         self._claim = found
 
-    async def take(self, held: HeldStore) -> None:
-        """Record it. Raises StoreUnavailable: then nothing may be sent."""
+    async def record(self, held: HeldStore) -> None:
+        """Write the claim beside the login. Raises StoreUnavailable: then nothing may be sent."""
         self._claim = self.found.after(ClaimTrigger.CLAIM, self._clock.now())
         await held.record(self._claim)
 
     async def settle(self, held: HeldStore) -> None:
-        """What the token brought is stored, or must not be stored any more."""
-        await self._end(held, ClaimTrigger.SETTLE if self.brought_another else ClaimTrigger.WITHDRAW)
+        """End the claim: the answer is stored, or must not be stored any more."""
+        await self._end(held, ClaimTrigger.SETTLE if self.was_rotated else ClaimTrigger.WITHDRAW)
 
-    async def give_up(self, held: HeldStore, *, is_lost: bool) -> None:
-        """No answer came. `is_lost`: the token may be spent. A doubt that was there before stays."""
+    async def end_unanswered(self, held: HeldStore, *, is_lost: bool) -> None:
+        """End the claim without an answer. A doubt that existed before remains.
+
+        Args:
+            is_lost: the token may be spent.
+        """
         await self._end(held, ClaimTrigger.LOSE if is_lost or self.found.is_in_doubt else ClaimTrigger.WITHDRAW)
 
     async def refuse(self, held: HeldStore, reason: RefreshDeadReason, detail: str) -> None:
-        """The issuer refused it for good."""
+        """End the claim: the issuer refused the token for good."""
         await self._end(held, ClaimTrigger.REFUSE, reason, detail)
 
-    async def explain(self, held: HeldStore, reason: RefreshDeadReason, detail: str) -> None:
-        """More is known of why it was refused."""
+    async def add_detail(self, held: HeldStore, reason: RefreshDeadReason, detail: str) -> None:
+        """Record what else became known of why the token was refused."""
         if self._claim.state is ClaimState.DEAD and self._claim.reason is reason:
             self._claim = msgspec.structs.replace(self._claim, detail=detail)
             with suppress(StoreUnavailable):
@@ -53,7 +57,9 @@ class OpenClaim:
     async def _end(
         self, held: HeldStore, trigger: ClaimTrigger, reason: RefreshDeadReason | None = None, detail: str = ""
     ) -> None:
-        """Move the claim, if it is still open. A store that cannot keep that leaves a doubt, which is true enough."""
+        """Move the claim on if it is still open. If the store cannot write that, the recorded claim stays in doubt,
+        which is safe.
+        """
         if self._claim.state is not ClaimState.CLAIMED:
             return
         self._claim = self._claim.after(trigger, self._clock.now(), reason, detail)

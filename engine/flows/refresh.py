@@ -1,38 +1,40 @@
-"""The refresh protocol: everything that spends a refresh token is in this file.
+"""The refresh protocol. Everything that spends a refresh token is in this file.
 
 Theory of operation. A refresh token works once, and an issuer may revoke the whole login when it sees one twice. So
-exactly one flight a process, one process a machine and one machine an account may spend it, and what it brings must be
-stored before anybody relies on it:
+only one task of a process, and one of all processes that share the login, may spend it. What it brings must be stored
+before anybody uses it:
 
-1. take the store's lock;
-2. reload under the lock: other tokens of the same account mean that another process refreshed, and they are adopted
-   without any network; another account, or none, is permanent, and nothing is sent or written;
-3. look at the claim on the token (claims.py). One that is spent or dead is never sent again, by any process. One in
-   doubt, because an answer was lost or a process ended in the middle, is sent again only when the access token does not
-   serve any more;
-4. make room in the store, and record the claim, while nothing is spent yet;
-5. ask the issuer (sending.py): tenacity repeats what was certainly not processed. What may have been processed is
-   repeated once, at once; then the claim becomes a doubt;
-6. look once more: who signed out meanwhile, or in with another account, without the lock, is not undone;
-7. store the answer, and only then let anybody see it; then the claim is settled.
+1. Take the store's lock.
+2. Reload under the lock. Other tokens of the same account mean that another process refreshed: they are adopted without
+   the network. Another account, or no login, is a permanent error: nothing is sent or written.
+3. Look at the claim on the token (machines/claim.py). A token that is spent or dead is never sent again, by any
+   process. A token in doubt, because an answer was lost or a process ended during a refresh, is sent again only when
+   the access token is no longer usable.
+4. Make room in the store and record the claim, while nothing is spent yet.
+5. Ask the issuer (refresh_request.py). tenacity repeats what was certainly not processed. A request that may have been
+   processed is repeated once, at once; if that fails too, the claim becomes a doubt.
+6. Look at the store once more. If another program signed out or signed in with another account without the lock, the
+   answer must not bring the old login back.
+7. Store the answer (pending_tokens.py), and only then let anybody see it. Then settle the claim.
 
-From the moment a request is sent until its answer is stored, `uncancellable` is true and nobody may cancel the
-flight. In all other moments (waiting for the lock, waiting between two tries) it may be cancelled, and nothing is lost.
+From the moment a request is sent until its answer is stored, `RefreshProgress.is_uncancellable` is true, and the
+refresh must not be cancelled. At any other moment (waiting for the lock, waiting between two tries) cancelling it loses
+nothing.
 """
 
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from enum import StrEnum
 from random import Random
 
 import msgspec
 
 from authstate.engine.flows.open_claim import OpenClaim
-from authstate.engine.flows.refresh_request import RefreshSender
-from authstate.engine.machines.claim import Claim, ClaimState, fingerprint_of, instant
-from authstate.engine.model.credentials import ChatgptTokens, Secret, account_of, expiry_of, instant_of, read_claims
+from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
+from authstate.engine.flows.refresh_request import RefreshProgress, RefreshRequest
+from authstate.engine.machines.claim import Claim, ClaimState, fingerprint_of, format_time
+from authstate.engine.model.credentials import ChatgptTokens, Secret, account_of, expiry_of, read_claims, storable_time
 from authstate.engine.model.errors import (
     InvalidCredentials,
     IssuerUnavailable,
@@ -41,7 +43,7 @@ from authstate.engine.model.errors import (
     RefreshInDoubt,
     StoreUnavailable,
 )
-from authstate.engine.model.refresh_settings import RefreshSettings as RefreshSettings
+from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.ports import (
     Clock,
     CredentialStore,
@@ -52,48 +54,16 @@ from authstate.engine.ports import (
     TokenAuthority,
 )
 
-_CAUSED_ELSEWHERE = (RefreshDeadReason.EXHAUSTED, RefreshDeadReason.ACCOUNT_CHANGED)
-_REMEMBERED = 64  # refresh tokens: a backup that is older than so many refreshes has expired
-_EXPLAINED_BY_DOUBT = (RefreshDeadReason.EXHAUSTED, RefreshDeadReason.REVOKED, RefreshDeadReason.UNKNOWN)
-
-
-class Urgency(StrEnum):
-    """How urgent a refresh is."""
-
-    NONE = "none"
-    SOON = "soon"
-    NOW = "now"
-
-
-def urgency_of(tokens: ChatgptTokens, now: float, settings: RefreshSettings) -> Urgency:
-    """How urgent a refresh of these tokens is at `now` (seconds since the epoch). `exp` is the truth.
-
-    Tokens without a refresh token are used until they expire: nothing is gained by a refresh before.
-    """
-    if not tokens.can_refresh:
-        return Urgency.NOW if tokens.expires_at is not None and tokens.expires_at <= now else Urgency.NONE
-    if tokens.expires_at is not None:
-        left = tokens.expires_at - now
-        if left <= settings.blocking:
-            return Urgency.NOW
-        return Urgency.SOON if left <= settings.window else Urgency.NONE
-    if tokens.last_refresh is not None and now - tokens.last_refresh > settings.stale_after:
-        return Urgency.NOW
-    return Urgency.NONE
-
-
-class RefreshResult(msgspec.Struct, frozen=True):
-    """What a flight brought: tokens that are stored already."""
-
-    tokens: ChatgptTokens
-    adopted: bool
-    """They were found in the store: another process refreshed."""
+_CAUSED_BY_OTHERS = (RefreshDeadReason.EXHAUSTED, RefreshDeadReason.ACCOUNT_CHANGED)
+_CAUSED_BY_DOUBT = (RefreshDeadReason.EXHAUSTED, RefreshDeadReason.REVOKED, RefreshDeadReason.UNKNOWN)
+_MAX_SPENT = 64  # refresh tokens to remember: a backup that is older than so many refreshes has expired
 
 
 class Refresher:
-    """Runs the protocol. It knows no states: the engine tells it which tokens to renew, and fires what comes of it.
+    """Runs the protocol. It knows no states: its caller tells it which tokens to renew, and acts on the result.
 
     Args:
+        pending: holds new tokens that could not be stored yet.
         warn: called with a code and a message for the log.
     """
 
@@ -104,44 +74,22 @@ class Refresher:
         clock: Clock,
         random: Random,
         settings: RefreshSettings,
+        pending: PendingTokens,
         warn: Callable[[str, str], None],
     ) -> None:
         self._store = store
+        self._authority = authority
         self._clock = clock
+        self._random = random
         self._settings = settings
+        self._pending = pending
         self._warn = warn
-        self._sending = RefreshSender(authority, clock, random, settings)
-        self._claim: OpenClaim | None = None  # on the token that was sent last
-        # Claims tell other processes, and may be unwritable. This process remembers by itself:
+        # Claims inform other processes, but a store may fail to write them. This process also remembers by itself:
         self._dead: dict[Secret, RefreshDeadReason] = {}  # refused for good
-        self._spent: deque[Secret] = deque(maxlen=_REMEMBERED)  # answered with another
-        self.pending_write: RefreshResult | None = None
-        """New tokens that the store did not take yet, and that nobody was given."""
-
-    @property
-    def uncancellable(self) -> bool:
-        """A refresh token is being spent: do not cancel."""
-        return self._sending.is_uncancellable
-
-    @property
-    def fault(self) -> IssuerUnavailable | None:
-        """Why the last try of the flight that is under way failed, if it did."""
-        return self._sending.fault
-
-    def stop_retrying(self) -> None:
-        """Let the flight end with the try it is in: somebody waits to sign in, sign out or end the program."""
-        self._sending.is_stopping = True
-
-    def clear_pending_write(self) -> None:
-        """A login or logout replaced what could not be stored."""
-        self.pending_write = None
-
-    def is_unconfirmed(self, stored: ChatgptTokens) -> bool:
-        """Whether these are our own new tokens, stored but not confirmed: a power cut may take them."""
-        return self.pending_write is not None and stored.is_same_material_as(self.pending_write.tokens)
+        self._spent: deque[Secret] = deque(maxlen=_MAX_SPENT)  # answered with another one
 
     async def is_outdated(self, stored: ChatgptTokens) -> bool:
-        """Whether these were replaced: this process or another one has newer ones of that login, or had them."""
+        """Whether these tokens were replaced: this process or another one spent their refresh token."""
         if stored.refresh_token in self._spent:
             return True
         with suppress(StoreUnavailable):
@@ -149,53 +97,85 @@ class Refresher:
             return claim is not None and claim.state is ClaimState.SPENT
         return False
 
-    async def run(self, current: ChatgptTokens, serves: Callable[[], bool] = lambda: False) -> RefreshResult:
-        """Steps 1 to 7 for the tokens in use.
+    async def run(
+        self, current: ChatgptTokens, is_usable: Callable[[], bool], progress: RefreshProgress
+    ) -> RefreshResult:
+        """Do steps 1 to 7 for the tokens in use.
 
         Args:
-            serves: whether their access token is still good to use: then a token in doubt is not sent.
+            is_usable: whether their access token is still usable. If so, a refresh token in doubt is not sent.
+            progress: kept up to date for the owner of the refresh.
 
         Raises:
-            PermanentRefreshError: the token is dead, or the store holds another account.
+            PermanentRefreshError: the refresh token is dead, or the store holds another account.
             TransientAuthError: the issuer or the store is not available just now; nothing is lost.
 
-        Cancel it only while `uncancellable` is false.
+        Cancel it only while `progress.is_uncancellable` is false.
         """
-        self._sending.begin()
         if not current.can_refresh:
-            return await self._replaced(current)
+            return await self._replacement_of(current)
         try:
             async with self._store.locked() as held:
-                try:
-                    return await self._under_lock(held, current, serves)
-                except PermanentRefreshError as dead:
-                    self._sending.is_uncancellable = False
-                    explained = await self._explained(dead, current)
-                    if explained is not dead and self._claim is not None:
-                        await self._claim.explain(held, explained.reason, explained.detail)
-                    raise explained from None
+                return await self._run_locked(held, current, is_usable, progress)
         finally:
-            self._sending.is_uncancellable = False
-            if self.pending_write is None:
-                self._claim = None
+            progress.is_uncancellable = False
 
-    async def _under_lock(self, held: HeldStore, current: ChatgptTokens, serves: Callable[[], bool]) -> RefreshResult:
-        if adopted := await self._found_elsewhere(held, current):
-            self.clear_pending_write()
-            return adopted
-        if self.pending_write is None:
-            self._claim = OpenClaim(await self._sendable(current, serves), self._clock)
-            await held.prepare()
-            await self._claim.take(held)
-            self.pending_write = RefreshResult(await self._renewed(held, current, self._claim), adopted=False)
-        return await self._stored(held, self.pending_write)
+    async def _run_locked(
+        self, held: HeldStore, current: ChatgptTokens, is_usable: Callable[[], bool], progress: RefreshProgress
+    ) -> RefreshResult:
+        claim: OpenClaim | None = None
+        try:
+            if adopted := await self._newer_in_store(held, current):
+                self._pending.discard()
+                return adopted
+            if self._pending.tokens is None:
+                claim = OpenClaim(await self._sendable_claim(current, is_usable), self._clock)
+                await held.prepare()
+                await claim.record(held)
+                await self._renew(held, current, claim, progress)
+        except PermanentRefreshError as dead:
+            progress.is_uncancellable = False
+            explained = await self._with_cause(dead)
+            if explained is not dead and claim is not None:
+                await claim.add_detail(held, explained.reason, explained.detail)
+            raise explained from None
+        return await self._pending.store(held)
 
-    async def _sendable(self, current: ChatgptTokens, serves: Callable[[], bool]) -> Claim:
+    async def _newer_in_store(self, held: HeldStore, current: ChatgptTokens) -> RefreshResult | None:
+        """Reload under the lock: tokens that another process stored, or None when the store still holds ours."""
+        try:
+            stored = await self._stored_login(held, current)
+        except PermanentRefreshError:
+            self._pending.discard()
+            raise
+        if stored.is_same_material_as(current) or self._pending.holds(stored):
+            return None
+        if await self.is_outdated(stored):
+            message = f"{self._store.describe()} holds tokens that this program replaced, as after a restored backup"
+            self._warn("outdated_tokens", f"{message}: they are not used")
+            return None
+        return RefreshResult(stored, was_adopted=True)
+
+    async def _stored_login(self, store: HeldStore | CredentialStore, current: ChatgptTokens) -> ChatgptTokens:
+        """What the store holds of this login. Raises PermanentRefreshError for another account, or nothing."""
+        stored = await store.load()
+        if not isinstance(stored, ChatgptTokens) or not stored.account.is_same_as(current.account):
+            raise PermanentRefreshError(RefreshDeadReason.ACCOUNT_CHANGED)
+        return stored
+
+    async def _replacement_of(self, current: ChatgptTokens) -> RefreshResult:
+        """What replaced tokens that have no refresh token. It takes no lock, because nothing is sent or written."""
+        stored = await self._stored_login(self._store, current)
+        if stored.is_same_material_as(current):
+            raise PermanentRefreshError(RefreshDeadReason.MISSING)
+        return RefreshResult(stored, was_adopted=True)
+
+    async def _sendable_claim(self, current: ChatgptTokens, is_usable: Callable[[], bool]) -> Claim:
         """The claim on a token that may be sent.
 
         Raises:
-            PermanentRefreshError: it is dead or spent, as this process or another one found.
-            RefreshInDoubt: it may be spent, and the access token still serves.
+            PermanentRefreshError: this process or another one found it dead or spent.
+            RefreshInDoubt: it may be spent, and the access token is still usable.
         """
         token = current.refresh_token
         fingerprint = fingerprint_of(token)
@@ -203,122 +183,78 @@ class Refresher:
         if claim.state is ClaimState.DEAD:
             raise PermanentRefreshError(claim.reason or RefreshDeadReason.UNKNOWN, claim.detail)
         if claim.state is ClaimState.SPENT:
-            detail = f"{self._store.describe()} holds tokens that {claim.holder} replaced at {instant(claim.at)}"
+            detail = f"{self._store.describe()} holds tokens that {claim.holder} replaced at {format_time(claim.at)}"
             raise PermanentRefreshError(RefreshDeadReason.EXHAUSTED, f"{detail}, as after a restored backup.")
         if token in self._spent:
             raise PermanentRefreshError(RefreshDeadReason.EXHAUSTED)
         if token in self._dead:
             raise PermanentRefreshError(self._dead[token])
-        if claim.is_in_doubt and serves():
-            raise RefreshInDoubt(_sentence(claim), is_new=False)
+        if claim.is_in_doubt and is_usable():
+            doubt = claim.describe_doubt()
+            raise RefreshInDoubt(doubt[:1].upper() + doubt[1:], is_new=False)
         return claim
 
-    async def _replaced(self, current: ChatgptTokens) -> RefreshResult:
-        """What took the place of tokens that cannot be refreshed. Nothing is sent or written: it takes no lock."""
-        stored = await self._stored_login(self._store, current)
-        if stored.is_same_material_as(current):
-            raise PermanentRefreshError(RefreshDeadReason.MISSING)
-        return RefreshResult(stored, adopted=True)
-
-    async def _explained(self, dead: PermanentRefreshError, current: ChatgptTokens) -> PermanentRefreshError:
-        """The same error with what is known of its cause: a lost answer, or the program that changed the store last."""
-        if dead.detail:
-            return dead
-        if dead.reason not in _CAUSED_ELSEWHERE or not isinstance(self._store, ReportsLastChange):
-            return dead
+    async def _renew(
+        self, held: HeldStore, current: ChatgptTokens, claim: OpenClaim, progress: RefreshProgress
+    ) -> None:
+        """Ask the issuer, and keep what it sends as pending tokens."""
         try:
-            change = await self._store.last_change()
-        except StoreUnavailable:
-            return dead
-        if change is None:
-            return dead
-        detail = change.message
-        if dead.reason is RefreshDeadReason.EXHAUSTED and not change.is_foreign:
-            detail += " So a copy of this login is probably in use elsewhere: another machine, or another CODEX_HOME."
-        return PermanentRefreshError(dead.reason, detail)
-
-    async def _found_elsewhere(self, held: HeldStore, current: ChatgptTokens) -> RefreshResult | None:
-        """Reload under the lock: tokens that another process stored, or None when the store holds ours."""
-        try:
-            stored = await self._stored_login(held, current)
-        except PermanentRefreshError:
-            self.clear_pending_write()
-            raise
-        if stored.is_same_material_as(current) or self.is_unconfirmed(stored):
-            return None
-        if await self.is_outdated(stored):
-            message = f"{self._store.describe()} holds tokens that this program replaced, as after a restored backup"
-            self._warn("outdated_tokens", f"{message}: they were left alone")
-            return None
-        return RefreshResult(stored, adopted=True)
-
-    async def _stored_login(self, held: HeldStore | CredentialStore, current: ChatgptTokens) -> ChatgptTokens:
-        """What the store holds of this login. Raises PermanentRefreshError when that is another account, or nothing."""
-        stored = await held.load()
-        if not isinstance(stored, ChatgptTokens) or not stored.account.is_same_as(current.account):
-            raise PermanentRefreshError(RefreshDeadReason.ACCOUNT_CHANGED)
-        return stored
-
-    async def _renewed(self, held: HeldStore, current: ChatgptTokens, claim: OpenClaim) -> ChatgptTokens:
-        try:
-            answer = await self._ask(held, current.refresh_token, claim)
+            answer = await self._ask(held, current.refresh_token, claim, progress)
         except PartialRefresh as partial:
             # The old refresh token is spent: the new one is stored whatever else is missing.
             self._note_spent(current, claim)
             rotated = msgspec.structs.replace(current, refresh_token=partial.refresh_token)
-            await self._ensure_login_stands(held, current, claim)
-            self.pending_write = RefreshResult(rotated, adopted=True)  # the access token is as old as one that is found
-            await self._stored(held, self.pending_write)
+            await self._ensure_still_signed_in(held, current, claim)
+            self._pending.keep(RefreshResult(rotated, was_adopted=True), claim)  # the access token is not a new one
+            await self._pending.store(held)
             raise IssuerUnavailable("the issuer answered without an access token: try again") from None
         except PermanentRefreshError as dead:
-            if dead.reason is RefreshDeadReason.EXHAUSTED and (late := await self._late_arrival(held, current)):
-                return late
+            if dead.reason is RefreshDeadReason.EXHAUSTED and (stored := await self._stored_soon(held, current)):
+                self._pending.keep(RefreshResult(stored, was_adopted=False), claim)
+                return
             raise
         if answer.refresh_token not in (None, current.refresh_token):
             self._note_spent(current, claim)
-        await self._ensure_login_stands(held, current, claim)
-        return self._merged(current, answer)
+        await self._ensure_still_signed_in(held, current, claim)
+        self._pending.keep(RefreshResult(self._merged(current, answer), was_adopted=False), claim)
+
+    async def _ask(
+        self, held: HeldStore, refresh_token: Secret, claim: OpenClaim, progress: RefreshProgress
+    ) -> RefreshedTokens:
+        """Send the token. End the claim if the answer brings nothing to store."""
+        request = RefreshRequest(self._authority, self._clock, self._random, self._settings, progress)
+        try:
+            return await request.send(refresh_token)
+        except PermanentRefreshError as dead:
+            self._dead[refresh_token] = dead.reason
+            doubt = _describe_doubt(claim, is_lost=request.is_lost) if dead.reason in _CAUSED_BY_DOUBT else ""
+            detail = " ".join(part for part in (dead.detail, doubt) if part)
+            await claim.refuse(held, dead.reason, detail)
+            raise PermanentRefreshError(dead.reason, detail) from None
+        except (IssuerUnavailable, CancelledError):
+            await claim.end_unanswered(held, is_lost=request.is_lost)
+            raise
 
     def _note_spent(self, current: ChatgptTokens, claim: OpenClaim) -> None:
         self._spent.append(current.refresh_token)
-        claim.brought_another = True
+        claim.was_rotated = True
 
-    async def _ensure_login_stands(self, held: HeldStore, current: ChatgptTokens, claim: OpenClaim) -> None:
-        """A program without our lock may sign out, or sign in with another account, while the issuer is asked: what is
-        stored now would bring the old login back. Raises PermanentRefreshError then.
+    async def _ensure_still_signed_in(self, held: HeldStore, current: ChatgptTokens, claim: OpenClaim) -> None:
+        """Check that the store still holds this login, before the answer is stored.
+
+        A program that does not take our lock may sign out, or sign in with another account, while the issuer is asked.
+        Storing the answer would bring the old login back. Raises PermanentRefreshError then.
         """
         try:
             await self._stored_login(held, current)
         except StoreUnavailable:
-            return  # half a file, say: it is replaced, for the new tokens exist nowhere else
+            return  # half a file, for example: it is replaced, because the new tokens exist nowhere else
         except PermanentRefreshError:
             await claim.settle(held)
             raise
 
-    async def _ask(self, held: HeldStore, refresh_token: Secret, claim: OpenClaim) -> RefreshedTokens:
-        """Send the token, and end the claim where that brings nothing to store."""
-        try:
-            return await self._sending.send(refresh_token)
-        except PermanentRefreshError as dead:
-            self._dead[refresh_token] = dead.reason
-            cause = self._doubt(claim) if dead.reason in _EXPLAINED_BY_DOUBT else ""
-            detail = " ".join(part for part in (dead.detail, cause) if part)
-            await claim.refuse(held, dead.reason, detail)
-            raise PermanentRefreshError(dead.reason, detail) from None
-        except (IssuerUnavailable, CancelledError):
-            await claim.give_up(held, is_lost=self._sending.is_lost)
-            raise
-
-    def _doubt(self, claim: OpenClaim) -> str:
-        """Why a token that is refused may have been spent by ourselves, as a sentence; nothing where it cannot be."""
-        if claim.found.is_in_doubt:
-            return f"Probably an earlier refresh spent it: {claim.found.describe_doubt()}."
-        if self._sending.is_lost:
-            return "Probably this program spent it: the answer to an earlier request was lost on its way."
-        return ""
-
-    async def _late_arrival(self, held: HeldStore, current: ChatgptTokens) -> ChatgptTokens | None:
-        """Tokens that a program without our lock stores just after it spent the refresh token."""
+    async def _stored_soon(self, held: HeldStore, current: ChatgptTokens) -> ChatgptTokens | None:
+        """Wait a moment for the tokens that a program without our lock stores after it spent the refresh token."""
         for wait in self._settings.rechecks:
             await self._clock.sleep(wait)
             try:
@@ -339,15 +275,30 @@ class Refresher:
                 return stored
         return None
 
+    async def _with_cause(self, dead: PermanentRefreshError) -> PermanentRefreshError:
+        """The same error with its cause, if the store knows which program changed the login last."""
+        if dead.detail or dead.reason not in _CAUSED_BY_OTHERS or not isinstance(self._store, ReportsLastChange):
+            return dead
+        try:
+            change = await self._store.last_change()
+        except StoreUnavailable:
+            return dead
+        if change is None:
+            return dead
+        detail = change.message
+        if dead.reason is RefreshDeadReason.EXHAUSTED and not change.is_foreign:
+            detail += " So a copy of this login is probably in use elsewhere: another machine, or another CODEX_HOME."
+        return PermanentRefreshError(dead.reason, detail)
+
     def _merged(self, current: ChatgptTokens, answer: RefreshedTokens) -> ChatgptTokens:
-        """The tokens after an answer: a member that is left out keeps its old value."""
+        """The tokens after an answer. What the answer leaves out keeps its old value."""
         id_token, account = current.id_token, current.account
         if answer.id_token is not None:
             try:
                 claims = read_claims(answer.id_token.reveal(), "id token")
                 named = account_of(claims, account_id=account.account_id)
             except InvalidCredentials:
-                self._warn("id_token_unreadable", "the issuer sent an id token that is no JWT: the old one was kept")
+                self._warn("id_token_unreadable", "the issuer sent an id token that is not a JWT: the old one was kept")
             else:
                 if named.is_same_as(account):
                     id_token, account = answer.id_token, named
@@ -360,29 +311,14 @@ class Refresher:
             refresh_token=answer.refresh_token or current.refresh_token,
             account=account,
             expires_at=expiry_of(answer.access_token.reveal()),
-            last_refresh=instant_of(self._clock.now()),
+            last_refresh=storable_time(self._clock.now()),
         )
 
-    async def _stored(self, held: HeldStore, renewal: RefreshResult) -> RefreshResult:
-        """Store new tokens, with a few tries: the old refresh token is spent, and these exist nowhere else."""
-        fault: StoreUnavailable | None = None
-        for wait in self._settings.save_waits:
-            if wait:
-                await self._clock.sleep(wait)
-            try:
-                await held.save(renewal.tokens)
-            except StoreUnavailable as error:
-                fault = error
-            else:
-                self.clear_pending_write()
-                assert self._claim is not None, "what is stored was sent for"
-                await self._claim.settle(held)
-                return renewal
-        assert fault is not None
-        self._warn("tokens_not_stored", f"new tokens are kept in memory until they can be stored: {fault}")
-        raise fault
 
-
-def _sentence(claim: Claim) -> str:
-    clause = claim.describe_doubt()
-    return clause[:1].upper() + clause[1:]
+def _describe_doubt(claim: OpenClaim, *, is_lost: bool) -> str:
+    """Why a refused token may have been spent by ourselves, as a sentence; empty if that cannot be."""
+    if claim.found.is_in_doubt:
+        return f"Probably an earlier refresh spent it: {claim.found.describe_doubt()}."
+    if is_lost:
+        return "Probably this program spent it: the answer to an earlier request was lost on its way."
+    return ""

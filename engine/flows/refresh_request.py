@@ -1,13 +1,13 @@
-"""Sends one refresh token to the issuer, and repeats what may be repeated.
+"""Sends one refresh token to the issuer, and repeats the request where that is safe.
 
-    what became of a request        it is sent again                       afterwards the token
-    not sent                        within 30 seconds                      works as before
-    refused unprocessed             when the issuer says, within 30 s      works as before
-    refused, the next time, too     never                                  works as before
-    unknown                         once, at once                          may be spent
+    what became of a request      the request is repeated                 the token afterwards
+    not sent                      within 30 seconds                       works as before
+    refused unprocessed           when the issuer says, within 30 s       works as before
+    refused for good              never                                   works as before
+    unknown                       once, at once                           may be spent
 
-Issuers that forgive a lost answer do so for seconds, so the one repeat comes at once. A second one later could be taken
-for a stolen token, and cost the whole login.
+An issuer that forgives a lost answer does so for a few seconds, so the one repeat comes at once. A later repeat could
+look like a stolen token and cost the whole login.
 """
 
 from random import Random
@@ -24,61 +24,71 @@ if TYPE_CHECKING:
 _REPEATED = frozenset({Delivery.NOT_SENT, Delivery.NOT_PROCESSED, Delivery.UNKNOWN})
 
 
-class RefreshSender:
-    """Sends refresh tokens, one after the other. tenacity decides on repeats, and on nothing else."""
+class RefreshProgress:
+    """How far one refresh is. The refresh writes it; its owner reads it, and may ask the refresh to stop retrying."""
 
-    def __init__(self, authority: TokenAuthority, clock: Clock, random: Random, settings: RefreshSettings) -> None:
+    def __init__(self) -> None:
+        self.is_uncancellable = False
+        """A refresh token is being spent, or its answer is not stored yet: do not cancel the refresh."""
+        self.last_fault: IssuerUnavailable | None = None
+        """Why the last try failed; None before a try has failed."""
+        self.is_stopping = False
+
+    def stop_retrying(self) -> None:
+        """Let the refresh end with its current try: a login, a logout or the end of the program waits for it."""
+        self.is_stopping = True
+
+
+class RefreshRequest:
+    """One refresh token on its way to the issuer. tenacity decides on repeats, and on nothing else."""
+
+    def __init__(
+        self,
+        authority: TokenAuthority,
+        clock: Clock,
+        random: Random,
+        settings: RefreshSettings,
+        progress: RefreshProgress,
+    ) -> None:
         self._authority = authority
         self._clock = clock
         self._random = random
         self._settings = settings
-        self._began = 0.0
+        self._progress = progress
+        self._began = clock.monotonic()
         self._is_repeat = False
-        self.is_stopping = False
-        """No further try: somebody waits."""
-        self.is_uncancellable = False
-        """A request is under way, or its answer is not stored yet. Whoever stores it ends this."""
-        self.fault: IssuerUnavailable | None = None
-        """Why the last try failed, if it did."""
         self.is_lost = False
-        """Whether the token that was sent last may have been processed without an answer."""
-
-    def begin(self) -> None:
-        """A flight begins: nobody hurries it, and nothing has failed."""
-        self.is_stopping = False
-        self.fault = None
+        """The token may have been processed, and no answer came."""
 
     async def send(self, refresh_token: Secret) -> RefreshedTokens:
-        """What the issuer answers.
+        """Send the token and return the issuer's answer.
 
         Raises:
             PermanentRefreshError, PartialRefresh: see `TokenAuthority.refresh`.
-            RefreshInDoubt: there is no answer, and the token may be spent.
-            IssuerUnavailable: there is no answer, and the token works as before.
+            RefreshInDoubt: no answer came, and the token may be spent.
+            IssuerUnavailable: no answer came, and the token works as before.
         """
-        # Imported here: only a refresh needs it, and the app-server answers before that.
+        # Imported here: only a refresh needs it, and the app-server answers `initialize` before that.
         from tenacity import AsyncRetrying
 
-        self._began = self._clock.monotonic()
-        self.is_lost = self._is_repeat = False
         retrying = AsyncRetrying(
             retry=self._may_repeat, wait=self._pause, stop=self._is_over, sleep=self._clock.sleep, reraise=True
         )
         try:
-            return await retrying(self._attempt, refresh_token)
+            return await retrying(self._try_once, refresh_token)
         except IssuerUnavailable as error:
             if self.is_lost:
                 raise RefreshInDoubt(f"{error}. The answer to the refresh was lost", is_new=True) from None
             raise
 
-    async def _attempt(self, refresh_token: Secret) -> RefreshedTokens:
+    async def _try_once(self, refresh_token: Secret) -> RefreshedTokens:
         self._is_repeat = self.is_lost
-        self.is_uncancellable = True
+        self._progress.is_uncancellable = True
         try:
             return await self._authority.refresh(refresh_token)
         except IssuerUnavailable as error:
-            self.is_uncancellable = False
-            self.fault = error
+            self._progress.is_uncancellable = False
+            self._progress.last_fault = error
             self.is_lost = self.is_lost or error.delivery is Delivery.UNKNOWN
             raise
 
@@ -87,7 +97,9 @@ class RefreshSender:
         return isinstance(error, IssuerUnavailable) and error.delivery in _REPEATED and not self._is_repeat
 
     def _pause(self, state: "RetryCallState") -> float:
-        """None for the repeat of a lost request; else the pause that the issuer asked for, and never less than ours."""
+        """Seconds before the next try. A lost request is repeated at once. Otherwise this is our own back-off, or the
+        issuer's `Retry-After` if that is longer.
+        """
         if self.is_lost:
             return 0.0
         error = state.outcome.exception() if state.outcome else None
@@ -97,4 +109,4 @@ class RefreshSender:
 
     def _is_over(self, state: "RetryCallState") -> bool:
         spent = self._clock.monotonic() - self._began
-        return self.is_stopping or spent + state.upcoming_sleep > self._settings.total
+        return self._progress.is_stopping or spent + state.upcoming_sleep > self._settings.total

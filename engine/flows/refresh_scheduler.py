@@ -1,13 +1,20 @@
-"""RefreshScheduler keeps a managed login fresh: when to refresh, the task that all callers share, and its result.
+"""Keeps a managed login fresh: when to refresh, the one refresh that all callers share, and what its result means.
 
-How a refresh works is in refresh.py; what the outcome means for the state is in states.py.
+How a refresh works is in refresh.py. What a result changes in the state is in machines/auth.py.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
+from typing import Any
 
 from authstate.engine.clock import within
-from authstate.engine.flows.refresh import Refresher, RefreshResult, RefreshSettings, Urgency, urgency_of
+from authstate.engine.flows.locks import EngineLocks
+from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
+from authstate.engine.flows.refresh import Refresher
+from authstate.engine.flows.refresh_request import RefreshProgress
+from authstate.engine.flows.single_flight import SharedTask, SingleFlight, wait_shielded
+from authstate.engine.flows.urgency import Urgency, urgency_of
 from authstate.engine.machines.auth import AuthMachine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Secret
 from authstate.engine.model.errors import (
@@ -20,56 +27,71 @@ from authstate.engine.model.errors import (
     StoreUnavailable,
     TransientAuthError,
 )
-from authstate.engine.model.events import RefreshFailed
+from authstate.engine.model.events import Event, RefreshFailed, StateChanged
 from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.session import Failure, Session
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import Clock, CredentialStore
 
-RefreshTask = asyncio.Task[AuthError | None]
-
-_REMEMBERED = 64  # access tokens that the backend refused
+_MAX_REFUSED = 64  # access tokens to remember that the backend refused
+_OF_A_REFRESH = (Trigger.TOKENS_REFRESHED, Trigger.REFRESH_REJECTED)
 
 
 class RefreshScheduler:
-    """Owns the flight. `storing` is the lock of this process that whoever takes the store's lock holds before."""
+    """Decides when to refresh, and runs one refresh at a time."""
 
     def __init__(
         self,
         machine: AuthMachine,
         store: CredentialStore,
         refresher: Refresher,
+        pending: PendingTokens,
+        locks: EngineLocks,
         clock: Clock,
         settings: RefreshSettings,
         listeners: Listeners,
     ) -> None:
-        self.storing = asyncio.Lock()
-        self.refresher = refresher
         self._machine = machine
         self._store = store
+        self._refresher = refresher
+        self._pending = pending
+        self._locks = locks
         self._clock = clock
         self._settings = settings
         self._listeners = listeners
-        self._flight: RefreshTask | None = None
+        self._flight = SingleFlight()
+        self._progress = RefreshProgress()  # of the refresh that is under way, or was last
         self._settled_until = float("-inf")
         self._paused_until = float("-inf")
         self._pause_reason: IssuerUnavailable | None = None
-        self._refused: deque[Secret] = deque(maxlen=_REMEMBERED)
+        self._refused: deque[Secret] = deque(maxlen=_MAX_REFUSED)
         self._doubted: Secret | None = None  # an access token whose refresh token may be spent
-        self._was_usable = False
+        self._was_usable = False  # the login had a usable access token in this process
         self._warned_of_clock = False
+        listeners.subscribe(self._on_event)
 
-    # When
+    def _on_event(self, event: Event) -> None:
+        """Start afresh with other credentials after a login, a logout, external tokens or a refused policy."""
+        if isinstance(event, StateChanged) and event.trigger not in _OF_A_REFRESH:
+            self._was_usable = event.current.credentials is not None and not self.is_expired()
+            self._pause_reason = None
+
+    # When to refresh
 
     def urgency(self) -> Urgency:
-        """How urgent a refresh is by the clock alone; NONE for what is no managed login."""
+        """How urgent a refresh is by the clock alone. NONE if this is not a managed login."""
         tokens = self._machine.session.credentials
         return (
             urgency_of(tokens, self._clock.now(), self._settings) if isinstance(tokens, ChatgptTokens) else Urgency.NONE
         )
 
     def proactive_urgency(self) -> Urgency:
-        """How urgent a refresh is, but for tokens so young that only a wrong clock can call them old."""
+        """How urgent a refresh is before a request.
+
+        NONE for tokens that are so young that only a wrong clock makes them look old, and, while the access token is
+        usable, for a refresh token that may be spent.
+        """
         if self._machine.session.state is not AuthState.CHATGPT:
             return Urgency.NONE
         urgency = self.urgency()
@@ -81,13 +103,9 @@ class RefreshScheduler:
                     "clock_may_be_wrong", "new tokens look expired already: check this machine's clock"
                 )
             return Urgency.NONE
-        if self._doubted is not None and self.serves() and self._access_token() == self._doubted:
-            return Urgency.NONE  # the refresh token may be spent: it is sent when there is nothing else left
+        if self._doubted is not None and self.is_usable() and self._access_token() == self._doubted:
+            return Urgency.NONE
         return Urgency.NONE if urgency is Urgency.SOON and now < self._paused_until else urgency
-
-    def serves(self) -> bool:
-        """Whether the current access token is good to use, as far as is known."""
-        return not self.is_unusable()
 
     def _access_token(self) -> Secret | None:
         credentials = self._machine.session.credentials
@@ -99,137 +117,137 @@ class RefreshScheduler:
         expires_at = None if credentials is None or isinstance(credentials, ApiKey) else credentials.expires_at
         return expires_at is not None and expires_at <= self._clock.now()
 
-    def note_rejected(self, token: Secret) -> None:
-        """The backend answered 401 to this access token."""
-        if token not in self._refused:
-            self._refused.append(token)
+    def is_usable(self) -> bool:
+        """Whether a request may be sent with the current credentials, as far as is known.
 
-    def is_unusable(self) -> bool:
-        """Whether the current managed access token cannot serve: it has expired, or the backend refused it.
-
-        New tokens that looked expired from the first do so by a wrong clock.
+        False for a managed access token that has expired or that the backend refused. New tokens that looked expired
+        when they came are usable: the clock is wrong.
         """
         tokens = self._machine.session.credentials
         if not isinstance(tokens, ChatgptTokens):
-            return False
+            return True
         is_new = self._clock.monotonic() < self._settled_until
         has_expired = self.is_expired() and not (is_new and tokens.looked_expired_at_once)
-        return has_expired or tokens.access_token in self._refused
+        return not has_expired and tokens.access_token not in self._refused
 
-    def note_usable(self) -> None:
-        """Remember, for a refresh token that is found dead later, whether the login ever worked in this process."""
-        self._was_usable = self._machine.session.credentials is not None and not self.is_expired()
-        self._pause_reason = None
-
-    # The flight
-
-    def start_or_join(self) -> RefreshTask:
-        """The flight that all callers share. It is a task of its own: a cancelled caller does not cancel it."""
-        if self._flight is None or self._flight.done():
-            self._flight = asyncio.create_task(self._fly(self._machine.session))
-        return self._flight
+    def note_refused(self, token: Secret) -> None:
+        """Remember that the backend answered 401 to this access token."""
+        if token not in self._refused:
+            self._refused.append(token)
 
     def pause_reason(self) -> IssuerUnavailable | None:
-        """Why the issuer could not be asked a moment ago, as a new error; None once the pause is over.
+        """Why the issuer is not asked just now, as a new error: it could not be asked a moment ago.
 
-        A store that fails is asked again at once: that takes no 30 seconds, and new tokens may wait for it. So is the
-        issuer once an access token fails that was used instead of a refresh token in doubt: nothing was sent then.
+        None once the pause is over. None also after a store failed: a store is tried again at once, because new tokens
+        may wait for it. None also if a doubt kept the last refresh from sending anything and the access token has
+        become unusable since.
         """
         reason = self._pause_reason
         if reason is None or self._clock.monotonic() >= self._paused_until:
             return None
         if self._machine.session.state is not AuthState.CHATGPT:
-            return None  # a dead refresh token has its own reason
+            return None  # a dead refresh token has a reason of its own
         is_unsent = isinstance(reason, RefreshInDoubt) and not reason.is_new
-        return None if is_unsent and not self.serves() else reason.again()
+        return None if is_unsent and not self.is_usable() else reason.without_traceback()
 
-    async def reload_if_idle(self) -> bool:
-        """As `reload`, but without waiting for a flight that is under way."""
-        return not self.storing.locked() and await self.reload()
+    @property
+    def last_fault(self) -> IssuerUnavailable | None:
+        """Why the last try of the refresh that is under way, or was last, failed. None if it did not."""
+        return self._progress.last_fault
 
-    async def wait_for_request(self, flight: RefreshTask) -> AuthError | None:
-        """The outcome of a flight, for a request that needs a token.
+    # For callers that need tokens
+
+    async def prepare_request(self) -> bool:
+        """Do one step towards a token that a request can use. Returns whether the current one is it; if not, the
+        session changed: call again.
 
         Raises:
-            TimeoutError: the current token is still good, and the flight takes too long: use that token.
+            PermanentRefreshError, TransientAuthError: the access token has expired, and there is no other.
+        """
+        session = self._machine.session
+        if session.state is AuthState.REFRESH_DEAD:
+            if await self.reload() or self._machine.session is not session:
+                return False
+            if self.is_expired():
+                raise self._dead_error()
+            return True
+        urgency = self.proactive_urgency()
+        if urgency is Urgency.NONE:
+            return True
+        if urgency is Urgency.NOW and (fault := self.pause_reason()) is not None:
+            if not self.is_expired():
+                return True
+            if await self._reload_if_idle() or self._machine.session is not session:
+                return False
+            raise fault
+        task = self.start_or_join()
+        if urgency is Urgency.SOON:
+            return True
+        try:
+            error = await self.wait_for_request(task)
+        except TimeoutError:
+            return True
+        if isinstance(error, TransientAuthError) and not self.is_expired():
+            return True
+        if error is not None:
+            raise error.without_traceback()
+        return False
+
+    async def wait_for_request(self, task: SharedTask) -> AuthError | None:
+        """Wait for a refresh and return its error, for a request that needs a token.
+
+        Raises:
+            TimeoutError: the current token has not expired, and the refresh takes too long: use that token.
         """
         if self.is_expired():
-            return await outcome(flight)
+            return await wait_shielded(task)
         credentials = self._machine.session.credentials
         patience = self._settings.patience
         if isinstance(credentials, ChatgptTokens) and credentials.expires_at is not None:
             patience = min(patience, (credentials.expires_at - self._clock.now()) / 2)
-        return await within(self._clock, patience, outcome(flight))
+        return await within(self._clock, patience, wait_shielded(task))
 
-    async def finish_or_cancel(self, grace: float = 60.0) -> None:
-        """Bring the flight down: at once where nothing is lost, else wait until its tokens are stored.
+    async def refresh(self, patience: float | None = None) -> None:
+        """Refresh now, whatever the clock says. See `AuthEngine.refresh`.
 
         Raises:
-            RefreshInterrupted: that took more than `grace` seconds.
+            PermanentRefreshError, TransientAuthError: there are no newer tokens.
         """
-        flight = self._flight
-        if flight is None or flight.done():
+        if (dead := self._machine.session).state is AuthState.REFRESH_DEAD:
+            if not await self.reload() and self._machine.session.state is AuthState.REFRESH_DEAD:
+                raise self._dead_error()
+            if not self._machine.session.has_same_access_as(dead):
+                return
+        if (asked := self._machine.session).state is not AuthState.CHATGPT:
             return
-        self.refresher.stop_retrying()
-        if not self.refresher.uncancellable:
-            flight.cancel()
-        landed, _ = await asyncio.wait((flight,), timeout=grace)
-        if not landed:
-            raise RefreshInterrupted(f"a refresh has not ended within {grace:g} seconds: try again")
+        waiting = wait_shielded(self.start_or_join())
+        try:
+            error = await (waiting if patience is None else within(self._clock, patience, waiting))
+        except TimeoutError:
+            return
+        if isinstance(error, RefreshInDoubt) and not error.is_new and not self.is_usable():
+            error = await wait_shielded(self.start_or_join())  # the first one began before the token was refused
+        if error is not None and self._machine.session.has_same_access_as(asked):  # else others brought newer ones
+            raise error.without_traceback()
 
-    async def look(self, patience: float) -> None:
-        """Find out whether an expired login can still be refreshed, waiting at most `patience` seconds for it.
+    async def check(self, patience: float) -> None:
+        """Find out whether an expired login can still be refreshed. Waits at most `patience` seconds.
 
-        Raises nothing: what went wrong is in the session and in the events. The flight goes on after that time.
+        Raises nothing: what went wrong is in the session and in the events. The refresh continues after that time.
         """
         if self._machine.session.state is AuthState.REFRESH_DEAD:
             await self.reload()
         elif self.proactive_urgency() is Urgency.NOW and self._clock.monotonic() >= self._paused_until:
             try:
-                await within(self._clock, patience, outcome(self.start_or_join()))
+                await within(self._clock, patience, wait_shielded(self.start_or_join()))
             except TimeoutError:
                 return
 
-    async def _fly(self, asked: Session) -> AuthError | None:
-        async with self.storing:
-            tokens = self._machine.session.credentials
-            if self._machine.session.state is not AuthState.CHATGPT or not isinstance(tokens, ChatgptTokens):
-                return None
-            if not self._machine.session.has_same_access_as(asked):
-                return None  # a login or another process brought newer tokens while this flight waited
-            try:
-                renewal = await self.refresher.run(tokens, self.serves)
-                while self._adopt(tokens, renewal) and renewal.tokens.access_token == tokens.access_token:
-                    tokens = renewal.tokens  # only the refresh token was new: this flight is for an access token
-                    renewal = await self.refresher.run(tokens, self.serves)
-            except PermanentRefreshError as raised:
-                dead = raised.again()  # its frames hold the tokens
-                if self._machine.session.credentials is not tokens:
-                    return None  # external tokens or a policy came first: nobody uses what was refused
-                if dead.reason is RefreshDeadReason.MISSING and not self.is_expired():
-                    self._listeners.emit(RefreshFailed(dead, permanent=False))
-                    return dead  # the access token is used until it expires
-                failure = Failure(str(dead), dead.reason, dead.detail, on_arrival=not self._was_usable)
-                self._machine.fire(Trigger.REFRESH_REJECTED, failure)
-                self._listeners.emit(RefreshFailed(dead, permanent=True))
-                return dead
-            except TransientAuthError as raised:
-                error = raised.again()
-                self._paused_until = self._clock.monotonic() + self._settings.pause
-                self._pause_reason = error if isinstance(error, IssuerUnavailable) else None
-                if isinstance(error, RefreshInDoubt):
-                    self._doubted = tokens.access_token
-                self._listeners.emit(RefreshFailed(error, permanent=False))
-                return error
-            return None
-
-    # What it brings
-
     async def reload(self) -> bool:
-        """Look into the store, and adopt other tokens of the same account. Tells whether there were any."""
+        """Read the store and adopt other tokens of the same account. Returns whether there were any."""
         if self._machine.session.state not in (AuthState.CHATGPT, AuthState.REFRESH_DEAD):
             return False
-        async with self.storing:
+        async with self._locks.store:
             current = self._machine.session.credentials
             try:
                 stored = await self._store.load()
@@ -240,34 +258,104 @@ class RefreshScheduler:
                 return False
             if stored.is_same_material_as(current) or not stored.account.is_same_as(current.account):
                 return False
-            if self.refresher.is_unconfirmed(stored):
-                return False  # the next flight stores them again, and then they are used
-            if await self.refresher.is_outdated(stored):
-                return False  # a restored backup, say: the next flight goes on from the newer ones, and replaces them
-            self.refresher.clear_pending_write()
-            return self._adopt(current, RefreshResult(stored, adopted=True))
+            if self._pending.holds(stored):
+                return False  # the next refresh stores them again; then they are used
+            if await self._refresher.is_outdated(stored):
+                return False  # a restored backup, for example: the next refresh replaces it with newer tokens
+            self._pending.discard()
+            return self._adopt(current, RefreshResult(stored, was_adopted=True))
 
-    def dead(self) -> PermanentRefreshError:
+    async def _reload_if_idle(self) -> bool:
+        """As `reload`, but without waiting for a refresh that is under way."""
+        return not self._locks.store.locked() and await self.reload()
+
+    def _dead_error(self) -> PermanentRefreshError:
         """The remembered reason of refresh_dead, as a new error."""
         failure = self._machine.session.failure or Failure("")
         return PermanentRefreshError(failure.reason or RefreshDeadReason.UNKNOWN, failure.detail)
 
-    def _adopt(self, replaced: ChatgptTokens, renewal: RefreshResult) -> bool:
+    # The refresh that all callers share
+
+    def start_or_join(self) -> SharedTask:
+        """Return the refresh that is under way, or start one. A cancelled caller does not cancel it."""
+        return self._flight.start_or_join(self._start)
+
+    async def finish_or_cancel(self, grace: float = 60.0) -> None:
+        """End the refresh that is under way: cancel it where nothing is lost, else wait until its tokens are stored.
+
+        Raises:
+            RefreshInterrupted: that took more than `grace` seconds.
+        """
+        task = self._flight.running
+        if task is None:
+            return
+        self._progress.stop_retrying()
+        if not self._progress.is_uncancellable:
+            task.cancel()
+        done, _ = await asyncio.wait((task,), timeout=grace)
+        if not done:
+            raise RefreshInterrupted(f"a refresh has not ended within {grace:g} seconds: try again")
+
+    async def close(self, grace: float) -> None:
+        """End the refresh that is under way, then try once more to store pending tokens. Each takes at most `grace`
+        seconds.
+
+        Raises:
+            RefreshInterrupted: the refresh that was under way has not ended.
+        """
+        await self.finish_or_cancel(grace)
+        if self._pending.tokens is not None:
+            await asyncio.wait((self.start_or_join(),), timeout=grace)
+
+    def _start(self) -> Coroutine[Any, Any, AuthError | None]:
+        self._progress = RefreshProgress()
+        return self._refresh(self._machine.session, self._progress)
+
+    async def _refresh(self, asked: Session, progress: RefreshProgress) -> AuthError | None:
+        """Refresh the tokens of the session and install the result. Does nothing if newer ones came since `asked`."""
+        async with self._locks.store:
+            tokens = self._machine.session.credentials
+            if self._machine.session.state is not AuthState.CHATGPT or not isinstance(tokens, ChatgptTokens):
+                return None
+            if not self._machine.session.has_same_access_as(asked):
+                return None  # a login or another process brought newer tokens while this refresh waited
+            try:
+                result = await self._refresher.run(tokens, self.is_usable, progress)
+                while self._adopt(tokens, result) and result.tokens.access_token == tokens.access_token:
+                    tokens = result.tokens  # only the refresh token was new, and callers need an access token
+                    result = await self._refresher.run(tokens, self.is_usable, progress)
+            except PermanentRefreshError as error:
+                return self._note_dead(tokens, error.without_traceback())
+            except TransientAuthError as error:
+                return self._note_transient(tokens, error.without_traceback())
+            return None
+
+    def _note_dead(self, tokens: ChatgptTokens, dead: PermanentRefreshError) -> PermanentRefreshError | None:
+        if self._machine.session.credentials is not tokens:
+            return None  # external tokens or a policy came first: nobody uses the refused tokens
+        is_permanent = dead.reason is not RefreshDeadReason.MISSING or self.is_expired()
+        if is_permanent:  # else there is no refresh token, and the access token is used until it expires
+            failure = Failure(str(dead), dead.reason, dead.detail, on_arrival=not self._was_usable)
+            self._machine.fire(Trigger.REFRESH_REJECTED, failure)
+        self._listeners.emit(RefreshFailed(dead, permanent=is_permanent))
+        return dead
+
+    def _note_transient(self, tokens: ChatgptTokens, error: TransientAuthError) -> TransientAuthError:
+        self._paused_until = self._clock.monotonic() + self._settings.pause
+        self._pause_reason = error if isinstance(error, IssuerUnavailable) else None
+        if isinstance(error, RefreshInDoubt):
+            self._doubted = tokens.access_token
+        self._listeners.emit(RefreshFailed(error, permanent=False))
+        return error
+
+    def _adopt(self, replaced: ChatgptTokens, result: RefreshResult) -> bool:
         """Install stored tokens, unless the session has moved on in the meantime (external tokens, a policy)."""
         if self._machine.session.credentials is not replaced:
             return False
-        self._machine.fire(Trigger.TOKENS_REFRESHED, renewal.tokens)
+        self._machine.fire(Trigger.TOKENS_REFRESHED, result.tokens)
         self._pause_reason = None
         self._was_usable = self._was_usable or not self.is_expired()
-        age = self._clock.now() - (renewal.tokens.last_refresh or self._clock.now())
-        if not renewal.adopted or abs(age) < self._settings.settle:
+        age = self._clock.now() - (result.tokens.last_refresh or self._clock.now())
+        if not result.was_adopted or abs(age) < self._settings.settle:
             self._settled_until = self._clock.monotonic() + self._settings.settle
         return True
-
-
-async def outcome(task: RefreshTask) -> AuthError | None:
-    """Wait for a shared task without owning it: cancelling the caller leaves it alone."""
-    await asyncio.wait((task,))
-    if task.cancelled():
-        return RefreshInterrupted("a login, a logout or the end of the program came first: try again")
-    return task.result()

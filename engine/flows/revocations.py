@@ -1,4 +1,4 @@
-"""Refresh tokens that a logout or a login replaced are revoked in the background: best effort, and nobody waits."""
+"""Revokes refresh tokens that a logout or a login replaced: in the background, as best effort. Nobody waits for it."""
 
 import asyncio
 
@@ -9,15 +9,15 @@ from authstate.engine.ports import TokenAuthority
 
 
 class Revocations:
-    """Holds the revocations under way."""
+    """Holds the revocations that are under way."""
 
     def __init__(self, authority: TokenAuthority, listeners: Listeners) -> None:
         self._authority = authority
         self._listeners = listeners
-        self._tasks: list[asyncio.Task[None]] = []  # in order: a simulated history must be the same each time
+        self._tasks: list[asyncio.Task[None]] = []  # ordered, so that a simulated history is always the same
 
     def begin(self, replaced: ChatgptTokens | None, current: ApiKey | ChatgptTokens | None = None) -> None:
-        """Revoke the refresh token of `replaced`, unless `current` goes on with it. One that fails is a warning."""
+        """Revoke the refresh token of `replaced`, unless `current` still uses it. A failure is a warning."""
         if replaced is None or not replaced.can_refresh:
             return
         if isinstance(current, ChatgptTokens) and current.refresh_token == replaced.refresh_token:
@@ -27,7 +27,7 @@ class Revocations:
         task.add_done_callback(self._tasks.remove)
 
     async def close(self, grace: float) -> None:
-        """Wait at most `grace` seconds for what is under way, then drop it, with a warning for each."""
+        """Wait at most `grace` seconds for what is under way, then cancel it, with a warning for each."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         for task in self._tasks:

@@ -1,18 +1,18 @@
-"""Logins, logouts and a parent's tokens, one at a time, each applied completely or not at all.
+"""Logins, logouts and external tokens: one at a time, each applied completely or not at all.
 
-What is stored changes under the store's lock, and only after a refresh in flight has landed. So a late refresh can
-never bring a signed-out person back, and it is the newest refresh token that is revoked.
+What is stored changes under the store's lock, and only after a refresh that is under way has ended. So a late refresh
+cannot bring a signed-out person back, and the refresh token that is revoked is the newest one.
 """
 
-import asyncio
-
+from authstate.engine.flows.locks import EngineLocks
 from authstate.engine.flows.login_attempts import LoginAttempts
+from authstate.engine.flows.pending_tokens import PendingTokens
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.revocations import Revocations
-from authstate.engine.machines.auth import AuthMachine, Fire
+from authstate.engine.machines.auth import AuthMachine
 from authstate.engine.machines.login import LoginAttempt
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
-from authstate.engine.model.errors import StoreUnavailable, StoreUnreadable
+from authstate.engine.model.errors import AuthError, LoginAttemptEnded, StoreUnavailable, StoreUnreadable
 from authstate.engine.model.events import AccountUpdated, LoginCompleted
 from authstate.engine.model.listeners import Listeners
 from authstate.engine.model.states import AuthState, Trigger
@@ -20,47 +20,51 @@ from authstate.engine.ports import CredentialStore, HeldStore
 
 
 class SessionChanges:
-    """`lock` is held while who is signed in changes. `fire` pulls a trigger."""
+    """Changes who is signed in."""
 
     def __init__(
         self,
         machine: AuthMachine,
         store: CredentialStore,
         scheduler: RefreshScheduler,
+        pending: PendingTokens,
+        locks: EngineLocks,
         revocations: Revocations,
         logins: LoginAttempts,
         listeners: Listeners,
-        fire: Fire,
     ) -> None:
-        self.lock = asyncio.Lock()
         self._machine = machine
         self._store = store
         self._scheduler = scheduler
+        self._pending = pending
+        self._locks = locks
         self._revocations = revocations
         self._logins = logins
         self._listeners = listeners
-        self._fire = fire
 
     async def sign_in(
         self, trigger: Trigger, credentials: ApiKey | ChatgptTokens, attempt: LoginAttempt | None = None
     ) -> None:
-        """Store credentials and act with them; the tokens that they replace are revoked. An attempt succeeds by it.
+        """Store credentials and use them. Revoke the tokens that they replace.
+
+        Args:
+            attempt: the login attempt that brought them. It succeeds.
 
         Raises:
             LoginAttemptEnded: the attempt was over before; nothing changed.
             ExternalTokensActive, PolicyViolation, StoreUnavailable, RefreshInterrupted: nothing changed.
         """
-        async with self.lock:
+        async with self._locks.session:
             if attempt is not None:
                 attempt.storing()
             self._machine.check(trigger, credentials)
             await self._scheduler.finish_or_cancel()
-            async with self._scheduler.storing, self._store.locked() as held:
-                replaced = await self._stored_tokens(held)
+            async with self._locks.store, self._store.locked() as held:
+                replaced = await self._newest_tokens(held)
                 await held.save(credentials)
-                # Told under the lock: its release may wait, and a caller that is cancelled then is signed in.
-                self._scheduler.refresher.clear_pending_write()
-                self._fire(trigger, credentials)
+                # Announced under the lock: its release may wait, and a caller that is cancelled then is signed in.
+                self._pending.discard()
+                self._machine.fire(trigger, credentials)
                 self._revocations.begin(replaced, credentials)
                 if attempt is None:
                     self._logins.supersede("another login was completed")
@@ -68,54 +72,68 @@ class SessionChanges:
                     attempt.stored()
                 self._announce(attempt.login_id if attempt is not None else None)
 
-    async def take_external(self, tokens: ExternalTokens) -> None:
-        """Act with a parent's tokens; nothing stored changes. Raises PolicyViolation; then nothing changed."""
-        async with self.lock:
-            self._fire(Trigger.USE_EXTERNAL_TOKENS, tokens)
+    async def complete_attempt(self, attempt: LoginAttempt, tokens: ChatgptTokens) -> None:
+        """Sign in with the tokens of a login attempt. See `AuthEngine.complete_login`."""
+        try:
+            await self.sign_in(Trigger.COMPLETE_CHATGPT_LOGIN, tokens, attempt)
+        except LoginAttemptEnded:
+            raise
+        except AuthError as error:
+            if attempt.is_open:
+                attempt.fail_storing("refused", str(error))
+            raise
+        except BaseException:
+            if attempt.is_open:
+                attempt.fail_storing("superseded", "this login was ended: the program ends")
+            raise
+
+    async def use_external(self, tokens: ExternalTokens) -> None:
+        """Use a parent's tokens. Nothing stored changes. Raises PolicyViolation; then nothing changed."""
+        async with self._locks.session:
+            self._machine.fire(Trigger.USE_EXTERNAL_TOKENS, tokens)
             self._logins.supersede("the parent application passed tokens in")
             self._announce(None)
 
-    async def sign_out(self, *, keeps_store: bool = False) -> None:
-        """Remove what is stored and forget it; revoke the newest refresh token.
+    async def sign_out(self, *, keeps_store: bool) -> None:
+        """Remove what is stored, end the session and revoke the newest refresh token.
 
         Args:
-            keeps_store: who is signed in is not what is stored, so only the session ends.
+            keeps_store: the session is not about what is stored, so only the session ends.
 
         Raises:
             StoreUnavailable, RefreshInterrupted: nothing changed.
         """
         self._logins.supersede("the person signed out")
-        async with self.lock:
+        async with self._locks.session:
             await self._scheduler.finish_or_cancel()
             if keeps_store:
                 self._signed_out(None)
             elif await self._has_nothing_to_remove():
-                pending_write = self._scheduler.refresher.pending_write
-                self._signed_out(pending_write.tokens if pending_write is not None else None)
+                self._signed_out(self._pending.tokens)
             else:
-                async with self._scheduler.storing, self._store.locked() as held:
+                async with self._locks.store, self._store.locked() as held:
                     await self._ensure_managed(held)
-                    replaced = await self._stored_tokens(held)
+                    replaced = await self._newest_tokens(held)
                     await held.delete()
-                    # Told under the lock: its release may wait, and a caller that is cancelled then is signed out.
+                    # Announced under the lock: its release may wait, and a caller that is cancelled then is signed out.
                     self._signed_out(replaced)
 
     async def _ensure_managed(self, held: HeldStore) -> None:
-        """Raise StoreUnreadable when a login of another kind is stored: it is not the one that ends."""
+        """Raise StoreUnreadable if a login of another kind is stored: it is not the login that ends."""
         try:
             await held.load()
-        except StoreUnavailable as fault:  # what else cannot be read is removed
+        except StoreUnavailable as fault:  # anything else that cannot be read is removed
             if isinstance(fault, StoreUnreadable) and fault.is_other_login:
                 raise
 
     def _signed_out(self, replaced: ChatgptTokens | None) -> None:
-        self._scheduler.refresher.clear_pending_write()
-        self._fire(Trigger.LOG_OUT, None)
+        self._pending.discard()
+        self._machine.fire(Trigger.LOG_OUT)
         self._revocations.begin(replaced)
         self._listeners.emit(AccountUpdated(None, None))
 
     async def _has_nothing_to_remove(self) -> bool:
-        """A parent may own the tokens where nothing can be stored at all: then a logout needs no lock."""
+        """Whether a logout needs no lock. A parent may own the tokens where nothing can be stored at all."""
         if self._machine.session.state is not AuthState.EXTERNAL_TOKENS:
             return False
         try:
@@ -123,11 +141,10 @@ class SessionChanges:
         except StoreUnavailable:
             return False
 
-    async def _stored_tokens(self, held: HeldStore) -> ChatgptTokens | None:
+    async def _newest_tokens(self, held: HeldStore) -> ChatgptTokens | None:
         """The newest tokens, to be revoked once they are replaced. What cannot be read cannot be revoked."""
-        pending_write = self._scheduler.refresher.pending_write
-        if pending_write is not None:
-            return pending_write.tokens
+        if self._pending.tokens is not None:
+            return self._pending.tokens
         try:
             stored = await held.load()
         except StoreUnavailable as fault:

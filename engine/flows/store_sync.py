@@ -1,109 +1,151 @@
-"""StoreSync takes what is stored into the session: at the start, and after another process signed in or out.
+"""Brings what is stored into the session: at the start, and after another process signed in or out.
 
-Following another process keeps to who is signed in. New tokens of the same account are left to who needs them, unless
-the caller has no request under way: a refresh and the 401 recovery look for them, and whoever is handed them too early
-asks for still newer ones.
+New tokens of the same account are left to callers that need them: a refresh and the 401 recovery look for them. If they
+were adopted while a request with the older token is under way, its 401 would ask for still newer ones. So `follow`
+adopts them only when its caller says that no request is under way.
 """
 
-import asyncio
-
+from authstate.engine.flows.locks import EngineLocks
+from authstate.engine.flows.pending_tokens import PendingTokens
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
-from authstate.engine.machines.auth import AuthMachine, Fire
+from authstate.engine.machines.auth import AuthMachine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import PolicyViolation, StoreUnavailable
-from authstate.engine.model.events import AccountUpdated
+from authstate.engine.model.events import AccountUpdated, Event, StateChanged
 from authstate.engine.model.listeners import Listeners
 from authstate.engine.model.session import Failure
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import CredentialStore, HasRevision
 
-_LONGEST_PAUSE = 63  # looks
+_MAX_SKIPPED = 63  # looks in a row, at a store that cannot be read
+_USED_THE_STORE = (Trigger.USE_API_KEY, Trigger.COMPLETE_CHATGPT_LOGIN, Trigger.LOG_OUT)
 
 
 class StoreSync:
-    """What the store holds, as far as this process acts with it. `fire` pulls a trigger."""
+    """Keeps the session in step with the store.
+
+    Args:
+        own_key: the process's own API key. It is used instead of what is stored, and never stored.
+    """
 
     def __init__(
         self,
         machine: AuthMachine,
         store: CredentialStore,
         scheduler: RefreshScheduler,
+        pending: PendingTokens,
+        locks: EngineLocks,
         listeners: Listeners,
-        fire: Fire,
+        own_key: ApiKey | None,
     ) -> None:
+        self.fault: StoreUnavailable | None = None
+        """Why the store could not be read at the start. None once it was read or written."""
         self._machine = machine
         self._store = store
         self._scheduler = scheduler
+        self._pending = pending
+        self._locks = locks
         self._listeners = listeners
-        self._fire = fire
+        self._own_key = own_key
         self._revisions = store if isinstance(store, HasRevision) else None
-        self._seen: object = None  # the stamp at the last look
-        self._known: object = None  # the same, once two looks found it
-        self._pause = 0  # looks to leave out after the next one that fails
-        self._left_out = 0  # of these, how many are still to come
+        self._last_revision: object = None  # at the last look
+        self._settled_revision: object = None  # the same, once two looks in a row found it
+        self._next_skip = 0  # looks to skip after the next one that fails
+        self._to_skip = 0  # looks that are still to be skipped
+        listeners.subscribe(self._on_event)
 
-    def take(self, stored: Credentials) -> None:
-        """Act with what is stored, or remember why a policy forbids it; once for each reason."""
-        trigger = Trigger.USE_API_KEY if isinstance(stored, ApiKey) else Trigger.COMPLETE_CHATGPT_LOGIN
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, StateChanged) and event.trigger in _USED_THE_STORE:
+            self.fault = None
+
+    @property
+    def is_own_key_in_use(self) -> bool:
+        """Whether the session uses the process's own API key, so that it is not about what is stored."""
+        return self._own_key is not None and self._machine.session.credentials is self._own_key
+
+    async def start(self) -> None:
+        """Use the process's own API key, or else what is stored. A store that cannot be read counts as empty: the
+        reason is in `fault` and in a warning.
+        """
+        if self._own_key is not None:
+            self._install(self._own_key)
+            return
         try:
-            self._fire(trigger, stored)
-        except PolicyViolation as violation:
-            if self._machine.session.failure != (refusal := Failure(str(violation))):
-                self._fire(Trigger.CREDENTIALS_REFUSED, refusal)
+            stored = await self._store.load()
+        except StoreUnavailable as fault:
+            self.fault = fault.without_traceback()
+            self._listeners.warn("store_unreadable", str(fault))
+        else:
+            if stored is not None:
+                self._install(stored)
 
-    async def follow(self, doors: asyncio.Lock, *, adopt: bool = False) -> None:
-        """See `AuthEngine.follow`. `doors` is held while this process lets somebody in or out.
+    async def restore(self) -> None:
+        """Use what is stored, if nobody is signed in and no login or logout is under way. Raises nothing."""
+        if self._machine.session.state is not AuthState.LOGGED_OUT or self._locks.session.locked():
+            return
+        async with self._locks.session:
+            try:
+                stored = await self._store.load()
+            except StoreUnavailable:
+                return
+            self.fault = None
+            if stored is not None:
+                self._install(stored)
 
-        It takes no lock, for a store may take its time: what it found counts only if nothing moved meanwhile.
+    async def follow(self, *, adopt: bool = False) -> None:
+        """See `AuthEngine.follow`.
+
+        It takes no lock, because reading a store may take long. What it reads counts only if nothing changed meanwhile.
         """
         revision = self._revisions.revision() if self._revisions is not None else None
         before = self._machine.session
-        if (revision is not None and revision == self._known) or self._is_busy(doors):
+        if (revision is not None and revision == self._settled_revision) or self._must_not_follow():
             return
-        if revision == self._seen and self._left_out:
-            self._left_out -= 1
+        if revision == self._last_revision and self._to_skip:
+            self._to_skip -= 1
             return
         try:
             stored = await self._store.load()
         except StoreUnavailable:
-            self._note_fault(revision)
+            self._skip_more(revision)
             return
-        self._pause = self._left_out = 0
-        if self._machine.session is not before or self._is_busy(doors):
+        self._next_skip = self._to_skip = 0
+        if self._machine.session is not before or self._must_not_follow():
             return
-        self._act_as(stored)
+        self._apply(stored)
         has_newer = self._has_newer(stored)
         if self._machine.session.state is AuthState.REFRESH_DEAD:
             await self._scheduler.reload()
-        is_told = self._machine.session is not before
+        is_announced = self._machine.session is not before
         if adopt and has_newer:
             await self._scheduler.reload()
-        # A store may show the sign of a change just before the change: a stamp is trusted at the second look.
-        is_settled = revision == self._seen and (adopt or not has_newer)  # else it is looked at until it may be adopted
-        self._known, self._seen = (revision if is_settled else None), revision
-        if is_told:
+        # The revision may change just before the content does, so a revision counts as read at the second look. Newer
+        # tokens are looked at until they may be adopted.
+        is_settled = revision == self._last_revision and (adopt or not has_newer)
+        self._settled_revision, self._last_revision = (revision if is_settled else None), revision
+        if is_announced:
             self._listeners.emit(AccountUpdated.of(self._machine.session))
 
-    def _note_fault(self, revision: object) -> None:
-        """Leave out more looks after each fault, until the stamp is another: a keyring may ask a person each time."""
-        self._left_out = self._pause if revision == self._seen else 0
-        self._pause = min(2 * self._left_out + 1, _LONGEST_PAUSE)
-        self._seen = revision
-
-    def _is_busy(self, doors: asyncio.Lock) -> bool:
-        """Whether this process is about to change what is stored, or acts with what is not stored."""
+    def _must_not_follow(self) -> bool:
+        """Whether the session is not about what is stored, or this process is about to change what is stored."""
         is_external = self._machine.session.state is AuthState.EXTERNAL_TOKENS
-        is_changing = doors.locked() or self._scheduler.storing.locked()
-        return is_external or is_changing or self._scheduler.refresher.pending_write is not None
+        return is_external or self.is_own_key_in_use or self._locks.is_any_held or self._pending.tokens is not None
+
+    def _skip_more(self, revision: object) -> None:
+        """Skip more looks after each failed one, until the revision changes: a keyring may ask a person each time."""
+        self._to_skip = self._next_skip if revision == self._last_revision else 0
+        self._next_skip = min(2 * self._to_skip + 1, _MAX_SKIPPED)
+        self._last_revision = revision
 
     def _has_newer(self, stored: Credentials | None) -> bool:
-        """Whether what is stored are other tokens of the account that is signed in."""
+        """Whether the store holds other tokens of the account that is signed in."""
         current = self._machine.session.credentials
         if not isinstance(stored, ChatgptTokens) or not isinstance(current, ChatgptTokens):
             return False
         return stored.account.is_same_as(current.account) and not stored.is_same_material_as(current)
 
-    def _act_as(self, stored: Credentials | None) -> None:
+    def _apply(self, stored: Credentials | None) -> None:
+        """Sign in or out as another process did. Tokens of the same account change nothing."""
         current = self._machine.session.credentials
         if isinstance(stored, ChatgptTokens) and isinstance(current, ChatgptTokens):
             is_same = stored.account.is_same_as(current.account)
@@ -112,6 +154,15 @@ class StoreSync:
         if is_same:
             return
         if stored is None:
-            self._fire(Trigger.LOG_OUT, None)
+            self._machine.fire(Trigger.LOG_OUT)
         else:
-            self.take(stored)
+            self._install(stored)
+
+    def _install(self, stored: Credentials) -> None:
+        """Use what is stored. If a policy forbids it, remember the reason, once for each reason."""
+        trigger = Trigger.USE_API_KEY if isinstance(stored, ApiKey) else Trigger.COMPLETE_CHATGPT_LOGIN
+        try:
+            self._machine.fire(trigger, stored)
+        except PolicyViolation as violation:
+            if self._machine.session.failure != (refusal := Failure(str(violation))):
+                self._machine.fire(Trigger.CREDENTIALS_REFUSED, refusal)

@@ -1,20 +1,18 @@
-"""THE table. Whatever can change the auth state is in this file.
+"""THE table. Everything that can change the auth state is in this file.
 
-Theory of operation. A login is always in one of five states. What does I/O (signing in, refreshing, the 401 recovery)
-runs outside of the machine and reports its outcome as a trigger; the machine answers with the next state or refuses.
-A transient failure is no trigger at all: nothing happened. A trigger that no row allows in the current state is refused
-with `TransitionRefused`, never quietly corrected.
+Theory of operation. A login is always in one of five states. Everything that does I/O (signing in, refreshing, the 401
+recovery) runs outside the machine and reports its outcome as a trigger. The machine moves to the next state or refuses.
+A transient failure is not a trigger, because nothing changed. A trigger that no row allows in the current state is
+refused with `TransitionRefused`, never silently corrected.
 
-Each row names a guard, which looks at the credentials that the trigger brings, and an effect, which says what becomes
-of the credentials that the session holds:
+Each row names a guard, which checks the credentials that the trigger brings, and an effect, which decides what the
+session holds afterwards:
 
-    install   the credentials that the trigger brings are the current ones
-    clear     there are no credentials any more
-    reject    there are no credentials in use, and the reason is remembered and shown
-    mark_dead the credentials and their account stay, and the reason is remembered and shown
+    install    the credentials that the trigger brings
+    clear      no credentials
+    reject     no credentials; the reason is remembered and shown
+    mark_dead  the same credentials and account; the reason is remembered and shown
 """
-
-from collections.abc import Callable
 
 from authstate.engine.machines.table import Row, Table, TableMachine
 from authstate.engine.model.credentials import ChatgptTokens, Credentials, ExternalTokens
@@ -104,17 +102,11 @@ AUTH_TABLE = Table(
     ),
 )
 
-Fire = Callable[[Trigger, Credentials | Failure | None], None]
-"""Pulls a trigger, with what the engine does besides."""
-
 _LOGINS = frozenset({Trigger.USE_API_KEY, Trigger.COMPLETE_CHATGPT_LOGIN})
 
 
 class AuthMachine:
-    """Holds the current Session; only `fire` changes it, and only as the table says.
-
-    Synchronous, no I/O.
-    """
+    """Holds the current Session. Only `fire` changes it, as the table says. Synchronous, no I/O."""
 
     def __init__(self, policy: Policy, listeners: Listeners, table: Table = AUTH_TABLE) -> None:
         self.policy = policy
@@ -133,19 +125,21 @@ class AuthMachine:
         )
         self._next: tuple[Credentials | None, Failure | None] = (None, None)
 
-    def fire(self, trigger: Trigger, offer: Credentials | Failure | None = None) -> Session:
-        """Pull a trigger, tell the listeners, and return the Session it installed.
+    def fire(self, trigger: Trigger, payload: Credentials | Failure | None = None) -> Session:
+        """Fire a trigger, tell the listeners, and return the new Session.
 
         Args:
             trigger: what happened.
-            offer: the credentials (install) or the failure (reject, mark_dead) that it brings.
+            payload: the credentials (install) or the failure (reject, mark_dead) that it brings.
 
         Raises:
             TransitionRefused: no row allows it (ExternalTokensActive for a login while a parent owns the tokens).
-            AuthError: the guard's reason. In both cases nothing changed.
+            AuthError: the guard's reason.
+
+        Nothing changed if it raises.
         """
         try:
-            self._machine.fire(self, trigger, offer)
+            self._machine.fire(self, trigger, payload)
         except TransitionRefused:
             raise self._refused(trigger) from None
         previous = self.session
@@ -154,11 +148,11 @@ class AuthMachine:
         self._listeners.emit(StateChanged(trigger, previous, self.session))
         return self.session
 
-    def check(self, trigger: Trigger, offer: Credentials) -> None:
-        """Raise what `fire` would raise, and change nothing: for a login, before anything is stored."""
+    def check(self, trigger: Trigger, payload: Credentials) -> None:
+        """Raise what `fire` would raise, and change nothing. A login calls it before it stores anything."""
         if self._machine.table.target(self.state, trigger) is None:
             raise self._refused(trigger)
-        if refusal := self._permitted(self, offer):
+        if refusal := self._permitted(self, payload):
             raise refusal
 
     def _refused(self, trigger: Trigger) -> TransitionRefused:
@@ -166,30 +160,30 @@ class AuthMachine:
             return ExternalTokensActive(trigger, self.state)
         return TransitionRefused(trigger, self.state)
 
-    def _permitted(self, _model: object, offer: Credentials) -> AuthError | None:
-        return self.policy.violation(offer)
+    def _permitted(self, _model: object, payload: Credentials) -> AuthError | None:
+        return self.policy.violation(payload)
 
-    def _same_account(self, _model: object, offer: ChatgptTokens | ExternalTokens) -> AuthError | None:
+    def _same_account(self, _model: object, payload: ChatgptTokens | ExternalTokens) -> AuthError | None:
         account = self.session.account
-        if isinstance(offer, ExternalTokens):
-            if account is None or account.account_id in (None, offer.account.account_id):
-                return self.policy.violation(offer)
+        if isinstance(payload, ExternalTokens):
+            if account is None or account.account_id in (None, payload.account.account_id):
+                return self.policy.violation(payload)
             return ParentUnavailable(
-                f"the parent application sent tokens of workspace {offer.account.account_id}, "
+                f"the parent application sent tokens of workspace {payload.account.account_id}, "
                 f"and the session belongs to workspace {account.account_id}: start a login to change it"
             )
-        if account is None or account.is_same_as(offer.account):
+        if account is None or account.is_same_as(payload.account):
             return None
         return PermanentRefreshError(RefreshDeadReason.ACCOUNT_CHANGED)
 
-    def _install(self, _model: object, offer: Credentials) -> None:
-        self._next = (offer, None)
+    def _install(self, _model: object, payload: Credentials) -> None:
+        self._next = (payload, None)
 
-    def _clear(self, _model: object, _offer: None) -> None:
+    def _clear(self, _model: object, _payload: None) -> None:
         self._next = (None, None)
 
-    def _reject(self, _model: object, offer: Failure) -> None:
-        self._next = (None, offer)
+    def _reject(self, _model: object, payload: Failure) -> None:
+        self._next = (None, payload)
 
-    def _mark_dead(self, _model: object, offer: Failure) -> None:
-        self._next = (self.session.credentials, offer)
+    def _mark_dead(self, _model: object, payload: Failure) -> None:
+        self._next = (self.session.credentials, payload)

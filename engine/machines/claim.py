@@ -1,9 +1,9 @@
 """What is known of refresh tokens that were sent: the claims that a store keeps beside the login.
 
-A refresh token works once, and an issuer may revoke the whole login when it sees one twice. So a process claims a token
-before it sends it, where every process that shares the login looks first. A claim outlives its process: it tells the
-next one that a token may be spent, or that it is dead. It names a token by its fingerprint, a digest from which the
-token cannot be had.
+A refresh token works once, and an issuer may revoke the whole login when it sees one twice. So a process records a
+claim on a token before it sends the token, and every process that shares the login reads the claim first. A claim
+outlives its process: it tells the next one that a token may be spent, or that it is dead. It names a token by its
+fingerprint, a digest from which the token cannot be computed.
 """
 
 from collections.abc import Mapping
@@ -38,8 +38,8 @@ class ClaimTrigger(StrEnum):
     REFUSE = "refuse"
 
 
-MOST_CLAIMS = 64
-"""How many are kept: a backup that is older than so many refreshes has expired."""
+MAX_CLAIMS = 64
+"""How many claims are kept. A backup that is older than so many refreshes has expired."""
 
 _FREE, _CLAIMED, _DOUBTFUL, _SPENT, _DEAD = ClaimState
 
@@ -53,16 +53,16 @@ CLAIM_TABLE = Table(
             ClaimTrigger.CLAIM,
             (_FREE, _CLAIMED, _DOUBTFUL),
             _CLAIMED,
-            "it is about to be sent; a claim that is found under the lock is that of a process that ended",
+            "it is about to be sent; a claim that is found under the lock is from a process that ended",
         ),
         Row(
             ClaimTrigger.WITHDRAW,
             (_CLAIMED,),
             _FREE,
-            "it was certainly not processed, or the answer keeps it: it works as before",
+            "it was certainly not processed, or the issuer did not rotate it: it works as before",
         ),
         Row(ClaimTrigger.LOSE, (_CLAIMED,), _DOUBTFUL, "it may have been processed, and no answer came"),
-        Row(ClaimTrigger.SETTLE, (_CLAIMED,), _SPENT, "it was answered with another one, which is stored"),
+        Row(ClaimTrigger.SETTLE, (_CLAIMED,), _SPENT, "the issuer sent another one, which is stored"),
         Row(ClaimTrigger.REFUSE, (_CLAIMED,), _DEAD, "the issuer refused it for good"),
     ),
 )
@@ -74,25 +74,25 @@ class Claim(msgspec.Struct, frozen=True):
     fingerprint: str
     state: ClaimState = ClaimState.FREE
     at: float = 0.0
-    """Seconds since the epoch: when it was sent for the first time, spent or refused."""
+    """Seconds since the epoch: when the token was first sent, spent or refused."""
     holder: str = ""
-    """Which process sent it, for a person. The store fills it in."""
+    """Which process sent the token, for a person. The store fills it in."""
     sends: int = 0
-    """How often it was claimed."""
+    """How often the token was claimed."""
     reason: RefreshDeadReason | None = None
-    """Why it is dead."""
+    """Why the token is dead."""
     detail: str = ""
-    """What else is known of its death, a sentence for a person."""
+    """What else is known of the cause, a sentence for a person."""
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether it may be spent: an answer was lost, or the process that sent it ended before one came."""
+        """Whether the token may be spent: an answer was lost, or the sending process ended before one came."""
         return self.state in (ClaimState.CLAIMED, ClaimState.DOUBTFUL)
 
     def after(
         self, trigger: ClaimTrigger, now: float, reason: RefreshDeadReason | None = None, detail: str = ""
     ) -> "Claim":
-        """The claim after something happened at `now`; `reason` and `detail` say why a token is dead.
+        """The claim after a trigger at `now` (seconds since the epoch). `reason` and `detail` say why a token is dead.
 
         Raises:
             TransitionRefused: the table has no such row.
@@ -104,14 +104,14 @@ class Claim(msgspec.Struct, frozen=True):
         return Claim(self.fingerprint, ClaimState(model.state), at, sends=sends, reason=reason, detail=detail)
 
     def describe_doubt(self) -> str:
-        """How the doubt came about: a clause for a person, without a full stop."""
+        """Why the token may be spent: a clause for a person, without a full stop."""
         if self.state is ClaimState.CLAIMED:
-            return f"{self.holder} ended in the middle of a refresh at {instant(self.at)}"
-        return f"the answer to a refresh by {self.holder} at {instant(self.at)} was lost on its way"
+            return f"{self.holder} ended in the middle of a refresh at {format_time(self.at)}"
+        return f"the answer to a refresh by {self.holder} at {format_time(self.at)} was lost on its way"
 
 
 class _Model:
-    """What the table moves."""
+    """The model that the table moves."""
 
     __slots__ = ("state",)
 
@@ -119,21 +119,21 @@ class _Model:
         self.state = state
 
 
-def keep(claims: Mapping[str, Claim], claim: Claim) -> dict[str, Claim]:
-    """The claims with one more, by fingerprint, the newest last. Forgets a free one, and all but the last 64."""
+def with_claim(claims: Mapping[str, Claim], claim: Claim) -> dict[str, Claim]:
+    """The claims and one more, by fingerprint, the newest last. Drops a free claim, and all but the last 64."""
     others = {name: other for name, other in claims.items() if name != claim.fingerprint}
     if claim.state is not ClaimState.FREE:
         others[claim.fingerprint] = claim
-    return dict(list(others.items())[-MOST_CLAIMS:])
+    return dict(list(others.items())[-MAX_CLAIMS:])
 
 
 def fingerprint_of(refresh_token: Secret) -> str:
-    """The name of a refresh token in a claim: 32 hexadecimal digits of its SHA-256."""
+    """The name of a refresh token in a claim: the first 32 hexadecimal digits of its SHA-256."""
     return sha256(refresh_token.reveal().encode()).hexdigest()[:32]
 
 
-def instant(seconds: float) -> str:
-    """A time for a person; "an unknown time" for what no calendar has."""
+def format_time(seconds: float) -> str:
+    """A time for a person. "an unknown time" if no calendar has it."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (ValueError, OverflowError, OSError):

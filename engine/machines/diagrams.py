@@ -1,4 +1,4 @@
-"""The tables as Mermaid, Graphviz and Markdown, for review. What is drawn is what runs: both are made from the rows."""
+"""The tables as Mermaid, Graphviz and Markdown, for review. The machines are made from the same rows."""
 
 from collections.abc import Sequence
 

@@ -1,8 +1,8 @@
-"""The login attempt: what becomes of one try to sign in, as a small table of its own.
+"""The login attempt: one try to sign in, as a small table of its own.
 
-At most one attempt is open in an engine. Whatever order messages arrive in, an attempt ends once, with one outcome: the
-table has no row that leaves a final state. While its credentials are being stored nobody can end it from outside; then
-it succeeds or fails.
+At most one attempt is open in an engine. An attempt ends once, with one outcome, in whatever order messages arrive: no
+row of the table leaves a final state. While its credentials are being stored, nobody can end it from outside; after
+that it has succeeded or failed.
 """
 
 import asyncio
@@ -24,10 +24,15 @@ LOGIN_TABLE = Table(
     rows=(
         Row("authorized", ("pending",), "exchanging", "the person agreed at the issuer; the code is exchanged"),
         Row("stored", ("exchanging",), "succeeded", "the new credentials are stored"),
-        Row("refused", _OPEN, "failed", "the issuer, a policy or the store said no"),
+        Row("refused", _OPEN, "failed", "the issuer, a policy or the store refused"),
         Row("cancelled", _OPEN, "cancelled", "the person or the client gave up"),
-        Row("timed_out", _OPEN, "expired", "10 minutes (browser) or 15 (device code) are over"),
-        Row("superseded", _OPEN, "superseded", "a second login, external tokens, a logout or the end of the program"),
+        Row("timed_out", _OPEN, "expired", "10 minutes (browser) or 15 minutes (device code) are over"),
+        Row(
+            "superseded",
+            _OPEN,
+            "superseded",
+            "another login, external tokens, a logout or the end of the program came first",
+        ),
     ),
 )
 
@@ -43,11 +48,11 @@ LIFETIME_SECONDS = {LoginKind.BROWSER: 600.0, LoginKind.DEVICE_CODE: 900.0}
 
 
 class LoginAttempt:
-    """One try to sign in. The adapter that runs it reports what happened; `state` is set by the table alone.
+    """One try to sign in. The adapter that runs it reports what happened. Only the table sets `state`.
 
     Args:
         login_id: its name on the wire, a UUID.
-        kind: how the person signs in; it decides how long the attempt lives.
+        kind: how the person signs in. It decides how long the attempt may take.
     """
 
     def __init__(self, login_id: str, kind: LoginKind, machine: TableMachine, listeners: Listeners) -> None:
@@ -55,9 +60,9 @@ class LoginAttempt:
         self.kind = kind
         self.state: str = LOGIN_TABLE.initial
         self.message: str | None = None
-        """Why it ended without a login; None while it is open and after a success."""
+        """Why it ended without a login. None while it is open and after a success."""
         self.is_storing = False
-        """Its credentials are being stored: nobody can end it from outside."""
+        """Its credentials are being stored, so nobody can end it from outside."""
         self._machine = machine
         self._listeners = listeners
         self._ended = asyncio.Event()
@@ -69,11 +74,11 @@ class LoginAttempt:
         return self.state in _OPEN
 
     def authorized(self) -> None:
-        """The person agreed at the issuer. Raises LoginAttemptEnded when the attempt is over."""
+        """Report that the person agreed at the issuer. Raises LoginAttemptEnded if the attempt is over."""
         self._fire("authorized")
 
     def storing(self) -> None:
-        """From here on nobody can end it from outside; the engine reports it.
+        """Report that the credentials are about to be stored. From here on, nobody can end it from outside.
 
         Raises:
             LoginAttemptEnded: it was over before.
@@ -86,33 +91,33 @@ class LoginAttempt:
         self.is_storing = True
 
     def stored(self) -> None:
-        """The new credentials are stored; the engine reports it."""
+        """Report that the new credentials are stored."""
         self._fire("stored")
         self._end()
 
     def end(self, trigger: str, message: str) -> bool:
-        """End without a login, unless it is over or its credentials are being stored. Tells whether it ended it."""
+        """End it without a login, unless it is over or is storing its credentials. Returns whether it did."""
         if self.is_storing or not self.is_open:
             return False
         self.fail_storing(trigger, message)
         return True
 
     def fail_storing(self, trigger: str, message: str) -> None:
-        """End without a login, for the one who stores. Raises LoginAttemptEnded when the attempt is over."""
+        """End it without a login while it stores its credentials. Raises LoginAttemptEnded if it is over."""
         self._fire(trigger)
         self.message = message
         self._end()
         self._listeners.emit(LoginCompleted(self.login_id, success=False, error=message))
 
     def when_ended(self, callback: Callable[[], object]) -> None:
-        """Call back once it is over, whatever the outcome; at once if it is over already. Must not block."""
+        """Call `callback` once the attempt is over, or at once if it is. The callback must not block."""
         if self.is_open:
             self._callbacks.append(callback)
         else:
             callback()
 
     async def wait(self) -> None:
-        """Return once it is over. Cancellation ends the wait only."""
+        """Return once the attempt is over. Cancellation ends only the wait."""
         await self._ended.wait()
 
     def _fire(self, trigger: str) -> None:

@@ -1,8 +1,8 @@
 """The 401 recovery: what to do when the backend refuses a token, as a small table of its own.
 
-A recovery starts in `diagnose`, and each state has a step: a coroutine that looks or acts and returns the trigger to
-pull. It ends in `retry` (there is a newer token: send the request again) or `exhausted`. A new mode adds rows and steps
-to the plan; the loop does not know the modes.
+A recovery starts in `diagnose`. Each state that is not final has a step: a coroutine function that looks or acts, and
+returns the trigger to fire. The recovery ends in `retry` (there is a newer token: send the request again) or in
+`exhausted`. To add a mode, add rows and steps to the plan; the loop that runs them does not change.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from authstate.engine.machines.table import Row, Table, shared_machine
-from authstate.engine.model.errors import AuthError, IssuerUnavailable, RecoveryExhausted
+from authstate.engine.model.errors import AuthError, RecoveryExhausted
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import AuthState
 
@@ -35,8 +35,8 @@ RECOVERY_TABLE = Table(
 )
 
 
-class Recoverable(Protocol):
-    """What a step may use of the engine."""
+class RecoveryActions(Protocol):
+    """What a step may look at and do."""
 
     @property
     def session(self) -> Session:
@@ -44,39 +44,42 @@ class Recoverable(Protocol):
         ...
 
     async def reload(self) -> bool:
-        """Adopt newer tokens of the same account from the store; tell whether there were any."""
+        """Adopt newer tokens of the same account from the store. Returns whether there were any."""
         ...
 
-    @property
-    def pause_reason(self) -> IssuerUnavailable | None:
-        """Why the issuer is not asked just now: a moment ago it could not be. None when it may be asked."""
-        ...
+    async def refresh(self) -> None:
+        """Refresh a managed login now. For a short time after the issuer could not be asked, raise that reason instead:
+        otherwise each 401 would wait half a minute again.
 
-    async def refresh(self) -> Session:
-        """Refresh now. Raises PermanentRefreshError or TransientAuthError."""
-        ...
+        Raises PermanentRefreshError or TransientAuthError.
+        """
 
-    async def ask_parent(self) -> Session:
-        """Ask the parent for new tokens. Raises ParentUnavailable."""
-        ...
+    async def ask_parent(self) -> None:
+        """Ask the parent application for new tokens. Raises ParentUnavailable."""
 
 
 class Recovery:
-    """One recovery under way: a model of the table, the engine it acts on and the generation that was refused."""
+    """One recovery that is under way: the model that the table moves.
 
-    def __init__(self, engine: Recoverable, refused_generation: int) -> None:
+    Args:
+        actions: what its steps may do.
+        refused_generation: the generation of the session whose token the backend refused.
+    """
+
+    def __init__(self, actions: RecoveryActions, refused_generation: int) -> None:
         self.state: str = RECOVERY_TABLE.initial
-        self.engine = engine
+        self.actions = actions
         self.refused_generation = refused_generation
         self.error: AuthError | None = None
+        """Why there is nothing to retry with. A step sets it; the recovery raises it if it ends in `exhausted`."""
 
 
 Step = Callable[[Recovery], Awaitable[str]]
 
 
 async def diagnose(recovery: Recovery) -> str:
-    """Which way to go, by the generation and the state."""
-    session = recovery.engine.session
+    """Choose the way by the generation and the state."""
+    session = recovery.actions.session
     if session.generation != recovery.refused_generation:
         return "generation_moved_on"
     if session.state in (AuthState.CHATGPT, AuthState.REFRESH_DEAD):
@@ -92,18 +95,16 @@ async def diagnose(recovery: Recovery) -> str:
 
 
 async def reload(recovery: Recovery) -> str:
-    """Look into the store for tokens of another process; a flight that ended meanwhile brought newer ones, too."""
-    refused = recovery.engine.session
-    await recovery.engine.reload()
-    return "store_unchanged" if recovery.engine.session.has_same_access_as(refused) else "store_changed"
+    """Read the store for tokens of another process. A refresh that ends meanwhile brings newer ones, too."""
+    refused = recovery.actions.session
+    await recovery.actions.reload()
+    return "store_unchanged" if recovery.actions.session.has_same_access_as(refused) else "store_changed"
 
 
 async def refresh(recovery: Recovery) -> str:
-    """Ask the issuer, but for a moment after it could not be asked: each 401 would wait half a minute again."""
+    """Ask the issuer."""
     try:
-        if fault := recovery.engine.pause_reason:
-            raise fault
-        await recovery.engine.refresh()
+        await recovery.actions.refresh()
     except AuthError as error:
         recovery.error = error
         return "refresh_failed"
@@ -113,7 +114,7 @@ async def refresh(recovery: Recovery) -> str:
 async def ask_parent(recovery: Recovery) -> str:
     """Ask the parent application."""
     try:
-        await recovery.engine.ask_parent()
+        await recovery.actions.ask_parent()
     except AuthError as error:
         recovery.error = error
         return "parent_failed"
@@ -124,28 +125,21 @@ STEPS: Mapping[str, Step] = {"diagnose": diagnose, "reload": reload, "refresh": 
 
 
 class RecoveryPlan(msgspec.Struct, frozen=True):
-    """A table and a step for each of its states that is not final."""
+    """A table, and a step for each of its states that is not final."""
 
     table: Table = RECOVERY_TABLE
     steps: Mapping[str, Step] = msgspec.field(default_factory=lambda: dict(STEPS))
 
-
-class RecoveryMachine:
-    """Runs recoveries by a plan. One machine serves all."""
-
-    def __init__(self, plan: RecoveryPlan) -> None:
-        self._plan = plan
-        self._machine = shared_machine(plan.table)
-
-    async def run(self, engine: Recoverable, refused_generation: int) -> None:
+    async def run(self, actions: RecoveryActions, refused_generation: int) -> None:
         """Recover from a 401 for a token of `refused_generation`. Returning means: retry with the current tokens.
 
         Raises:
             AuthError: the reason why there is nothing to retry with.
         """
-        recovery = Recovery(engine, refused_generation)
-        while recovery.state in self._plan.steps:
-            trigger = await self._plan.steps[recovery.state](recovery)
-            self._machine.fire(recovery, trigger)
+        machine = shared_machine(self.table)
+        recovery = Recovery(actions, refused_generation)
+        while recovery.state in self.steps:
+            trigger = await self.steps[recovery.state](recovery)
+            machine.fire(recovery, trigger)
         if recovery.state != "retry":
             raise recovery.error or RecoveryExhausted("the backend refused the request, and nothing is left to try")

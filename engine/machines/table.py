@@ -1,10 +1,10 @@
 """What a state table is, and the machine that runs one.
 
 A table is plain data: rows of trigger, sources, guard, target and effect. The `transitions` machine, the diagrams, the
-docs and the model-based tests are all made from the rows, so nothing can say more or less than the table does.
+docs and the model-based tests are all made from the rows, so they cannot disagree with the table.
 
-The machine is synchronous and does no I/O. One machine serves any number of models, because a model is any object with
-a `state`: it costs an attribute to start one, so a recovery or a login attempt can have its own.
+The machine is synchronous and does no I/O. One machine serves any number of models. A model is any object with a
+`state`, so it costs one attribute to give a recovery or a login attempt a state of its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from authstate.engine.model.errors import AuthError, TransitionRefused
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One line of a table: in any of `sources`, `trigger` leads to `target` if `guard` lets it, with `effect`."""
+    """One line of a table: in any of `sources`, `trigger` leads to `target` if `guard` agrees, and causes `effect`."""
 
     trigger: str
     sources: tuple[str, ...]
@@ -49,7 +49,7 @@ class Table(msgspec.Struct, frozen=True):
         return tuple(state for state in self.states if state not in left)
 
     def target(self, state: str, trigger: str) -> str | None:
-        """Where the trigger leads from the state if its guard agrees; None when no row matches."""
+        """The state that the trigger leads to from `state` if its guard agrees. None if no row matches."""
         for row in self.rows:
             if row.trigger == trigger and state in row.sources:
                 return row.target
@@ -57,24 +57,24 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class HasState(Protocol):
-    """What a model must have: its current state, which only the machine sets."""
+    """What a model must have: its current state. Only the machine sets it."""
 
     state: str
 
 
 Guard = Callable[[Any, Any], AuthError | None]
-"""Takes the model and the offer; returns None to agree, or the error that says why not."""
+"""Takes the model and the payload. Returns None to agree, or the error that says why not."""
 Effect = Callable[[Any, Any], None]
-"""Takes the model and the offer, once every guard agreed and before the state is left."""
+"""Takes the model and the payload. Runs once the guard agreed, before the state changes."""
 
 
-class _Offer:
-    """What a trigger brings along, and the refusal its guard may leave."""
+class _Firing:
+    """One trigger that is being fired: its payload, and why the guard refused it."""
 
-    __slots__ = ("content", "refusal")
+    __slots__ = ("payload", "refusal")
 
-    def __init__(self, content: object) -> None:
-        self.content = content
+    def __init__(self, payload: object) -> None:
+        self.payload = payload
         self.refusal: AuthError | None = None
 
 
@@ -106,48 +106,51 @@ class TableMachine:
                 before=_callback((effects or {})[row.effect]) if row.effect and effects is not None else None,
             )
 
-    def fire(self, model: HasState, trigger: str, content: object = None) -> None:
-        """Pull a trigger on a model.
+    def fire(self, model: HasState, trigger: str, payload: object = None) -> None:
+        """Fire a trigger on a model.
+
+        Args:
+            payload: handed to the guard and the effect of the row.
 
         Raises:
-            TransitionRefused: no row of the table allows it. The model is as it was.
-            AuthError: the guard's own error. The model is as it was.
+            TransitionRefused: no row of the table allows it. The model did not change.
+            AuthError: the guard's own error. The model did not change.
         """
         event = self._machine.events.get(trigger)
         if event is None:
             raise TransitionRefused(trigger, model.state)
-        offer = _Offer(content)
+        firing = _Firing(payload)
         try:
-            moved = event.trigger(model, offer)
+            moved = event.trigger(model, firing)
         except MachineError:
             raise TransitionRefused(trigger, model.state) from None
         if not moved:
-            raise offer.refusal or TransitionRefused(trigger, model.state)
+            raise firing.refusal or TransitionRefused(trigger, model.state)
 
 
 @lru_cache(maxsize=16)
 def shared_machine(table: Table) -> TableMachine:
-    """The one machine for all models of a table that has no guards and no effects: building one takes its time."""
+    """The one machine for all models of a table without guards and effects. Cached: building it is slow."""
     return TableMachine(table)
 
 
 def _condition(guard: Guard) -> Callable[[EventData], bool]:
     def agrees(event: EventData) -> bool:
-        offer = _offer(event)
-        offer.refusal = guard(event.model, offer.content)
-        return offer.refusal is None
+        firing = _firing(event)
+        firing.refusal = guard(event.model, firing.payload)
+        return firing.refusal is None
 
     return agrees
 
 
 def _callback(effect: Effect) -> Callable[[EventData], None]:
     def happens(event: EventData) -> None:
-        effect(event.model, _offer(event).content)
+        effect(event.model, _firing(event).payload)
 
     return happens
 
 
-def _offer(event: EventData) -> _Offer:
-    (offer,) = event.args
-    assert isinstance(offer, _Offer)
-    return offer
+def _firing(event: EventData) -> _Firing:
+    (firing,) = event.args
+    assert isinstance(firing, _Firing)
+    return firing

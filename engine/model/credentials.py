@@ -1,10 +1,10 @@
-"""Credentials as plain immutable data, and the account that is read from their claims.
+"""Credentials as plain immutable data, and the account that their claims name.
 
-Everything here is frozen, slotted and safe to share between tasks and threads. Nothing here changes anything: a new
-token is a new object. A token travels as a `Secret`, which shows itself to nobody who does not ask by name.
+Everything here is frozen, slotted and safe to share between tasks and threads. A new token is a new object. A token has
+the type `Secret`, whose value only `reveal` returns.
 
-Signatures are not checked. The tokens come from the issuer over TLS, from the store, or from a parent that this process
-trusts already, and only the backend decides what they are good for.
+Signatures are not checked. The tokens come from the issuer over TLS, from the store, or from a parent application that
+this process already trusts. Only the backend decides what they authorize.
 """
 
 import hmac
@@ -15,18 +15,18 @@ from typing import Any, NoReturn, TypeAlias, cast
 
 import msgspec
 
-from authstate.engine.model.errors import InvalidCredentials, fresh_errors
+from authstate.engine.model.errors import InvalidCredentials, strip_tracebacks
 
 _AUTH_CLAIM = "https://api.openai.com/auth"
 _PROFILE_CLAIM = "https://api.openai.com/profile"
-_LONGEST_JWT = 256 * 1024  # characters
-_LONGEST_ACCOUNT_ID = 1024  # characters
+_MAX_JWT_LENGTH = 256 * 1024  # characters
+_MAX_ACCOUNT_ID_LENGTH = 1024  # characters
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’"}
-_LATEST_INSTANT = 253_402_300_799.0  # the end of the year 9999: what a calendar can still show
+_LATEST_TIME = 253_402_300_799.0  # the end of the year 9999, the last that datetime can show
 
 
 class Secret:
-    """A string that no log, repr, format or exception shows. `reveal()` is the one way to read it."""
+    """A string that no log, repr, format or exception shows. Only `reveal()` returns it."""
 
     __slots__ = ("_value",)
 
@@ -65,7 +65,7 @@ class Secret:
 
 
 class PlanType(StrEnum):
-    """The plan of a ChatGPT account, as the wire spells it: every name in the schemas of codex up to 0.171.0."""
+    """The plan of a ChatGPT account, as spelled on the wire: every name in the schemas of codex up to 0.171.0."""
 
     FREE = "free"
     GO = "go"
@@ -90,7 +90,7 @@ class PlanType(StrEnum):
 
     @classmethod
     def from_claim(cls, claim: object) -> "PlanType":
-        """The plan a claim names: case does not matter, and what is not known is `UNKNOWN`."""
+        """The plan that a claim names. Case does not matter, and an unknown name is `UNKNOWN`."""
         if not isinstance(claim, str):
             return cls.UNKNOWN
         name = claim.strip().lower()
@@ -99,7 +99,7 @@ class PlanType(StrEnum):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Who the tokens belong to, as far as their claims tell."""
+    """The owner of the tokens, as far as their claims tell."""
 
     email: str | None = None
     plan_type: PlanType = PlanType.UNKNOWN
@@ -108,7 +108,7 @@ class Account(msgspec.Struct, frozen=True):
     user_id: str | None = None
 
     def is_same_as(self, other: "Account") -> bool:
-        """Whether both are one login: the same workspace and, where both name one, the same user."""
+        """Whether both are the same login: the same workspace and, if both name one, the same user."""
         if self.account_id != other.account_id:
             return False
         if self.user_id is not None and other.user_id is not None:
@@ -121,17 +121,17 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """An API key. White space, quotes and a byte order mark around it are not part of it."""
+    """An API key, without the white space, quotes and byte order mark that may surround it."""
 
     key: Secret
 
     @classmethod
-    @fresh_errors
+    @strip_tracebacks
     def parse(cls, text: str) -> "ApiKey":
         """Read a key that a person or a program gave.
 
-        Pairs of quotes around it, a byte order mark, and the `NAME=` of a pasted `export OPENAI_API_KEY=...` are left
-        out, where NAME ends in KEY or TOKEN.
+        Quotes around it, a byte order mark, and the `NAME=` of a pasted `export OPENAI_API_KEY=...` are removed. NAME
+        must end in KEY or TOKEN.
 
         Raises:
             InvalidCredentials: the text is blank, or has white space or control characters inside.
@@ -146,7 +146,7 @@ class ApiKey(msgspec.Struct, frozen=True):
             raise InvalidCredentials("the API key is empty: give the key that the API keys page shows")
         if not fits_header(key):
             raise InvalidCredentials(
-                "the API key is too long or has characters that no API key has: copy it again, whole and alone"
+                "the API key is too long or has characters that no API key has: copy only the key, and all of it"
             )
         return cls(Secret(key))
 
@@ -165,15 +165,15 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
     id_token: Secret
     access_token: Secret
     refresh_token: Secret
-    """Empty where there is none, as in a login that a CI job was given: see `can_refresh`."""
+    """Empty if there is none, as in a login for a CI job. See `can_refresh`."""
     account: Account
     expires_at: float | None = None
-    """Seconds since the epoch: the access token's `exp`, None when it names none."""
+    """Seconds since the epoch: the `exp` of the access token, None if it has none."""
     last_refresh: float | None = None
     """Seconds since the epoch: when the issuer gave them."""
 
     @classmethod
-    @fresh_errors
+    @strip_tracebacks
     def read(
         cls,
         *,
@@ -183,14 +183,14 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
         account_id: str | None = None,
         last_refresh: float | None = None,
     ) -> "ChatgptTokens":
-        """Build from the three tokens; `account_id` wins over the claims of the id token.
+        """Build from the three tokens. `account_id` takes precedence over the claims of the id token.
 
         Args:
             refresh_token: blank means that there is none.
 
         Raises:
-            InvalidCredentials: the id token is no JWT, or the access token or the account id fits in no header. (The
-                access token may be opaque: then it has no known expiry.)
+            InvalidCredentials: the id token is not a JWT, or no header can carry the access token or the account id.
+                (The access token may be opaque; then its expiry is not known.)
         """
         _ensure_header(access_token, "access token")
         return cls(
@@ -199,7 +199,7 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
             refresh_token=Secret(refresh_token if refresh_token.strip() else ""),
             account=account_of(read_claims(id_token, "id token"), account_id=account_id),
             expires_at=expiry_of(access_token),
-            last_refresh=None if last_refresh is None else instant_of(last_refresh),
+            last_refresh=None if last_refresh is None else storable_time(last_refresh),
         )
 
     @property
@@ -209,17 +209,17 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
 
     @property
     def looked_expired_at_once(self) -> bool:
-        """Whether the access token had expired when it was given, by the clock of the machine that got it."""
+        """Whether the access token had already expired when it came, by the clock of the machine that received it."""
         issued, expires = self.last_refresh, self.expires_at
         return issued is None or (expires is not None and expires <= issued)
 
     def is_same_material_as(self, other: "ChatgptTokens") -> bool:
-        """Whether both hold the same tokens, whatever else they say."""
+        """Whether both hold the same access and refresh token, whatever else they say."""
         return self.refresh_token == other.refresh_token and self.access_token == other.access_token
 
 
 class ExternalTokens(msgspec.Struct, frozen=True):
-    """Tokens that a parent application passed in. They live in memory only and are never stored."""
+    """Tokens that a parent application passed in. They are kept in memory only and never stored."""
 
     access_token: Secret
     account: Account
@@ -227,7 +227,7 @@ class ExternalTokens(msgspec.Struct, frozen=True):
     expires_at: float | None = None
 
     @classmethod
-    @fresh_errors
+    @strip_tracebacks
     def read(
         cls,
         *,
@@ -238,12 +238,12 @@ class ExternalTokens(msgspec.Struct, frozen=True):
     ) -> "ExternalTokens":
         """Build from what a parent sent, in either dialect of the account API.
 
-        With an id token, identity comes from it; without one, from the access token's claims. `account_id` and
-        `plan_type` win over both.
+        The account comes from the claims of the id token, or of the access token if there is no id token. `account_id`
+        and `plan_type` take precedence over both.
 
         Raises:
-            InvalidCredentials: the token that must be read is no JWT, no access token was given, or the access token or
-                the account id fits in no header.
+            InvalidCredentials: the token with the claims is not a JWT, the access token is empty, or no header can
+                carry the access token or the account id.
         """
         if not access_token.strip():
             raise InvalidCredentials("the access token is empty")
@@ -260,72 +260,74 @@ class ExternalTokens(msgspec.Struct, frozen=True):
 Credentials: TypeAlias = ApiKey | ChatgptTokens | ExternalTokens
 
 
-def fits_header(text: str, longest: int = _LONGEST_JWT) -> bool:
+def fits_header(text: str, longest: int = _MAX_JWT_LENGTH) -> bool:
     """Whether a header can carry this: visible ASCII without white space, at most `longest` characters.
 
-    What an HTTP client refuses to send, it quotes in its exception.
+    Check it first: an HTTP client that refuses to send a header quotes it in its exception.
     """
     return 0 < len(text) <= longest and text.isascii() and text.isprintable() and " " not in text
 
 
-def _ensure_header(text: str, name: str, longest: int = _LONGEST_JWT) -> None:
+def _ensure_header(text: str, name: str, longest: int = _MAX_JWT_LENGTH) -> None:
     if not fits_header(text, longest):
         raise InvalidCredentials(
-            f"the {name} fits in no HTTP header: it has white space, a control character or a character that is not "
+            f"no HTTP header can carry the {name}: it has white space, a control character or a character that is not "
             f"ASCII, or more than {longest} characters"
         )
 
 
 def read_claims(token: str, name: str) -> Mapping[str, Any]:
-    """The claims of a JWT. `name` is what an error calls it.
+    """The claims of a JWT. Errors call it by `name`.
 
     Raises:
-        InvalidCredentials: it is no JWT, or its claims are no JSON object.
+        InvalidCredentials: it is not a JWT, or its claims are not a JSON object.
     """
-    if len(token) > _LONGEST_JWT:
-        raise InvalidCredentials(f"the {name} is no JWT: it is longer than {_LONGEST_JWT} characters")
+    if len(token) > _MAX_JWT_LENGTH:
+        raise InvalidCredentials(f"the {name} is not a JWT: it is longer than {_MAX_JWT_LENGTH} characters")
     parts = token.split(".")
     if len(parts) != 3 or not all(parts):
-        raise InvalidCredentials(f"the {name} is no JWT: it must have three parts with a dot between them, none empty")
+        raise InvalidCredentials(
+            f"the {name} is not a JWT: it must have three parts with dots between them, none empty"
+        )
     try:
         claims: object = msgspec.json.decode(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (ValueError, RecursionError):
-        raise InvalidCredentials(f"the {name} is no JWT: its claims cannot be read") from None
+        raise InvalidCredentials(f"the {name} is not a JWT: its claims cannot be read") from None
     if not isinstance(claims, dict):
-        raise InvalidCredentials(f"the {name} is no JWT: its claims are no JSON object")
+        raise InvalidCredentials(f"the {name} is not a JWT: its claims are not a JSON object")
     return cast("dict[str, Any]", claims)
 
 
 def expiry_of(token: str) -> float | None:
-    """The `exp` of a token in seconds since the epoch; None for a token that is opaque or names none."""
+    """The `exp` of a token in seconds since the epoch. None if the token is opaque or has no `exp`."""
     try:
         exp = read_claims(token, "access token").get("exp")
     except InvalidCredentials:
         return None
-    if isinstance(exp, bool) or not isinstance(exp, int | float) or not 0 < exp <= _LATEST_INSTANT:
+    if isinstance(exp, bool) or not isinstance(exp, int | float) or not 0 < exp <= _LATEST_TIME:
         return None
     return float(exp)
 
 
-def instant_of(seconds: float) -> float:
-    """A time of the clock as every store can keep it: whole microseconds, between 1970 and the year 9999.
+def storable_time(seconds: float) -> float:
+    """A time that every store can keep without loss: whole microseconds, between 1970 and the year 9999.
 
-    Whoever compares what is stored with what is in memory must find the same.
+    So what is stored compares equal to what is in memory.
     """
-    return round(min(max(seconds, 0.0), _LATEST_INSTANT), 6)
+    return round(min(max(seconds, 0.0), _LATEST_TIME), 6)
 
 
 def account_of(claims: Mapping[str, Any], *, account_id: str | None = None, plan_type: str | None = None) -> Account:
-    """The account that claims name. A claim of the wrong type counts as missing; the arguments win over the claims.
+    """The account that claims name. A claim of the wrong type counts as missing. The arguments take precedence.
 
     Raises:
-        InvalidCredentials: the account id fits in no header.
+        InvalidCredentials: no header can carry the account id.
     """
     auth = _mapping(claims.get(_AUTH_CLAIM))
     profile = _mapping(claims.get(_PROFILE_CLAIM))
     account_id = account_id or _text(auth.get("chatgpt_account_id"))
     if account_id is not None:
-        _ensure_header(account_id, "account id", _LONGEST_ACCOUNT_ID)
+        _ensure_header(account_id, "account id", _MAX_ACCOUNT_ID_LENGTH)
     return Account(
         email=_text(claims.get("email")) or _text(profile.get("email")),
         plan_type=PlanType.from_claim(plan_type or auth.get("chatgpt_plan_type")),

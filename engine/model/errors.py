@@ -1,10 +1,10 @@
-"""Every error the engine raises.
+"""Every error that the engine raises.
 
     AuthError
       InvalidCredentials        what was given cannot be read as a key or a token
       NotSignedIn               there are no credentials to act with
       RecoveryExhausted         the backend refused the token, and there is no other
-      TransitionRefused         the state table has no such row, or its guard said no
+      TransitionRefused         the state table has no such row, or the row's guard refused
         ExternalTokensActive    a login was asked for while a parent owns the tokens
       PolicyViolation           the configuration forbids it
         LoginMethodForbidden
@@ -13,11 +13,11 @@
       LoginFailed               the login attempt failed; carries the issuer's error code, if it gave one
       PermanentRefreshError     the refresh token is dead: sign in again. Never retried, never deletes what is stored
       TransientAuthError        nothing is lost: the same call may succeed later
-        IssuerUnavailable       the issuer cannot be reached, is overloaded, or gave an answer that is no answer
-          RefreshInDoubt        the answer to a refresh was lost: nothing is sent while the access token serves
-        ParentUnavailable       the parent did not give new tokens (error, timeout, malformed, another workspace)
+        IssuerUnavailable       the issuer cannot be reached, is overloaded, or sent an unusable answer
+          RefreshInDoubt        the answer to a refresh was lost: nothing is sent while the access token is usable
+        ParentUnavailable       the parent gave no new tokens (error, timeout, malformed, another workspace)
         StoreUnavailable        what is stored cannot be read, locked or written just now
-          StoreBusy             another process holds the lock for longer than we wait
+          StoreBusy             another process holds the lock for too long
           StoreUnreadable       what is stored is corrupt or foreign; a refresh never overwrites it
         RefreshInterrupted      a logout, a login or the end of the program came first
       EngineClosed              the engine was closed
@@ -35,61 +35,61 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _C = TypeVar("_C")
 
 
-class FreshError(Exception):
-    """An exception that can be made anew without what its traceback holds; see `fresh_errors`."""
+class StrippableError(Exception):
+    """An exception that can be copied without its traceback."""
 
-    def again(self) -> Self:
+    def without_traceback(self) -> Self:
         """The same error as a new object, without traceback, context, cause and notes.
 
-        The frames of a traceback hold what was in use when the error was raised, as a token or a request. A raised
-        exception also grows by each traceback, so each caller gets a new one.
+        The frames of a traceback refer to what was in use when the error was raised, such as a token or a request. A
+        traceback also grows each time the exception is raised, so each caller gets an object of its own.
         """
-        fresh = type(self).__new__(type(self))
-        fresh.args = self.args
-        fresh.__dict__.update({name: value for name, value in self.__dict__.items() if name != "__notes__"})
-        return fresh
+        copy = type(self).__new__(type(self))
+        copy.args = self.args
+        copy.__dict__.update({name: value for name, value in self.__dict__.items() if name != "__notes__"})
+        return copy
 
 
-class AuthError(FreshError):
+class AuthError(StrippableError):
     """The root of the tree. `str(error)` is written for the person who reads it."""
 
 
-def fresh_errors(function: _F) -> _F:
-    """Decorate a function or coroutine function that has secrets in its hands: a FreshError leaves it as a new object.
+def strip_tracebacks(function: _F) -> _F:
+    """Decorate a function that handles secrets: a StrippableError leaves it without the traceback inside it.
 
-    See `FreshError.again`. The traceback begins here, and its first frame no longer holds the arguments. Other
-    exceptions pass unchanged.
+    The new traceback begins here, in a frame that no longer holds the arguments. Other exceptions pass unchanged.
+    Coroutine functions are decorated in the same way.
     """
     if iscoroutinefunction(function):
 
         @wraps(function)
-        async def fresh_async(*args: Any, **kwargs: Any) -> Any:
+        async def stripped_async(*args: Any, **kwargs: Any) -> Any:
             try:
                 return await function(*args, **kwargs)
-            except FreshError as error:
-                fresh = error.again()
+            except StrippableError as error:
+                stripped = error.without_traceback()
             del args, kwargs
-            raise fresh
+            raise stripped
 
-        return cast(_F, fresh_async)
+        return cast(_F, stripped_async)
 
     @wraps(function)
-    def fresh_sync(*args: Any, **kwargs: Any) -> Any:
+    def stripped_sync(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except FreshError as error:
-            fresh = error.again()
+        except StrippableError as error:
+            stripped = error.without_traceback()
         del args, kwargs
-        raise fresh
+        raise stripped
 
-    return cast(_F, fresh_sync)
+    return cast(_F, stripped_sync)
 
 
-def fresh_methods(kind: type[_C]) -> type[_C]:
-    """Decorate every public coroutine function of a class with `fresh_errors`."""
+def strip_tracebacks_of_methods(kind: type[_C]) -> type[_C]:
+    """Decorate every public coroutine function of a class with `strip_tracebacks`."""
     for name, member in tuple(vars(kind).items()):
         if not name.startswith("_") and iscoroutinefunction(member):
-            setattr(kind, name, fresh_errors(member))
+            setattr(kind, name, strip_tracebacks(member))
     return kind
 
 
@@ -111,7 +111,7 @@ class TransitionRefused(AuthError):
     Args:
         trigger: the trigger that was refused.
         state: the state that refused it.
-        why: the guard's reason, if the row exists and its guard said no.
+        why: the guard's reason, if the row exists and its guard refused.
     """
 
     def __init__(self, trigger: str, state: str, why: str = "") -> None:
@@ -127,8 +127,8 @@ class ExternalTokensActive(TransitionRefused):
         super().__init__(
             trigger,
             state,
-            "the tokens are owned by the parent application: pass new ones in with account/login/start "
-            "(chatgptAuthTokens), or log out first",
+            "the parent application owns the tokens: pass new ones in with account/login/start (chatgptAuthTokens), or "
+            "log out first",
         )
 
 
@@ -172,18 +172,16 @@ class RefreshDeadReason(StrEnum):
     UNKNOWN = "unknown"
 
 
-_REMEDY = "Sign in again to go on: `authstate login`. What is stored was left as it is."
+_REMEDY = "Sign in again: `authstate login`. What is stored was not changed."
 _REMEDIES = {
     RefreshDeadReason.ACCOUNT_CHANGED: (
-        "Sign in again to act with this account: `authstate login`. To act with what is stored now, try again in a "
-        "moment, or restart this program if it does not follow other sign-ins."
+        "Sign in again to use this account: `authstate login`. To use what is stored now, try again in a moment, or "
+        "restart this program if it does not follow other sign-ins."
     ),
 }
 _CAUSES = {
     RefreshDeadReason.EXPIRED: "Your sign-in has expired: the refresh token is too old.",
-    RefreshDeadReason.EXHAUSTED: (
-        "Your sign-in was used up: its refresh token was spent already, and it works only once."
-    ),
+    RefreshDeadReason.EXHAUSTED: ("Your sign-in was used up: its refresh token works only once and was spent already."),
     RefreshDeadReason.REVOKED: "Your sign-in was revoked: you signed out elsewhere, or an administrator ended it.",
     RefreshDeadReason.ACCOUNT_CHANGED: (
         "Another program signed in with another account, or signed out, where these credentials are stored."
@@ -192,12 +190,12 @@ _CAUSES = {
         "The access token has expired, or the backend refused it, and this sign-in has no refresh token to get a new "
         "one with."
     ),
-    RefreshDeadReason.UNKNOWN: "Your sign-in was refused by the issuer, which gave no reason that is known.",
+    RefreshDeadReason.UNKNOWN: "The issuer refused your sign-in and gave no known reason.",
 }
 
 
 class PermanentRefreshError(AuthError):
-    """The refresh token is dead for good. Never retried; what is stored stays.
+    """The refresh token is dead for good. It is never sent again, and what is stored stays.
 
     Args:
         reason: which of the known reasons it is.
@@ -212,25 +210,25 @@ class PermanentRefreshError(AuthError):
 
 
 class TransientAuthError(AuthError):
-    """Nothing is lost and the state is as it was: the same call may succeed later."""
+    """Nothing is lost and the state did not change: the same call may succeed later."""
 
 
 class Delivery(StrEnum):
-    """What became of a request to the issuer that brought no answer to act on."""
+    """What became of a request to the issuer that brought no usable answer."""
 
     NOT_SENT = "not_sent"
-    """It certainly did not leave: the name, the connection or a proxy failed. It may be sent again."""
+    """It certainly did not leave: name resolution, the connection or a proxy failed. It may be sent again."""
     NOT_PROCESSED = "not_processed"
     """The issuer refused it unprocessed, as under load (429, 503). It may be sent again when the issuer says."""
     REFUSED = "refused"
-    """The answer would be the same the next time: a redirect, another status of 4xx, a certificate that is not
-    trusted, a proxy that says no, a setting that cannot be used."""
+    """The next answer would be the same: a redirect, another 4xx status, an untrusted certificate, a refusing
+    proxy, a setting that cannot be used."""
     UNKNOWN = "unknown"
-    """It may have been processed: a reset or a timeout after it was sent, another status of 5xx, half an answer."""
+    """It may have been processed: a reset or a timeout after it was sent, another 5xx status, an incomplete answer."""
 
 
 class IssuerUnavailable(TransientAuthError):
-    """The issuer cannot be reached, is overloaded, or gave an answer that is no answer.
+    """The issuer cannot be reached, is overloaded, or sent an unusable answer.
 
     Args:
         message: what happened.
@@ -254,40 +252,40 @@ class IssuerUnavailable(TransientAuthError):
 
 
 class RefreshInDoubt(IssuerUnavailable):
-    """A refresh token was sent and no answer came, so it may be spent. It is not sent again while the access token
-    still serves, because an issuer may revoke a login whose refresh token it sees twice.
+    """A refresh token was sent and no answer came, so it may be spent. It is not sent again while the access token is
+    usable, because an issuer may revoke a login whose refresh token it sees twice.
 
     Args:
         what: what happened, as a sentence without its full stop.
-        is_new: whether this refresh sent it. False where an earlier one did, and nothing was sent now.
+        is_new: whether this refresh sent it. False if an earlier refresh did, and nothing was sent now.
     """
 
     def __init__(self, what: str, *, is_new: bool) -> None:
         super().__init__(
-            f"{what}, so the refresh token may be spent: the access token is used for as long as it serves, and then "
-            "the refresh is tried once more",
+            f"{what}, so the refresh token may be spent: the access token is used until it expires or is refused, and "
+            "then the refresh is tried once more",
             delivery=Delivery.UNKNOWN,
         )
         self.is_new = is_new
 
 
 class ParentUnavailable(TransientAuthError):
-    """The parent application gave no new tokens. The ones in use stay as they are; the next 401 asks again."""
+    """The parent application gave no new tokens. The tokens in use stay; the next 401 asks again."""
 
 
 class StoreUnavailable(TransientAuthError):
-    """What is stored cannot be read, locked or written just now. Names the place and the fault."""
+    """What is stored cannot be read, locked or written just now. The message names the place and the fault."""
 
 
 class StoreBusy(StoreUnavailable):
-    """Another process holds the store's lock for longer than we wait. Names the process, if it can be known."""
+    """Another process holds the store's lock for too long. The message names the process, if that is known."""
 
 
 class StoreUnreadable(StoreUnavailable):
     """What is stored is corrupt or foreign. A refresh never overwrites it; a login replaces it."""
 
     is_other_login = False
-    """It is a login of a kind that is not managed here: a logout does not remove it."""
+    """It is a login of a kind that is not managed here. A logout does not remove it."""
 
 
 class RefreshInterrupted(TransientAuthError):
@@ -296,3 +294,6 @@ class RefreshInterrupted(TransientAuthError):
 
 class EngineClosed(AuthError):
     """The engine was closed: make a new one."""
+
+    def __init__(self) -> None:
+        super().__init__("this engine was closed: make a new one")

@@ -1,4 +1,4 @@
-"""What the engine tells its embedder. Events are immutable and delivered in order, in the task that caused them."""
+"""The events of the engine: immutable, and delivered in order, in the task that caused them."""
 
 from enum import StrEnum
 from typing import TypeAlias
@@ -36,7 +36,7 @@ class StateChanged(msgspec.Struct, frozen=True):
 
 
 class LoginCompleted(msgspec.Struct, frozen=True):
-    """A login attempt is over. `login_id` is None for a login that needs no attempt (API key, external tokens)."""
+    """A login is over. `login_id` is None for a login without an attempt (API key, external tokens)."""
 
     login_id: str | None
     success: bool
@@ -44,14 +44,14 @@ class LoginCompleted(msgspec.Struct, frozen=True):
 
 
 class AccountUpdated(msgspec.Struct, frozen=True):
-    """A login or a logout succeeded, here or in another process; this is who is signed in now."""
+    """A login or a logout succeeded, here or in another process. This is who is signed in now."""
 
     auth_mode: AuthMode | None
     plan_type: PlanType | None
 
     @classmethod
     def of(cls, session: Session) -> "AccountUpdated":
-        """Who is signed in by this session."""
+        """The event for a session."""
         account = session.account
         return cls(MODE_OF_STATE.get(session.state), account.plan_type if account else None)
 
@@ -64,7 +64,7 @@ class RefreshFailed(msgspec.Struct, frozen=True):
 
 
 class Warned(msgspec.Struct, frozen=True):
-    """Something a log should hold. `code` is stable; `message` is for a person and holds no secret."""
+    """Something to log. `code` is stable. `message` is for a person and holds no secret."""
 
     code: str
     message: str

@@ -1,4 +1,4 @@
-"""Who hears of the engine's events."""
+"""Delivers the engine's events to its listeners."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,13 +10,13 @@ Listener = Callable[[Event], None]
 
 
 class Listeners:
-    """Delivers events in order, in the task that caused them. A listener must not block."""
+    """Calls every listener with every event, in order, in the task that caused it. A listener must not block."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with every event from now on. Returns what ends it, any number of times."""
+        """Call `listener` with every event from now on. Returns a function that ends this; it may be called again."""
         self._listeners.append(listener)
 
         def end() -> None:
@@ -26,7 +26,7 @@ class Listeners:
         return end
 
     def emit(self, event: Event) -> None:
-        """Tell everybody. What a listener raises goes to the event loop's exception handler, and the others hear on."""
+        """Call every listener. The event loop's exception handler gets what one raises; the others are still called."""
         for listener in tuple(self._listeners):
             try:
                 listener(event)
@@ -35,5 +35,5 @@ class Listeners:
                 asyncio.get_running_loop().call_exception_handler(context)
 
     def warn(self, code: str, message: str) -> None:
-        """Tell everybody what a log should hold."""
+        """Emit a `Warned` event."""
         self.emit(Warned(code, message))

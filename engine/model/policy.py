@@ -1,4 +1,4 @@
-"""What the configuration allows: forced login method and forced workspaces. They hold on every path."""
+"""What the configuration allows: forced login method and forced workspaces. Every way to sign in checks it."""
 
 from enum import StrEnum
 
@@ -16,22 +16,22 @@ class LoginMethod(StrEnum):
 
 
 class Policy(msgspec.Struct, frozen=True, eq=False):
-    """Restrictions on who may be signed in, and how. The default allows everything.
+    """Restrictions on who may sign in, and how. The default allows everything.
 
-    Two policies that allow the same are equal, whoever made them.
+    Two policies with the same restrictions are equal, whoever set them.
     """
 
     forced_login_method: LoginMethod | None = None
     forced_workspaces: tuple[str, ...] = ()
     method_rule: str | None = None
-    """What an administrator set to force the login method, for the message: KEY in FILE. None: the person's own."""
+    """What forces the login method, for the message: an administrator's KEY in FILE. None if the person set it."""
     workspace_rule: str | None = None
     """The same for the workspaces."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Policy) and self._restrictions == other._restrictions
 
-    def __ne__(self, other: object) -> bool:  # msgspec has one of its own, which compares identities
+    def __ne__(self, other: object) -> bool:  # else msgspec's own compares identities
         return not self == other
 
     def __hash__(self) -> int:
@@ -48,7 +48,7 @@ class Policy(msgspec.Struct, frozen=True, eq=False):
         return self.method_violation(LoginMethod.CHATGPT) or self._workspace_violation(credentials.account.account_id)
 
     def method_violation(self, method: LoginMethod) -> PolicyViolation | None:
-        """The rule that forbids a way to sign in, before there are any credentials, or None."""
+        """The rule that forbids a way to sign in, or None. It needs no credentials yet."""
         if self.forced_login_method is None or self.forced_login_method is method:
             return None
         wanted = "a ChatGPT account" if method is LoginMethod.API else "an API key"

@@ -15,17 +15,17 @@ AS_BEFORE, NEW, THEIRS = "as before", "the new tokens", "what codex wrote"
 IN_PLACE = f"{NEW}, written in place"
 AGAIN, SIGN_IN, NOTHING = "the same call works", "`authstate login`", "nothing to do"
 
-_SIGN_IN = "Sign in again to go on: `authstate login`. What is stored was left as it is."
+_SIGN_IN = "Sign in again: `authstate login`. What is stored was not changed."
 _BY_ANOTHER = (
-    "by a program that does not take authstate's lock. Sign in again to act with this account: `authstate login`. To "
-    "act with what is stored now, try again in a moment, or restart this program if it does not follow other sign-ins."
+    "by a program that does not take authstate's lock. Sign in again to use this account: `authstate login`. To "
+    "use what is stored now, try again in a moment, or restart this program if it does not follow other sign-ins."
 )
 _ELSEWHERE = f"by a program that does not take authstate's lock. {_SIGN_IN}"
 _LOCK = "HOME/auth.json.authstate.lock"
 _NETWORK = "check the network and the proxy, then try again"
 _LOST = (
-    "The answer to the refresh was lost, so the refresh token may be spent: the access token is used for as long as it "
-    "serves, and then the refresh is tried once more"
+    "The answer to the refresh was lost, so the refresh token may be spent: the access token is used until it expires "
+    "or is refused, and then the refresh is tried once more"
 )
 _PROXY = "try again; if that does not help, check the proxy"
 _ACCESS = "give this user read and write access to it and to its folder"
@@ -260,7 +260,7 @@ FAULTS = (
         "codex_spends_and_dies",
         "codex stored the login, spends its refresh token, and stores nothing.",
         "refresh_dead",
-        "Your sign-in was used up: its refresh token was spent already, and it works only once. "
+        "Your sign-in was used up: its refresh token works only once and was spent already. "
         f"HOME/auth.json was last changed at TIME {_ELSEWHERE}",
         AS_BEFORE,
         SIGN_IN,
@@ -270,7 +270,7 @@ FAULTS = (
         "a_copy_is_used",
         "A copy of the login is used on another machine, and its refresh token spent there.",
         "refresh_dead",
-        "Your sign-in was used up: its refresh token was spent already, and it works only once. "
+        "Your sign-in was used up: its refresh token works only once and was spent already. "
         "HOME/auth.json was last changed by authstate (process N) at TIME. So a copy of this login is probably in use "
         f"elsewhere: another machine, or another CODEX_HOME. {_SIGN_IN}",
         AS_BEFORE,
@@ -281,7 +281,7 @@ FAULTS = (
         "answer_lost",
         "The issuer takes the refresh token, and the connection is reset before its answer.",
         "refresh_dead",
-        "Your sign-in was used up: its refresh token was spent already, and it works only once. Probably this program "
+        "Your sign-in was used up: its refresh token works only once and was spent already. Probably this program "
         "spent it: the answer to an earlier request was lost on its way. "
         f"{_SIGN_IN}",
         AS_BEFORE,
@@ -302,7 +302,7 @@ FAULTS = (
         "killed_and_spent",
         "The same, and the issuer had taken the refresh token.",
         "refresh_dead",
-        "Your sign-in was used up: its refresh token was spent already, and it works only once. Probably an earlier "
+        "Your sign-in was used up: its refresh token works only once and was spent already. Probably an earlier "
         f"refresh spent it: process N ended in the middle of a refresh at TIME. {_SIGN_IN}",
         AS_BEFORE,
         SIGN_IN,
@@ -312,7 +312,7 @@ FAULTS = (
         "backup_restored",
         "A backup of auth.json is restored, from before a refresh of the program that runs.",
         "chatgpt",
-        "HOME/auth.json holds tokens that this program replaced, as after a restored backup: they were left alone",
+        "HOME/auth.json holds tokens that this program replaced, as after a restored backup: they are not used",
         NEW,
         NOTHING,
         sent=2,  # the one in the backup before, the newest now

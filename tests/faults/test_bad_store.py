@@ -39,7 +39,7 @@ CORRUPT = {
     "foreign mode": b'{"auth_mode": "a mode of the future", "blob": 1}',
     "tokens of the wrong type": b'{"auth_mode": "chatgpt", "tokens": "secret"}',
     "token missing": b'{"auth_mode": "chatgpt", "tokens": {"id_token": "a.b.c", "access_token": "a"}}',
-    "id token is no JWT": b'{"tokens": {"id_token": "x", "access_token": "a", "refresh_token": "r"}}',
+    "id token is not a JWT": b'{"tokens": {"id_token": "x", "access_token": "a", "refresh_token": "r"}}',
     "key of the wrong type": b'{"auth_mode": "apikey", "OPENAI_API_KEY": 7}',
     "deep": b"[" * 100_000,
     "huge": b'{"padding": "' + b"x" * 20_000_000 + b'"}',

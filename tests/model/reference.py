@@ -307,25 +307,25 @@ class Engine:
                 return PermanentRefreshError
             if not has_same_access(self.held, dead):
                 return None
-        return self.fly() if self.state == "chatgpt" else None
+        return self.run_refresh() if self.state == "chatgpt" else None
 
-    def fly(self, install: Callable[[], bool] = lambda: True) -> Error:
-        """One flight. `install` tells whether the session waited for it."""
-        error = self.flight(install)
+    def run_refresh(self, install: Callable[[], bool] = lambda: True) -> Error:
+        """One refresh. `install` tells whether the session waited for it."""
+        error = self.refresh_until_new_access(install)
         if error is not None and issubclass(error, TransientAuthError):
             self.paused_until = self.world.monotonic + PAUSE
             self.pause_error = error if issubclass(error, IssuerUnavailable) else None
         return error
 
-    def flight(self, install: Callable[[], bool]) -> Error:
-        """It is for an access token: one that brought no more than a new refresh token goes on."""
+    def refresh_until_new_access(self, install: Callable[[], bool]) -> Error:
+        """Refresh until the access token is new: an answer may bring only a new refresh token."""
         while isinstance(before := self.held, Managed):
-            error = self.lap(install)
+            error = self.refresh_once(install)
             if error is not None or self.held is before or not has_same_access(self.held, before):
                 return error
         return None
 
-    def lap(self, install: Callable[[], bool]) -> Error:
+    def refresh_once(self, install: Callable[[], bool]) -> Error:
         held, world = self.held, self.world
         assert isinstance(held, Managed)
         if world.broken & {"lock", "load"}:
@@ -414,7 +414,7 @@ class Engine:
             if urgency == "none":
                 break
             before = self.token()
-            error = self.fly()
+            error = self.run_refresh()
             if urgency == "soon":
                 return None, before
             if error is not None:
@@ -431,12 +431,12 @@ class Engine:
         if self.state == "refresh_dead":
             self.reload()
         elif self.urgency() == "now" and self.world.monotonic >= self.paused_until:
-            self.fly()
+            self.run_refresh()
 
     def close(self) -> None:
         """What could not be stored gets a last chance."""
         if self.pending_write is not None and self.state == "chatgpt":
-            self.fly()
+            self.run_refresh()
 
     def recover(self) -> Error:
         """After a 401 for the current token."""

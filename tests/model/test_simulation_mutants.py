@@ -22,8 +22,8 @@ NOTICED_BY = {
     "used before it is stored": "never on the disk",
     "a dead token is sent again": "refused for good before|forgets that",
     "no claim": "which nobody claimed",
-    "no look at the claim": "forgets that|its access token serves|refused for good before",
-    "a doubt is sent at once": "its access token serves",
+    "no look at the claim": "forgets that|its access token is usable|refused for good before",
+    "a doubt is sent at once": "its access token is usable",
     "a lost answer is repeated": "a second time after a lost answer",
 }
 

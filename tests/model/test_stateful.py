@@ -231,7 +231,7 @@ class AuthStateMachine(RuleBasedStateMachine):
 
         One that cannot is recovered: tests/unit/engine/test_engine_recover.py.
         """
-        if self.reals[which].engine._scheduler.is_unusable():
+        if not self.reals[which].engine._scheduler.is_usable():
             return
         session = self.reals[which].engine.session
         old = Authorization(Secret("an older token"), None, session.generation - 1)
@@ -299,7 +299,7 @@ class AuthStateMachine(RuleBasedStateMachine):
         if action == "external" and expected.use_external(model.External.of(external)) is None:
             self.landed_alone(held_of(real.replayed.credentials))
         elif action == "policy":
-            self.policy_then_flight(forbids)
+            self.policy_then_refresh(forbids)
         else:
             assert expected.refresh() is None
         if action == "log_out":
@@ -313,14 +313,14 @@ class AuthStateMachine(RuleBasedStateMachine):
             self.add(0, expected.policy)
 
     def landed_alone(self, _held: model.Held) -> None:
-        """The flight stores its tokens, and the session has moved on."""
+        """The refresh stores its tokens, and the session has moved on."""
         expected = self.models[0]
         session = (expected.state, expected.held, expected.reason, expected.generation)
         expected.state, expected.held = "chatgpt", self.world.stored
-        assert expected.fly(install=lambda: False) is None
+        assert expected.run_refresh(install=lambda: False) is None
         expected.state, expected.held, expected.reason, expected.generation = session
 
-    def policy_then_flight(self, policy: Policy) -> None:
+    def policy_then_refresh(self, policy: Policy) -> None:
         self.models[0].set_policy(policy)
         self.landed_alone(None)
 

@@ -17,7 +17,7 @@ from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.refresh import RefreshSettings
+from authstate.engine.model.refresh_settings import RefreshSettings
 
 PAGE = (REPO / "docs" / "protocol.md").read_text(encoding="utf-8")
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from authstate.adapters.oauth.authorization_request import CALLBACK_PATH, AuthorizationRequest
 from authstate.adapters.oauth.issuer import shown_code, shown_text
 from authstate.adapters.oauth.issuer_errors import IssuerRequest, Outcome, verdict_of
-from authstate.engine.model.errors import LoginFailed, fresh_errors
+from authstate.engine.model.errors import LoginFailed, strip_tracebacks
 
 _LONGEST: Final = 16 * 1024  # characters, as much as the loopback server reads
 _MOST_FIELDS: Final = 32
@@ -25,7 +25,7 @@ class NotTheCallback(LoginFailed):
     """What was pasted does not answer the sign-in. It still waits, and another try may be pasted."""
 
 
-@fresh_errors
+@strip_tracebacks
 def parameters_of(text: str, question: AuthorizationRequest, port: int) -> Mapping[str, Sequence[str]]:
     """The parameters that came back, from the whole address or from its part with `code` and `state`.
 

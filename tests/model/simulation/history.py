@@ -52,7 +52,7 @@ _CALLS = (
     *("reload", "check"),
     *("sign_in", "sign_in_other", "sign_out", "use_external"),
 )
-_EVENTS = ("call", "call", "call", "crowd", "start", "refuse", "kill", "terminate", "clock")
+_EVENTS = ("call", "call", "call", "calls", "start", "refuse", "kill", "terminate", "clock")
 _INTRUSIONS = ("use_external", "sign_in", "sign_in_other", "sign_out", "terminate")
 """What comes while a token is being spent: then there is most to lose."""
 _JUMPS = (30.0, -30.0, 400.0, -400.0, 31_536_000.0, -31_536_000.0)
@@ -128,7 +128,7 @@ class History(World):
             self.start()
         elif kind == "call":
             self._call(process)
-        elif kind == "crowd":
+        elif kind == "calls":
             for _ in range(random.randint(2, 4)):
                 self._call(self._somebody() or process, random.choice(("authorize", "request", "refresh")))
         else:

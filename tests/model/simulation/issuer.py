@@ -87,7 +87,7 @@ class SimAuthority:
     Args:
         weather: chooses what becomes of the next request, and how long its way and the way back take, in seconds.
         has_cause: whether somebody in the process needs newer tokens.
-        serves: whether the access token beside a refresh token is good to use, as far as the process knows.
+        is_usable: whether the access token beside a refresh token is good to use, as far as the process knows.
         note: writes to the timeline.
     """
 
@@ -99,7 +99,7 @@ class SimAuthority:
         runner: Runner,
         weather: Callable[[], tuple[Weather, float, float]],
         has_cause: Callable[[str], bool],
-        serves: Callable[[str], bool],
+        is_usable: Callable[[str], bool],
         note: Callable[[str], None],
     ) -> None:
         self._issuer = issuer
@@ -108,13 +108,13 @@ class SimAuthority:
         self._runner = runner
         self._weather = weather
         self._has_cause = has_cause
-        self._serves = serves
+        self._is_usable = is_usable
         self._note = note
 
     async def refresh(self, refresh_token: Secret) -> RefreshedTokens:
         """See `TokenAuthority`."""
         token = refresh_token.reveal()
-        self._ledger.sent(self._runner, token, has_cause=self._has_cause(token), serves=self._serves(token))
+        self._ledger.sent(self._runner, token, has_cause=self._has_cause(token), is_usable=self._is_usable(token))
         weather, there, back = self._weather()
         request = Request(self, token, weather, back)
         self._note(f"sends {token}" + ("" if weather is Weather.FINE else f" ({weather})"))

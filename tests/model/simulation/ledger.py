@@ -122,18 +122,18 @@ class Ledger:
         """The issuer gave a new refresh token."""
         self.grants[grant.token] = grant
 
-    def sent(self, runner: Runner, token: str, *, has_cause: bool, serves: bool) -> None:
+    def sent(self, runner: Runner, token: str, *, has_cause: bool, is_usable: bool) -> None:
         """A process sends a refresh token: for a cause, once it is claimed, and never one that is known to be dead.
 
         Args:
-            serves: it has an access token beside it that is good to use: then a doubt is left alone.
+            is_usable: it has an access token beside it that is good to use: then a doubt is left alone.
         """
         self.counts["requests"] += 1
         claim = self._claims.get(fingerprint_of(Secret(token)))
         if claim is None or claim.state is not ClaimState.CLAIMED:
             self.broken(f"{runner.name} sends {token}, which nobody claimed")
-        elif token in self._doubted and serves and runner.alive:
-            self.broken(f"{runner.name} sends {token} again, which may be spent, and its access token serves")
+        elif token in self._doubted and is_usable and runner.alive:
+            self.broken(f"{runner.name} sends {token} again, which may be spent, and its access token is usable")
         if self._repeats[runner, token]:
             self._repeats[runner, token] += 1
         if self._repeats[runner, token] > 2:

@@ -24,13 +24,13 @@ from typing import Any
 
 import msgspec
 
-from authstate.engine.flows.refresh import RefreshSettings
-from authstate.engine.machines.recovery import RecoveryMachine
+from authstate.engine.machines.recovery import RecoveryPlan
 from authstate.engine.machines.table import TableMachine
+from authstate.engine.model.refresh_settings import RefreshSettings
 
 _VALUES = frozenset({bool, int, float, range})
 _SELF_EVIDENT = frozenset({type(None), str, bytes, types.ModuleType, types.CodeType})
-_ALIKE = frozenset({TableMachine, RecoveryMachine, RefreshSettings, types.TracebackType})
+_ALIKE = frozenset({TableMachine, RecoveryPlan, RefreshSettings, types.TracebackType})
 """Alike in all processes and for ever, or nothing that code looks at."""
 _TRANSPARENT = frozenset({"TaskStepMethWrapper", "FutureIter", "coroutine_wrapper", "cell", "async_generator_asend"})
 """Types without a state of their own: they are what they refer to."""

@@ -12,20 +12,18 @@ from unittest.mock import patch
 from model.simulation.virtual_disk import SimDisk, SimLock
 
 from authstate.adapters.stores.file import HeldAuthJson
-from authstate.engine import engine
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows import refresh_scheduler
+from authstate.engine.flows import external_tokens, recovery, refresh_scheduler
 from authstate.engine.flows.open_claim import OpenClaim
-from authstate.engine.flows.refresh import Refresher, RefreshResult
-from authstate.engine.flows.refresh_request import RefreshSender
+from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
+from authstate.engine.flows.refresh import Refresher
+from authstate.engine.flows.refresh_request import RefreshProgress, RefreshRequest
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
-from authstate.engine.flows.shared_recovery import SharedRecovery
+from authstate.engine.flows.single_flight import SharedTask
 from authstate.engine.machines.claim import Claim, fingerprint_of
-from authstate.engine.machines.recovery import RecoveryPlan
 from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, PermanentRefreshError
-from authstate.engine.model.session import Session
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import HeldStore
 
@@ -41,7 +39,7 @@ async def _never_found(refresher: Refresher, held: HeldStore, current: ChatgptTo
     return None
 
 
-async def _unshielded(task: refresh_scheduler.RefreshTask) -> AuthError | None:
+async def _unshielded(task: SharedTask) -> AuthError | None:
     return await task
 
 
@@ -70,66 +68,68 @@ def _no_folder_sync(disk: SimDisk, folder: str) -> None:
 
 async def _recover_whatever_the_generation(engine: AuthEngine, refused: Authorization) -> Authorization:
     engine._ensure_open()
-    if error := await SharedRecovery(RecoveryPlan())._recover(engine, engine.session.generation):
-        raise error.again()
+    if error := await engine._recovery._run_plan(engine.session.generation):
+        raise error.without_traceback()
     return Authorization.of(engine.session)
 
 
-def _adopt_whatever_the_session(keeper: RefreshScheduler, replaced: ChatgptTokens, renewal: RefreshResult) -> bool:
-    keeper._machine.fire(Trigger.TOKENS_REFRESHED, renewal.tokens)
+def _adopt_whatever_the_session(scheduler: RefreshScheduler, replaced: ChatgptTokens, result: RefreshResult) -> bool:
+    scheduler._machine.fire(Trigger.TOKENS_REFRESHED, result.tokens)
     return True
 
 
-async def _cancel_at_once(keeper: RefreshScheduler, grace: float = 60.0) -> None:
-    if keeper._flight is not None:
-        keeper._flight.cancel()
+async def _cancel_at_once(scheduler: RefreshScheduler, grace: float = 60.0) -> None:
+    scheduler._flight.cancel()
 
 
-async def _unsaved(refresher: Refresher, held: HeldStore, renewal: RefreshResult) -> RefreshResult:
-    refresher.clear_pending_write()
-    return renewal
+async def _unsaved(pending: PendingTokens, held: HeldStore) -> RefreshResult:
+    assert pending._pending is not None
+    result, _ = pending._pending
+    pending.discard()
+    return result
 
 
 async def _unclaimed(claim: OpenClaim, held: HeldStore) -> None:
     """Send without a word to anybody."""
 
 
-async def _send_whatever_is_known(refresher: Refresher, current: ChatgptTokens, serves: Callable[[], bool]) -> Claim:
+async def _send_whatever_is_known(refresher: Refresher, current: ChatgptTokens, is_usable: Callable[[], bool]) -> Claim:
     return Claim(fingerprint_of(current.refresh_token))
 
 
-async def _send_a_doubt_at_once(refresher: Refresher, current: ChatgptTokens, serves: Callable[[], bool]) -> Claim:
-    return await _sendable(refresher, current, lambda: False)
+async def _send_a_doubt_at_once(refresher: Refresher, current: ChatgptTokens, is_usable: Callable[[], bool]) -> Claim:
+    return await _sendable_claim(refresher, current, lambda: False)
 
 
-def _repeat_again_and_again(sending: RefreshSender, state: Any) -> bool:
+def _repeat_again_and_again(request: RefreshRequest, state: Any) -> bool:
     return isinstance(state.outcome.exception(), IssuerUnavailable)
 
 
-_sendable = Refresher._sendable
-_refresh = AuthEngine.refresh
+_sendable_claim = Refresher._sendable_claim
+_refresh = RefreshScheduler.refresh
 
 
-async def _send_the_dead_token(engine: AuthEngine) -> Session:
-    if engine.session.state is not AuthState.REFRESH_DEAD:
-        return await _refresh(engine)
-    tokens = engine.session.credentials
+async def _send_the_dead_token(scheduler: RefreshScheduler, patience: float | None = None) -> None:
+    session = scheduler._machine.session
+    if session.state is not AuthState.REFRESH_DEAD:
+        await _refresh(scheduler, patience)
+        return
+    tokens = session.credentials
     assert isinstance(tokens, ChatgptTokens)
     # The state, this memory and the claim all keep it from being sent.
-    engine._scheduler.refresher._dead.clear()
-    store: Any = engine._store
+    scheduler._refresher._dead.clear()
+    store: Any = scheduler._store
     store._disk._platter.claims = b""
     try:
-        await engine._scheduler.refresher.run(tokens)
+        await scheduler._refresher.run(tokens, lambda: False, RefreshProgress())
     except PermanentRefreshError as dead:
-        raise dead.again() from None
-    return engine.session
+        raise dead.without_traceback() from None
 
 
 MUTANTS: Mapping[str, Patches] = {
     "no lock": {(SimLock, "acquire"): _always_taken},
-    "no reload under the lock": {(Refresher, "_found_elsewhere"): _never_found},
-    "no shield": {(refresh_scheduler, "outcome"): _unshielded, (engine, "outcome"): _unshielded},
+    "no reload under the lock": {(Refresher, "_newer_in_store"): _never_found},
+    "no shield": {(module, "wait_shielded"): _unshielded for module in (external_tokens, recovery, refresh_scheduler)},
     "rename before fsync": {(HeldAuthJson, "_fill_and_rename"): _rename_before_sync},
     "no fsync of the file": {(HeldAuthJson, "_fill_and_rename"): _rename_without_sync},
     "no fsync of the folder": {(SimDisk, "sync_folder"): _no_folder_sync},
@@ -137,12 +137,12 @@ MUTANTS: Mapping[str, Patches] = {
     "no generation check after a 401": {(AuthEngine, "recover"): _recover_whatever_the_generation},
     "no check that the session is the same": {(RefreshScheduler, "_adopt"): _adopt_whatever_the_session},
     "a spent token may be cancelled": {(RefreshScheduler, "finish_or_cancel"): _cancel_at_once},
-    "used before it is stored": {(Refresher, "_stored"): _unsaved},
-    "a dead token is sent again": {(AuthEngine, "refresh"): _send_the_dead_token},
-    "no claim": {(OpenClaim, "take"): _unclaimed},
-    "no look at the claim": {(Refresher, "_sendable"): _send_whatever_is_known},
-    "a doubt is sent at once": {(Refresher, "_sendable"): _send_a_doubt_at_once},
-    "a lost answer is repeated": {(RefreshSender, "_may_repeat"): _repeat_again_and_again},
+    "used before it is stored": {(PendingTokens, "store"): _unsaved},
+    "a dead token is sent again": {(RefreshScheduler, "refresh"): _send_the_dead_token},
+    "no claim": {(OpenClaim, "record"): _unclaimed},
+    "no look at the claim": {(Refresher, "_sendable_claim"): _send_whatever_is_known},
+    "a doubt is sent at once": {(Refresher, "_sendable_claim"): _send_a_doubt_at_once},
+    "a lost answer is repeated": {(RefreshRequest, "_may_repeat"): _repeat_again_and_again},
 }
 
 

@@ -13,11 +13,12 @@ from model.simulation.virtual_disk import HOME, SimDisk
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing.tokens import make_external
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.refresh import RefreshSettings, Urgency, urgency_of
+from authstate.engine.flows.urgency import Urgency, urgency_of
 from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError, PermanentRefreshError
 from authstate.engine.model.events import Event, RefreshFailed, StateChanged, Warned
+from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.states import AuthState, Trigger
 
 SETTINGS = RefreshSettings(
@@ -123,7 +124,7 @@ class Process:
             self.runner,
             world.weather,
             self._has_cause,
-            self._serves,
+            self._is_usable,
             self._note,
         )
         self.engine = AuthEngine(
@@ -300,7 +301,7 @@ class Process:
             self._caused.add(token)
         return has_cause
 
-    def _serves(self, token: str) -> bool:
+    def _is_usable(self, token: str) -> bool:
         """Whether the process has an access token beside this refresh token that is good to use, as far as it knows."""
         tokens = self.engine.session.credentials
         if not isinstance(tokens, ChatgptTokens) or tokens.refresh_token.reveal() != token:

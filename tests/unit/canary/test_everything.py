@@ -14,11 +14,11 @@ import pytest
 from authstate.adapters import logs
 from authstate.adapters.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore, make_jwt
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.refresh import RefreshSettings
 from authstate.engine.machines.login import LoginKind
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, Secret
 from authstate.engine.model.errors import AuthError, InvalidCredentials, IssuerUnavailable, RefreshDeadReason
 from authstate.engine.model.events import Event
+from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 
 CANARY = "CaNaRy"
@@ -103,7 +103,7 @@ async def scripted() -> Run:
     await run.attempt(engine.use_external_tokens(ExternalTokens.read(access_token=jwt(exp=9e9), id_token=jwt())))
     await run.attempt(engine.complete_chatgpt_login(third))
     run.parent.will_answer(
-        InvalidCredentials("the access token is no JWT"),
+        InvalidCredentials("the access token is not a JWT"),
         ValueError(f"a bug with {CANARY}"),
         ExternalTokens.read(access_token=jwt(), account_id="org-2"),
         ExternalTokens.read(access_token=jwt()),

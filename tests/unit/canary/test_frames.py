@@ -17,7 +17,6 @@ from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import FakeParent, ManualClock, MemoryStore, make_jwt, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.refresh import RefreshSettings
 from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, Secret
 from authstate.engine.model.errors import (
@@ -28,6 +27,7 @@ from authstate.engine.model.errors import (
     StoreUnreadable,
 )
 from authstate.engine.model.events import Event, RefreshFailed
+from authstate.engine.model.refresh_settings import RefreshSettings
 
 ISSUER = Issuer("https://issuer.example")
 FAILURES: dict[str, Callable[[httpx.Request], httpx.Response]] = {
@@ -115,9 +115,9 @@ async def test_a_parents_answer() -> None:
     token = make_jwt(exp=9e9) + CANARY
     await engine.use_external_tokens(ExternalTokens.read(access_token=token, account_id="org-1"))
     parent.will_answer(ValueError(f"a bug with {CANARY}"))
-    assert_clean(await raised_by(engine.ask_parent()))
+    assert_clean(await raised_by(engine.recover(await engine.authorization())))
     parent.will_answer(ExternalTokens.read(access_token=token, account_id="org-2"))
-    assert_clean(await raised_by(engine.ask_parent()))
+    assert_clean(await raised_by(engine.recover(await engine.authorization())))
     for event in events:
         if isinstance(event, RefreshFailed):
             assert_clean(event.error)

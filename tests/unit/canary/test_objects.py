@@ -100,13 +100,13 @@ async def test_a_browser_login_in_each_of_its_moments(harness: LoginHarness, loo
     assert isinstance(tokens, ChatgptTokens)
     assert_shows_none(harness.engine, [tokens.access_token.reveal(), tokens.refresh_token.reveal()])
     assert_shows_none(
-        harness.engine._scheduler.refresher, [tokens.access_token.reveal(), tokens.refresh_token.reveal()]
+        harness.engine._scheduler._refresher, [tokens.access_token.reveal(), tokens.refresh_token.reveal()]
     )
     unpicklable: tuple[object, ...] = (
         login,
         login.attempt,
         harness.engine.session,
-        harness.engine._scheduler.refresher,
+        harness.engine._scheduler._refresher,
     )
     for thing in unpicklable:
         with pytest.raises(Exception):  # noqa: B017 - locks and secrets refuse it, each in its own way

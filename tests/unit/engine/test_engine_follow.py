@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external, make_tokens
+from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.refresh import RefreshResult
+from authstate.engine.flows.open_claim import OpenClaim
+from authstate.engine.flows.pending_tokens import RefreshResult
+from authstate.engine.machines.claim import Claim, fingerprint_of
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import EngineClosed, PermanentRefreshError, RefreshDeadReason, StoreUnavailable
 from authstate.engine.model.events import AccountUpdated, Event
@@ -173,12 +175,12 @@ async def test_it_keeps_out_of_the_way_of_a_login_and_of_a_refresh() -> None:
             login.cancel()
         store.credentials = ONE
         authority.hold()
-        flight = asyncio.ensure_future(engine.refresh())
+        task = asyncio.ensure_future(engine.refresh())
         await authority.asked()
         store.credentials = TWO
         assert (await engine.follow()).credentials is ONE
         authority.release()
-        await asyncio.wait((flight,))
+        await asyncio.wait((task,))
 
 
 @pytest.mark.parametrize("change", ["login", "logout", "refresh", "parent"])
@@ -223,10 +225,11 @@ async def test_tokens_that_could_not_be_stored_are_kept() -> None:
     store, authority = MemoryStore(ONE), FakeAuthority()
     authority.accept(ONE)
     async with AuthEngine(store, authority) as engine:
-        engine._scheduler.refresher.pending_write = RefreshResult(TWO, adopted=False)
+        claim = OpenClaim(Claim(fingerprint_of(ONE.refresh_token)), ManualClock())
+        engine._scheduler._pending.keep(RefreshResult(TWO, was_adopted=False), claim)
         store.credentials = None
         assert (await engine.follow()).credentials is ONE
-        engine._scheduler.refresher.pending_write = None
+        engine._scheduler._pending.discard()
 
 
 async def test_a_closed_engine_follows_nobody() -> None:

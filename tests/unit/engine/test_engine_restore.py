@@ -6,10 +6,10 @@ import pytest
 
 from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.refresh import RefreshSettings
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import EngineClosed, PermanentRefreshError, RefreshDeadReason, StoreUnreadable
 from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.states import AuthState
 
 

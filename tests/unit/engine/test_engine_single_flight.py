@@ -6,7 +6,7 @@ import pytest
 
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.refresh import RefreshSettings, Urgency
+from authstate.engine.flows.urgency import Urgency
 from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, Secret
 from authstate.engine.model.errors import (
@@ -19,6 +19,7 @@ from authstate.engine.model.errors import (
 )
 from authstate.engine.model.events import Event, RefreshFailed, Warned
 from authstate.engine.model.policy import Policy
+from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.states import AuthState
 
 
@@ -166,11 +167,11 @@ async def test_a_dead_login_that_ends_during_the_look_is_judged_anew() -> None:
     world.authority.kill()
     await world.engine.start()
     await world.engine.check()
-    await world.engine._scheduler.storing.acquire()
+    await world.engine._scheduler._locks.store.acquire()
     waiting = asyncio.create_task(world.engine.authorization())
     await world.clock.settle()
     world.engine.set_policy(Policy(forced_workspaces=("org-9",)))
-    world.engine._scheduler.storing.release()
+    world.engine._scheduler._locks.store.release()
     with pytest.raises(NotSignedIn, match="org-9"):
         await waiting
 

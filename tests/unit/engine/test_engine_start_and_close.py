@@ -15,7 +15,6 @@ from authstate.adapters.testing import (
     make_tokens,
 )
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.refresh import RefreshSettings
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import (
     EngineClosed,
@@ -27,6 +26,7 @@ from authstate.engine.model.errors import (
 )
 from authstate.engine.model.events import AuthMode, Event, StateChanged, Warned
 from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.states import AuthState, Trigger
 
 

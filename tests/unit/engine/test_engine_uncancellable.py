@@ -74,7 +74,7 @@ class World:
 
 @pytest.mark.parametrize("end", ["close", "log out", "log in"])
 @pytest.mark.parametrize("slow_step", ["load 2", "save 1"])
-async def test_from_the_answer_until_the_save_nobody_cancels_a_flight(slow_step: str, end: str) -> None:
+async def test_from_the_answer_until_the_save_nobody_cancels_a_refresh(slow_step: str, end: str) -> None:
     """`load 2` is the second look: the answer is there, and the new refresh token exists nowhere else."""
     world = World(slow_step)
     await world.engine.start()
@@ -104,7 +104,7 @@ async def test_from_the_answer_until_the_save_nobody_cancels_a_flight(slow_step:
 
 @pytest.mark.parametrize("error", [IssuerUnavailable("400", delivery=Delivery.REFUSED), BUSY], ids=["refused", "busy"])
 @pytest.mark.parametrize("call", ["authorization", "refresh", "recover"])
-async def test_ten_callers_share_one_flight_that_fails(call: str, error: IssuerUnavailable) -> None:
+async def test_ten_callers_share_one_refresh_that_fails(call: str, error: IssuerUnavailable) -> None:
     world = World(settings=RefreshSettings(total=0.0))
     await world.engine.start()
     world.authority.fail_next(error, times=99)
@@ -126,7 +126,7 @@ async def test_ten_callers_share_one_flight_that_fails(call: str, error: IssuerU
     assert len({id(outcome) for outcome in outcomes}) == 10, "each caller gets an error of its own"
 
 
-async def test_ten_callers_share_one_flight_that_is_refused_for_good() -> None:
+async def test_ten_callers_share_one_refresh_that_is_refused_for_good() -> None:
     world = World()
     await world.engine.start()
     world.authority.kill(RefreshDeadReason.REVOKED)

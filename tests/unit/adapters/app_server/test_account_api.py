@@ -20,7 +20,6 @@ from authstate.adapters.oauth.device_endpoint import HttpDeviceEndpoint
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.refresh import RefreshSettings
 from authstate.engine.model.credentials import ApiKey, Credentials, ExternalTokens
 from authstate.engine.model.errors import (
     InvalidCredentials,
@@ -30,6 +29,7 @@ from authstate.engine.model.errors import (
     RefreshDeadReason,
 )
 from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.version import VERSION
 
 AUTH = "https://api.openai.com/auth"
@@ -578,7 +578,7 @@ async def test_the_parent_is_asked_after_a_401_and_answers_in_either_dialect(ans
         ({"result": {}}, "it must send `accessToken`"),
         ({"result": None}, "it must send `accessToken`"),
         ({"result": {"accessToken": "canary"}}, "it must send `accessToken`"),
-        ({"result": {"accessToken": "canary", "idToken": "canary"}}, "the id token is no JWT"),
+        ({"result": {"accessToken": "canary", "idToken": "canary"}}, "the id token is not a JWT"),
         ({"result": {"accessToken": external_jwt("org-2"), "chatgptAccountId": "org-2"}}, "org-2"),
     ],
 )
@@ -678,7 +678,7 @@ async def test_a_login_of_another_process_in_the_middle_of_a_refresh_is_told_and
     await client.authority.asked()
     client.store.credentials = ELSEWHERE
     client.authority.release()
-    with pytest.raises(PermanentRefreshError, match="To act with what is stored now, try again in a moment"):
+    with pytest.raises(PermanentRefreshError, match="To use what is stored now, try again in a moment"):
         await asking
     await client.result("account/read", {"refreshToken": True})
     assert await ask_as(str) == "org-2"

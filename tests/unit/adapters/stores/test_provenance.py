@@ -68,9 +68,9 @@ async def test_a_token_that_another_program_stored_and_spent(tmp_path: Path) -> 
     error = await dead_reason(store, spent(foreign))
     assert error.reason is RefreshDeadReason.EXHAUSTED
     assert str(error) == (
-        "Your sign-in was used up: its refresh token was spent already, and it works only once. "
+        "Your sign-in was used up: its refresh token works only once and was spent already. "
         f"{tmp_path}/auth.json was last changed at 2027-01-15 08:01:00 UTC by a program that does not take authstate's "
-        "lock. Sign in again to go on: `authstate login`. What is stored was left as it is."
+        "lock. Sign in again: `authstate login`. What is stored was not changed."
     )
 
 

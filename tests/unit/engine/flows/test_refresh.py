@@ -10,7 +10,9 @@ import pytest
 
 from authstate.adapters.stores.codec import decode, encode
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
-from authstate.engine.flows.refresh import Refresher, RefreshResult, RefreshSettings
+from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
+from authstate.engine.flows.refresh import Refresher
+from authstate.engine.flows.refresh_request import RefreshProgress
 from authstate.engine.machines.claim import Claim
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, Secret
 from authstate.engine.model.errors import (
@@ -21,6 +23,7 @@ from authstate.engine.model.errors import (
     StoreUnavailable,
     StoreUnreadable,
 )
+from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.ports import HeldStore, RefreshedTokens
 
 
@@ -83,18 +86,22 @@ class Protocol:
         self.store = FaultyStore(self.tokens)
         self.authority = FakeAuthority(self.tokens, clock=self.clock)
         self.warnings: list[str] = []
-        self.refresher = Refresher(
-            self.store,
-            self.authority,
-            self.clock,
-            Random(1),
-            settings or RefreshSettings(),
-            lambda code, message: self.warnings.append(code),
-        )
+        settings = settings or RefreshSettings()
+        self.pending = PendingTokens(self.clock, settings.save_waits, self.warn)
+        self.progress = RefreshProgress()
+        self.refresher = Refresher(self.store, self.authority, self.clock, Random(1), settings, self.pending, self.warn)
+
+    def warn(self, code: str, message: str) -> None:
+        self.warnings.append(code)
+
+    def start(self, current: ChatgptTokens | None = None) -> "asyncio.Task[RefreshResult]":
+        """Start the protocol. Its access token is of no use."""
+        self.progress = RefreshProgress()
+        return asyncio.create_task(self.refresher.run(current or self.tokens, lambda: False, self.progress))
 
     async def run(self, seconds: float = 0.0, current: ChatgptTokens | None = None) -> RefreshResult:
         """Run the protocol while that many seconds pass."""
-        task = asyncio.create_task(self.refresher.run(current or self.tokens))
+        task = self.start(current)
         await self.clock.elapse(seconds)
         return await task
 
@@ -103,7 +110,7 @@ async def test_the_order_of_a_refresh() -> None:
     protocol = Protocol()
     renewal = await protocol.run()
     assert protocol.store.log == ["locked", "load", "prepare", "claimed", "load", "save", "spent", "unlocked"]
-    assert not renewal.adopted
+    assert not renewal.was_adopted
     assert renewal.tokens is protocol.store.credentials
     granted = protocol.authority.grants[0]
     assert renewal.tokens.access_token == granted.access_token
@@ -111,7 +118,7 @@ async def test_the_order_of_a_refresh() -> None:
     assert renewal.tokens.id_token == granted.id_token
     assert renewal.tokens.last_refresh == protocol.clock.now()
     assert renewal.tokens.expires_at == protocol.clock.now() + 3600
-    assert not protocol.refresher.uncancellable
+    assert not protocol.progress.is_uncancellable
 
 
 async def test_the_time_of_a_refresh_is_one_that_every_store_can_keep() -> None:
@@ -126,26 +133,26 @@ async def test_the_time_of_a_refresh_is_one_that_every_store_can_keep() -> None:
 async def test_it_is_critical_from_the_request_until_the_tokens_are_stored() -> None:
     protocol = Protocol()
     protocol.authority.hold()
-    task = asyncio.create_task(protocol.refresher.run(protocol.tokens))
-    assert not protocol.refresher.uncancellable
+    task = protocol.start()
+    assert not protocol.progress.is_uncancellable
     await protocol.authority.asked()
-    assert protocol.refresher.uncancellable
+    assert protocol.progress.is_uncancellable
     protocol.authority.release()
     await task
-    assert not protocol.refresher.uncancellable
+    assert not protocol.progress.is_uncancellable
 
 
 async def test_between_two_tries_it_is_not_critical() -> None:
     protocol = Protocol()
     protocol.authority.fail_next(IssuerUnavailable("down"))
-    task = asyncio.create_task(protocol.refresher.run(protocol.tokens))
+    task = protocol.start()
     await protocol.clock.until_asleep()
-    assert not protocol.refresher.uncancellable
+    assert not protocol.progress.is_uncancellable
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert protocol.store.credentials is protocol.tokens
-    assert not (await protocol.run()).adopted  # the lock is free again, and the token was never spent
+    assert not (await protocol.run()).was_adopted  # the lock is free again, and the token was never spent
 
 
 @pytest.mark.parametrize("stored", [None, ApiKey.parse("sk-1"), make_tokens(account_id="org-2")])
@@ -163,7 +170,7 @@ async def test_another_account_in_the_store_is_dead_and_nothing_is_sent_or_writt
 async def test_other_tokens_of_the_account_are_adopted_without_the_network() -> None:
     protocol = Protocol()
     protocol.store.credentials = newer = make_tokens()
-    assert await protocol.run() == RefreshResult(newer, adopted=True)
+    assert await protocol.run() == RefreshResult(newer, was_adopted=True)
     assert protocol.authority.sent == []
     assert "save" not in protocol.store.log
 
@@ -177,7 +184,7 @@ async def test_who_signs_out_or_in_without_the_lock_while_the_issuer_is_asked_is
     if not has_access_token:
         protocol.authority.answer_without_access_token_next()
     protocol.authority.hold()
-    task = asyncio.create_task(protocol.refresher.run(protocol.tokens))
+    task = protocol.start()
     await protocol.authority.asked()
     protocol.store.credentials = left
     protocol.authority.release()
@@ -185,7 +192,7 @@ async def test_who_signs_out_or_in_without_the_lock_while_the_issuer_is_asked_is
         await task
     assert dead.value.reason is RefreshDeadReason.ACCOUNT_CHANGED
     assert protocol.store.credentials is left
-    assert (protocol.store.saves, protocol.refresher.pending_write, protocol.refresher.uncancellable) == (
+    assert (protocol.store.saves, protocol.pending.tokens, protocol.progress.is_uncancellable) == (
         0,
         None,
         False,
@@ -195,7 +202,7 @@ async def test_who_signs_out_or_in_without_the_lock_while_the_issuer_is_asked_is
 async def test_a_store_that_cannot_be_read_after_the_answer_costs_no_token() -> None:
     protocol = Protocol()
     protocol.authority.hold()
-    task = asyncio.create_task(protocol.refresher.run(protocol.tokens))
+    task = protocol.start()
     await protocol.authority.asked()
 
     async def corrupt() -> None:
@@ -231,7 +238,7 @@ async def test_transient_failures_are_retried_with_growing_waits() -> None:
     protocol = Protocol()
     protocol.authority.fail_next(IssuerUnavailable("503"), times=5)
     renewal = await protocol.run(30)
-    assert not renewal.adopted
+    assert not renewal.was_adopted
     assert len(protocol.authority.sent) == 6
     assert len(protocol.clock.slept) == 5
     for wait, longest in zip(protocol.clock.slept, (0.5, 1, 2, 4, 8), strict=True):
@@ -263,20 +270,20 @@ async def test_the_total_time_is_bounded(retry_after: float, tries: int) -> None
     assert sum(protocol.clock.slept) <= 30
 
 
-async def test_who_is_in_a_hurry_gets_no_second_try() -> None:
+async def test_a_refresh_that_was_asked_to_stop_has_no_second_try() -> None:
     protocol = Protocol()
     protocol.authority.fail_next(IssuerUnavailable("503"), times=9)
     protocol.authority.hold()
-    task = asyncio.create_task(protocol.refresher.run(protocol.tokens))
+    task = protocol.start()
     await protocol.authority.asked()
-    protocol.refresher.stop_retrying()
+    protocol.progress.stop_retrying()
     protocol.authority.release()
     with pytest.raises(IssuerUnavailable):
         await task
     assert len(protocol.authority.sent) == 1
     while len(protocol.authority._errors) > 1:
         protocol.authority._errors.pop()
-    assert not (await protocol.run(10)).adopted  # the next flight is in no hurry, and tries a second time
+    assert not (await protocol.run(10)).was_adopted  # the next refresh tries a second time
     assert len(protocol.authority.sent) == 3
 
 
@@ -295,7 +302,7 @@ async def test_a_permanent_answer_is_never_retried(reason: str) -> None:
 async def test_used_up_elsewhere_looks_for_tokens_that_arrive_late() -> None:
     protocol = Protocol()
     protocol.authority.kill(RefreshDeadReason.EXHAUSTED)
-    task = asyncio.create_task(protocol.refresher.run(protocol.tokens))
+    task = protocol.start()
     await protocol.clock.until_asleep()
     protocol.store.credentials = late = make_tokens()
     await protocol.clock.elapse(1)
@@ -308,7 +315,7 @@ async def test_used_up_elsewhere_looks_for_tokens_that_arrive_late() -> None:
 async def test_used_up_elsewhere_and_nothing_arrives(arrives: Credentials | None) -> None:
     protocol = Protocol()
     protocol.authority.kill(RefreshDeadReason.EXHAUSTED)
-    task = asyncio.create_task(protocol.refresher.run(protocol.tokens))
+    task = protocol.start()
     await protocol.clock.until_asleep()
     protocol.store.credentials = arrives
     await protocol.clock.elapse(1)
@@ -325,13 +332,13 @@ async def test_new_tokens_that_cannot_be_stored_are_kept_and_stored_later_withou
     with pytest.raises(StoreUnavailable, match="full"):
         await protocol.run(1)
     assert protocol.warnings == ["tokens_not_stored"]
-    assert protocol.refresher.pending_write is not None
+    assert protocol.pending.tokens is not None
     assert protocol.store.credentials is protocol.tokens
     renewal = await protocol.run()
     assert renewal.tokens is protocol.store.credentials
     assert renewal.tokens.access_token == protocol.authority.grants[0].access_token
     assert len(protocol.authority.sent) == 1
-    assert protocol.refresher.pending_write is None
+    assert protocol.pending.tokens is None
 
 
 async def test_storing_is_tried_three_times() -> None:
@@ -344,7 +351,7 @@ async def test_storing_is_tried_three_times() -> None:
 
 
 @pytest.mark.parametrize("stored", [make_tokens(), make_tokens(account_id="org-2")])
-async def test_unsaved_tokens_give_way_to_what_another_process_stored(stored: ChatgptTokens) -> None:
+async def test_pending_tokens_give_way_to_what_another_process_stored(stored: ChatgptTokens) -> None:
     protocol = Protocol()
     protocol.store.failing_saves = 3
     with pytest.raises(StoreUnavailable):
@@ -354,7 +361,7 @@ async def test_unsaved_tokens_give_way_to_what_another_process_stored(stored: Ch
         assert (await protocol.run()).tokens is stored
     except PermanentRefreshError:
         assert stored.account.account_id == "org-2"
-    assert protocol.refresher.pending_write is None
+    assert protocol.pending.tokens is None
     assert protocol.store.credentials is stored
 
 
@@ -369,8 +376,8 @@ async def test_an_answer_without_an_access_token_is_transient_and_its_refresh_to
     assert stored.refresh_token.reveal() in protocol.authority.live
     assert stored.access_token == protocol.tokens.access_token
     assert await protocol.refresher.is_outdated(protocol.tokens), "as after a restored backup"
-    assert (await protocol.run()).adopted
-    assert not (await protocol.run(current=stored)).adopted
+    assert (await protocol.run()).was_adopted
+    assert not (await protocol.run(current=stored)).was_adopted
 
 
 async def test_an_answer_without_an_access_token_that_cannot_be_stored_is_no_news_of_an_access_token() -> None:
@@ -380,7 +387,7 @@ async def test_an_answer_without_an_access_token_that_cannot_be_stored_is_no_new
     with pytest.raises(StoreUnavailable, match="full"):
         await protocol.run(1)
     renewal = await protocol.run()
-    assert renewal.adopted
+    assert renewal.was_adopted
     assert renewal.tokens.refresh_token.reveal() in protocol.authority.live
 
 
@@ -394,7 +401,7 @@ class _OneAnswer(FakeAuthority):
 
 
 def answering(protocol: Protocol, answer: RefreshedTokens) -> Protocol:
-    protocol.refresher._sending._authority = _OneAnswer(answer)
+    protocol.refresher._authority = _OneAnswer(answer)
     return protocol
 
 

@@ -9,9 +9,12 @@ import pytest
 
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.refresh import Refresher, RefreshSettings
+from authstate.engine.flows.pending_tokens import PendingTokens
+from authstate.engine.flows.refresh import Refresher
+from authstate.engine.flows.refresh_request import RefreshProgress
 from authstate.engine.model.credentials import ChatgptTokens, Credentials, Secret
 from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason, StoreUnavailable
+from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import HeldStore
@@ -145,13 +148,14 @@ async def test_tokens_that_the_disk_did_not_confirm_are_stored_again_before_they
     tokens = make_tokens(expires_in=-1, now=clock.now())
     store, authority = Unconfirmed(tokens), FakeAuthority(tokens, clock=clock)
     settings = RefreshSettings(save_waits=(0.0,))
-    refresher = Refresher(store, authority, clock, Random(1), settings, lambda code, message: None)
+    pending = PendingTokens(clock, settings.save_waits, lambda code, message: None)
+    refresher = Refresher(store, authority, clock, Random(1), settings, pending, lambda code, message: None)
     store.failing = 1
     with pytest.raises(StoreUnavailable):
-        await refresher.run(tokens)
+        await refresher.run(tokens, lambda: False, RefreshProgress())
     assert store.credentials != tokens
-    renewal = await refresher.run(tokens)
-    assert (renewal.adopted, store.saves, len(authority.sent)) == (False, 2, 1)
+    renewal = await refresher.run(tokens, lambda: False, RefreshProgress())
+    assert (renewal.was_adopted, store.saves, len(authority.sent)) == (False, 2, 1)
 
 
 async def test_a_look_into_the_store_does_not_use_what_the_disk_did_not_confirm() -> None:

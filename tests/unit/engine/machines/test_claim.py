@@ -10,16 +10,18 @@ from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.open_claim import OpenClaim
-from authstate.engine.flows.refresh import Refresher, RefreshResult, RefreshSettings
+from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
+from authstate.engine.flows.refresh import Refresher
+from authstate.engine.flows.refresh_request import RefreshProgress
 from authstate.engine.machines.claim import (
     CLAIM_TABLE,
-    MOST_CLAIMS,
+    MAX_CLAIMS,
     Claim,
     ClaimState,
     ClaimTrigger,
     fingerprint_of,
-    instant,
-    keep,
+    format_time,
+    with_claim,
 )
 from authstate.engine.model.credentials import ChatgptTokens, Secret
 from authstate.engine.model.errors import (
@@ -31,6 +33,7 @@ from authstate.engine.model.errors import (
     StoreUnavailable,
     TransitionRefused,
 )
+from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.states import AuthState
 
 LOST = IssuerUnavailable("reset", delivery=Delivery.UNKNOWN)
@@ -38,7 +41,11 @@ UNSENT = IssuerUnavailable("no route", delivery=Delivery.NOT_SENT)
 BUSY = IssuerUnavailable("503", delivery=Delivery.NOT_PROCESSED)
 
 
-class Household:
+def ignore(code: str, message: str) -> None:
+    """Warn nobody."""
+
+
+class SharedLogin:
     """One login in one store, an issuer, and any number of processes."""
 
     def __init__(self, store: MemoryStore | None = None, expires_in: float = -1.0) -> None:
@@ -51,13 +58,14 @@ class Household:
     def process(self) -> Refresher:
         """A new process: it remembers nothing."""
         settings = RefreshSettings()
-        return Refresher(self.store, self.authority, self.clock, Random(1), settings, lambda code, message: None)
+        pending = PendingTokens(self.clock, settings.save_waits, ignore)
+        return Refresher(self.store, self.authority, self.clock, Random(1), settings, pending, ignore)
 
     async def run(
-        self, process: Refresher, *, serves: bool = False, current: ChatgptTokens | None = None
+        self, process: Refresher, *, is_usable: bool = False, current: ChatgptTokens | None = None
     ) -> RefreshResult:
         """One refresh, with as much time as it wants."""
-        task = asyncio.create_task(process.run(current or self.tokens, lambda: serves))
+        task = asyncio.create_task(process.run(current or self.tokens, lambda: is_usable, RefreshProgress()))
         await self.clock.elapse(40)
         return await task
 
@@ -69,7 +77,7 @@ class Household:
         return self.store.claims.get(fingerprint_of(self.tokens.refresh_token))
 
 
-async def lose(home: Household, times: int = 2) -> None:
+async def lose(home: SharedLogin, times: int = 2) -> None:
     """A refresh whose request and repeat get no answer."""
     home.authority.fail_next(LOST, times)
     with pytest.raises(RefreshInDoubt):
@@ -101,11 +109,11 @@ def test_what_is_spent_or_dead_stays_so() -> None:
 def test_the_last_64_claims_are_kept_and_a_free_one_is_forgotten() -> None:
     claims: dict[str, Claim] = {}
     for number in range(65):
-        claims = keep(claims, Claim(str(number), ClaimState.SPENT))
+        claims = with_claim(claims, Claim(str(number), ClaimState.SPENT))
     assert list(claims) == [str(number) for number in range(1, 65)]
-    claims = keep(claims, Claim("1", ClaimState.DEAD))
+    claims = with_claim(claims, Claim("1", ClaimState.DEAD))
     assert list(claims)[-1] == "1" and len(claims) == 64
-    assert "1" not in keep(claims, Claim("1", ClaimState.FREE))
+    assert "1" not in with_claim(claims, Claim("1", ClaimState.FREE))
 
 
 def test_a_fingerprint_says_nothing_of_the_token() -> None:
@@ -116,7 +124,7 @@ def test_a_fingerprint_says_nothing_of_the_token() -> None:
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0.0, "1970-01-01 00:00:00 UTC"), (float("inf"), "an unknown time")])
 def test_a_time_that_no_calendar_has_is_no_fault(seconds: float, shown: str) -> None:
-    assert instant(seconds) == shown
+    assert format_time(seconds) == shown
 
 
 # Dead: sent once in the life of the login
@@ -124,7 +132,7 @@ def test_a_time_that_no_calendar_has_is_no_fault(seconds: float, shown: str) -> 
 
 @pytest.mark.parametrize("reason", ["expired", "revoked", "unknown", "exhausted"])
 async def test_a_dead_token_is_sent_once_whatever_process_asks(reason: str) -> None:
-    home = Household()
+    home = SharedLogin()
     home.authority.kill(RefreshDeadReason(reason))
     told = set()
     for _ in range(3):
@@ -137,16 +145,16 @@ async def test_a_dead_token_is_sent_once_whatever_process_asks(reason: str) -> N
 
 
 async def test_new_tokens_after_a_dead_one_are_none_of_its_business() -> None:
-    home = Household()
+    home = SharedLogin()
     home.authority.kill()
     with pytest.raises(PermanentRefreshError):
         await home.run(home.process())
     home.tokens = home.store.credentials = home.authority.accept(make_tokens(expires_in=-1, now=home.clock.now()))
-    assert not (await home.run(home.process())).adopted
+    assert not (await home.run(home.process())).was_adopted
 
 
 async def test_a_restored_backup_is_not_sent_by_a_new_process() -> None:
-    home = Household()
+    home = SharedLogin()
     await home.run(home.process())
     home.store.credentials = home.tokens
     with pytest.raises(PermanentRefreshError, match=r"holds tokens that this process replaced at .* restored backup"):
@@ -155,11 +163,11 @@ async def test_a_restored_backup_is_not_sent_by_a_new_process() -> None:
 
 
 async def test_a_restored_backup_does_not_replace_what_another_process_adopted() -> None:
-    home = Household()
+    home = SharedLogin()
     newer = (await home.run(home.process())).tokens
     home.clock.advance(3600)
     home.store.credentials = home.tokens
-    assert not (await home.run(home.process(), current=newer)).adopted
+    assert not (await home.run(home.process(), current=newer)).was_adopted
     assert home.authority.sent == [home.tokens.refresh_token.reveal(), newer.refresh_token.reveal()]
 
 
@@ -167,7 +175,7 @@ async def test_a_restored_backup_does_not_replace_what_another_process_adopted()
 
 
 async def test_a_lost_answer_is_repeated_once_at_once_and_then_left() -> None:
-    home = Household()
+    home = SharedLogin()
     await lose(home)
     assert len(home.authority.sent) == 2
     assert home.clock.slept in ([], [0.0])
@@ -175,15 +183,15 @@ async def test_a_lost_answer_is_repeated_once_at_once_and_then_left() -> None:
 
 
 async def test_the_repeat_may_bring_the_answer() -> None:
-    home = Household()
+    home = SharedLogin()
     home.authority.fail_next(LOST)
-    assert not (await home.run(home.process())).adopted
+    assert not (await home.run(home.process())).was_adopted
     assert home.claim is not None and home.claim.state is ClaimState.SPENT
 
 
 @pytest.mark.parametrize("second", [UNSENT, BUSY, LOST], ids=["unsent", "busy", "lost"])
 async def test_whatever_becomes_of_the_repeat_there_is_no_third(second: IssuerUnavailable) -> None:
-    home = Household()
+    home = SharedLogin()
     home.authority.fail_next(LOST)
     home.authority.fail_next(second)
     with pytest.raises(RefreshInDoubt) as doubt:
@@ -193,25 +201,25 @@ async def test_whatever_becomes_of_the_repeat_there_is_no_third(second: IssuerUn
     assert home.claim is not None and home.claim.is_in_doubt
 
 
-async def test_a_doubt_is_left_alone_while_the_access_token_serves() -> None:
-    home = Household()
+async def test_a_doubt_is_left_alone_while_the_access_token_is_usable() -> None:
+    home = SharedLogin()
     await lose(home)
     with pytest.raises(RefreshInDoubt, match=r"The answer to a refresh by this process at 20.* was lost") as doubt:
-        await home.run(home.process(), serves=True)
+        await home.run(home.process(), is_usable=True)
     assert not doubt.value.is_new
     assert len(home.authority.sent) == 2
 
 
 async def test_a_doubt_is_sent_again_when_a_token_is_needed() -> None:
-    home = Household()
+    home = SharedLogin()
     await lose(home)
-    assert not (await home.run(home.process())).adopted
+    assert not (await home.run(home.process())).was_adopted
     assert len(home.authority.sent) == 3
 
 
 @pytest.mark.parametrize("reason", [RefreshDeadReason.EXHAUSTED, RefreshDeadReason.REVOKED])
 async def test_a_refusal_after_a_doubt_is_explained_by_it(reason: RefreshDeadReason) -> None:
-    home = Household()
+    home = SharedLogin()
     await lose(home)
     home.authority.kill(reason)
     for _ in range(2):
@@ -221,7 +229,7 @@ async def test_a_refusal_after_a_doubt_is_explained_by_it(reason: RefreshDeadRea
 
 
 async def test_a_refusal_of_the_repeat_is_explained_by_the_first() -> None:
-    home = Household()
+    home = SharedLogin()
     home.authority.fail_next(LOST)
     home.authority.kill(RefreshDeadReason.EXHAUSTED)
     with pytest.raises(PermanentRefreshError, match="Probably this program spent it"):
@@ -230,13 +238,13 @@ async def test_a_refusal_of_the_repeat_is_explained_by_the_first() -> None:
 
 async def test_a_process_that_ended_in_the_middle_leaves_a_doubt() -> None:
     """What a killed process leaves is its claim: nobody withdrew it."""
-    home = Household()
+    home = SharedLogin()
     await lose(home)
     assert home.claim is not None
     fingerprint = home.claim.fingerprint
     home.store.claims = {fingerprint: Claim(fingerprint, ClaimState.CLAIMED, home.clock.now(), "process 77", 1)}
     with pytest.raises(RefreshInDoubt, match=r"^Process 77 ended in the middle of a refresh at 20"):
-        await home.run(home.process(), serves=True)
+        await home.run(home.process(), is_usable=True)
     home.authority.kill(RefreshDeadReason.EXHAUSTED)
     with pytest.raises(PermanentRefreshError, match="process 77 ended in the middle of a refresh") as dead:
         await home.run(home.process())
@@ -245,7 +253,7 @@ async def test_a_process_that_ended_in_the_middle_leaves_a_doubt() -> None:
 
 @pytest.mark.parametrize("error", [UNSENT, BUSY, IssuerUnavailable("400", delivery=Delivery.REFUSED)])
 async def test_what_was_not_processed_leaves_no_doubt(error: IssuerUnavailable) -> None:
-    home = Household()
+    home = SharedLogin()
     home.authority.fail_next(error, 99)
     with pytest.raises(IssuerUnavailable, match=str(error)):
         await home.run(home.process())
@@ -253,7 +261,7 @@ async def test_what_was_not_processed_leaves_no_doubt(error: IssuerUnavailable) 
 
 
 async def test_what_was_not_processed_does_not_end_an_earlier_doubt() -> None:
-    home = Household()
+    home = SharedLogin()
     await lose(home)
     home.authority.fail_next(UNSENT, 99)
     with pytest.raises(IssuerUnavailable, match="no route"):
@@ -261,10 +269,10 @@ async def test_what_was_not_processed_does_not_end_an_earlier_doubt() -> None:
     assert home.claim is not None and home.claim.state is ClaimState.DOUBTFUL
 
 
-async def test_a_flight_that_is_cancelled_between_two_tries_withdraws_its_claim() -> None:
-    home = Household()
+async def test_a_refresh_that_is_cancelled_between_two_tries_withdraws_its_claim() -> None:
+    home = SharedLogin()
     home.authority.fail_next(BUSY, 99)
-    task = asyncio.create_task(home.process().run(home.tokens))
+    task = asyncio.create_task(home.process().run(home.tokens, lambda: False, RefreshProgress()))
     await home.clock.until_asleep()
     assert home.claim is not None and home.claim.state is ClaimState.CLAIMED
     task.cancel()
@@ -273,9 +281,9 @@ async def test_a_flight_that_is_cancelled_between_two_tries_withdraws_its_claim(
 
 
 async def test_the_claim_is_there_before_the_token_is_sent() -> None:
-    home = Household()
+    home = SharedLogin()
     home.authority.hold()
-    task = asyncio.create_task(home.process().run(home.tokens))
+    task = asyncio.create_task(home.process().run(home.tokens, lambda: False, RefreshProgress()))
     await home.authority.asked()
     assert home.claim is not None and home.claim.state is ClaimState.CLAIMED
     home.authority.release()
@@ -287,7 +295,7 @@ async def test_the_claim_is_there_before_the_token_is_sent() -> None:
 
 
 async def test_a_spent_or_dead_token_is_not_sent_again_though_its_claim_is_lost() -> None:
-    home = Household()
+    home = SharedLogin()
     process = home.process()
     await home.run(process)
     home.store.credentials, home.store.claims = home.tokens, {}
@@ -305,7 +313,7 @@ async def test_a_spent_or_dead_token_is_not_sent_again_though_its_claim_is_lost(
 
 
 async def test_claims_that_cannot_be_read_make_no_token_outdated() -> None:
-    home = Household()
+    home = SharedLogin()
 
     async def broken(fingerprint: str) -> None:
         raise StoreUnavailable("the disk is gone")
@@ -315,41 +323,41 @@ async def test_claims_that_cannot_be_read_make_no_token_outdated() -> None:
 
 
 async def test_only_the_death_that_was_recorded_is_explained() -> None:
-    home = Household()
+    home = SharedLogin()
     claim = OpenClaim(Claim("ab" * 16), home.clock)
     async with home.store.locked() as held:
-        await claim.explain(held, RefreshDeadReason.ACCOUNT_CHANGED, "somebody else signed in")
+        await claim.add_detail(held, RefreshDeadReason.ACCOUNT_CHANGED, "somebody else signed in")
         assert home.store.claims == {}
-        await claim.take(held)
-        await claim.explain(held, RefreshDeadReason.EXHAUSTED, "it is not dead yet")
+        await claim.record(held)
+        await claim.add_detail(held, RefreshDeadReason.EXHAUSTED, "it is not dead yet")
         await claim.refuse(held, RefreshDeadReason.EXHAUSTED, "")
-        await claim.explain(held, RefreshDeadReason.REVOKED, "another reason")
+        await claim.add_detail(held, RefreshDeadReason.REVOKED, "another reason")
         assert home.store.claims["ab" * 16].detail == ""
-        await claim.explain(held, RefreshDeadReason.EXHAUSTED, "another machine has a copy")
+        await claim.add_detail(held, RefreshDeadReason.EXHAUSTED, "another machine has a copy")
     recorded = home.store.claims["ab" * 16]
     assert (recorded.state, recorded.detail) == (ClaimState.DEAD, "another machine has a copy")
 
 
 async def test_a_claim_that_cannot_be_recorded_when_it_ends_costs_only_what_others_know() -> None:
-    home = Household()
+    home = SharedLogin()
     claim = OpenClaim(Claim("ab" * 16), home.clock)
 
     async def full(claim: Claim) -> None:
         raise StoreUnavailable("the disk is full")
 
     async with home.store.locked() as held:
-        await claim.take(held)
+        await claim.record(held)
         held.record = full
         await claim.refuse(held, RefreshDeadReason.EXHAUSTED, "")
-        await claim.explain(held, RefreshDeadReason.EXHAUSTED, "another machine has a copy")
+        await claim.add_detail(held, RefreshDeadReason.EXHAUSTED, "another machine has a copy")
     assert home.store.claims["ab" * 16].is_in_doubt, "true enough: it was sent"
 
 
 async def test_a_claim_that_brought_no_other_token_is_withdrawn() -> None:
-    home = Household()
+    home = SharedLogin()
     claim = OpenClaim(Claim("ab" * 16), home.clock)
     async with home.store.locked() as held:
-        await claim.take(held)
+        await claim.record(held)
         await claim.settle(held)
     assert home.store.claims == {}
 
@@ -358,31 +366,31 @@ async def test_a_claim_that_brought_no_other_token_is_withdrawn() -> None:
 
 
 async def test_a_refusal_that_comes_during_a_look_at_the_doubt_counts() -> None:
-    """The flight began while the access token still served."""
-    home = Household(expires_in=3600.0)
+    """The refresh began while the access token was still usable."""
+    home = SharedLogin(expires_in=3600.0)
     await lose(home)
     async with home.engine() as engine:
-        flight = engine._scheduler.start_or_join()
-        flight.add_done_callback(lambda _: engine._scheduler.note_rejected(home.tokens.access_token))
+        task = engine._scheduler.start_or_join()
+        task.add_done_callback(lambda _: engine._scheduler.note_refused(home.tokens.access_token))
         await engine.refresh()
         assert engine.session.credentials is home.store.credentials is not home.tokens
     assert len(home.authority.sent) == 3
 
 
 async def test_tokens_that_come_while_somebody_waits_for_a_refresh_are_better_news_than_its_error() -> None:
-    home = Household(expires_in=3600.0)
+    home = SharedLogin(expires_in=3600.0)
     newer = make_tokens(now=home.clock.now())
     await lose(home)
     async with home.engine() as engine:
-        flight = engine._scheduler.start_or_join()
-        arrived = RefreshResult(newer, adopted=True)
-        flight.add_done_callback(lambda _: engine._scheduler._adopt(home.tokens, arrived))
+        task = engine._scheduler.start_or_join()
+        arrived = RefreshResult(newer, was_adopted=True)
+        task.add_done_callback(lambda _: engine._scheduler._adopt(home.tokens, arrived))
         assert (await engine.refresh()).credentials is newer
-        assert isinstance(flight.result(), RefreshInDoubt)
+        assert isinstance(task.result(), RefreshInDoubt)
 
 
 async def test_the_engine_goes_on_with_its_access_token_in_doubt_until_it_expires() -> None:
-    home = Household(expires_in=100.0)
+    home = SharedLogin(expires_in=100.0)
     home.authority.fail_next(LOST, 2)
     async with home.engine() as engine:
         assert (await engine.authorization()).token == home.tokens.access_token
@@ -398,7 +406,7 @@ async def test_the_engine_goes_on_with_its_access_token_in_doubt_until_it_expire
 
 
 async def test_a_refused_access_token_does_not_serve_any_more() -> None:
-    home = Household(expires_in=3600.0)
+    home = SharedLogin(expires_in=3600.0)
     await lose(home)
     async with home.engine() as engine:
         refused = await engine.authorization()
@@ -409,7 +417,7 @@ async def test_a_refused_access_token_does_not_serve_any_more() -> None:
 
 
 async def test_a_new_process_finds_a_dead_token_without_asking() -> None:
-    home = Household()
+    home = SharedLogin()
     home.authority.kill()
     for _ in range(3):
         async with home.engine() as engine:
@@ -418,8 +426,8 @@ async def test_a_new_process_finds_a_dead_token_without_asking() -> None:
     assert len(home.authority.sent) == 1
 
 
-async def test_nobody_waits_for_an_issuer_while_the_token_still_serves() -> None:
-    home = Household(expires_in=20.0)
+async def test_nobody_waits_for_an_issuer_while_the_token_is_still_usable() -> None:
+    home = SharedLogin(expires_in=20.0)
     home.authority.hold()
     async with home.engine() as engine:
         asking = asyncio.create_task(engine.authorization())
@@ -436,7 +444,7 @@ async def test_the_claims_are_in_a_file_of_their_own(tmp_path: Path) -> None:
     store = AuthJsonStore(tmp_path)
     async with store.locked() as held:
         await held.save(make_tokens())
-        for number in range(MOST_CLAIMS + 3):
+        for number in range(MAX_CLAIMS + 3):
             await held.record(Claim(f"{number:032x}", ClaimState.SPENT, 1.0, sends=1))
     file = tmp_path / "auth.json.authstate.claims"
     assert file.stat().st_mode & 0o777 == 0o600

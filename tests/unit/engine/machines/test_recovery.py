@@ -7,8 +7,9 @@ import pytest
 
 from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.recovery import RECOVERY_TABLE, STEPS, Recovery, RecoveryMachine, RecoveryPlan
+from authstate.engine.machines.recovery import RECOVERY_TABLE, STEPS, Recovery, RecoveryPlan
 from authstate.engine.machines.table import Row, Table, TableMachine
+from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import ApiKey, Credentials, Secret
 from authstate.engine.model.errors import (
     AuthError,
@@ -38,8 +39,8 @@ EXPECTED = {
 CELLS = [(state, trigger) for state in EXPECTED for trigger in RECOVERY_TABLE.triggers]
 
 
-class Engine:
-    """What a recovery sees of an engine."""
+class Actions:
+    """What the steps of a recovery may do."""
 
     def __init__(self, state: AuthState, *, reloads: bool = False, error: AuthError | None = None) -> None:
         credentials: dict[AuthState, Credentials] = {
@@ -47,7 +48,6 @@ class Engine:
             AuthState.EXTERNAL_TOKENS: make_external(),
         }
         self.session = Session(state, credentials.get(state, make_tokens()), None, 4)
-        self.pause_reason: IssuerUnavailable | None = None
         self.reloads = reloads
         self.error = error
         self.calls: list[str] = []
@@ -58,22 +58,21 @@ class Engine:
             self.session = Session(self.session.state, make_tokens(), None, 5)
         return self.reloads
 
-    async def refresh(self) -> Session:
-        return self._act("refresh")
+    async def refresh(self) -> None:
+        self._act("refresh")
 
-    async def ask_parent(self) -> Session:
-        return self._act("ask_parent")
+    async def ask_parent(self) -> None:
+        self._act("ask_parent")
 
-    def _act(self, name: str) -> Session:
+    def _act(self, name: str) -> None:
         self.calls.append(name)
         if self.error is not None:
             raise self.error
-        return self.session
 
 
 @pytest.mark.parametrize(("state", "trigger"), CELLS)
 def test_every_cell(state: str, trigger: str) -> None:
-    recovery = Recovery(Engine(AuthState.CHATGPT), 4)
+    recovery = Recovery(Actions(AuthState.CHATGPT), 4)
     recovery.state = state
     machine = TableMachine(RECOVERY_TABLE)
     target = EXPECTED[state].get(trigger)
@@ -95,54 +94,54 @@ DOWN, NO = IssuerUnavailable("503"), ParentUnavailable("no")
 
 
 @pytest.mark.parametrize(
-    ("engine", "generation", "calls", "error"),
+    ("actions", "generation", "calls", "error"),
     [
-        (Engine(AuthState.CHATGPT), 3, [], None),
-        (Engine(AuthState.CHATGPT, reloads=True), 4, ["reload"], None),
-        (Engine(AuthState.CHATGPT), 4, ["reload", "refresh"], None),
-        (Engine(AuthState.REFRESH_DEAD), 4, ["reload", "refresh"], None),
-        (Engine(AuthState.CHATGPT, error=DOWN), 4, ["reload", "refresh"], DOWN),
-        (Engine(AuthState.EXTERNAL_TOKENS), 4, ["ask_parent"], None),
-        (Engine(AuthState.EXTERNAL_TOKENS, error=NO), 4, ["ask_parent"], NO),
+        (Actions(AuthState.CHATGPT), 3, [], None),
+        (Actions(AuthState.CHATGPT, reloads=True), 4, ["reload"], None),
+        (Actions(AuthState.CHATGPT), 4, ["reload", "refresh"], None),
+        (Actions(AuthState.REFRESH_DEAD), 4, ["reload", "refresh"], None),
+        (Actions(AuthState.CHATGPT, error=DOWN), 4, ["reload", "refresh"], DOWN),
+        (Actions(AuthState.EXTERNAL_TOKENS), 4, ["ask_parent"], None),
+        (Actions(AuthState.EXTERNAL_TOKENS, error=NO), 4, ["ask_parent"], NO),
     ],
 )
-async def test_the_ways(engine: Engine, generation: int, calls: list[str], error: AuthError | None) -> None:
-    machine = RecoveryMachine(RecoveryPlan())
+async def test_the_ways(actions: Actions, generation: int, calls: list[str], error: AuthError | None) -> None:
+    plan = RecoveryPlan()
     if error is None:
-        await machine.run(engine, generation)
+        await plan.run(actions, generation)
     else:
         with pytest.raises(type(error)) as raised:
-            await machine.run(engine, generation)
+            await plan.run(actions, generation)
         assert raised.value is error
-    assert engine.calls == calls
+    assert actions.calls == calls
 
 
 @pytest.mark.parametrize(("state", "says"), [("api_key", "API key"), ("logged_out", "nobody is signed in")])
 async def test_no_way(state: str, says: str) -> None:
     with pytest.raises(RecoveryExhausted, match=says):
-        await RecoveryMachine(RecoveryPlan()).run(Engine(AuthState(state)), 4)
+        await RecoveryPlan().run(Actions(AuthState(state)), 4)
 
 
 async def test_a_look_during_which_the_tokens_changed_needs_no_refresh() -> None:
-    class Busy(Engine):
+    class Busy(Actions):
         async def reload(self) -> bool:
             self.session = Session(AuthState.CHATGPT, make_tokens(), None, 5)
             return await super().reload()
 
-    engine = Busy(AuthState.CHATGPT)
-    await RecoveryMachine(RecoveryPlan()).run(engine, 4)
-    assert engine.calls == ["reload"]
+    actions = Busy(AuthState.CHATGPT)
+    await RecoveryPlan().run(actions, 4)
+    assert actions.calls == ["reload"]
 
 
 async def test_a_look_during_which_the_refresh_token_died_is_no_news() -> None:
-    class Dying(Engine):
+    class Dying(Actions):
         async def reload(self) -> bool:
             self.session = Session(AuthState.REFRESH_DEAD, self.session.credentials, Failure("dead"), 5)
             return await super().reload()
 
-    engine = Dying(AuthState.CHATGPT, error=DOWN)
+    actions = Dying(AuthState.CHATGPT, error=DOWN)
     with pytest.raises(IssuerUnavailable):
-        await RecoveryMachine(RecoveryPlan()).run(engine, 4)
+        await RecoveryPlan().run(actions, 4)
 
 
 async def test_a_mode_is_added_with_rows_and_steps_and_no_change_of_the_loop() -> None:
@@ -165,8 +164,7 @@ async def test_a_mode_is_added_with_rows_and_steps_and_no_change_of_the_loop() -
         recovery.error = None
         if not vault:
             return "vault_empty"
-        assert isinstance(recovery.engine, AuthEngine)
-        await recovery.engine.use_api_key(vault.pop())
+        await engine.use_api_key(vault.pop())
         return "vault_answered"
 
     plan = RecoveryPlan(table, {**STEPS, "ask_vault": ask_vault})
@@ -209,3 +207,20 @@ async def test_a_closed_engine_recovers_nobody(stored: Credentials, moved_on: bo
     with pytest.raises(EngineClosed):
         await engine.recover(refused)
     assert authority.sent == []
+
+
+async def test_an_engine_that_is_closed_during_a_recovery_starts_no_second_one() -> None:
+    tokens = make_tokens(expires_in=-1)
+    authority = FakeAuthority(tokens)
+    closing: list[asyncio.Task[None]] = []
+
+    async def answer_and_close(recovery: Recovery) -> str:
+        closing.append(asyncio.create_task(engine.close()))
+        return "generation_moved_on"  # but the tokens in use have expired still
+
+    engine = AuthEngine(MemoryStore(tokens), authority, recovery=RecoveryPlan(steps={"diagnose": answer_and_close}))
+    await engine.start()
+    with pytest.raises(EngineClosed):
+        await engine.recover(Authorization.of(engine.session))
+    await closing.pop()
+    assert (closing, authority.sent) == ([], [])

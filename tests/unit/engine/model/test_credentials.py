@@ -21,8 +21,8 @@ from authstate.engine.model.credentials import (
     account_of,
     expiry_of,
     fits_header,
-    instant_of,
     read_claims,
+    storable_time,
 )
 from authstate.engine.model.errors import InvalidCredentials
 from authstate.engine.model.policy import LoginMethod, Policy
@@ -205,7 +205,7 @@ def payload(data: bytes) -> str:
     ],
 )
 def test_what_is_no_jwt_is_refused_without_showing_it(token: str) -> None:
-    with pytest.raises(InvalidCredentials, match="the thing is no JWT") as refusal:
+    with pytest.raises(InvalidCredentials, match="the thing is not a JWT") as refusal:
         read_claims(token, "thing")
     assert len(str(refusal.value)) < 100
     assert refusal.value.__cause__ is None
@@ -246,7 +246,7 @@ def test_expiry(exp: object, expected: float | None) -> None:
 def test_the_time_of_a_refresh_is_stored_as_it_is_in_memory(clock: float) -> None:
     tokens = make_tokens(now=clock, expires_in=None)
     assert decode(encode(tokens, None), "here").credentials == tokens
-    assert abs(instant_of(clock) - clock) < 1e-5 or not 0 <= clock <= 253_402_300_799
+    assert abs(storable_time(clock) - clock) < 1e-5 or not 0 <= clock <= 253_402_300_799
 
 
 @pytest.mark.parametrize("wrong", [7, "text", ["a"], None, True])

@@ -56,7 +56,7 @@ EXAMPLES = [
     IssuerUnavailable("a", retry_after=3.0),
     RefreshInDoubt("a", is_new=True),
     StoreBusy("a"),
-    EngineClosed("a"),
+    EngineClosed(),
 ]
 
 
@@ -72,7 +72,7 @@ def test_an_error_for_the_next_caller_is_the_same_and_new(error: AuthError) -> N
         raise error from ValueError("first")
     except AuthError:
         pass
-    again = error.again()
+    again = error.without_traceback()
     assert again is not error
     assert type(again) is type(error)
     assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
@@ -112,4 +112,4 @@ def test_plain_errors_can_be_pickled() -> None:
 
 def test_an_issuer_that_is_not_available_may_say_why_in_a_code() -> None:
     assert IssuerUnavailable("m", code="overloaded").code == "overloaded"
-    assert IssuerUnavailable("m", code="overloaded").again().code == "overloaded"
+    assert IssuerUnavailable("m", code="overloaded").without_traceback().code == "overloaded"

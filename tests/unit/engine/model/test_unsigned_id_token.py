@@ -31,7 +31,7 @@ every_form = pytest.mark.parametrize("token", UNSIGNED)
 @every_form
 def test_in_a_stored_file(token: str) -> None:
     tokens = {"id_token": token, "access_token": WHOLE, "refresh_token": "rt", "account_id": "org-1"}
-    with pytest.raises(StoreUnreadable, match="in tokens, the id token is no JWT"):
+    with pytest.raises(StoreUnreadable, match="in tokens, the id token is not a JWT"):
         decode(json.dumps({"tokens": tokens}).encode(), "auth.json")
 
 
@@ -43,7 +43,7 @@ async def test_from_a_parent(token: str, dialect: str) -> None:
     if dialect == "access token":
         wrong = {"type": "chatgptAuthTokens", "accessToken": token, "chatgptAccountId": "org-1"}
     refusal = await client.refused("account/login/start", wrong)
-    assert f"the {dialect} is no JWT" in refusal and "canary" not in refusal
+    assert f"the {dialect} is not a JWT" in refusal and "canary" not in refusal
     assert (await client.result("account/read", {}))["account"] is None
 
 
@@ -54,7 +54,7 @@ async def test_in_the_answer_to_a_code(token: str, monkeypatch: pytest.MonkeyPat
         return IssuerResponse(status=200, headers={}, members=members)
 
     monkeypatch.setattr(IssuerHttp, "post", post)
-    with pytest.raises(IssuerUnavailable, match="the id token is no JWT"):
+    with pytest.raises(IssuerUnavailable, match="the id token is not a JWT"):
         await exchange_code(
             Issuer("https://issuer.example"), code=Secret("c"), redirect_uri="r", code_verifier=Secret("v")
         )
