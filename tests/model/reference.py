@@ -88,6 +88,8 @@ class World:
     broken: set[str] = field(default_factory=set)
     live: set[str] = field(default_factory=set)
     dead: dict[str, str] = field(default_factory=dict)
+    claimed_spent: set[str] = field(default_factory=set)
+    """Refresh tokens whose claim says to every process that they are spent: what they brought is stored."""
     faults: deque[IssuerUnavailable] = field(default_factory=deque)
     partial: int = 0
     revoked: list[str] = field(default_factory=list)
@@ -118,6 +120,8 @@ class Engine:
     refused: tuple[object, ...] | None = None
     generation: int = 0
     pending_write: Managed | None = None
+    pending_for: str = ""
+    """The refresh token that the pending tokens were sent for."""
     sent_dead: set[str] = field(default_factory=set)
     """Refresh tokens that this process sent and that were refused for good: it sends none of them again."""
     spent: set[str] = field(default_factory=set)
@@ -291,7 +295,7 @@ class Engine:
         return isinstance(found, Managed) and isinstance(self.held, Managed) and found.workspace == self.held.workspace
 
     def is_outdated(self, found: Held) -> bool:
-        return isinstance(found, Managed) and found.refresh in self.spent
+        return isinstance(found, Managed) and found.refresh in self.spent | self.world.claimed_spent
 
     def adopt(self, found: Held) -> None:
         assert isinstance(found, Managed)
@@ -347,12 +351,13 @@ class Engine:
             answered = self.ask(held)
             if not isinstance(answered, Managed):
                 return answered
-            fresh = answered
+            fresh, self.pending_for = answered, held.refresh
         if "save" in world.broken:
             self.pending_write = fresh
             return StoreUnavailable
         self.pending_write = None
         world.save(fresh)
+        world.claimed_spent.add(self.pending_for)
         if install():
             whole = fresh.access != held.access  # half an answer brings no new access token
             self.enter("chatgpt", fresh)
@@ -391,9 +396,10 @@ class Engine:
             rotated = held._replace(refresh=outcome.refresh_token.reveal())
             world.live.add(rotated.refresh)
             if "save" in world.broken:
-                self.pending_write = rotated
+                self.pending_write, self.pending_for = rotated, held.refresh
                 return StoreUnavailable
             world.save(rotated)
+            world.claimed_spent.add(held.refresh)
             self.pending_write = None
             return IssuerUnavailable
         assert isinstance(outcome, RefreshedTokens) and outcome.refresh_token is not None
