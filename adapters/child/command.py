@@ -1,6 +1,8 @@
 """The command of a `codex app-server` child that keeps its tokens in memory and stores nothing on disk."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+
+from authstate.adapters.child.overrides import find_overrides
 
 STORE_KEY = "cli_auth_credentials_store"
 EPHEMERAL = ("-c", f'{STORE_KEY}="ephemeral"')
@@ -34,7 +36,7 @@ def ephemeral_command(command: Sequence[str]) -> list[str]:
         raise CommandError(
             f"--listen {listen} is not possible here: the app-server must serve on {_STDIO}. Leave --listen out"
         )
-    for start, end, override in list(_overrides(words))[::-1]:
+    for start, end, override in list(find_overrides(words))[::-1]:
         if override.partition("=")[0].strip() == STORE_KEY:
             del words[start:end]
     place = words.index(SUBCOMMAND)
@@ -43,7 +45,7 @@ def ephemeral_command(command: Sequence[str]) -> list[str]:
 
 def overrides_of(command: Sequence[str]) -> list[str]:
     """Return the `-c KEY=VALUE` settings in a command. Some count for authstate, too: forced logins, the backend."""
-    return [override for _, _, override in _overrides(list(command))]
+    return [override for _, _, override in find_overrides(command)]
 
 
 def _listen_of(words: list[str]) -> str | None:
@@ -55,18 +57,3 @@ def _listen_of(words: list[str]) -> str | None:
         elif word.startswith("--listen="):
             listen = word.partition("=")[2]
     return listen
-
-
-def _overrides(words: list[str]) -> Iterator[tuple[int, int, str]]:
-    """Yield where each `-c KEY=VALUE` begins and ends, and its text."""
-    index = 0
-    while index < len(words):
-        word = words[index]
-        if word in ("-c", "--config") and index + 1 < len(words) and "=" in words[index + 1]:
-            yield index, index + 2, words[index + 1]
-            index += 1
-        elif word.startswith("--config="):
-            yield index, index + 1, word.partition("=")[2]
-        elif word.startswith("-c") and "=" in word and not word.startswith("--"):
-            yield index, index + 1, word[2:].removeprefix("=")
-        index += 1

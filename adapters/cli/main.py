@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from authstate.adapters.child.overrides import split_overrides
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
 from authstate.adapters.cli.imports import unwatched_imports
 
@@ -99,28 +100,6 @@ def wrap_words(arguments: Sequence[str]) -> tuple[list[str], list[str]] | None:
     if not command:
         raise UsageError("wrap needs a command: write `authstate wrap -- codex app-server`")
     return overrides + more, command
-
-
-def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The `-c KEY=VALUE` settings that the words begin with, in each of their forms, and the rest of the words."""
-    overrides: list[str] = []
-    rest = list(arguments)
-    while rest:
-        word = rest[0]
-        if word in ("-c", "--config"):
-            if len(rest) < 2:
-                break
-            overrides.append(rest[1])
-            rest = rest[2:]
-        elif word.startswith("--config="):
-            overrides.append(word.partition("=")[2])
-            rest = rest[1:]
-        elif word.startswith("-c"):
-            overrides.append(word[2:].removeprefix("="))
-            rest = rest[1:]
-        else:
-            break
-    return overrides, rest
 
 
 def report_errors(run: Callable[[], int]) -> int:

@@ -1,0 +1,54 @@
+"""The `-c KEY=VALUE` arguments of codex, which authstate takes in the same forms: the only parser of them.
+
+    -c KEY=VALUE    --config KEY=VALUE    --config=KEY=VALUE    -cKEY=VALUE    -c=KEY=VALUE
+
+argparse reads them for the commands that need no fast start. It cannot read the command of a child, whose other
+arguments it does not know, and importing it would delay the first answer of `app-server`.
+"""
+
+from collections.abc import Iterator, Sequence
+
+
+def override_at(words: Sequence[str], index: int) -> tuple[str, int] | None:
+    """Read the override that begins at a word.
+
+    Returns:
+        The override, without its option, and the index after it. None if no override begins there, or if its value is
+        missing.
+    """
+    word = words[index]
+    if word in ("-c", "--config"):
+        return (words[index + 1], index + 2) if index + 1 < len(words) else None
+    if word.startswith("--config="):
+        return word.partition("=")[2], index + 1
+    if word.startswith("-c"):
+        return word[2:].removeprefix("="), index + 1
+    return None
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a command line into the overrides that it begins with, and the rest of its words."""
+    overrides: list[str] = []
+    index = 0
+    while index < len(words) and (found := override_at(words, index)):
+        override, index = found
+        overrides.append(override)
+    return overrides, list(words[index:])
+
+
+def find_overrides(command: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+    """Find the overrides anywhere in the command of a child.
+
+    Only those with a `=` count: the command may begin with another program, such as `sh -c SCRIPT`.
+
+    Yields:
+        The index where the override begins, the index after it, and the override.
+    """
+    index = 0
+    while index < len(command):
+        found = override_at(command, index)
+        if found and any("=" in word for word in command[index : found[1]]):
+            yield index, found[1], found[0]
+            index = found[1]
+        else:
+            index += 1
