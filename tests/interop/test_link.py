@@ -169,7 +169,7 @@ time.sleep(600)
 async def test_a_child_that_does_not_end_is_killed(
     make_home: MakeHome, issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_GOODBYE", 0.2)
+    monkeypatch.setattr(client, "_END_WITHIN", 0.2)
     command = [sys.executable, "-c", STUBBORN, "app-server"]
     async with engine_of(make_home(), issuer) as engine:
         context = AppServerClient.of_command(engine, command, name="test", version="1")
