@@ -12,7 +12,7 @@ from support.codex_binaries import NEW
 from support.turns import model_config
 from support.wire_client import clean_environment
 
-from authstate.adapters.cli.codex import is_server
+from authstate.adapters.cli.codex_arguments import starts_app_server
 from authstate.adapters.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
@@ -79,15 +79,15 @@ def test_another_command_runs_a_turn_on_the_same_login(
     assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (1, 0)
 
 
-def test_the_value_of_an_option_is_no_subcommand(codex: Path) -> None:
-    """Every option of this codex that takes a value is known: else an app-server would not be wrapped, unsaid."""
+def test_the_value_of_an_option_is_not_a_subcommand(codex: Path) -> None:
+    """For every option of this codex that takes a value. Otherwise an app-server would silently not be wrapped."""
     for before in ([], ["app-server"]):
         page = subprocess.run([codex, *before, "--help"], capture_output=True, text=True, timeout=30, check=True)
         options = re.findall(r"^ +(?:-\w, )?(--[\w-]+) <", page.stdout, re.M)
         assert len(options) > 2
         for option in options:
             words = [option, "value", "app-server"] if not before else ["app-server", option, "value"]
-            assert is_server(words), option
+            assert starts_app_server(words, str(codex)), option
 
 
 def test_what_only_prints_of_app_server_is_the_real_codex(environment: dict[str, str], tmp_path: Path) -> None:

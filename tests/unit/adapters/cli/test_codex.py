@@ -1,4 +1,4 @@
-"""`authstate-codex`: which words are wrapped, which codex is the real one, and what a codex beside us finds."""
+"""`authstate-codex`: which commands it wraps, which codex it runs, and the login that an unwrapped codex finds."""
 
 import os
 import subprocess
@@ -7,65 +7,109 @@ from pathlib import Path
 
 import pytest
 
-from authstate.adapters.cli.codex import acts_with_a_login, is_server, real_codex
+from authstate.adapters.cli.codex import real_codex
+from authstate.adapters.cli.codex_arguments import starts_app_server, uses_login
 from authstate.adapters.cli.exit_status import UsageError
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.credentials import ChatgptTokens
 
-SAYS = """#!/bin/sh
+ECHO_ARGUMENTS = """#!/bin/sh
 echo "real codex: $*"
 exit 9
 """
 
 
-def program(path: Path, text: str = SAYS) -> Path:
+def program(path: Path, text: str = ECHO_ARGUMENTS) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     path.chmod(0o755)
     return path
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "app-server",
-        "app-server --listen stdio://",
-        "-c model=x app-server -c a=b",
-        "--config model=x -p work app-server",
-        "--enable app-server app-server",
-        "-m app-server app-server --stdio",
-        "app-server --listen ws://127.0.0.1:1 --ws-auth capability-token --ws-token-file x",
-    ],
-)
-def test_a_server_is_wrapped(words: str) -> None:
-    assert is_server(words.split())
+HELP = """#!/bin/sh
+echo "$*" >> "$0.calls"
+case "$*" in
+"--help") echo "  -m, --model <MODEL>
+  -p, --profile <PROFILE>
+      --enable <FEATURE>
+  -i, --image <FILE>...
+      --oss" ;;
+"app-server --help") echo "      --ws-auth <MODE>
+      --ws-token-file <PATH>
+      --stdio" ;;
+*) exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def codex(tmp_path: Path) -> Path:
+    """A codex that only has the two help pages, and writes down what it was asked."""
+    return program(tmp_path / "codex", HELP)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script stands for codex")
+class TestStartsAppServer:
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "-c model=x --config model=x -p work app-server",
+            "--enable app-server app-server",
+            "-m app-server app-server --stdio",
+            "--oss app-server",
+            "--oss --image=x app-server",
+            "app-server --listen ws://127.0.0.1:1 --ws-auth capability-token --ws-token-file x",
+        ],
+    )
+    def test_codex_is_asked_which_options_take_a_value(self, words: str, codex: Path) -> None:
+        assert starts_app_server(words.split(), str(codex))
+
+    @pytest.mark.parametrize("words", ["-p app-server", "--oss exec app-server", "app-server --stdio generate-ts"])
+    def test_a_value_or_another_subcommand_is_not_one(self, words: str, codex: Path) -> None:
+        assert not starts_app_server(words.split(), str(codex))
+
+    @pytest.mark.parametrize(
+        ("words", "starts"),
+        [
+            ("app-server", True),
+            ("app-server --listen stdio://", True),
+            ("-c model=x app-server -c a=b", True),
+            ("app-server --analytics-default-enabled", True),
+            ("app-server --analytics-default-enabled -c a=b", True),
+            ("", False),
+            ("exec app-server", False),
+            ("-m gpt-5 exec hello", False),
+            ("app-server generate-ts --out x", False),
+            ("app-server --help", False),
+            ("app-server --print-startup-config", False),
+            ("--version", False),
+            ("app-server daemon", False),
+            ("exec -- app-server", False),
+        ],
+    )
+    def test_codex_is_not_asked_without_doubt(self, words: str, starts: bool, codex: Path) -> None:
+        assert starts_app_server(words.split(), str(codex)) is starts
+        assert not Path(f"{codex}.calls").exists()
+
+    def test_each_help_page_is_read_once(self, codex: Path) -> None:
+        for _ in range(3):
+            assert starts_app_server(["-m", "x", "--oss", "app-server", "--ws-auth", "y"], str(codex))
+        assert Path(f"{codex}.calls").read_text() == "--help\napp-server --help\n"
+
+    def test_a_codex_that_cannot_be_asked_is_no_error(self, tmp_path: Path) -> None:
+        assert starts_app_server(["--oss", "app-server"], str(tmp_path / "none"))
+        assert not starts_app_server(["-m", "x", "app-server"], str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(
-    "words",
-    [
-        "",
-        "exec app-server",
-        "app-server generate-ts --out x",
-        "app-server --help",
-        "--version",
-        "-p app-server",
-        "app-server daemon",
-        "exec -- app-server",
-    ],
-)
-def test_everything_else_is_not(words: str) -> None:
-    assert not is_server(words.split())
-
-
-@pytest.mark.parametrize(
-    ("words", "acts"),
+    ("words", "uses"),
     [
         ("", True),
         ("exec hello", True),
         ("fix this bug", True),
         ("-m gpt-5 resume --last", True),
+        ("-m login resume", True),
         ("login --with-api-key", False),
         ("logout", False),
         ("--version", False),
@@ -73,8 +117,8 @@ def test_everything_else_is_not(words: str) -> None:
         ("-c a=b completion bash", False),
     ],
 )
-def test_a_login_is_freshened_for_what_acts_with_one(words: str, acts: bool) -> None:
-    assert acts_with_a_login(words.split()) is acts
+def test_which_commands_use_the_login(words: str, uses: bool) -> None:
+    assert uses_login(words.split()) is uses
 
 
 class TestRealCodex:
@@ -99,13 +143,13 @@ class TestRealCodex:
         with pytest.raises(UsageError, match="there is none on PATH: install it, or set AUTHSTATE_CODEX"):
             real_codex({"PATH": str(tmp_path)}, "us")
 
-    def test_the_variable_leads_nowhere(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="AUTHSTATE_CODEX is /no/such, and no such program can be run"):
+    def test_the_variable_names_no_program(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="AUTHSTATE_CODEX is /no/such, which is not a program"):
             real_codex({"PATH": str(tmp_path), "AUTHSTATE_CODEX": "/no/such"}, "us")
 
-    def test_the_variable_leads_back_to_us(self, tmp_path: Path) -> None:
+    def test_the_variable_names_authstate_codex_itself(self, tmp_path: Path) -> None:
         us = program(tmp_path / "authstate-codex")
-        with pytest.raises(UsageError, match="leads back"):
+        with pytest.raises(UsageError, match="itself"):
             real_codex({"PATH": "", "AUTHSTATE_CODEX": str(us)}, str(us))
 
 
@@ -122,7 +166,7 @@ def run(home: Path, codex: Path | None, *words: str, **more: str) -> subprocess.
     )
 
 
-def test_another_command_is_the_real_codex(tmp_path: Path) -> None:
+def test_another_command_runs_the_real_codex(tmp_path: Path) -> None:
     done = run(tmp_path, program(tmp_path / "codex"), "exec", "--json", "hello there")
     assert (done.returncode, done.stdout, done.stderr) == (9, "real codex: exec --json hello there\n", "")
 
@@ -148,7 +192,7 @@ def test_a_missing_codex_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-async def test_a_login_about_to_expire_is_refreshed_for_it(tmp_path: Path) -> None:
+async def test_a_login_about_to_expire_is_refreshed_before_codex_starts(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with LoopbackIssuer() as issuer:
         async with AuthJsonStore(home).locked() as held:
@@ -162,7 +206,7 @@ async def test_a_login_about_to_expire_is_refreshed_for_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("fault", ["issuer down", "corrupt", "configuration"])
-async def test_what_is_wrong_with_the_login_is_left_to_codex(tmp_path: Path, fault: str) -> None:
+async def test_errors_of_the_login_are_left_to_codex(tmp_path: Path, fault: str) -> None:
     home = tmp_path / "home"
     with LoopbackIssuer() as issuer:  # which is down afterwards
         async with AuthJsonStore(home).locked() as held:

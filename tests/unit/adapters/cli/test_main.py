@@ -582,7 +582,7 @@ def test_a_codex_that_is_no_program_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("AUTHSTATE_CODEX", str(codex))
     assert codex_main(["--version"]) == 2
     told = capsys.readouterr().err
-    assert told == f"authstate: AUTHSTATE_CODEX is {codex}, and no such program can be run: " + (
+    assert told == f"authstate: AUTHSTATE_CODEX is {codex}, which is not a program: " + (
         "set it to the path of the real codex\n"
     )
     codex.chmod(0o755)

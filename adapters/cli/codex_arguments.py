@@ -1,0 +1,97 @@
+"""Reads a command line of codex as far as `authstate-codex` must understand it.
+
+`codex --oss app-server` starts an app-server; in `codex -p app-server`, the word is the name of a profile. Releases
+differ in which options take a value. So the codex that would be started is asked (`codex --help`), if it matters.
+"""
+
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from authstate.adapters.child.command import SUBCOMMAND
+
+_WITH_VALUE = frozenset({"-c", "--config", "--listen"})
+"""Options of every release that are common and take a value: codex is not asked about them."""
+_PRINT_AND_END = frozenset({"-h", "--help", "-V", "--version", "--print-startup-config"})
+"""Options that print something, after which codex ends. The help does not mark them, hence this list. If one is missing
+here, `wrap` passes through what it prints, and ends with it."""
+_WITHOUT_LOGIN = frozenset(
+    {"login", "logout", "completion", "help", "features", "sandbox", "debug", "update", "doctor"}
+)
+"""Subcommands that send no request to the backend. If one is missing here, a login that is about to expire is refreshed
+before it starts, which is needless and harmless. Names of future releases need not be added."""
+_HELP_WITHIN = 10.0  # seconds
+_OPTION_WITH_VALUE = re.compile(r"^ +(?:(-\w), )?(--[\w-]+)[ =]<", re.MULTILINE)
+
+
+def starts_app_server(arguments: Sequence[str], codex: str) -> bool:
+    """Return whether a command line starts an app-server.
+
+    `app-server generate-ts` and its like do not: they print something and end.
+
+    Args:
+        arguments: the words after `codex`.
+        codex: the path of the real codex, which is asked about its options if they leave doubt.
+    """
+    if SUBCOMMAND not in arguments:
+        return False
+
+    def takes_value(option: str, before: list[str]) -> bool:
+        return before in ([], [SUBCOMMAND]) and option in options_with_value(codex, *before)
+
+    positional, only_prints = _read(arguments, takes_value)
+    return positional == [SUBCOMMAND] and not only_prints
+
+
+def uses_login(arguments: Sequence[str]) -> bool:
+    """Return whether a command line starts something that may send requests to the backend. In doubt it does."""
+    positional, only_prints = _read(arguments, lambda option, before: True)
+    return not only_prints and not (positional and positional[0] in _WITHOUT_LOGIN)
+
+
+def _read(arguments: Sequence[str], takes_value: Callable[[str, list[str]], bool]) -> tuple[list[str], bool]:
+    """Return the words that are neither options nor their values, and whether an option only prints something.
+
+    Args:
+        arguments: the words after `codex`.
+        takes_value: whether the next word is the value of an option. Called with the option and the positional
+            words before it. It is not called for options that no word follows.
+    """
+    positional: list[str] = []
+    only_prints = False
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            positional += rest
+            break
+        if word in _PRINT_AND_END:
+            only_prints = True
+        elif not word.startswith("-"):
+            positional.append(word)
+        elif word in _WITH_VALUE:
+            del rest[:1]
+        else:
+            has_word_after = "=" not in word and bool(rest) and not rest[0].startswith("-")
+            if has_word_after and takes_value(word, positional):
+                del rest[:1]
+    return positional, only_prints
+
+
+@lru_cache
+def options_with_value(codex: str, *subcommand: str) -> frozenset[str]:
+    """Return the options that take a value, as the help of codex lists them. Empty if codex cannot be asked."""
+    try:
+        answer = subprocess.run(
+            [codex, *subcommand, "--help"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_HELP_WITHIN,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return frozenset()
+    page = answer.stdout.decode("utf-8", "replace")
+    return frozenset(name for names in _OPTION_WITH_VALUE.findall(page) for name in names if name)
