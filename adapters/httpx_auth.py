@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeVar
 import httpx
 
 from authstate.adapters.network.insecure_http import ensure_secure
-from authstate.adapters.network.request_origin import bind, bind_sync, origin_of
+from authstate.adapters.network.request_origin import bind_to_origin, bind_to_origin_sync, origin_of
 from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.errors import NotSignedIn, RecoveryExhausted
 
@@ -105,7 +105,7 @@ class EngineAuth(_Authorized):
             return
         url = request.url
         await request.aread()
-        bind(request)
+        bind_to_origin(request)
         authorization = await self._authorized(request)
         response = yield _authorize(request, authorization)
         for _ in range(_RECOVERIES):
@@ -149,7 +149,7 @@ class SyncEngineAuth(_Authorized):
             return
         url = request.url
         request.read()
-        bind_sync(request)
+        bind_to_origin_sync(request)
         authorization = self._portal.call(self._authorized, request)
         response = yield _authorize(request, authorization)
         for _ in range(_RECOVERIES):

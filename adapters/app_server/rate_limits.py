@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from authstate.adapters.network.failures import fault_of, refused_by_proxy
+from authstate.adapters.network.failures import explain_failure, explain_proxy_refusal
 from authstate.adapters.network.insecure_http import InsecureTransport, ensure_secure
 from authstate.adapters.network.proxies import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.oauth.issuer_http import IN_BETWEEN, LONGEST_ANSWER, AnswerTooLong, read_bounded
@@ -70,9 +70,9 @@ async def read_rate_limits(
         ensure_secure(base_url, "chatgpt_base_url")
         if client is not None:
             return rate_limits_from_usage(await _usage(client, engine, base_url))
-        from authstate.adapters.network.http_clients import settings_for
+        from authstate.adapters.network.http_clients import client_settings
 
-        settings, proxy = settings_for(usage_url(base_url), network)
+        settings, proxy = client_settings(usage_url(base_url), network)
         async with httpx.AsyncClient(timeout=_TIMEOUT, **settings) as own:
             return rate_limits_from_usage(await _usage(own, engine, base_url, proxy))
     except InsecureTransport as error:
@@ -93,7 +93,7 @@ def _unanswered(error: Exception, base_url: str, proxy: Proxy | None) -> RateLim
     import httpx
 
     parts = urlsplit_or_none(base_url)
-    fault = fault_of(error, (parts.hostname if parts is not None else None) or _BACKEND, proxy)
+    fault = explain_failure(error, (parts.hostname if parts is not None else None) or _BACKEND, proxy)
     if fault is not None:
         return RateLimitsUnavailable(fault.message)
     if isinstance(error, httpx.PoolTimeout):
@@ -115,7 +115,7 @@ async def _usage(client: "httpx.AsyncClient", engine: "Authorizer", base_url: st
     url = usage_url(base_url)
     async with client.stream("GET", url, headers=headers, auth=EngineAuth(engine), follow_redirects=False) as response:
         if response.status_code == 407 and proxy is not None:
-            raise RateLimitsUnavailable(refused_by_proxy(407, _BACKEND, proxy).message, 407)
+            raise RateLimitsUnavailable(explain_proxy_refusal(407, _BACKEND, proxy).message, 407)
         if response.status_code != 200:
             status = response.status_code
             raise RateLimitsUnavailable(f"the backend answered with status {status}: {_remedy(status)}", status)

@@ -1,4 +1,4 @@
-"""Whether a browser can be opened for the person at this terminal, and opening it."""
+"""Finds out whether a browser can be opened for the person at this terminal, and opens it."""
 
 import os
 import shlex
@@ -18,15 +18,15 @@ _TEXT_BROWSERS = ("elinks", "links", "links2", "lynx", "w3m", "www-browser")
 def why_no_browser(
     environ: Mapping[str, str], *, platform: str = sys.platform, marks: tuple[str, ...] = _CONTAINER_MARKS
 ) -> str | None:
-    """Why no browser can be opened here, in a few words for the person; None when one can.
+    """Return why no browser can be opened here, in a few words for a person. None if one can be opened.
 
-    A browser on another machine does not count: the issuer sends it back to this machine's own loopback address. An
-    editor that forwards both (VS Code sets BROWSER and VSCODE_IPC_HOOK_CLI) does count.
+    A browser on another machine cannot be used, because the issuer redirects it to the loopback address of this one.
+    An editor that forwards both can be used: VS Code sets BROWSER and VSCODE_IPC_HOOK_CLI.
 
     Args:
         environ: the environment variables.
-        platform: as `sys.platform` has it.
-        marks: files that only a container has.
+        platform: a value of `sys.platform`.
+        marks: files that exist only in containers.
     """
     if environ.get("BROWSER") and environ.get("VSCODE_IPC_HOOK_CLI"):
         return None
@@ -38,35 +38,35 @@ def why_no_browser(
         return "this is a container"
     is_desktop = platform in ("darwin", "win32", "cygwin")
     has_display = is_desktop or environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY")
-    if any(map(_draws_elsewhere, browser_commands(environ.get("BROWSER", "")))):
-        return None  # the person set it, and knows better: in WSL there need be no display
+    if any(map(_is_graphical, browser_commands(environ.get("BROWSER", "")))):
+        return None  # the person's choice wins: WSL, for example, needs no display
     if not has_display:
-        return ", and ".join(filter(None, ("this machine has no display", why_not_named(environ))))
+        return ", and ".join(filter(None, ("this machine has no display", why_browser_variable_unusable(environ))))
     return None if _has_browser() else "no browser is installed"
 
 
-def why_not_named(environ: Mapping[str, str]) -> str | None:
-    """Why what `BROWSER` says cannot be used; None when it can, or is not set."""
+def why_browser_variable_unusable(environ: Mapping[str, str]) -> str | None:
+    """Return why the variable `BROWSER` cannot be used. None if it can be used or is not set."""
     named = environ.get("BROWSER", "")
     commands = browser_commands(named)
-    if not named.strip() or any(map(_draws_elsewhere, commands)):
+    if not named.strip() or any(map(_is_graphical, commands)):
         return None
     shown = printable(named)
     shown = shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "…"
-    return f"BROWSER names {'a browser for the terminal' if commands else 'no program that is there'}: {shown}"
+    return f"BROWSER names {'a text browser' if commands else 'no installed program'}: {shown}"
 
 
 def browser_commands(named: str) -> list[list[str]]:
-    """The commands of `BROWSER` whose program is there, each with `%s` where the URL goes.
+    """Return the commands in `BROWSER` whose program is installed, each with `%s` in place of the URL.
 
-    Several are separated as in `PATH`. Each is the path of a program, which may have spaces, or a command with
-    arguments.
+    Several commands are separated as in `PATH`. Each is the path of a program, which may contain spaces, or a command
+    with arguments.
     """
     commands = []
     for text in filter(None, (part.strip() for part in named.split(os.pathsep))):
         try:
             words = [text] if shutil.which(text) else shlex.split(text, posix=os.name == "posix")
-        except ValueError:  # a quote without its other half
+        except ValueError:  # an unclosed quote
             continue
         words = [word for word in words if word != "&"]
         if words and (program := shutil.which(words[0])):
@@ -75,12 +75,12 @@ def browser_commands(named: str) -> list[list[str]]:
     return commands
 
 
-def _draws_elsewhere(command: list[str]) -> bool:
+def _is_graphical(command: list[str]) -> bool:
     return os.path.basename(command[0]) not in _TEXT_BROWSERS
 
 
 def _has_browser() -> bool:
-    """Whether the standard library finds a browser. One that draws in the terminal does not count: we write there."""
+    """Return whether the standard library finds a graphical browser. A text browser would use our terminal."""
     import webbrowser
 
     try:
@@ -91,20 +91,20 @@ def _has_browser() -> bool:
 
 
 class BrowserOpening(threading.Thread):
-    """Opens a URL in a thread that dies with the process: some browsers come back only when they are closed.
+    """Opens a URL in a daemon thread, because some browser commands return only when the browser is closed.
 
     Args:
-        url: what to open. It is visible in the list of processes for a moment: nobody can take over the person's login
-            with it, because the PKCE verifier stays here, but other users of this machine could offer one of their own.
-        environ: the environment variables. The programs that `BROWSER` names are tried in turn, and no others.
+        url: the URL to open. Other users can see it in the list of processes for a moment. They cannot take over the
+            login with it, because the PKCE verifier stays in this process, but they could complete it as themselves.
+        environ: the environment variables. If `BROWSER` is set, only its programs are tried, in order.
     """
 
     def __init__(self, url: str, environ: Mapping[str, str] = os.environ) -> None:
         super().__init__(name="authstate-browser", daemon=True)
         self.failed = False
-        """Whether it turned out that no browser opened."""
+        """Whether no browser could be opened. False while that is not known."""
         self._url = url
-        self._named = [*filter(_draws_elsewhere, browser_commands(environ.get("BROWSER", "")))]
+        self._named = [*filter(_is_graphical, browser_commands(environ.get("BROWSER", "")))]
 
     def run(self) -> None:
         import webbrowser

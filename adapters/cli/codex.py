@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from authstate.adapters.child.command import overrides_of
 from authstate.adapters.cli.codex_arguments import starts_app_server, uses_login
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
-from authstate.adapters.cli.main import open_missing_streams, report_errors
+from authstate.adapters.cli.main import replace_closed_streams, report_errors
 
 VARIABLE = "AUTHSTATE_CODEX"
 _REFRESH_WITHIN = 10.0  # seconds; codex starts after that in any case
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A closed standard stream is replaced by the null device here. It stays closed for a codex that is not wrapped.
     """
-    open_missing_streams()
+    replace_closed_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         codex = real_codex(os.environ)

@@ -1,4 +1,4 @@
-"""The engine that the command line acts with: the one of $CODEX_HOME, as the environment and config.toml make it."""
+"""Builds the engine of a command from the environment, config.toml and the `-c` overrides."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import msgspec
 
 from authstate.adapters.assembly import open_engine, open_store
 from authstate.adapters.config import Environment
-from authstate.adapters.config.layers import Decision
+from authstate.adapters.config.layers import EffectiveSetting
 from authstate.adapters.config.settings import read_config
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.stores.permissions import Finding, Inspected, belongs_to_another
@@ -16,52 +16,52 @@ from authstate.engine.ports import CredentialStore
 
 
 class CommandContext(msgspec.Struct, frozen=True):
-    """An engine that is not started yet, and what a person wants to know of it."""
+    """An engine that is not started yet, and where its configuration comes from."""
 
     engine: AuthEngine
     store: CredentialStore
     environment: Environment
-    """What the environment variables say. An `api_key` there is used whatever is stored."""
-    decisions: list[Decision]
-    """The settings that a file or `-c` decides."""
+    """The settings in environment variables. An `api_key` there wins over the stored login."""
+    effective_settings: list[EffectiveSetting]
+    """The settings that a file or `-c` sets."""
 
     @property
     def issuer(self) -> Issuer:
-        """Who signs people in."""
+        """The issuer that people sign in to."""
         return Issuer.of(self.environment)
 
     @property
     def is_of_another_user(self) -> bool:
-        """Whether the home belongs to another user than this one: who only looks changes nothing there."""
+        """Whether another user owns the home folder. `status` then changes nothing in it."""
         return belongs_to_another(str(self.environment.home))
 
     @property
     def findings(self) -> list[Finding]:
-        """What other users can do to the home."""
+        """How other users can read or change the stored login."""
         return self.store.findings() if isinstance(self.store, Inspected) else []
 
     @property
     def place(self) -> str:
-        """Where the credentials are stored, as far as is known by now."""
+        """Where the credentials are stored. With `auto`, this is certain only after the engine has started."""
         return self.store.describe()
 
 
 def open_context(
     overrides: Sequence[str], *, environment_key: bool = True, acts_with_key: bool = True
 ) -> CommandContext:
-    """Read the environment and config.toml, with `-c` overrides on top, and make the engine.
+    """Read the environment and config.toml, apply the `-c` overrides, and build the engine.
 
     Args:
         overrides: the `-c KEY=VALUE` of the command line.
-        environment_key: whether the engine acts with `CODEX_API_KEY` where it is set. `codex logout` does not.
-        acts_with_key: whether one that cannot be used is an error; see `Environment.read`.
+        environment_key: whether the engine uses `CODEX_API_KEY` if it is set. `logout` does not.
+        acts_with_key: whether an invalid `CODEX_API_KEY` is an error; see `Environment.read`.
 
     Raises:
-        ConfigError: one of them cannot be used. The message names it.
+        ConfigError: a setting is invalid. The message names it.
     """
     environment = Environment.read(os.environ, acts_with_key=acts_with_key)
-    config, decisions = read_config(environment.home, overrides)
+    config, effective_settings = read_config(environment.home, overrides)
     store = open_store(config, environment)
     api_key = environment.api_key if environment_key else None
     engine = open_engine(config, environment, store=store, api_key=api_key)
-    return CommandContext(engine=engine, store=store, environment=environment, decisions=decisions)
+    return CommandContext(engine=engine, store=store, environment=environment, effective_settings=effective_settings)

@@ -1,8 +1,8 @@
-"""`authstate demo`: the product in a minute, without an account and without the network.
+"""`authstate demo`: shows what authstate does in a few seconds, without an account and without the network.
 
-A real issuer and backend run on loopback, in a process of their own. Each scene makes claims ("50 requests, 1
-refresh") and checks them against what the issuer counted: a claim that does not hold ends the demo with exit status 1.
-No token is shown.
+A test issuer and backend run on loopback, in a process of their own. Each part states results ("50 requests, 1
+refresh") and checks them against the counters of the issuer. If a check fails, the demo ends with exit status 1. No
+token is shown.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from textwrap import fill
 import httpx
 
 from authstate.adapters.assembly import open_engine
-from authstate.adapters.cli.demo_picture import picture
+from authstate.adapters.cli.demo_diagram import draw_states
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
 from authstate.adapters.config import Environment, load_config
 from authstate.adapters.httpx_auth import EngineAuth
@@ -35,8 +35,8 @@ _PROCESSES = 4
 _PERSON = {"email": "ada@example.com", "account_id": "org-demo", "user_id": "user-ada", "plan": "plus"}
 
 
-class ClaimFailed(Exception):
-    """Something the demo shows is not so."""
+class CheckFailed(Exception):
+    """A result differs from what the demo states."""
 
 
 class _Demo:
@@ -48,7 +48,7 @@ class _Demo:
         self.say = say
         self.environment = {"CODEX_HOME": str(home), **issuer.environment}
 
-    def scene(self, number: int, title: str) -> None:
+    def start_part(self, number: int, title: str) -> None:
         self.say(f"\n{number}. {title}\n")
 
     def show(self, engine: AuthEngine, step: str) -> None:
@@ -58,27 +58,27 @@ class _Demo:
 
     def show_machine(self, state: AuthState) -> None:
         self.say("")
-        self.say(picture(state))
+        self.say(draw_states(state))
         self.say("")
 
-    def claim(self, sentence: str, found: object, expected: object) -> None:
+    def check(self, sentence: str, found: object, expected: object) -> None:
         if found != expected:
-            raise ClaimFailed(f"the demo claims: {sentence}; found {found}, expected {expected}")
+            raise CheckFailed(f"a check of the demo failed: {sentence}: found {found}, expected {expected}")
         self.say(f"     [ok] {sentence}")
 
     def refreshes(self) -> int:
-        """How many times the issuer was asked to refresh so far, whatever it answered."""
+        """Return how many refreshes were requested from the issuer so far, whatever it answered."""
         stats = self.issuer.stats()
         return sum(stats[f"refreshes_{outcome}"] for outcome in ("accepted", "refused", "failed"))
 
     async def store_login(self) -> None:
-        """Put a login with an expired access token in auth.json, as `codex login` would have left it last week."""
+        """Store a login with an expired access token in auth.json, like a week-old `codex login`."""
         login = self.issuer.seed(**_PERSON, expires_in=-60)
         async with AuthJsonStore(self.home).locked() as held:
             await held.save(read_login(login))
 
     async def request_many(self, engine: AuthEngine, count: int = _REQUESTS) -> list[int]:
-        """Send that many requests to the backend at once; returns the HTTP statuses."""
+        """Send `count` requests to the backend at once and return the HTTP statuses."""
         limits = httpx.Limits(max_connections=count)
         async with httpx.AsyncClient(auth=EngineAuth(engine), trust_env=False, limits=limits, timeout=30) as client:
             url = f"{self.issuer.backend_url}/wham/usage"
@@ -86,7 +86,7 @@ class _Demo:
         return [answer.status_code for answer in answers]
 
     async def run_token_command(self) -> tuple[int | None, bytes]:
-        """Run `authstate token` in a process of its own; returns its exit status and what it printed."""
+        """Run `authstate token` in a process of its own and return its exit status and its output."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -94,7 +94,7 @@ class _Demo:
             "token",
             stdout=asyncio.subprocess.PIPE,
             env={**_without_keys(), **self.environment},
-            start_new_session=True,  # a Ctrl-C in the terminal is for the demo, which ends this process
+            start_new_session=True,  # Ctrl-C reaches only the demo, which then ends this process
         )
         try:
             printed, _ = await process.communicate()
@@ -106,17 +106,17 @@ class _Demo:
 
 
 def read_login(login: dict[str, str]) -> ChatgptTokens:
-    """The tokens that the loopback issuer seeded, as credentials."""
+    """Return the tokens of a login of the loopback issuer as credentials."""
     names = ("id_token", "access_token", "refresh_token")
     id_token, access_token, refresh_token = (login[name] for name in names)
     return ChatgptTokens.read(id_token=id_token, access_token=access_token, refresh_token=refresh_token)
 
 
 async def run_demo(say: Callable[[str], None] = print) -> int:
-    """Play the four scenes. Returns an exit status; leaves nothing behind, also when it is cancelled."""
-    say("authstate keeps every process that acts for a person signed in.")
-    say("Four scenes, a few seconds. After each step: the state of the login, and its")
-    say("generation, which grows by one with each change.")
+    """Run the four parts and return an exit status. Leaves nothing behind, even if it is cancelled."""
+    say("authstate keeps all processes of a person signed in with one login.")
+    say("This demo has four parts and takes a few seconds. After each step it shows the")
+    say("state of the login and its generation, which grows by one with each change.")
     with _no_proxies(), tempfile.TemporaryDirectory(prefix="authstate-demo-") as folder, LoopbackIssuer() as issuer:
         demo = _Demo(issuer, Path(folder), say)
         try:
@@ -128,50 +128,50 @@ async def run_demo(say: Callable[[str], None] = print) -> int:
                 await _second_process(demo, engine)
                 await _parent_owned(demo)
                 await _revoked(demo, engine)
-        except ClaimFailed as failure:
+        except CheckFailed as failure:
             return print_error(str(failure), ExitStatus.NOT_SIGNED_IN)
-    say("\nThat is all. Nothing was left behind.\nNext: `authstate status`, and docs/embedding.md.")
+    say("\nThe demo is over and left nothing behind.\nNext: `authstate status`, and docs/embedding.md.")
     return ExitStatus.DONE
 
 
 async def _expired_tokens(demo: _Demo, engine: AuthEngine) -> None:
-    demo.scene(1, f"The access token has expired, and {_REQUESTS} requests come at once")
-    demo.show(engine, "Somebody signed in last week; the stored login was restored.")
+    demo.start_part(1, f"The access token has expired, and {_REQUESTS} requests start at once")
+    demo.show(engine, "A login of last week was read from auth.json.")
     demo.show_machine(engine.session.state)
     before = demo.refreshes()
     statuses = await demo.request_many(engine)
     demo.show(engine, f"{_REQUESTS} requests were sent to the backend.")
-    demo.claim(f"all {_REQUESTS} were answered with 200", statuses, [200] * _REQUESTS)
-    demo.claim("the issuer was asked for new tokens once", demo.refreshes() - before, 1)
+    demo.check(f"all {_REQUESTS} were answered with 200", statuses, [200] * _REQUESTS)
+    demo.check("the issuer was asked for new tokens once", demo.refreshes() - before, 1)
 
     demo.issuer.expire_access()
     before = demo.refreshes()
     statuses = await demo.request_many(engine)
-    demo.show(engine, f"The backend stopped taking that token: {_REQUESTS} more requests met a 401.")
-    demo.claim(f"all {_REQUESTS} were retried and answered with 200", statuses, [200] * _REQUESTS)
-    demo.claim("again it took one refresh", demo.refreshes() - before, 1)
+    demo.show(engine, f"The backend rejected that token: {_REQUESTS} more requests got a 401.")
+    demo.check(f"all {_REQUESTS} were retried and answered with 200", statuses, [200] * _REQUESTS)
+    demo.check("the issuer was asked once more", demo.refreshes() - before, 1)
 
 
 async def _second_process(demo: _Demo, engine: AuthEngine) -> None:
-    demo.scene(2, f"{_PROCESSES} other processes share the login")
+    demo.start_part(2, f"{_PROCESSES} other processes share the login")
     demo.issuer.expire_access()
     await demo.store_login()
     before = demo.refreshes()
     ended = await asyncio.gather(*(demo.run_token_command() for _ in range(_PROCESSES)))
     demo.show(engine, f"The stored token expired; {_PROCESSES} processes ran `authstate token` at once.")
-    demo.claim("one of them refreshed, the others took what it had stored", demo.refreshes() - before, 1)
+    demo.check("one of them refreshed, the others used the stored result", demo.refreshes() - before, 1)
     tokens = {token for status, token in ended if status == 0}
     shares = [ended.count((0, token)) for token in tokens]
-    demo.claim(f"all {_PROCESSES} got the same valid token", shares, [_PROCESSES])
+    demo.check(f"all {_PROCESSES} got the same valid token", shares, [_PROCESSES])
     statuses = await demo.request_many(engine, 1)
-    demo.show(engine, "This process still held the old token, met a 401 and looked at the store.")
+    demo.show(engine, "This process still had the old token, got a 401 and read the store.")
     ours = (await engine.authorization()).token.reveal().encode()
-    demo.claim("its request was retried with the token that the others got", (statuses, {ours}), ([200], tokens))
-    demo.claim("that took no refresh", demo.refreshes() - before, 1)
+    demo.check("its request was retried with the new token", (statuses, {ours}), ([200], tokens))
+    demo.check("no further refresh was needed", demo.refreshes() - before, 1)
 
 
 class _Parent:
-    """The parent application: it owns the login, and is asked when a token is refused."""
+    """The parent application, which owns the login and is asked for a token after a 401."""
 
     def __init__(self, issuer: LoopbackIssuer) -> None:
         self.issuer = issuer
@@ -187,24 +187,24 @@ class _Parent:
 
 
 async def _parent_owned(demo: _Demo) -> None:
-    demo.scene(3, "A parent application owns the tokens")
+    demo.start_part(3, "A parent application owns the tokens")
     parent = _Parent(demo.issuer)
     store = MemoryStore()
     async with AuthEngine(store, FakeAuthority(), parent=parent) as engine:
         await engine.use_external_tokens(parent.new_tokens())
-        demo.show(engine, "The parent passed its tokens in. They live in memory only.")
+        demo.show(engine, "The parent passed its tokens in. They stay in memory.")
         demo.show_machine(engine.session.state)
         demo.issuer.expire_access()
         before = demo.refreshes()
         statuses = await demo.request_many(engine)
-        demo.show(engine, f"{_REQUESTS} requests met a 401, and the parent was asked for new tokens.")
-        demo.claim("the parent was asked once", parent.asked, 1)
-        demo.claim(f"all {_REQUESTS} were retried and answered with 200", statuses, [200] * _REQUESTS)
-        demo.claim("nothing was refreshed here, and nothing stored", (demo.refreshes() - before, store.saves), (0, 0))
+        demo.show(engine, f"{_REQUESTS} requests got a 401, and the parent was asked for new tokens.")
+        demo.check("the parent was asked once", parent.asked, 1)
+        demo.check(f"all {_REQUESTS} were retried and answered with 200", statuses, [200] * _REQUESTS)
+        demo.check("authstate refreshed nothing and stored nothing", (demo.refreshes() - before, store.saves), (0, 0))
 
 
 async def _revoked(demo: _Demo, engine: AuthEngine) -> None:
-    demo.scene(4, "The refresh token is revoked")
+    demo.start_part(4, "The refresh token is revoked")
     demo.issuer.revoke()
     demo.issuer.expire_access()
     before, message = demo.refreshes(), ""
@@ -213,23 +213,23 @@ async def _revoked(demo: _Demo, engine: AuthEngine) -> None:
             await engine.recover(await engine.authorization())
         except AuthError as error:
             message = str(error)
-    demo.show(engine, "An administrator ended all sessions; five requests were tried in turn.")
-    demo.claim("the state says so", engine.session.state, AuthState.REFRESH_DEAD)
+    demo.show(engine, "An administrator revoked all sessions; five requests were tried in turn.")
+    demo.check("the state is refresh_dead", engine.session.state, AuthState.REFRESH_DEAD)
     demo.show_machine(engine.session.state)
-    demo.say(fill(f"The person reads: {message}", width=80, initial_indent="   ", subsequent_indent="   ") + "\n")
-    demo.claim("the dead token was sent once, for five tries", demo.refreshes() - before, 1)
-    demo.claim("what was stored is still there", (demo.home / "auth.json").exists(), True)
+    demo.say(fill(f"The person sees: {message}", width=80, initial_indent="   ", subsequent_indent="   ") + "\n")
+    demo.check("the revoked token was sent once in five tries", demo.refreshes() - before, 1)
+    demo.check("auth.json was not deleted", (demo.home / "auth.json").exists(), True)
 
 
 def _without_keys() -> dict[str, str]:
-    """The environment for a process that must not meet the person's own keys."""
+    """Return the environment of a process that must not see the person's own keys."""
     theirs = ("CODEX_", "OPENAI_", "COV_CORE_")
     return {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
 
 
 @contextmanager
 def _no_proxies() -> Iterator[None]:
-    """Loopback is asked directly, whatever proxies the environment names."""
+    """Remove the proxies from the environment within a `with` block: loopback needs none."""
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     for name in proxies:
         del os.environ[name]

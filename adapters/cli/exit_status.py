@@ -1,12 +1,12 @@
-"""The exit statuses of the command line, and how a command says what went wrong. Costs no start-up time."""
+"""The exit statuses of the command line, and how an error is printed. Imports nothing that delays the start."""
 
 import sys
 from enum import IntEnum
 
 HIDDEN = "[hidden]"
 _KEY_ADVICE = (
-    "What looks like a key or a token is not shown. Give an API key to `authstate login --with-api-key` on standard "
-    "input, never as an argument: other users and the history of your shell can see arguments"
+    "Text that looks like a key or a token is hidden. Give an API key to `authstate login --with-api-key` on standard "
+    "input, never as an argument: other users can see arguments, and the shell keeps them in its history"
 )
 
 
@@ -14,47 +14,47 @@ class ExitStatus(IntEnum):
     """What the exit status of every command means."""
 
     DONE = 0
-    """It worked. `status`: somebody is signed in."""
+    """The command succeeded. `status`: somebody is signed in."""
     NOT_SIGNED_IN = 1
-    """Nobody is signed in, or the command failed: the line on stderr says why."""
+    """Nobody is signed in, or the command failed. The line on standard error says why."""
     REFRESH_DEAD = 2
     """The refresh token is dead: sign in again."""
     USAGE = 2
-    """The command line is wrong: programs use 2 for that, and no correct call of a command gives it for this reason."""
+    """The command line is wrong. Programs use 2 for this by convention."""
     BAD_CONFIGURATION = 3
-    """config.toml, a `-c` override or an environment variable cannot be used."""
+    """config.toml, a `-c` override or an environment variable is invalid."""
     TRY_LATER = 4
-    """Nothing is lost: the issuer or the store could not be used just now."""
+    """The issuer or the store is not available now. Nothing is lost."""
     LOGIN_REFUSED = 5
-    """`login`: the issuer or the configuration refused it, or the exchange or the store failed. The old login works."""
+    """`login`: the issuer or the configuration refused it, or the exchange or the store failed. The old login stays."""
     LOGIN_EXPIRED = 6
-    """`login`: the person did not finish in time."""
+    """`login`: the sign-in was not finished in time."""
     LOGIN_CANCELLED = 7
-    """`login`: it was cancelled in the browser, or another login took its place."""
+    """`login`: the sign-in was cancelled in the browser, or another login replaced it."""
     HUNG_UP = 129
-    """SIGHUP: the terminal is gone. A refresh that was under way was finished and stored first."""
+    """SIGHUP: the terminal was closed. A running refresh was finished and stored first."""
     INTERRUPTED = 130
-    """Ctrl-C. A refresh that was under way was finished and stored first."""
+    """Ctrl-C. A running refresh was finished and stored first."""
     TERMINATED = 143
-    """SIGTERM. A refresh that was under way was finished and stored first."""
+    """SIGTERM. A running refresh was finished and stored first."""
 
 
 class UsageError(Exception):
-    """The command line is wrong. The message says how."""
+    """The command line is wrong. The message says why."""
 
 
 def print_error(message: str, status: int) -> int:
-    """Say one clear line on stderr and return the status. What looks like a key or a token is hidden in it."""
-    line = without_keys(" ".join(message.split()))
+    """Print a message as one line on standard error, without secrets, and return the status."""
+    line = hide_secrets(" ".join(message.split()))
     if line.count(HIDDEN) > message.count(HIDDEN):
         line += f". {_KEY_ADVICE}"
     print(f"authstate: {printable(line)}", file=sys.stderr)
     return status
 
 
-def without_keys(text: str) -> str:
-    """The text without what looks like an API key or a token, and without the value of `..._KEY=` and its like."""
-    import re  # imported here: most commands have nothing to complain about
+def hide_secrets(text: str) -> str:
+    """Replace what looks like an API key or a token, and the values of `..._KEY=`, `token=` and the like."""
+    import re  # imported here: most commands print no error
 
     text = re.sub(r"(?i)([\w-]*(?:token|api[_-]?key|secret|password)=)[^\s]+", rf"\1{HIDDEN}", text)
     text = re.sub(r"eyJ[\w-]{8,}(?:\.[\w-]*)*", HIDDEN, text)
@@ -62,5 +62,5 @@ def without_keys(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without what a terminal would obey: an issuer's words and a token's claims come from outside."""
+    """Replace control characters, which a terminal would execute: an issuer's messages and claims are untrusted."""
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

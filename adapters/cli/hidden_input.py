@@ -1,4 +1,4 @@
-"""Hides what is typed at a terminal while a command waits for a person."""
+"""Hides typed text at a terminal while a command waits for a person."""
 
 import os
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ from typing import Any, TextIO
 
 
 class HiddenInput:
-    """Turns the echo of a terminal off, and on again.
+    """Turns the echo of a terminal off and on.
 
-    Does nothing where there is no terminal, and nothing while the process is in the background: the terminal would stop
-    it, and its settings belong to whoever is in the foreground.
+    Does nothing without a terminal. Does nothing while the process is in the background: the terminal would stop it,
+    and the settings belong to the process in the foreground.
 
     Args:
-        descriptor: the terminal, as a rule standard input.
+        descriptor: the file descriptor of the terminal, usually standard input.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -21,10 +21,10 @@ class HiddenInput:
         self._before: list[Any] | None = None  # the terminal's settings
 
     def hide(self) -> None:
-        """Show no more what is typed. Any number of times.
+        """Turn the echo off. May be called repeatedly.
 
-        Ctrl-C is hidden, too. Linux sends the signal first and decides afterwards whether to show ^C; `NOFLSH` makes
-        both one step, so that `show` in the process that got the signal cannot come between them.
+        This hides ^C, too. Linux sends the signal of Ctrl-C first and then decides whether to show ^C. With `NOFLSH`,
+        both are one step, so `show` in the process that received the signal cannot come between them.
         """
         if not self.is_in_foreground():
             return
@@ -32,7 +32,7 @@ class HiddenInput:
             import termios
         except ImportError:  # Windows
             return
-        with suppress(termios.error):  # no terminal, or one that is gone
+        with suppress(termios.error):  # not a terminal, or it is closed
             settings = termios.tcgetattr(self._descriptor)
             if self._before is None:
                 self._before = [*settings]
@@ -40,27 +40,28 @@ class HiddenInput:
             termios.tcsetattr(self._descriptor, termios.TCSADRAIN, settings)
 
     def show(self) -> None:
-        """Show again what is typed; what was typed so far and not read is dropped. Any number of times."""
+        """Turn the echo on again and discard unread input. May be called repeatedly."""
         if self._before is None or not self.is_in_foreground():
             return
         import termios
 
-        with suppress(termios.error):  # the terminal is gone
+        with suppress(termios.error):  # the terminal is closed
             termios.tcsetattr(self._descriptor, termios.TCSAFLUSH, self._before)
         self._before = None
 
     def is_in_foreground(self) -> bool:
-        """Whether the terminal lets this process read and change settings."""
+        """Return whether the terminal lets this process read and change settings."""
         try:
             return os.tcgetpgrp(self._descriptor) == os.getpgrp()
-        except (OSError, AttributeError):  # a terminal that does not control this process never stops it
+        except (OSError, AttributeError):  # it is not the controlling terminal, which alone stops processes
             return True
 
 
 @contextmanager
 def hidden_input(stream: TextIO | None) -> Iterator[None]:
-    """Hide what is typed into this stream within a `with` block: the ^C of a person who gives up would stand before the
-    message. Does nothing for a stream that is no terminal.
+    """Turn the echo off within a `with` block. Otherwise ^C would appear before the message about the cancellation.
+
+    Does nothing if the stream is not a terminal.
     """
     if stream is None or not stream.isatty():
         yield

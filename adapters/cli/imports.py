@@ -1,11 +1,12 @@
-"""How a program that must answer soon imports what it needs."""
+"""Imports modules faster, for commands whose first answer somebody waits for."""
 
 import gc
 
 
-class unwatched_imports:
-    """Lets the garbage collector rest: what imports make stays to the end. A collector that looks through it again and
-    again costs a tenth of the time to the first answer.
+class paused_gc:
+    """Pauses the garbage collector in a `with` block of imports, and then exempts what they created from it.
+
+    Imported modules stay until the process ends. Scanning them again and again costs a tenth of the start-up time.
     """
 
     def __enter__(self) -> None:

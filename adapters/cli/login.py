@@ -1,4 +1,4 @@
-"""`authstate login`: sign a person in with the browser, with a device code, or with an API key."""
+"""`authstate login`: sign in with a browser, with a device code, or with an API key."""
 
 import asyncio
 import os
@@ -34,26 +34,26 @@ _STATUSES = {
 _TICK = 1.0  # seconds
 _LONGEST_API_KEY = 65536  # bytes
 _ON_ANOTHER_MACHINE = (
-    "If that browser is on another machine, it ends on a page of localhost that does not open. Copy the whole address "
-    "of that page, paste it here and press Enter. What you paste is not shown."
+    "If the browser is on another machine, it ends on a localhost page that does not load. Copy the whole address of "
+    "that page, paste it here and press Enter. What you paste is not shown."
 )
 
 
 class LoginFlow(StrEnum):
-    """What the person asked for."""
+    """How to sign in."""
 
     AUTOMATIC = "automatic"
-    """A browser, and a device code where none can be opened."""
+    """With a browser, or with a device code if no browser can be opened."""
     URL_ONLY = "no-browser"
-    """Back to this machine from a browser that the person opens."""
+    """With a browser that the person opens, on this machine or another one."""
     DEVICE_CODE = "device"
 
 
 def read_api_key() -> ApiKey:
-    """Read an API key from standard input: all of it, or a line that is not shown where a person types.
+    """Read an API key from standard input. At a terminal, ask for it and do not show it.
 
     Raises:
-        InvalidCredentials: it is not an API key.
+        InvalidCredentials: the text is not an API key.
     """
     if not sys.stdin.isatty():
         return ApiKey.parse(sys.stdin.buffer.read(_LONGEST_API_KEY).decode("utf-8", "replace"))
@@ -69,7 +69,7 @@ async def sign_in_with_key(overrides: list[str], key: ApiKey) -> ExitStatus:
     """Store an API key.
 
     Raises:
-        ConfigError: the configuration cannot be used.
+        ConfigError: the configuration is invalid.
         LoginMethodForbidden, StoreUnavailable: nothing was changed.
     """
     context = open_context(overrides, acts_with_key=False)
@@ -81,23 +81,23 @@ async def sign_in_with_key(overrides: list[str], key: ApiKey) -> ExitStatus:
 
 
 async def sign_in(overrides: list[str], flow: LoginFlow) -> int:
-    """Let a person sign in, show how long they have, and say who is signed in.
+    """Sign a person in, show the time left, and print who is signed in.
 
     Returns:
         DONE, LOGIN_REFUSED, LOGIN_EXPIRED or LOGIN_CANCELLED.
 
     Raises:
-        ConfigError: the configuration cannot be used.
+        ConfigError: the configuration is invalid.
         AuthError: the login could not be started; nothing was changed.
 
-    Cancelling it (Ctrl-C) cancels the login. When the new credentials are being stored at that moment, the login ends
-    as it ends, and is reported.
+    Cancelling it (Ctrl-C) cancels the login. If the new credentials are being stored at that moment, the login is
+    completed and its result printed.
     """
     context = open_context(overrides, acts_with_key=False)
     async with context.engine as engine:
         current = _login_of(engine.session)
         if current is not None:
-            print(printable(f"Now signed in {current}. A new sign-in takes its place."), flush=True)
+            print(printable(f"You are signed in {current}. A new sign-in replaces this."), flush=True)
         try:
             attempt = await _run_login(context, engine, flow)
         except asyncio.CancelledError:
@@ -116,7 +116,7 @@ async def sign_in(overrides: list[str], flow: LoginFlow) -> int:
 
 
 def _login_of(session: Session) -> str | None:
-    """How somebody is signed in, behind "signed in"; None when nobody is."""
+    """Return how somebody is signed in, as the end of "you are signed in". None if nobody is."""
     if session.state is AuthState.API_KEY:
         return "with an API key"
     return f"as {session.account}" if session.state is AuthState.CHATGPT else None
@@ -124,18 +124,18 @@ def _login_of(session: Session) -> str | None:
 
 def _warn_of_environment_key(context: CommandContext) -> None:
     if context.environment.api_key is not None:
-        print("CODEX_API_KEY is set and wins over what is stored: unset it to use the new sign-in.", file=sys.stderr)
+        print("CODEX_API_KEY is set and wins over the stored login: unset it to use the new sign-in.", file=sys.stderr)
 
 
 async def _run_login(context: CommandContext, engine: AuthEngine, flow: LoginFlow) -> LoginAttempt:
-    """Start the login and wait for its end. Returns the attempt, which is over."""
+    """Start the login, wait until it is over, and return the attempt."""
     if flow is LoginFlow.AUTOMATIC:
         from authstate.adapters.cli.browser import why_no_browser
 
         reason = why_no_browser(os.environ)
         if reason is not None:
             print(f"No browser can be opened here ({reason}): signing in with a device code instead.")
-            print("With --no-browser you get a URL for a browser, on this machine or on another one.")
+            print("Use --no-browser to get a URL for a browser on this machine or on another one.")
             flow = LoginFlow.DEVICE_CODE
     if flow is LoginFlow.DEVICE_CODE:
         with hidden_input(sys.stdin):
@@ -147,7 +147,7 @@ async def _with_device_code(context: CommandContext, engine: AuthEngine) -> Logi
     from authstate.adapters.oauth.device_login import WARNING, start_device_login
     from authstate.adapters.oauth.issuer_http import ISSUER_VARIABLE, host_of
 
-    countdown = Countdown(sys.stdout, "Waiting for you to type the code in")
+    countdown = Countdown(sys.stdout, "Waiting for you to enter the code")
     countdown.prepare(f"Asking {host_of(context.issuer.url, ISSUER_VARIABLE)} for a code. Ctrl-C cancels.")
     try:
         login = await start_device_login(engine, context.issuer)
@@ -155,7 +155,7 @@ async def _with_device_code(context: CommandContext, engine: AuthEngine) -> Logi
         countdown.clear()
     print(
         f"\n1. Open this page on any device, and sign in:\n\n     {login.verification_url}\n"
-        f"\n2. Type in this code there:\n\n     {login.user_code}\n\n{fitted(WARNING, sys.stdout)}\n",
+        f"\n2. Enter this code there:\n\n     {login.user_code}\n\n{fitted(WARNING, sys.stdout)}\n",
         flush=True,
     )
     return await _wait(engine, login, countdown)
@@ -176,17 +176,17 @@ async def _with_browser(context: CommandContext, engine: AuthEngine, *, opens: b
         print(f"{fitted(_ON_ANOTHER_MACHINE, sys.stdout)}\n", flush=True)
     opening = None
     if opens:
-        from authstate.adapters.cli.browser import BrowserOpening, why_not_named
+        from authstate.adapters.cli.browser import BrowserOpening, why_browser_variable_unusable
 
-        if fault := why_not_named(os.environ):
-            print_error(f"{fault}; another browser is tried", ExitStatus.DONE)
+        if fault := why_browser_variable_unusable(os.environ):
+            print_error(f"{fault}; trying another browser", ExitStatus.DONE)
         opening = BrowserOpening(login.auth_url)
         opening.start()
     return await _wait(engine, login, countdown, opening, paste)
 
 
 def _paste(login: "BrowserLogin", line: str, countdown: Countdown) -> None:
-    """Take what the person pasted, or say why it cannot be used. Nothing of it is shown."""
+    """Use a pasted address, or print why it cannot be used. The address is never shown."""
     countdown.clear()
     try:
         login.paste(line)
@@ -201,7 +201,7 @@ async def _wait(
     opening: "BrowserOpening | None" = None,
     paste: "PastedLines | None" = None,
 ) -> LoginAttempt:
-    """Show the time left until the login is over, and take what the person pastes."""
+    """Show the time left and read pasted lines, until the login is over."""
     attempt = login.attempt
     end = time.monotonic() + LIFETIME_SECONDS[attempt.kind]
     closing = asyncio.ensure_future(login.closed())

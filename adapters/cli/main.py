@@ -1,4 +1,4 @@
-"""The command line. This file decides what runs and turns an error into one line and an exit status.
+"""The command line: decides what runs, and turns an error into one line and an exit status.
 
     authstate app-server [--listen stdio://]
     authstate wrap -- codex app-server
@@ -6,10 +6,10 @@
 
 Each takes `-c KEY=VALUE`, any number of times, before and after its name.
 
-`app-server` and `wrap` are told apart by hand, before argparse or anything else that costs start-up time is imported: a
-front-end waits for its first answer. Everything else is in `commands.py`.
+A front-end waits for the first answer of `app-server` and `wrap`. So their arguments are read here, without argparse
+and other imports that delay the start. The other commands are in `commands.py`.
 
-Exit status: see `cli_exit.py`. Bad input never gives a traceback; a traceback is a bug in authstate.
+The exit statuses are in `exit_status.py`. Bad input never prints a traceback; a traceback is a bug in authstate.
 """
 
 import io
@@ -19,21 +19,21 @@ from collections.abc import Callable, Sequence
 
 from authstate.adapters.child.overrides import split_overrides
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
-from authstate.adapters.cli.imports import unwatched_imports
+from authstate.adapters.cli.imports import paused_gc
 
 _STDIO = "stdio://"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line (without the program's name) and return its exit status. Never raises for bad input.
+    """Run a command line, without the name of the program, and return its exit status. Bad input raises nothing.
 
-    A standard stream that is closed counts as the null device.
+    A closed standard stream is replaced by the null device.
     """
-    open_missing_streams()
+    replace_closed_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        overrides = app_server_overrides(arguments)
-        wrapped = wrap_words(arguments) if overrides is None else None
+        overrides = parse_app_server(arguments)
+        wrapped = parse_wrap(arguments) if overrides is None else None
     except UsageError as error:
         return print_error(str(error), ExitStatus.USAGE)
     if overrides is not None:
@@ -43,19 +43,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return report_errors(lambda: _run_command(arguments))
 
 
-def open_missing_streams() -> None:
-    """Put the null device where a standard stream is closed: else the next file that is opened takes its number."""
+def replace_closed_streams() -> None:
+    """Open the null device for each closed standard stream. Otherwise the next open file gets its descriptor."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             number = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
-def app_server_overrides(arguments: Sequence[str]) -> list[str] | None:
-    """The `-c` overrides of an app-server call; None when it is another command, which argparse then reads.
+def parse_app_server(arguments: Sequence[str]) -> list[str] | None:
+    """Read the arguments of `app-server`.
+
+    Returns:
+        Its `-c` overrides. None for another command or for `--help`, which argparse reads.
 
     Raises:
-        UsageError: it is an app-server call that is wrong.
+        UsageError: an argument is wrong.
     """
     overrides, rest = split_overrides(arguments)
     if rest[:1] != ["app-server"]:
@@ -75,17 +78,21 @@ def app_server_overrides(arguments: Sequence[str]) -> list[str] | None:
                 raise UsageError(f"{word} needs a value")
             value = rest.pop(0)
         elif name != "--listen" and word != "--stdio":
-            raise UsageError(f"app-server does not know '{word}': it takes -c KEY=VALUE and --listen {_STDIO}")
+            raise UsageError(f"unknown argument '{word}': app-server takes -c KEY=VALUE and --listen {_STDIO}")
         if name == "--listen" and value != _STDIO:
-            raise UsageError(f"--listen {value} is not possible: the only transport is {_STDIO}")
+            raise UsageError(f"--listen {value} is not supported: the only transport is {_STDIO}")
     return overrides
 
 
-def wrap_words(arguments: Sequence[str]) -> tuple[list[str], list[str]] | None:
-    """The `-c` overrides and the command of a wrap call; None when it is another command.
+def parse_wrap(arguments: Sequence[str]) -> tuple[list[str], list[str]] | None:
+    """Read the arguments of `wrap`.
+
+    Returns:
+        Its `-c` overrides, and the command of the child, unchanged. None for another command or for `--help`, which
+        argparse reads.
 
     Raises:
-        UsageError: it is a wrap call that is wrong.
+        UsageError: an argument is wrong, or there is no command.
     """
     overrides, rest = split_overrides(arguments)
     if rest[:1] != ["wrap"]:
@@ -96,14 +103,18 @@ def wrap_words(arguments: Sequence[str]) -> tuple[list[str], list[str]] | None:
     elif command[:1] in (["-h"], ["--help"]):
         return None
     elif command and command[0].startswith("-"):
-        raise UsageError(f"wrap does not know '{command[0]}': write `authstate wrap -- codex app-server`")
+        raise UsageError(f"unknown argument '{command[0]}' of wrap: write `authstate wrap -- codex app-server`")
     if not command:
         raise UsageError("wrap needs a command: write `authstate wrap -- codex app-server`")
     return overrides + more, command
 
 
 def report_errors(run: Callable[[], int]) -> int:
-    """Run a command; an error that a person can meet becomes one line on stderr and its exit status."""
+    """Run a command and return its exit status. Print an expected error as one line on standard error.
+
+    Raises:
+        Exception: a bug, unchanged.
+    """
     try:
         status = run()
         sys.stdout.flush()
@@ -111,7 +122,7 @@ def report_errors(run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output went away. Point stdout elsewhere, or the interpreter complains when it flushes.
+        # The reader of our output has exited. Replace stdout, or the interpreter reports an error when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.NOT_SIGNED_IN
     except UsageError as error:
@@ -124,7 +135,7 @@ def report_errors(run: Callable[[], int]) -> int:
 
 
 def _message_of(error: Exception) -> str:
-    """What happened, without the operating system's number for it."""
+    """Return the message of an error. For an OSError: the file and the reason, without the error number."""
     if isinstance(error, OSError) and error.strerror:
         place = error.filename if isinstance(error.filename, str) else "standard input or output"
         return f"cannot use {place}: {error.strerror.lower()}"
@@ -132,7 +143,7 @@ def _message_of(error: Exception) -> str:
 
 
 def _status_of(error: Exception) -> ExitStatus | None:
-    """The exit status for an error that a person can meet; None for a bug."""
+    """Return the exit status for an expected error, None for a bug."""
     from authstate.adapters.child.command import CommandError
     from authstate.adapters.config import ConfigError
     from authstate.engine.model.errors import (
@@ -160,7 +171,7 @@ def _status_of(error: Exception) -> ExitStatus | None:
 
 
 def _serve(overrides: list[str]) -> int:
-    with unwatched_imports():
+    with paused_gc():
         from authstate.adapters.app_server.server import main as serve
     return serve(overrides)
 
@@ -173,7 +184,7 @@ def _wrap(overrides: list[str], command: list[str]) -> int:
 
 def _run_command(arguments: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # An email or a path may hold a letter that the terminal's encoding does not have: stderr escapes it already.
+        # An email or a path may have a character that the encoding lacks. Escape it, as stderr does by default.
         sys.stdout.reconfigure(errors="backslashreplace")
     from authstate.adapters.cli.commands import run
 

@@ -1,4 +1,4 @@
-"""Lines that a person pastes at the terminal while a command waits for something else, too."""
+"""Reads lines that a person pastes at the terminal, while a command also waits for something else."""
 
 import asyncio
 import os
@@ -6,30 +6,30 @@ from collections.abc import Callable
 
 from authstate.adapters.cli.hidden_input import HiddenInput
 
-_LONGEST = 64 * 1024  # bytes of a line without an end
+_LONGEST = 64 * 1024  # bytes; of a longer line, the end is kept
 
 
 class PastedLines:
-    """Reads lines from a terminal beside everything else that the event loop does. What is typed is not shown.
+    """Reads lines from a terminal in the event loop, with the echo turned off.
 
-    A process in the background does not read: the terminal would stop it. Where the event loop cannot watch a terminal
-    (Windows), `is_reading` stays false.
+    A process in the background does not read, because the terminal would stop it. On Windows, where event loops cannot
+    watch a terminal, `is_reading` stays false.
 
     Args:
-        descriptor: the terminal, as a rule standard input.
-        take: called with each line, without its end.
+        descriptor: the file descriptor of the terminal, usually standard input.
+        take: called with each line, stripped.
     """
 
     def __init__(self, descriptor: int, take: Callable[[str], None]) -> None:
         self.is_reading = False
-        """Whether a line that is typed now is taken."""
+        """Whether the terminal is being read."""
         self._descriptor = descriptor
         self._take = take
         self._received = b""
         self._hidden = HiddenInput(descriptor)
 
     def look(self) -> None:
-        """Begin to read, or begin again once the process is in the foreground. Call it now and then."""
+        """Start reading if the process is in the foreground. Call it about once a second."""
         if self.is_reading or not self._hidden.is_in_foreground():
             return
         try:
@@ -40,7 +40,7 @@ class PastedLines:
         self._hidden.hide()
 
     def close(self) -> None:
-        """Read no more, and show again what is typed. Any number of times."""
+        """Stop reading and turn the echo on again. May be called repeatedly."""
         if self.is_reading:
             self._stop()
         self._hidden.show()

@@ -1,22 +1,22 @@
-"""How a command shows that it waits for a person: a line with the time left on a terminal, one sentence elsewhere."""
+"""Shows that a command waits for a person: a line with the time left on a terminal, one sentence elsewhere."""
 
 import shutil
 from typing import TextIO
 
 from authstate.adapters.cli.exit_status import printable
 
-_ECHO = "^C"  # what the terminal itself writes behind the line when the person gives up
+_ECHO = "^C"  # the terminal itself appends this to the line
 
 
 class Countdown:
-    """Shows what is waited for, and for how long yet.
+    """Shows what a command waits for, and the time left.
 
-    On a terminal the line is written over with nothing but carriage returns and blanks, which every terminal knows. On
-    what is no terminal each change of the text is a line of its own, without the time.
+    On a terminal, the line is overwritten with carriage returns and spaces, which every terminal supports. Elsewhere,
+    each change of the text is printed as a new line, without the time.
 
     Args:
-        out: where to.
-        what: what is waited for, in a few words.
+        out: the stream to write to.
+        what: what the command waits for, in a few words.
     """
 
     def __init__(self, out: TextIO, what: str) -> None:
@@ -26,16 +26,16 @@ class Countdown:
         self._shown = ""
 
     def prepare(self, doing: str) -> None:
-        """Say on a terminal what is done before the waiting begins. `clear` takes it away."""
+        """On a terminal, show what happens before the wait begins. `clear` removes it."""
         if self._is_terminal:
             self._draw(printable(doing)[: _width()])
 
     def show(self, left: float, trouble: str | None = None) -> None:
-        """Bring the line up to date.
+        """Update the line.
 
         Args:
-            left: seconds.
-            trouble: what goes wrong just now.
+            left: the time left, in seconds.
+            trouble: a current problem.
         """
         note = f" ({printable(trouble)})" if trouble else ""
         if self._is_terminal:
@@ -46,7 +46,7 @@ class Countdown:
             print(f"{self._shown}, for {max(1, round(left / 60))} minutes at most.", file=self._out, flush=True)
 
     def clear(self) -> None:
-        """Take the line away, so that what follows stands in its place."""
+        """Remove the line, so that other output can take its place."""
         if self._is_terminal and self._shown:
             blanks = min(len(self._shown) + len(_ECHO), _width())
             self._out.write("\r" + " " * blanks + "\r")
@@ -60,7 +60,7 @@ class Countdown:
 
 
 def fitted(text: str, out: TextIO) -> str:
-    """The text in lines that are as long as a terminal is wide, and can be read; whole where there is no terminal."""
+    """Wrap a text to the width of the terminal, at most 100 columns. Return it unchanged without a terminal."""
     if not out.isatty():
         return text
     import textwrap
@@ -69,5 +69,5 @@ def fitted(text: str, out: TextIO) -> str:
 
 
 def _width() -> int:
-    """How many characters fit without a new line: the last column is left free."""
+    """Return how many characters fit on a line. The last column stays free: writing there may start a new line."""
     return shutil.get_terminal_size().columns - 1

@@ -1,4 +1,4 @@
-"""`authstate status`: who is signed in, for a person or for a program."""
+"""`authstate status`: shows who is signed in, to a person or to a program."""
 
 import json
 import os
@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from authstate.adapters.cli.context import CommandContext, open_context
-from authstate.adapters.cli.exit_status import ExitStatus, printable, without_keys
-from authstate.adapters.config.layers import Decision
-from authstate.adapters.config.other_logins import in_environment
+from authstate.adapters.cli.exit_status import ExitStatus, hide_secrets, printable
+from authstate.adapters.config.layers import EffectiveSetting
+from authstate.adapters.config.unmanaged_logins import find_in_environment
 from authstate.adapters.stores.permissions import Finding
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import StoreUnreadable
@@ -25,46 +25,49 @@ _SENTENCES = {
     AuthState.API_KEY: "Signed in with an API key.",
     AuthState.CHATGPT: "Signed in with ChatGPT.",
     AuthState.EXTERNAL_TOKENS: "Signed in with tokens that a parent application owns.",
-    AuthState.REFRESH_DEAD: "Sign in again: this sign-in cannot be refreshed any more.",
+    AuthState.REFRESH_DEAD: "Sign in again: this sign-in can no longer be refreshed.",
 }
 
 
 async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
-    """Take a first look at the account and print what was found.
+    """Check the stored login and print the result.
 
-    An expired access token is refreshed, but not in the home of another user: there a look changes nothing.
+    An expired access token is refreshed, unless another user owns the home folder: then nothing is changed.
 
     Returns:
-        DONE when somebody is signed in, NOT_SIGNED_IN, REFRESH_DEAD, or TRY_LATER when the store cannot be read now.
+        DONE if somebody is signed in, otherwise NOT_SIGNED_IN, REFRESH_DEAD, or TRY_LATER if the store cannot be read
+        now.
 
     Raises:
-        ConfigError: the configuration cannot be used.
+        ConfigError: the configuration is invalid.
     """
     home = open_context(overrides)
     warnings: list[str] = []
-    findings = home.findings  # asked for before the first look, so that the log does not say the same
+    findings = home.findings  # read before the engine starts, so that the log does not repeat them
     home.engine.subscribe(lambda event: _collect(event, warnings))
     async with home.engine as engine:
         session = engine.session if home.is_of_another_user else await engine.check()
         mode = engine.auth_mode
-    expires_at, findings = _expires_at(session), home.findings  # a refresh may have mended some
+    expires_at, findings = _expires_at(session), home.findings  # a refresh may have corrected some
     warnings.extend(finding.message for finding in findings)
     if home.is_of_another_user and session.state is AuthState.CHATGPT and expires_at and expires_at <= time.time():
-        warnings.append("the access token has expired: status refreshes nothing in the home of another user")
+        warnings.append(
+            "the access token has expired: status does not refresh it, because another user owns the home folder"
+        )
     if session.state is AuthState.CHATGPT and expires_at and expires_at <= time.time() and not warnings:
         warnings.append("the access token has expired, and the issuer has not answered yet: try again later")
     if isinstance(session.credentials, ChatgptTokens) and not session.credentials.can_refresh and not session.failure:
         warnings.append("there is no refresh token: sign in again when the access token expires")
-    if other := in_environment(os.environ):
+    if other := find_in_environment(os.environ):
         warnings.append(
-            f"codex acts as {other} from 0.150.0 on, and not with what is stored: authstate does not manage it"
+            f"from 0.150.0 on, codex uses {other} instead of the stored login: authstate does not manage it"
         )
     if as_json:
         print(_as_json(session, mode, home, warnings, findings))
     else:
-        print(as_text(session, home.place, warnings, home.decisions))
+        print(as_text(session, home.place, warnings, home.effective_settings))
     if home.environment.api_key is not None and not as_json:
-        print("The API key comes from CODEX_API_KEY, which wins over what is stored.", file=sys.stderr)
+        print("The API key comes from CODEX_API_KEY, which wins over the stored login.", file=sys.stderr)
     if session.state is AuthState.REFRESH_DEAD:
         return ExitStatus.REFRESH_DEAD
     if engine.store_fault is not None and not isinstance(engine.store_fault, StoreUnreadable):
@@ -73,7 +76,7 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
 
 
 def _collect(event: Event, warnings: list[str]) -> None:
-    """Keep what a person should know: a store that cannot be read (its path and fault), a refresh that did not work."""
+    """Collect warnings for the person: a store that cannot be read, a refresh that failed for now."""
     if isinstance(event, Warned):
         warnings.append(event.message)
     elif isinstance(event, RefreshFailed) and not event.permanent:
@@ -96,21 +99,23 @@ def _as_json(
             "accessTokenExpiresAt": _instant(expires_at) if expires_at else None,
             "failure": {"message": failure.message, "reason": failure.reason} if failure else None,
             "warnings": warnings,
-            "settings": [msgspec.to_builtins(decision) for decision in _shown(home.decisions)],
+            "settings": [msgspec.to_builtins(setting) for setting in _shown(home.effective_settings)],
             "storeFindings": [msgspec.to_builtins(finding) for finding in findings],
         },
         indent=2,
     )
 
 
-def as_text(session: Session, place: str, warnings: list[str], decisions: Sequence[Decision] = ()) -> str:
-    """Who is signed in, in a few lines: `status` and `login` say the same.
+def as_text(
+    session: Session, place: str, warnings: list[str], effective_settings: Sequence[EffectiveSetting] = ()
+) -> str:
+    """Return the lines that `status` and `login` print.
 
     Args:
-        session: who.
+        session: who is signed in.
         place: where the credentials are stored.
-        warnings: what else the person should know.
-        decisions: the settings that somebody decides.
+        warnings: other things the person should know.
+        effective_settings: the settings that a file or `-c` sets.
     """
     lines = [_SENTENCES[session.state]]
     account, expires_at = session.account, _expires_at(session)
@@ -121,7 +126,7 @@ def as_text(session: Session, place: str, warnings: list[str], decisions: Sequen
     if expires_at:
         lines.append(f"  access token  {_in_words(expires_at - time.time())} ({_instant(expires_at)})")
     lines.append(f"  store         {place}")
-    lines.extend(f"  setting       {_setting(decision)}" for decision in _shown(decisions))
+    lines.extend(f"  setting       {_setting(setting)}" for setting in _shown(effective_settings))
     if session.failure:
         lines.append(f"  reason        {session.failure.message}")
     lines.extend(f"  warning       {warning}" for warning in warnings)
@@ -130,24 +135,24 @@ def as_text(session: Session, place: str, warnings: list[str], decisions: Sequen
     return "\n".join(printable(line) for line in lines)
 
 
-def _shown(decisions: Sequence[Decision]) -> list[Decision]:
-    """The settings without what looks like a key: somebody may have pasted one into the wrong place."""
-    return [msgspec.structs.replace(decision, value=_hidden(decision.value)) for decision in decisions]
+def _shown(effective_settings: Sequence[EffectiveSetting]) -> list[EffectiveSetting]:
+    """Hide what looks like a key in the settings: somebody may have pasted one into the wrong place."""
+    return [msgspec.structs.replace(setting, value=_hidden(setting.value)) for setting in effective_settings]
 
 
 def _hidden(value: object) -> object:
     if isinstance(value, list):
         return [_hidden(one) for one in value]
-    return without_keys(value) if isinstance(value, str) else value
+    return hide_secrets(value) if isinstance(value, str) else value
 
 
-def _setting(decision: Decision) -> str:
-    """The setting as config.toml writes it, and who decides it."""
-    return f"{decision.key} = {json.dumps(decision.value, ensure_ascii=False)} ({decision.decided_by})"
+def _setting(setting: EffectiveSetting) -> str:
+    """Return a setting in the syntax of config.toml, and the file that sets it."""
+    return f"{setting.key} = {json.dumps(setting.value, ensure_ascii=False)} ({setting.decided_by})"
 
 
 def _expires_at(session: Session) -> float | None:
-    """When the access token expires, in seconds since the epoch; None when that is not known or there is none."""
+    """Return when the access token expires, in seconds since the epoch. None if unknown or if there is no token."""
     credentials = session.credentials
     return None if credentials is None or isinstance(credentials, ApiKey) else credentials.expires_at
 
@@ -157,7 +162,7 @@ def _instant(seconds: float) -> str:
 
 
 def _in_words(seconds: float) -> str:
-    """How far away an instant is, in the largest unit that fits."""
+    """Return a distance in time in the largest unit that fits."""
     distance = abs(seconds)
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if distance >= size:

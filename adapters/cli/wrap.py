@@ -1,6 +1,6 @@
-"""`authstate wrap`: the child is started first, and everything slow is imported while it starts.
+"""`authstate wrap`: starts the child first, and imports everything slow while the child starts.
 
-Even the configuration is read after that. A child whose wrapper cannot use it is ended before it was sent a byte.
+The configuration is read after that, too. If it is invalid, the child is ended before anything is sent to it.
 """
 
 import os
@@ -11,47 +11,47 @@ from authstate.adapters.child.command import ephemeral_command, overrides_of
 from authstate.adapters.child.pinned_store import refuse_pinned_store
 from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND, CannotStart, ChildProcess, propagate_exit
 from authstate.adapters.cli.exit_status import print_error
-from authstate.adapters.cli.imports import unwatched_imports
-from authstate.adapters.config.other_logins import of_command
+from authstate.adapters.cli.imports import paused_gc
+from authstate.adapters.config.unmanaged_logins import find_unmanaged_login
 
 
 def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
-    """Be between the front-end at our standard streams and a child, until the child has ended.
+    """Start a child and relay between it and the front-end on our standard streams, until the child has ended.
 
     Args:
-        overrides: `-c KEY=VALUE` for our own configuration, on top of those in the command.
-        command: how the child is started. The setting that keeps it away from auth.json is put in.
+        overrides: `-c KEY=VALUE` for our own configuration. They win over those in the command.
+        command: the command of the child. The setting that keeps the child away from auth.json is added.
 
     Returns:
-        The child's exit status. Where a signal ended the child, this process ends by the same signal.
+        The exit status of the child. If a signal ended the child, this process ends with the same signal.
 
     Raises:
-        CommandError: the command is not one of an app-server on standard input and output.
-        ConfigError: the configuration cannot be used: the child was sent nothing. Or a file of the administrator lets
-            the child open the stored login: it was not started, or was handed nothing and has ended.
+        CommandError: the command does not start an app-server on standard input and output.
+        ConfigError: the configuration is invalid, or an administrator's file lets the child open the stored login. The
+            child was not started, or was ended before any token was sent to it.
         OSError: standard input or output cannot be used.
     """
     words = ephemeral_command(command)
     said = [*overrides_of(command), *overrides]
-    if other := of_command(os.environ, said):
-        return _leave_alone(command, other)
+    if other := find_unmanaged_login(os.environ, said):
+        return _exec_unwrapped(command, other)
     refuse_pinned_store(words, os.environ)
     try:
         child = ChildProcess(words)
     except CannotStart as error:
         return print_error(str(error), error.status)
     try:
-        status = _carry(said, child)
+        status = _relay(said, child)
     finally:
         child.kill()
     sys.stderr.flush()
     return propagate_exit(status)
 
 
-def _leave_alone(command: Sequence[str], other: str) -> int:
-    """Let the child keep a login that is not managed here: this process becomes the child."""
+def _exec_unwrapped(command: Sequence[str], other: str) -> int:
+    """Replace this process by the child, which keeps a login that authstate does not manage."""
     print(
-        f"authstate: codex acts as {other}, which authstate does not manage: the app-server is not wrapped",
+        f"authstate: codex uses {other}, which authstate does not manage: the app-server is not wrapped",
         file=sys.stderr,
         flush=True,
     )
@@ -67,8 +67,8 @@ def _leave_alone(command: Sequence[str], other: str) -> int:
         return print_error(f"cannot start {command[0]}: {(error.strerror or type(error).__name__).lower()}", CANNOT_RUN)
 
 
-def _carry(overrides: Sequence[str], child: ChildProcess) -> int:
-    with unwatched_imports():
+def _relay(overrides: Sequence[str], child: ChildProcess) -> int:
+    with paused_gc():
         import asyncio
 
         from authstate.adapters.app_server.server import settings_for_tests

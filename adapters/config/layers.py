@@ -97,7 +97,7 @@ def read_table(path: str) -> dict[str, Any] | None:
     return None if text is None else _parse(text, path)
 
 
-class Decision(msgspec.Struct, frozen=True, rename="camel"):
+class EffectiveSetting(msgspec.Struct, frozen=True, rename="camel"):
     """A setting as it counts, and who decides it."""
 
     key: str

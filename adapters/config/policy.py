@@ -14,7 +14,7 @@ METHOD, WORKSPACES = "forced_login_method", "forced_chatgpt_workspace_id"
 _ALLOWED_METHODS, _ALLOWED_WORKSPACES = "allowed_login_methods", "allowed_chatgpt_workspaces"
 
 
-class _Rule(msgspec.Struct, frozen=True):
+class _PolicySource(msgspec.Struct, frozen=True):
     """A key that restricts the policy, and the file that says it."""
 
     key: str
@@ -43,19 +43,19 @@ def policy_of(layers: Layers, system: str | None) -> ConfiguredPolicy:
     method = settings.choice(METHOD, LoginMethod, None)
     methods = set(LoginMethod) if method is None else {method}
     workspaces = _ids(settings, WORKSPACES, settings.get(WORKSPACES))
-    method_rule, workspaces_rule = (_Rule(key, settings.origin(key)) for key in (METHOD, WORKSPACES))
+    method_rule, workspaces_rule = (_PolicySource(key, settings.origin(key)) for key in (METHOD, WORKSPACES))
     if layers.requirements:
         requirements, file = layers.requirements, layers.requirements.path
         if (allowed := _allowed_methods(requirements)) is not None and methods - allowed:
             methods &= allowed
-            method_rule = _Rule(_ALLOWED_METHODS, file)
+            method_rule = _PolicySource(_ALLOWED_METHODS, file)
         if (named := _allowed_workspaces(requirements)) is not None:
             left = tuple(one for one in workspaces if one in named) if workspaces else named
             if left != workspaces or not left:
-                workspaces, workspaces_rule = left, _Rule(_ALLOWED_WORKSPACES, file)
+                workspaces, workspaces_rule = left, _PolicySource(_ALLOWED_WORKSPACES, file)
             if not left and LoginMethod.CHATGPT in methods:
                 methods.discard(LoginMethod.CHATGPT)
-                method_rule = _Rule(_ALLOWED_WORKSPACES, file)
+                method_rule = _PolicySource(_ALLOWED_WORKSPACES, file)
         if not methods:
             raise requirements.fault(
                 (), "and the other settings together allow no way to sign in: ask your administrator"
@@ -96,7 +96,7 @@ def _ids(settings: Settings, key: str, value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def _in_words(rule: _Rule, system: str | None) -> str | None:
+def _in_words(rule: _PolicySource, system: str | None) -> str | None:
     """The rule for a message, where the administrator made it."""
     if system is None or rule.file is None or os.path.dirname(rule.file) != system.rstrip(os.sep):
         return None

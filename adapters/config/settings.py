@@ -14,7 +14,7 @@ import msgspec
 from authstate.adapters.config.dotenv_file import read_dotenv
 from authstate.adapters.config.home import ConfigError as ConfigError
 from authstate.adapters.config.home import find_home
-from authstate.adapters.config.layers import SYSTEM_FOLDER, Decision, Layers, Settings, read_layers
+from authstate.adapters.config.layers import SYSTEM_FOLDER, EffectiveSetting, Layers, Settings, read_layers
 from authstate.adapters.config.policy import METHOD, WORKSPACES, policy_of
 from authstate.adapters.network.proxies import Network
 from authstate.engine.model.credentials import ApiKey
@@ -139,7 +139,7 @@ def read_config(
     overrides: Sequence[str] = (),
     system: str | None = SYSTEM_FOLDER,
     environ: Mapping[str, str] | None = None,
-) -> tuple[Config, list[Decision]]:
+) -> tuple[Config, list[EffectiveSetting]]:
     """The same, and who decides each setting that is said somewhere. Takes and raises the same."""
     environ = os.environ if environ is None else environ
     layers = read_layers(home, overrides, system)
@@ -161,14 +161,14 @@ def read_config(
     )
     needs_keys = ("model_providers", provider or "", _NEEDS_LOGIN)
     decisions = [
-        Decision(METHOD, policy.forced_login_method, configured.method_file),
-        Decision(WORKSPACES, list(policy.forced_workspaces), configured.workspaces_file),
-        Decision(_STORE, store_mode, settings.origin(_STORE)),
-        Decision(".".join(base_url_keys), _without_password(base_url), settings.origin(*base_url_keys)),
-        Decision(".".join(provider_keys), provider, settings.origin(*provider_keys)),
+        EffectiveSetting(METHOD, policy.forced_login_method, configured.method_file),
+        EffectiveSetting(WORKSPACES, list(policy.forced_workspaces), configured.workspaces_file),
+        EffectiveSetting(_STORE, store_mode, settings.origin(_STORE)),
+        EffectiveSetting(".".join(base_url_keys), _without_password(base_url), settings.origin(*base_url_keys)),
+        EffectiveSetting(".".join(provider_keys), provider, settings.origin(*provider_keys)),
     ]
     if provider not in _BUILT_IN_PROVIDERS:
-        decisions.append(Decision(".".join(needs_keys), needs_login, settings.origin(*needs_keys)))
+        decisions.append(EffectiveSetting(".".join(needs_keys), needs_login, settings.origin(*needs_keys)))
     return config, [decision for decision in decisions if decision.decided_by is not None]
 
 

@@ -19,7 +19,7 @@ from authstate.adapters.network.proxies import Network, NetworkSettingError
 _PEM: Final = "-----BEGIN CERTIFICATE-----"
 
 
-def trusted(network: Network) -> ssl.SSLContext:
+def trust_settings(network: Network) -> ssl.SSLContext:
     """The TLS settings for our own requests. Made once for each setting, because that takes tens of milliseconds.
 
     Raises:
@@ -27,13 +27,13 @@ def trusted(network: Network) -> ssl.SSLContext:
     """
     found = network.certificates()
     if found is None:
-        return _trusted("", "", "")
+        return _trust_settings("", "", "")
     variable, setting = found
-    return _trusted(variable, setting.name, setting.value.reveal())
+    return _trust_settings(variable, setting.name, setting.value.reveal())
 
 
 @lru_cache(maxsize=4)
-def _trusted(variable: str, name: str, value: str) -> ssl.SSLContext:
+def _trust_settings(variable: str, name: str, value: str) -> ssl.SSLContext:
     context = _of_the_system() if variable in ("", "CODEX_CA_CERTIFICATE") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if variable == "SSL_CERT_DIR":
         for folder in value.split(os.pathsep):

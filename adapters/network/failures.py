@@ -26,7 +26,7 @@ _BY_CODE: Final = {
 """OpenSSL's codes of what is wrong with a certificate (`X509_V_ERR_...`)."""
 
 
-class Fault(msgspec.Struct, frozen=True):
+class RequestFailure(msgspec.Struct, frozen=True):
     """Why a request brought no answer."""
 
     message: str
@@ -35,7 +35,9 @@ class Fault(msgspec.Struct, frozen=True):
     """Whether the same request would fail in the same way."""
 
 
-def fault_of(error: Exception, host: str, proxy: Proxy | None, *, is_at_proxy: bool = False) -> Fault | None:
+def explain_failure(
+    error: Exception, host: str, proxy: Proxy | None, *, is_at_proxy: bool = False
+) -> RequestFailure | None:
     """What TLS or the proxy has to do with a failure; None where neither has.
 
     Args:
@@ -49,27 +51,27 @@ def fault_of(error: Exception, host: str, proxy: Proxy | None, *, is_at_proxy: b
     tls = _tls(error)
     if tls is not None:
         who = str(proxy) if is_at_proxy else host
-        return Fault(f"{who} cannot be reached safely: {tls}", is_permanent=True)
+        return RequestFailure(f"{who} cannot be reached safely: {tls}", is_permanent=True)
     if proxy is None:
         return None
     if isinstance(error, httpx.ProxyError):
         status = str(error).partition(" ")[0]
-        return refused_by_proxy(int(status) if status.isdigit() else 0, host, proxy)
+        return explain_proxy_refusal(int(status) if status.isdigit() else 0, host, proxy)
     if isinstance(error, httpx.ConnectError):
-        return Fault(
+        return RequestFailure(
             f"{proxy} cannot be reached, so {host} cannot be asked: check that it runs and that {proxy.setting} is "
             f"right, or name {_without_port(host)} in NO_PROXY",
             is_permanent=False,
         )
     if isinstance(error, httpx.ConnectTimeout):
-        return Fault(
+        return RequestFailure(
             f"{proxy} did not let the request through to {host} in time: check the network and {proxy.setting}",
             is_permanent=False,
         )
     return None
 
 
-def refused_by_proxy(status: int, host: str, proxy: Proxy) -> Fault:
+def explain_proxy_refusal(status: int, host: str, proxy: Proxy) -> RequestFailure:
     """What a proxy says that opens no way to the host.
 
     Args:
@@ -78,18 +80,18 @@ def refused_by_proxy(status: int, host: str, proxy: Proxy) -> Fault:
         proxy: the proxy.
     """
     if status == 407 and proxy.has_password:
-        return Fault(
+        return RequestFailure(
             f"{proxy} did not accept the user name and password in {proxy.setting} (status 407): correct them there",
             is_permanent=True,
         )
     if status == 407:
-        return Fault(
+        return RequestFailure(
             f"{proxy} wants a user name and password (status 407): write them into {proxy.setting}, as "
             f"{proxy.scheme}://USER:PASSWORD@{proxy.address}",
             is_permanent=True,
         )
     said = f"status {status}" if status else "it refused the connection"
-    return Fault(
+    return RequestFailure(
         f"{proxy} opens no way to {host} ({said}): ask who runs it, or name {_without_port(host)} in NO_PROXY",
         is_permanent=400 <= status < 500 and status not in (408, 425, 429),
     )

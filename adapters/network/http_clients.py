@@ -6,7 +6,7 @@ from typing import TypedDict
 
 import httpx
 
-from authstate.adapters.network.certificates import trusted
+from authstate.adapters.network.certificates import trust_settings
 from authstate.adapters.network.proxies import Network, NetworkSettingError, Proxy
 
 
@@ -18,7 +18,7 @@ class ClientSettings(TypedDict):
     verify: ssl.SSLContext
 
 
-def settings_for(url: str, network: Network | None) -> tuple[ClientSettings, Proxy | None]:
+def client_settings(url: str, network: Network | None) -> tuple[ClientSettings, Proxy | None]:
     """The arguments of a client that asks this URL, and the proxy that it goes through.
 
     Args:
@@ -29,7 +29,7 @@ def settings_for(url: str, network: Network | None) -> tuple[ClientSettings, Pro
         NetworkSettingError: a setting cannot be used.
     """
     network = Network.read(os.environ) if network is None else network
-    proxy, context = network.proxy_for(url), trusted(network)
+    proxy, context = network.proxy_for(url), trust_settings(network)
     try:
         told = None if proxy is None else httpx.Proxy(proxy.url.reveal(), ssl_context=_for_a_proxy(proxy, context))
     except (httpx.InvalidURL, ValueError):

@@ -40,7 +40,7 @@ class NetworkSettingError(Exception):
     """A setting of the network cannot be used. The message names the variable and its fault, never its value."""
 
 
-class Setting(msgspec.Struct, frozen=True):
+class NetworkVariable(msgspec.Struct, frozen=True):
     """A variable that is set."""
 
     name: str
@@ -66,7 +66,7 @@ class Proxy(msgspec.Struct, frozen=True):
 class Network(msgspec.Struct, frozen=True):
     """What the variables say. One that is not in `settings` is not set."""
 
-    settings: tuple[tuple[str, Setting], ...] = ()
+    settings: tuple[tuple[str, NetworkVariable], ...] = ()
 
     @classmethod
     def read(cls, environ: Mapping[str, str], file: Mapping[str, str] | None = None, place: str = "") -> "Network":
@@ -84,9 +84,9 @@ class Network(msgspec.Struct, frozen=True):
         ignored = _OF_A_CGI_REQUEST if "REQUEST_METHOD" in said else ()
         names = [name for name in _VARIABLES if name in said and name not in ignored]
         shown = {name: f"{name} in {place}" if name in file else name for name in names}
-        return cls(tuple((name, Setting(shown[name], Secret(said[name].strip()))) for name in names))
+        return cls(tuple((name, NetworkVariable(shown[name], Secret(said[name].strip()))) for name in names))
 
-    def certificates(self) -> tuple[str, Setting] | None:
+    def certificates(self) -> tuple[str, NetworkVariable] | None:
         """The variable that names the certificate authorities, and its setting; None where none is set."""
         settings = dict(self.settings)
         return next(
@@ -108,15 +108,15 @@ class Network(msgspec.Struct, frozen=True):
             if setting is None:
                 continue
             try:
-                return _can_be_used(_parsed(setting))
+                return _with_socks_package(_parsed(setting))
             except _NoProxy as error:
                 fault = fault or NetworkSettingError(str(error))
         if fault is not None:
             raise fault
         setting = self._of_the_system(parts)
-        return None if setting is None else _can_be_used(_parsed(setting))
+        return None if setting is None else _with_socks_package(_parsed(setting))
 
-    def _first(self, names: tuple[str, ...]) -> Setting | None:
+    def _first(self, names: tuple[str, ...]) -> NetworkVariable | None:
         """The first of these variables that is set, unless it is empty."""
         settings = dict(self.settings)
         setting = next((settings[name] for name in names if name in settings), None)
@@ -128,9 +128,9 @@ class Network(msgspec.Struct, frozen=True):
             return False
         host, port = (parts.hostname or "").rstrip("."), parts.port or _PORTS.get(parts.scheme, 0)
         entries = setting.value.reveal().replace(",", " ").lower().split()
-        return any(_covers(entry.rpartition("://")[2], host, port) for entry in entries)
+        return any(_entry_matches(entry.rpartition("://")[2], host, port) for entry in entries)
 
-    def _of_the_system(self, parts: "SplitResult") -> Setting | None:
+    def _of_the_system(self, parts: "SplitResult") -> NetworkVariable | None:
         """What macOS or Windows is set to, where no variable names a proxy."""
         is_named = any(name in dict(self.settings) for name in (*_PROXIES["https"][0], *_PROXIES["http"][0], *_ALL))
         if is_named or sys.platform not in ("darwin", "win32"):
@@ -138,7 +138,7 @@ class Network(msgspec.Struct, frozen=True):
         from urllib.request import getproxies, proxy_bypass
 
         value = getproxies().get(parts.scheme)
-        return Setting(_SYSTEM, Secret(value)) if value and not proxy_bypass(parts.hostname or "") else None
+        return NetworkVariable(_SYSTEM, Secret(value)) if value and not proxy_bypass(parts.hostname or "") else None
 
 
 class _NoProxy(NetworkSettingError):
@@ -157,7 +157,7 @@ def urlsplit_or_none(url: str) -> "SplitResult | None":
     return parts
 
 
-def _parsed(setting: Setting) -> Proxy:
+def _parsed(setting: NetworkVariable) -> Proxy:
     """Raises _NoProxy."""
     text = setting.value.reveal()
     text = text if "://" in text else f"http://{text}"
@@ -178,7 +178,7 @@ def _parsed(setting: Setting) -> Proxy:
     )
 
 
-def _can_be_used(proxy: Proxy) -> Proxy:
+def _with_socks_package(proxy: Proxy) -> Proxy:
     """The same proxy.
 
     Raises:
@@ -195,7 +195,7 @@ def _can_be_used(proxy: Proxy) -> Proxy:
     return proxy
 
 
-def _covers(entry: str, host: str, port: int) -> bool:
+def _entry_matches(entry: str, host: str, port: int) -> bool:
     """Whether an entry of NO_PROXY is about this host: `*`, an address, a block of them, or a domain and all below."""
     from ipaddress import ip_address
 
@@ -209,7 +209,7 @@ def _covers(entry: str, host: str, port: int) -> bool:
             return False
     name, colon, digits = entry.rpartition(":")
     if colon and digits.isascii() and digits.isdigit():
-        return int(digits) == port and _covers(name, host, port)
+        return int(digits) == port and _entry_matches(name, host, port)
     domain = entry.removeprefix("*").strip(".")
     return bool(domain) and (host == domain or host.endswith(f".{domain}"))
 

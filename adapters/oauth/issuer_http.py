@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from authstate.adapters.confidential import Confidential, place_of
-from authstate.adapters.network.failures import Fault, fault_of, refused_by_proxy
+from authstate.adapters.network.failures import RequestFailure, explain_failure, explain_proxy_refusal
 from authstate.adapters.network.insecure_http import InsecureTransport, ensure_secure
 from authstate.adapters.network.proxies import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.oauth.issuer_errors import delivery_of
@@ -184,7 +184,7 @@ class IssuerHttp:
             is_at_proxy = proxy is not None and proxy.scheme == "https" and not wire.is_begun
             delivery = wire.delivery(error)
             is_unsent = delivery is Delivery.NOT_SENT
-            fault = fault_of(error, host, proxy, is_at_proxy=is_at_proxy) if is_unsent else None
+            fault = explain_failure(error, host, proxy, is_at_proxy=is_at_proxy) if is_unsent else None
             raise _unanswered(error, host, timeout, delivery) if fault is None else _named(fault) from None
         except Exception as fault:  # of a library, whose frames hold what was sent
             raise IssuerUnavailable(
@@ -192,7 +192,7 @@ class IssuerHttp:
                 delivery=Delivery.UNKNOWN if wire.may_be_sent else Delivery.REFUSED,
             ) from None
         if response.status_code == 407 and proxy is not None:
-            raise _named(refused_by_proxy(407, host, proxy))
+            raise _named(explain_proxy_refusal(407, host, proxy))
         return IssuerResponse(response.status_code, response.headers, _members(received))
 
     async def aclose(self) -> None:
@@ -205,10 +205,10 @@ class IssuerHttp:
         """Return the client for a URL, and the proxy that it uses."""
         import httpx
 
-        from authstate.adapters.network.http_clients import settings_for
+        from authstate.adapters.network.http_clients import client_settings
 
         try:
-            settings, proxy = settings_for(url, self._network)
+            settings, proxy = client_settings(url, self._network)
         except NetworkSettingError as error:
             raise IssuerUnavailable(f"{host} cannot be asked: {error}", delivery=Delivery.REFUSED) from None
         if proxy not in self._clients:
@@ -231,7 +231,7 @@ def _unanswered(error: Exception, host: str, timeout: float, delivery: Delivery)
     return IssuerUnavailable(what, delivery=delivery)
 
 
-def _named(fault: Fault) -> IssuerUnavailable:
+def _named(fault: RequestFailure) -> IssuerUnavailable:
     """The error for a failure of TLS or of a proxy: the request did not reach the issuer."""
     return IssuerUnavailable(fault.message, delivery=Delivery.REFUSED if fault.is_permanent else Delivery.NOT_SENT)
 

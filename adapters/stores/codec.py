@@ -22,7 +22,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from authstate.adapters.stores.unmanaged_logins import MEMBERS, MODES, in_members
+from authstate.adapters.stores.unmanaged_logins import MEMBERS, MODES, find_in_members
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, storable_time
 from authstate.engine.model.errors import InvalidCredentials, StoreUnreadable, strip_tracebacks
 
@@ -183,7 +183,7 @@ class _Reader:
         mode = self._member(members, _MODE, str | None)
         key = self._member(members, _KEY, str | None)
         tokens = self._member(members, _TOKENS, _Members | None)
-        if mode is None and (other := in_members(members)):
+        if mode is None and (other := find_in_members(members)):
             self._other_login(other)  # codex prefers it to a key and to tokens
         if mode is None:
             mode = _APIKEY if key and key.strip() else _CHATGPT if tokens is not None else None

@@ -24,7 +24,7 @@ MODES = {
 """Values of auth_mode."""
 
 
-def in_members(members: Mapping[str, object]) -> str | None:
+def find_in_members(members: Mapping[str, object]) -> str | None:
     """The login of another kind in a record without `auth_mode`, in words; None where there is none.
 
     codex prefers it to a key and to tokens in the same record. (Measured with 0.171.0 and a personal access token.)
@@ -35,7 +35,7 @@ def in_members(members: Mapping[str, object]) -> str | None:
     return None
 
 
-def in_record(data: bytes) -> str | None:
+def find_in_record(data: bytes) -> str | None:
     """The login of another kind in a stored record, in words; None where there is none, or the record is none."""
     if not any(name.encode() in data for name in (*MEMBERS, *MODES)):
         return None
@@ -44,7 +44,7 @@ def in_record(data: bytes) -> str | None:
         mode = msgspec.json.decode(members.get("auth_mode", msgspec.Raw(b"null")), type=str | None)
     except (ValueError, RecursionError):
         return None
-    return in_members(members) if mode is None else MODES.get(mode)
+    return find_in_members(members) if mode is None else MODES.get(mode)
 
 
 def _raw(value: object) -> msgspec.Raw | bytes:

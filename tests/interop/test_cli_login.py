@@ -169,7 +169,7 @@ def test_a_device_login_through_a_pipe(person: Person, issuer: LoopbackIssuer) -
 def test_a_device_login_at_a_terminal(person: Person, issuer: LoopbackIssuer) -> None:
     shown = person.at_a_terminal("login", "--device")
     code = shown.until(_USER_CODE).group()
-    first = shown.until(r"\rWaiting for you to type the code in, (\d+:\d\d) left\. Ctrl-C cancels\.")
+    first = shown.until(r"\rWaiting for you to enter the code, (\d+:\d\d) left\. Ctrl-C cancels\.")
     shown.until(r"left\. Ctrl-C cancels\. *\rWaiting")
     assert first.group(1) in ("15:00", "14:59")
     issuer.approve_device(code, email="who@example.com")
@@ -274,7 +274,7 @@ def test_a_login_that_fails_says_who_is_signed_in_still(
         assert shown.end() == 5
     finally:
         person.leave()
-    assert shown.text.startswith(f"Now signed in {who}. A new sign-in takes its place.\n")
+    assert shown.text.startswith(f"You are signed in {who}. A new sign-in replaces this.\n")
     assert "declined" in shown.text.splitlines()[-2]
     assert shown.text.splitlines()[-1] == f"authstate: you are still signed in {who}"
     assert (person.home / "auth.json").read_bytes() == before
@@ -351,7 +351,7 @@ def test_without_a_browser_it_takes_a_device_code_and_says_so(person: Person, is
 
 @pytest.mark.parametrize(
     ("code", "status", "said"),
-    [("access_denied", 5, "declined"), ("expired_token", 6, "too old"), ("invalid_client", 5, "invalid_client")],
+    [("access_denied", 5, "declined"), ("expired_token", 6, "has expired"), ("invalid_client", 5, "invalid_client")],
 )
 def test_the_exit_status_tells_refusal_from_expiry(
     person: Person, issuer: LoopbackIssuer, code: str, status: int, said: str
@@ -390,7 +390,7 @@ def test_a_network_that_comes_back(person: Person, issuer: LoopbackIssuer) -> No
     shown = person.through_a_pipe("login", "--device")
     code = shown.until(_USER_CODE).group()
     issuer.behave("device", mode="reset", times=2)
-    shown.until(r"Waiting for you to type the code in \(127\.0\.0\.1")
+    shown.until(r"Waiting for you to enter the code \(127\.0\.0\.1")
     issuer.behave("device")
     issuer.approve_device(code)
     assert shown.end() == 0
@@ -411,7 +411,7 @@ def test_it_says_whose_sign_in_it_replaces(make_home: MakeHome, issuer: Loopback
         assert shown.end() == 0
     finally:
         person.leave()
-    assert "Now signed in as old@example.com" in shown.text
+    assert "You are signed in as old@example.com" in shown.text
     assert facts(shown.text)["email"] == "new@example.com"
     assert json.loads((person.home / "auth.json").read_text())["tokens"]["refresh_token"] != before
     assert issuer.stats()["revocations"] == 1

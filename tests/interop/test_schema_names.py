@@ -78,7 +78,7 @@ def test_every_way_to_be_signed_in_is_known(release: tuple[str, Path]) -> None:
     modes = values(schema(release[1], "AccountUpdatedNotification")["definitions"]["AuthMode"])
     assert modes
     new = modes - {str(mode) for mode in AuthMode} - set(MODES)
-    assert not new, f"codex {release[0]} has new modes: {sorted(new)}: add them to other_logins.MODES"
+    assert not new, f"codex {release[0]} has new modes: {sorted(new)}: add them to unmanaged_logins.MODES"
 
 
 def test_every_login_and_method_about_accounts_is_known(release: tuple[str, Path]) -> None:

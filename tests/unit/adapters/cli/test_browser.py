@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from authstate.adapters.cli.browser import BrowserOpening, why_no_browser, why_not_named
+from authstate.adapters.cli.browser import BrowserOpening, why_browser_variable_unusable, why_no_browser
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
 from authstate.adapters.cli.login import _wait
 from authstate.adapters.cli.progress import Countdown, fitted
@@ -56,12 +56,12 @@ def why(environ: dict[str, str], platform: str = "linux", marks: tuple[str, ...]
         (
             {"BROWSER": "/nowhere/\x1bbrowser --new %s"},
             "linux",
-            "this machine has no display, and BROWSER names no program that is there: /nowhere/\ufffdbrowser --new %s",
+            "this machine has no display, and BROWSER names no installed program: /nowhere/\ufffdbrowser --new %s",
         ),
         (
             {"BROWSER": "'unbalanced"},
             "linux",
-            "this machine has no display, and BROWSER names no program that is there: 'unbalanced",
+            "this machine has no display, and BROWSER names no installed program: 'unbalanced",
         ),
         (DESKTOP | {"BROWSER": "/nowhere"}, "linux", None),
         ({"BROWSER": sys.executable, "SSH_TTY": "/dev/pts/1"}, "linux", "this is an ssh session"),
@@ -147,10 +147,12 @@ def test_a_named_browser_that_fails_is_no_browser() -> None:
 
 def test_why_a_named_browser_cannot_be_used(program: Path) -> None:
     (text_browser := program.parent / "w3m").symlink_to(program)
-    assert why_not_named({}) is None
-    assert why_not_named({"BROWSER": str(program)}) is None
-    assert why_not_named({"BROWSER": str(text_browser)}) == f"BROWSER names a browser for the terminal: {text_browser}"
-    assert str(why_not_named({"BROWSER": "x" * 200})).endswith("x" * 100 + "…")
+    assert why_browser_variable_unusable({}) is None
+    assert why_browser_variable_unusable({"BROWSER": str(program)}) is None
+    assert (
+        why_browser_variable_unusable({"BROWSER": str(text_browser)}) == f"BROWSER names a text browser: {text_browser}"
+    )
+    assert str(why_browser_variable_unusable({"BROWSER": "x" * 200})).endswith("x" * 100 + "…")
 
 
 class Terminal(io.StringIO):

@@ -21,9 +21,9 @@ from authstate.adapters.child.command import CommandError
 from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND, CannotStart
 from authstate.adapters.cli.codex import main as codex_main
 from authstate.adapters.cli.demo import _Demo, read_login
-from authstate.adapters.cli.demo_picture import picture
+from authstate.adapters.cli.demo_diagram import draw_states
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError
-from authstate.adapters.cli.main import app_server_overrides, main, report_errors
+from authstate.adapters.cli.main import main, parse_app_server, report_errors
 from authstate.adapters.cli.tables import TABLES
 from authstate.adapters.jsonrpc.peer import PeerClosed
 from authstate.adapters.stores.file import AuthJsonStore
@@ -95,7 +95,7 @@ def stored(home: Path) -> dict[str, Any]:
     ],
 )
 def test_an_app_server_call_is_told_by_hand(line: str, overrides: list[str] | None) -> None:
-    assert app_server_overrides(line.split()) == overrides
+    assert parse_app_server(line.split()) == overrides
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_an_app_server_call_is_told_by_hand(line: str, overrides: list[str] | No
         ("app-server --listen ws://127.0.0.1:1", "the only transport is stdio://"),
         ("app-server --listen", "--listen needs a value"),
         ("app-server -c", "-c needs a value"),
-        ("app-server now", "does not know 'now'"),
-        ("app-server app-server", "does not know 'app-server'"),
+        ("app-server now", "unknown argument 'now'"),
+        ("app-server app-server", "unknown argument 'app-server'"),
     ],
 )
 def test_a_wrong_app_server_call_is_one_line(line: str, said: str, capsys: Captured) -> None:
@@ -502,7 +502,7 @@ def test_a_claim_of_the_demo_that_does_not_hold_is_loud(capsys: Captured, monkey
 
 def test_the_picture_has_every_state() -> None:
     for state in AuthState:
-        assert picture(state).count(">" + state + "<") == 1
+        assert draw_states(state).count(">" + state + "<") == 1
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

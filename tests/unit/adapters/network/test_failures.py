@@ -120,7 +120,7 @@ async def test_who_only_goes_away_is_asked_again() -> None:
 
 
 def contexts(**environ: str) -> Any:
-    return certificates.trusted(Network.read(environ))
+    return certificates.trust_settings(Network.read(environ))
 
 
 def test_the_authorities_are_read_once_for_each_setting(authority: Any) -> None:

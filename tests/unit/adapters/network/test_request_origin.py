@@ -13,7 +13,7 @@ from anyio.from_thread import start_blocking_portal
 from support.network_servers import Authority, Tunnelling, serving
 
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
-from authstate.adapters.network.request_origin import bind, bind_sync
+from authstate.adapters.network.request_origin import bind_to_origin, bind_to_origin_sync
 from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import Secret
 
@@ -169,12 +169,12 @@ async def test_https_on_the_same_host_is_another_origin(fetch: Fetch, tmp_path: 
 def test_a_request_may_be_sent_any_number_of_times() -> None:
     """Each time with one trace, that of the caller behind it."""
     told: list[str] = []
-    for bind_it in (bind, bind_sync):
+    for bind_it in (bind_to_origin, bind_to_origin_sync):
         request = httpx.Request("GET", "https://backend.example/", extensions={"trace": lambda *_: told.append("")})
         for _ in range(5000):
             bind_it(request)
         trace = request.extensions["trace"]
-        assert trace._theirs("event", {}) is None
+        assert trace._callers_trace("event", {}) is None
     assert told == ["", ""]
 
 
@@ -184,7 +184,7 @@ def test_a_request_may_be_sent_any_number_of_times() -> None:
 )
 def test_what_is_asked_for_decides_where_a_request_goes(target: bytes, stays: bool) -> None:
     request = httpx.Request("GET", "https://backend.example/")
-    bind_sync(request)
+    bind_to_origin_sync(request)
     sent = httpcore.Request(
         "GET",
         httpcore.URL(scheme=b"https", host=b"backend.example", port=None, target=target),

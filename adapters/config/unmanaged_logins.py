@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.config.layers import SYSTEM_FILES, SYSTEM_FOLDER, read_layers, read_text
-from authstate.adapters.stores.unmanaged_logins import in_record
+from authstate.adapters.stores.unmanaged_logins import find_in_record
 
 _NAMED_BY = {
     ("CODEX_ACCESS_TOKEN",): "an access token",
@@ -23,7 +23,7 @@ _IN_KEYRING = ("keyring", "auto")
 _KEYRING_WITHIN = 10.0  # seconds
 
 
-def in_environment(environ: Mapping[str, str]) -> str | None:
+def find_in_environment(environ: Mapping[str, str]) -> str | None:
     """The login that the environment names for codex, in words; None where there is none."""
     for names, what in _NAMED_BY.items():
         if all(environ.get(name, "").strip() for name in names):
@@ -31,17 +31,17 @@ def in_environment(environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def in_file(path: str) -> str | None:
+def find_in_file(path: str) -> str | None:
     """The same for the auth.json at this path. What cannot be read is none: the store says what is wrong with it."""
     try:
         with open(path, "rb") as file:
             data = file.read(_LARGEST)
     except OSError:
         return None
-    return in_record(data)
+    return find_in_record(data)
 
 
-def of_command(
+def find_unmanaged_login(
     environ: Mapping[str, str], overrides: Sequence[str] = (), system: str | None = SYSTEM_FOLDER
 ) -> str | None:
     """The login of another kind that a codex would act with in this environment; None where it is authstate's.
@@ -53,7 +53,7 @@ def of_command(
 
     A keyring is read only where the configuration names it, for at most ten seconds: it may wait for a person.
     """
-    named = in_environment(environ)
+    named = find_in_environment(environ)
     if named is not None:
         return named
     home = environ.get("CODEX_HOME", "").strip() or os.path.join(os.path.expanduser("~"), ".codex")
@@ -63,8 +63,8 @@ def of_command(
     if mode in _IN_KEYRING:
         record = _keyring_record(home)
         if record is not None or mode == "keyring":
-            return None if record is None else in_record(record)
-    return in_file(os.path.join(home, "auth.json"))
+            return None if record is None else find_in_record(record)
+    return find_in_file(os.path.join(home, "auth.json"))
 
 
 def _store_mode(home: str, overrides: Sequence[str], system: str | None) -> object:

@@ -1,8 +1,8 @@
-"""The auth state machine as a small picture in plain characters, with the current state marked."""
+"""The auth state machine as a small diagram in ASCII, with the current state marked."""
 
 from authstate.engine.model.states import AuthState
 
-_PICTURE = """\
+_DIAGRAM = """\
        +--------------+   use_api_key              +-----------+
        | <logged_out> | -------------------------> | <api_key> |
        +--------------+                            +-----------+
@@ -20,9 +20,9 @@ _PICTURE = """\
        use_external_tokens."""
 
 
-def picture(current: AuthState) -> str:
-    """The machine, with `>current<` marked like this. Plain ASCII, 75 columns."""
-    text = _PICTURE
+def draw_states(current: AuthState) -> str:
+    """Return the diagram, with the current state as `>state<`. ASCII, at most 75 columns."""
+    text = _DIAGRAM
     for state in AuthState:
         left, right = (">", "<") if state is current else (" ", " ")
         text = text.replace(f"<{state}>", f"{left}{state}{right}")

@@ -12,7 +12,7 @@ import pytest
 from support.fake_keyring import FakeKeyring, fake_keyring
 
 from authstate.adapters.cli.main import main
-from authstate.adapters.config import other_logins
+from authstate.adapters.config import unmanaged_logins
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.keyring import SERVICE, account_of_home
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
@@ -60,7 +60,7 @@ async def test_one_beside_tokens_counts_as_codex_counts_it(home: Path) -> None:
         (home / "auth.json").write_text(json.dumps(stored))
         async with AuthEngine(AuthJsonStore(home), FakeAuthority()) as engine:
             assert (engine.session.account is not None) is managed
-        assert (other_logins.in_file(str(home / "auth.json")) is None) is managed
+        assert (unmanaged_logins.find_in_file(str(home / "auth.json")) is None) is managed
 
 
 def _tokens() -> dict[str, Any]:
@@ -133,8 +133,8 @@ def test_wrap_leaves_the_child_its_own_login(
 )
 def test_what_is_no_record_is_no_other_login(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "auth.json").write_bytes(data)
-    assert other_logins.in_file(str(tmp_path / "auth.json")) is None
-    assert other_logins.in_file(str(tmp_path / "missing")) is None
+    assert unmanaged_logins.find_in_file(str(tmp_path / "auth.json")) is None
+    assert unmanaged_logins.find_in_file(str(tmp_path / "missing")) is None
 
 
 async def test_a_logout_of_the_environments_key_leaves_the_stored_login() -> None:
@@ -184,7 +184,7 @@ def test_one_in_the_keyring_is_found_where_the_configuration_says_so(
     if file is not None:
         (home / "auth.json").write_text(json.dumps(file))
     overrides = [setting] if said == "override" else ["model=x"]
-    other = other_logins.of_command(os.environ, overrides, str(etc))
+    other = unmanaged_logins.find_unmanaged_login(os.environ, overrides, str(etc))
     assert (other is not None) is found
     assert "canary" not in str(other)
     assert mode in ("keyring", "auto") or fake_keyring.calls == [], "no keyring is asked that nobody named"
@@ -194,22 +194,22 @@ def test_a_keyring_that_does_not_answer_holds_nobody_up(
     home: Path, fake_keyring: FakeKeyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (home / "config.toml").write_text('cli_auth_credentials_store = "keyring"')
-    monkeypatch.setattr(other_logins, "_KEYRING_WITHIN", 0.05)
+    monkeypatch.setattr(unmanaged_logins, "_KEYRING_WITHIN", 0.05)
     fake_keyring.gate.clear()
-    assert other_logins.of_command(os.environ, system=None) is None
+    assert unmanaged_logins.find_unmanaged_login(os.environ, system=None) is None
     fake_keyring.gate.set()
     for thread in threading.enumerate():
         if thread.name == "authstate-keyring":
             thread.join(30)
     fake_keyring.is_locked = True
-    assert other_logins.of_command(os.environ, system=None) is None
+    assert unmanaged_logins.find_unmanaged_login(os.environ, system=None) is None
 
 
 @pytest.mark.parametrize("text", ["cli_auth_credentials_store =", "cli_auth_credentials_store = 3", "\xff"])
 def test_a_configuration_that_cannot_be_read_is_told_later(text: str, home: Path, fake_keyring: FakeKeyring) -> None:
     (home / "config.toml").write_bytes(text.encode("latin-1"))
     (home / "auth.json").write_text(json.dumps(PERSONAL))
-    assert other_logins.of_command(os.environ, system=None) is not None
+    assert unmanaged_logins.find_unmanaged_login(os.environ, system=None) is not None
     assert fake_keyring.calls == []
 
 
