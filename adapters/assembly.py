@@ -1,4 +1,4 @@
-"""Puts an engine together from what the configuration and the environment say."""
+"""Builds an engine from the configuration and the environment."""
 
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class EngineOptions(TypedDict, total=False):
-    """What an embedder may say of an engine besides its store and its authority; see `AuthEngine`."""
+    """The arguments of `AuthEngine` other than its store and its authority."""
 
     parent: "ExternalTokenSource | None"
     policy: "Policy | None"
@@ -28,7 +28,7 @@ class EngineOptions(TypedDict, total=False):
 
 
 def open_store(config: Config, environment: Environment, clock: "Clock | None" = None) -> "CredentialStore":
-    """The store that the configuration names. Nothing is read, written or asked before its first use."""
+    """Create the store that the configuration selects. It accesses nothing before its first use."""
     if config.store_mode is StoreMode.EPHEMERAL:
         from authstate.adapters.stores.memory import MemoryStore
 
@@ -51,13 +51,13 @@ def open_engine(
     authority: "TokenAuthority | None" = None,
     **options: Unpack[EngineOptions],
 ) -> "AuthEngine":
-    """An engine that is not started yet. It reads and writes nothing before its start.
+    """Create an engine that is not started yet. It reads and writes nothing before it starts.
 
     Args:
-        config: what config.toml says.
-        environment: what the environment variables say.
-        store, authority: in place of the configured store and issuer.
-        options: what else the engine is given, or given in place of what is configured.
+        config: the settings of config.toml.
+        environment: the settings in environment variables.
+        store, authority: used instead of the configured store and issuer.
+        options: other arguments of `AuthEngine`. They win over the configuration.
     """
     from authstate.engine.engine import AuthEngine
 

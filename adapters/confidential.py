@@ -1,4 +1,4 @@
-"""Data that holds secrets as plain text, because the wire has them so, and faults that have such data in hand."""
+"""Structs that hold secrets as plain text, and errors whose tracebacks could show such structs."""
 
 import traceback
 from typing import Any, NoReturn
@@ -7,9 +7,9 @@ import msgspec
 
 
 class Confidential(msgspec.Struct, frozen=True):
-    """A struct whose repr shows none of its members: logs and crash reports print the reprs of local variables.
+    """A struct whose repr hides its members, because logs and crash reports print the reprs of local variables.
 
-    It is not pickled either, because a pickle holds its members in plain text.
+    It cannot be pickled, because a pickle holds the members as plain text.
     """
 
     def __repr__(self) -> str:
@@ -23,7 +23,7 @@ class Confidential(msgspec.Struct, frozen=True):
 
 
 def place_of(fault: BaseException) -> str:
-    """The class of a fault and where it happened, for a report without its traceback, whose frames hold secrets."""
+    """Return the class of an error and the line that raised it, for reports without a traceback."""
     place = type(fault).__name__
     for frame, line in traceback.walk_tb(fault.__traceback__):
         place = f"{type(fault).__name__} in {frame.f_globals.get('__name__')}, line {line}"
@@ -31,5 +31,5 @@ def place_of(fault: BaseException) -> str:
 
 
 def without_frames(fault: Exception) -> RuntimeError:
-    """What to raise in the place of a fault whose frames hold secrets. Raise it outside of the `except` clause."""
+    """Return an error to raise instead of one whose frames hold secrets. Raise it outside the `except` clause."""
     return RuntimeError(f"a fault of this program: {place_of(fault)}")

@@ -1,15 +1,15 @@
-"""Authorized requests with httpx: put the header on, and after a 401 recover and send the request again.
+"""Authorizes httpx requests: adds the headers, and after a 401 recovers and sends the request again.
 
     async with httpx.AsyncClient(auth=EngineAuth(engine)) as client:
         response = await client.get(url)
 
-and from code without an event loop, where anyio's portal is the way to the engine's loop:
+From code without an event loop, use a portal of anyio, which runs the engine in an event loop of another thread:
 
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(engine):
         with httpx.Client(auth=SyncEngineAuth(engine, portal)) as client:
             response = client.get(url)
 
-This module imports httpx: import it when the first request is near.
+This module imports httpx. Import it shortly before the first request.
 """
 
 import asyncio
@@ -33,19 +33,19 @@ _ACCOUNT_HEADER: Final = "chatgpt-account-id"
 
 
 class Authorizer(Protocol):
-    """What is needed of an `AuthEngine`."""
+    """The part of an `AuthEngine` that is used here."""
 
     async def authorization(self) -> Authorization:
-        """A token that is good to use."""
+        """Return a valid token."""
         ...
 
     async def recover(self, refused: Authorization) -> Authorization:
-        """What to send the request again with after a 401."""
+        """Return the token for a second attempt after a 401."""
         ...
 
 
 class _Authorized(httpx.Auth):
-    """What the flows of both kinds of client share."""
+    """The shared parts of the flows for both kinds of client."""
 
     def __init__(self, engine: Authorizer, origins: Iterable[str] | None = None) -> None:
         self._engine = engine
@@ -55,7 +55,7 @@ class _Authorized(httpx.Auth):
         self._origins = None if urls is None else frozenset(map(origin_of, urls))
 
     def _is_meant_for(self, request: httpx.Request) -> bool:
-        """Whether a request gets a token. Raises InsecureTransport."""
+        """Return whether a request gets a token. Raises InsecureTransport."""
         if self._origins is not None and origin_of(request.url) not in self._origins:
             return False
         ensure_secure(str(request.url), f"a request to {request.url.host}")
@@ -65,7 +65,7 @@ class _Authorized(httpx.Auth):
         return await _in_time(request, self._engine.authorization)
 
     async def _recovered(self, request: httpx.Request, refused: Authorization) -> Authorization | None:
-        """What to send the request again with; None where the response with the 401 is the answer."""
+        """Return the token for the next attempt. None if the caller gets the response with the 401."""
         try:
             newer = await _in_time(request, lambda: self._engine.recover(refused))
         except (NotSignedIn, RecoveryExhausted):
@@ -76,30 +76,31 @@ class _Authorized(httpx.Auth):
 class EngineAuth(_Authorized):
     """Authorizes the requests of an `httpx.AsyncClient` with an engine.
 
-    A request that is refused with 401 is sent again with a newer token, at most twice. A parent is asked once. The body
-    is read into memory first, so that it can be sent again. Any number of clients, requests and tasks of one event loop
-    may share it.
+    A request that gets a 401 is sent again with a newer token, at most twice. A parent is asked once. The body is read
+    into memory first, so that it can be sent again. Clients and tasks of one event loop can share an instance.
 
-    What a request raises: `InsecureTransport` for an `http://` URL of another machine; `NotSignedIn` before it is sent
-    when nobody is signed in; `PermanentRefreshError` (sign in again) and `TransientAuthError` (try again later; a
-    parent that did not answer is `ParentUnavailable`) when there is no newer token. `httpx.PoolTimeout` when a token
-    takes longer than the pool timeout of the request (5 seconds by httpx's default), which bounds each wait for the
-    engine; a refresh goes on, and serves the next request. Where the mode has no recovery, as with an API key, or
-    another account signed in meanwhile, the response with the 401 is the answer.
+    The caller gets the response with the 401 if the mode has no recovery (an API key), or if another account has signed
+    in meanwhile. A request raises:
+
+    - `InsecureTransport`: it is an `http://` URL of another machine. Nothing was sent.
+    - `NotSignedIn`: nobody is signed in. Nothing was sent.
+    - `PermanentRefreshError`: there is no newer token; sign in again.
+    - `TransientAuthError`: there is no newer token now; try again later (`ParentUnavailable` for a parent).
+    - `httpx.PoolTimeout`: the engine took longer than the pool timeout of the request (5 seconds by default). A running
+      refresh continues and serves the next request.
 
     Args:
         engine: the engine.
-        origins: URLs whose origins (scheme, host, port) get the token; requests to others are sent without it. By
-            default every request of the client gets it. Either way, a redirect to another origin (https on the same
-            host is one) takes neither the token nor the account id along, and a 401 from there is the answer: see
-            `httpx_origin`.
+        origins: URLs whose origins (scheme, host, port) get the token. Requests to other origins are sent without it.
+            By default, every request gets it. A redirect to another origin (https on the same host is one) never
+            carries the token or the account id, and its 401 is returned to the caller: see `network/request_origin.py`.
 
     Raises:
-        InsecureTransport: an origin is an `http://` URL of another machine; see `plain_http.ensure_secure`.
+        InsecureTransport: an origin is an `http://` URL of another machine; see `insecure_http.ensure_secure`.
     """
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """The flow that httpx drives. Cancelling the request does not cancel a refresh that others wait for."""
+        """Called by httpx. Cancelling the request does not cancel a refresh that others wait for."""
         if not self._is_meant_for(request):
             yield request
             return
@@ -118,7 +119,7 @@ class EngineAuth(_Authorized):
             response = yield _authorize(request, authorization)
 
     def sync_auth_flow(self, request: httpx.Request) -> NoReturn:
-        """Refused: the engine lives in an event loop.
+        """Not supported: the engine runs in an event loop.
 
         Raises:
             RuntimeError: always.
@@ -127,15 +128,15 @@ class EngineAuth(_Authorized):
 
 
 class SyncEngineAuth(_Authorized):
-    """Authorizes the requests of an `httpx.Client` with an engine that lives in the event loop of another thread.
+    """Authorizes the requests of an `httpx.Client` with an engine that runs in the event loop of another thread.
 
-    It does and raises what `EngineAuth` does. Any number of clients and threads may share it. Each waits by itself, and
-    a thousand 401s still cost one refresh. Besides, a request raises RuntimeError in the thread of the engine's own
-    event loop, and once the portal is stopped.
+    It behaves like `EngineAuth` and raises the same errors. Clients and threads can share an instance: each waits by
+    itself, and many concurrent 401s cost one refresh. A request also raises RuntimeError in the thread of the engine's
+    event loop, and after the portal has stopped.
 
     Args:
         engine, origins: see `EngineAuth`.
-        portal: the way to the event loop that the engine was started in.
+        portal: the portal to the event loop that the engine was started in.
     """
 
     def __init__(self, engine: Authorizer, portal: "BlockingPortal", origins: Iterable[str] | None = None) -> None:
@@ -143,7 +144,7 @@ class SyncEngineAuth(_Authorized):
         self._portal = portal
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """The flow that httpx drives. An interrupt of the waiting thread does not cancel a refresh."""
+        """Called by httpx. Interrupting the waiting thread does not cancel a refresh."""
         if not self._is_meant_for(request):
             yield request
             return
@@ -162,7 +163,7 @@ class SyncEngineAuth(_Authorized):
             response = yield _authorize(request, authorization)
 
     def async_auth_flow(self, request: httpx.Request) -> NoReturn:
-        """Refused: it would block the event loop.
+        """Not supported: it would block the event loop.
 
         Raises:
             RuntimeError: always.
@@ -171,7 +172,7 @@ class SyncEngineAuth(_Authorized):
 
 
 async def _in_time(request: httpx.Request, ask: Callable[[], Awaitable[_T]]) -> _T:
-    """What the engine answers, within the pool timeout of the request. A refresh goes on when that is over."""
+    """Await the engine within the pool timeout of the request. A running refresh continues after the timeout."""
     seconds = request.extensions.get("timeout", {}).get("pool")
     limit = asyncio.timeout(seconds)
     try:
@@ -193,7 +194,7 @@ def _authorize(request: httpx.Request, authorization: Authorization) -> httpx.Re
 
 
 def _is_refusal(response: httpx.Response, url: httpx.URL, refused: Authorization) -> bool:
-    """Whether this is a 401 for our token: a redirect to another origin, or from there, comes without it."""
+    """Return whether this is a 401 for our token. A redirect to another origin, or from there, is sent without it."""
     sent = response.request
     return (
         response.status_code == 401

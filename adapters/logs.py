@@ -1,6 +1,6 @@
-"""Logs on standard error, with one processor that no secret gets past.
+"""Logs on standard error, with a processor that removes secrets.
 
-Standard output is the protocol's; nothing here writes to it. structlog is imported when the logs are configured.
+Standard output belongs to the protocol; nothing here writes to it. structlog is imported by `configure`.
 """
 
 import logging
@@ -29,16 +29,16 @@ _PATTERNS: Final = (
 
 
 class Subscribable(Protocol):
-    """What is needed of an `AuthEngine`."""
+    """The part of an `AuthEngine` that is used here."""
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Call the listener with every event; returns what ends it."""
+        """Call the listener with every event. Returns a function that unsubscribes it."""
         ...
 
 
 def redact_text(text: str) -> str:
-    """The text without anything that looks like a secret: JWTs, API keys, bearer tokens, long opaque strings, and the
-    values of `token=...` and `"token": "..."`.
+    """Replace what looks like a secret: JWTs, API keys, bearer tokens, long opaque strings, and the values of
+    `token=...` and `"token": "..."`.
     """
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
@@ -46,7 +46,7 @@ def redact_text(text: str) -> str:
 
 
 def redact(value: object, _depth: int = 0) -> Any:
-    """The value without secrets, as plain data: what is no text, number or container becomes its redacted `repr`."""
+    """Return a value without secrets. Anything but text, numbers and containers becomes its redacted `repr`."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Secret):
@@ -65,23 +65,24 @@ def redact(value: object, _depth: int = 0) -> Any:
 
 
 def redact_event(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The structlog processor: the last one before the renderer, when exceptions are text already."""
+    """Redact a log entry. This structlog processor runs after exceptions were formatted as text."""
     redacted: dict[str, Any] = redact(event)
     return redacted
 
 
 def configure(level: str = "warning", *, as_json: bool = False, stream: TextIO | None = None) -> None:
-    """Log lines from this level on, one line an event, `key=value` or JSON.
+    """Configure structlog: one line per event, as `key=value` or JSON.
 
-    The standard library's logging is taken along from WARNING on, redacted too: asyncio and others report there.
+    Records of the standard library's logging from WARNING on are written to the same stream, redacted. asyncio and
+    others report problems there.
 
     Args:
-        level: one of `LEVELS`.
-        as_json: a JSON object a line instead of `key=value`.
-        stream: by default standard error.
+        level: the lowest level that is logged, one of `LEVELS`.
+        as_json: write JSON objects instead of `key=value`.
+        stream: where to write. By default, standard error.
 
     Raises:
-        ValueError: there is no such level.
+        ValueError: the level is unknown.
     """
     import structlog
 
@@ -113,7 +114,7 @@ def configure(level: str = "warning", *, as_json: bool = False, stream: TextIO |
 
 
 def log_events(engine: Subscribable) -> Callable[[], None]:
-    """Write a line for each event of the engine. Returns what ends it. Emails are not logged, workspaces are."""
+    """Log each event of the engine. Returns a function that stops it. Logs workspaces, but no emails."""
     import structlog
 
     logger = structlog.get_logger("authstate")
@@ -135,7 +136,7 @@ def _readable_line(logger: object, method: str, line: str) -> str:
 
 
 def _readable(text: str) -> str:
-    """The text with what a terminal would obey written as escapes: words of an issuer and claims get into logs."""
+    """Escape control characters, which a terminal would execute: messages of the issuer and claims are untrusted."""
     if text.isprintable():
         return text
     return "".join(
@@ -151,7 +152,7 @@ def _redact_member(key: str, value: object, depth: int) -> Any:
 
 
 def _line(event: Event) -> tuple[str, str, dict[str, Any]]:
-    """The level, the name and the members of an event's line."""
+    """Return the level, the name and the members of the log entry for an event."""
     if isinstance(event, StateChanged):
         account = event.current.account
         members = {

@@ -1,4 +1,4 @@
-"""What the person and the administrator decided: config.toml, the environment and `-c`, read once and checked here."""
+"""Reads and checks the settings of the person and the administrator: config.toml, the environment and `-c`."""
 
 from authstate.adapters.config.home import ConfigError as ConfigError
 from authstate.adapters.config.settings import Config as Config

@@ -1,7 +1,7 @@
-"""`$CODEX_HOME/.env`, where people keep settings for codex. python-dotenv, which parses it, is imported for it only.
+"""Reads `$CODEX_HOME/.env`, where people keep settings for codex. python-dotenv is imported only if the file exists.
 
-As in codex, names that begin with `CODEX_` do not count, and what cannot be read is skipped. Nothing is put into the
-environment of the process.
+As in codex, names that begin with `CODEX_` and unreadable lines are ignored. The environment of the process is not
+changed.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _NOT_FROM_HERE: Final = "CODEX_"
 
 
 def read_dotenv(path: str) -> Mapping[str, str]:
-    """What the file says; nothing where there is none, or none that can be read. `${NAME}` stands for another value."""
+    """Return the variables of the file, with `${NAME}` expanded. Empty if the file is missing or unreadable."""
     from authstate.adapters.io.files import read_regular_file
 
     try:

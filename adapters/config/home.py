@@ -1,7 +1,6 @@
-"""The home folder: $CODEX_HOME, which must be there, or ~/.codex, which the first login makes.
+"""Finds the home folder: $CODEX_HOME, which must exist, or ~/.codex, which the first login creates.
 
-A home that is named and missing is refused, as codex does: a new folder would be a second login in a place that nobody
-meant.
+If $CODEX_HOME does not exist, it is an error, as in codex: a mistyped path would silently become a second login.
 """
 
 import os
@@ -18,18 +17,18 @@ _HINTS = {
     "%": "write the path in full, no shell replaces the % here",
     "~": "write the path in full, no shell replaces the ~ here",
 }
-"""What to do about a name, by a character that it has and that a shell would have taken away."""
+"""Advice for a path that contains a character which a shell would have removed or expanded."""
 
 
 class ConfigError(StrippableError):
-    """The configuration cannot be used. Names the file or the variable, the key, and what to write there."""
+    """The configuration is invalid. The message names the file or variable, the key, and what to write there."""
 
 
 def find_home(environ: Mapping[str, str]) -> Path:
-    """The home folder that the environment names, absolute and without symbolic links.
+    """Return the home folder as an absolute path without symbolic links.
 
     Raises:
-        ConfigError: CODEX_HOME names no folder, or there is no home folder of the user to be found.
+        ConfigError: CODEX_HOME is not a folder, or the user has no home folder.
     """
     named = environ.get("CODEX_HOME", "").strip()
     if not named:
@@ -52,7 +51,7 @@ def find_home(environ: Mapping[str, str]) -> Path:
 
 
 def _shown(name: str) -> str:
-    """The name in text that can be printed: a file name may have bytes that are no UTF-8."""
+    """Return a file name as printable text: it may have bytes that are not UTF-8."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -64,7 +63,7 @@ def _user_folder(environ: Mapping[str, str]) -> str:
 
 
 def _registered_folder() -> str:
-    """The home folder that the system has on record for this user; empty where there is none."""
+    """Return the home folder in the system's user database. Empty if there is none."""
     if os.name == "nt":
         return os.path.expanduser("~")
     import pwd

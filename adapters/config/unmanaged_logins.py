@@ -1,8 +1,8 @@
-"""Logins that codex knows and authstate does not manage: it says that they are there, and leaves them alone.
+"""Finds logins that codex supports and authstate does not manage. authstate reports them and never changes them.
 
-Releases from 0.150.0 on act with them in place of a ChatGPT login. Some are named by the environment, the others are
-members of auth.json, or of the same record in the keyring. Whoever acted with the ChatGPT login beside them would act
-as somebody else.
+Releases from 0.150.0 on use them instead of a ChatGPT login. Some are set in the environment, the others are members
+of auth.json or of the same record in the keyring. Using the ChatGPT login beside them would mean acting as another
+account.
 """
 
 import os
@@ -24,7 +24,7 @@ _KEYRING_WITHIN = 10.0  # seconds
 
 
 def find_in_environment(environ: Mapping[str, str]) -> str | None:
-    """The login that the environment names for codex, in words; None where there is none."""
+    """Describe the unmanaged login that the environment sets for codex. None if there is none."""
     for names, what in _NAMED_BY.items():
         if all(environ.get(name, "").strip() for name in names):
             return f"{what} ({', '.join(names)})"
@@ -32,7 +32,7 @@ def find_in_environment(environ: Mapping[str, str]) -> str | None:
 
 
 def find_in_file(path: str) -> str | None:
-    """The same for the auth.json at this path. What cannot be read is none: the store says what is wrong with it."""
+    """Describe the unmanaged login in an auth.json. None if the file is unreadable: the store reports that."""
     try:
         with open(path, "rb") as file:
             data = file.read(_LARGEST)
@@ -44,14 +44,14 @@ def find_in_file(path: str) -> str | None:
 def find_unmanaged_login(
     environ: Mapping[str, str], overrides: Sequence[str] = (), system: str | None = SYSTEM_FOLDER
 ) -> str | None:
-    """The login of another kind that a codex would act with in this environment; None where it is authstate's.
+    """Describe the unmanaged login that codex would use in this environment. None if it uses a managed one.
 
     Args:
         environ: the environment variables.
-        overrides: the `-c KEY=VALUE` that say where the login is.
+        overrides: the `-c KEY=VALUE` of the command, which may select the store.
         system: the administrator's folder.
 
-    A keyring is read only where the configuration names it, for at most ten seconds: it may wait for a person.
+    A keyring is read only if the configuration selects it, for at most ten seconds, because it may ask the person.
     """
     named = find_in_environment(environ)
     if named is not None:
@@ -68,7 +68,7 @@ def find_unmanaged_login(
 
 
 def _store_mode(home: str, overrides: Sequence[str], system: str | None) -> object:
-    """What the configuration says of the store; None where it says nothing, or cannot be read: that is told later."""
+    """Return the configured store. None if it is not set, or if a file is invalid: that is reported later."""
     places = [os.path.join(home, "config.toml")]
     if system is not None:
         places += [os.path.join(system, name) for name in SYSTEM_FILES]
@@ -91,7 +91,7 @@ def _text(path: str) -> str:
 
 
 def _keyring_record(home: str) -> bytes | None:
-    """What the keyring holds for this home; None where that is nothing, or it cannot be read in time."""
+    """Return the record of this home in the keyring. None if there is none, or if it cannot be read in time."""
     import threading
 
     from authstate.adapters.stores.keyring import SERVICE, account_of_home

@@ -1,11 +1,11 @@
-"""Whom to trust: the system's certificate authorities, and those that the environment names.
+"""The trusted certificate authorities: those of the system, and those that the environment names.
 
     CODEX_CA_CERTIFICATE    a PEM file, in addition to the system's authorities
     SSL_CERT_FILE           a PEM file, in their place
     SSL_CERT_DIR            folders of PEM files named by their hash (`openssl rehash`), in their place
 
-The first that is set counts; the others are then not looked at. A system without authorities of its own, as in a small
-container, gets those of the package certifi.
+Only the first variable that is set is used. A system without authorities, such as a small container, gets those of the
+package certifi.
 """
 
 import os
@@ -20,10 +20,10 @@ _PEM: Final = "-----BEGIN CERTIFICATE-----"
 
 
 def trust_settings(network: Network) -> ssl.SSLContext:
-    """The TLS settings for our own requests. Made once for each setting, because that takes tens of milliseconds.
+    """Return the TLS settings for our own requests. They are cached, because loading them takes tens of milliseconds.
 
     Raises:
-        NetworkSettingError: the variable that counts names what is missing, cannot be read, or is no PEM.
+        NetworkSettingError: the file or folder does not exist, cannot be read, or is not in PEM format.
     """
     found = network.certificates()
     if found is None:
@@ -42,7 +42,7 @@ def _trust_settings(variable: str, name: str, value: str) -> ssl.SSLContext:
         context.load_verify_locations(capath=value)
     elif variable:
         _load(context, name, value)
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # each of the file is trusted, root or not
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trust each certificate in the file, not only roots
     return context
 
 
@@ -50,7 +50,7 @@ def _load(context: ssl.SSLContext, name: str, path: str) -> None:
     from authstate.adapters.io.files import read_regular_file
 
     try:
-        read_regular_file(path, 1)  # it refuses what is no file: OpenSSL would wait for ever for a pipe
+        read_regular_file(path, 1)  # rejects pipes, on which OpenSSL would wait for ever
         context.load_verify_locations(cafile=path)
     except ssl.SSLError:
         raise NetworkSettingError(
@@ -73,7 +73,7 @@ def _of_the_system() -> ssl.SSLContext:
 
 
 def _has_none() -> bool:
-    """Whether OpenSSL finds no authorities on this system. macOS and Windows keep theirs elsewhere."""
+    """Return whether OpenSSL finds no authorities on this system. macOS and Windows have their own stores."""
     if sys.platform in ("darwin", "win32"):
         return False
     paths = ssl.get_default_verify_paths()

@@ -1,4 +1,4 @@
-"""What a failed request says of the network, in words for the person: of TLS, and of the proxy in between."""
+"""Explains failed requests to the person: problems with TLS, and with a proxy."""
 
 import ssl
 from typing import Final
@@ -23,28 +23,28 @@ _BY_CODE: Final = {
     10: _EXPIRED,
     9: _TOO_EARLY,
 }
-"""OpenSSL's codes of what is wrong with a certificate (`X509_V_ERR_...`)."""
+"""Explanations by OpenSSL's error codes for certificates (`X509_V_ERR_...`)."""
 
 
 class RequestFailure(msgspec.Struct, frozen=True):
-    """Why a request brought no answer."""
+    """Why a request got no response."""
 
     message: str
-    """Who failed and how, and what to do."""
+    """What failed, and what to do."""
     is_permanent: bool
-    """Whether the same request would fail in the same way."""
+    """Whether the same request would fail again in the same way."""
 
 
 def explain_failure(
     error: Exception, host: str, proxy: Proxy | None, *, is_at_proxy: bool = False
 ) -> RequestFailure | None:
-    """What TLS or the proxy has to do with a failure; None where neither has.
+    """Explain a failure of TLS or of the proxy. None for other failures.
 
     Args:
-        error: what httpx raised.
-        host: who was asked.
-        proxy: the one that the request went through.
-        is_at_proxy: whether the way to the proxy was not open yet when it failed.
+        error: the exception of httpx.
+        host: the host of the request.
+        proxy: the proxy of the request.
+        is_at_proxy: whether the connection to the proxy itself failed.
     """
     import httpx
 
@@ -72,12 +72,12 @@ def explain_failure(
 
 
 def explain_proxy_refusal(status: int, host: str, proxy: Proxy) -> RequestFailure:
-    """What a proxy says that opens no way to the host.
+    """Explain why a proxy did not connect to the host.
 
     Args:
-        status: the HTTP status, 0 where there is none, as with SOCKS.
-        host: who was asked.
-        proxy: the proxy.
+        status: the HTTP status; 0 if there is none, as with SOCKS.
+        host: the host of the request.
+        proxy: the proxy of the request.
     """
     if status == 407 and proxy.has_password:
         return RequestFailure(
@@ -98,7 +98,7 @@ def explain_proxy_refusal(status: int, host: str, proxy: Proxy) -> RequestFailur
 
 
 def _tls(error: BaseException) -> str | None:
-    """What TLS says of the failure; None where it is none of TLS, or where the other side only went away."""
+    """Explain a TLS error. None for other errors, and if the other side only closed the connection."""
     seen: BaseException | None = error
     for _ in range(8):
         if isinstance(seen, ssl.SSLCertVerificationError):

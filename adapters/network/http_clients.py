@@ -1,4 +1,4 @@
-"""How our own httpx clients reach a URL: by the settings of a `Network`, and by nothing else in the environment."""
+"""Configures our own httpx clients from a `Network`. Nothing else in the environment affects them."""
 
 import os
 import ssl
@@ -19,14 +19,14 @@ class ClientSettings(TypedDict):
 
 
 def client_settings(url: str, network: Network | None) -> tuple[ClientSettings, Proxy | None]:
-    """The arguments of a client that asks this URL, and the proxy that it goes through.
+    """Return the arguments of a client for a URL, and the proxy that it uses.
 
     Args:
-        url: whom the client asks. It must not follow redirects, because another URL may need another proxy.
+        url: the URL of the requests. The client must not follow redirects, which may need another proxy.
         network: the proxies and certificate authorities; by default those of the environment.
 
     Raises:
-        NetworkSettingError: a setting cannot be used.
+        NetworkSettingError: a setting is invalid.
     """
     network = Network.read(os.environ) if network is None else network
     proxy, context = network.proxy_for(url), trust_settings(network)

@@ -1,4 +1,4 @@
-"""Where a token may travel without TLS: on this machine, or where the person allows it by name."""
+"""Decides where a token may be sent without TLS: on this machine, or to hosts that the person allows by name."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from authstate.adapters.network.proxies import urlsplit_or_none
 from authstate.engine.model.errors import AuthError, strip_tracebacks
 
 ALLOWED_HOSTS_VARIABLE: Final = "AUTHSTATE_ALLOW_HTTP_HOSTS"
-"""Host names, with commas between them, that a token may be sent to over `http://`, as `host.docker.internal`."""
+"""Comma-separated hosts that a token may be sent to over `http://`, such as `host.docker.internal`."""
 
 REMEDY: Final = (
     f"would send a token over http:// to a host that is not this machine: use https://, or name the host in "
@@ -24,17 +24,17 @@ class InsecureTransport(AuthError):
 
 @strip_tracebacks
 def ensure_secure(url: str, what: str, environ: Mapping[str, str] | None = None) -> None:
-    """Check whether a token may go to a URL. What is no URL is left to whoever uses it.
+    """Check that a token may be sent to a URL. An invalid URL passes: the code that uses it reports it.
 
-    The first time that a host is allowed by name, the log has a warning.
+    Logs a warning the first time a host is allowed by name.
 
     Args:
-        url: where a token would go.
-        what: what names it, for the message. The URL is not shown, since nobody knows what is in it.
-        environ: where the allowed hosts are named; by default the environment of this process.
+        url: where a token would be sent.
+        what: the setting that names the URL, for the message. The URL itself may hold secrets and is not shown.
+        environ: the environment variables; by default those of this process.
 
     Raises:
-        InsecureTransport: it is an `http://` URL of another machine that nobody allowed.
+        InsecureTransport: it is an `http://` URL of another machine that is not allowed.
     """
     parts = urlsplit_or_none(url)
     if parts is None or not url.isprintable():
@@ -56,9 +56,9 @@ def ensure_secure(url: str, what: str, environ: Mapping[str, str] | None = None)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host of a URL is this machine: `localhost`, a name below it (RFC 6761), or a loopback address.
+    """Return whether a host is this machine: `localhost`, a name below it (RFC 6761), or a loopback address.
 
-    No name is looked up. One that only begins so, as `127.0.0.1.example.com`, is another machine.
+    Names are not resolved. `127.0.0.1.example.com` is another machine.
     """
     name = host.lower().removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):
