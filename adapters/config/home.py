@@ -46,7 +46,7 @@ def find_home(environ: Mapping[str, str]) -> Path:
         why = ((isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__).lower()
         raise ConfigError(f"CODEX_HOME cannot be {_shown(named)}: {why}: set it to a folder of your own") from None
     if not is_folder:
-        raise ConfigError(f"CODEX_HOME is {_shown(named)}, and that is no folder: set it to a folder of your own")
+        raise ConfigError(f"CODEX_HOME is {_shown(named)}, which is not a folder: set it to a folder of your own")
     return Path(home)
 
 

@@ -1,8 +1,8 @@
-"""config.toml, the administrator's files and the `-c` overrides, in codex's order, and which of them says what.
+"""Merges config.toml, the administrator's files and the `-c` overrides in codex's order, and records who set each key.
 
-What the keys mean is in config.py. Where there is no file and no override, nothing that can parse TOML is imported.
-tomli reads TOML 1.1, as codex does; the standard library's parser of Python 3.11 to 3.14 stops at an inline table over
-several lines.
+The meaning of the keys is in `settings.py`. Without files and overrides, no TOML parser is imported. tomli reads
+TOML 1.1, as codex does; the parser of the standard library (Python 3.11 to 3.14) rejects an inline table over several
+lines.
 """
 
 import os
@@ -16,14 +16,14 @@ import msgspec
 from authstate.adapters.config.home import ConfigError
 
 SYSTEM_FOLDER = None if os.name == "nt" else "/etc/codex"
-"""Where the administrator's files are. What codex reads on Windows was not measured, and is not read here."""
+"""The folder of the administrator's files. On Windows, what codex reads was not measured, and nothing is read."""
 SYSTEM_FILES = ("config.toml", "managed_config.toml", "requirements.toml")
 _SYSTEM_CONFIG, MANAGED, REQUIRED = SYSTEM_FILES
 """Of the administrator's files, those that win over `-c`. All releases obey the first. Releases from 0.150.0 on obey
 the second, too, which wins over the first."""
 
 OVERRIDE = "-c"
-"""Who decides a setting that the command line says."""
+"""The origin of a setting of the command line."""
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Default = TypeVar("_Default")
@@ -33,7 +33,7 @@ _REPAIR = "repair the file, or move it away"
 
 
 class Layers(msgspec.Struct, frozen=True):
-    """What all the files and overrides say."""
+    """The merged settings of all files and overrides."""
 
     settings: "Settings"
     requirements: "Settings | None"
@@ -49,7 +49,7 @@ def read_layers(home: Path, overrides: Sequence[str] = (), system: str | None = 
 
     Args:
         home: the folder.
-        overrides: codex's `-c KEY=VALUE`: KEY with dots, VALUE in TOML, or a plain string where it is no TOML.
+        overrides: codex's `-c KEY=VALUE`: KEY with dots, VALUE in TOML, or a plain string if it is not valid TOML.
         system: the administrator's folder; None where there is none.
 
     Raises:
@@ -88,45 +88,45 @@ def read_system_table(folder: str | None, name: str) -> tuple[str, dict[str, Any
 
 
 def read_table(path: str) -> dict[str, Any] | None:
-    """What a TOML file says; None where there is none.
+    """Read a TOML file. None if it does not exist.
 
     Raises:
-        ConfigError: it cannot be read or parsed.
+        ConfigError: the file cannot be read or parsed.
     """
     text = read_text(path)
     return None if text is None else _parse(text, path)
 
 
 class EffectiveSetting(msgspec.Struct, frozen=True, rename="camel"):
-    """A setting as it counts, and who decides it."""
+    """The value of a setting that takes effect, and where it was set."""
 
     key: str
     value: object
     """Without secrets."""
     decided_by: str | None
-    """A path, or `-c`. None: nobody, it is the default."""
+    """A path, or `-c`. None for a default value."""
 
 
 class Settings:
-    """The settings of several files and overrides, each on top of the ones before, and where each key was said.
+    """The settings of several files and overrides, later ones winning, and where each key was set.
 
     Args:
-        path: the file that a message names where nobody said a key.
+        path: the file that a message names for a key that was not set.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._table: dict[str, Any] = {}
         self._origins: dict[tuple[str, ...], str] = {}
-        """Who said each value that is no table, and each empty table."""
+        """Where each value was set: those that are not tables, and empty tables."""
 
     def merge(self, path: str, table: dict[str, Any]) -> None:
-        """Put a file on top: a table is merged with the one before, another value takes its place."""
+        """Apply a file: merge its tables into the present ones, and replace other values."""
         _merge(self._table, table)
         self._note((), table, path)
 
     def override(self, text: str) -> None:
-        """Put one `KEY=VALUE` on top. Raises ConfigError."""
+        """Apply one `KEY=VALUE`. Raises ConfigError."""
         name, equals, value = text.partition("=")
         keys = tuple(part.strip() for part in name.split("."))
         if not equals or not all(keys):
@@ -142,7 +142,7 @@ class Settings:
         self._note(keys, found, OVERRIDE)
 
     def get(self, *keys: str) -> Any:
-        """The value, None where it is missing. Raises ConfigError where a table is expected and another thing found."""
+        """Return a value, None if it is not set. Raises ConfigError if a parent of the key is not a table."""
         value: Any = self._table
         for depth, key in enumerate(keys):
             if not isinstance(value, dict):
@@ -153,7 +153,7 @@ class Settings:
         return value
 
     def choice(self, key: str, kind: type[_Choice], default: _Default) -> _Choice | _Default:
-        """The value as one of a few words. Raises ConfigError where it is none of them."""
+        """Return a value as a member of an enumeration. Raises ConfigError if it is not one."""
         value = self.get(key)
         if value is None:
             return default
@@ -162,24 +162,24 @@ class Settings:
         return kind(value)
 
     def origin(self, *keys: str) -> str | None:
-        """Who said the value: a path, or `-c`. None where it is missing."""
+        """Return where a value was set: a path, or `-c`. None if it is not set."""
         return self._origins.get(keys) or next(
             (who for said, who in self._origins.items() if said[: len(keys)] == keys), None
         )
 
     def fault(self, keys: tuple[str, ...], must: str) -> ConfigError:
-        """The error for a key: where it was said, and what it must be."""
+        """Return the error for a key: where it was set, and what it must be."""
         return ConfigError(f"{self.place_of(keys)} {must}".replace(":  ", ": "))
 
     def place_of(self, keys: tuple[str, ...]) -> str:
-        """A key and where it was said, as a message begins."""
+        """Return a key and where it was set, as the beginning of a message."""
         place = self.origin(*keys) or self.path if keys else self.path
         if place == OVERRIDE:
             place = f"the override ({OVERRIDE})"
         return f"{place}: {'.'.join(keys)}"
 
     def _note(self, keys: tuple[str, ...], value: object, who: str) -> None:
-        """Remember who said a value, or each value of a table."""
+        """Record where a value, or each value of a table, was set."""
         if isinstance(value, dict) and value:
             self._origins.pop(keys, None)
             for key, inner in value.items():
@@ -189,7 +189,7 @@ class Settings:
             self._origins[keys] = who
 
     def _forget(self, keys: tuple[str, ...]) -> None:
-        """What was said here, above it or below it is replaced."""
+        """Delete the recorded origins of a key, of its parents and of its children."""
         for said in [said for said in self._origins if said[: len(keys)] == keys or keys[: len(said)] == said]:
             del self._origins[said]
 
@@ -213,7 +213,7 @@ def _override_value(text: str) -> Any:
 
 
 def read_text(path: str) -> str | None:
-    """The text of the file, None when there is none. Raises ConfigError where it cannot be read."""
+    """Read a text file. None if it does not exist. Raises ConfigError if it cannot be read."""
     from authstate.adapters.io.files import read_regular_file
 
     try:
@@ -227,12 +227,12 @@ def read_text(path: str) -> str | None:
         what = "give this user read access to it and to its folder" if isinstance(error, PermissionError) else _REPAIR
         raise ConfigError(f"cannot read {path}: {why}: {what}") from None
     if len(data) > _LARGEST:
-        raise ConfigError(f"{path} is larger than {_LARGEST} bytes: that is no configuration")
+        raise ConfigError(f"{path} is larger than {_LARGEST} bytes, which is too large for a configuration")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}: line {line} is no UTF-8 text: save the file as UTF-8") from None
+        raise ConfigError(f"{path}: line {line} is not UTF-8 text: save the file as UTF-8") from None
 
 
 def _parse(text: str, path: str) -> dict[str, Any]:
@@ -242,6 +242,6 @@ def _parse(text: str, path: str) -> dict[str, Any]:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise ConfigError(f"{path} is no TOML: {error.msg} ({place})") from None
+        raise ConfigError(f"{path} is not valid TOML: {error.msg} ({place})") from None
     except RecursionError:
-        raise ConfigError(f"{path} is no configuration: it is nested too deeply") from None
+        raise ConfigError(f"{path} is not a configuration: it is nested too deeply") from None

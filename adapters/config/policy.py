@@ -1,6 +1,6 @@
-"""Who may sign in, and how, by config.toml and the administrator's files; and which of them says so.
+"""Builds the login policy from config.toml and the administrator's files, and records which file sets each rule.
 
-requirements.toml restricts what the other files say, as it does in codex from 0.150.0 on (measured).
+requirements.toml restricts the other files, as in codex from 0.150.0 on (measured).
 """
 
 import os
@@ -15,14 +15,14 @@ _ALLOWED_METHODS, _ALLOWED_WORKSPACES = "allowed_login_methods", "allowed_chatgp
 
 
 class _PolicySource(msgspec.Struct, frozen=True):
-    """A key that restricts the policy, and the file that says it."""
+    """A key that restricts the policy, and the file that sets it."""
 
     key: str
     file: str | None
 
 
 class ConfiguredPolicy(msgspec.Struct, frozen=True):
-    """A policy, and the files that decide it; None where none does."""
+    """A policy, and the files that set its rules. None for a rule that no file sets."""
 
     policy: Policy
     method_file: str | None
@@ -30,14 +30,14 @@ class ConfiguredPolicy(msgspec.Struct, frozen=True):
 
 
 def policy_of(layers: Layers, system: str | None) -> ConfiguredPolicy:
-    """The policy that the files and overrides make together.
+    """Return the policy of all files and overrides.
 
     Args:
-        layers: what they say.
-        system: the administrator's folder: a refusal names its files.
+        layers: the files and overrides.
+        system: the administrator's folder. A refusal names its files.
 
     Raises:
-        ConfigError: a key has a value that cannot be used, or no login is allowed.
+        ConfigError: a key has an invalid value, or no login is allowed.
     """
     settings = layers.settings
     method = settings.choice(METHOD, LoginMethod, None)
@@ -88,7 +88,7 @@ def _allowed_workspaces(requirements: Settings) -> tuple[str, ...] | None:
 
 
 def _ids(settings: Settings, key: str, value: object) -> tuple[str, ...]:
-    """The workspaces that a key lists, each once; a blank one is none."""
+    """Return the workspaces that a key lists, without duplicates and blank entries."""
     values = [] if value is None else value if isinstance(value, list) else [value]
     names = [one.strip() for one in values if isinstance(one, str)]
     if len(names) < len(values):
@@ -97,7 +97,7 @@ def _ids(settings: Settings, key: str, value: object) -> tuple[str, ...]:
 
 
 def _in_words(rule: _PolicySource, system: str | None) -> str | None:
-    """The rule for a message, where the administrator made it."""
+    """Describe a rule for a message, if the administrator set it."""
     if system is None or rule.file is None or os.path.dirname(rule.file) != system.rstrip(os.sep):
         return None
     return f"{rule.key} in {rule.file}"

@@ -1,6 +1,6 @@
-"""config.toml and the environment: what the person and the administrator decided, read once and checked here.
+"""Reads and checks the settings of the person and the administrator in config.toml and the environment.
 
-Only the keys that concern an account are read; their names are codex's own. Where they are said is in settings.py.
+Only the keys that concern an account are read. Their names are those of codex. The files are read in `layers.py`.
 """
 
 import os
@@ -45,7 +45,7 @@ class StoreMode(StrEnum):
 
 
 class Config(msgspec.Struct, frozen=True):
-    """What config.toml says, with the `-c` overrides on top."""
+    """The settings of config.toml and the `-c` overrides."""
 
     policy: Policy = Policy()
     store_mode: StoreMode = StoreMode.FILE
@@ -54,18 +54,18 @@ class Config(msgspec.Struct, frozen=True):
     requires_openai_auth: bool = True
     """Whether the selected model provider needs a login at all."""
     model_url: str | None = None
-    """Where codex sends the token of the login with each turn, if a setting says so. authstate sends nothing there."""
+    """Where codex sends the token of the login with each turn, if it is set. authstate sends nothing there."""
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """What the environment variables say."""
+    """The settings in environment variables."""
 
     home: Path
     """$CODEX_HOME without symbolic links, or ~/.codex; absolute. Only ~/.codex may be missing: a login makes it."""
     api_key: ApiKey | None = None
-    """$CODEX_API_KEY: wins over what is stored, for this process, and is never stored."""
+    """$CODEX_API_KEY: wins over the stored login in this process, and is never stored."""
     originator: str | None = None
-    """$CODEX_INTERNAL_ORIGINATOR_OVERRIDE: as whom the issuer is asked, in place of the client's name."""
+    """$CODEX_INTERNAL_ORIGINATOR_OVERRIDE: the originator sent to the issuer, instead of the client's name."""
     refresh_url: str | None = None
     revoke_url: str | None = None
     issuer: str = DEFAULT_ISSUER
@@ -122,7 +122,7 @@ def load_config(
 
     Args:
         home: the folder.
-        overrides: codex's `-c KEY=VALUE`: KEY with dots, VALUE in TOML, or a plain string where it is no TOML.
+        overrides: codex's `-c KEY=VALUE`: KEY with dots, VALUE in TOML, or a plain string if it is not valid TOML.
         system: the administrator's folder; None where there is none.
         environ: the environment variables, which may allow a host without TLS; by default those of this process.
 
@@ -140,7 +140,7 @@ def read_config(
     system: str | None = SYSTEM_FOLDER,
     environ: Mapping[str, str] | None = None,
 ) -> tuple[Config, list[EffectiveSetting]]:
-    """The same, and who decides each setting that is said somewhere. Takes and raises the same."""
+    """Like `load_config`. Also returns the settings that are set, and where."""
     environ = os.environ if environ is None else environ
     layers = read_layers(home, overrides, system)
     if layers is None:
@@ -201,7 +201,7 @@ def _base_url(layers: Layers, environ: Mapping[str, str]) -> tuple[str, tuple[st
 
 
 def _provider(layers: Layers) -> tuple[str | None, tuple[str, ...]]:
-    """The model provider that is selected."""
+    """Return the selected model provider, and the keys that select it."""
     value, keys = _selected(layers, "model_provider")
     if value is not None and not isinstance(value, str):
         raise layers.settings.fault(keys, "must be a string")
@@ -209,7 +209,7 @@ def _provider(layers: Layers) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _requires_openai_auth(settings: Settings, provider: str | None) -> bool:
-    """Whether this provider needs a login: so does one that is not there."""
+    """Return whether a provider needs a login. An undefined provider does."""
     if provider is None:
         return True
     if provider in _BUILT_IN_PROVIDERS:
@@ -224,7 +224,7 @@ def _requires_openai_auth(settings: Settings, provider: str | None) -> bool:
 
 
 def _without_password(url: str) -> str:
-    """The URL for a person: without a user name, a password and a query."""
+    """Return a URL without its user name, password and query."""
     from urllib.parse import urlsplit
 
     parts = urlsplit(url)
@@ -250,7 +250,7 @@ def _url_variable(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def ensure_secure_setting(url: str, what: str, environ: Mapping[str, str]) -> None:
-    """See `plain_http.ensure_secure`. Raises ConfigError where a token would leave this machine without TLS."""
+    """See `insecure_http.ensure_secure`. Raises ConfigError where a token would leave this machine without TLS."""
     if url[:5].lower() == "http:":
         from authstate.adapters.network.insecure_http import InsecureTransport, ensure_secure
 
@@ -273,6 +273,6 @@ def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         is_reachable = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not close, a port that is no number or too high
+    except ValueError:  # an unclosed bracket, or an invalid port
         return False
     return is_reachable and parts.scheme in ("http", "https") and text.isprintable() and " " not in text

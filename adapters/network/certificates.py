@@ -38,7 +38,7 @@ def _trust_settings(variable: str, name: str, value: str) -> ssl.SSLContext:
     if variable == "SSL_CERT_DIR":
         for folder in value.split(os.pathsep):
             if not os.path.isdir(folder):
-                raise NetworkSettingError(f"{name}: there is no folder {folder!r}: correct or unset it")
+                raise NetworkSettingError(f"{name}: the folder {folder!r} does not exist: correct or unset it")
         context.load_verify_locations(capath=value)
     elif variable:
         _load(context, name, value)
@@ -54,7 +54,7 @@ def _load(context: ssl.SSLContext, name: str, path: str) -> None:
         context.load_verify_locations(cafile=path)
     except ssl.SSLError:
         raise NetworkSettingError(
-            f"{name}: {path!r} is no PEM file of certificates, with lines such as {_PEM}: correct or unset it"
+            f"{name}: {path!r} is not a PEM file of certificates, with lines such as {_PEM}: correct or unset it"
         ) from None
     except (OSError, ValueError) as error:
         why = (getattr(error, "strerror", None) or type(error).__name__).lower()

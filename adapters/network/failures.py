@@ -65,7 +65,7 @@ def explain_failure(
         )
     if isinstance(error, httpx.ConnectTimeout):
         return RequestFailure(
-            f"{proxy} did not let the request through to {host} in time: check the network and {proxy.setting}",
+            f"{proxy} did not connect to {host} in time: check the network and {proxy.setting}",
             is_permanent=False,
         )
     return None
@@ -86,13 +86,13 @@ def explain_proxy_refusal(status: int, host: str, proxy: Proxy) -> RequestFailur
         )
     if status == 407:
         return RequestFailure(
-            f"{proxy} wants a user name and password (status 407): write them into {proxy.setting}, as "
+            f"{proxy} requires a user name and password (status 407): write them into {proxy.setting}, as "
             f"{proxy.scheme}://USER:PASSWORD@{proxy.address}",
             is_permanent=True,
         )
     said = f"status {status}" if status else "it refused the connection"
     return RequestFailure(
-        f"{proxy} opens no way to {host} ({said}): ask who runs it, or name {_without_port(host)} in NO_PROXY",
+        f"{proxy} does not connect to {host} ({said}): ask who runs it, or name {_without_port(host)} in NO_PROXY",
         is_permanent=400 <= status < 500 and status not in (408, 425, 429),
     )
 

@@ -34,7 +34,7 @@ def client_settings(url: str, network: Network | None) -> tuple[ClientSettings, 
         told = None if proxy is None else httpx.Proxy(proxy.url.reveal(), ssl_context=_for_a_proxy(proxy, context))
     except (httpx.InvalidURL, ValueError):
         raise NetworkSettingError(
-            f"{proxy.setting if proxy else ''} is no URL of a proxy: correct or unset it"
+            f"{proxy.setting if proxy else ''} is not the URL of a proxy: correct or unset it"
         ) from None
     return ClientSettings(trust_env=False, proxy=told, verify=context), proxy
 

@@ -1,8 +1,8 @@
-"""The network as the environment describes it: proxies, exceptions from them, and files of certificate authorities.
+"""Reads the network settings of the environment: proxies, exceptions from them, and files of certificate authorities.
 
-Read once into frozen data, whose repr shows no value: a proxy's URL may hold a password. The proxy is chosen for each
-URL, in codex's order: HTTPS_PROXY before https_proxy, then ALL_PROXY and all_proxy. A variable that is set but empty
-hides its lower-case twin. One that cannot be used counts only where no other one names a proxy for the URL.
+The values are kept as secrets, because the URL of a proxy may hold a password. The proxy for a URL is chosen in codex's
+order: HTTPS_PROXY before https_proxy, then ALL_PROXY and all_proxy. A variable that is set but empty hides the
+lower-case one. An invalid variable is an error only if no other variable names a proxy for the URL.
 
 Nothing here imports an HTTP client.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
 CA_VARIABLES: Final = ("CODEX_CA_CERTIFICATE", "SSL_CERT_FILE", "SSL_CERT_DIR")
-"""Where certificate authorities are named. The first that is set counts."""
+"""The variables for certificate authorities. Only the first that is set is used."""
 
 _ALL: Final = ("ALL_PROXY", "all_proxy")
 _PROXIES: Final = {
@@ -37,7 +37,7 @@ _ENCODE: Final = "in a user name or password, write characters such as # / : @ a
 
 
 class NetworkSettingError(Exception):
-    """A setting of the network cannot be used. The message names the variable and its fault, never its value."""
+    """A network setting is invalid. The message names the variable and the problem, never the value."""
 
 
 class NetworkVariable(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class Proxy(msgspec.Struct, frozen=True):
 
 
 class Network(msgspec.Struct, frozen=True):
-    """What the variables say. One that is not in `settings` is not set."""
+    """The network settings in environment variables. A variable that is not in `settings` is not set."""
 
     settings: tuple[tuple[str, NetworkVariable], ...] = ()
 
@@ -142,11 +142,11 @@ class Network(msgspec.Struct, frozen=True):
 
 
 class _NoProxy(NetworkSettingError):
-    """The value names no proxy of a kind that is known, so that another variable may name one."""
+    """The value is not the URL of a known kind of proxy. Another variable may name one."""
 
 
 def urlsplit_or_none(url: str) -> "SplitResult | None":
-    """The parts of a URL; None for what is none."""
+    """Split a URL. None if it is invalid."""
     from urllib.parse import urlsplit
 
     try:
@@ -162,12 +162,12 @@ def _parsed(setting: NetworkVariable) -> Proxy:
     text = setting.value.reveal()
     text = text if "://" in text else f"http://{text}"
     if text.partition("://")[0].lower() not in _PORTS:
-        raise _NoProxy(f"{setting.name} names a kind of proxy that is not known: {_FORM}, or with socks5h:// for SOCKS")
+        raise _NoProxy(f"{setting.name} names an unknown kind of proxy: {_FORM}, or with socks5h:// for SOCKS")
     parts = urlsplit_or_none(text)
     if parts is None or parts.port == 0:
         raise _NoProxy(f"{setting.name} has no usable port, which is a number from 1 to 65535: {_FORM}; {_ENCODE}")
     if not parts.hostname or not text.isprintable() or " " in text:
-        raise _NoProxy(f"{setting.name} is no URL of a proxy: {_FORM}; {_ENCODE}")
+        raise _NoProxy(f"{setting.name} is not the URL of a proxy: {_FORM}; {_ENCODE}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return Proxy(
         url=Secret(text),
@@ -196,7 +196,7 @@ def _with_socks_package(proxy: Proxy) -> Proxy:
 
 
 def _entry_matches(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of NO_PROXY is about this host: `*`, an address, a block of them, or a domain and all below."""
+    """Return whether an entry of NO_PROXY matches a host: `*`, an address, a network, or a domain with subdomains."""
     from ipaddress import ip_address
 
     if entry == "*":

@@ -258,7 +258,7 @@ def test_requirements_restrict_what_the_files_say(tmp_path: Path, required: str,
         ("allowed_login_methods = 3", "allowed_login_methods must be"),
         ('allowed_chatgpt_workspaces = "r"', "allowed_chatgpt_workspaces must be"),
         ('cli_auth_credentials_store = "zz"', "cli_auth_credentials_store must be"),
-        ("a =", "is no TOML"),
+        ("a =", "is not valid TOML"),
     ],
 )
 def test_requirements_that_cannot_be_met_or_read_are_named(tmp_path: Path, required: str, said: str) -> None:
@@ -398,7 +398,7 @@ async def test_the_engine_has_policy_key_and_store(tmp_path: Path) -> None:
         ("~somebody/.codex", "no shell replaces the ~"),
         ("HERE/missing", "make the folder"),
         ("missing", "make the folder"),
-        ("HERE/file", "that is no folder"),
+        ("HERE/file", "which is not a folder"),
         ("HERE/file/inner", "no such folder"),
     ],
 )

@@ -222,7 +222,9 @@ async def test_a_proxy_that_wants_a_password_is_asked_once(monkeypatch: pytest.M
             with pytest.raises(IssuerUnavailable) as error:
                 await engine.authorization()
     assert len(proxy.heads) == 1
-    assert f"the proxy 127.0.0.1:{through} (ALL_PROXY) wants a user name and password (status 407)" in str(error.value)
+    assert f"the proxy 127.0.0.1:{through} (ALL_PROXY) requires a user name and password (status 407)" in str(
+        error.value
+    )
     assert f"http://USER:PASSWORD@127.0.0.1:{through}" in str(error.value)
 
 
@@ -241,7 +243,7 @@ async def test_a_proxy_that_opens_no_way(status: int, delivery: Any) -> None:
     refusal = WANTS_PASSWORD.replace(b"407 Proxy Authentication Required", b"%d eyJsecret" % status)
     async with serving(Saying(refusal)) as through:
         error = await ask("https://issuer.example/", HTTPS_PROXY=f"http://127.0.0.1:{through}")
-    assert f"(HTTPS_PROXY) opens no way to issuer.example (status {status})" in str(error)
+    assert f"(HTTPS_PROXY) does not connect to issuer.example (status {status})" in str(error)
     assert "eyJ" not in str(error)
     assert error.delivery is delivery
 
@@ -269,7 +271,7 @@ async def test_a_setting_that_cannot_be_used_is_said_without_a_request(monkeypat
     monkeypatch.setenv("HTTPS_PROXY", "nonsense://user:hunter2@proxy")
     authority = HttpTokenAuthority("https://issuer.example", "app")
     async with AuthEngine(MemoryStore(make_tokens(expires_in=-60)), authority) as engine:
-        with pytest.raises(IssuerUnavailable, match="cannot be asked: HTTPS_PROXY names a kind") as error:
+        with pytest.raises(IssuerUnavailable, match="cannot be asked: HTTPS_PROXY names an unknown kind") as error:
             await engine.authorization()
     assert "hunter2" not in str(error.value) and error.value.delivery is Delivery.REFUSED
 
@@ -310,6 +312,6 @@ async def test_the_rate_limits_name_what_is_at_fault(authority: Any, tmp_path: P
     async with serving(Saying(WANTS_PASSWORD)) as port:
         for base in ("http://backend.example", url):
             said = await limits(base, ALL_PROXY=f"http://127.0.0.1:{port}")
-            assert "(ALL_PROXY) wants a user name and password (status 407)" in said
+            assert "(ALL_PROXY) requires a user name and password (status 407)" in said
     async with serving(Saying(), authority.server("localhost")) as port:
         assert "localhost cannot be reached safely: " in await limits(f"https://localhost:{port}")

@@ -95,14 +95,14 @@ def test_the_upper_case_name_of_the_exceptions_counts() -> None:
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
-        ("ftp://user:hunter2@proxy:1", "HTTPS_PROXY names a kind of proxy that is not known"),
-        ("socks://user:hunter2@proxy:1", "HTTPS_PROXY names a kind of proxy that is not known: .* socks5h://"),
+        ("ftp://user:hunter2@proxy:1", "HTTPS_PROXY names an unknown kind of proxy"),
+        ("socks://user:hunter2@proxy:1", "HTTPS_PROXY names an unknown kind of proxy: .* socks5h://"),
         ("http://user:hunter2@proxy:many", "HTTPS_PROXY has no usable port, which is a number from 1 to 65535"),
         ("http://user:hunter2@proxy:99999", "HTTPS_PROXY has no usable port"),
         ("http://user:hunter2@proxy:0", "HTTPS_PROXY has no usable port"),
         ("http://user:hunter2#@proxy:80", "HTTPS_PROXY has no usable port.* %23"),
-        ("http://user:hunter2@:80", "HTTPS_PROXY is no URL of a proxy"),
-        ("http://user:hunter2@pro xy:80", "HTTPS_PROXY is no URL of a proxy"),
+        ("http://user:hunter2@:80", "HTTPS_PROXY is not the URL of a proxy"),
+        ("http://user:hunter2@pro xy:80", "HTTPS_PROXY is not the URL of a proxy"),
         ("http://user:hunter2@proxy:80\x1b[0m", "HTTPS_PROXY"),
     ],
 )
