@@ -351,7 +351,10 @@ class AuthEngine:
 
         Cancelling the caller before the tokens are stored fails the attempt.
         """
-        self._ensure_open()
+        if self._closed:
+            closed = EngineClosed()
+            attempt.end("refused", str(closed))
+            raise closed
         await self._changes.complete_attempt(attempt, tokens)
 
     async def use_external_tokens(self, tokens: ExternalTokens) -> None:

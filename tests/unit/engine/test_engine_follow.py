@@ -115,6 +115,17 @@ async def test_a_dead_login_comes_to_life_with_the_newer_tokens_of_its_account()
         assert [event.auth_mode for event in told] == ["chatgpt"]
 
 
+@pytest.mark.parametrize("adopt", [False, True])
+async def test_newer_tokens_of_the_same_account_are_adopted_only_on_demand(adopt: bool) -> None:
+    store, authority = MemoryStore(ONE), FakeAuthority(ONE)
+    async with AuthEngine(store, authority) as engine:
+        told = heard(engine)
+        newer = store.credentials = authority.issue()
+        followed = await engine.follow(adopt=adopt)
+        assert followed.credentials is (newer if adopt else ONE)
+        assert told == [], "the same account is signed in"
+
+
 async def test_what_a_policy_forbids_ends_the_login() -> None:
     store = MemoryStore(ONE)
     async with AuthEngine(store, FakeAuthority(), policy=Policy(forced_workspaces=("org-1",))) as engine:

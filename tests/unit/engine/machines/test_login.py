@@ -348,3 +348,40 @@ async def test_who_is_cancelled_while_the_lock_is_released_is_signed_in_and_told
     release.set()
     await harness.engine.close()
     assert harness.authority.revoked == [harness.tokens.refresh_token.reveal()]
+
+
+async def test_an_attempt_that_was_opened_while_the_engine_closed_fails() -> None:
+    harness = Attempts()
+    first = await harness.begin(authorized=True)
+    first.storing()
+    beginning = asyncio.create_task(harness.begin(authorized=True))
+    await asyncio.sleep(0)
+    await harness.engine.close()
+    first.fail_storing("superseded", "the program ends")
+    second = await beginning
+    with pytest.raises(EngineClosed):
+        await harness.engine.complete_login(second, harness.tokens)
+    assert (second.state, second.message) == ("failed", "this engine was closed: make a new one")
+    assert harness.store.saves == 0
+
+
+async def test_a_caller_that_is_cancelled_after_the_tokens_are_stored_is_signed_in() -> None:
+    class SlowRelease(MemoryStore):
+        @asynccontextmanager
+        async def locked(self) -> AsyncIterator[HeldStore]:
+            async with super().locked() as held:
+                yield held
+            await never.wait()
+
+    never = asyncio.Event()
+    harness = Attempts()
+    engine = AuthEngine(store := SlowRelease(), harness.authority, clock=harness.clock)
+    attempt = await engine.begin_login(str(uuid4()), LoginKind.BROWSER)
+    attempt.authorized()
+    completing = asyncio.create_task(engine.complete_login(attempt, harness.tokens))
+    await attempt.wait()
+    completing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await completing
+    assert (attempt.state, store.credentials) == ("succeeded", harness.tokens)
+    assert engine.session.credentials is harness.tokens
