@@ -10,7 +10,7 @@ from authstate.adapters.config import Environment
 from authstate.adapters.config.layers import EffectiveSetting
 from authstate.adapters.config.settings import read_config
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.stores.permissions import Finding, Inspected, belongs_to_another
+from authstate.adapters.stores.permissions import Finding, Inspected, is_of_another_user
 from authstate.engine.engine import AuthEngine
 from authstate.engine.ports import CredentialStore
 
@@ -33,7 +33,7 @@ class CommandContext(msgspec.Struct, frozen=True):
     @property
     def is_of_another_user(self) -> bool:
         """Whether another user owns the home folder. `status` then changes nothing in it."""
-        return belongs_to_another(str(self.environment.home))
+        return is_of_another_user(str(self.environment.home))
 
     @property
     def findings(self) -> list[Finding]:

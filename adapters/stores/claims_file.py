@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import msgspec
 
-from authstate.adapters.stores.companion_files import places
+from authstate.adapters.stores.companion_files import companion_paths
 from authstate.adapters.stores.disk import Disk, unavailable
 from authstate.engine.machines.claim import Claim, with_claim
 
@@ -34,7 +34,7 @@ class ClaimsFile:
     def __init__(self, path: str, disk: Disk) -> None:
         self._path = path
         self._disk = disk
-        self._complained = False
+        self._has_warned = False
 
     def find(self, fingerprint: str) -> Claim | None:
         """What is known of a refresh token. Blocks briefly; raises nothing."""
@@ -42,17 +42,17 @@ class ClaimsFile:
 
     def record(self, claim: Claim) -> None:
         """Keep a claim, so that a crash keeps it. For who holds the lock. Blocks briefly. Raises StoreUnavailable."""
-        beside, *elsewhere = self._places()
-        claims = with_claim(self._known(), msgspec.structs.replace(claim, holder=f"process {self._disk.process()}"))
+        beside, *elsewhere = self._paths()
+        claims = with_claim(self._known(), msgspec.structs.replace(claim, holder=f"process {self._disk.process_id()}"))
         data = msgspec.json.encode(list(claims.values()))
         try:
             self._publish(beside, data)
         except OSError as error:
-            if not self._disk.is_fixed(beside):
+            if not self._disk.is_not_replaceable(beside):
                 raise unavailable("write", beside, error) from error
             self._record_elsewhere(elsewhere, data, error)
         else:
-            self._disk.share(beside)
+            self._disk.share_with_group(beside)
             self._forget(elsewhere)
 
     def _record_elsewhere(self, elsewhere: list[str], data: bytes, fault: OSError) -> None:
@@ -65,24 +65,24 @@ class ClaimsFile:
                 continue
             self._forget(elsewhere[number:])
             return
-        raise unavailable("write", self._places()[0], fault) from fault
+        raise unavailable("write", self._paths()[0], fault) from fault
 
     def _publish(self, place: str, data: bytes) -> None:
-        self._disk.publish(place, data, self._disk.spare(place.removesuffix(_TAIL)))
+        self._disk.publish(place, data, self._disk.temporary_path(place.removesuffix(_TAIL)))
 
-    def _forget(self, places: list[str]) -> None:
+    def _forget(self, paths: list[str]) -> None:
         """Remove claims that are older than those in a better place."""
-        for place in filter(self._disk.is_there, places):
+        for place in filter(self._disk.exists, paths):
             with suppress(OSError):
                 self._disk.remove(place)
 
-    def _places(self) -> list[str]:
-        return places(self._disk.resolve(self._path), _TAIL)
+    def _paths(self) -> list[str]:
+        return companion_paths(self._disk.resolve(self._path), _TAIL)
 
     def _known(self) -> Mapping[str, Claim]:
         """What is kept. Claims in a worse place are newer: a better one was not to be had."""
-        beside, *elsewhere = self._places()
-        return self._read(next(filter(self._disk.is_there, reversed(elsewhere)), beside))
+        beside, *elsewhere = self._paths()
+        return self._read(next(filter(self._disk.exists, reversed(elsewhere)), beside))
 
     def _read(self, place: str) -> Mapping[str, Claim]:
         try:
@@ -90,8 +90,8 @@ class ClaimsFile:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as fault:
-            if not self._complained:
-                self._complained = True
+            if not self._has_warned:
+                self._has_warned = True
                 _log.warning("%s cannot be read, and counts as empty (%s)", place, type(fault).__name__)
             return {}
         return {claim.fingerprint: claim for claim in claims}

@@ -50,12 +50,12 @@ class Record(msgspec.Struct, frozen=True):
     """None when the record is there but holds neither a key nor tokens."""
 
 
-def is_whole(data: bytes) -> bool:
+def is_json_object(data: bytes) -> bool:
     """Whether this is a whole JSON object: an empty or half written file is not."""
     return _members_or_none(data) is not None
 
 
-def may_be_login(data: bytes) -> bool:
+def looks_like_login(data: bytes) -> bool:
     """Whether this is a record of a login, a part of one that was cut short, or nothing at all."""
     if (members := _members_or_none(data)) is None:
         return not data.strip() or data.lstrip(b" \t\r\n\xef\xbb\xbf").startswith(b"{")
@@ -127,14 +127,14 @@ def _is_same_login(over: bytes, credentials: ChatgptTokens) -> bool:
 
 def _members_or_none(data: bytes) -> _Members | None:
     try:
-        data = _plain(data)
+        data = _as_utf8(data)
         data.decode()
         return msgspec.json.decode(data, type=_Members)
     except (ValueError, RecursionError):
         return None
 
 
-def _plain(data: bytes) -> bytes:
+def _as_utf8(data: bytes) -> bytes:
     """The text as plain UTF-8, without a byte order mark and the zero bytes that a power cut leaves at the end.
 
     Raises:
@@ -147,19 +147,19 @@ def _plain(data: bytes) -> bytes:
     return data.rstrip(b"\0")
 
 
-def _contradiction(data: bytes) -> str | None:
+def _conflicting_member(data: bytes) -> str | None:
     """A known member that is there twice with different values: readers do not agree on which one counts."""
     try:
         top: _Pairs = json.loads(data, object_pairs_hook=list, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         return None
     tokens = [value for name, value in top if name == _TOKENS and isinstance(value, list)]
-    return _given_twice(top, sorted(_KNOWN)) or next(
-        (f"{_TOKENS}.{name}" for pairs in tokens if (name := _given_twice(pairs, _TOKEN_NAMES))), None
+    return _conflicting_duplicate(top, sorted(_KNOWN)) or next(
+        (f"{_TOKENS}.{name}" for pairs in tokens if (name := _conflicting_duplicate(pairs, _TOKEN_NAMES))), None
     )
 
 
-def _given_twice(pairs: _Pairs, names: Iterable[str]) -> str | None:
+def _conflicting_duplicate(pairs: _Pairs, names: Iterable[str]) -> str | None:
     for name in names:
         values = [pair[1] for pair in pairs if isinstance(pair, tuple) and pair[0] == name]
         if any(value != values[0] for value in values):
@@ -201,7 +201,7 @@ class _Reader:
         if len(data) > LARGEST:
             self._fail(f"it is larger than {LARGEST} bytes")
         try:
-            data = _plain(data)
+            data = _as_utf8(data)
             if not data.strip():
                 self._fail("it is empty")
             if b"\0" in data:
@@ -216,7 +216,7 @@ class _Reader:
             self._fail("it is no JSON object")
         except msgspec.DecodeError as error:
             self._fail(f"it is no whole JSON ({error})")
-        if name := _contradiction(data):
+        if name := _conflicting_member(data):
             self._fail(f"it has the member {name} twice, with different values")
         return members
 

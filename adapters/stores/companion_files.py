@@ -15,7 +15,7 @@ from collections.abc import Iterator
 _UNIX = os.name != "nt"
 
 
-def places(target: str, tail: str) -> list[str]:
+def companion_paths(target: str, tail: str) -> list[str]:
     """The paths of a file that goes with `target`, the best one first. Blocks briefly; raises nothing."""
     name = f"{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}{tail}"
     return [target + tail, *(os.path.join(folder, name) for folder in _folders() if _is_private(folder))]

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 from authstate.adapters.io.files import read_regular_file
 from authstate.adapters.stores.os_locks import ContentLock, DiskLock, FileLock, close
-from authstate.adapters.stores.ownership import inherit, is_mount_point, share_with_group, tighten
-from authstate.adapters.stores.permissions import Finding, belongs_to_another, distrust, findings
+from authstate.adapters.stores.ownership import copy_ownership, is_mount_point, share_with_group, tighten
+from authstate.adapters.stores.permissions import Finding, findings, is_of_another_user, reason_to_refuse
 from authstate.engine.model.errors import StoreUnavailable
 
 _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -87,17 +87,17 @@ class Disk:
             if error.errno not in _NO_FOLDER_SYNC:
                 raise
 
-    def publish(self, path: str, data: bytes, spare: str) -> None:
-        """Make `data` the content of a file, whole and for good: by way of `spare`, in the steps above."""
+    def publish(self, path: str, data: bytes, temporary: str) -> None:
+        """Make `data` the content of a file, whole and for good: by way of `temporary`, in the steps above."""
         try:
-            self.create(spare)
-            self.inherit(spare, path)
-            self.write(spare, data)
-            self.sync(spare)
-            self.rename(spare, path)
+            self.create(temporary)
+            self.copy_ownership(temporary, path)
+            self.write(temporary, data)
+            self.sync(temporary)
+            self.rename(temporary, path)
         except OSError:
             with suppress(OSError):
-                self.remove(spare)
+                self.remove(temporary)
             raise
         self.sync_folder(os.path.dirname(path))
 
@@ -123,7 +123,7 @@ class Disk:
         except OSError:
             return
 
-    def is_fixed(self, target: str) -> bool:
+    def is_not_replaceable(self, target: str) -> bool:
         """Whether a file cannot be replaced by a rename: this user may not write in its folder, or
         `check_replaceable` fails.
         """
@@ -135,34 +135,34 @@ class Disk:
         return os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
 
     def is_of_another_user(self, path: str) -> bool:
-        """See `belongs_to_another`."""
-        return belongs_to_another(path)
+        """See `is_of_another_user`."""
+        return is_of_another_user(path)
 
-    def distrust(self, path: str) -> str | None:
-        """See `permissions.distrust`."""
-        return distrust(path)
+    def reason_to_refuse(self, path: str) -> str | None:
+        """See `permissions.reason_to_refuse`."""
+        return reason_to_refuse(path)
 
     def findings(self, path: str) -> list[Finding]:
         """See `permissions.findings`."""
         return findings(path)
 
-    def is_there(self, path: str) -> bool:
+    def exists(self, path: str) -> bool:
         """Whether there is something of this name. Raises nothing."""
         return os.path.lexists(path)
 
-    def inherit(self, path: str, target: str) -> bool:
+    def copy_ownership(self, path: str, target: str) -> bool:
         """Give a new file the owner, group and mode with which it takes the place of `target`. See `ownership`."""
-        return inherit(path, target)
+        return copy_ownership(path, target)
 
-    def share(self, path: str) -> None:
+    def share_with_group(self, path: str) -> None:
         """See `share_with_group`."""
         share_with_group(path)
 
-    def pad(self, path: str, size: int) -> int:
+    def reserve_space(self, path: str, size: int) -> int:
         """Reserve space at the end of a file that must be written in place, as white space: JSON allows it there.
 
         Returns:
-            The size before, in bytes, to `cut` it back to.
+            The size before, in bytes, to `release_space` it back to.
         """
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | _PLAIN)
         try:
@@ -195,8 +195,8 @@ class Disk:
         finally:
             close(handle)
 
-    def cut(self, path: str, size: int) -> None:
-        """Take back what `pad` reserved, if nobody wrote there since."""
+    def release_space(self, path: str, size: int) -> None:
+        """Take back what `reserve_space` reserved, if nobody wrote there since."""
         handle = os.open(path, os.O_RDWR | _PLAIN)
         try:
             os.lseek(handle, size, os.SEEK_SET)
@@ -205,7 +205,7 @@ class Disk:
         finally:
             close(handle)
 
-    def names(self, folder: str) -> list[str]:
+    def list_folder(self, folder: str) -> list[str]:
         """The names in a folder."""
         return os.listdir(folder)
 
@@ -217,17 +217,17 @@ class Disk:
         """The file that a path leads to through symbolic links; it need not exist."""
         return os.path.realpath(path)
 
-    def mark(self) -> str:
+    def unique_name(self) -> str:
         """What makes the name of a temporary file unique: PID.RANDOM."""
-        return f"{self.process()}.{os.urandom(8).hex()}"
+        return f"{self.process_id()}.{os.urandom(8).hex()}"
 
-    def process(self) -> str:
+    def process_id(self) -> str:
         """The number of this process."""
         return str(os.getpid())
 
-    def spare(self, path: str) -> str:
+    def temporary_path(self, path: str) -> str:
         """A new name for a temporary file beside a file: PATH.PID.RANDOM.tmp."""
-        return f"{path}.{self.mark()}{TEMPORARY}"
+        return f"{path}.{self.unique_name()}{TEMPORARY}"
 
     def changed_at(self, path: str) -> float:
         """When a file or a folder was changed, in seconds since the epoch."""
@@ -241,11 +241,11 @@ class Disk:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def noted(self, path: str, limit: int) -> bytes:
+    def read_lock_file(self, path: str, limit: int) -> bytes:
         """What was noted in a lock file, as `read` reads it."""
         return read_regular_file(path, limit)
 
-    def note(self, path: str, data: bytes) -> None:
+    def write_lock_file(self, path: str, data: bytes) -> None:
         """Make `data` the content of a lock file that exists. It is not synced: it only explains."""
         handle = os.open(path, os.O_WRONLY | _PLAIN)
         try:

@@ -22,9 +22,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from authstate.adapters.stores.claims_file import ClaimsFile
-from authstate.adapters.stores.codec import LARGEST, decode, encode, is_whole, may_be_login
+from authstate.adapters.stores.codec import LARGEST, decode, encode, is_json_object, looks_like_login
 from authstate.adapters.stores.disk import TEMPORARY, Disk, unavailable
-from authstate.adapters.stores.in_place import InPlace
+from authstate.adapters.stores.in_place import InPlaceWriter
 from authstate.adapters.stores.lock import HeldLock, HomeLock
 from authstate.adapters.stores.permissions import Finding
 from authstate.adapters.stores.provenance import digest_of, last_change
@@ -72,7 +72,7 @@ class AuthJsonStore:
         self.claims = ClaimsFile(self._path, self._disk)
         """What is known of refresh tokens that were sent; of a store that keeps the login elsewhere, too."""
         self._has_looked = False
-        self._has_told = False
+        self._findings_were_read = False
 
     def describe(self) -> str:
         """The path of the file."""
@@ -88,11 +88,11 @@ class AuthJsonStore:
         """
         if not self._has_looked:
             self._has_looked = True
-            for finding in () if self._has_told else self.findings():
+            for finding in () if self._findings_were_read else self.findings():
                 _log.warning("%s", finding.message)
-            self._sweep()
+            self._remove_leftovers()
         data = await self._read_settled()
-        if InPlace(self._disk.resolve(self._path), self._disk).is_cut_short and self._tidy():
+        if InPlaceWriter(self._disk.resolve(self._path), self._disk).has_pending_write and self._recover_if_free():
             data = self.read()
         return None if data is None else decode(data, self._path).credentials
 
@@ -107,7 +107,7 @@ class AuthJsonStore:
         Raises StoreBusy after `lock_timeout` and StoreUnavailable where there can be no lock. Cancellation while
         waiting leaves no lock behind.
         """
-        lock = await self.home_lock.take()
+        lock = await self.home_lock.acquire()
         held = self.hold(lock)
         try:
             held.recover()
@@ -120,21 +120,21 @@ class AuthJsonStore:
         """The file under a lock that was taken already; the caller discards it and releases the lock."""
         return HeldAuthJson(self, lock, self._disk)
 
-    def _sweep(self) -> None:
+    def _remove_leftovers(self) -> None:
         """Remove leftovers, if there are any and nobody holds the lock. Who holds it does so, or is using one."""
         folder, name = os.path.split(self._disk.resolve(self._path))
         try:
-            found = any(_is_temporary(entry, name) for entry in self._disk.names(folder))
+            found = any(_is_temporary(entry, name) for entry in self._disk.list_folder(folder))
         except OSError:
             return
         if found:
-            self._tidy()
+            self._recover_if_free()
 
-    def _tidy(self) -> bool:
+    def _recover_if_free(self) -> bool:
         """Finish and remove what processes that died left, if nobody holds the lock and the home is this user's."""
         if self._disk.is_of_another_user(os.path.dirname(self._disk.resolve(self._path))):
             return False
-        lock = self.home_lock.take_if_free()
+        lock = self.home_lock.try_acquire()
         if lock is None:
             return False
         self.hold(lock).recover()
@@ -143,7 +143,7 @@ class AuthJsonStore:
 
     def findings(self) -> list[Finding]:
         """What other users can do to the home. See `Inspected`. Who asks is told: then the log is not."""
-        self._has_told = True
+        self._findings_were_read = True
         return self._disk.findings(self._path)
 
     def revision(self) -> object:
@@ -157,26 +157,26 @@ class AuthJsonStore:
         changed_at: float | None = None
         with suppress(OSError):
             changed_at = self._disk.changed_at(target if stored is not None else os.path.dirname(target))
-        return last_change(stored, changed_at, self.home_lock.marks(), self._path, self._home)
+        return last_change(stored, changed_at, self.home_lock.recent_saves(), self._path, self._home)
 
     def read(self) -> bytes | None:
         """The file's bytes as they are now, None when there is no file. Raises StoreUnavailable, also where the folder
         is gone for a moment: that is no logout.
         """
-        if reason := self._disk.distrust(self._path):
+        if reason := self._disk.reason_to_refuse(self._path):
             raise StoreUnavailable(reason)
         try:
             return self._disk.read(self._path, LARGEST + 1)
         except FileNotFoundError as error:
-            if self._is_home_gone():
+            if self._is_home_missing():
                 raise unavailable("read", self._path, error) from error
             return None
         except OSError as error:
             raise unavailable("read", self._path, error) from error
 
-    def _is_home_gone(self) -> bool:
+    def _is_home_missing(self) -> bool:
         try:
-            return self.home_lock.is_home_gone()
+            return self.home_lock.is_home_missing()
         except OSError as error:
             raise unavailable("read", self._path, error) from error
 
@@ -184,7 +184,7 @@ class AuthJsonStore:
         """The file's bytes, read again for a short while if they are not whole: codex may be writing them."""
         data = self.read()
         for _ in range(_REREADS):
-            if data is None or is_whole(data):
+            if data is None or is_json_object(data):
                 break
             await self._clock.sleep(_REREAD_WAIT)
             data = self.read()
@@ -200,9 +200,9 @@ class HeldAuthJson:
         self._lock = lock
         self._target = lock.target
         self._disk = disk
-        self._in_place = InPlace(self._target, disk)
+        self._in_place = InPlaceWriter(self._target, disk)
         self._must_be_in_place = False
-        self._spare: str | None = None  # the temporary file, reserved and not yet renamed
+        self._temporary: str | None = None  # the temporary file, reserved and not yet renamed
         self._before: bytes | None = None  # what was stored when it was reserved
 
     async def load(self) -> Credentials | None:
@@ -212,7 +212,7 @@ class HeldAuthJson:
         """Find out how the file can be written, and reserve the space: in a temporary file for a rename, or in the file
         itself. The lock's release gives back what no save needed.
         """
-        if self._spare is None and not self._must_be_in_place:
+        if self._temporary is None and not self._must_be_in_place:
             self._before = await self._readable()
             self._ensure_login(self._before)
             self._reserve()
@@ -226,9 +226,9 @@ class HeldAuthJson:
                 return None
             raise
 
-    def _is_fixed(self, error: OSError) -> bool:
+    def _is_not_replaceable(self, error: OSError) -> bool:
         """Whether an error of a rename, or of one that is prepared, means that only writing in place is possible."""
-        return error.errno in _FIXED or (error.errno in _DENIED and self._disk.is_fixed(self._target))
+        return error.errno in _FIXED or (error.errno in _DENIED and self._disk.is_not_replaceable(self._target))
 
     async def save(self, credentials: Credentials) -> None:
         """Replace the file. After `prepare` there is no wait in here, so cancellation cannot cut it in two.
@@ -240,8 +240,8 @@ class HeldAuthJson:
         now = None
         with suppress(StoreUnavailable):  # it can be replaced all the same, and a token may be spent by now
             now = self._store.read()
-        data = encode(credentials, now if now is not None and is_whole(now) else self._before)
-        self._lock.mark(digest_of(credentials))
+        data = encode(credentials, now if now is not None and is_json_object(now) else self._before)
+        self._lock.record_save(digest_of(credentials))
         try:
             self._write(data)
         except OSError as error:
@@ -252,21 +252,21 @@ class HeldAuthJson:
             self._in_place.write(data)
             return
         try:
-            self._replace(self._spare, data)
+            self._replace(self._temporary, data)
         except OSError as error:
-            if not self._is_fixed(error):
+            if not self._is_not_replaceable(error):
                 raise
             try:  # it was mounted, say, while the issuer was asked: the new tokens exist nowhere else
                 self._in_place.write(data)
             except OSError:
                 raise error from None
             return
-        self._spare = None
+        self._temporary = None
         self._sync_folder()
 
     async def delete(self) -> None:
         self._ensure_removable()
-        self._lock.mark(digest_of(None))
+        self._lock.record_save(digest_of(None))
         self._remove()
 
     async def record(self, claim: Claim) -> None:
@@ -293,15 +293,15 @@ class HeldAuthJson:
                 raise unavailable("remove", self._target, error) from error
 
     def _remove(self) -> None:
-        self._in_place.forget()
+        self._in_place.drop_pending()
         try:
             self._disk.remove(self._target)
         except FileNotFoundError:
             return
         except OSError as error:
-            if not self._is_fixed(error):
+            if not self._is_not_replaceable(error):
                 raise unavailable("remove", self._target, error) from error
-            self._empty(error)
+            self._write_empty_record(error)
             return
         self._sync_folder()
 
@@ -312,13 +312,13 @@ class HeldAuthJson:
         """
         folder, name = os.path.split(self._store._path)
         is_link = os.path.join(self._disk.resolve(folder), name) != self._target
-        if is_link and data is not None and not may_be_login(data):
+        if is_link and data is not None and not looks_like_login(data):
             raise StoreUnavailable(
                 f"{self._store._path} is a symbolic link to {self._target}, which holds no login and was left alone: "
                 "remove the link, then try again"
             )
 
-    def _empty(self, fault: OSError) -> None:
+    def _write_empty_record(self, fault: OSError) -> None:
         """Leave an empty record in a file that cannot be removed. Raises StoreUnavailable."""
         try:
             self._disk.overwrite(self._target, b"{}\n")
@@ -330,10 +330,10 @@ class HeldAuthJson:
         """Give back what was reserved, if it was not used."""
         self._in_place.discard()
         self._must_be_in_place = False
-        if self._spare is not None:
+        if self._temporary is not None:
             with suppress(OSError):
-                self._disk.remove(self._spare)
-            self._spare = None
+                self._disk.remove(self._temporary)
+            self._temporary = None
 
     def recover(self) -> None:
         """Finish what processes that died began, and remove what they left. For who holds the lock."""
@@ -344,7 +344,7 @@ class HeldAuthJson:
         """Remove the temporary files of processes that died: while the lock is held, nobody else has a use for one."""
         folder, name = os.path.split(self._target)
         with suppress(OSError):
-            for found in self._disk.names(folder):
+            for found in self._disk.list_folder(folder):
                 if _is_temporary(found, name):
                     with suppress(OSError):
                         self._disk.remove(os.path.join(folder, found))
@@ -352,24 +352,24 @@ class HeldAuthJson:
     def _reserve(self) -> None:
         size = _RESERVE + 2 * len(self._before or b"")
         try:
-            self._make_spare(size)
+            self._make_temporary(size)
         except OSError as error:
             self.discard()
-            if not self._is_fixed(error):
+            if not self._is_not_replaceable(error):
                 raise unavailable("write beside", self._target, error) from error
             self._reserve_in_place(size, error)
 
-    def _make_spare(self, size: int) -> str:
+    def _make_temporary(self, size: int) -> str:
         """A temporary file that can take the place of the file. Raises OSError."""
-        self._spare = spare = self._disk.spare(self._target)
-        self._disk.create(spare)
+        self._temporary = temporary = self._disk.temporary_path(self._target)
+        self._disk.create(temporary)
         self._disk.check_replaceable(self._target)
-        keeps_owner = self._disk.inherit(spare, self._target)
+        keeps_owner = self._disk.copy_ownership(temporary, self._target)
         if not keeps_owner and self._lock.may_write_in_place:
             raise OSError(errno.EBUSY, "It would no longer belong to its owner", self._target)
-        self._disk.write(spare, b" " * size)
-        self._disk.sync(spare)
-        return spare
+        self._disk.write(temporary, b" " * size)
+        self._disk.sync(temporary)
+        return temporary
 
     def _reserve_in_place(self, size: int, fault: OSError) -> None:
         try:
@@ -380,18 +380,18 @@ class HeldAuthJson:
             raise unavailable("write", self._target, error) from error
         self._must_be_in_place = True
 
-    def _replace(self, spare: str | None, data: bytes) -> None:
+    def _replace(self, temporary: str | None, data: bytes) -> None:
         """Put the new content in place; afterwards there is no temporary file any more. Raises OSError."""
         try:
-            self._fill_and_rename(spare or self._make_spare(_RESERVE), data)
+            self._fill_and_rename(temporary or self._make_temporary(_RESERVE), data)
         except FileNotFoundError:  # somebody cleaned up: one more try with a new one, for a token may be spent by now
-            self._fill_and_rename(self._make_spare(_RESERVE), data)
+            self._fill_and_rename(self._make_temporary(_RESERVE), data)
 
-    def _fill_and_rename(self, spare: str, data: bytes) -> None:
-        self._disk.write(spare, data)
-        self._disk.sync(spare)
-        self._lock.extend(spare)
-        self._disk.rename(spare, self._target)
+    def _fill_and_rename(self, temporary: str, data: bytes) -> None:
+        self._disk.write(temporary, data)
+        self._disk.sync(temporary)
+        self._lock.extend(temporary)
+        self._disk.rename(temporary, self._target)
 
     def _sync_folder(self) -> None:
         try:
@@ -404,7 +404,7 @@ class HeldAuthJson:
 
 
 def _is_temporary(found: str, name: str) -> bool:
-    """Whether `found` is named as `Disk.spare` names: NAME.PID.RANDOM.tmp."""
+    """Whether `found` is named as `Disk.temporary_path` names: NAME.PID.RANDOM.tmp."""
     if not (found.startswith(name + ".") and found.endswith(TEMPORARY)):
         return False
     pid, _, random = found[len(name) + 1 : -len(TEMPORARY)].partition(".")

@@ -17,8 +17,8 @@ from itertools import zip_longest
 
 import msgspec
 
-from authstate.adapters.stores.codec import LARGEST, is_whole
-from authstate.adapters.stores.companion_files import places
+from authstate.adapters.stores.codec import LARGEST, is_json_object
+from authstate.adapters.stores.companion_files import companion_paths
 from authstate.adapters.stores.disk import Disk
 
 _TAIL = ".authstate.pending"
@@ -27,7 +27,7 @@ _LARGEST_PENDING = 3 * LARGEST  # bytes: two files in base64, which takes a thir
 _log = logging.getLogger("authstate.stores")
 
 
-class Pending(msgspec.Struct, frozen=True):
+class PendingWrite(msgspec.Struct, frozen=True):
     """A write in place that has begun."""
 
     before: bytes
@@ -35,16 +35,16 @@ class Pending(msgspec.Struct, frozen=True):
     content: bytes
     """What is written. Both hold tokens."""
 
-    def is_cut_short(self, current: bytes) -> bool:
+    def is_incomplete(self, current: bytes) -> bool:
         """Whether a file is as a crash may have left it: the old, or a mixture of the old and the new."""
-        if not is_whole(current):
+        if not is_json_object(current):
             return True
         before, content = self.before.rstrip(), self.content.rstrip()
         both = zip_longest(current.rstrip(), before, content, fillvalue=_SPACE)
         return current.rstrip() != content and all(found in (old, new, _SPACE) for found, old, new in both)
 
 
-class InPlace:
+class InPlaceWriter:
     """The way to write one file in place.
 
     Args:
@@ -60,13 +60,13 @@ class InPlace:
     def reserve(self, size: int) -> None:
         """Make sure that the file can be written, and reserve space at its end. Raises OSError."""
         if self._reserved is None:
-            self._reserved = self._disk.pad(self._target, size)
+            self._reserved = self._disk.reserve_space(self._target, size)
 
     def discard(self) -> None:
         """Give the space back, if no write used it."""
         if self._reserved is not None:
             with suppress(OSError):
-                self._disk.cut(self._target, self._reserved)
+                self._disk.release_space(self._target, self._reserved)
             self._reserved = None
 
     def write(self, data: bytes) -> None:
@@ -74,21 +74,21 @@ class InPlace:
         before = b""
         with suppress(OSError):
             before = self._disk.read(self._target, LARGEST)
-        kept = self._keep(Pending(before, data))
+        kept = self._keep(PendingWrite(before, data))
         self._overwrite(data)
         if kept is not None:
             self._remove(kept)
 
     @property
-    def is_cut_short(self) -> bool:
+    def has_pending_write(self) -> bool:
         """Whether a write has begun, and has not ended. Raises nothing."""
-        return any(map(self._disk.is_there, pending_places(self._target)))
+        return any(map(self._disk.exists, pending_paths(self._target)))
 
     def recover(self) -> None:
         """Finish a write that a crash ended. For who holds the lock. Raises nothing."""
-        for place in filter(self._disk.is_there, pending_places(self._target)):
+        for place in filter(self._disk.exists, pending_paths(self._target)):
             try:
-                pending = msgspec.json.decode(self._disk.read(place, _LARGEST_PENDING), type=Pending)
+                pending = msgspec.json.decode(self._disk.read(place, _LARGEST_PENDING), type=PendingWrite)
             except (OSError, ValueError):
                 self._remove(place)
                 continue
@@ -97,14 +97,14 @@ class InPlace:
             except OSError as error:
                 _log.warning("%s was written in part, and cannot be finished now: %s", self._target, error.strerror)
 
-    def forget(self) -> None:
+    def drop_pending(self) -> None:
         """Remove what was kept of a write, for a sign-out."""
-        for place in filter(self._disk.is_there, pending_places(self._target)):
+        for place in filter(self._disk.exists, pending_paths(self._target)):
             self._remove(place)
 
-    def _finish(self, place: str, pending: Pending) -> None:
+    def _finish(self, place: str, pending: PendingWrite) -> None:
         current = self._disk.read(self._target, LARGEST)
-        if pending.is_cut_short(current):
+        if pending.is_incomplete(current):
             self._overwrite(pending.content)
             _log.warning("%s: a write that was cut short was finished", self._target)
         self._remove(place)
@@ -114,13 +114,13 @@ class InPlace:
         self._disk.sync(self._target)
         self._reserved = None
 
-    def _keep(self, pending: Pending) -> str | None:
+    def _keep(self, pending: PendingWrite) -> str | None:
         """Keep a write where any place allows it; None where none does."""
         data = msgspec.json.encode(pending)
-        for place in pending_places(self._target):
+        for place in pending_paths(self._target):
             try:
                 self._disk.make_folder(os.path.dirname(place))
-                self._disk.publish(place, data, self._disk.spare(place))
+                self._disk.publish(place, data, self._disk.temporary_path(place))
             except OSError:
                 continue
             return place
@@ -131,6 +131,6 @@ class InPlace:
             self._disk.remove(place)
 
 
-def pending_places(target: str) -> list[str]:
+def pending_paths(target: str) -> list[str]:
     """Where a pending write of a file is kept: the first place that can be written."""
-    return places(target, _TAIL)
+    return companion_paths(target, _TAIL)

@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from authstate.adapters.stores.codec import decode, encode, is_whole
+from authstate.adapters.stores.codec import decode, encode, is_json_object
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.keyring_entry import KeyringEntry, NoKeyring
-from authstate.adapters.stores.lock import HeldLock, Mark
+from authstate.adapters.stores.lock import HeldLock, SaveRecord
 from authstate.adapters.stores.permissions import Finding
 from authstate.adapters.stores.provenance import digest_of, last_change
 from authstate.adapters.stores.worker_threads import WorkerThreads
@@ -92,14 +92,14 @@ class KeyringStore:
     @asynccontextmanager
     async def hold(self) -> AsyncIterator["_HeldKeyring"]:
         """The same, for `AutoStore`: with the file besides."""
-        lock = await self._lock.take()
+        lock = await self._lock.acquire()
         held = _HeldKeyring(self, lock)
         try:
             held.file.recover()
             yield held
         finally:
             held.file.discard()
-            self._calls.when_idle(held.release)
+            self._calls.call_when_done(held.release)
 
     def revision(self) -> object:
         """See `HasRevision`: the marks of authstate tell. What another program does to the keyring, nothing tells."""
@@ -109,15 +109,15 @@ class KeyringStore:
         """Who changed the entry last, and when. See `ReportsLastChange`."""
         stored = await self.load()
         changed_at = await self.ask(self.entry.changed_at)
-        return last_change(stored, changed_at, self._lock.marks(), self.entry.place, self.home)
+        return last_change(stored, changed_at, self._lock.recent_saves(), self.entry.place, self.home)
 
     def findings(self) -> list[Finding]:
         """What other users can do to the home. See `Inspected`."""
         return self.file.findings()
 
-    def marks(self) -> list[Mark]:
+    def recent_saves(self) -> list[SaveRecord]:
         """The last saves under the lock of the home, the oldest first."""
-        return self._lock.marks()
+        return self._lock.recent_saves()
 
     async def read(self) -> str | None:
         """The text of the entry, None when there is none. Raises StoreUnavailable."""
@@ -128,16 +128,16 @@ class KeyringStore:
         try:
             return await self._calls.run(work)
         except TimeoutError:
-            raise self._silent() from None
+            raise self._no_answer() from None
 
     async def change(self, work: Callable[[], T]) -> T:
         """Call the keyring for a change: cancellation waits for its end. Raises StoreUnavailable."""
         try:
-            return await self._calls.run_whole(work)
+            return await self._calls.run_uncancellable(work)
         except TimeoutError:
-            raise self._silent() from None
+            raise self._no_answer() from None
 
-    def _silent(self) -> StoreUnavailable:
+    def _no_answer(self) -> StoreUnavailable:
         return StoreUnavailable(
             f"the keyring has not answered within {self._calls.timeout:g} s ({self.entry.place}): it may be asking for "
             "its password: answer it, or unlock the keyring, then try again"
@@ -152,7 +152,7 @@ class _HeldKeyring:
         self.file = store.file.hold(lock)
         self._store = store
         self._lock = lock
-        self._marked: str | None = None  # the digest of the last change
+        self._saved_digest: str | None = None  # the digest of the last change
 
     async def load(self) -> Credentials | None:
         return await self._store.load()
@@ -161,7 +161,7 @@ class _HeldKeyring:
         """Write as much as a save will, beside the entry, and remove it: a locked or small keyring is found out now."""
         entry = self._store.entry
         size = len(await self._store.read() or "") + _ROOM
-        await self._store.change(lambda: entry.try_out(size))
+        await self._store.change(lambda: entry.probe_write(size))
 
     async def save(self, credentials: Credentials) -> None:
         """Replace the entry, then remove auth.json. A cancellation waits for the end of both.
@@ -171,7 +171,7 @@ class _HeldKeyring:
         """
         before = await self._store.read()
         over = before.encode() if before is not None else None
-        text = encode(credentials, over if over is not None and is_whole(over) else None, indent=-1).decode()
+        text = encode(credentials, over if over is not None and is_json_object(over) else None, indent=-1).decode()
         await self._change(credentials, lambda: self._store.entry.write(text))
         try:
             self.file.remove_copy()
@@ -191,13 +191,13 @@ class _HeldKeyring:
         """Let the next one in, once the keyring is done. Only then does the stamp tell of the change for good: the
         keyring may have asked a person in between, and who looked too early would not look again.
         """
-        if self._marked is not None:
-            self._lock.mark(self._marked)
+        if self._saved_digest is not None:
+            self._lock.record_save(self._saved_digest)
         self._lock.release()
 
     async def _change(self, credentials: Credentials | None, work: Callable[[], None]) -> None:
-        self._marked = digest_of(credentials)
-        self._lock.mark(self._marked)
+        self._saved_digest = digest_of(credentials)
+        self._lock.record_save(self._saved_digest)
         await self._store.change(work)
 
 
@@ -235,7 +235,7 @@ class AutoStore:
         file = await self._from_file(entry is None)
         if file is None and fault is not None and (self.in_keyring or not isinstance(fault, NoKeyring)):
             raise fault
-        self._in_file = isinstance(fault, NoKeyring) or _is_newer(file, entry, self._keyring.marks())
+        self._in_file = isinstance(fault, NoKeyring) or _is_newer(file, entry, self._keyring.recent_saves())
         if fault is None:
             self.in_keyring = entry is not None
         return file if self._in_file else entry
@@ -263,7 +263,7 @@ class AutoStore:
         """What other users can do to the home. See `Inspected`."""
         return self._file.findings()
 
-    def moved(self, *, in_file: bool) -> None:
+    def set_location(self, *, in_file: bool) -> None:
         """Remember where the login is now."""
         self._in_file = in_file
 
@@ -301,9 +301,9 @@ class _HeldAuto:
             await self._keyring.file.save(credentials)
             if not isinstance(fault, NoKeyring):
                 _log.warning("the login is in auth.json, because the keyring could not take it: %s", fault)
-            self._store.moved(in_file=True)
+            self._store.set_location(in_file=True)
         else:
-            self._store.moved(in_file=False)
+            self._store.set_location(in_file=False)
             self._store.in_keyring = True
 
     async def delete(self) -> None:
@@ -324,12 +324,12 @@ class _HeldAuto:
         await self._keyring.record(claim)
 
 
-def _is_newer(file: Credentials | None, entry: Credentials | None, marks: Sequence[Mark]) -> bool:
+def _is_newer(file: Credentials | None, entry: Credentials | None, saves: Sequence[SaveRecord]) -> bool:
     """Whether the file's login was stored after the keyring's. Where nothing tells, the keyring's counts."""
     if file is None or entry is None:
         return file is not None
     of_file, of_entry = digest_of(file), digest_of(entry)
-    saved = [mark.digest for mark in marks]
+    saved = [save.digest for save in saves]
     # A file without a mark is another program's: how it stands to the last save under the lock, nobody knows.
     if of_file in saved and saved[-1] in (of_file, of_entry):
         return saved[-1] != of_entry

@@ -40,7 +40,7 @@ class KeyringEntry:
     @strip_tracebacks
     def read(self) -> str | None:
         """What is stored; None when there is nothing."""
-        with _told("read", self.place):
+        with _errors_for_people("read", self.place):
             for backend in _backends(self.place):
                 found = _Items(backend, self).read() if _is_secret_service(backend) else self._plain(backend)
                 if found is not None:
@@ -50,7 +50,7 @@ class KeyringEntry:
     @strip_tracebacks
     def write(self, text: str) -> None:
         """Replace what is stored."""
-        with _told("write", self.place):
+        with _errors_for_people("write", self.place):
             backend = _backends(self.place)[0]
             if _is_secret_service(backend):
                 _Items(backend, self).write(text)
@@ -60,7 +60,7 @@ class KeyringEntry:
     @strip_tracebacks
     def remove(self) -> None:
         """Remove what is stored, in every keyring that has it. Nothing stored is no error."""
-        with _told("remove", self.place):
+        with _errors_for_people("remove", self.place):
             for backend in _backends(self.place):
                 if _is_secret_service(backend):
                     _Items(backend, self).remove()
@@ -68,7 +68,7 @@ class KeyringEntry:
                     backend.delete_password(self.service, self.account)
 
     @strip_tracebacks
-    def try_out(self, size: int) -> None:
+    def probe_write(self, size: int) -> None:
         """Write so many characters to an entry beside this one, and remove it."""
         trial = KeyringEntry(self.service, f"{self.account}|trial")
         trial.write(" " * size)
@@ -77,7 +77,7 @@ class KeyringEntry:
     @strip_tracebacks
     def changed_at(self) -> float | None:
         """When it was changed last, in seconds since the epoch; None where the keyring does not tell."""
-        with _told("read", self.place):
+        with _errors_for_people("read", self.place):
             for backend in _backends(self.place):
                 if _is_secret_service(backend):
                     return _Items(backend, self).changed_at()
@@ -156,7 +156,7 @@ def _is_secret_service(backend: "KeyringBackend") -> bool:
 
 
 @contextmanager
-def _told(doing: str, place: str) -> Iterator[None]:
+def _errors_for_people(doing: str, place: str) -> Iterator[None]:
     """Turn what a keyring raises into an error for a person. A backend's own text is left out: it may hold anything."""
     try:
         yield

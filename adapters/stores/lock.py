@@ -31,14 +31,14 @@ from authstate.engine.model.errors import StoreBusy
 from authstate.engine.ports import Clock
 
 _WAIT = 0.02  # seconds between two tries
-_MARKS = 2  # how many saves the file remembers: the last one may not have reached its end
+_SAVES_KEPT = 2  # how many saves the file remembers: the last one may not have reached its end
 _LARGEST = 4096  # bytes
 _TAIL = ".authstate.lock"
 _NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 """How a lock file, or its folder, tells that this user may not open or make one there."""
 
 
-class Mark(msgspec.Struct, frozen=True):
+class SaveRecord(msgspec.Struct, frozen=True):
     """One save under the lock."""
 
     digest: str
@@ -60,17 +60,17 @@ class HeldLock:
         """Whether this user may write the file that is there."""
         return any(isinstance(lock, ContentLock) and lock.is_writable for lock in self._locks)
 
-    def extend(self, spare: str) -> None:
+    def extend(self, temporary: str) -> None:
         """Lock the file that is about to take the place of the locked one, for who cannot open the lock file."""
-        lock = self._home.lock_of_content(spare)
+        lock = self._home.lock_of_content(temporary)
         with suppress(OSError):
             if lock is not None and lock.acquire():
                 self._locks.append(lock)
 
-    def mark(self, digest: str) -> None:
+    def record_save(self, digest: str) -> None:
         """Note what is about to be saved. A note that cannot be written is left out: it only explains."""
-        if any(lock.takes_notes for lock in self._locks):
-            self._home.note(digest)
+        if any(lock.has_lasting_file for lock in self._locks):
+            self._home.record_save(digest)
 
     def release(self) -> None:
         """Let the next one in."""
@@ -83,7 +83,7 @@ class HomeLock:
     """The lock of one home.
 
     Args:
-        home: the folder. The first `take` makes it, for this user only.
+        home: the folder. The first `acquire` makes it, for this user only.
         disk: what the lock is made of.
         clock: for the waits.
         timeout: seconds to wait before `StoreBusy`.
@@ -95,9 +95,9 @@ class HomeLock:
         self._disk = disk
         self._clock = clock
         self._timeout = timeout
-        self._lasting: str | None = None  # the lock file, once it was there and is one that stays
+        self._lasting_file: str | None = None  # the lock file, once it was there and is one that stays
 
-    async def take(self) -> HeldLock:
+    async def acquire(self) -> HeldLock:
         """Wait for the lock and take it. There is no wait after it is taken.
 
         Raises StoreBusy after the timeout, with the process that holds it where that can be known, and
@@ -124,7 +124,7 @@ class HomeLock:
                 )
             await self._clock.sleep(_WAIT)
 
-    def take_if_free(self) -> HeldLock | None:
+    def try_acquire(self) -> HeldLock | None:
         """Take the lock without a wait; None while somebody holds it, or where there can be no lock."""
         try:
             return self._try(self._disk.resolve(self._path), {})
@@ -155,7 +155,7 @@ class HomeLock:
             if not files[target].acquire():
                 return None
             locks.append(files[target])
-            self._lasting = target + _TAIL if files[target].takes_notes else None
+            self._lasting_file = target + _TAIL if files[target].has_lasting_file else None
         except OSError as error:
             if error.errno not in _NOT_OURS:
                 raise
@@ -163,7 +163,7 @@ class HomeLock:
         taken = HeldLock(self, target, locks)
         is_free = self._try_content(target, locks, fault)
         is_foreign = isinstance(fault, PermissionError) and self._disk.is_of_another_user(target + _TAIL)
-        may_do_without = taken.may_write_in_place and (is_foreign or self._disk.is_fixed(target))
+        may_do_without = taken.may_write_in_place and (is_foreign or self._disk.is_not_replaceable(target))
         if is_free and (fault is None or may_do_without):
             return taken
         taken.release()
@@ -197,38 +197,38 @@ class HomeLock:
         return True
 
     def revision(self) -> object:
-        """See `HasRevision`: of auth.json, and of the marks, which every store of the home leaves."""
+        """See `HasRevision`: of auth.json, and of the saves, which every store of the home leaves."""
         target = self._disk.resolve(self._path)
         lock_file = target + _TAIL
         try:
-            revision = self._disk.revision(target), self._disk.revision(lock_file), self.marks()
+            revision = self._disk.revision(target), self._disk.revision(lock_file), self.recent_saves()
         except OSError:
             return None
         if revision[2]:
-            self._lasting = lock_file
+            self._lasting_file = lock_file
         return revision
 
-    def is_home_gone(self) -> bool:
+    def is_home_missing(self) -> bool:
         """Whether the lock file is gone that was there and stays. No program removes it: so it went with the home,
         which was moved or deleted, or is not mounted. Raises OSError.
         """
         lock_file = self._disk.resolve(self._path) + _TAIL
-        return self._lasting == lock_file and self._disk.revision(lock_file) is None
+        return self._lasting_file == lock_file and self._disk.revision(lock_file) is None
 
-    def marks(self) -> list[Mark]:
+    def recent_saves(self) -> list[SaveRecord]:
         """The last saves under the lock, the oldest first; none where nothing can be known."""
         try:
-            data = self._disk.noted(self._disk.resolve(self._path) + _TAIL, _LARGEST)
-            return msgspec.json.decode(data or b"[]", type=list[Mark])
+            data = self._disk.read_lock_file(self._disk.resolve(self._path) + _TAIL, _LARGEST)
+            return msgspec.json.decode(data or b"[]", type=list[SaveRecord])
         except (OSError, msgspec.DecodeError):
             return []
 
-    def note(self, digest: str) -> None:
+    def record_save(self, digest: str) -> None:
         """Add a mark, and forget all but the last ones. For who holds the lock."""
-        others = [mark for mark in self.marks() if mark.digest != digest]
-        marks = [*others, Mark(digest, self._clock.now(), os.getpid())][-_MARKS:]
+        others = [save for save in self.recent_saves() if save.digest != digest]
+        saves = [*others, SaveRecord(digest, self._clock.now(), os.getpid())][-_SAVES_KEPT:]
         with suppress(OSError):
-            self._disk.note(self._disk.resolve(self._path) + _TAIL, msgspec.json.encode(marks))
+            self._disk.write_lock_file(self._disk.resolve(self._path) + _TAIL, msgspec.json.encode(saves))
 
     def _make_home(self) -> None:
         try:

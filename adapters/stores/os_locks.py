@@ -36,7 +36,7 @@ class DiskLock(Protocol):
         """Give it back. Raises OSError."""
 
     @property
-    def takes_notes(self) -> bool:
+    def has_lasting_file(self) -> bool:
         """Whether its file may hold notes, and stays when the lock is given back. On Windows nobody can write to it."""
         ...
 
@@ -46,7 +46,7 @@ class FileLock:
     of its folder.
     """
 
-    takes_notes = not _WINDOWS
+    has_lasting_file = not _WINDOWS
 
     def __init__(self, path: str) -> None:
         # Imported here: reading what is stored takes no lock.
@@ -90,7 +90,7 @@ class ContentLock:
     Make it with `on`. The file is opened, never made.
     """
 
-    takes_notes = False
+    has_lasting_file = False
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -143,7 +143,7 @@ class ContentLock:
             finally:
                 close(handle)
 
-    def forget(self) -> None:
+    def close_after_fork(self) -> None:
         """Close it in a process that was forked: it is the parent's."""
         if self._handle is not None:
             close(self._handle)
@@ -169,7 +169,7 @@ def close(handle: int) -> None:
 
 def _after_fork() -> None:
     for lock in list(_open):
-        lock.forget()
+        lock.close_after_fork()
     _open.clear()
 
 

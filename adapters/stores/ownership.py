@@ -18,7 +18,7 @@ _UNIX = sys.platform != "win32"
 _GROUP = stat.S_IRWXG & ~stat.S_IXGRP
 
 
-def inherit(path: str, target: str) -> bool:
+def copy_ownership(path: str, target: str) -> bool:
     """Give a new file of this user the owner, group and mode with which it takes the place of `target`.
 
     Returns:

@@ -44,7 +44,7 @@ class Inspected(Protocol):
         ...
 
 
-def belongs_to_another(path: str) -> bool:
+def is_of_another_user(path: str) -> bool:
     """Whether there is a file or a folder, and it belongs to another user than this one. Raises nothing."""
     try:
         return _UNIX and os.stat(path).st_uid != os.geteuid()
@@ -52,17 +52,17 @@ def belongs_to_another(path: str) -> bool:
         return False
 
 
-def distrust(path: str) -> str | None:
+def reason_to_refuse(path: str) -> str | None:
     """Why an auth.json is refused, for a person; None where it is not. Blocks briefly; raises nothing."""
     if _UNIX:
         for place in dict.fromkeys((path, os.path.realpath(path))):
             with suppress(OSError):
-                if reason := _planted(place):
+                if reason := _reason_to_refuse(place):
                     return reason
     return None
 
 
-def _planted(path: str) -> str | None:
+def _reason_to_refuse(path: str) -> str | None:
     folder, found = os.stat(os.path.dirname(path)), os.lstat(path)
     if not folder.st_mode & stat.S_IWOTH or found.st_uid in (os.geteuid(), 0, folder.st_uid):
         return None

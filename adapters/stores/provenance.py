@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from authstate.adapters.stores.lock import Mark
+from authstate.adapters.stores.lock import SaveRecord
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.ports import LastChange
 
@@ -33,19 +33,19 @@ def digest_of(credentials: Credentials | None) -> str:
 
 
 def last_change(
-    stored: Credentials | None, changed_at: float | None, marks: Sequence[Mark], place: str, home: str
+    stored: Credentials | None, changed_at: float | None, saves: Sequence[SaveRecord], place: str, home: str
 ) -> LastChange:
     """The last change of what is stored.
 
     Args:
         stored: what is stored now.
         changed_at: when it was changed, in seconds since the epoch, where the place tells.
-        marks: the last saves under the lock.
+        saves: the last saves under the lock.
         place: where it is stored, for the message.
         home: the folder that the login belongs to.
     """
     digest = digest_of(stored)
-    ours = next((mark for mark in reversed(marks) if mark.digest == digest), None)
+    ours = next((save for save in reversed(saves) if save.digest == digest), None)
     did = "removed" if stored is None else "last changed"
     if ours is not None:
         return LastChange(f"{place} was {did} by authstate (process {ours.pid}) at {_instant(ours.at)}.", False)

@@ -1,7 +1,7 @@
 """Calls that may block for long, away from the event loop: each in a daemon thread of its own, each wait bounded.
 
 A thread cannot be stopped. So a call that has not ended in time goes on by itself, and whoever holds a lock for it asks
-`when_idle` to be told of its end. The threads are daemons: the program's end does not wait for them.
+`call_when_done` to be told of its end. The threads are daemons: the program's end does not wait for them.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class WorkerThreads:
         self.timeout = timeout
         self._clock = clock
         self._running: set[Future[Any]] = set()
-        self._whole: set[Future[Any]] = set()
+        self._uncancellable: set[Future[Any]] = set()
 
     async def run(self, work: Callable[[], T]) -> T:
         """The result of `work`.
@@ -40,12 +40,12 @@ class WorkerThreads:
         """
         return await within(self._clock, self.timeout, _result(self._start(work)))
 
-    async def run_whole(self, work: Callable[[], T]) -> T:
+    async def run_uncancellable(self, work: Callable[[], T]) -> T:
         """The same for a call that must not be cut in two: a cancellation waits for its end (or the timeout), and is
         then delivered where the caller waits next.
         """
         future = self._start(work)
-        self._whole = {*(one for one in self._whole if not one.done()), future}
+        self._uncancellable = {*(one for one in self._uncancellable if not one.done()), future}
         waiter = asyncio.ensure_future(within(self._clock, self.timeout, _result(future)))
         cancellations = 0
         while not waiter.done():
@@ -59,11 +59,11 @@ class WorkerThreads:
                 task.cancel()
         return waiter.result()
 
-    def when_idle(self, call: Callable[[], None]) -> None:
-        """Call `call` once when every `run_whole` has ended: at once, or from a thread as soon as it has."""
-        unfinished = {future for future in self._whole if not future.done()}
+    def call_when_done(self, call: Callable[[], None]) -> None:
+        """Call `call` once when every `run_uncancellable` has ended: at once, or from a thread as soon as it has."""
+        unfinished = {future for future in self._uncancellable if not future.done()}
         if unfinished:
-            threading.Thread(target=_after, args=(unfinished, call), daemon=True, name="authstate-keyring").start()
+            threading.Thread(target=_call_after, args=(unfinished, call), daemon=True, name="authstate-keyring").start()
         else:
             call()
 
@@ -87,7 +87,7 @@ def _work(future: "Future[T]", work: Callable[[], T]) -> None:
         future.set_result(result)
 
 
-def _after(unfinished: set[Future[Any]], call: Callable[[], None]) -> None:
+def _call_after(unfinished: set[Future[Any]], call: Callable[[], None]) -> None:
     wait(unfinished)
     call()
 

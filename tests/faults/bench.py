@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from faults.catalogue import AS_BEFORE, NEW
 
-from authstate.adapters.stores.codec import encode, is_whole
+from authstate.adapters.stores.codec import encode, is_json_object
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.os_locks import DiskLock
@@ -189,7 +189,7 @@ class Bench:
         now = self.content()
         if now == before:
             return AS_BEFORE
-        return NEW if now is not None and is_whole(now) and now == encode_of(engine) else "something else"
+        return NEW if now is not None and is_json_object(now) and now == encode_of(engine) else "something else"
 
     def _anonymous(self, text: str) -> str:
         text = text.replace(str(self.home), "HOME")

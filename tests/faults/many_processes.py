@@ -20,7 +20,7 @@ from typing import Any
 
 from faults.forked import engine_at, fork, name_of, status_of
 
-from authstate.adapters.stores.codec import is_whole
+from authstate.adapters.stores.codec import is_json_object
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.credentials import ChatgptTokens
@@ -49,7 +49,7 @@ async def reader(home: str, stop: int, reports: int) -> None:
     path, reads, broken = os.path.join(home, "auth.json"), 0, 0
     while True:
         with open(path, "rb") as file:
-            broken += not is_whole(file.read())
+            broken += not is_json_object(file.read())
         reads += 1
         if reads % 100 == 0:
             try:

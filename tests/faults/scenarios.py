@@ -22,7 +22,7 @@ from faults.test_bad_issuer import RESET, answer, issuing
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.codec import decode, encode
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.in_place import Pending, pending_places
+from authstate.adapters.stores.in_place import PendingWrite, pending_paths
 from authstate.adapters.stores.os_locks import DiskLock
 from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
 from authstate.engine import AuthEngine, Authorization, RefreshSettings
@@ -134,13 +134,13 @@ class ReadOnlyFolderDisk(MountedDisk):
     def lock(self, path: str) -> DiskLock:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
 
-    def is_fixed(self, target: str) -> bool:
+    def is_not_replaceable(self, target: str) -> bool:
         return True
 
-    def publish(self, path: str, data: bytes, spare: str) -> None:
+    def publish(self, path: str, data: bytes, temporary: str) -> None:
         if os.path.basename(path).startswith("auth.json"):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-        super().publish(path, data, spare)
+        super().publish(path, data, temporary)
 
 
 async def mounted_meanwhile(bench: Bench) -> Outcome:
@@ -207,10 +207,10 @@ class UnwritableMountedDisk(MountedDisk):
         self.number = number
         self.is_broken = True
 
-    def pad(self, path: str, size: int) -> int:
+    def reserve_space(self, path: str, size: int) -> int:
         if self.is_broken:
             raise OSError(self.number, os.strerror(self.number), path)
-        return super().pad(path, size)
+        return super().reserve_space(path, size)
 
 
 async def killed_in_place(bench: Bench) -> Outcome:
@@ -218,7 +218,7 @@ async def killed_in_place(bench: Bench) -> Outcome:
     theirs = bench.issuer.issue()
     new, old = encode(theirs, None), bench.file.read_bytes()
     async with bench.engine() as engine:
-        Path(pending_places(str(bench.file))[0]).write_bytes(msgspec.json.encode(Pending(old, new)))
+        Path(pending_paths(str(bench.file))[0]).write_bytes(msgspec.json.encode(PendingWrite(old, new)))
         bench.file.write_bytes(new[: len(new) // 2] + old[len(new) // 2 :])
         outcome = await bench.outcome(engine, engine.refresh, disk=lambda: holds(bench, theirs))
     is_over = sorted(os.listdir(bench.home)) == ["auth.json", f"auth.json{LOCK}"]
@@ -312,9 +312,9 @@ async def symbolic_link(bench: Bench) -> Outcome:
     await bench.sign_in()
     async with bench.engine() as engine:
         outcome = await bench.outcome(engine, engine.refresh)
-        is_whole = bench.file.is_symlink() and logins_in(elsewhere) == ["real.json"]
+        is_json_object = bench.file.is_symlink() and logins_in(elsewhere) == ["real.json"]
     place = "in the file that the link leads to; the link stays"
-    return outcome._replace(disk=said(f"{outcome.disk}, {place}", is_whole))
+    return outcome._replace(disk=said(f"{outcome.disk}, {place}", is_json_object))
 
 
 async def a_folder(bench: Bench) -> Outcome:

@@ -31,9 +31,9 @@ _FAULTY = frozenset(
         "rename",
         "sync_folder",
         "remove",
-        "names",
-        "noted",
-        "note",
+        "list_folder",
+        "read_lock_file",
+        "write_lock_file",
         "publish",
     )
 )

@@ -43,19 +43,19 @@ async def _unshielded(task: SharedTask) -> AuthError | None:
     return await task
 
 
-def _rename_before_sync(held: HeldAuthJson, spare: str, data: bytes) -> None:
-    held._disk.write(spare, data)
-    held._disk.rename(spare, held._target)
+def _rename_before_sync(held: HeldAuthJson, temporary: str, data: bytes) -> None:
+    held._disk.write(temporary, data)
+    held._disk.rename(temporary, held._target)
     held._disk.sync(held._target)
 
 
-def _rename_without_sync(held: HeldAuthJson, spare: str, data: bytes) -> None:
-    held._disk.write(spare, data)
-    held._disk.rename(spare, held._target)
+def _rename_without_sync(held: HeldAuthJson, temporary: str, data: bytes) -> None:
+    held._disk.write(temporary, data)
+    held._disk.rename(temporary, held._target)
 
 
-def _write_in_place(held: HeldAuthJson, spare: str, data: bytes) -> None:
-    if os.path.basename(held._target) not in held._disk.names(os.path.dirname(held._target)):
+def _write_in_place(held: HeldAuthJson, temporary: str, data: bytes) -> None:
+    if os.path.basename(held._target) not in held._disk.list_folder(os.path.dirname(held._target)):
         held._disk.create(held._target)
     held._disk.write(held._target, data)
     held._disk.sync(held._target)

@@ -370,7 +370,18 @@ def _watch(kind: type[Any], name: str) -> None:
     setattr(kind, name, watched)
 
 
-for _name in ("read", "create", "write", "sync", "rename", "sync_folder", "remove", "names", "noted", "note"):
+for _name in (
+    "read",
+    "create",
+    "write",
+    "sync",
+    "rename",
+    "sync_folder",
+    "remove",
+    "list_folder",
+    "read_lock_file",
+    "write_lock_file",
+):
     _watch(_WatchedDisk, _name)
 for _name in ("acquire", "release"):
     _watch(_WatchedLock, _name)

@@ -233,7 +233,7 @@ class SimDisk(Disk):
         self._runner.pause("sync_folder")
         self._platter.sync_folder()
 
-    def publish(self, path: str, data: bytes, spare: str) -> None:
+    def publish(self, path: str, data: bytes, temporary: str) -> None:
         self._runner.pause("publish")
         if self._platter.is_full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
@@ -244,8 +244,8 @@ class SimDisk(Disk):
         self._found(path)
         self._platter.change(self._runner, Removed(os.path.basename(path)))
 
-    def names(self, folder: str) -> list[str]:
-        self._runner.pause("names")
+    def list_folder(self, folder: str) -> list[str]:
+        self._runner.pause("list_folder")
         return list(self._platter.files)
 
     def make_folder(self, path: str) -> None:
@@ -254,11 +254,11 @@ class SimDisk(Disk):
     def resolve(self, path: str) -> str:
         return path
 
-    def mark(self) -> str:
+    def unique_name(self) -> str:
         self._marks += 1
-        return f"{self.process()}.{self._marks}"
+        return f"{self.process_id()}.{self._marks}"
 
-    def process(self) -> str:
+    def process_id(self) -> str:
         return self._runner.name[1:]
 
     def changed_at(self, path: str) -> float:
@@ -268,36 +268,36 @@ class SimDisk(Disk):
         """Nobody removes the lock file, whose stamp alone is asked for."""
         return ()
 
-    def noted(self, path: str, limit: int) -> bytes:
-        self._runner.pause("noted")
+    def read_lock_file(self, path: str, limit: int) -> bytes:
+        self._runner.pause("read_lock_file")
         return self._platter.note
 
-    def note(self, path: str, data: bytes) -> None:
-        self._runner.pause("note")
+    def write_lock_file(self, path: str, data: bytes) -> None:
+        self._runner.pause("write_lock_file")
         self._platter.note = data
 
     def check_replaceable(self, target: str) -> None:
         """A rename always replaces it."""
 
-    def is_fixed(self, target: str) -> bool:
+    def is_not_replaceable(self, target: str) -> bool:
         return False
 
     def is_of_another_user(self, path: str) -> bool:
         return False
 
-    def distrust(self, path: str) -> None:
+    def reason_to_refuse(self, path: str) -> None:
         """All processes are one user's."""
 
-    def share(self, path: str) -> None:
+    def share_with_group(self, path: str) -> None:
         """All processes are one user's."""
 
     def findings(self, path: str) -> list[Finding]:
         return []
 
-    def is_there(self, path: str) -> bool:
+    def exists(self, path: str) -> bool:
         return os.path.basename(path) in self._platter.files
 
-    def inherit(self, path: str, target: str) -> bool:
+    def copy_ownership(self, path: str, target: str) -> bool:
         return True
 
     def lock_content(self, path: str) -> None:
@@ -316,7 +316,7 @@ class SimDisk(Disk):
 class SimLock:
     """The lock file as the operating system keeps it."""
 
-    takes_notes = True
+    has_lasting_file = True
 
     def __init__(self, virtual_disk: VirtualDisk, runner: Runner) -> None:
         self._platter = virtual_disk

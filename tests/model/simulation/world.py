@@ -14,7 +14,7 @@ from model.simulation.timeline import Timeline
 from model.simulation.virtual_disk import File, SimDisk, VirtualDisk, claims_in
 
 from authstate.adapters.stores.codec import encode
-from authstate.adapters.stores.lock import Mark
+from authstate.adapters.stores.lock import SaveRecord
 from authstate.adapters.stores.provenance import digest_of
 from authstate.engine.machines.claim import fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens, Secret
@@ -107,7 +107,7 @@ class World:
         """Somebody signed in before the history begins."""
         tokens = self.issuer.sign_in(account_id)
         data = encode(tokens, None)
-        self.virtual_disk.put(data, msgspec.json.encode([Mark(digest_of(tokens), EPOCH, 1)]))
+        self.virtual_disk.put(data, msgspec.json.encode([SaveRecord(digest_of(tokens), EPOCH, 1)]))
         self.ledger.began_with(data)
         return tokens
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authstate.adapters.stores.codec import LARGEST, decode, encode, is_whole
+from authstate.adapters.stores.codec import LARGEST, decode, encode, is_json_object
 from authstate.adapters.testing import make_external, make_jwt, make_tokens
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import StoreUnreadable
@@ -128,12 +128,12 @@ def test_what_an_editor_or_a_power_cut_adds_is_no_fault(encoding: str) -> None:
     mine = make_tokens()
     text = encode(mine, b'{"ours": {"n": 1}, "tokens": {"scope": "\xc3\xa9"}}').decode().replace("\n", "\r\n")
     data = ("\ufeff" + text).encode(encoding) + b"\0" * 8
-    assert is_whole(data)
+    assert is_json_object(data)
     assert decode(data, PLACE).credentials == mine
     written = encode(make_tokens(), data)
     assert written.startswith(b"{")
     assert (json.loads(written)["ours"], json.loads(written)["tokens"]["scope"]) == ({"n": 1}, "é")
-    assert not any(is_whole(data[:end]) for end in range(0, len(text.encode(encoding)), 50))
+    assert not any(is_json_object(data[:end]) for end in range(0, len(text.encode(encoding)), 50))
 
 
 def test_a_member_that_is_there_twice_with_one_value_is_no_fault() -> None:
@@ -216,8 +216,8 @@ def test_a_last_refresh_that_is_not_known_is_left_out() -> None:
 
 def test_whole_and_half() -> None:
     whole = encode(make_tokens(), None)
-    assert is_whole(whole)
-    assert not any(is_whole(whole[:end]) for end in range(len(whole)))
+    assert is_json_object(whole)
+    assert not any(is_json_object(whole[:end]) for end in range(len(whole)))
 
 
 VALUES = st.recursive(

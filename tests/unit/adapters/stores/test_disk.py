@@ -45,13 +45,13 @@ def test_a_file_is_published_whole_and_for_good(tmp_path: Path, monkeypatch: pyt
             steps.append(f"sync {Path(folder).name}/")
             super().sync_folder(folder)
 
-    Watched().publish(str(tmp_path / "file"), b"new", str(tmp_path / "spare"))
-    assert steps == ["sync spare", "rename spare file", f"sync {tmp_path.name}/"]
+    Watched().publish(str(tmp_path / "file"), b"new", str(tmp_path / "temporary"))
+    assert steps == ["sync temporary", "rename temporary file", f"sync {tmp_path.name}/"]
     assert (tmp_path / "file").read_bytes() == b"new"
     assert mode_of(tmp_path / "file") == 0o600
 
 
-@pytest.mark.parametrize("step", ["inherit", "write", "sync", "rename"])
+@pytest.mark.parametrize("step", ["copy_ownership", "write", "sync", "rename"])
 def test_a_publication_that_fails_leaves_the_old_file_and_nothing_else(step: str, tmp_path: Path) -> None:
     disk, file = Disk(), tmp_path / "file"
     file.write_bytes(b"old")
@@ -61,7 +61,7 @@ def test_a_publication_that_fails_leaves_the_old_file_and_nothing_else(step: str
 
     setattr(disk, step, full)
     with pytest.raises(OSError, match="No space"):
-        disk.publish(str(file), b"new", str(tmp_path / "spare"))
+        disk.publish(str(file), b"new", str(tmp_path / "temporary"))
     assert file.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
 
@@ -121,7 +121,7 @@ def test_one_at_a_time_holds_the_lock_on_a_file(tmp_path: Path) -> None:
     one.release()
     assert is_free(file)
     assert other.acquire() is True
-    other.forget()
+    other.close_after_fork()
     assert is_free(file), "a process that was forked has closed it"
     other.release()
 
@@ -129,7 +129,7 @@ def test_one_at_a_time_holds_the_lock_on_a_file(tmp_path: Path) -> None:
 def test_only_a_file_can_be_locked_by_its_content(tmp_path: Path) -> None:
     assert ContentLock.on(str(tmp_path)) is None
     assert ContentLock.on(str(tmp_path / "nothing")) is None
-    assert ContentLock.takes_notes is False
+    assert ContentLock.has_lasting_file is False
 
 
 @pytest.mark.parametrize(
@@ -243,9 +243,9 @@ def test_reserved_space_is_written_and_the_file_is_closed(tmp_path: Path) -> Non
     file = tmp_path / "file"
     file.write_bytes(b"{}")
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    assert Disk().pad(str(file), 3) == 2
+    assert Disk().reserve_space(str(file), 3) == 2
     assert file.read_bytes() == b"{}   "
-    Disk().cut(str(file), 2)
+    Disk().release_space(str(file), 2)
     assert file.read_bytes() == b"{}"
     assert (len(os.listdir("/proc/self/fd")) if before else 0) == before
 
@@ -253,10 +253,10 @@ def test_reserved_space_is_written_and_the_file_is_closed(tmp_path: Path) -> Non
 def test_a_file_that_no_rename_can_replace_is_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.touch()
-    assert Disk().is_fixed(str(file)) is False
-    assert Disk().is_fixed(str(tmp_path / "nowhere" / "file")) is False
+    assert Disk().is_not_replaceable(str(file)) is False
+    assert Disk().is_not_replaceable(str(tmp_path / "nowhere" / "file")) is False
     monkeypatch.setattr("authstate.adapters.stores.disk.is_mount_point", lambda path: True)
-    assert Disk().is_fixed(str(file)) is True
+    assert Disk().is_not_replaceable(str(file)) is True
 
 
 @pytest.mark.parametrize(("refusals", "is_replaced"), [(0, True), (50, True), (51, False)])

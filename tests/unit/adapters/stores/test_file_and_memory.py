@@ -164,9 +164,9 @@ async def test_modes_are_for_this_user_only(tmp_path: Path) -> None:
     home = tmp_path / "deep" / "home"
     async with AuthJsonStore(home).locked() as held:
         await held.prepare()
-        (spare,) = temporary(home)
-        assert mode_of(home / spare) == 0o600
-        assert (home / spare).stat().st_size >= 16 * 1024
+        (reserved,) = temporary(home)
+        assert mode_of(home / reserved) == 0o600
+        assert (home / reserved).stat().st_size >= 16 * 1024
         await held.save(KEY)
     assert (mode_of(home), mode_of(home / "auth.json")) == (0o700, 0o600)
     assert mode_of(home / "auth.json.authstate.lock") == 0o600
@@ -291,13 +291,13 @@ async def test_the_first_look_removes_leftovers_unless_somebody_is_using_them(tm
     assert temporary(tmp_path) == [leftover.name], "one look at the folder is enough"
 
 
-@pytest.mark.parametrize("fault", ["names", "lock"])
+@pytest.mark.parametrize("fault", ["list_folder", "lock"])
 async def test_leftovers_that_cannot_be_removed_are_no_obstacle(fault: str, tmp_path: Path) -> None:
     class Stubborn(Disk):
-        def names(self, folder: str) -> list[str]:
-            if fault == "names":
+        def list_folder(self, folder: str) -> list[str]:
+            if fault == "list_folder":
                 raise PermissionError(errno.EACCES, "denied")
-            return super().names(folder)
+            return super().list_folder(folder)
 
         def lock(self, path: str) -> DiskLock:
             raise PermissionError(errno.EACCES, "denied")

@@ -10,7 +10,12 @@ import pytest
 
 from authstate.adapters.stores import ownership, permissions
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.ownership import give_to_owner_of_folder, inherit, is_mount_point, share_with_group
+from authstate.adapters.stores.ownership import (
+    copy_ownership,
+    give_to_owner_of_folder,
+    is_mount_point,
+    share_with_group,
+)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="owners and modes are those of Unix")
 is_root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -49,13 +54,13 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
 
-# inherit
+# copy_ownership
 
 
 @needs_root
 def test_a_file_that_replaces_nothing_belongs_to_the_owner_of_the_folder(home: Path) -> None:
     new = make(home / "new")
-    assert inherit(str(new), str(home / "auth.json")) is True
+    assert copy_ownership(str(new), str(home / "auth.json")) is True
     assert state_of(new) == (USER, GROUP, 0o600)
 
 
@@ -63,7 +68,7 @@ def test_a_file_that_replaces_nothing_belongs_to_the_owner_of_the_folder(home: P
 @pytest.mark.parametrize(("owner", "group"), [(0, 0), (0, GROUP), (USER, 0), (USER, GROUP), (OTHER, OTHER)])
 def test_a_file_gets_the_owner_group_and_mode_of_the_one_that_it_replaces(owner: int, group: int, home: Path) -> None:
     old, new = make(home / "auth.json", owner, group, 0o640), make(home / "new")
-    assert inherit(str(new), str(old)) is True
+    assert copy_ownership(str(new), str(old)) is True
     assert state_of(new) == (owner, group, 0o640)
 
 
@@ -71,7 +76,7 @@ def test_a_file_gets_the_owner_group_and_mode_of_the_one_that_it_replaces(owner:
 def test_a_group_that_cannot_be_given_gets_no_access(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = make(home / "auth.json", 0, GROUP, 0o660), make(home / "new")
     monkeypatch.setattr(os, "fchown", refuse)
-    assert inherit(str(new), str(old)) is True, "the owner is right"
+    assert copy_ownership(str(new), str(old)) is True, "the owner is right"
     assert state_of(new) == (0, 0, 0o600)
 
 
@@ -79,7 +84,7 @@ def test_a_group_that_cannot_be_given_gets_no_access(home: Path, monkeypatch: py
 def test_an_owner_that_cannot_be_given_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = make(home / "auth.json", USER, 0), make(home / "new")
     monkeypatch.setattr(os, "fchown", refuse)
-    assert inherit(str(new), str(old)) is False
+    assert copy_ownership(str(new), str(old)) is False
 
 
 @needs_root
@@ -87,7 +92,7 @@ def test_a_temporary_file_of_another_user_is_not_used(home: Path) -> None:
     old, new = make(home / "auth.json", USER, USER), make(home / "new", OTHER, OTHER)
     before = open_files()
     with pytest.raises(OSError, match="Another user put something"):
-        inherit(str(new), str(old))
+        copy_ownership(str(new), str(old))
     assert state_of(new) == (OTHER, OTHER, 0o600)
     assert open_files() == before
 
@@ -215,12 +220,12 @@ def test_a_mount_number_that_cannot_be_read_is_none(tmp_path: Path, monkeypatch:
 
 @needs_root
 def test_whose_a_file_is(tmp_path: Path) -> None:
-    assert permissions.belongs_to_another(str(make(tmp_path / "own"))) is False
-    assert permissions.belongs_to_another(str(make(tmp_path / "theirs", OTHER))) is True
-    assert permissions.belongs_to_another(str(tmp_path / "nothing")) is False
+    assert permissions.is_of_another_user(str(make(tmp_path / "own"))) is False
+    assert permissions.is_of_another_user(str(make(tmp_path / "theirs", OTHER))) is True
+    assert permissions.is_of_another_user(str(tmp_path / "nothing")) is False
 
 
-@pytest.mark.parametrize("find", [permissions.distrust, permissions.findings], ids=["distrust", "findings"])
+@pytest.mark.parametrize("find", [permissions.reason_to_refuse, permissions.findings], ids=["refused", "found"])
 def test_where_there_is_no_file_nothing_is_found(find: Callable[[str], object], tmp_path: Path) -> None:
     assert not find(str(tmp_path / "nothing"))
     assert not find(str(tmp_path / "nowhere" / "nothing"))
@@ -244,13 +249,13 @@ def test_whose_file_is_trusted_where_every_user_can_write(
     os.chown(tmp_path, folder, folder)
     tmp_path.chmod(0o777)
     monkeypatch.setattr(os, "geteuid", lambda: me)
-    reason = permissions.distrust(str(file))
+    reason = permissions.reason_to_refuse(str(file))
     assert (reason is None) is is_trusted
     if not is_trusted:
         assert f"belongs to user {owner}, in a folder that every user can write" in str(reason)
         assert str(reason).endswith(f"chmod o-w {tmp_path}")
     tmp_path.chmod(0o775)
-    assert permissions.distrust(str(file)) is None, "nobody else can have put it there"
+    assert permissions.reason_to_refuse(str(file)) is None, "nobody else can have put it there"
 
 
 # Windows
@@ -264,12 +269,12 @@ def test_on_windows_there_are_no_owners_no_modes_and_no_mounts(tmp_path: Path, m
     tmp_path.chmod(0o777)
     monkeypatch.setattr(ownership, "_UNIX", False)
     monkeypatch.setattr(permissions, "_UNIX", False)
-    assert inherit(str(new), str(file)) is True
+    assert copy_ownership(str(new), str(file)) is True
     give_to_owner_of_folder(str(new))
     share_with_group(str(new))
     Disk().overwrite(str(new), b"{}")
     assert stat.S_IMODE(new.stat().st_mode) == 0o666
     assert is_mount_point("/proc") is False
-    assert permissions.belongs_to_another("/") is False
-    assert permissions.distrust(str(file)) is None
+    assert permissions.is_of_another_user("/") is False
+    assert permissions.reason_to_refuse(str(file)) is None
     assert permissions.findings(str(file)) == []

@@ -14,10 +14,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from authstate.adapters.stores.codec import encode, is_whole
+from authstate.adapters.stores.codec import encode, is_json_object
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
-from authstate.adapters.stores.in_place import InPlace, Pending, pending_places
+from authstate.adapters.stores.in_place import InPlaceWriter, PendingWrite, pending_paths
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import AuthEngine, AuthState
 from authstate.engine.machines.claim import Claim, ClaimState
@@ -60,9 +60,9 @@ class MountedDisk(Disk):
             self._step("forget")
         super().remove(path)
 
-    def publish(self, path: str, data: bytes, spare: str) -> None:
+    def publish(self, path: str, data: bytes, temporary: str) -> None:
         self._step("keep")
-        super().publish(path, data, spare)
+        super().publish(path, data, temporary)
 
     def overwrite(self, path: str, data: bytes) -> None:
         self._step("overwrite")
@@ -157,15 +157,15 @@ async def test_what_another_program_stored_since_is_not_undone(home: Path) -> No
     (home / "auth.json").write_bytes(encode(theirs, None))
     await save(AuthJsonStore(home, disk=MountedDisk()), KEY)
     assert await AuthJsonStore(home).load() == KEY
-    assert not Path(pending_places(str(home / "auth.json"))[0]).exists()
+    assert not Path(pending_paths(str(home / "auth.json"))[0]).exists()
 
 
 async def test_a_sign_out_forgets_a_write_that_was_cut_short(home: Path) -> None:
     await save(AuthJsonStore(home), make_tokens(now=1_800_000_000.0))
     store = AuthJsonStore(home, disk=MountedDisk())
     async with store.locked() as held:
-        pending = Path(pending_places(str(home / "auth.json"))[0])
-        pending.write_bytes(msgspec.json.encode(Pending(b"", encode(make_tokens(), None))))
+        pending = Path(pending_paths(str(home / "auth.json"))[0])
+        pending.write_bytes(msgspec.json.encode(PendingWrite(b"", encode(make_tokens(), None))))
         await held.delete()
         assert await held.load() is None
     assert not pending.exists()
@@ -178,7 +178,7 @@ async def test_a_sign_out_forgets_a_write_that_was_cut_short(home: Path) -> None
 @pytest.mark.parametrize("content", [b"", b"x", b"[]", b'{"before": 1}'])
 async def test_a_pending_write_that_cannot_be_understood_is_dropped(content: bytes, home: Path) -> None:
     await save(AuthJsonStore(home), KEY)
-    pending = Path(pending_places(str(home / "auth.json"))[0])
+    pending = Path(pending_paths(str(home / "auth.json"))[0])
     pending.write_bytes(content)
     assert await AuthJsonStore(home).load() == KEY
     assert not pending.exists()
@@ -191,14 +191,14 @@ async def test_a_preparation_gives_its_space_back(home: Path) -> None:
         await held.prepare()
         await held.prepare()
         assert (home / "auth.json").stat().st_size >= len(before) + 16 * 1024
-        assert is_whole((home / "auth.json").read_bytes())
+        assert is_json_object((home / "auth.json").read_bytes())
         assert await held.load() == KEY
     assert (home / "auth.json").read_bytes() == before
 
 
 async def test_what_another_program_appends_is_not_cut_off(home: Path) -> None:
     await save(AuthJsonStore(home), KEY)
-    file = InPlace(str(home / "auth.json"), Disk())
+    file = InPlaceWriter(str(home / "auth.json"), Disk())
     file.reserve(100)
     theirs = encode(make_tokens(), None)
     (home / "auth.json").write_bytes(theirs)
@@ -232,7 +232,7 @@ async def test_a_reader_of_a_file_that_is_being_written_never_takes_a_part_for_a
         patch.setattr(os, "write", watch)
         patch.setattr(os, "ftruncate", lambda handle, size: (seen.append(path.read_bytes()), truncate(handle, size)))
         Disk().overwrite(str(path), new)
-    assert [is_whole(data) for data in seen[:-1]] == [False] * (len(seen) - 1)
+    assert [is_json_object(data) for data in seen[:-1]] == [False] * (len(seen) - 1)
     assert seen[-1] == path.read_bytes() == new
 
 
@@ -243,7 +243,7 @@ class FixedDisk(MountedDisk):
         super().__init__()
         self.closed = (str(home), *map(str, closed))
 
-    def is_fixed(self, target: str) -> bool:
+    def is_not_replaceable(self, target: str) -> bool:
         return target.startswith(self.closed)
 
     def create(self, path: str) -> None:
@@ -297,11 +297,11 @@ async def test_where_no_claim_can_be_kept_no_token_is_sent(
 async def test_a_folder_that_others_can_enter_is_left_alone(mode: int, home: Path, state: Path) -> None:
     """Somebody else may have put a pending write there: it is neither believed nor added to."""
     await save(AuthJsonStore(home), KEY)
-    [_, place, *_] = pending_places(str(home / "auth.json"))
+    [_, place, *_] = pending_paths(str(home / "auth.json"))
     Path(place).parent.mkdir(parents=True)
     Path(place).parent.chmod(mode)
-    Path(place).write_bytes(msgspec.json.encode(Pending(encode(KEY, None), encode(make_tokens(), None))))
-    assert place not in pending_places(str(home / "auth.json"))
+    Path(place).write_bytes(msgspec.json.encode(PendingWrite(encode(KEY, None), encode(make_tokens(), None))))
+    assert place not in pending_paths(str(home / "auth.json"))
     await save(AuthJsonStore(home, disk=FixedDisk(home)), KEY)
     assert await AuthJsonStore(home).load() == KEY
     assert os.listdir(Path(place).parent) == [os.path.basename(place)]
@@ -392,7 +392,7 @@ async def test_a_program_that_renames_and_one_that_cannot_exclude_each_other(hom
         def lock(self, path: str):  # type: ignore[no-untyped-def]
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
-        def is_fixed(self, target: str) -> bool:
+        def is_not_replaceable(self, target: str) -> bool:
             return True
 
     await save(AuthJsonStore(home), KEY)
@@ -449,7 +449,7 @@ async def test_a_lock_that_keeps_readers_out_is_not_held(home: Path, monkeypatch
     ],
 )
 def test_what_a_crash_left_is_told_from_what_another_program_stored(current: bytes, is_cut_short: bool) -> None:
-    assert Pending(b'{"a": "old"}', b'{"a": "new"}').is_cut_short(current) is is_cut_short
+    assert PendingWrite(b'{"a": "old"}', b'{"a": "new"}').is_incomplete(current) is is_cut_short
 
 
 MOUNTED = """

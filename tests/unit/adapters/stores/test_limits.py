@@ -31,11 +31,11 @@ async def test_an_auth_json_of_four_mebibytes_is_read_and_a_larger_one_is_not(fi
 
 @pytest.mark.parametrize("call", ["load", "lock"])
 async def test_a_file_that_is_distrusted_is_not_used(call: str, file: Path) -> None:
-    class Distrusting(Disk):
-        def distrust(self, path: str) -> str | None:
+    class RefusingDisk(Disk):
+        def reason_to_refuse(self, path: str) -> str | None:
             return f"{path} is not used: somebody put it there"
 
-    store = AuthJsonStore(file.parent, disk=Distrusting())
+    store = AuthJsonStore(file.parent, disk=RefusingDisk())
     with pytest.raises(StoreUnavailable, match="somebody put it there"):
         if call == "load":
             await store.load()

@@ -20,8 +20,8 @@ from authstate.adapters.stores.codec import encode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
-from authstate.adapters.stores.ownership import give_to_owner_of_folder, inherit, mode_after
-from authstate.adapters.stores.permissions import distrust, findings
+from authstate.adapters.stores.ownership import copy_ownership, give_to_owner_of_folder, mode_after
+from authstate.adapters.stores.permissions import findings, reason_to_refuse
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import AuthEngine, AuthState
 from authstate.engine.model.credentials import ApiKey, Credentials
@@ -219,7 +219,7 @@ def test_root_gives_away_no_file_that_somebody_linked_into_the_home(home_of_user
     os.chown(home_of_user / "auth.json", USER, USER)
     for name in ("hard", "soft"):
         with pytest.raises(OSError, match=r"in the place of|symbolic"):
-            inherit(str(home_of_user / name), str(home_of_user / "auth.json"))
+            copy_ownership(str(home_of_user / name), str(home_of_user / "auth.json"))
     assert (precious.stat().st_uid, mode_of(precious)) == (0, 0o644)
 
 
@@ -230,9 +230,9 @@ def test_root_gives_away_no_file_that_somebody_linked_into_the_home(home_of_user
         ("write", lambda disk, path: disk.write(path, b"canary")),
         ("overwrite", lambda disk, path: disk.overwrite(path, b"canary")),
         ("sync", lambda disk, path: disk.sync(path)),
-        ("note", lambda disk, path: disk.note(path, b"canary")),
-        ("pad", lambda disk, path: disk.pad(path, 10)),
-        ("cut", lambda disk, path: disk.cut(path, 0)),
+        ("write_lock_file", lambda disk, path: disk.write_lock_file(path, b"canary")),
+        ("reserve_space", lambda disk, path: disk.reserve_space(path, 10)),
+        ("release_space", lambda disk, path: disk.release_space(path, 0)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -332,7 +332,7 @@ async def test_a_file_of_another_user_in_a_home_that_is_ones_own_is_used_and_tol
     await save(home)
     os.chown(home / "auth.json", USER, USER)
     assert [finding.code for finding in findings(str(home / "auth.json"))] == ["file_of_another_user"]
-    assert distrust(str(home / "auth.json")) is None
+    assert reason_to_refuse(str(home / "auth.json")) is None
     await save(home, make_tokens())
     assert owners(home)["auth.json"] == (USER, USER)
 
@@ -413,10 +413,10 @@ def test_a_refusal_names_what_was_put_there_and_root_is_no_stranger(tmp_path: Pa
     folder.chmod(0o777)
     file.touch()
     link.symlink_to(tmp_path / "nowhere")
-    assert (distrust(str(file)), distrust(str(link))) == (None, None)
+    assert (reason_to_refuse(str(file)), reason_to_refuse(str(link))) == (None, None)
     for path in (file, link):
         os.chown(path, OTHER, OTHER, follow_symlinks=False)
-    assert "this file belongs" in str(distrust(str(file)))
-    assert "this symbolic link belongs" in str(distrust(str(link)))
+    assert "this file belongs" in str(reason_to_refuse(str(file)))
+    assert "this symbolic link belongs" in str(reason_to_refuse(str(link)))
     os.chown(folder, OTHER, OTHER)
-    assert distrust(str(file)) is None, "its owner owns the folder, too"
+    assert reason_to_refuse(str(file)) is None, "its owner owns the folder, too"

@@ -13,7 +13,7 @@ from authstate.adapters.child.command import ephemeral_command
 from authstate.adapters.stores.codec import encode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
-from authstate.adapters.stores.lock import HomeLock, Mark
+from authstate.adapters.stores.lock import HomeLock, SaveRecord
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.stores.provenance import digest_of, last_change
 from authstate.adapters.testing import FakeAuthority, ManualClock, make_external, make_tokens
@@ -33,8 +33,8 @@ async def store_at(home: Path, tokens: ChatgptTokens | ApiKey) -> AuthJsonStore:
     return store
 
 
-def marks_of(home: Path) -> list[Mark]:
-    return HomeLock(str(home), Disk(), ManualClock(), 0.0).marks()
+def marks_of(home: Path) -> list[SaveRecord]:
+    return HomeLock(str(home), Disk(), ManualClock(), 0.0).recent_saves()
 
 
 def changed_by_another_program(home: Path, tokens: ChatgptTokens, at: float = NOON + 60.0) -> None:
@@ -79,8 +79,8 @@ def test_a_save_that_is_tried_again_pushes_no_mark_out(tmp_path: Path) -> None:
     (tmp_path / "auth.json.authstate.lock").touch()
     lock = HomeLock(str(tmp_path), Disk(), ManualClock(), 0.0)
     for digest in ("stored", "tried", "tried", "tried"):
-        lock.note(digest)
-    assert [mark.digest for mark in lock.marks()] == ["stored", "tried"]
+        lock.record_save(digest)
+    assert [mark.digest for mark in lock.recent_saves()] == ["stored", "tried"]
 
 
 async def test_a_token_that_is_ours_and_was_spent_from_a_copy(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_digests_tell_credentials_apart() -> None:
 
 def test_a_time_that_no_calendar_has_is_no_fault() -> None:
     for at in (float("inf"), 1e20, float("nan")):
-        change = last_change(None, None, [Mark("nothing", at, 7)], "the place", "/")
+        change = last_change(None, None, [SaveRecord("nothing", at, 7)], "the place", "/")
         assert change.message == "the place was removed by authstate (process 7) at an unknown time."
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from authstate.adapters.stores.keyring import _is_newer
 from authstate.adapters.stores.keyring_entry import KeyringEntry, _Items
-from authstate.adapters.stores.lock import Mark
+from authstate.adapters.stores.lock import SaveRecord
 from authstate.adapters.stores.provenance import digest_of
 from authstate.adapters.testing import make_tokens
 from authstate.engine.model.credentials import ApiKey, Credentials
@@ -164,8 +164,8 @@ def refreshed(at: float | None) -> Credentials:
 NEWER = msgspec.structs.replace(make_tokens(), last_refresh=7.0)
 
 
-def marks(*saved: Credentials) -> list[Mark]:
-    return [Mark(digest_of(credentials), 5.0, 7) for credentials in saved]
+def marks(*saved: Credentials) -> list[SaveRecord]:
+    return [SaveRecord(digest_of(credentials), 5.0, 7) for credentials in saved]
 
 
 @pytest.mark.parametrize(

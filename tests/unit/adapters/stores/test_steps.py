@@ -14,8 +14,8 @@ from authstate.adapters.stores.claims_file import ClaimsFile
 from authstate.adapters.stores.codec import LARGEST
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import HeldAuthJson
-from authstate.adapters.stores.in_place import InPlace, Pending, pending_places
-from authstate.adapters.stores.lock import HomeLock, Mark
+from authstate.adapters.stores.in_place import InPlaceWriter, PendingWrite, pending_paths
+from authstate.adapters.stores.lock import HomeLock, SaveRecord
 from authstate.adapters.stores.os_locks import SOFT, ContentLock, FileLock
 from authstate.adapters.testing import ManualClock
 from authstate.engine.machines.claim import Claim, ClaimState
@@ -63,15 +63,15 @@ class Failing(Disk):
         self._fail("remove", path)
         super().remove(path)
 
-    def cut(self, path: str, size: int) -> None:
-        self._fail("cut", path)
-        super().cut(path, size)
+    def release_space(self, path: str, size: int) -> None:
+        self._fail("release_space", path)
+        super().release_space(path, size)
 
-    def publish(self, path: str, data: bytes, spare: str) -> None:
+    def publish(self, path: str, data: bytes, temporary: str) -> None:
         self._fail("publish", path)
-        super().publish(path, data, spare)
+        super().publish(path, data, temporary)
 
-    def is_fixed(self, target: str) -> bool:
+    def is_not_replaceable(self, target: str) -> bool:
         return "fixed" in self.failing
 
 
@@ -113,7 +113,7 @@ def test_a_claim_that_cannot_be_written_although_others_could_be_is_a_fault(file
 def test_claims_elsewhere_win_and_are_forgotten_where_a_better_place_is_to_be_had(
     file: Path, state: Path, tmp_path: Path
 ) -> None:
-    beside, first, second, *_ = (Path(place) for place in ClaimsFile(str(file), Disk())._places())
+    beside, first, second, *_ = (Path(place) for place in ClaimsFile(str(file), Disk())._paths())
     assert first.parent == state
     for place in (first, second):
         place.parent.mkdir(parents=True, mode=0o700)
@@ -132,13 +132,13 @@ def test_claims_elsewhere_win_and_are_forgotten_where_a_better_place_is_to_be_ha
 def test_where_windows_keeps_what_cannot_be_beside_auth_json(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(companion_files, "_UNIX", False)
     monkeypatch.setenv("LOCALAPPDATA", "/local")
-    assert [os.path.dirname(place) for place in companion_files.places(str(file), ".x")] == [
+    assert [os.path.dirname(place) for place in companion_files.companion_paths(str(file), ".x")] == [
         str(file.parent),
         "/local/authstate",
     ]
     monkeypatch.delenv("LOCALAPPDATA")
     monkeypatch.setenv("HOME", "/home/me")
-    assert os.path.dirname(companion_files.places(str(file), ".x")[1]) == "/home/me/authstate"
+    assert os.path.dirname(companion_files.companion_paths(str(file), ".x")[1]) == "/home/me/authstate"
 
 
 def test_a_folder_that_cannot_be_looked_at_is_left_alone(file: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_looked_at_is_left_alone(file: Path) -> None:
 
 
 def test_space_is_reserved_once_until_it_is_given_back(file: Path) -> None:
-    place, before = InPlace(str(file), Disk()), file.read_bytes()
+    place, before = InPlaceWriter(str(file), Disk()), file.read_bytes()
     for _ in range(2):
         place.reserve(10)
         place.reserve(10)
@@ -161,14 +161,14 @@ def test_space_is_reserved_once_until_it_is_given_back(file: Path) -> None:
 
 
 def test_space_that_cannot_be_given_back_is_no_fault(file: Path) -> None:
-    place, before = InPlace(str(file), Failing(cut="auth.json")), file.read_bytes()
+    place, before = InPlaceWriter(str(file), Failing(cut="auth.json")), file.read_bytes()
     place.reserve(10)
     place.discard()
     assert file.read_bytes() == before + b" " * 10
 
 
 def test_after_a_write_there_is_nothing_to_give_back(file: Path) -> None:
-    place = InPlace(str(file), Disk())
+    place = InPlaceWriter(str(file), Disk())
     place.reserve(10)
     place.write(b"{}")
     place.discard()
@@ -176,44 +176,44 @@ def test_after_a_write_there_is_nothing_to_give_back(file: Path) -> None:
 
 
 def test_what_cannot_be_read_can_be_written_over(file: Path) -> None:
-    InPlace(str(file), Failing(read="auth.json")).write(b'{"a": "new"}')
+    InPlaceWriter(str(file), Failing(read="auth.json")).write(b'{"a": "new"}')
     assert file.read_bytes() == b'{"a": "new"}'
 
 
 def test_a_write_of_the_largest_files_that_was_cut_short_is_finished(file: Path) -> None:
     old, new = (b'"' + letter * (LARGEST - 2) + b'"' for letter in (b"o", b"n"))
     file.write_bytes(old)
-    place = InPlace(str(file), Failing(overwrite="auth.json"))
+    place = InPlaceWriter(str(file), Failing(overwrite="auth.json"))
     with pytest.raises(OSError, match="output"):
         place.write(new)
-    assert place.is_cut_short is True
-    InPlace(str(file), Disk()).recover()
+    assert place.has_pending_write is True
+    InPlaceWriter(str(file), Disk()).recover()
     assert file.read_bytes() == new
-    assert place.is_cut_short is False
+    assert place.has_pending_write is False
 
 
 def test_a_write_that_cannot_be_finished_now_is_kept_and_told(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    pending = Path(pending_places(str(file))[0])
-    pending.write_bytes(msgspec.json.encode(Pending(b'{"a": "old"}', b'{"a": "new"}')))
-    InPlace(str(file), Failing(overwrite="auth.json")).recover()
+    pending = Path(pending_paths(str(file))[0])
+    pending.write_bytes(msgspec.json.encode(PendingWrite(b'{"a": "old"}', b'{"a": "new"}')))
+    InPlaceWriter(str(file), Failing(overwrite="auth.json")).recover()
     assert pending.exists()
     assert [message.partition(" was ")[2] for message in caplog.messages] == [
         "written in part, and cannot be finished now: Input/output error"
     ]
     caplog.clear()
-    InPlace(str(file), Failing(remove=".pending")).recover()
+    InPlaceWriter(str(file), Failing(remove=".pending")).recover()
     assert file.read_bytes() == b'{"a": "new"}'
     assert caplog.messages == [f"{file}: a write that was cut short was finished"]
-    InPlace(str(file), Disk()).recover()
+    InPlaceWriter(str(file), Disk()).recover()
     assert not pending.exists()
 
 
 def test_of_two_pending_writes_one_that_is_no_use_does_not_stand_for_the_other(file: Path, state: Path) -> None:
-    beside, elsewhere, *_ = (Path(place) for place in pending_places(str(file)))
+    beside, elsewhere, *_ = (Path(place) for place in pending_paths(str(file)))
     elsewhere.parent.mkdir(parents=True, mode=0o700)
     beside.write_text("half a fi")
-    elsewhere.write_bytes(msgspec.json.encode(Pending(b'{"a": "old"}', b'{"a": "new"}')))
-    InPlace(str(file), Disk()).recover()
+    elsewhere.write_bytes(msgspec.json.encode(PendingWrite(b'{"a": "old"}', b'{"a": "new"}')))
+    InPlaceWriter(str(file), Disk()).recover()
     assert file.read_bytes() == b'{"a": "new"}'
     assert (beside.exists(), elsewhere.exists()) == (False, False)
 
@@ -270,11 +270,11 @@ def test_a_lock_file_that_root_makes_belongs_to_the_owner_of_the_folder(
 
 def test_notes_of_4096_bytes_are_read_and_longer_ones_count_as_none(tmp_path: Path) -> None:
     home, lock = HomeLock(str(tmp_path), Disk(), ManualClock(), 0.0), tmp_path / "auth.json.authstate.lock"
-    data = msgspec.json.encode([Mark("digest", 5.0, 7)])
+    data = msgspec.json.encode([SaveRecord("digest", 5.0, 7)])
     lock.write_bytes(b" " * (4096 - len(data)) + data)
-    assert home.marks() == [Mark("digest", 5.0, 7)]
+    assert home.recent_saves() == [SaveRecord("digest", 5.0, 7)]
     lock.write_bytes(b" " * (4096 - len(data) + 1) + data)
-    assert home.marks() == []
+    assert home.recent_saves() == []
 
 
 async def test_a_lock_file_of_another_user_is_made_anew(tmp_path: Path) -> None:
@@ -290,10 +290,10 @@ async def test_a_lock_file_of_another_user_is_made_anew(tmp_path: Path) -> None:
         def is_of_another_user(self, path: str) -> bool:
             return True
 
-        def is_fixed(self, target: str) -> bool:
+        def is_not_replaceable(self, target: str) -> bool:
             return False
 
-    taken = await HomeLock(str(tmp_path), Foreign(), ManualClock(), 0.0).take()
+    taken = await HomeLock(str(tmp_path), Foreign(), ManualClock(), 0.0).acquire()
     assert lock.read_bytes() == b""
     taken.release()
 
@@ -308,7 +308,7 @@ def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(file: Path
         Path(f"{file}.{number}.ff.tmp").touch()
     [first, _] = sorted(os.listdir(file.parent))[1:]
     disk = Failing(remove=first)
-    disk.names = lambda folder: sorted(os.listdir(folder))
+    disk.list_folder = lambda folder: sorted(os.listdir(folder))
     HeldAuthJson.remove_leftovers(SimpleNamespace(_target=str(file), _disk=disk))  # type: ignore[arg-type]
     assert sorted(os.listdir(file.parent)) == ["auth.json", first]
 
@@ -345,7 +345,7 @@ def test_a_process_that_was_forked_has_closed_the_lock(file: Path) -> None:
     os_locks._after_fork()
     assert (lock._handle, list(os_locks._open)) == (None, [])
     assert not is_held(file)
-    lock.forget()
+    lock.close_after_fork()
     lock.release()
 
 
