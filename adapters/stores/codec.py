@@ -205,17 +205,17 @@ class _Reader:
             if not data.strip():
                 self._fail("it is empty")
             if b"\0" in data:
-                self._fail("it holds zero bytes, as UTF-16 text does: save it as UTF-8")
+                self._fail("it contains zero bytes, like UTF-16 text: save it as UTF-8")
             data.decode()
             members = msgspec.json.decode(data, type=_Members)
         except UnicodeDecodeError as error:
-            self._fail(f"it is no UTF-8 text (byte {error.start})")
+            self._fail(f"it is not UTF-8 text (byte {error.start})")
         except RecursionError:
             self._fail("it is nested too deeply")
         except msgspec.ValidationError:
-            self._fail("it is no JSON object")
+            self._fail("it is not a JSON object")
         except msgspec.DecodeError as error:
-            self._fail(f"it is no whole JSON ({error})")
+            self._fail(f"it is not valid JSON ({error})")
         if name := _conflicting_member(data):
             self._fail(f"it has the member {name} twice, with different values")
         return members
@@ -269,13 +269,13 @@ class _Reader:
         except (ValueError, OverflowError):
             seconds = -1.0
         if not 0 <= seconds <= _LATEST:
-            self._fail(f"the member {_LAST_REFRESH} is no point in time")
+            self._fail(f"the member {_LAST_REFRESH} is not a time stamp")
         return seconds
 
     def _foreign(self) -> NoReturn:
         """Other programs call their files auth.json, too."""
         raise StoreUnreadable(
-            f"{self._place} is of another program: it holds no member of a login. Move it away, or set CODEX_HOME "
+            f"{self._place} belongs to another program: it has no member of a login. Move it away, or set CODEX_HOME "
             "to another folder; a sign-in adds to it"
         )
 
@@ -293,11 +293,11 @@ class _Reader:
             self._other_login(f"{MODES[mode]} (auth_mode {mode!r})")
         shown = mode if len(mode) <= _LONGEST_MODE else mode[:_LONGEST_MODE] + "…"
         raise StoreUnreadable(
-            f"{self._place} holds credentials of a kind that is not known here (auth_mode {shown!r}): "
+            f"{self._place} holds credentials of an unknown kind (auth_mode {shown!r}): "
             "use the program that wrote them, or sign in again to replace them"
         )
 
     def _fail(self, fault: str) -> NoReturn:
         raise StoreUnreadable(
-            f"{self._place} cannot be understood: {fault}. Sign in again to replace it, or repair it"
+            f"{self._place} cannot be read: {fault}. Sign in again to replace it, or repair it"
         ) from None

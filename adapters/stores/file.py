@@ -314,8 +314,8 @@ class HeldAuthJson:
         is_link = os.path.join(self._disk.resolve(folder), name) != self._target
         if is_link and data is not None and not looks_like_login(data):
             raise StoreUnavailable(
-                f"{self._store._path} is a symbolic link to {self._target}, which holds no login and was left alone: "
-                "remove the link, then try again"
+                f"{self._store._path} is a symbolic link to {self._target}, which is not a login and was left "
+                "unchanged: remove the link, then try again"
             )
 
     def _write_empty_record(self, fault: OSError) -> None:

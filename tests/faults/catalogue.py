@@ -233,7 +233,7 @@ FAULTS = (
         "half_a_file",
         "codex was killed while it wrote auth.json in place.",
         "chatgpt",
-        "HOME/auth.json cannot be understood: it is no whole JSON (Input data was truncated). Sign in again to replace "
+        "HOME/auth.json cannot be read: it is not valid JSON (Input data was truncated). Sign in again to replace "
         "it, or repair it",
         "the half file, as it was",
         AGAIN,

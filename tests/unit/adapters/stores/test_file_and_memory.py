@@ -226,7 +226,7 @@ async def test_what_a_symbolic_link_leads_to_is_left_alone_unless_it_is_a_login(
     (home / "auth.json").symlink_to(notes)
     store = AuthJsonStore(home)
     async with store.locked() as held:
-        with pytest.raises(StoreUnavailable, match=r"auth\.json is a symbolic link to .*notes, which holds no login"):
+        with pytest.raises(StoreUnavailable, match=r"auth\.json is a symbolic link to .*notes, which is not a login"):
             await held.delete()
         with pytest.raises(StoreUnavailable, match="remove the link"):
             await held.prepare()
@@ -328,7 +328,7 @@ async def test_a_file_that_stays_half_is_unreadable_and_a_login_replaces_it(tmp_
     store = AuthJsonStore(tmp_path, clock=clock)
     load = asyncio.ensure_future(store.load())
     await clock.elapse(1)
-    with pytest.raises(StoreUnreadable, match="no whole JSON") as caught:
+    with pytest.raises(StoreUnreadable, match="not valid JSON") as caught:
         await load
     assert str(file) in str(caught.value)
     assert clock.slept == [0.02] * 5

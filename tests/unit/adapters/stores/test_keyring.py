@@ -59,7 +59,7 @@ async def test_unknown_members_are_kept(fake_keyring: FakeKeyring, tmp_path: Pat
     await save(KeyringStore(tmp_path), KEY)
     assert json.loads(fake_keyring.entries[name])["later"] == [1]
     fake_keyring.entries[name] = '{"OPENAI_API_KEY":"sk-o'
-    with pytest.raises(StoreUnreadable, match="no whole JSON"):
+    with pytest.raises(StoreUnreadable, match="not valid JSON"):
         await KeyringStore(tmp_path).load()
     await save(KeyringStore(tmp_path), KEY)
     assert await KeyringStore(tmp_path).load() == KEY

@@ -149,7 +149,7 @@ def test_status_of_root_changes_nothing_in_the_home_of_a_user(
     assert main(["status", "--json"]) == (1 if stored == "nothing" else 0)
     assert (owners(home_of_user), sorted(os.listdir(home_of_user))) == before
     shown = json.loads(capsys.readouterr().out)
-    assert any("home of another user" in text for text in shown["warnings"]) == (stored == "expired")
+    assert any("another user owns the home folder" in text for text in shown["warnings"]) == (stored == "expired")
 
 
 @needs_root

@@ -161,7 +161,7 @@ def test_space_is_reserved_once_until_it_is_given_back(file: Path) -> None:
 
 
 def test_space_that_cannot_be_given_back_is_no_fault(file: Path) -> None:
-    place, before = InPlaceWriter(str(file), Failing(cut="auth.json")), file.read_bytes()
+    place, before = InPlaceWriter(str(file), Failing(release_space="auth.json")), file.read_bytes()
     place.reserve(10)
     place.discard()
     assert file.read_bytes() == before + b" " * 10
