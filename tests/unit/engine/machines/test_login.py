@@ -385,3 +385,20 @@ async def test_a_caller_that_is_cancelled_after_the_tokens_are_stored_is_signed_
         await completing
     assert (attempt.state, store.credentials) == ("succeeded", harness.tokens)
     assert engine.session.credentials is harness.tokens
+
+
+async def test_a_lock_that_cannot_be_released_does_not_undo_a_login_that_is_stored() -> None:
+    class NoRelease(MemoryStore):
+        @asynccontextmanager
+        async def locked(self) -> AsyncIterator[HeldStore]:
+            async with super().locked() as held:
+                yield held
+            raise StoreUnavailable("the lock is gone")
+
+    harness = Attempts()
+    engine = AuthEngine(NoRelease(), harness.authority, clock=harness.clock)
+    attempt = await engine.begin_login(str(uuid4()), LoginKind.BROWSER)
+    attempt.authorized()
+    with pytest.raises(StoreUnavailable, match="the lock is gone"):
+        await engine.complete_login(attempt, harness.tokens)
+    assert (attempt.state, engine.session.credentials) == ("succeeded", harness.tokens)
