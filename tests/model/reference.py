@@ -90,6 +90,8 @@ class World:
     dead: dict[str, str] = field(default_factory=dict)
     claimed_spent: set[str] = field(default_factory=set)
     """Refresh tokens whose claim says to every process that they are spent: what they brought is stored."""
+    claimed_dead: set[str] = field(default_factory=set)
+    """Refresh tokens whose claim says to every process that the issuer refused them for good."""
     faults: deque[IssuerUnavailable] = field(default_factory=deque)
     partial: int = 0
     revoked: list[str] = field(default_factory=list)
@@ -343,7 +345,7 @@ class Engine:
             return None
         fresh = self.pending_write
         if fresh is None:
-            if held.refresh in self.sent_dead | self.spent:
+            if held.refresh in self.sent_dead | self.spent | world.claimed_dead | world.claimed_spent:
                 self.enter("refresh_dead", held, world.dead[held.refresh])
                 return PermanentRefreshError
             if "prepare" in world.broken:
@@ -384,6 +386,7 @@ class Engine:
         if held.refresh not in world.live:
             assert isinstance(outcome, PermanentRefreshError)
             self.sent_dead.add(held.refresh)
+            world.claimed_dead.add(held.refresh)
             self.enter("refresh_dead", held, world.dead[held.refresh])
             assert outcome.reason == self.reason
             return PermanentRefreshError
