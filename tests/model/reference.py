@@ -422,6 +422,12 @@ class Engine:
             urgency = self.urgency()
             if urgency == "none":
                 break
+            if urgency == "now" and (fault := self.paused()):
+                if not self.expired():
+                    break
+                if self.reload():
+                    continue
+                return fault, None
             before = self.token()
             error = self.run_refresh()
             if urgency == "soon":
