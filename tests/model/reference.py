@@ -18,6 +18,7 @@ from authstate.engine.model.errors import (
     ParentUnavailable,
     PermanentRefreshError,
     RecoveryExhausted,
+    RefreshInDoubt,
     StoreUnavailable,
     TransientAuthError,
     WorkspaceForbidden,
@@ -92,6 +93,8 @@ class World:
     """Refresh tokens whose claim says to every process that they are spent: what they brought is stored."""
     claimed_dead: set[str] = field(default_factory=set)
     """Refresh tokens whose claim says to every process that the issuer refused them for good."""
+    claimed: set[str] = field(default_factory=set)
+    """Refresh tokens that were sent, and whose answer a process has not stored: they may be spent."""
     faults: deque[IssuerUnavailable] = field(default_factory=deque)
     partial: int = 0
     revoked: list[str] = field(default_factory=list)
@@ -135,6 +138,8 @@ class Engine:
     pause: int = 0
     settled_until: float = float("-inf")
     paused_until: float = float("-inf")
+    doubted: str | None = None
+    """An access token whose refresh token may be spent: it is used as long as it can be."""
     pause_error: Error = None
     """Why the issuer could not be asked; a 401 in the pause after it fails with it at once."""
     parent: deque[ExternalTokens | Exception] = field(default_factory=deque)
@@ -173,6 +178,8 @@ class Engine:
 
     def urgency(self) -> str:
         if self.state != "chatgpt" or not isinstance(self.held, Managed) or self.world.monotonic < self.settled_until:
+            return "none"
+        if self.doubted == self.held.access and not self.worn_out():
             return "none"
         if self.held.expires is None:
             return "now" if self.world.now - (self.held.given or self.world.now) > STALE_AFTER else "none"
@@ -282,6 +289,8 @@ class Engine:
 
     def paused(self) -> Error:
         """Why nobody asks the issuer just now."""
+        if self.pause_error is RefreshInDoubt and self.worn_out():
+            return None  # nothing was sent, and now there is nothing else left
         return self.pause_error if self.state == "chatgpt" and self.world.monotonic < self.paused_until else None
 
     def reload(self) -> bool:
@@ -348,6 +357,9 @@ class Engine:
             if held.refresh in self.sent_dead | self.spent | world.claimed_dead | world.claimed_spent:
                 self.enter("refresh_dead", held, world.dead[held.refresh])
                 return PermanentRefreshError
+            if held.refresh in world.claimed and not self.worn_out():
+                self.doubted = held.access
+                return RefreshInDoubt
             if "prepare" in world.broken:
                 return StoreUnavailable
             answered = self.ask(held)
@@ -356,6 +368,7 @@ class Engine:
             fresh, self.pending_for = answered, held.refresh
         if "save" in world.broken:
             self.pending_write = fresh
+            world.claimed.add(self.pending_for)
             return StoreUnavailable
         self.pending_write = None
         world.save(fresh)
@@ -400,6 +413,7 @@ class Engine:
             world.live.add(rotated.refresh)
             if "save" in world.broken:
                 self.pending_write, self.pending_for = rotated, held.refresh
+                world.claimed.add(held.refresh)
                 return StoreUnavailable
             world.save(rotated)
             world.claimed_spent.add(held.refresh)
