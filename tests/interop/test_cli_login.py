@@ -297,8 +297,8 @@ def test_an_address_that_is_pasted_at_the_terminal(person: Person, issuer: Loopb
     issuer.register_code("ac_canary_1", code_challenge=asked["code_challenge"], email="far@example.com")
     address = f"{asked['redirect_uri']}?code=ac_canary_1&state={asked['state']}"
     for wrong, said in [
-        ("http://evil.example/?code=ac_canary_2", "another address than the one that the browser ends on"),
-        (address.replace(asked["state"], "canary"), "is of another sign-in"),
+        ("http://evil.example/?code=ac_canary_2", "not the address that the browser arrives at"),
+        (address.replace(asked["state"], "canary"), "belongs to another sign-in"),
         (address.replace("code=ac_canary_1", "error=access_denied"), "the sign-in was declined on the issuer's page"),
     ]:
         os.write(shown.output, f"{wrong}\n".encode())

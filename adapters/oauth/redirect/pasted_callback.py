@@ -1,4 +1,4 @@
-"""The address that a browser ended on, as a person copies it from a browser on another machine.
+"""The address that a browser arrived at, as a person copies it from a browser on another machine.
 
 That browser is sent to `localhost`, which is its own machine, so its page does not open; its address has the answer.
 """
@@ -22,28 +22,28 @@ _BARE: Final = re.compile(r"\??(?:[a-z_]+=[^&]*)(?:&[a-z_]+=[^&]*)*", re.IGNOREC
 
 
 class NotTheCallback(LoginFailed):
-    """What was pasted does not answer the sign-in. It still waits, and another try may be pasted."""
+    """The pasted text does not answer the sign-in. The sign-in still waits, and another text may be pasted."""
 
 
 @strip_tracebacks
 def parameters_of(text: str, question: AuthorizationRequest, port: int) -> Mapping[str, Sequence[str]]:
-    """The parameters that came back, from the whole address or from its part with `code` and `state`.
+    """Return the parameters of the redirect, from the whole address or from its part with `code` and `state`.
 
-    White space, quotes, the backslashes of a shell and the `&amp;` of a web page are no part of it.
+    White space, quotes, backslashes of a shell and the `&amp;` of a web page are ignored.
 
     Raises:
-        NotTheCallback: it is something else, of another sign-in, or an error of the issuer. The message shows nothing
-            of it but the issuer's words.
+        NotTheCallback: the text is something else, belongs to another sign-in, or has an error of the issuer. The
+            message quotes only the issuer's own text.
     """
     pasted = "".join(_PASTE_MARKS.sub("", text).split()).strip(_AROUND)
     pasted = pasted.replace("\\", "").replace("&amp;", "&")
     expected = f"http://localhost:{port}{CALLBACK_PATH}?code=…&state=…"
     if not pasted or len(pasted) > _LONGEST or not pasted.isprintable():
-        raise NotTheCallback(f"this is no address: paste the whole one that the browser ended on, {expected}")
+        raise NotTheCallback(f"this is not an address: paste the whole address that the browser arrived at, {expected}")
     query = _query_of(pasted, port)
     if query is None:
         raise NotTheCallback(
-            f"this is another address than the one that the browser ends on: paste the one that begins with "
+            f"this is not the address that the browser arrives at: paste the one that begins with "
             f"http://localhost:{port}{CALLBACK_PATH}"
         )
     try:
@@ -51,17 +51,17 @@ def parameters_of(text: str, question: AuthorizationRequest, port: int) -> Mappi
     except ValueError:
         parameters = {}
     if not parameters.get("state"):
-        raise NotTheCallback(f"this address is not whole, for its state is missing: paste all of it, {expected}")
+        raise NotTheCallback(f"this address is incomplete, its state is missing: paste all of it, {expected}")
     if not question.is_answered_by(parameters["state"]):
         raise NotTheCallback(
-            "this address is of another sign-in: open the URL that is shown here, and paste the address that the "
-            "browser then ends on"
+            "this address belongs to another sign-in: open the URL that is shown here, and paste the address that the "
+            "browser then arrives at"
         )
     if "error" in parameters:
         raise NotTheCallback(_refusal(parameters))
     codes = parameters.get("code", [])
     if len(codes) != 1 or not codes[0].strip():
-        raise NotTheCallback(f"this address is not whole, for its code is missing: paste all of it, {expected}")
+        raise NotTheCallback(f"this address is incomplete, its code is missing: paste all of it, {expected}")
     return parameters
 
 
