@@ -2,7 +2,7 @@
 
 It holds fingerprints and no token, with mode 0600, and belongs to the home, wherever the login itself is kept. It is
 written under the home's lock, in the same steps as auth.json: a temporary file is filled and synced, then renamed.
-Where only auth.json can be written, and nothing beside it, it is in a folder of the user (companions.py). A
+Where only auth.json can be written, and nothing beside it, it is in a folder of the user (companion_files.py). A
 file that cannot be read or understood counts as empty, so that it never keeps anybody from signing in; what is lost
 with it is the memory of doubts and of dead tokens.
 """

@@ -7,7 +7,7 @@ with its space, before a token is spent. codex does not take the lock, and some 
 is read again for a moment before it counts as corrupt.
 
 Where auth.json is a symbolic link, the file that it leads to is locked and rewritten, and the link stays. The lock
-itself is in home_lock.py.
+itself is in lock.py.
 
 Where a rename cannot replace the file, or would take it away from its owner, it is written in place (in_place.py).
 `prepare` finds out which of the two it will be, and that it can succeed.

@@ -6,8 +6,8 @@ synced, in a file of its own (`auth.json.authstate.pending`, mode 0600), with wh
 next finds it, and finishes the write; unless a program without the lock has stored something else meanwhile. A file in
 the middle of the write begins with `!`, so no reader takes a mixture of the old and the new for a login.
 
-That file is beside auth.json, or in a folder of the user (companions.py). Where none can be written, the write has no
-such protection.
+That file is beside auth.json, or in a folder of the user (companion_files.py). Where none can be written, the write
+has no such protection.
 """
 
 import logging

@@ -2,10 +2,10 @@
 
 The entry is the one that codex uses: service `Codex Auth`, account `cli|` and the first 16 hex digits of the SHA-256 of
 the home's path, value the record of auth.json in its compact form. The lock between processes is the file store's own
-(home_lock.py), because a keyring has none. A save removes auth.json, as codex does, so that one place holds the login.
+(lock.py), because a keyring has none. A save removes auth.json, as codex does, so that one place holds the login.
 
-A keyring may wait for a person, so its calls run in threads (off_loop.py), each wait bounded. A write that has not
-ended when the wait does keeps the lock until it ends: it cannot come late and undo what another process stored.
+A keyring may wait for a person, so its calls run in threads (worker_threads.py), each wait bounded. A write that has
+not ended when the wait does keeps the lock until it ends: it cannot come late and undo what another process stored.
 """
 
 import hashlib

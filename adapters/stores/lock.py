@@ -13,7 +13,7 @@ asked, so it has a name of its own.
 
 auth.json itself is locked, too, where that is possible: two containers that mount the same file have no folder in
 common, and a user who may not open the lock file (it is another user's, or cannot be made) has no other lock. A file
-that takes its place is locked before. disk_locks.py has both kinds, and what happens where there are no locks.
+that takes its place is locked before. os_locks.py has both kinds, and what happens where there are no locks.
 
 On Windows nothing is noted in the lock file, because nobody can write to a file that is locked, and `filelock` removes
 it afterwards.

@@ -1,4 +1,4 @@
-"""Each fault of faults.py, made to happen to a person who is signed in."""
+"""Each fault of catalogue.py, made to happen to a person who is signed in."""
 
 import asyncio
 import errno

@@ -198,3 +198,12 @@ def test_every_error_has_a_remedy() -> None:
             assert f"| `{name}` |" in page
     for reason in errors.RefreshDeadReason:
         assert f"| `{reason}` |" in page
+
+
+@pytest.mark.parametrize("top", ["engine", "adapters"])
+def test_every_file_that_the_code_names_is_there(top: str) -> None:
+    """Docstrings and comments name other files; a file that moves takes its name along."""
+    known = {path.name for folder in ("engine", "adapters", "tests") for path in python_files(folder)}
+    for path in python_files(top):
+        named = set(re.findall(r"\b[a-z_]+\.py\b", path.read_text(encoding="utf-8")))
+        assert named <= known, f"{path.relative_to(REPO)} names {sorted(named - known)}"

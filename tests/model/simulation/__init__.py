@@ -2,7 +2,7 @@
 
     scheduler.py    time, timers, and processes that are stopped and resumed at every step
     loop.py         the asyncio event loop of one process
-    platter.py      the disk: what is visible, what a power cut keeps, who holds the lock; `SimDisk` is a process's view
+    virtual_disk.py the disk: what is visible, what a power cut keeps, who holds the lock; `SimDisk` is a process's view
     issuer.py       a rotating issuer of single-use refresh tokens, and the network that loses requests and answers
     process.py      one process: AuthEngine and AuthJsonStore as they are shipped, and the callers that use them
     ledger.py       the invariants: every violation is raised where it happens
