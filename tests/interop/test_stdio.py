@@ -239,7 +239,7 @@ def test_a_parent_whose_answer_is_of_no_use_is_asked_once_and_no_token_is_sent_t
     server.send({"id": question["id"], "result": EXTERNAL if is_same else EXTERNAL | {"accessToken": token}})
     answer = server.read()
     assert (answer["id"], answer["error"]["code"]) == ("limits", -32603)
-    assert ("again that the backend had refused" if is_same else "status 401") in answer["error"]["message"]
+    assert ("that the backend had refused before" if is_same else "status 401") in answer["error"]["message"]
     assert issuer.stats()["backend_refused"] - refused == (1 if is_same else 2)
 
 
