@@ -20,8 +20,8 @@ import httpx
 
 from authstate.adapters.network.insecure_http import ensure_secure
 from authstate.adapters.network.request_origin import bind_to_origin, bind_to_origin_sync, origin_of
-from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.errors import NotSignedIn, RecoveryExhausted
+from authstate.engine.model.session import Authorization
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from authstate.engine.engine import AuthEngine as AuthEngine
-    from authstate.engine.machines.claim import Claim as Claim
-    from authstate.engine.machines.login import LoginAttempt as LoginAttempt
-    from authstate.engine.machines.login import LoginKind as LoginKind
+    from authstate.engine.machines.login_attempt import LoginAttempt as LoginAttempt
+    from authstate.engine.machines.login_attempt import LoginKind as LoginKind
     from authstate.engine.machines.recovery import RecoveryPlan as RecoveryPlan
-    from authstate.engine.model.authorization import Authorization as Authorization
+    from authstate.engine.machines.refresh_claim import RefreshClaim as RefreshClaim
     from authstate.engine.model.credentials import Account as Account
     from authstate.engine.model.credentials import ApiKey as ApiKey
     from authstate.engine.model.credentials import ChatgptTokens as ChatgptTokens
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from authstate.engine.model.policy import LoginMethod as LoginMethod
     from authstate.engine.model.policy import Policy as Policy
     from authstate.engine.model.refresh_settings import RefreshSettings as RefreshSettings
+    from authstate.engine.model.session import Authorization as Authorization
     from authstate.engine.model.session import Failure as Failure
     from authstate.engine.model.session import Session as Session
     from authstate.engine.model.states import AuthState as AuthState
@@ -78,7 +78,6 @@ __all__ = [
     "AuthState",
     "Authorization",
     "ChatgptTokens",
-    "Claim",
     "Clock",
     "CredentialStore",
     "Credentials",
@@ -109,6 +108,7 @@ __all__ = [
     "PolicyViolation",
     "RecoveryExhausted",
     "RecoveryPlan",
+    "RefreshClaim",
     "RefreshDeadReason",
     "RefreshFailed",
     "RefreshInDoubt",
@@ -131,11 +131,11 @@ __all__ = [
 
 _MODULES = {
     "AuthEngine": "engine",
-    "Claim": "machines.claim",
-    "LoginAttempt": "machines.login",
-    "LoginKind": "machines.login",
+    "RefreshClaim": "machines.refresh_claim",
+    "LoginAttempt": "machines.login_attempt",
+    "LoginKind": "machines.login_attempt",
     "RecoveryPlan": "machines.recovery",
-    "Authorization": "model.authorization",
+    "Authorization": "model.session",
     "Account": "model.credentials",
     "ApiKey": "model.credentials",
     "ChatgptTokens": "model.credentials",

@@ -4,7 +4,7 @@
         authorization = await engine.authorization()
 
 Use it as a context manager: leaving it waits for a refresh token that is being spent. The engine itself only checks
-that it is open and connects the flows; flows/locks.py says which lock protects what.
+that it is open and connects the flows; flows/engine_locks.py says which lock protects what.
 """
 
 from collections.abc import Callable
@@ -13,21 +13,20 @@ from types import TracebackType
 from typing import Self
 
 from authstate.engine.clock import SystemClock
+from authstate.engine.flows.engine_locks import EngineLocks
 from authstate.engine.flows.external_tokens import ExternalTokenRefresher
-from authstate.engine.flows.locks import EngineLocks
 from authstate.engine.flows.login_attempts import LoginAttempts
 from authstate.engine.flows.pending_tokens import PendingTokens
-from authstate.engine.flows.recovery import TokenRecovery
 from authstate.engine.flows.refresh import Refresher
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
+from authstate.engine.flows.refresh_urgency import Urgency
 from authstate.engine.flows.revocations import Revocations
 from authstate.engine.flows.session_changes import SessionChanges
 from authstate.engine.flows.store_sync import StoreSync
-from authstate.engine.flows.urgency import Urgency
+from authstate.engine.flows.token_recovery import TokenRecovery
 from authstate.engine.machines.auth import AuthMachine
-from authstate.engine.machines.login import LoginAttempt, LoginKind
+from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
 from authstate.engine.machines.recovery import RecoveryPlan
-from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import (
     EngineClosed,
@@ -37,11 +36,10 @@ from authstate.engine.model.errors import (
     StoreUnavailable,
     strip_tracebacks_of_methods,
 )
-from authstate.engine.model.events import MODE_OF_STATE, AuthMode
-from authstate.engine.model.listeners import Listener, Listeners
+from authstate.engine.model.events import MODE_OF_STATE, AuthMode, Listener, Listeners
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
-from authstate.engine.model.session import Failure, Session
+from authstate.engine.model.session import Authorization, Failure, Session
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, TokenAuthority
 

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from authstate.engine.machines.claim import Claim
+from authstate.engine.machines.refresh_claim import RefreshClaim
 from authstate.engine.model.credentials import Credentials, ExternalTokens, Secret
 from authstate.engine.model.errors import StrippableError
 
@@ -48,7 +48,7 @@ class HeldStore(Protocol):
     async def delete(self) -> None:
         """Remove what is stored, whatever it is. An empty store is not an error. Raises StoreUnavailable."""
 
-    async def record(self, claim: Claim) -> None:
+    async def record(self, claim: RefreshClaim) -> None:
         """Write a claim beside what is stored. It replaces an earlier claim on the same token; a free claim is removed.
 
         Once this returns, a crash does not lose the claim. The store notes this process as its holder, and keeps at
@@ -70,7 +70,7 @@ class CredentialStore(Protocol):
         """
         ...
 
-    async def claim_on(self, fingerprint: str) -> Claim | None:
+    async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
         """The claim on a refresh token. None if the token was never sent, or if its claim was removed since.
 
         Claims that cannot be understood count as none. Raises StoreUnavailable.

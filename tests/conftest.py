@@ -9,7 +9,7 @@ from support.real_parts import RealParts
 
 FAST = (
     *("unit/engine", "unit/adapters/child", "unit/adapters/jsonrpc"),
-    *("unit/adapters/app_server/test_account_api.py", "unit/adapters/network/test_proxies.py"),
+    *("unit/adapters/app_server/test_account_api.py", "unit/adapters/network/test_http_proxies.py"),
     *("unit/adapters/proxy/test_rules.py", "unit/adapters/proxy/test_relay.py", "unit/adapters/test_logs.py"),
 )
 """Where the fast tests are: they need no network and nothing that has to be installed."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from authstate.adapters.network.failures import explain_failure, explain_proxy_refusal
+from authstate.adapters.network.http_proxies import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.network.insecure_http import InsecureTransport, ensure_secure
-from authstate.adapters.network.proxies import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.oauth.issuer_http import IN_BETWEEN, LONGEST_ANSWER, AnswerTooLong, read_bounded
 from authstate.engine.model.credentials import PlanType
 from authstate.engine.model.errors import StrippableError, strip_tracebacks

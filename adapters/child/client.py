@@ -24,8 +24,8 @@ from authstate.adapters.child.dialect import dialect_of
 from authstate.adapters.child.failed_turns import failure_cause, replace_message
 from authstate.adapters.child.own_login import ChildHasOwnLogin
 from authstate.adapters.child.pinned_store import refuse_pinned_store
+from authstate.adapters.child.token_push import Warn
 from authstate.adapters.child.token_sync import TokenSync
-from authstate.adapters.child.token_updates import Warn
 from authstate.adapters.jsonrpc.peer import INVALID_REQUEST, Peer, PeerClosed, RpcError
 from authstate.engine.clock import SystemClock, within
 from authstate.engine.engine import AuthEngine

@@ -8,7 +8,7 @@ with the newer token. Any other refresh request is about the newest token.
 """
 
 from authstate.adapters.child.running_turns import RunningTurns
-from authstate.engine.model.authorization import Authorization
+from authstate.engine.model.session import Authorization
 from authstate.engine.ports import Clock
 
 LATE = 10.0

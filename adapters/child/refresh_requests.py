@@ -17,9 +17,9 @@ from authstate.adapters.child.held_token import HeldToken
 from authstate.adapters.jsonrpc.peer import INTERNAL_ERROR, RpcError
 from authstate.engine.clock import within
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import AuthError, NotSignedIn, PermanentRefreshError, RecoveryExhausted
+from authstate.engine.model.session import Authorization
 from authstate.engine.ports import Clock
 
 MOST_REFRESHES = 6

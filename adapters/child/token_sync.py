@@ -4,7 +4,7 @@ The child holds tokens in memory only. It gets them with `account/login/start`, 
 `account/chatgptAuthTokens/refresh` after a 401.
 
     token_table.py       the state of the child's tokens, as a table
-    token_updates.py     sends them after every change of the engine, again if the child does not take them
+    token_push.py     sends them after every change of the engine, again if the child does not take them
     refresh_requests.py  answers the child's refresh requests, within a budget
     held_token.py        which token such a request is about
     interruptions.py     which turns a change of the account has ended
@@ -21,13 +21,13 @@ from authstate.adapters.child.interruptions import Interruptions
 from authstate.adapters.child.own_login import refuse_own_login
 from authstate.adapters.child.refresh_requests import RefreshRequests
 from authstate.adapters.child.running_turns import RunningTurns
-from authstate.adapters.child.token_updates import Holdable, OtherRequests, Sender, TokenUpdates, Warn
+from authstate.adapters.child.token_push import Holdable, OtherRequests, Sender, TokenPush, Warn
 from authstate.adapters.jsonrpc.peer import Peer
 from authstate.engine.clock import SystemClock
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.events import Event, StateChanged
+from authstate.engine.model.session import Authorization
 from authstate.engine.ports import Clock
 
 
@@ -52,7 +52,7 @@ class TokenSync:
         self._sender = Sender(peer, clock)
         self._others = OtherRequests(others)
         self._requests = RefreshRequests(engine, HeldToken(clock, self._turns), clock)
-        self._updates = TokenUpdates(engine, self._sender, self._requests, self._others, clock, warn)
+        self._updates = TokenPush(engine, self._sender, self._requests, self._others, clock, warn)
         self._unsubscribe: Callable[[], None] | None = None
 
     @property

@@ -78,7 +78,7 @@ def refresh_if_expiring(overrides: Sequence[str]) -> None:
 
     from authstate.adapters.assembly import open_engine
     from authstate.adapters.config import ConfigError, Environment, load_config
-    from authstate.engine.flows.urgency import Urgency
+    from authstate.engine.flows.refresh_urgency import Urgency
     from authstate.engine.model.errors import AuthError
     from authstate.engine.model.refresh_settings import RefreshSettings
 

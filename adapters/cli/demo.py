@@ -23,8 +23,8 @@ from authstate.adapters.config import Environment, load_config
 from authstate.adapters.httpx_auth import EngineAuth
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.memory import MemoryStore
-from authstate.adapters.testing.authority import FakeAuthority
-from authstate.adapters.testing.loopback import LoopbackIssuer
+from authstate.adapters.testing.fake_authority import FakeAuthority
+from authstate.adapters.testing.loopback_issuer import LoopbackIssuer
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import AuthError

@@ -12,7 +12,7 @@ from authstate.adapters.cli.exit_status import ExitStatus, print_error, printabl
 from authstate.adapters.cli.hidden_input import hidden_input
 from authstate.adapters.cli.progress import Countdown, fitted
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.login import LIFETIME_SECONDS, LoginAttempt
+from authstate.engine.machines.login_attempt import LIFETIME_SECONDS, LoginAttempt
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import AuthError
 from authstate.engine.model.session import Session

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 from authstate.adapters.child.overrides import split_overrides
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
-from authstate.adapters.cli.imports import paused_gc
+from authstate.adapters.cli.fast_imports import paused_gc
 
 _STDIO = "stdio://"
 

@@ -124,7 +124,7 @@ def as_text(
         lines.append(f"  plan          {account.plan_type}")
         lines.append(f"  workspace     {account.account_id or 'not known'}")
     if expires_at:
-        lines.append(f"  access token  {_in_words(expires_at - time.time())} ({_instant(expires_at)})")
+        lines.append(f"  access token  {_describe_duration(expires_at - time.time())} ({_instant(expires_at)})")
     lines.append(f"  store         {place}")
     lines.extend(f"  setting       {_setting(setting)}" for setting in _shown(effective_settings))
     if session.failure:
@@ -161,7 +161,7 @@ def _instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _in_words(seconds: float) -> str:
+def _describe_duration(seconds: float) -> str:
     """Return a distance in time in the largest unit that fits."""
     distance = abs(seconds)
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):

@@ -11,7 +11,7 @@ from authstate.adapters.child.command import ephemeral_command, overrides_of
 from authstate.adapters.child.pinned_store import refuse_pinned_store
 from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND, CannotStart, ChildProcess, propagate_exit
 from authstate.adapters.cli.exit_status import print_error
-from authstate.adapters.cli.imports import paused_gc
+from authstate.adapters.cli.fast_imports import paused_gc
 from authstate.adapters.config.unmanaged_logins import find_unmanaged_login
 
 

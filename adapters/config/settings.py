@@ -15,8 +15,8 @@ from authstate.adapters.config.dotenv_file import read_dotenv
 from authstate.adapters.config.home import ConfigError as ConfigError
 from authstate.adapters.config.home import find_home
 from authstate.adapters.config.layers import SYSTEM_FOLDER, EffectiveSetting, Layers, Settings, read_layers
-from authstate.adapters.config.policy import METHOD, WORKSPACES, policy_of
-from authstate.adapters.network.proxies import Network
+from authstate.adapters.config.login_policy import METHOD, WORKSPACES, policy_of
+from authstate.adapters.network.http_proxies import Network
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import InvalidCredentials, strip_tracebacks
 from authstate.engine.model.policy import Policy

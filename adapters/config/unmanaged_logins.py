@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.config.layers import SYSTEM_FILES, SYSTEM_FOLDER, read_layers, read_text
-from authstate.adapters.stores.unmanaged_logins import find_in_record
+from authstate.adapters.stores.unmanaged_records import find_in_record
 
 _NAMED_BY = {
     ("CODEX_ACCESS_TOKEN",): "an access token",

@@ -13,8 +13,8 @@ Bounds. A line longer than the limit is skipped to its end and never held. Reque
 limited in number and, while they wait, in bytes; further ones are refused with `OVERLOADED`. While the other side
 does not read, the peer stops reading too.
 
-    framing.py   lines and what one line says          incoming.py  the other side's requests and their answers
-    output.py    what is written, in batches           outgoing.py  our requests and their answers
+    framing.py   lines and what one line says          incoming_requests.py  the other side's requests and their answers
+    batched_output.py    what is written, in batches           outgoing_requests.py  our requests and their answers
 """
 
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from typing import Protocol
 
 from msgspec import Raw
 
+from authstate.adapters.jsonrpc.batched_output import BatchedOutput, Writer
 from authstate.adapters.jsonrpc.framing import (
     ABSENT,
     INTERNAL_ERROR,
@@ -38,7 +39,7 @@ from authstate.adapters.jsonrpc.framing import (
     is_id,
     read_line,
 )
-from authstate.adapters.jsonrpc.incoming import (
+from authstate.adapters.jsonrpc.incoming_requests import (
     MOST_PENDING,
     MOST_WAITING_BYTES,
     Exclusive,
@@ -47,8 +48,7 @@ from authstate.adapters.jsonrpc.incoming import (
     IncomingRequests,
     NotificationHandler,
 )
-from authstate.adapters.jsonrpc.outgoing import OutgoingRequests, PeerClosed, is_error
-from authstate.adapters.jsonrpc.output import BatchedOutput, Writer
+from authstate.adapters.jsonrpc.outgoing_requests import OutgoingRequests, PeerClosed, is_error
 
 __all__ = [
     "INTERNAL_ERROR",

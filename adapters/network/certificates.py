@@ -14,7 +14,7 @@ import sys
 from functools import lru_cache
 from typing import Final
 
-from authstate.adapters.network.proxies import Network, NetworkSettingError
+from authstate.adapters.network.http_proxies import Network, NetworkSettingError
 
 _PEM: Final = "-----BEGIN CERTIFICATE-----"
 

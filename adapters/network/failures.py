@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from authstate.adapters.network.proxies import Proxy
+from authstate.adapters.network.http_proxies import Proxy
 
 _UNKNOWN_CA: Final = (
     "its certificate is of an authority that is not trusted here. If your organization inspects the network, ask for "

@@ -7,7 +7,7 @@ from typing import TypedDict
 import httpx
 
 from authstate.adapters.network.certificates import trust_settings
-from authstate.adapters.network.proxies import Network, NetworkSettingError, Proxy
+from authstate.adapters.network.http_proxies import Network, NetworkSettingError, Proxy
 
 
 class ClientSettings(TypedDict):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from authstate.adapters.network.proxies import urlsplit_or_none
+from authstate.adapters.network.http_proxies import urlsplit_or_none
 from authstate.engine.model.errors import AuthError, strip_tracebacks
 
 ALLOWED_HOSTS_VARIABLE: Final = "AUTHSTATE_ALLOW_HTTP_HOSTS"

@@ -22,8 +22,8 @@ from uuid import uuid4
 from authstate.adapters.confidential import Confidential
 from authstate.adapters.oauth.authorization_request import CALLBACK_PATH, AuthorizationRequest
 from authstate.adapters.oauth.browser_progress import BrowserProgress
-from authstate.adapters.oauth.exchange import exchange_code
-from authstate.adapters.oauth.issuer import Issuer, shown_code, shown_text
+from authstate.adapters.oauth.code_exchange import exchange_code
+from authstate.adapters.oauth.issuer import Issuer, displayable_code, displayable_text
 from authstate.adapters.oauth.issuer_errors import IssuerRequest, Outcome, verdict_of
 from authstate.adapters.oauth.issuer_http import ISSUER_VARIABLE, IssuerHttp, host_of
 from authstate.adapters.oauth.redirect import pages
@@ -31,7 +31,7 @@ from authstate.adapters.oauth.redirect.pasted_callback import parameters_of
 from authstate.adapters.oauth.redirect.port import PORTS, open_port
 from authstate.adapters.oauth.redirect.server import LoopbackServer, Request, Response
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.login import LoginAttempt, LoginKind
+from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
 from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import AuthError, LoginAttemptEnded, LoginFailed, strip_tracebacks
 from authstate.engine.ports import Clock
@@ -301,8 +301,8 @@ def _code_of(callback: _Callback, host: str) -> Secret:
     """
     parameters = callback.parameters
     if "error" in parameters:
-        code = shown_code(parameters["error"][0])
-        said = shown_text(parameters.get("error_description", [None])[0])
+        code = displayable_code(parameters["error"][0])
+        said = displayable_text(parameters.get("error_description", [None])[0])
         refusal = f"{host} refused the sign-in" + (f" with the error {code}" if code else "")
         if verdict_of(IssuerRequest.AUTHORIZATION, 0, code or "") is Outcome.DECLINED:  # the issuer may say why
             refusal = "the sign-in was declined on the issuer's page"

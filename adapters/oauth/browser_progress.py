@@ -1,6 +1,6 @@
 """How far a browser login is: who has come back, and whether a browser is still to be shown how it ended.
 
-The login attempt (engine/machines/login.py) says whether somebody is signed in. This table is about the browser.
+engine/machines/login_attempt.py says whether somebody is signed in. This table is about the browser.
 """
 
 import asyncio

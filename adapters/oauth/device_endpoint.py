@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import msgspec
 
 from authstate.adapters.confidential import Confidential
-from authstate.adapters.oauth.issuer import Issuer, shown_code
+from authstate.adapters.oauth.issuer import Issuer, displayable_code
 from authstate.adapters.oauth.issuer_errors import IssuerRequest, Outcome, verdict_of
 from authstate.adapters.oauth.issuer_http import (
     IN_BETWEEN,
@@ -129,7 +129,7 @@ class HttpDeviceEndpoint:
     @strip_tracebacks
     async def exchange(self, approval: DeviceApproval) -> ChatgptTokens:
         """See `DeviceEndpoint`."""
-        from authstate.adapters.oauth.exchange import exchange_code
+        from authstate.adapters.oauth.code_exchange import exchange_code
 
         return await exchange_code(
             self._issuer,
@@ -160,7 +160,7 @@ def _approval(answer: IssuerResponse, host: str) -> DeviceApproval | None:
 def _failure(request: IssuerRequest, answer: IssuerResponse, host: str) -> LoginFailed | IssuerUnavailable:
     """The error for an answer without a code or an approval."""
     said = error_code(answer.members)
-    code = shown_code(said)
+    code = displayable_code(said)
     match verdict_of(request, answer.status, said):
         case Outcome.DEVICE_CODES_DISABLED:
             return DeviceCodeNotEnabled(

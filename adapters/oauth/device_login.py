@@ -24,7 +24,7 @@ from authstate.adapters.oauth.device_endpoint import (
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.engine.clock import SystemClock
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.login import LoginAttempt, LoginKind
+from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, LoginAttemptEnded
 from authstate.engine.ports import Clock
 

@@ -7,7 +7,7 @@ import msgspec
 
 from authstate.adapters.config import Environment
 from authstate.adapters.config.settings import DEFAULT_CLIENT_ID, DEFAULT_ISSUER
-from authstate.adapters.network.proxies import Network
+from authstate.adapters.network.http_proxies import Network
 
 DEFAULT_ORIGINATOR: Final = "authstate"
 
@@ -44,7 +44,7 @@ class Issuer(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, originator=name)
 
 
-def shown_code(code: object) -> str | None:
+def displayable_code(code: object) -> str | None:
     """Return an error code that may be shown: one short ASCII word. None for anything else."""
     if not isinstance(code, str):
         return None
@@ -53,7 +53,7 @@ def shown_code(code: object) -> str | None:
     return word if fits else None
 
 
-def shown_text(text: object) -> str | None:
+def displayable_text(text: object) -> str | None:
     """Return a text of the issuer that may be shown: one line without control characters, at most 300 characters.
 
     It is not escaped. Escape it when you write it into a page.

@@ -19,8 +19,8 @@ import msgspec
 
 from authstate.adapters.confidential import Confidential, place_of
 from authstate.adapters.network.failures import RequestFailure, explain_failure, explain_proxy_refusal
+from authstate.adapters.network.http_proxies import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.network.insecure_http import InsecureTransport, ensure_secure
-from authstate.adapters.network.proxies import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.oauth.issuer_errors import delivery_of
 from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, strip_tracebacks

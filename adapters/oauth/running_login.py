@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from authstate.engine.machines.login import LoginAttempt
+    from authstate.engine.machines.login_attempt import LoginAttempt
 
 
 class RunningLogin(Protocol):

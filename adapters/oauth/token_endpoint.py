@@ -6,9 +6,9 @@ One call is one request; the caller decides whether to ask again. issuer_errors.
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+from authstate.adapters.network.http_proxies import Network
 from authstate.adapters.network.insecure_http import ensure_secure
-from authstate.adapters.network.proxies import Network
-from authstate.adapters.oauth.issuer import shown_code
+from authstate.adapters.oauth.issuer import displayable_code
 from authstate.adapters.oauth.issuer_errors import DeadToken, IssuerRequest, Outcome, Rejected, verdict_of
 from authstate.adapters.oauth.issuer_http import (
     ISSUER_VARIABLE,
@@ -127,7 +127,7 @@ def _tokens(answer: IssuerResponse, sent: Secret, host: str) -> RefreshedTokens:
 def _failure(answer: IssuerResponse, host: str) -> PermanentRefreshError | IssuerUnavailable:
     """The error for an answer without tokens."""
     code = error_code(answer.members)
-    shown = shown_code(code)
+    shown = displayable_code(code)
     said = f"{host} answered with status {answer.status}" + (f" and the code {shown}" if shown else "")
     match verdict_of(IssuerRequest.REFRESH, answer.status, code):
         case DeadToken(reason=reason, detail=detail):

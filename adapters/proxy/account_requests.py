@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from authstate.adapters.jsonrpc.framing import Envelope, RpcError
 from authstate.adapters.jsonrpc.peer import Peer
-from authstate.adapters.proxy.flow import Endpoint, Gate
+from authstate.adapters.proxy.flow_control import Endpoint, Gate
 
 
 class AccountRequests:

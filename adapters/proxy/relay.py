@@ -18,7 +18,7 @@ from authstate.adapters.app_server.lazy_account import AccountSetup
 from authstate.adapters.child.own_login import ChildHasOwnLogin
 from authstate.adapters.jsonrpc.peer import Writer
 from authstate.adapters.proxy.account_requests import AccountRequests
-from authstate.adapters.proxy.flow import Endpoint, Gate
+from authstate.adapters.proxy.flow_control import Endpoint, Gate
 from authstate.adapters.proxy.front_end import FrontEnd
 from authstate.adapters.proxy.line_filter import LineFilter
 from authstate.adapters.proxy.pending_requests import PendingRequests

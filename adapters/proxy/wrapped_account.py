@@ -12,7 +12,7 @@ from authstate.adapters.app_server.lazy_account import AccountSetup, LazyAccount
 from authstate.adapters.app_server.wire import REFRESH_METHOD, SESSIONS_METHOD
 from authstate.adapters.jsonrpc.framing import Envelope
 from authstate.adapters.jsonrpc.peer import INTERNAL_ERROR, INVALID_REQUEST, Peer, PeerClosed, RemoteError, RpcError
-from authstate.adapters.proxy.flow import Endpoint, Gate
+from authstate.adapters.proxy.flow_control import Endpoint, Gate
 
 if TYPE_CHECKING:
     from authstate.adapters.child.failed_turns import Explanation, FailureCause

@@ -22,7 +22,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from authstate.adapters.stores.unmanaged_logins import MEMBERS, MODES, find_in_members
+from authstate.adapters.stores.unmanaged_records import MEMBERS, MODES, find_in_members
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, storable_time
 from authstate.engine.model.errors import InvalidCredentials, StoreUnreadable, strip_tracebacks
 

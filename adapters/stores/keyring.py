@@ -2,7 +2,7 @@
 
 The entry is the one that codex uses: service `Codex Auth`, account `cli|` and the first 16 hex digits of the SHA-256 of
 the home's path, value the record of auth.json in its compact form. The lock between processes is the file store's own
-(lock.py), because a keyring has none. A save removes auth.json, as codex does, so that one place holds the login.
+(home_lock.py), because a keyring has none. A save removes auth.json, as codex does, so that one place holds the login.
 
 A keyring may wait for a person, so its calls run in threads (worker_threads.py), each wait bounded. A write that has
 not ended when the wait does keeps the lock until it ends: it cannot come late and undo what another process stored.
@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 
 from authstate.adapters.stores.codec import decode, encode, is_json_object
 from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.home_lock import HeldLock, SaveRecord
 from authstate.adapters.stores.keyring_entry import KeyringEntry, NoKeyring
-from authstate.adapters.stores.lock import HeldLock, SaveRecord
+from authstate.adapters.stores.last_change import digest_of, last_change
 from authstate.adapters.stores.permissions import Finding
-from authstate.adapters.stores.provenance import digest_of, last_change
 from authstate.adapters.stores.worker_threads import WorkerThreads
 from authstate.engine.clock import SystemClock
-from authstate.engine.machines.claim import Claim
+from authstate.engine.machines.refresh_claim import RefreshClaim
 from authstate.engine.model.credentials import ChatgptTokens, Credentials
 from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks_of_methods
 from authstate.engine.ports import Clock, HeldStore, LastChange
@@ -77,7 +77,7 @@ class KeyringStore:
         text = await self.read()
         return None if text is None else decode(text.encode(), self.entry.place).credentials
 
-    async def claim_on(self, fingerprint: str) -> Claim | None:
+    async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
         """See `CredentialStore`: the claims are kept in the home."""
         return self.file.claims.find(fingerprint)
 
@@ -183,7 +183,7 @@ class _HeldKeyring:
         await self._change(None, self._store.entry.remove)
         self.file.remove_copy()
 
-    async def record(self, claim: Claim) -> None:
+    async def record(self, claim: RefreshClaim) -> None:
         """See `HeldStore`: in the home."""
         await self.file.record(claim)
 
@@ -240,7 +240,7 @@ class AutoStore:
             self.in_keyring = entry is not None
         return file if self._in_file else entry
 
-    async def claim_on(self, fingerprint: str) -> Claim | None:
+    async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
         """See `CredentialStore`: the claims are kept in the home."""
         return await self._keyring.claim_on(fingerprint)
 
@@ -319,7 +319,7 @@ class _HeldAuto:
         else:
             self._store.in_keyring = False
 
-    async def record(self, claim: Claim) -> None:
+    async def record(self, claim: RefreshClaim) -> None:
         """See `HeldStore`: in the home."""
         await self._keyring.record(claim)
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from authstate.engine.machines.claim import Claim, with_claim
+from authstate.engine.machines.refresh_claim import RefreshClaim, with_claim
 from authstate.engine.model.credentials import Credentials, ExternalTokens
 from authstate.engine.model.errors import StoreBusy
 from authstate.engine.ports import HeldStore
@@ -27,7 +27,7 @@ class MemoryStore:
         """How often somebody looked, with the lock or without."""
         self.saves = 0
         self.deletes = 0
-        self.claims: dict[str, Claim] = {}
+        self.claims: dict[str, RefreshClaim] = {}
         """What is known of refresh tokens that were sent, by fingerprint."""
         self._lock = asyncio.Lock()
         self.lock_timeout = lock_timeout
@@ -41,7 +41,7 @@ class MemoryStore:
         self.loads += 1
         return self.credentials
 
-    async def claim_on(self, fingerprint: str) -> Claim | None:
+    async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
         """See `CredentialStore`."""
         return self.claims.get(fingerprint)
 
@@ -81,5 +81,5 @@ class _HeldMemory:
         self._store.deletes += 1
         self._store.credentials = None
 
-    async def record(self, claim: Claim) -> None:
+    async def record(self, claim: RefreshClaim) -> None:
         self._store.claims = with_claim(self._store.claims, msgspec.structs.replace(claim, holder="this process"))

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Protocol
 from weakref import WeakSet
 
-from authstate.adapters.stores.ownership import give_to_owner_of_folder, share_with_group
+from authstate.adapters.stores.file_ownership import give_to_owner_of_folder, share_with_group
 
 _WINDOWS = sys.platform == "win32"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})

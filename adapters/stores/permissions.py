@@ -1,12 +1,12 @@
-"""What other users can do to a home, and what is done about it.
+"""Finds what other users can do to a home.
 
-Refused, because whoever put it there would be handed the next tokens: in a folder that every user can write, an
-auth.json, or a symbolic link of this name, that belongs neither to this user nor to root nor to the owner of the
-folder. In a folder that only its owner or its group can write, nobody else can have put it there: there it is used.
+Refused: in a folder that every user can write, an auth.json, or a symbolic link of this name, that belongs neither to
+this user nor to root nor to the owner of the folder. Whoever put it there would receive the next tokens. In a folder
+that only its owner or its group can write, nobody else can have put it there, so there it is used.
 
-Told of, in the log and by `authstate status`, as gpg does, because containers and groups share homes on purpose:
-whatever is in `Finding.code`. The next write tightens the mode of the file (ownership.py). The mode of a folder is left
-to its owner.
+Reported, in the log and by `authstate status`, as gpg does: everything in `Finding.code`. It is no error, because
+containers and groups share homes on purpose. The next write tightens the mode of the file (file_ownership.py). The mode
+of a folder is left to its owner.
 
 On Windows nothing is found: the access list of the folder is not read.
 """

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from authstate.adapters.stores.memory import MemoryStore
-    from authstate.adapters.testing.authority import FakeAuthority
-    from authstate.adapters.testing.clock import ManualClock
+    from authstate.adapters.testing.fake_authority import FakeAuthority
+    from authstate.adapters.testing.fake_parent import NEVER, FakeParent
     from authstate.adapters.testing.jwt import make_jwt
-    from authstate.adapters.testing.loopback import LoopbackIssuer
-    from authstate.adapters.testing.parent import NEVER, FakeParent
+    from authstate.adapters.testing.loopback_issuer import LoopbackIssuer
+    from authstate.adapters.testing.manual_clock import ManualClock
     from authstate.adapters.testing.store_contract import StoreContract
     from authstate.adapters.testing.tokens import make_external, make_tokens
 
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "NEVER": "authstate.adapters.testing.parent",
-    "FakeAuthority": "authstate.adapters.testing.authority",
-    "FakeParent": "authstate.adapters.testing.parent",
-    "LoopbackIssuer": "authstate.adapters.testing.loopback",
-    "ManualClock": "authstate.adapters.testing.clock",
+    "NEVER": "authstate.adapters.testing.fake_parent",
+    "FakeAuthority": "authstate.adapters.testing.fake_authority",
+    "FakeParent": "authstate.adapters.testing.fake_parent",
+    "LoopbackIssuer": "authstate.adapters.testing.loopback_issuer",
+    "ManualClock": "authstate.adapters.testing.manual_clock",
     "MemoryStore": "authstate.adapters.stores.memory",
     "StoreContract": "authstate.adapters.testing.store_contract",
     "make_external": "authstate.adapters.testing.tokens",

@@ -8,7 +8,7 @@ Served
     POST /oauth/revoke
     POST /api/accounts/deviceauth/usercode, /api/accounts/deviceauth/token
     GET  /backend-api/wham/usage, /api/codex/usage, /backend-api/wham/accounts/check
-    POST /backend-api/.../responses   a model that answers in server-sent events, see model.py
+    POST /backend-api/.../responses   a model that answers in server-sent events, see fake_model.py
     any  /backend-api/...   an echo: who asked, with which method and how many bytes
 Control (JSON)
     POST /control/seed, /control/code, /control/device, /control/expire-access, /control/revoke, /control/behaviour
@@ -42,7 +42,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
-from authstate.adapters.testing import consent_page, model
+from authstate.adapters.testing import consent_page, fake_model
 from authstate.adapters.testing.jwt import account_claims, make_jwt
 
 Json = dict[str, Any]
@@ -52,7 +52,7 @@ _PAGE = "page"  # ... that is HTML
 _WAY_BACK = "way back"  # ... that is a redirect
 
 
-class Issuer:
+class IssuerState:
     """What the process knows. Every method is called with the lock held."""
 
     def __init__(self) -> None:
@@ -154,8 +154,8 @@ class Issuer:
         status, refusal = self.backend(path, "POST", bearer, None, 0)
         if status != 200:
             return status, refusal
-        events = model.answer(body, self.requests[path])
-        if model.wants_to_expire(body):
+        events = fake_model.answer(body, self.requests[path])
+        if fake_model.wants_to_expire(body):
             self.access.clear()
         return 200, {_EVENTS: events}
 
@@ -203,7 +203,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1
     disable_nagle_algorithm = True
-    issuer: Issuer
+    issuer: IssuerState
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -384,7 +384,7 @@ def _usage(plan: object) -> Json:
 
 def main() -> None:
     """Serve until standard input closes."""
-    Handler.issuer = Issuer()
+    Handler.issuer = IssuerState()
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps({"port": server.server_address[1]}), flush=True)

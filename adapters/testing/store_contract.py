@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from authstate.adapters.testing.authority import FakeAuthority
+from authstate.adapters.testing.fake_authority import FakeAuthority
 from authstate.adapters.testing.tokens import make_external, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials

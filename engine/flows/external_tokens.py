@@ -7,8 +7,7 @@ from authstate.engine.flows.single_flight import SingleFlight, wait_shielded
 from authstate.engine.machines.auth import AuthMachine
 from authstate.engine.model.credentials import ExternalTokens, Secret
 from authstate.engine.model.errors import AuthError, InvalidCredentials, ParentUnavailable, TransitionRefused
-from authstate.engine.model.events import RefreshFailed
-from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.events import Listeners, RefreshFailed
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import Clock, ExternalTokenSource
 

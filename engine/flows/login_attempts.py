@@ -2,9 +2,9 @@
 
 import asyncio
 
-from authstate.engine.machines.login import LIFETIME_SECONDS, LOGIN_TABLE, LoginAttempt, LoginKind
+from authstate.engine.machines.login_attempt import LIFETIME_SECONDS, LOGIN_TABLE, LoginAttempt, LoginKind
 from authstate.engine.machines.table import shared_machine
-from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.events import Listeners
 from authstate.engine.ports import Clock
 
 

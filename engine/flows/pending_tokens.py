@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from authstate.engine.flows.open_claim import OpenClaim
+from authstate.engine.flows.open_refresh_claim import OpenRefreshClaim
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.ports import Clock, HeldStore
@@ -36,7 +36,7 @@ class PendingTokens:
         self._clock = clock
         self._save_waits = save_waits
         self._warn = warn
-        self._pending: tuple[RefreshResult, OpenClaim] | None = None
+        self._pending: tuple[RefreshResult, OpenRefreshClaim] | None = None
 
     @property
     def tokens(self) -> ChatgptTokens | None:
@@ -49,7 +49,7 @@ class PendingTokens:
         """
         return self.tokens is not None and stored.is_same_material_as(self.tokens)
 
-    def keep(self, result: RefreshResult, claim: OpenClaim) -> None:
+    def keep(self, result: RefreshResult, claim: OpenRefreshClaim) -> None:
         """Keep what the issuer sent. `claim` is the claim on the refresh token that was spent for it."""
         self._pending = (result, claim)
 

@@ -7,11 +7,11 @@ before anybody uses it:
 1. Take the store's lock.
 2. Reload under the lock. Other tokens of the same account mean that another process refreshed: they are adopted without
    the network. Another account, or no login, is a permanent error: nothing is sent or written.
-3. Look at the claim on the token (machines/claim.py). A token that is spent or dead is never sent again, by any
+3. Look at the claim on the token (machines/refresh_claim.py). A token that is spent or dead is never sent again, by any
    process. A token in doubt, because an answer was lost or a process ended during a refresh, is sent again only when
    the access token is no longer usable.
 4. Make room in the store and record the claim, while nothing is spent yet.
-5. Ask the issuer (refresh_request.py). tenacity repeats what was certainly not processed. A request that may have been
+5. Ask the issuer (refresh_retries.py). tenacity repeats what was certainly not processed. A request that may have been
    processed is repeated once, at once; if that fails too, the claim becomes a doubt.
 6. Look at the store once more. If another program signed out or signed in with another account without the lock, the
    answer must not bring the old login back.
@@ -30,11 +30,18 @@ from random import Random
 
 import msgspec
 
-from authstate.engine.flows.open_claim import OpenClaim
+from authstate.engine.flows.open_refresh_claim import OpenRefreshClaim
 from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
-from authstate.engine.flows.refresh_request import RefreshProgress, RefreshRequest
-from authstate.engine.machines.claim import Claim, ClaimState, fingerprint_of, format_time
-from authstate.engine.model.credentials import ChatgptTokens, Secret, account_of, expiry_of, read_claims, storable_time
+from authstate.engine.flows.refresh_retries import RefreshProgress, RefreshRequest
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of, format_time
+from authstate.engine.model.credentials import (
+    ChatgptTokens,
+    Secret,
+    account_of,
+    expiry_of,
+    read_jwt_claims,
+    storable_time,
+)
 from authstate.engine.model.errors import (
     InvalidCredentials,
     IssuerUnavailable,
@@ -94,7 +101,7 @@ class Refresher:
             return True
         with suppress(StoreUnavailable):
             claim = await self._store.claim_on(fingerprint_of(stored.refresh_token))
-            return claim is not None and claim.state is ClaimState.SPENT
+            return claim is not None and claim.state is RefreshClaimState.SPENT
         return False
 
     async def run(
@@ -123,13 +130,13 @@ class Refresher:
     async def _run_locked(
         self, held: HeldStore, current: ChatgptTokens, is_usable: Callable[[], bool], progress: RefreshProgress
     ) -> RefreshResult:
-        claim: OpenClaim | None = None
+        claim: OpenRefreshClaim | None = None
         try:
             if adopted := await self._newer_in_store(held, current):
                 self._pending.discard()
                 return adopted
             if self._pending.tokens is None:
-                claim = OpenClaim(await self._sendable_claim(current, is_usable), self._clock)
+                claim = OpenRefreshClaim(await self._sendable_claim(current, is_usable), self._clock)
                 await held.prepare()
                 await claim.record(held)
                 await self._renew(held, current, claim, progress)
@@ -170,7 +177,7 @@ class Refresher:
             raise PermanentRefreshError(RefreshDeadReason.MISSING)
         return RefreshResult(stored, was_adopted=True)
 
-    async def _sendable_claim(self, current: ChatgptTokens, is_usable: Callable[[], bool]) -> Claim:
+    async def _sendable_claim(self, current: ChatgptTokens, is_usable: Callable[[], bool]) -> RefreshClaim:
         """The claim on a token that may be sent.
 
         Raises:
@@ -179,10 +186,10 @@ class Refresher:
         """
         token = current.refresh_token
         fingerprint = fingerprint_of(token)
-        claim = await self._store.claim_on(fingerprint) or Claim(fingerprint)
-        if claim.state is ClaimState.DEAD:
+        claim = await self._store.claim_on(fingerprint) or RefreshClaim(fingerprint)
+        if claim.state is RefreshClaimState.DEAD:
             raise PermanentRefreshError(claim.reason or RefreshDeadReason.UNKNOWN, claim.detail)
-        if claim.state is ClaimState.SPENT:
+        if claim.state is RefreshClaimState.SPENT:
             detail = f"{self._store.describe()} holds tokens that {claim.holder} replaced at {format_time(claim.at)}"
             raise PermanentRefreshError(RefreshDeadReason.EXHAUSTED, f"{detail}, as after a restored backup.")
         if token in self._spent:
@@ -195,7 +202,7 @@ class Refresher:
         return claim
 
     async def _renew(
-        self, held: HeldStore, current: ChatgptTokens, claim: OpenClaim, progress: RefreshProgress
+        self, held: HeldStore, current: ChatgptTokens, claim: OpenRefreshClaim, progress: RefreshProgress
     ) -> None:
         """Ask the issuer, and keep what it sends as pending tokens."""
         try:
@@ -219,7 +226,7 @@ class Refresher:
         self._pending.keep(RefreshResult(self._merged(current, answer), was_adopted=False), claim)
 
     async def _ask(
-        self, held: HeldStore, refresh_token: Secret, claim: OpenClaim, progress: RefreshProgress
+        self, held: HeldStore, refresh_token: Secret, claim: OpenRefreshClaim, progress: RefreshProgress
     ) -> RefreshedTokens:
         """Send the token. End the claim if the answer brings nothing to store."""
         request = RefreshRequest(self._authority, self._clock, self._random, self._settings, progress)
@@ -235,11 +242,11 @@ class Refresher:
             await claim.end_unanswered(held, is_lost=request.is_lost)
             raise
 
-    def _note_spent(self, current: ChatgptTokens, claim: OpenClaim) -> None:
+    def _note_spent(self, current: ChatgptTokens, claim: OpenRefreshClaim) -> None:
         self._spent.append(current.refresh_token)
         claim.was_rotated = True
 
-    async def _ensure_still_signed_in(self, held: HeldStore, current: ChatgptTokens, claim: OpenClaim) -> None:
+    async def _ensure_still_signed_in(self, held: HeldStore, current: ChatgptTokens, claim: OpenRefreshClaim) -> None:
         """Check that the store still holds this login, before the answer is stored.
 
         A program that does not take our lock may sign out, or sign in with another account, while the issuer is asked.
@@ -295,7 +302,7 @@ class Refresher:
         id_token, account = current.id_token, current.account
         if answer.id_token is not None:
             try:
-                claims = read_claims(answer.id_token.reveal(), "id token")
+                claims = read_jwt_claims(answer.id_token.reveal(), "id token")
                 named = account_of(claims, account_id=account.account_id)
             except InvalidCredentials:
                 self._warn("id_token_unreadable", "the issuer sent an id token that is not a JWT: the old one was kept")
@@ -315,7 +322,7 @@ class Refresher:
         )
 
 
-def _describe_doubt(claim: OpenClaim, *, is_lost: bool) -> str:
+def _describe_doubt(claim: OpenRefreshClaim, *, is_lost: bool) -> str:
     """Why a refused token may have been spent by ourselves, as a sentence; empty if that cannot be."""
     if claim.found.is_in_doubt:
         return f"Probably an earlier refresh spent it: {claim.found.describe_doubt()}."

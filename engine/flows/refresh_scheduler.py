@@ -9,12 +9,12 @@ from collections.abc import Coroutine
 from typing import Any
 
 from authstate.engine.clock import within
-from authstate.engine.flows.locks import EngineLocks
+from authstate.engine.flows.engine_locks import EngineLocks
 from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
 from authstate.engine.flows.refresh import Refresher
-from authstate.engine.flows.refresh_request import RefreshProgress
+from authstate.engine.flows.refresh_retries import RefreshProgress
+from authstate.engine.flows.refresh_urgency import Urgency, urgency_of
 from authstate.engine.flows.single_flight import SharedTask, SingleFlight, wait_shielded
-from authstate.engine.flows.urgency import Urgency, urgency_of
 from authstate.engine.machines.auth import AuthMachine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Secret
 from authstate.engine.model.errors import (
@@ -27,8 +27,7 @@ from authstate.engine.model.errors import (
     StoreUnavailable,
     TransientAuthError,
 )
-from authstate.engine.model.events import Event, RefreshFailed, StateChanged
-from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.events import Event, Listeners, RefreshFailed, StateChanged
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.session import Failure, Session
 from authstate.engine.model.states import AuthState, Trigger

@@ -4,7 +4,7 @@ import asyncio
 
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Secret
 from authstate.engine.model.errors import AuthError
-from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.events import Listeners
 from authstate.engine.ports import TokenAuthority
 
 

@@ -4,17 +4,16 @@ What is stored changes under the store's lock, and only after a refresh that is 
 cannot bring a signed-out person back, and the refresh token that is revoked is the newest one.
 """
 
-from authstate.engine.flows.locks import EngineLocks
+from authstate.engine.flows.engine_locks import EngineLocks
 from authstate.engine.flows.login_attempts import LoginAttempts
 from authstate.engine.flows.pending_tokens import PendingTokens
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.revocations import Revocations
 from authstate.engine.machines.auth import AuthMachine
-from authstate.engine.machines.login import LoginAttempt
+from authstate.engine.machines.login_attempt import LoginAttempt
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import AuthError, LoginAttemptEnded, StoreUnavailable, StoreUnreadable
-from authstate.engine.model.events import AccountUpdated, LoginCompleted
-from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.events import AccountUpdated, Listeners, LoginCompleted
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import CredentialStore, HeldStore
 

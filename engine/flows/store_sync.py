@@ -5,14 +5,13 @@ were adopted while a request with the older token is under way, its 401 would as
 adopts them only when its caller says that no request is under way.
 """
 
-from authstate.engine.flows.locks import EngineLocks
+from authstate.engine.flows.engine_locks import EngineLocks
 from authstate.engine.flows.pending_tokens import PendingTokens
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.machines.auth import AuthMachine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import PolicyViolation, StoreUnavailable
-from authstate.engine.model.events import AccountUpdated, Event, StateChanged
-from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.events import AccountUpdated, Event, Listeners, StateChanged
 from authstate.engine.model.session import Failure
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import CredentialStore, HasRevision

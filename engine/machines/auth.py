@@ -24,8 +24,7 @@ from authstate.engine.model.errors import (
     RefreshDeadReason,
     TransitionRefused,
 )
-from authstate.engine.model.events import StateChanged
-from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.events import Listeners, StateChanged
 from authstate.engine.model.policy import Policy
 from authstate.engine.model.session import Failure, Session
 from authstate.engine.model.states import AuthState, Trigger

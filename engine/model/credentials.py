@@ -197,7 +197,7 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
             id_token=Secret(id_token),
             access_token=Secret(access_token),
             refresh_token=Secret(refresh_token if refresh_token.strip() else ""),
-            account=account_of(read_claims(id_token, "id token"), account_id=account_id),
+            account=account_of(read_jwt_claims(id_token, "id token"), account_id=account_id),
             expires_at=expiry_of(access_token),
             last_refresh=None if last_refresh is None else storable_time(last_refresh),
         )
@@ -248,7 +248,7 @@ class ExternalTokens(msgspec.Struct, frozen=True):
         if not access_token.strip():
             raise InvalidCredentials("the access token is empty")
         _ensure_header(access_token, "access token")
-        claims = read_claims(id_token, "id token") if id_token else read_claims(access_token, "access token")
+        claims = read_jwt_claims(id_token, "id token") if id_token else read_jwt_claims(access_token, "access token")
         return cls(
             access_token=Secret(access_token),
             account=account_of(claims, account_id=account_id, plan_type=plan_type),
@@ -276,7 +276,7 @@ def _ensure_header(text: str, name: str, longest: int = _MAX_JWT_LENGTH) -> None
         )
 
 
-def read_claims(token: str, name: str) -> Mapping[str, Any]:
+def read_jwt_claims(token: str, name: str) -> Mapping[str, Any]:
     """The claims of a JWT. Errors call it by `name`.
 
     Raises:
@@ -301,7 +301,7 @@ def read_claims(token: str, name: str) -> Mapping[str, Any]:
 def expiry_of(token: str) -> float | None:
     """The `exp` of a token in seconds since the epoch. None if the token is opaque or has no `exp`."""
     try:
-        exp = read_claims(token, "access token").get("exp")
+        exp = read_jwt_claims(token, "access token").get("exp")
     except InvalidCredentials:
         return None
     if isinstance(exp, bool) or not isinstance(exp, int | float) or not 0 < exp <= _LATEST_TIME:

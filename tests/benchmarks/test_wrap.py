@@ -62,6 +62,18 @@ class Echo:
         writer.join()
         return seconds * total / (len(block) * blocks)
 
+    def exchange(self, line: bytes) -> bytes:
+        """Send a line of any length, and read the one that comes back."""
+        writer = threading.Thread(target=self._write, args=(line, 1))
+        writer.start()
+        received = bytearray()
+        while not received.endswith(b"\n"):
+            data = os.read(self._out, 1 << 20)
+            assert data, "it ended before it answered"
+            received += data
+        writer.join()
+        return bytes(received)
+
     def resident(self) -> int:
         """The memory of the process, in kB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -141,11 +153,13 @@ def test_a_gigabyte_leaves_nothing_behind(echo: Callable[..., Echo]) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_a_hundred_megabytes_on_one_line_are_not_held(echo: Callable[..., Echo]) -> None:
+@pytest.mark.parametrize(("size", "answer"), [(60_000_000, b'{"id":7,'), (100_000_000, b'"code":-32600')])
+def test_a_long_line_leaves_nothing_behind(echo: Callable[..., Echo], size: int, answer: bytes) -> None:
+    """wrap holds a line of up to 64 MiB until its end, and drops a longer one."""
     running = echo()
     before = running.resident()
-    line = b'{"id":7,"method":"thread/list","params":{"text":"' + b"x" * 100_000_000 + b'"}}\n'
-    running.carry(line, len(line))
+    assert answer in running.exchange(b'{"id":7,"method":"thread/list","params":{"text":"' + b"x" * size + b'"}}\n')
+    running.round_trip(SMALL)
     assert running.resident() - before <= GROWTH
 
 

@@ -40,9 +40,9 @@ from authstate.adapters.stores.codec import decode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
-from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import PermanentRefreshError
+from authstate.engine.model.session import Authorization
 
 Json = dict[str, Any]
 STEPS = ("locked", "asked", "answered", "renamed")

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 import pytest
 from faults import catalogue as faults
 from faults import scenarios
-from faults.bench import IS_ROOT, Bench, Outcome
 from faults.catalogue import AGAIN, FAULTS, Fault
+from faults.scenario_run import IS_ROOT, Outcome, ScenarioRun
 
 NEEDS_ROOT = {"owned_by_another_user", "lock_of_another_user", "sticky_folder", "planted"}
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScenarioRun]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,issuer.invalid")
-    made = Bench()
+    made = ScenarioRun()
     monkeypatch.setenv("XDG_STATE_HOME", str(made.home.parent / "state"))
     with made.stack:
         yield made
@@ -23,20 +23,20 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes, links and mounts are those of Unix")
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-async def test_a_fault_leaves_what_the_list_says(fault: Fault, bench: Bench) -> None:
+async def test_a_fault_leaves_what_the_list_says(fault: Fault, run: ScenarioRun) -> None:
     if fault.name in NEEDS_ROOT and not IS_ROOT:
         pytest.skip("only root can give a file to another user")
-    outcome = await getattr(scenarios, fault.name)(bench)
+    outcome = await getattr(scenarios, fault.name)(run)
     assert outcome == Outcome(fault.state, fault.reads, fault.disk, fault.sent, fault.then == AGAIN)
 
 
 @pytest.mark.parametrize("name", ["disk_full", "read_only"])
 async def test_a_machine_that_mounts_nothing_shows_the_same(
-    name: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    name: str, run: ScenarioRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "mount", lambda kilobytes: False)
+    monkeypatch.setattr(run, "mount", lambda kilobytes: False)
     [fault] = [fault for fault in FAULTS if fault.name == name]
-    outcome = await getattr(scenarios, name)(bench)
+    outcome = await getattr(scenarios, name)(run)
     assert outcome == Outcome(fault.state, fault.reads, fault.disk, fault.sent, works_again=True)
 
 

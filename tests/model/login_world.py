@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.claim import Claim
-from authstate.engine.machines.login import LoginAttempt
+from authstate.engine.machines.login_attempt import LoginAttempt
+from authstate.engine.machines.refresh_claim import RefreshClaim
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import AuthError
 from authstate.engine.model.events import AccountUpdated, AuthMode, Event, LoginCompleted
@@ -33,7 +33,7 @@ class GatedStore:
     async def load(self) -> Credentials | None:
         return await self.inner.load()
 
-    async def claim_on(self, fingerprint: str) -> Claim | None:
+    async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
         return await self.inner.claim_on(fingerprint)
 
     @asynccontextmanager
@@ -63,7 +63,7 @@ class GatedHeld:
         await self.store.gate("delete")
         await self.inner.delete()
 
-    async def record(self, claim: Claim) -> None:
+    async def record(self, claim: RefreshClaim) -> None:
         await self.inner.record(claim)
 
 

@@ -19,7 +19,7 @@ from authstate.adapters.oauth.device_endpoint import DeviceApproval, DeviceCode,
 from authstate.adapters.oauth.device_login import DeviceLogin, start_device_login
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import make_tokens
-from authstate.engine.machines.login import LoginKind
+from authstate.engine.machines.login_attempt import LoginKind
 from authstate.engine.model.credentials import ChatgptTokens, Secret
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, LoginFailed, StoreUnavailable
 

@@ -13,7 +13,7 @@ from model.reference import Answer
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore
 from authstate.engine import AuthEngine, Policy, RefreshSettings
-from authstate.engine.machines.claim import Claim
+from authstate.engine.machines.refresh_claim import RefreshClaim
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, Secret
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.events import Event, StateChanged
@@ -45,7 +45,7 @@ class WatchedStore:
         self.fail_if("load")
         return await self.inner.load()
 
-    async def claim_on(self, fingerprint: str) -> Claim | None:
+    async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
         return await self.inner.claim_on(fingerprint)
 
     @asynccontextmanager
@@ -79,7 +79,7 @@ class WatchedHeld:
         await self.inner.delete()
         self.store.deletes += 1
 
-    async def record(self, claim: Claim) -> None:
+    async def record(self, claim: RefreshClaim) -> None:
         await self.inner.record(claim)
 
 

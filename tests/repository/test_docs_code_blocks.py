@@ -20,8 +20,8 @@ from authstate.adapters.cli.main import parse_wrap
 from authstate.adapters.cli.tables import TABLES
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.memory import MemoryStore
-from authstate.adapters.testing.authority import FakeAuthority
-from authstate.adapters.testing.loopback import LoopbackIssuer
+from authstate.adapters.testing.fake_authority import FakeAuthority
+from authstate.adapters.testing.loopback_issuer import LoopbackIssuer
 from authstate.adapters.testing.tokens import make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.diagrams import mermaid

@@ -100,14 +100,14 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from mutation.operators import lines_of_use, mutants_of
 from mutation.patch import exchange, install
-from authstate.engine.machines.claim import Claim, ClaimState
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
 repo = Path(sys.argv[2])
 def change(file, name, do):
     mutant = next(mutant for mutant in mutants_of(repo / file, repo) if name in mutant.name)
     do(mutant, repo)
-doubt = Claim("ab", ClaimState.CLAIMED)
+doubt = RefreshClaim("ab", RefreshClaimState.CLAIMED)
 assert doubt.is_in_doubt
-change("engine/machines/claim.py", "is_in_doubt::compare", exchange)
+change("engine/machines/refresh_claim.py", "is_in_doubt::compare", exchange)
 assert not doubt.is_in_doubt
 assert "authstate.engine.model.policy" not in sys.modules
 change("engine/model/policy.py", "Policy::boolean", install)

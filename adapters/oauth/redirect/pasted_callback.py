@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from authstate.adapters.oauth.authorization_request import CALLBACK_PATH, AuthorizationRequest
-from authstate.adapters.oauth.issuer import shown_code, shown_text
+from authstate.adapters.oauth.issuer import displayable_code, displayable_text
 from authstate.adapters.oauth.issuer_errors import IssuerRequest, Outcome, verdict_of
 from authstate.engine.model.errors import LoginFailed, strip_tracebacks
 
@@ -84,8 +84,8 @@ def _query_of(pasted: str, port: int) -> str | None:
 
 def _refusal(parameters: Mapping[str, Sequence[str]]) -> str:
     """What the issuer's error means. The person may go back to its page and agree: the sign-in still waits."""
-    code = shown_code(parameters["error"][0])
-    said = shown_text(parameters.get("error_description", [None])[0])
+    code = displayable_code(parameters["error"][0])
+    said = displayable_text(parameters.get("error_description", [None])[0])
     what = f"the issuer refused the sign-in{f' with the error {code}' if code else ''}"
     if verdict_of(IssuerRequest.AUTHORIZATION, 0, code or "") is Outcome.DECLINED:
         what = "the sign-in was declined on the issuer's page"

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from authstate.adapters.oauth.issuer import shown_text
+from authstate.adapters.oauth.issuer import displayable_text
 from authstate.adapters.oauth.redirect.server import SERVER_NAME
 from authstate.adapters.oauth.redirect.sockets import IPV4, AddressTaken, listen_on
 from authstate.engine.model.errors import LoginFailed
@@ -75,7 +75,7 @@ async def _reclaim(port: int, taken: AddressTaken) -> socket.socket | str:
     if holder is None:
         return f"is not available{where} ({taken.reason}), and the program that uses it does not speak HTTP"
     if not holder.is_login:
-        name = shown_text(holder.server)
+        name = displayable_text(holder.server)
         server = f'a server named "{name}"' if name else "a server that is not a codex or authstate login"
         return f"is used{where} by {server}"
     await _ask(taken.address, port, "/cancel")

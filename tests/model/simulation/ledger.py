@@ -9,7 +9,7 @@ from model.simulation.scheduler import Runner
 from model.simulation.virtual_disk import claims_in
 
 from authstate.adapters.stores.codec import decode
-from authstate.engine.machines.claim import Claim, ClaimState, fingerprint_of
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens, Credentials, Secret
 from authstate.engine.model.errors import (
     Delivery,
@@ -42,7 +42,7 @@ LOSSES = frozenset(Fate) - {Fate.LIVE, Fate.UNDERWAY, Fate.STORED}
 """After one of these, and only then, the next use of the token may be refused."""
 
 
-_NEVER_AGAIN = frozenset({ClaimState.SPENT, ClaimState.DEAD})
+_NEVER_AGAIN = frozenset({RefreshClaimState.SPENT, RefreshClaimState.DEAD})
 
 
 class Grant:
@@ -95,7 +95,7 @@ class Ledger:
         self._durable: set[str] = set()
         self._durable_now: bytes | None = None
         self._dead_in: set[tuple[Runner, str]] = set()
-        self._claims: dict[str, Claim] = {}
+        self._claims: dict[str, RefreshClaim] = {}
         self._doubted: set[str] = set()
         """Tokens that were claimed again after a doubt."""
         self._repeats: Counter[tuple[Runner, str]] = Counter()
@@ -130,7 +130,7 @@ class Ledger:
         """
         self.counts["requests"] += 1
         claim = self._claims.get(fingerprint_of(Secret(token)))
-        if claim is None or claim.state is not ClaimState.CLAIMED:
+        if claim is None or claim.state is not RefreshClaimState.CLAIMED:
             self.broken(f"{runner.name} sends {token}, which nobody claimed")
         elif token in self._doubted and is_usable and runner.alive:
             self.broken(f"{runner.name} sends {token} again, which may be spent, and its access token is usable")

@@ -11,19 +11,19 @@ from unittest.mock import patch
 
 from model.simulation.virtual_disk import SimDisk, SimLock
 
-from authstate.adapters.stores.file import HeldAuthJson
+from authstate.adapters.stores.held_file import HeldAuthJson
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows import external_tokens, recovery, refresh_scheduler
-from authstate.engine.flows.open_claim import OpenClaim
+from authstate.engine.flows import external_tokens, refresh_scheduler, token_recovery
+from authstate.engine.flows.open_refresh_claim import OpenRefreshClaim
 from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
 from authstate.engine.flows.refresh import Refresher
-from authstate.engine.flows.refresh_request import RefreshProgress, RefreshRequest
+from authstate.engine.flows.refresh_retries import RefreshProgress, RefreshRequest
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.single_flight import SharedTask
-from authstate.engine.machines.claim import Claim, fingerprint_of
-from authstate.engine.model.authorization import Authorization
+from authstate.engine.machines.refresh_claim import RefreshClaim, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, PermanentRefreshError
+from authstate.engine.model.session import Authorization
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import HeldStore
 
@@ -89,15 +89,19 @@ async def _unsaved(pending: PendingTokens, held: HeldStore) -> RefreshResult:
     return result
 
 
-async def _unclaimed(claim: OpenClaim, held: HeldStore) -> None:
+async def _unclaimed(claim: OpenRefreshClaim, held: HeldStore) -> None:
     """Send without a word to anybody."""
 
 
-async def _send_whatever_is_known(refresher: Refresher, current: ChatgptTokens, is_usable: Callable[[], bool]) -> Claim:
-    return Claim(fingerprint_of(current.refresh_token))
+async def _send_whatever_is_known(
+    refresher: Refresher, current: ChatgptTokens, is_usable: Callable[[], bool]
+) -> RefreshClaim:
+    return RefreshClaim(fingerprint_of(current.refresh_token))
 
 
-async def _send_a_doubt_at_once(refresher: Refresher, current: ChatgptTokens, is_usable: Callable[[], bool]) -> Claim:
+async def _send_a_doubt_at_once(
+    refresher: Refresher, current: ChatgptTokens, is_usable: Callable[[], bool]
+) -> RefreshClaim:
     return await _sendable_claim(refresher, current, lambda: False)
 
 
@@ -129,7 +133,9 @@ async def _send_the_dead_token(scheduler: RefreshScheduler, patience: float | No
 MUTANTS: Mapping[str, Patches] = {
     "no lock": {(SimLock, "acquire"): _always_taken},
     "no reload under the lock": {(Refresher, "_newer_in_store"): _never_found},
-    "no shield": {(module, "wait_shielded"): _unshielded for module in (external_tokens, recovery, refresh_scheduler)},
+    "no shield": {
+        (module, "wait_shielded"): _unshielded for module in (external_tokens, refresh_scheduler, token_recovery)
+    },
     "rename before fsync": {(HeldAuthJson, "_fill_and_rename"): _rename_before_sync},
     "no fsync of the file": {(HeldAuthJson, "_fill_and_rename"): _rename_without_sync},
     "no fsync of the folder": {(SimDisk, "sync_folder"): _no_folder_sync},
@@ -139,7 +145,7 @@ MUTANTS: Mapping[str, Patches] = {
     "a spent token may be cancelled": {(RefreshScheduler, "finish_or_cancel"): _cancel_at_once},
     "used before it is stored": {(PendingTokens, "store"): _unsaved},
     "a dead token is sent again": {(RefreshScheduler, "refresh"): _send_the_dead_token},
-    "no claim": {(OpenClaim, "record"): _unclaimed},
+    "no claim": {(OpenRefreshClaim, "record"): _unclaimed},
     "no look at the claim": {(Refresher, "_sendable_claim"): _send_whatever_is_known},
     "a doubt is sent at once": {(Refresher, "_sendable_claim"): _send_a_doubt_at_once},
     "a lost answer is repeated": {(RefreshRequest, "_may_repeat"): _repeat_again_and_again},

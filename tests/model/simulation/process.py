@@ -13,12 +13,12 @@ from model.simulation.virtual_disk import HOME, SimDisk
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing.tokens import make_external
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.urgency import Urgency, urgency_of
-from authstate.engine.model.authorization import Authorization
+from authstate.engine.flows.refresh_urgency import Urgency, urgency_of
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError, PermanentRefreshError
 from authstate.engine.model.events import Event, RefreshFailed, StateChanged, Warned
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.session import Authorization
 from authstate.engine.model.states import AuthState, Trigger
 
 SETTINGS = RefreshSettings(

@@ -15,16 +15,16 @@ from model.simulation.scheduler import Runner
 
 from authstate.adapters.stores.disk import TEMPORARY, Disk
 from authstate.adapters.stores.permissions import Finding
-from authstate.engine.machines.claim import Claim
+from authstate.engine.machines.refresh_claim import RefreshClaim
 
 HOME = "/simulated"
 FILE = "auth.json"
 CLAIMS = ".authstate.claims"
 
 
-def claims_in(data: bytes) -> list[Claim]:
+def claims_in(data: bytes) -> list[RefreshClaim]:
     """What a file of claims holds."""
-    return msgspec.json.decode(data, type=list[Claim]) if data else []
+    return msgspec.json.decode(data, type=list[RefreshClaim]) if data else []
 
 
 class File:

@@ -14,9 +14,9 @@ from model.simulation.timeline import Timeline
 from model.simulation.virtual_disk import File, SimDisk, VirtualDisk, claims_in
 
 from authstate.adapters.stores.codec import encode
-from authstate.adapters.stores.lock import SaveRecord
-from authstate.adapters.stores.provenance import digest_of
-from authstate.engine.machines.claim import fingerprint_of
+from authstate.adapters.stores.home_lock import SaveRecord
+from authstate.adapters.stores.last_change import digest_of
+from authstate.engine.machines.refresh_claim import fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens, Secret
 from authstate.engine.model.errors import RefreshInDoubt
 from authstate.engine.model.states import AuthState

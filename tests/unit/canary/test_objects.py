@@ -19,7 +19,7 @@ from authstate.adapters.oauth.device_login import start_device_login
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.redirect.pasted_callback import NotTheCallback
 from authstate.adapters.testing import LoopbackIssuer, make_jwt
-from authstate.engine.machines.claim import Claim, ClaimState, fingerprint_of
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens, Secret
 from authstate.engine.model.errors import IssuerUnavailable, LoginFailed
 
@@ -34,7 +34,7 @@ CONFIDENTIAL = (
     wire.DeviceCodeLoginResult("id", "https://issuer.example", CANARY),
     DeviceCode(Secret(CANARY), CANARY, 5.0, "https://issuer.example"),
     DeviceApproval(Secret(CANARY), Secret(CANARY)),
-    Claim(fingerprint_of(Secret(CANARY)), ClaimState.CLAIMED),
+    RefreshClaim(fingerprint_of(Secret(CANARY)), RefreshClaimState.CLAIMED),
     *(tokens_of(TOKENS, dialect) for dialect in Dialect),
 )
 
@@ -54,7 +54,7 @@ async def harness(loopback: LoopbackIssuer) -> AsyncIterator[LoginHarness]:
 
 @pytest.mark.parametrize("thing", CONFIDENTIAL, ids=lambda thing: type(thing).__name__)
 async def test_what_the_wire_has_in_plain_text(thing: Any) -> None:
-    if not isinstance(thing, Claim | DeviceApproval):
+    if not isinstance(thing, RefreshClaim | DeviceApproval):
         assert repr(thing) == str(thing) == f"{type(thing).__name__}(…)"
         with pytest.raises(TypeError):
             pickle.dumps(thing)
@@ -211,6 +211,6 @@ async def test_a_fault_in_a_login_task_shows_no_secret(
 
 
 def test_the_claims_of_a_home_hold_no_token(tmp_path: Path) -> None:
-    claim = Claim(fingerprint_of(Secret(CANARY)), ClaimState.CLAIMED)
+    claim = RefreshClaim(fingerprint_of(Secret(CANARY)), RefreshClaimState.CLAIMED)
     assert CANARY.encode() not in pickle.dumps(claim)
     assert CANARY not in repr(claim)

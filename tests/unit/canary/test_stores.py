@@ -17,7 +17,7 @@ from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.keyring import SERVICE, AutoStore, KeyringStore, account_of_home
 from authstate.adapters.testing import FakeAuthority, make_jwt
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.claim import Claim, ClaimState, fingerprint_of
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Secret
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.events import Event, Warned
@@ -30,7 +30,7 @@ TOKENS = ChatgptTokens.read(
     refresh_token=f"rt-{CANARY}",
     account_id="org-1",
 )
-CLAIM = Claim(fingerprint_of(TOKENS.refresh_token), ClaimState.CLAIMED)
+CLAIM = RefreshClaim(fingerprint_of(TOKENS.refresh_token), RefreshClaimState.CLAIMED)
 KEYRINGS = (KeyringStore, AutoStore)
 FAULTS = {
     "locked": KeyringLocked(CANARY),

@@ -5,8 +5,8 @@ import os
 from typing import Any
 
 import pytest
+from support.child_in_memory import Child, World
 from support.leaks import CANARY, assert_clean, assert_hidden
-from support.linked_child import Child, World
 
 from authstate.adapters.child.token_sync import TokenSync
 from authstate.adapters.io.streams import open_reader

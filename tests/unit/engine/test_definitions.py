@@ -14,11 +14,10 @@ import authstate.engine
 from authstate.adapters.proxy.line_filter import LONGEST_HELD
 from authstate.adapters.proxy.pending_requests import MOST_PENDING
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.claim import Claim, ClaimState
-from authstate.engine.model.authorization import Authorization
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
 from authstate.engine.model.credentials import Secret
 from authstate.engine.model.refresh_settings import RefreshSettings
-from authstate.engine.model.session import Failure, Session
+from authstate.engine.model.session import Authorization, Failure, Session
 
 
 def structs() -> Iterator[Any]:
@@ -38,7 +37,9 @@ def test_every_value_is_immutable(struct: type[msgspec.Struct]) -> None:
 def test_what_a_value_is_unless_somebody_says_more() -> None:
     assert Failure("why") == Failure("why", reason=None, detail="", on_arrival=False)
     assert Session().generation == 0
-    assert Claim("ab") == Claim("ab", ClaimState.FREE, at=0.0, holder="", sends=0, reason=None, detail="")
+    assert RefreshClaim("ab") == RefreshClaim(
+        "ab", RefreshClaimState.FREE, at=0.0, holder="", sends=0, reason=None, detail=""
+    )
     plain = Authorization(Secret("x"), None, 0)
     assert (plain.user_id, plain.is_api_key, plain.is_parents_answer) == (None, False, False)
 

@@ -15,7 +15,6 @@ from authstate.adapters.testing import (
     make_tokens,
 )
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import (
     InvalidCredentials,
@@ -38,6 +37,7 @@ from authstate.engine.model.events import (
     Warned,
 )
 from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.engine.model.session import Authorization
 from authstate.engine.model.states import AuthState, Trigger
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.open_claim import OpenClaim
+from authstate.engine.flows.open_refresh_claim import OpenRefreshClaim
 from authstate.engine.flows.pending_tokens import RefreshResult
-from authstate.engine.machines.claim import Claim, fingerprint_of
+from authstate.engine.machines.refresh_claim import RefreshClaim, fingerprint_of
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import EngineClosed, PermanentRefreshError, RefreshDeadReason, StoreUnavailable
 from authstate.engine.model.events import AccountUpdated, Event
@@ -236,7 +236,7 @@ async def test_tokens_that_could_not_be_stored_are_kept() -> None:
     store, authority = MemoryStore(ONE), FakeAuthority()
     authority.accept(ONE)
     async with AuthEngine(store, authority) as engine:
-        claim = OpenClaim(Claim(fingerprint_of(ONE.refresh_token)), ManualClock())
+        claim = OpenRefreshClaim(RefreshClaim(fingerprint_of(ONE.refresh_token)), ManualClock())
         engine._scheduler._pending.keep(RefreshResult(TWO, was_adopted=False), claim)
         store.credentials = None
         assert (await engine.follow()).credentials is ONE

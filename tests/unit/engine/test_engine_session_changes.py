@@ -8,7 +8,7 @@ import pytest
 
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.claim import Claim
+from authstate.engine.machines.refresh_claim import RefreshClaim
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import (
     ExternalTokensActive,
@@ -54,7 +54,7 @@ class _Held:
         self._writable()
         await self.held.delete()
 
-    async def record(self, claim: Claim) -> None:
+    async def record(self, claim: RefreshClaim) -> None:
         await self.held.record(claim)
 
     def _writable(self) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import ChatgptTokens, Credentials
 from authstate.engine.model.errors import (
     AuthError,
@@ -19,6 +18,7 @@ from authstate.engine.model.errors import (
     RefreshInterrupted,
 )
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.session import Authorization
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import HeldStore
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.linked_child import Child, World, tokens
+from support.child_in_memory import Child, World, tokens
 
 from authstate.adapters.child.client import HandshakeFailed
 from authstate.adapters.child.command import CommandError, ephemeral_command, overrides_of

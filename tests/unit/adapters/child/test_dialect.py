@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from msgspec import Raw
-from support.linked_child import Child, World, tokens
+from support.child_in_memory import Child, World, tokens
 
 from authstate.adapters.child.dialect import ChildTokenSet, Dialect, dialect_of, tokens_of
 from authstate.adapters.testing import make_external, make_tokens

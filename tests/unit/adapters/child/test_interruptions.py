@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from msgspec import Raw
-from support.linked_child import Child, World, tokens
+from support.child_in_memory import Child, World, tokens
 
 from authstate.adapters.child.failed_turns import Explanation, FailureCause, thread_of
 from authstate.adapters.child.token_sync import TokenSync

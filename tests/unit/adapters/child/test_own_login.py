@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 import pytest
-from support.linked_child import Child, World, tokens
+from support.child_in_memory import Child, World, tokens
 
 from authstate.adapters.child import client
 from authstate.adapters.child.client import AppServerClient, HandshakeFailed

@@ -1,7 +1,7 @@
 """Which token a refresh request is about, and how many refreshes one child may cause."""
 
 import pytest
-from support.linked_child import World, tokens
+from support.child_in_memory import World, tokens
 
 from authstate.adapters.child.held_token import CROSSING, LATE
 from authstate.adapters.child.refresh_requests import MOST_REFRESHES, PERIOD

@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 
 import pytest
-from support.linked_child import Child, World, tokens
+from support.child_in_memory import Child, World, tokens
 
 from authstate.adapters.child.dialect import Dialect
 from authstate.adapters.child.token_sync import TokenSync

@@ -1,7 +1,7 @@
 """The state table of a child's tokens: every state and trigger, against a table that is written by hand."""
 
 import pytest
-from support.linked_child import tokens
+from support.child_in_memory import tokens
 
 from authstate.adapters.child.token_table import CHILD_TOKENS_TABLE, ChildTokens, acts_the_same
 from authstate.engine.machines.table import shared_machine

@@ -15,7 +15,7 @@ from authstate.adapters.cli.login import _wait
 from authstate.adapters.cli.progress import Countdown, fitted
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.login import LoginAttempt, LoginKind
+from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
 
 DESKTOP = {"DISPLAY": ":0"}
 

@@ -27,7 +27,7 @@ from authstate.adapters.cli.main import main, parse_app_server, report_errors
 from authstate.adapters.cli.tables import TABLES
 from authstate.adapters.jsonrpc.peer import PeerClosed
 from authstate.adapters.stores.file import AuthJsonStore
-from authstate.adapters.testing.loopback import LoopbackIssuer
+from authstate.adapters.testing.loopback_issuer import LoopbackIssuer
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.diagrams import render_all
 from authstate.engine.model.states import AuthState

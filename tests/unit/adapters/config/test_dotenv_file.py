@@ -14,9 +14,9 @@ from authstate.adapters.assembly import open_engine
 from authstate.adapters.config import Config, Environment
 from authstate.adapters.config.dotenv_file import read_dotenv
 from authstate.adapters.jsonrpc.peer import Peer, RpcError
-from authstate.adapters.network.proxies import NetworkSettingError
+from authstate.adapters.network.http_proxies import NetworkSettingError
+from authstate.adapters.oauth.code_exchange import exchange_code
 from authstate.adapters.oauth.device_endpoint import HttpDeviceEndpoint
-from authstate.adapters.oauth.exchange import exchange_code
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import MemoryStore, make_tokens
 from authstate.engine.model.credentials import Secret

@@ -17,14 +17,14 @@ from support.network_servers import Authority, Saying, Tunnelling, serving
 
 from authstate.adapters.app_server.rate_limits import RateLimitsUnavailable, read_rate_limits
 from authstate.adapters.network import certificates
-from authstate.adapters.network.proxies import Network
+from authstate.adapters.network.http_proxies import Network
 from authstate.adapters.oauth.issuer_http import IssuerHttp
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.testing import MemoryStore, make_tokens
 from authstate.engine import AuthEngine
-from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import Delivery, IssuerUnavailable
+from authstate.engine.model.session import Authorization
 
 VARIABLES = (
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),

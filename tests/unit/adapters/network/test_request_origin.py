@@ -14,8 +14,8 @@ from support.network_servers import Authority, Tunnelling, serving
 
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
 from authstate.adapters.network.request_origin import bind_to_origin, bind_to_origin_sync
-from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import Secret
+from authstate.engine.model.session import Authorization
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 REFUSED = OK.replace(b"200 OK", b"401 Unauthorized")

@@ -10,7 +10,7 @@ from msgspec import Raw
 from authstate.adapters.jsonrpc.framing import Envelope, RpcError, read_line
 from authstate.adapters.jsonrpc.peer import Exclusive, Peer
 from authstate.adapters.proxy.account_requests import AccountRequests
-from authstate.adapters.proxy.flow import Endpoint, Gate
+from authstate.adapters.proxy.flow_control import Endpoint, Gate
 
 
 class Reader:

@@ -4,14 +4,14 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from support.linked_child import World, tokens
+from support.child_in_memory import World, tokens
 
 from authstate.adapters.app_server.connected_client import ConnectedClient
 from authstate.adapters.app_server.deferred_log import DeferredLog
 from authstate.adapters.app_server.lazy_account import AccountSetup, LazyAccount, OpenAccount
 from authstate.adapters.config import Config
 from authstate.adapters.jsonrpc.peer import Peer
-from authstate.adapters.proxy.flow import Endpoint, Gate
+from authstate.adapters.proxy.flow_control import Endpoint, Gate
 from authstate.adapters.proxy.wrapped_account import ChildConnection, WrappedAccount
 
 

@@ -19,7 +19,7 @@ from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.testing import StoreContract
-from authstate.engine.machines.claim import Claim, with_claim
+from authstate.engine.machines.refresh_claim import RefreshClaim, with_claim
 from authstate.engine.model.credentials import Credentials
 from authstate.engine.model.errors import AuthError
 from authstate.engine.ports import CredentialStore, HeldStore
@@ -108,7 +108,7 @@ class Held:
     async def delete(self) -> None:
         self.store.credentials = None
 
-    async def record(self, claim: Claim) -> None:
+    async def record(self, claim: RefreshClaim) -> None:
         self.store.claims = with_claim(self.store.claims, claim)
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from authstate.adapters.stores import ownership
-from authstate.adapters.stores.claims_file import ClaimsFile
+from authstate.adapters.stores import file_ownership
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.os_locks import ContentLock, FileLock
-from authstate.engine.machines.claim import Claim, ClaimState
+from authstate.adapters.stores.refresh_claims_file import RefreshClaimsFile
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="owners, modes and locks are those of Unix")
 is_root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -82,7 +82,7 @@ def test_the_lock_on_a_file_follows_no_symbolic_link(tmp_path: Path) -> None:
 
 
 @needs_root
-@pytest.mark.parametrize("give", [ownership.give_to_owner_of_folder, ownership.share_with_group])
+@pytest.mark.parametrize("give", [file_ownership.give_to_owner_of_folder, file_ownership.share_with_group])
 def test_no_file_is_given_away_by_a_symbolic_link(give: object, tmp_path: Path) -> None:
     home, precious = tmp_path / "home", tmp_path / "precious"
     home.mkdir()
@@ -292,7 +292,7 @@ def test_the_lock_and_the_claims_of_a_home_for_a_group_are_for_the_group(tmp_pat
     lock = FileLock(str(tmp_path / "lock"))
     assert lock.acquire() is True
     lock.release()
-    ClaimsFile(str(tmp_path / "auth.json"), Disk()).record(Claim("ab" * 16, ClaimState.DEAD))
+    RefreshClaimsFile(str(tmp_path / "auth.json"), Disk()).record(RefreshClaim("ab" * 16, RefreshClaimState.DEAD))
     for name in ("lock", "auth.json.authstate.claims"):
         found = (tmp_path / name).stat()
         assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (USER, 4400, 0o660)

@@ -20,7 +20,7 @@ from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.in_place import InPlaceWriter, PendingWrite, pending_paths
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import AuthEngine, AuthState
-from authstate.engine.machines.claim import Claim, ClaimState
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import RefreshDeadReason, StoreBusy, StoreUnavailable
 
@@ -274,7 +274,7 @@ async def test_what_cannot_be_beside_auth_json_is_in_a_folder_of_the_user(
     for store in (AuthJsonStore(home, disk=disk), AuthJsonStore(home)):
         assert await store.claim_on(claim["fingerprint"]) is not None
     async with AuthJsonStore(home).locked() as held:
-        await held.record(Claim("ab" * 16, ClaimState.DEAD, 1.0, reason=RefreshDeadReason.REVOKED))
+        await held.record(RefreshClaim("ab" * 16, RefreshClaimState.DEAD, 1.0, reason=RefreshDeadReason.REVOKED))
     assert list(folder.iterdir()) == []
     assert await AuthJsonStore(home).claim_on(claim["fingerprint"]) is not None, "nothing that was known is lost"
 
@@ -454,17 +454,17 @@ def test_what_a_crash_left_is_told_from_what_another_program_stored(current: byt
 
 MOUNTED = """
 import subprocess, sys
-from authstate.adapters.stores import ownership
+from authstate.adapters.stores import file_ownership
 path, folder = sys.argv[1:]
-assert not ownership.is_mount_point(path)
+assert not file_ownership.is_mount_point(path)
 subprocess.run(["mount", "--bind", path, path], check=True)
-assert ownership.is_mount_point(path)
-ownership._mount_of = lambda path: None
-assert not ownership.is_mount_point(path), "the same device"
+assert file_ownership.is_mount_point(path)
+file_ownership._mount_of = lambda path: None
+assert not file_ownership.is_mount_point(path), "the same device"
 subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
 open(folder + "/other", "w").close()
 subprocess.run(["mount", "--bind", folder + "/other", path], check=True)
-assert ownership.is_mount_point(path), "another device"
+assert file_ownership.is_mount_point(path), "another device"
 """
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from authstate.adapters.stores import provenance
+from authstate.adapters.stores import last_change
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.engine.model.credentials import ApiKey
@@ -51,4 +51,4 @@ def test_where_no_processes_can_be_listed_none_is_named(tmp_path: Path, monkeypa
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
     monkeypatch.setattr(os, "listdir", hidden)
-    assert list(provenance._codex_processes(str(tmp_path))) == []
+    assert list(last_change._codex_processes(str(tmp_path))) == []

@@ -8,10 +8,10 @@ import keyring
 import msgspec
 import pytest
 
+from authstate.adapters.stores.home_lock import SaveRecord
 from authstate.adapters.stores.keyring import _is_newer
 from authstate.adapters.stores.keyring_entry import KeyringEntry, _Items
-from authstate.adapters.stores.lock import SaveRecord
-from authstate.adapters.stores.provenance import digest_of
+from authstate.adapters.stores.last_change import digest_of
 from authstate.adapters.testing import make_tokens
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import StoreUnavailable

@@ -9,21 +9,21 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from authstate.adapters.stores import companion_files, lock, os_locks
-from authstate.adapters.stores.claims_file import ClaimsFile
+from authstate.adapters.stores import companion_files, home_lock, os_locks
 from authstate.adapters.stores.codec import LARGEST
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.file import HeldAuthJson
+from authstate.adapters.stores.held_file import HeldAuthJson
+from authstate.adapters.stores.home_lock import HomeLock, SaveRecord
 from authstate.adapters.stores.in_place import InPlaceWriter, PendingWrite, pending_paths
-from authstate.adapters.stores.lock import HomeLock, SaveRecord
 from authstate.adapters.stores.os_locks import SOFT, ContentLock, FileLock
+from authstate.adapters.stores.refresh_claims_file import RefreshClaimsFile
 from authstate.adapters.testing import ManualClock
-from authstate.engine.machines.claim import Claim, ClaimState
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
 from authstate.engine.model.errors import StoreUnavailable
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="locks and modes are those of Unix")
 is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-SPENT = Claim("ab" * 16, ClaimState.SPENT, 5.0)
+SPENT = RefreshClaim("ab" * 16, RefreshClaimState.SPENT, 5.0)
 
 
 @pytest.fixture(autouse=True)
@@ -82,15 +82,15 @@ def test_claims_of_256_kib_are_read_and_longer_ones_count_as_none(file: Path) ->
     data = msgspec.json.encode([SPENT])
     claims = Path(f"{file}.authstate.claims")
     claims.write_bytes(b" " * (256 * 1024 - len(data)) + data)
-    assert ClaimsFile(str(file), Disk()).find(SPENT.fingerprint) == SPENT
+    assert RefreshClaimsFile(str(file), Disk()).find(SPENT.fingerprint) == SPENT
     claims.write_bytes(b" " * (256 * 1024 - len(data) + 1) + data)
-    assert ClaimsFile(str(file), Disk()).find(SPENT.fingerprint) is None
+    assert RefreshClaimsFile(str(file), Disk()).find(SPENT.fingerprint) is None
 
 
 def test_claims_that_cannot_be_understood_are_told_once_and_replaced(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    claims = ClaimsFile(str(file), Disk())
+    claims = RefreshClaimsFile(str(file), Disk())
     assert claims.find(SPENT.fingerprint) is None
     assert caplog.messages == [], "that there are none is no fault"
     Path(f"{file}.authstate.claims").write_text("half a fi")
@@ -104,7 +104,7 @@ def test_claims_that_cannot_be_understood_are_told_once_and_replaced(
 
 
 def test_a_claim_that_cannot_be_written_although_others_could_be_is_a_fault(file: Path, state: Path) -> None:
-    claims = ClaimsFile(str(file), Failing(publish=".claims"))
+    claims = RefreshClaimsFile(str(file), Failing(publish=".claims"))
     with pytest.raises(StoreUnavailable, match=r"cannot write .*auth\.json\.authstate\.claims: input/output error"):
         claims.record(SPENT)
     assert not state.exists(), "only a folder that cannot be written sends them elsewhere"
@@ -113,18 +113,18 @@ def test_a_claim_that_cannot_be_written_although_others_could_be_is_a_fault(file
 def test_claims_elsewhere_win_and_are_forgotten_where_a_better_place_is_to_be_had(
     file: Path, state: Path, tmp_path: Path
 ) -> None:
-    beside, first, second, *_ = (Path(place) for place in ClaimsFile(str(file), Disk())._paths())
+    beside, first, second, *_ = (Path(place) for place in RefreshClaimsFile(str(file), Disk())._paths())
     assert first.parent == state
     for place in (first, second):
         place.parent.mkdir(parents=True, mode=0o700)
         place.write_bytes(msgspec.json.encode([SPENT]))
     fixed = Failing(fixed="", publish=beside.name)
-    ClaimsFile(str(file), fixed).record(Claim("cd" * 16, ClaimState.DEAD))
+    RefreshClaimsFile(str(file), fixed).record(RefreshClaim("cd" * 16, RefreshClaimState.DEAD))
     assert (beside.exists(), first.exists(), second.exists()) == (False, True, False)
-    assert ClaimsFile(str(file), Disk()).find(SPENT.fingerprint) == SPENT
-    ClaimsFile(str(file), Failing(remove=first.name)).record(Claim("ef" * 16, ClaimState.DEAD))
+    assert RefreshClaimsFile(str(file), Disk()).find(SPENT.fingerprint) == SPENT
+    RefreshClaimsFile(str(file), Failing(remove=first.name)).record(RefreshClaim("ef" * 16, RefreshClaimState.DEAD))
     assert first.exists(), "what cannot be removed keeps no claim from being recorded"
-    ClaimsFile(str(file), Disk()).record(Claim("01" * 16, ClaimState.DEAD))
+    RefreshClaimsFile(str(file), Disk()).record(RefreshClaim("01" * 16, RefreshClaimState.DEAD))
     assert (beside.exists(), first.exists()) == (True, False)
     assert len(msgspec.json.decode(beside.read_bytes())) >= 3
 
@@ -299,8 +299,8 @@ async def test_a_lock_file_of_another_user_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_who_holds_a_lock_file_that_is_gone_is_not_known(tmp_path: Path) -> None:
-    assert lock._pid_of(str(tmp_path / "gone"), []) is None
-    assert lock._holder(str(tmp_path / "gone")) == "another process"
+    assert home_lock._pid_of(str(tmp_path / "gone"), []) is None
+    assert home_lock._holder(str(tmp_path / "gone")) == "another process"
 
 
 def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(file: Path) -> None:

@@ -21,7 +21,7 @@ from authstate.adapters.testing import (
     make_jwt,
     make_tokens,
 )
-from authstate.engine.model.credentials import ChatgptTokens, PlanType, Secret, read_claims
+from authstate.engine.model.credentials import ChatgptTokens, PlanType, Secret, read_jwt_claims
 from authstate.engine.model.errors import IssuerUnavailable, ParentUnavailable, PermanentRefreshError, RefreshDeadReason
 from authstate.engine.ports import PartialRefresh
 
@@ -69,7 +69,7 @@ def test_external_tokens_and_jwts() -> None:
     external = make_external(account_id="org-2", plan="team")
     assert external.account.account_id == "org-2"
     assert external.account.plan_type is PlanType.TEAM
-    assert read_claims(make_jwt(sub="x"), "token") == {"sub": "x"}
+    assert read_jwt_claims(make_jwt(sub="x"), "token") == {"sub": "x"}
 
 
 def test_a_wall_clock_jump_wakes_nobody_and_moves_no_duration() -> None:

@@ -12,8 +12,8 @@ from authstate.adapters.stores.codec import decode, encode
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
 from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
 from authstate.engine.flows.refresh import Refresher
-from authstate.engine.flows.refresh_request import RefreshProgress
-from authstate.engine.machines.claim import Claim
+from authstate.engine.flows.refresh_retries import RefreshProgress
+from authstate.engine.machines.refresh_claim import RefreshClaim
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, Secret
 from authstate.engine.model.errors import (
     IssuerUnavailable,
@@ -70,7 +70,7 @@ class _Held:
             raise StoreUnavailable("the disk is full")
         await self.held.save(credentials)
 
-    async def record(self, claim: Claim) -> None:
+    async def record(self, claim: RefreshClaim) -> None:
         self.store.log.append(str(claim.state))
         if self.store.no_claims:
             raise StoreUnavailable("the disk is full")

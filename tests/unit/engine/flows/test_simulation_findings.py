@@ -11,7 +11,7 @@ from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, 
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.pending_tokens import PendingTokens
 from authstate.engine.flows.refresh import Refresher
-from authstate.engine.flows.refresh_request import RefreshProgress
+from authstate.engine.flows.refresh_retries import RefreshProgress
 from authstate.engine.model.credentials import ChatgptTokens, Credentials, Secret
 from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason, StoreUnavailable
 from authstate.engine.model.refresh_settings import RefreshSettings

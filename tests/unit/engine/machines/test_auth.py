@@ -13,7 +13,7 @@ from authstate.engine.model.errors import (
     NotSignedIn,
     TransitionRefused,
 )
-from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.events import Listeners
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.states import Trigger
 

@@ -15,8 +15,7 @@ from authstate.engine.model.errors import (
     TransitionRefused,
     WorkspaceForbidden,
 )
-from authstate.engine.model.events import StateChanged
-from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.events import Listeners, StateChanged
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.session import Failure, Session
 from authstate.engine.model.states import AuthState, Trigger

@@ -10,7 +10,7 @@ from authstate.engine.machines.auth import AUTH_TABLE, AuthMachine
 from authstate.engine.machines.table import Row, Table
 from authstate.engine.model.credentials import ApiKey, Credentials, ExternalTokens
 from authstate.engine.model.errors import AuthError, TransitionRefused
-from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.events import Listeners
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.session import Failure, Session
 from authstate.engine.model.states import AuthState, Trigger

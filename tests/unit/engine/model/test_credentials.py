@@ -21,7 +21,7 @@ from authstate.engine.model.credentials import (
     account_of,
     expiry_of,
     fits_header,
-    read_claims,
+    read_jwt_claims,
     storable_time,
 )
 from authstate.engine.model.errors import InvalidCredentials
@@ -206,7 +206,7 @@ def payload(data: bytes) -> str:
 )
 def test_what_is_no_jwt_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(InvalidCredentials, match="the thing is not a JWT") as refusal:
-        read_claims(token, "thing")
+        read_jwt_claims(token, "thing")
     assert len(str(refusal.value)) < 100
     assert refusal.value.__cause__ is None
     assert expiry_of(token) is None
@@ -214,11 +214,11 @@ def test_what_is_no_jwt_is_refused_without_showing_it(token: str) -> None:
 
 def test_what_is_too_long_for_a_jwt_is_called_that() -> None:
     with pytest.raises(InvalidCredentials, match="longer than 262144 characters"):
-        read_claims("a." * 2 + "a" * 262_141, "thing")
+        read_jwt_claims("a." * 2 + "a" * 262_141, "thing")
 
 
 def test_a_signature_is_not_checked() -> None:
-    assert read_claims(payload(b"{}"), "thing") == {}
+    assert read_jwt_claims(payload(b"{}"), "thing") == {}
 
 
 @pytest.mark.parametrize(
@@ -324,10 +324,10 @@ def jwt_of(length: int) -> str:
 
 def test_the_longest_token_has_256_kib() -> None:
     longest = 256 * 1024
-    assert read_claims(jwt_of(longest), "token") == {}
+    assert read_jwt_claims(jwt_of(longest), "token") == {}
     assert fits_header(jwt_of(longest))
     with pytest.raises(InvalidCredentials, match="longer than 262144 characters"):
-        read_claims(jwt_of(longest + 1), "token")
+        read_jwt_claims(jwt_of(longest + 1), "token")
     assert not fits_header(jwt_of(longest + 1))
 
 

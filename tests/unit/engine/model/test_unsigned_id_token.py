@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from unit.adapters.app_server.test_account_api import ready
 
-from authstate.adapters.oauth.exchange import exchange_code
+from authstate.adapters.oauth.code_exchange import exchange_code
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.issuer_http import IssuerHttp, IssuerResponse
 from authstate.adapters.stores.codec import decode

@@ -12,7 +12,7 @@ import pytest
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.clock import SystemClock, within
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.login import LOGIN_TABLE, LoginAttempt, LoginKind
+from authstate.engine.machines.login_attempt import LOGIN_TABLE, LoginAttempt, LoginKind
 from authstate.engine.machines.table import TableMachine
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import (
@@ -24,8 +24,7 @@ from authstate.engine.model.errors import (
     TransitionRefused,
     WorkspaceForbidden,
 )
-from authstate.engine.model.events import AccountUpdated, AuthMode, Event, LoginCompleted, StateChanged
-from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.events import AccountUpdated, AuthMode, Event, Listeners, LoginCompleted, StateChanged
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import HeldStore

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from authstate.adapters.network.proxies import Network, NetworkSettingError
+from authstate.adapters.network.http_proxies import Network, NetworkSettingError
 
 URL = "https://auth.example/oauth/token"
 GOOD = "http://good.example:3128"

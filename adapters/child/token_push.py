@@ -15,8 +15,8 @@ from authstate.adapters.child.token_table import ChildTokens
 from authstate.adapters.jsonrpc.peer import OVERLOADED, Peer, PeerClosed, RemoteError
 from authstate.engine.clock import within
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens
+from authstate.engine.model.session import Authorization
 from authstate.engine.ports import Clock
 
 _TAKE_WITHIN = 10.0  # seconds a child gets to take its tokens
@@ -149,7 +149,7 @@ class RetrySchedule:
         self._call()
 
 
-class TokenUpdates:
+class TokenPush:
     """Keeps what one child holds equal to what the engine holds.
 
     Args:

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from authstate.adapters.config import Environment
-from authstate.adapters.oauth.exchange import exchange_code
-from authstate.adapters.oauth.issuer import Issuer, shown_code, shown_text
+from authstate.adapters.oauth.code_exchange import exchange_code
+from authstate.adapters.oauth.issuer import Issuer, displayable_code, displayable_text
 from authstate.adapters.testing import LoopbackIssuer, ManualClock, make_jwt
 from authstate.engine.model.credentials import ChatgptTokens, Secret
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, LoginFailed
@@ -144,12 +144,12 @@ def test_the_issuer_of_an_environment() -> None:
 
 @pytest.mark.parametrize("code", [None, 7, "", " ", "two words", "x" * 65, "é", "a\x00b", ["a"]])
 def test_what_is_no_code_is_not_shown(code: object) -> None:
-    assert shown_code(code) is None
+    assert displayable_code(code) is None
 
 
 def test_words_from_outside_are_one_line_of_text() -> None:
-    assert shown_code(" access_denied ") == "access_denied"
-    assert shown_text("one\r\ntwo\x1b[31m \u202e three") == "one two [31m three"
-    assert shown_text(None) is None
-    long = shown_text("word " * 1000)
+    assert displayable_code(" access_denied ") == "access_denied"
+    assert displayable_text("one\r\ntwo\x1b[31m \u202e three") == "one two [31m three"
+    assert displayable_text(None) is None
+    long = displayable_text("word " * 1000)
     assert long is not None and len(long) <= 301 and long.endswith("…")

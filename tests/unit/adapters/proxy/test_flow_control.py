@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from authstate.adapters.proxy.flow import Gate, ReadControl
+from authstate.adapters.proxy.flow_control import Gate, ReadControl
 
 
 class Reader:

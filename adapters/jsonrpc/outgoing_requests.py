@@ -4,8 +4,8 @@ import asyncio
 
 from msgspec import Raw
 
+from authstate.adapters.jsonrpc.batched_output import BatchedOutput
 from authstate.adapters.jsonrpc.framing import NULL, Envelope, encode, remote_error
-from authstate.adapters.jsonrpc.output import BatchedOutput
 
 
 class PeerClosed(Exception):

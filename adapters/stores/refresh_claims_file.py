@@ -16,14 +16,14 @@ import msgspec
 
 from authstate.adapters.stores.companion_files import companion_paths
 from authstate.adapters.stores.disk import Disk, unavailable
-from authstate.engine.machines.claim import Claim, with_claim
+from authstate.engine.machines.refresh_claim import RefreshClaim, with_claim
 
 _LARGEST = 256 * 1024  # bytes
 _TAIL = ".authstate.claims"
 _log = logging.getLogger("authstate.stores")
 
 
-class ClaimsFile:
+class RefreshClaimsFile:
     """The claims of one home.
 
     Args:
@@ -36,11 +36,11 @@ class ClaimsFile:
         self._disk = disk
         self._has_warned = False
 
-    def find(self, fingerprint: str) -> Claim | None:
+    def find(self, fingerprint: str) -> RefreshClaim | None:
         """What is known of a refresh token. Blocks briefly; raises nothing."""
         return self._known().get(fingerprint)
 
-    def record(self, claim: Claim) -> None:
+    def record(self, claim: RefreshClaim) -> None:
         """Keep a claim, so that a crash keeps it. For who holds the lock. Blocks briefly. Raises StoreUnavailable."""
         beside, *elsewhere = self._paths()
         claims = with_claim(self._known(), msgspec.structs.replace(claim, holder=f"process {self._disk.process_id()}"))
@@ -79,14 +79,14 @@ class ClaimsFile:
     def _paths(self) -> list[str]:
         return companion_paths(self._disk.resolve(self._path), _TAIL)
 
-    def _known(self) -> Mapping[str, Claim]:
+    def _known(self) -> Mapping[str, RefreshClaim]:
         """What is kept. Claims in a worse place are newer: a better one was not to be had."""
         beside, *elsewhere = self._paths()
         return self._read(next(filter(self._disk.exists, reversed(elsewhere)), beside))
 
-    def _read(self, place: str) -> Mapping[str, Claim]:
+    def _read(self, place: str) -> Mapping[str, RefreshClaim]:
         try:
-            claims = msgspec.json.decode(self._disk.read(place, _LARGEST), type=list[Claim])
+            claims = msgspec.json.decode(self._disk.read(place, _LARGEST), type=list[RefreshClaim])
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as fault:

@@ -1,6 +1,6 @@
 """Who changed what is stored: authstate under its lock, or a program that does not take the lock.
 
-Every save and every delete under the lock leaves a mark (lock.py). What is stored now and matches none of the last
+Every save and every delete under the lock leaves a mark (home_lock.py). What is stored now and matches none of the last
 marks was put there by somebody else. Which program that was is not recorded anywhere; but a codex process that uses the
 same home is the first to ask, and Linux tells whether there is one. A codex that keeps its login in memory is none of
 these: the child of `authstate wrap` is such a one.
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from authstate.adapters.stores.lock import SaveRecord
+from authstate.adapters.stores.home_lock import SaveRecord
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.ports import LastChange
 

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from authstate.adapters.jsonrpc.batched_output import BatchedOutput
 from authstate.adapters.jsonrpc.framing import INTERNAL_ERROR, OVERLOADED, RpcError, encode
-from authstate.adapters.jsonrpc.output import BatchedOutput
 
 MOST_PENDING = 4096
 """Requests that may be unanswered at once."""

@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
     """Once the fault was over, the same call worked."""
 
 
-class Bench:
+class ScenarioRun:
     """One scenario's home and its cleaning up. The home belongs to an ordinary user, whom root becomes with `as_user`.
 
     The login in it is `tokens`; `issuer` knows it.

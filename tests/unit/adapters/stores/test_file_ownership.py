@@ -19,8 +19,8 @@ from authstate.adapters.cli.main import main
 from authstate.adapters.stores.codec import encode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_ownership import copy_ownership, give_to_owner_of_folder, mode_after
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
-from authstate.adapters.stores.ownership import copy_ownership, give_to_owner_of_folder, mode_after
 from authstate.adapters.stores.permissions import findings, reason_to_refuse
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import AuthEngine, AuthState

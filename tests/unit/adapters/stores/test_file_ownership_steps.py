@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from authstate.adapters.stores import ownership, permissions
+from authstate.adapters.stores import file_ownership, permissions
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.ownership import (
+from authstate.adapters.stores.file_ownership import (
     copy_ownership,
     give_to_owner_of_folder,
     is_mount_point,
@@ -193,7 +193,7 @@ def test_a_file_on_another_mount_than_its_folder_is_mounted(
     of_file: str, is_mounted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mounts = {str(tmp_path): "30", str(tmp_path / "file"): of_file}
-    monkeypatch.setattr(ownership, "_mount_of", mounts.get)
+    monkeypatch.setattr(file_ownership, "_mount_of", mounts.get)
     assert is_mount_point(str(tmp_path / "file")) is is_mounted
 
 
@@ -208,10 +208,10 @@ def test_where_mounts_have_no_numbers_another_device_tells(tmp_path: Path, monke
 def test_a_mount_number_that_cannot_be_read_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not hasattr(os, "O_PATH"):
         pytest.skip("only Linux numbers mounts")
-    assert str(ownership._mount_of(str(tmp_path))).isdigit()
-    monkeypatch.setattr(ownership, "open", refuse, raising=False)
+    assert str(file_ownership._mount_of(str(tmp_path))).isdigit()
+    monkeypatch.setattr(file_ownership, "open", refuse, raising=False)
     before = open_files()
-    assert ownership._mount_of(str(tmp_path)) is None
+    assert file_ownership._mount_of(str(tmp_path)) is None
     assert open_files() == before
 
 
@@ -267,7 +267,7 @@ def test_on_windows_there_are_no_owners_no_modes_and_no_mounts(tmp_path: Path, m
         path.touch()
         path.chmod(0o666)
     tmp_path.chmod(0o777)
-    monkeypatch.setattr(ownership, "_UNIX", False)
+    monkeypatch.setattr(file_ownership, "_UNIX", False)
     monkeypatch.setattr(permissions, "_UNIX", False)
     assert copy_ownership(str(new), str(file)) is True
     give_to_owner_of_folder(str(new))

@@ -13,9 +13,9 @@ from authstate.adapters.child.command import ephemeral_command
 from authstate.adapters.stores.codec import encode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
-from authstate.adapters.stores.lock import HomeLock, SaveRecord
+from authstate.adapters.stores.home_lock import HomeLock, SaveRecord
+from authstate.adapters.stores.last_change import digest_of, last_change
 from authstate.adapters.stores.memory import MemoryStore
-from authstate.adapters.stores.provenance import digest_of, last_change
 from authstate.adapters.testing import FakeAuthority, ManualClock, make_external, make_tokens
 from authstate.engine import AuthEngine, AuthState, ChatgptTokens, RefreshSettings
 from authstate.engine.model.credentials import ApiKey

@@ -11,8 +11,7 @@ from enum import StrEnum
 
 from authstate.engine.machines.table import Row, Table, TableMachine
 from authstate.engine.model.errors import LoginAttemptEnded, TransitionRefused
-from authstate.engine.model.events import LoginCompleted
-from authstate.engine.model.listeners import Listeners
+from authstate.engine.model.events import Listeners, LoginCompleted
 
 _OPEN = ("pending", "exchanging")
 

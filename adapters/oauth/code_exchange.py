@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from authstate.adapters.oauth.issuer import Issuer, shown_code
+from authstate.adapters.oauth.issuer import Issuer, displayable_code
 from authstate.adapters.oauth.issuer_errors import IssuerRequest, Outcome, verdict_of
 from authstate.adapters.oauth.issuer_http import (
     IN_BETWEEN,
@@ -84,7 +84,7 @@ def _tokens(answer: IssuerResponse, host: str, now: float) -> ChatgptTokens:
             raise IssuerUnavailable(
                 f"{host} answered with tokens that cannot be read: {malformed}", delivery=Delivery.REFUSED
             ) from None
-    code = shown_code(error_code(answer.members))
+    code = displayable_code(error_code(answer.members))
     verdict = verdict_of(IssuerRequest.EXCHANGE, answer.status, code or "")
     if verdict is Outcome.SIGN_IN_REFUSED:
         raise LoginFailed(f"{host} refused the sign-in with the error {code}: start it again", code)

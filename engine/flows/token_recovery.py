@@ -10,9 +10,8 @@ from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.single_flight import SingleFlight, wait_shielded
 from authstate.engine.machines.auth import AuthMachine
 from authstate.engine.machines.recovery import RecoveryPlan
-from authstate.engine.model.authorization import Authorization
 from authstate.engine.model.errors import AuthError, EngineClosed, RecoveryExhausted
-from authstate.engine.model.session import Session
+from authstate.engine.model.session import Authorization, Session
 from authstate.engine.model.states import AuthState
 
 _MAX_RECOVERIES = 3  # of one request, while other processes keep storing tokens that are of no use

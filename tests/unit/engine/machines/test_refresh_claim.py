@@ -9,16 +9,16 @@ import pytest
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.open_claim import OpenClaim
+from authstate.engine.flows.open_refresh_claim import OpenRefreshClaim
 from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
 from authstate.engine.flows.refresh import Refresher
-from authstate.engine.flows.refresh_request import RefreshProgress
-from authstate.engine.machines.claim import (
-    CLAIM_TABLE,
+from authstate.engine.flows.refresh_retries import RefreshProgress
+from authstate.engine.machines.refresh_claim import (
     MAX_CLAIMS,
-    Claim,
-    ClaimState,
-    ClaimTrigger,
+    REFRESH_CLAIM_TABLE,
+    RefreshClaim,
+    RefreshClaimState,
+    RefreshClaimTrigger,
     fingerprint_of,
     format_time,
     with_claim,
@@ -73,7 +73,7 @@ class SharedLogin:
         return AuthEngine(self.store, self.authority, clock=self.clock)
 
     @property
-    def claim(self) -> Claim | None:
+    def claim(self) -> RefreshClaim | None:
         return self.store.claims.get(fingerprint_of(self.tokens.refresh_token))
 
 
@@ -87,33 +87,33 @@ async def lose(home: SharedLogin, times: int = 2) -> None:
 # The table
 
 
-@pytest.mark.parametrize("trigger", ClaimTrigger)
-@pytest.mark.parametrize("state", ClaimState)
-def test_every_cell_of_the_table(state: ClaimState, trigger: ClaimTrigger) -> None:
-    before = Claim("ab" * 16, state, at=5.0, sends=1)
-    target = CLAIM_TABLE.target(state, trigger)
+@pytest.mark.parametrize("trigger", RefreshClaimTrigger)
+@pytest.mark.parametrize("state", RefreshClaimState)
+def test_every_cell_of_the_table(state: RefreshClaimState, trigger: RefreshClaimTrigger) -> None:
+    before = RefreshClaim("ab" * 16, state, at=5.0, sends=1)
+    target = REFRESH_CLAIM_TABLE.target(state, trigger)
     if target is None:
         with pytest.raises(TransitionRefused):
             before.after(trigger, 9.0)
         return
     after = before.after(trigger, 9.0)
     assert after.state == target
-    assert after.sends == (2 if trigger is ClaimTrigger.CLAIM else 1)
+    assert after.sends == (2 if trigger is RefreshClaimTrigger.CLAIM else 1)
     assert after.at == (5.0 if before.is_in_doubt and after.is_in_doubt else 9.0)
 
 
 def test_what_is_spent_or_dead_stays_so() -> None:
-    assert CLAIM_TABLE.finals == (ClaimState.SPENT, ClaimState.DEAD)
+    assert REFRESH_CLAIM_TABLE.finals == (RefreshClaimState.SPENT, RefreshClaimState.DEAD)
 
 
 def test_the_last_64_claims_are_kept_and_a_free_one_is_forgotten() -> None:
-    claims: dict[str, Claim] = {}
+    claims: dict[str, RefreshClaim] = {}
     for number in range(65):
-        claims = with_claim(claims, Claim(str(number), ClaimState.SPENT))
+        claims = with_claim(claims, RefreshClaim(str(number), RefreshClaimState.SPENT))
     assert list(claims) == [str(number) for number in range(1, 65)]
-    claims = with_claim(claims, Claim("1", ClaimState.DEAD))
+    claims = with_claim(claims, RefreshClaim("1", RefreshClaimState.DEAD))
     assert list(claims)[-1] == "1" and len(claims) == 64
-    assert "1" not in with_claim(claims, Claim("1", ClaimState.FREE))
+    assert "1" not in with_claim(claims, RefreshClaim("1", RefreshClaimState.FREE))
 
 
 def test_a_fingerprint_says_nothing_of_the_token() -> None:
@@ -179,14 +179,14 @@ async def test_a_lost_answer_is_repeated_once_at_once_and_then_left() -> None:
     await lose(home)
     assert len(home.authority.sent) == 2
     assert home.clock.slept in ([], [0.0])
-    assert home.claim is not None and (home.claim.state, home.claim.sends) == (ClaimState.DOUBTFUL, 1)
+    assert home.claim is not None and (home.claim.state, home.claim.sends) == (RefreshClaimState.DOUBTFUL, 1)
 
 
 async def test_the_repeat_may_bring_the_answer() -> None:
     home = SharedLogin()
     home.authority.fail_next(LOST)
     assert not (await home.run(home.process())).was_adopted
-    assert home.claim is not None and home.claim.state is ClaimState.SPENT
+    assert home.claim is not None and home.claim.state is RefreshClaimState.SPENT
 
 
 @pytest.mark.parametrize("second", [UNSENT, BUSY, LOST], ids=["unsent", "busy", "lost"])
@@ -242,7 +242,9 @@ async def test_a_process_that_ended_in_the_middle_leaves_a_doubt() -> None:
     await lose(home)
     assert home.claim is not None
     fingerprint = home.claim.fingerprint
-    home.store.claims = {fingerprint: Claim(fingerprint, ClaimState.CLAIMED, home.clock.now(), "process 77", 1)}
+    home.store.claims = {
+        fingerprint: RefreshClaim(fingerprint, RefreshClaimState.CLAIMED, home.clock.now(), "process 77", 1)
+    }
     with pytest.raises(RefreshInDoubt, match=r"^Process 77 ended in the middle of a refresh at 20"):
         await home.run(home.process(), is_usable=True)
     home.authority.kill(RefreshDeadReason.EXHAUSTED)
@@ -266,7 +268,7 @@ async def test_what_was_not_processed_does_not_end_an_earlier_doubt() -> None:
     home.authority.fail_next(UNSENT, 99)
     with pytest.raises(IssuerUnavailable, match="no route"):
         await home.run(home.process())
-    assert home.claim is not None and home.claim.state is ClaimState.DOUBTFUL
+    assert home.claim is not None and home.claim.state is RefreshClaimState.DOUBTFUL
 
 
 async def test_a_refresh_that_is_cancelled_between_two_tries_withdraws_its_claim() -> None:
@@ -274,7 +276,7 @@ async def test_a_refresh_that_is_cancelled_between_two_tries_withdraws_its_claim
     home.authority.fail_next(BUSY, 99)
     task = asyncio.create_task(home.process().run(home.tokens, lambda: False, RefreshProgress()))
     await home.clock.until_asleep()
-    assert home.claim is not None and home.claim.state is ClaimState.CLAIMED
+    assert home.claim is not None and home.claim.state is RefreshClaimState.CLAIMED
     task.cancel()
     await asyncio.wait((task,))
     assert home.claim is None
@@ -285,10 +287,10 @@ async def test_the_claim_is_there_before_the_token_is_sent() -> None:
     home.authority.hold()
     task = asyncio.create_task(home.process().run(home.tokens, lambda: False, RefreshProgress()))
     await home.authority.asked()
-    assert home.claim is not None and home.claim.state is ClaimState.CLAIMED
+    assert home.claim is not None and home.claim.state is RefreshClaimState.CLAIMED
     home.authority.release()
     await task
-    assert home.claim is not None and home.claim.state is ClaimState.SPENT
+    assert home.claim is not None and home.claim.state is RefreshClaimState.SPENT
 
 
 # What a process remembers where the claims are lost
@@ -324,7 +326,7 @@ async def test_claims_that_cannot_be_read_make_no_token_outdated() -> None:
 
 async def test_only_the_death_that_was_recorded_is_explained() -> None:
     home = SharedLogin()
-    claim = OpenClaim(Claim("ab" * 16), home.clock)
+    claim = OpenRefreshClaim(RefreshClaim("ab" * 16), home.clock)
     async with home.store.locked() as held:
         await claim.add_detail(held, RefreshDeadReason.ACCOUNT_CHANGED, "somebody else signed in")
         assert home.store.claims == {}
@@ -335,14 +337,14 @@ async def test_only_the_death_that_was_recorded_is_explained() -> None:
         assert home.store.claims["ab" * 16].detail == ""
         await claim.add_detail(held, RefreshDeadReason.EXHAUSTED, "another machine has a copy")
     recorded = home.store.claims["ab" * 16]
-    assert (recorded.state, recorded.detail) == (ClaimState.DEAD, "another machine has a copy")
+    assert (recorded.state, recorded.detail) == (RefreshClaimState.DEAD, "another machine has a copy")
 
 
 async def test_a_claim_that_cannot_be_recorded_when_it_ends_costs_only_what_others_know() -> None:
     home = SharedLogin()
-    claim = OpenClaim(Claim("ab" * 16), home.clock)
+    claim = OpenRefreshClaim(RefreshClaim("ab" * 16), home.clock)
 
-    async def full(claim: Claim) -> None:
+    async def full(claim: RefreshClaim) -> None:
         raise StoreUnavailable("the disk is full")
 
     async with home.store.locked() as held:
@@ -355,7 +357,7 @@ async def test_a_claim_that_cannot_be_recorded_when_it_ends_costs_only_what_othe
 
 async def test_a_claim_that_brought_no_other_token_is_withdrawn() -> None:
     home = SharedLogin()
-    claim = OpenClaim(Claim("ab" * 16), home.clock)
+    claim = OpenRefreshClaim(RefreshClaim("ab" * 16), home.clock)
     async with home.store.locked() as held:
         await claim.record(held)
         await claim.settle(held)
@@ -445,7 +447,7 @@ async def test_the_claims_are_in_a_file_of_their_own(tmp_path: Path) -> None:
     async with store.locked() as held:
         await held.save(make_tokens())
         for number in range(MAX_CLAIMS + 3):
-            await held.record(Claim(f"{number:032x}", ClaimState.SPENT, 1.0, sends=1))
+            await held.record(RefreshClaim(f"{number:032x}", RefreshClaimState.SPENT, 1.0, sends=1))
     file = tmp_path / "auth.json.authstate.claims"
     assert file.stat().st_mode & 0o777 == 0o600
     other = AuthJsonStore(tmp_path)
@@ -465,6 +467,6 @@ async def test_a_file_that_cannot_be_understood_counts_as_empty(
     assert await store.claim_on("ab" * 16) is None
     assert len(caplog.records) == 1
     async with store.locked() as held:
-        await held.record(Claim("ab" * 16, ClaimState.DEAD, 1.0, reason=RefreshDeadReason.REVOKED))
+        await held.record(RefreshClaim("ab" * 16, RefreshClaimState.DEAD, 1.0, reason=RefreshDeadReason.REVOKED))
     found = await AuthJsonStore(tmp_path).claim_on("ab" * 16)
     assert found is not None and found.reason is RefreshDeadReason.REVOKED

@@ -63,8 +63,8 @@ def policy_of(layers: Layers, system: str | None) -> ConfiguredPolicy:
     policy = Policy(
         methods.pop() if len(methods) == 1 else None,
         workspaces,
-        method_rule=_in_words(method_rule, system),
-        workspace_rule=_in_words(workspaces_rule, system),
+        method_rule=_describe_source(method_rule, system),
+        workspace_rule=_describe_source(workspaces_rule, system),
     )
     return ConfiguredPolicy(policy, method_rule.file, workspaces_rule.file)
 
@@ -96,7 +96,7 @@ def _ids(settings: Settings, key: str, value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def _in_words(rule: _PolicySource, system: str | None) -> str | None:
+def _describe_source(rule: _PolicySource, system: str | None) -> str | None:
     """Describe a rule for a message, if the administrator set it."""
     if system is None or rule.file is None or os.path.dirname(rule.file) != system.rstrip(os.sep):
         return None

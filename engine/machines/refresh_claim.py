@@ -18,7 +18,7 @@ from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import RefreshDeadReason
 
 
-class ClaimState(StrEnum):
+class RefreshClaimState(StrEnum):
     """What is known of a refresh token."""
 
     FREE = "free"
@@ -28,7 +28,7 @@ class ClaimState(StrEnum):
     DEAD = "dead"
 
 
-class ClaimTrigger(StrEnum):
+class RefreshClaimTrigger(StrEnum):
     """What can happen to a refresh token."""
 
     CLAIM = "claim"
@@ -41,38 +41,38 @@ class ClaimTrigger(StrEnum):
 MAX_CLAIMS = 64
 """How many claims are kept. A backup that is older than so many refreshes has expired."""
 
-_FREE, _CLAIMED, _DOUBTFUL, _SPENT, _DEAD = ClaimState
+_FREE, _CLAIMED, _DOUBTFUL, _SPENT, _DEAD = RefreshClaimState
 
-CLAIM_TABLE = Table(
-    name="claim",
+REFRESH_CLAIM_TABLE = Table(
+    name="refresh_claim",
     title="Claim on a refresh token",
-    states=tuple(ClaimState),
+    states=tuple(RefreshClaimState),
     initial=_FREE,
     rows=(
         Row(
-            ClaimTrigger.CLAIM,
+            RefreshClaimTrigger.CLAIM,
             (_FREE, _CLAIMED, _DOUBTFUL),
             _CLAIMED,
             "it is about to be sent; a claim that is found under the lock is from a process that ended",
         ),
         Row(
-            ClaimTrigger.WITHDRAW,
+            RefreshClaimTrigger.WITHDRAW,
             (_CLAIMED,),
             _FREE,
             "it was certainly not processed, or the issuer did not rotate it: it works as before",
         ),
-        Row(ClaimTrigger.LOSE, (_CLAIMED,), _DOUBTFUL, "it may have been processed, and no answer came"),
-        Row(ClaimTrigger.SETTLE, (_CLAIMED,), _SPENT, "the issuer sent another one, which is stored"),
-        Row(ClaimTrigger.REFUSE, (_CLAIMED,), _DEAD, "the issuer refused it for good"),
+        Row(RefreshClaimTrigger.LOSE, (_CLAIMED,), _DOUBTFUL, "it may have been processed, and no answer came"),
+        Row(RefreshClaimTrigger.SETTLE, (_CLAIMED,), _SPENT, "the issuer sent another one, which is stored"),
+        Row(RefreshClaimTrigger.REFUSE, (_CLAIMED,), _DEAD, "the issuer refused it for good"),
     ),
 )
 
 
-class Claim(msgspec.Struct, frozen=True):
+class RefreshClaim(msgspec.Struct, frozen=True):
     """What is known of one refresh token."""
 
     fingerprint: str
-    state: ClaimState = ClaimState.FREE
+    state: RefreshClaimState = RefreshClaimState.FREE
     at: float = 0.0
     """Seconds since the epoch: when the token was first sent, spent or refused."""
     holder: str = ""
@@ -87,25 +87,27 @@ class Claim(msgspec.Struct, frozen=True):
     @property
     def is_in_doubt(self) -> bool:
         """Whether the token may be spent: an answer was lost, or the sending process ended before one came."""
-        return self.state in (ClaimState.CLAIMED, ClaimState.DOUBTFUL)
+        return self.state in (RefreshClaimState.CLAIMED, RefreshClaimState.DOUBTFUL)
 
     def after(
-        self, trigger: ClaimTrigger, now: float, reason: RefreshDeadReason | None = None, detail: str = ""
-    ) -> "Claim":
+        self, trigger: RefreshClaimTrigger, now: float, reason: RefreshDeadReason | None = None, detail: str = ""
+    ) -> "RefreshClaim":
         """The claim after a trigger at `now` (seconds since the epoch). `reason` and `detail` say why a token is dead.
 
         Raises:
             TransitionRefused: the table has no such row.
         """
         model = _Model(self.state)
-        shared_machine(CLAIM_TABLE).fire(model, trigger)
-        sends = self.sends + (trigger is ClaimTrigger.CLAIM)
+        shared_machine(REFRESH_CLAIM_TABLE).fire(model, trigger)
+        sends = self.sends + (trigger is RefreshClaimTrigger.CLAIM)
         at = self.at if self.is_in_doubt and model.state in (_CLAIMED, _DOUBTFUL) else now
-        return Claim(self.fingerprint, ClaimState(model.state), at, sends=sends, reason=reason, detail=detail)
+        return RefreshClaim(
+            self.fingerprint, RefreshClaimState(model.state), at, sends=sends, reason=reason, detail=detail
+        )
 
     def describe_doubt(self) -> str:
         """Why the token may be spent: a clause for a person, without a full stop."""
-        if self.state is ClaimState.CLAIMED:
+        if self.state is RefreshClaimState.CLAIMED:
             return f"{self.holder} ended in the middle of a refresh at {format_time(self.at)}"
         return f"the answer to a refresh by {self.holder} at {format_time(self.at)} was lost on its way"
 
@@ -119,10 +121,10 @@ class _Model:
         self.state = state
 
 
-def with_claim(claims: Mapping[str, Claim], claim: Claim) -> dict[str, Claim]:
+def with_claim(claims: Mapping[str, RefreshClaim], claim: RefreshClaim) -> dict[str, RefreshClaim]:
     """The claims and one more, by fingerprint, the newest last. Drops a free claim, and all but the last 64."""
     others = {name: other for name, other in claims.items() if name != claim.fingerprint}
-    if claim.state is not ClaimState.FREE:
+    if claim.state is not RefreshClaimState.FREE:
         others[claim.fingerprint] = claim
     return dict(list(others.items())[-MAX_CLAIMS:])
 

@@ -1,0 +1,64 @@
+"""Reads auth.json: as it is now, or once another program has finished writing it.
+
+codex does not take the lock, and some versions write in place. So a file that is not whole is read again for a moment
+before it counts as corrupt.
+"""
+
+from authstate.adapters.stores.codec import LARGEST, is_json_object
+from authstate.adapters.stores.disk import Disk, unavailable
+from authstate.adapters.stores.home_lock import HomeLock
+from authstate.engine.model.errors import StoreUnavailable
+from authstate.engine.ports import Clock
+
+_REREADS = 5
+_REREAD_WAIT = 0.02  # seconds between two reads of a file that is not whole
+
+
+class AuthJsonReader:
+    """Reads the file of one home.
+
+    Args:
+        path: auth.json.
+        home_lock: knows whether the home is there.
+        disk: does the reading.
+        clock: for the waits.
+    """
+
+    def __init__(self, path: str, home_lock: HomeLock, disk: Disk, clock: Clock) -> None:
+        self.path = path
+        self._home_lock = home_lock
+        self._disk = disk
+        self._clock = clock
+
+    def read(self) -> bytes | None:
+        """The bytes of the file now. None if there is no file.
+
+        Raises:
+            StoreUnavailable: it cannot be read, or its folder is gone for a moment, which is no logout.
+        """
+        if reason := self._disk.reason_to_refuse(self.path):
+            raise StoreUnavailable(reason)
+        try:
+            return self._disk.read(self.path, LARGEST + 1)
+        except FileNotFoundError as error:
+            if self._is_home_missing():
+                raise unavailable("read", self.path, error) from error
+            return None
+        except OSError as error:
+            raise unavailable("read", self.path, error) from error
+
+    async def read_settled(self) -> bytes | None:
+        """The bytes of the file, read again for up to 0.1 s while they are not whole. Raises StoreUnavailable."""
+        data = self.read()
+        for _ in range(_REREADS):
+            if data is None or is_json_object(data):
+                break
+            await self._clock.sleep(_REREAD_WAIT)
+            data = self.read()
+        return data
+
+    def _is_home_missing(self) -> bool:
+        try:
+            return self._home_lock.is_home_missing()
+        except OSError as error:
+            raise unavailable("read", self.path, error) from error
