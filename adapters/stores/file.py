@@ -1,7 +1,7 @@
 """The store in a file: $CODEX_HOME/auth.json, shared with codex.
 
 Only the process that holds the lock writes (home_lock.py, held_file.py). Everybody may read at any time
-(auth_json_reader.py). codex does not take the lock. Where auth.json is a symbolic link, the file that it leads to is
+(file_reader.py). codex does not take the lock. Where auth.json is a symbolic link, the file that it leads to is
 locked and rewritten, and the link stays.
 
 The disk is used in the event loop's own thread: see disk.py for why.
@@ -12,9 +12,9 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from authstate.adapters.stores.auth_json_reader import AuthJsonReader
 from authstate.adapters.stores.codec import decode
 from authstate.adapters.stores.disk import Disk
+from authstate.adapters.stores.file_reader import AuthJsonReader
 from authstate.adapters.stores.held_file import HeldAuthJson, is_temporary
 from authstate.adapters.stores.home_lock import HeldLock, HomeLock
 from authstate.adapters.stores.in_place import InPlaceWriter

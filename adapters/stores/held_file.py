@@ -10,9 +10,9 @@ import errno
 import os
 from contextlib import suppress
 
-from authstate.adapters.stores.auth_json_reader import AuthJsonReader
 from authstate.adapters.stores.codec import LARGEST, decode, encode, is_json_object, looks_like_login
 from authstate.adapters.stores.disk import TEMPORARY, Disk, unavailable
+from authstate.adapters.stores.file_reader import AuthJsonReader
 from authstate.adapters.stores.home_lock import HeldLock
 from authstate.adapters.stores.in_place import InPlaceWriter
 from authstate.adapters.stores.last_change import digest_of

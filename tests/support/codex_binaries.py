@@ -24,13 +24,18 @@ class CannotInstall(Exception):
     """A program that a test needs is not here, and the message says why."""
 
 
+def cache_folder() -> Path:
+    """Where installed programs are kept, in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "authstate-tests"
+
+
 def install(version: str) -> Path:
     """The `codex` binary of that version, from the cache or from npm.
 
     Raises:
         CannotInstall: no npm, no network, or no binary for this machine.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "authstate-tests" / f"codex-{version}"
+    cache = cache_folder() / f"codex-{version}"
     found = _binary(cache)
     if found is None:
         _npm_install(version, cache)

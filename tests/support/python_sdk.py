@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.codex_binaries import CannotInstall
+from support.codex_binaries import CannotInstall, cache_folder
 
 RELEASE = "0.163.0"
 _NEEDED = ("pydantic>=2.12,<3", "packaging>=26.2")
@@ -18,7 +18,7 @@ def install() -> Path:
     Raises:
         CannotInstall: there is no pip, no network, or no such release.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "authstate-tests"
+    cache = cache_folder()
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     folder = cache / f"openai-codex-{RELEASE}-python-{python}"
     if not folder.exists():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from filelock import FileLock
 from support import codex_binaries, debian, python_sdk
 from support.codex_binaries import CannotInstall
 
@@ -39,7 +40,11 @@ class RealParts:
 
 
 def _installed(install: Callable[[], T]) -> T:
+    """Install a part, one process at a time: tests may run in several."""
+    lock = codex_binaries.cache_folder() / "install.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return install()
+        with FileLock(lock):
+            return install()
     except CannotInstall as reason:
         pytest.skip(str(reason))
