@@ -42,9 +42,7 @@ class Echo:
         os.write(self._in, b'{"id":1,"method":"initialize","params":{"capabilities":{"experimentalApi":true}}}\n')
         assert b"echo/1.0" in self._read_line()
         os.write(self._in, SMALL)
-        while not self._read_line().endswith(
-            SMALL
-        ):  # wrap asks its child something first, and this child sends it back
+        while not self._read_line().endswith(SMALL):  # this child sends back what wrap asks it, too
             pass
 
     def round_trip(self, line: bytes) -> float:

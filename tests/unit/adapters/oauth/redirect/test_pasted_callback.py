@@ -6,11 +6,13 @@ from support.login_harness import LoginHarness, agree, asked, get, target
 from authstate.adapters.oauth.authorization_request import AuthorizationRequest
 from authstate.adapters.oauth.redirect.pasted_callback import NotTheCallback, parameters_of
 from authstate.adapters.testing import LoopbackIssuer
+from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import LoginAttemptEnded
 
 PORT = 1455
-QUESTION = AuthorizationRequest.new(PORT)
-STATE = QUESTION.state.reveal()
+STATE = "state-" + 37 * "x"
+"""As long as a random one. It is part of the names of tests, which are the same in every process."""
+QUESTION = AuthorizationRequest(f"http://localhost:{PORT}/auth/callback", Secret("verifier"), Secret(STATE))
 QUERY = f"code=ac_canary&state={STATE}"
 ADDRESS = f"http://localhost:{PORT}/auth/callback?{QUERY}"
 
