@@ -31,5 +31,5 @@ def place_of(fault: BaseException) -> str:
 
 
 def without_frames(fault: Exception) -> RuntimeError:
-    """Return an error to raise instead of one whose frames hold secrets. Raise it outside the `except` clause."""
+    """Return an error to raise instead of one whose frames hold secrets. Raise it outside of the `except` clause."""
     return RuntimeError(f"a fault of this program: {place_of(fault)}")

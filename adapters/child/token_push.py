@@ -1,7 +1,7 @@
-"""Sends one child the engine's credentials after every change, until the child takes them.
+"""Sends one child the engine's credentials after every change, until the child accepts them.
 
-A child may not take them: under some 500 requests at once 0.169.0 refuses further ones as too many, or drops them. They
-are sent again until the child takes them, because meanwhile it acts with the old login.
+codex 0.169.0 may not accept them: under some 500 requests at once, it refuses further ones as too many, or drops them.
+The credentials are sent again until the child accepts them, because meanwhile it uses the old login.
 """
 
 import asyncio
@@ -19,30 +19,30 @@ from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credential
 from authstate.engine.model.session import Authorization
 from authstate.engine.ports import Clock
 
-_TAKE_WITHIN = 10.0  # seconds a child gets to take its tokens
-_TOO_BUSY = 0.2  # seconds until a child is asked again that has too many requests
-_FIRST_PAUSE = 5.0  # seconds until tokens that a child did not take are sent again; each time twice as many
+_ANSWER_TIMEOUT = 10.0  # seconds for a child to accept its tokens
+_BUSY_PAUSE = 0.2  # seconds before repeating a request that a busy child refused
+_FIRST_PAUSE = 5.0  # seconds until tokens that a child did not accept are sent again; doubles each time
 _LONGEST_PAUSE = 60.0
 
 Warn = Callable[[str, str], None]
-"""Takes a stable code and a message for the log."""
+"""Receives a stable code and a message for the log."""
 
 
 class Holdable(Protocol):
-    """Other requests on their way to the child: a `Gate`."""
+    """Holds other requests on their way to the child: a `Gate`."""
 
     def hold(self) -> None:
-        """Let none of them pass from here on."""
+        """Let no request pass from now on."""
 
     def release(self) -> None:
         """End one `hold`."""
 
 
 class OtherRequests:
-    """Holds other requests to the child while it changes from one account to another: once at most.
+    """Holds other requests to the child while it changes accounts. It holds them at most once.
 
     Args:
-        holdable: what holds them; None when there are none.
+        holdable: holds the requests; None if there are none.
     """
 
     def __init__(self, holdable: Holdable | None) -> None:
@@ -50,13 +50,13 @@ class OtherRequests:
         self._is_holding = False
 
     def hold(self) -> None:
-        """Hold them, unless they are held already."""
+        """Hold the requests, unless they are already held."""
         if self._holdable is not None and not self._is_holding:
             self._is_holding = True
             self._holdable.hold()
 
     def release(self) -> None:
-        """Let them pass, if they are held."""
+        """Let the requests pass, if they are held."""
         if self._holdable is not None and self._is_holding:
             self._is_holding = False
             self._holdable.release()
@@ -74,26 +74,26 @@ class Sender:
         self.peer = peer
         self.clock = clock
         self.dialect = Dialect.BOTH
-        """The form in which the child takes tokens."""
+        """The form in which the child accepts tokens."""
 
     @property
     def is_closed(self) -> bool:
-        """Whether the connection is over."""
+        """Whether the connection is closed."""
         return self.peer.closed
 
     async def send(self, credentials: Credentials | None, *, may_hold_login: bool) -> None:
-        """Have the child take credentials; None signs it out.
+        """Send credentials to the child, and wait until it accepts them. None signs it out.
 
         Args:
-            credentials: what it is to act with.
-            may_hold_login: whether it may hold a login. Such a child takes an API key only after a sign-out.
+            credentials: what the child is to use.
+            may_hold_login: whether the child may hold a login. If so, it accepts an API key only after a sign-out.
 
         Raises:
-            TimeoutError: it did not answer within 10 seconds.
+            TimeoutError: the child did not answer within 10 seconds.
             RemoteError: it refused them.
             PeerClosed: it is gone.
         """
-        await within(self.clock, _TAKE_WITHIN, self._send(credentials, may_hold_login))
+        await within(self.clock, _ANSWER_TIMEOUT, self._send(credentials, may_hold_login))
 
     async def _send(self, credentials: Credentials | None, may_hold_login: bool) -> None:
         if credentials is None or (isinstance(credentials, ApiKey) and may_hold_login):
@@ -104,24 +104,24 @@ class Sender:
             await self._request("account/login/start", login_of(credentials, self.dialect))
 
     async def _request(self, method: str, params: ChildTokenSet | wire.ApiKeyLogin | None) -> None:
-        """Ask the child; again after a pause while it has too many requests."""
+        """Send a request. Repeat it after a pause while the child has too many requests."""
         while True:
             try:
                 await self.peer.request(method, params)
             except RemoteError as error:
                 if error.code != OVERLOADED:
                     raise
-                await self.clock.sleep(_TOO_BUSY)
+                await self.clock.sleep(_BUSY_PAUSE)
             else:
                 return
 
 
 class RetrySchedule:
-    """Calls a function after a pause, which doubles from 5 seconds to 60 until `reset`.
+    """Calls a function after a pause, which doubles from 5 to 60 seconds until `reset`.
 
     Args:
         clock: times the pauses.
-        call: what is called.
+        call: the function.
     """
 
     def __init__(self, clock: Clock, call: Callable[[], None]) -> None:
@@ -138,7 +138,7 @@ class RetrySchedule:
         return is_first
 
     def reset(self) -> None:
-        """Cancel what is scheduled, and begin with the first pause again. May be called again."""
+        """Cancel the scheduled call, and start again with the first pause. May be called more than once."""
         self._pause = _FIRST_PAUSE
         if self._task is not None:
             self._task.cancel()
@@ -150,15 +150,15 @@ class RetrySchedule:
 
 
 class TokenPush:
-    """Keeps what one child holds equal to what the engine holds.
+    """Keeps the credentials of one child equal to those of the engine.
 
     Args:
-        engine: started.
+        engine: the engine, already started.
         sender: sends credentials to the child.
         requests: the child's refresh requests. While one is open, its answer brings newer tokens.
         others: other requests to the child. They are released once the child is up to date.
         clock: times retries.
-        warn: takes what a log should hold.
+        warn: receives warnings for the log.
     """
 
     def __init__(
@@ -181,24 +181,27 @@ class TokenPush:
         """The state of the child's tokens."""
 
     def update(self) -> None:
-        """Begin to bring the child up to date, unless that is under way or the child is not followed."""
+        """Start to bring the child up to date, unless that has started or the child is not followed."""
         if not self.tokens.is_followed or self._sender.is_closed:
             return
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
 
     async def settled(self) -> None:
-        """Return once the child has what the engine holds, or did not take it. Cancellation ends the wait only."""
+        """Return once the child holds the engine's credentials or did not accept them.
+
+        Cancellation ends only the wait.
+        """
         if self._task is not None:
             await asyncio.wait((self._task,))
 
     def answered(self, tokens: ChatgptTokens | ExternalTokens) -> None:
-        """The child got these tokens in the answer to a refresh request."""
+        """Record that the child received these tokens in the answer to a refresh request."""
         self.tokens.answered(tokens)
         self._retry.reset()
 
     def close(self) -> None:
-        """Send nothing any more. May be called again."""
+        """Send nothing more. May be called more than once."""
         self.tokens.close()
         if self._task is not None:
             self._task.cancel()
@@ -231,7 +234,9 @@ class TokenPush:
         except PeerClosed:
             self.tokens.close()
         except TimeoutError:
-            self._not_taken("child_silent", f"the app-server did not take its tokens within {_TAKE_WITHIN:g} seconds")
+            self._not_taken(
+                "child_silent", f"the app-server did not take its tokens within {_ANSWER_TIMEOUT:g} seconds"
+            )
         except RemoteError as error:
             self._not_taken("child_refused", f"the app-server refused its tokens: {error}")
         except Exception as error:

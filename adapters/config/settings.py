@@ -1,6 +1,6 @@
 """Reads and checks the settings of the person and the administrator in config.toml and the environment.
 
-Only the keys that concern an account are read. Their names are those of codex. The files are read in `layers.py`.
+Only the keys that concern an account are read. Their names are those of codex. layers.py reads the files.
 """
 
 import os
@@ -32,7 +32,7 @@ _BUILT_IN_PROVIDERS = {
     "ollama": False,
     "lmstudio": False,
     "amazon-bedrock": False,
-}  # codex lets no table change these
+}  # in codex, config.toml cannot change these
 
 
 class StoreMode(StrEnum):
@@ -61,9 +61,9 @@ class Environment(msgspec.Struct, frozen=True):
     """The settings in environment variables."""
 
     home: Path
-    """$CODEX_HOME without symbolic links, or ~/.codex; absolute. Only ~/.codex may be missing: a login makes it."""
+    """$CODEX_HOME without symbolic links, or ~/.codex; absolute. Only ~/.codex may be missing: a login creates it."""
     api_key: ApiKey | None = None
-    """$CODEX_API_KEY: wins over the stored login in this process, and is never stored."""
+    """$CODEX_API_KEY. It takes precedence over the stored login in this process, and is never stored."""
     originator: str | None = None
     """$CODEX_INTERNAL_ORIGINATOR_OVERRIDE: the originator sent to the issuer, instead of the client's name."""
     refresh_url: str | None = None
@@ -71,23 +71,26 @@ class Environment(msgspec.Struct, frozen=True):
     issuer: str = DEFAULT_ISSUER
     client_id: str = DEFAULT_CLIENT_ID
     redirect_ports: tuple[int, ...] = ()
-    """Where a browser may come back to, for an issuer of one's own; 0 is any. Empty: as the default issuer wishes."""
+    """The ports that an issuer other than the default may redirect a browser to; 0 means any. Empty: the default
+    issuer's ports.
+    """
     network: Network | None = None
-    """Proxies and certificate authorities, by the variables and by `home`/.env, which wins. None: by the variables of
-    the process when a request is sent."""
+    """Proxies and certificate authorities, from the variables and from `home`/.env, which takes precedence. None: from
+    the variables of the process when a request is sent.
+    """
 
     @classmethod
     @strip_tracebacks
     def read(cls, environ: Mapping[str, str], *, acts_with_key: bool = True) -> "Environment":
-        """Read the variables, and what `home`/.env says of the network. A variable that is blank counts as not set.
+        """Read the variables, and the network settings in `home`/.env. A blank variable counts as not set.
 
         Args:
             environ: the variables.
-            acts_with_key: False for what does not act with `CODEX_API_KEY`: one that cannot be used then counts as not
-                set. codex's app-server, `codex login` and `codex logout` do not read it.
+            acts_with_key: False for a command that does not use `CODEX_API_KEY`: an invalid key then counts as not set.
+                codex's app-server, `codex login` and `codex logout` do not read it.
 
         Raises:
-            ConfigError: a variable holds what cannot be used, or there is no home folder to be found.
+            ConfigError: a variable has an invalid value, or no home folder can be found.
         """
         key = environ.get("CODEX_API_KEY", "").strip()
         try:
@@ -123,12 +126,12 @@ def load_config(
     Args:
         home: the folder.
         overrides: codex's `-c KEY=VALUE`: KEY with dots, VALUE in TOML, or a plain string if it is not valid TOML.
-        system: the administrator's folder; None where there is none.
+        system: the administrator's folder; None if there is none.
         environ: the environment variables, which may allow a host without TLS; by default those of this process.
 
     Raises:
-        ConfigError: a file cannot be read or parsed, a key has a value that cannot be used, no login is allowed, or a
-            token would leave this machine without TLS.
+        ConfigError: a file cannot be read or parsed, a key has an invalid value, no login is allowed, or a token would
+            leave this machine without TLS.
     """
     return read_config(home, overrides, system, environ)[0]
 
@@ -140,7 +143,7 @@ def read_config(
     system: str | None = SYSTEM_FOLDER,
     environ: Mapping[str, str] | None = None,
 ) -> tuple[Config, list[EffectiveSetting]]:
-    """Like `load_config`. Also returns the settings that are set, and where."""
+    """Like `load_config`. Also return the settings that are set, and where."""
     environ = os.environ if environ is None else environ
     layers = read_layers(home, overrides, system)
     if layers is None:
@@ -173,11 +176,11 @@ def read_config(
 
 
 def _selected(layers: Layers, key: str) -> tuple[Any, tuple[str, ...]]:
-    """What the selected profile says of a key, or else the top level, and which of the two it is.
+    """Return the value of a key in the selected profile, or else at the top level, and the path of keys to that value.
 
-    As measured with 0.93.0: a profile wins even over a `-c` of the same key. A profile that is missing counts for
-    nothing. Releases from 0.150.0 on have no profiles in config.toml: they refuse to start where `-c` names one. What
-    requirements.toml says wins in any case.
+    Measured with codex 0.93.0: a profile takes precedence even over `-c` with the same key, and a missing profile is
+    ignored. From 0.150.0 on, config.toml has no profiles, and codex refuses to start if `-c` names one.
+    requirements.toml always takes precedence.
     """
     settings = layers.settings
     if layers.requirements is not None and layers.requirements.get(key) is not None:
@@ -232,7 +235,7 @@ def _without_password(url: str) -> str:
 
 
 def _model_url(settings: Settings, provider: str | None, needs_login: bool, environ: Mapping[str, str]) -> str | None:
-    """Where codex sends the token: the base URL of a provider that takes OpenAI's login, where a setting names it."""
+    """Return where codex sends the token: the base URL, if it is set, of a provider that takes OpenAI's login."""
     if provider in (None, "openai"):
         value = settings.get("openai_base_url") or environ.get("OPENAI_BASE_URL")
     else:
@@ -250,7 +253,7 @@ def _url_variable(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def ensure_secure_setting(url: str, what: str, environ: Mapping[str, str]) -> None:
-    """See `insecure_http.ensure_secure`. Raises ConfigError where a token would leave this machine without TLS."""
+    """See `insecure_http.ensure_secure`. Raises ConfigError if a token would leave this machine without TLS."""
     if url[:5].lower() == "http:":
         from authstate.adapters.network.insecure_http import InsecureTransport, ensure_secure
 
@@ -268,11 +271,11 @@ def _ports_variable(environ: Mapping[str, str], name: str) -> tuple[int, ...]:
 
 
 def _is_url(text: str) -> bool:
-    from urllib.parse import urlsplit  # imported here: few people set a URL
+    from urllib.parse import urlsplit  # imported here, because few people set a URL
 
     try:
         parts = urlsplit(text)
         is_reachable = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # an unclosed bracket, or an invalid port
+    except ValueError:  # an unclosed bracket or an invalid port
         return False
     return is_reachable and parts.scheme in ("http", "https") and text.isprintable() and " " not in text

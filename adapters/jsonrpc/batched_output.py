@@ -1,4 +1,4 @@
-"""What a peer writes: what one read causes goes out in one write."""
+"""Writes what a peer sends: everything that one read causes goes out in one write."""
 
 from typing import Protocol
 
@@ -6,15 +6,15 @@ from authstate.adapters.confidential import without_frames
 
 
 class Writer(Protocol):
-    """Where a peer's bytes go. Never blocks, and says through `Peer.pause_writing` when it holds too much."""
+    """Sends a peer's bytes. Never blocks, and calls `Peer.pause_writing` when it holds too much."""
 
     def write(self, data: bytes) -> None:
-        """Send, or hold until it can be sent."""
+        """Send the data, or hold it until it can be sent."""
         ...
 
 
 class BatchedOutput:
-    """Collects lines between `begin` and `flush`, and writes them at once. Writes nothing after `close`."""
+    """Collects lines between `begin` and `flush`, and writes them at once. Writes nothing once `is_closed` is set."""
 
     def __init__(self) -> None:
         self.writer: Writer | None = None
@@ -22,7 +22,7 @@ class BatchedOutput:
         self._batch: list[bytes] | None = None
 
     def begin(self) -> bool:
-        """Begin to collect. Return what `flush` takes: False when somebody else collects already."""
+        """Start to collect lines. Return the argument for `flush`: False if lines are already being collected."""
         if self._batch is not None:
             return False
         self._batch = []
@@ -53,7 +53,7 @@ class BatchedOutput:
             raise fault
 
     def _write(self, data: bytes) -> RuntimeError | None:
-        """Write, if there is a reader. Return a fault: a frame that raises it must not hold the data."""
+        """Write, if there is a writer. Return a fault, because the frame that raises it must not hold the data."""
         try:
             if self.writer is not None and not self.is_closed:
                 self.writer.write(data)

@@ -1,4 +1,4 @@
-"""The lines of JSON-RPC: cuts a stream into them, and reads one. Nothing here waits or writes."""
+"""The lines of JSON-RPC: splits a stream into lines, and parses a line. Nothing here waits or writes."""
 
 import msgspec
 from msgspec import Raw
@@ -13,17 +13,17 @@ OVERLOADED = -32001
 LONGEST_LINE = 16 * 1024 * 1024
 
 ABSENT = Raw(b"")
-"""A member that is not there. Compared by identity."""
+"""A missing member. Compare by identity."""
 NULL = b"null"
 
 
 class RpcError(Exception):
-    """A request that a handler refuses. The other side gets the code and the message.
+    """A handler raises it to refuse a request. The other side receives the code and the message.
 
     Args:
         code: one of the codes above, or the application's own.
-        message: for the person who reads it. It goes over the wire, so it holds no secret.
-        data: anything that msgspec can encode; left out when None.
+        message: for the person who reads it. It goes over the wire, so it must not contain a secret.
+        data: anything that msgspec can encode; left out if None.
     """
 
     def __init__(self, code: int, message: str, data: object = None) -> None:
@@ -34,13 +34,13 @@ class RpcError(Exception):
 
 
 class _RemoteMessage(Confidential, frozen=True):
-    """What the other side said. It may hold anything."""
+    """The message of the other side's error. It may contain anything."""
 
     text: str
 
 
 class RemoteError(Exception):
-    """The other side answered a request of ours with an error. `str` leaves its message out: it may hold anything."""
+    """The other side answered our request with an error. `str` leaves out its message, which may contain anything."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(f"the other side answered with error {code}")
@@ -49,12 +49,12 @@ class RemoteError(Exception):
 
     @property
     def message(self) -> str:
-        """What the other side said."""
+        """The message of the other side."""
         return self._message.text
 
 
 class Envelope(msgspec.Struct, gc=False):
-    """One message. A member that is not there is `ABSENT`, or None for the method."""
+    """One message. A missing member is `ABSENT`; a missing method is None."""
 
     id: Raw = ABSENT
     method: str | None = None
@@ -64,7 +64,7 @@ class Envelope(msgspec.Struct, gc=False):
 
 
 class ErrorBody(msgspec.Struct):
-    """The `error` of a response, as far as it is read."""
+    """The `error` of a response, without the members that are not used."""
 
     code: int
     message: str
@@ -78,10 +78,10 @@ _NOT_JSON = "the line is not JSON in UTF-8, or it is nested too deeply"
 
 
 class LineSplitter:
-    """Cuts a stream of bytes into lines, in time linear in what it is fed.
+    """Splits a stream of bytes into lines, in time linear in the length of the stream.
 
     Args:
-        limit: the longest line in bytes, without its newline.
+        limit: the length of the longest line in bytes, without its newline.
     """
 
     def __init__(self, limit: int = LONGEST_LINE) -> None:
@@ -114,7 +114,7 @@ class LineSplitter:
         return lines
 
     def rest(self) -> bytes:
-        """Return what came after the last newline, at the end of the stream."""
+        """Return what came after the last newline. Call it at the end of the stream."""
         line = b"".join(self._parts)
         self._clear()
         return line
@@ -126,10 +126,10 @@ class LineSplitter:
 
 
 def read_line(line: bytes) -> Envelope:
-    """Read a line.
+    """Parse a line.
 
     Raises:
-        RpcError: PARSE_ERROR or INVALID_REQUEST. The line has no id that could be answered.
+        RpcError: PARSE_ERROR or INVALID_REQUEST. The line has no id to answer.
     """
     try:
         if not line.isascii():
@@ -139,7 +139,7 @@ def read_line(line: bytes) -> Envelope:
         pass
     except (ValueError, RecursionError):
         raise RpcError(PARSE_ERROR, _NOT_JSON) from None
-    # It is not an envelope, and it may not be JSON either: msgspec stops at the first error.
+    # It is not an envelope. It may not be JSON either, because msgspec stops at the first error.
     try:
         _decode_any(line)
     except (ValueError, RecursionError):
@@ -148,12 +148,12 @@ def read_line(line: bytes) -> Envelope:
 
 
 def is_id(raw: bytes) -> bool:
-    """Whether valid JSON is a string, or an integer that is written as one."""
+    """Return whether valid JSON is a string or an integer, without fraction and exponent."""
     return raw[:1] == b'"' or raw.removeprefix(b"-").isdigit()
 
 
 def remote_error(raw: Raw) -> RemoteError:
-    """The error that a response brought."""
+    """Return the error of a response."""
     try:
         body = _decode_error(raw)
     except (ValueError, RecursionError):

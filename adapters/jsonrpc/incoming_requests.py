@@ -1,4 +1,4 @@
-"""The requests and notifications of the other side: handled in order, answered once, limited in number and bytes."""
+"""Requests and notifications of the other side: handled in order, answered once, limited in number and bytes."""
 
 import asyncio
 from collections import deque
@@ -14,12 +14,12 @@ from authstate.adapters.jsonrpc.batched_output import BatchedOutput
 from authstate.adapters.jsonrpc.framing import INTERNAL_ERROR, OVERLOADED, RpcError, encode
 
 MOST_PENDING = 4096
-"""Requests that may be unanswered at once."""
+"""The largest number of unanswered requests."""
 MOST_WAITING_BYTES = 64 * 1024 * 1024
-"""Bytes of the requests that wait for an exclusive one."""
+"""The largest number of bytes of the requests that wait for an exclusive one."""
 
 Handler = Callable[[str, Raw | None], object]
-"""Takes a method and its params; returns a result, an awaitable of one, or `Exclusive` of that. Raises RpcError."""
+"""Takes a method and its params. Returns a result, an awaitable of one, or `Exclusive` of that. Raises RpcError."""
 NotificationHandler = Callable[[str, Raw | None], None]
 """Takes a notification's method and params."""
 
@@ -40,11 +40,11 @@ class IncomingRequest(msgspec.Struct, gc=False):
     method: str
     params: Raw | None
     size: int
-    """Bytes of its line."""
+    """The length of its line in bytes."""
 
 
 class _Call:
-    """A request that is being answered, and the notifications that it caused so far."""
+    """A request that is being answered, and the notifications that it has caused so far."""
 
     __slots__ = ("id", "is_answered", "notifications", "owner")
 
@@ -59,7 +59,7 @@ _current_call: ContextVar[_Call | None] = ContextVar("_current_call", default=No
 
 
 class _WaitingRequests:
-    """What waits for an exclusive request, in order, limited in bytes."""
+    """Requests that wait for an exclusive one, in order, limited in bytes."""
 
     def __init__(self) -> None:
         self._requests: deque[IncomingRequest] = deque()
@@ -86,11 +86,11 @@ class _WaitingRequests:
 
 
 class IncomingRequests:
-    """Handles what the other side asks and tells.
+    """Handles the requests and notifications of the other side.
 
     Args:
         handle, on_notification, most_pending: see `Peer`.
-        output: where answers are written.
+        output: writes the answers.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class IncomingRequests:
         self._running: set[asyncio.Future[object]] = set()
 
     def take(self, request: IncomingRequest) -> None:
-        """Handle it now, or once the exclusive request before it is answered. Refuse it when there are too many."""
+        """Handle a request now, or after the exclusive request before it. Refuse it if there are too many."""
         if self._exclusive is None and (not request.id or len(self._running) < self._most_pending):
             self._deliver(request)
         elif len(self._running) + len(self._waiting) < self._most_pending and self._waiting.has_room(request.size):
@@ -115,7 +115,7 @@ class IncomingRequests:
             self.answer(request.id, RpcError(OVERLOADED, "too many requests are unanswered: send fewer at once"))
 
     def answer(self, id_: bytes, outcome: object) -> None:
-        """Send an answer: a result, or the error for an exception."""
+        """Send an answer: a result, or an error for an exception."""
         if not isinstance(outcome, BaseException):
             try:
                 self._output.send(b'{"id":' + id_ + b',"result":' + encode(outcome) + b"}\n")
@@ -135,7 +135,7 @@ class IncomingRequests:
         """Keep a notification until after the answer, if the request that is being handled caused it.
 
         Returns:
-            Whether it is kept.
+            Whether the notification is kept.
         """
         call = _current_call.get()
         if call is None or call.is_answered or call.owner is not self:
@@ -161,7 +161,7 @@ class IncomingRequests:
         return True
 
     def close(self) -> None:
-        """Cancel what runs, and forget what waits."""
+        """Cancel the running requests, and drop the waiting ones."""
         self._waiting.clear()
         for task in list(self._running):
             task.cancel()
@@ -179,14 +179,14 @@ class IncomingRequests:
         call = _Call(self, id_)
         token = _current_call.set(call)
         try:
-            self._go_on(call, self._handle(method, params))
+            self._handle_outcome(call, self._handle(method, params))
         except Exception as error:
             self._respond(call, error)
         finally:
             _current_call.reset(token)
 
-    def _go_on(self, call: _Call, outcome: object) -> None:
-        """Answer, or start a task for what must be done first. Runs in the context of the call."""
+    def _handle_outcome(self, call: _Call, outcome: object) -> None:
+        """Send the answer, or start a task if the outcome must be awaited. Runs in the context of the call."""
         awaitable = outcome.awaitable if isinstance(outcome, Exclusive) else outcome
         if not isinstance(awaitable, Awaitable):
             self._respond(call, awaitable)
@@ -200,12 +200,12 @@ class IncomingRequests:
             task.cancel()
 
     def _finish(self, call: _Call, task: asyncio.Future[object]) -> None:
-        """A handler's task is done: answer or go on, and let the next requests in."""
+        """Handle the outcome of a task that is done, and then the requests that waited for it."""
         batch = self._output.begin()
         try:
             self._running.discard(task)
             if not task.cancelled():
-                self._go_on(call, task.exception() or task.result())
+                self._handle_outcome(call, task.exception() or task.result())
             elif not self._output.is_closed:
                 self._respond(call, RpcError(INTERNAL_ERROR, "the request was cancelled"))
             if task is self._exclusive:
@@ -225,5 +225,5 @@ class IncomingRequests:
 
 
 def _report(what: str, fault: BaseException) -> None:
-    """Report a fault of this program to the event loop. The other side learns its class only."""
+    """Report a fault of this program to the event loop. The other side receives only its class."""
     asyncio.get_running_loop().call_exception_handler({"message": what, "exception": fault})

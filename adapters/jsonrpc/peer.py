@@ -1,20 +1,22 @@
 """A JSON-RPC peer over newline-delimited JSON, without the `"jsonrpc"` member. It knows nothing of accounts.
 
-Both sides send requests. A `Peer` is fed bytes and writes bytes. It neither opens nor closes anything, so pipes,
-threads and tests can carry it.
+Both sides send requests. A `Peer` receives bytes and writes bytes. It neither opens nor closes anything, so it works
+over pipes, between threads and in tests.
 
-Order. Requests are handled in the order they come. A handler that returns a plain result is answered at once,
-without a task. One that returns an awaitable runs in a task beside the others; wrapped in `Exclusive`, it also
-keeps later requests waiting until it is done. Its result may be one of these again: so a handler that must wait
-before it knows whether it is exclusive keeps the others waiting for that long, and no longer. A notification that a
-request causes goes out after that request's answer.
+Order. Requests are handled in the order they arrive. If a handler returns a plain result, it is answered at once,
+without a task. If it returns an awaitable, that runs in a task beside the others. If the awaitable is wrapped in
+`Exclusive`, later requests also wait until it is done. Its result may again be an awaitable or `Exclusive`. A handler
+that must wait before it knows whether it is exclusive can thus block the others for that time only. A notification that
+a request causes is sent after that request's answer.
 
-Bounds. A line longer than the limit is skipped to its end and never held. Requests that are not answered yet are
-limited in number and, while they wait, in bytes; further ones are refused with `OVERLOADED`. While the other side
-does not read, the peer stops reading too.
+Limits. A line longer than the limit is skipped to its end and never held. Unanswered requests are limited in number
+and, while they wait, in bytes. Further requests are refused with `OVERLOADED`. While the other side does not read, the
+peer stops reading too.
 
-    framing.py   lines and what one line says          incoming_requests.py  the other side's requests and their answers
-    batched_output.py    what is written, in batches           outgoing_requests.py  our requests and their answers
+    framing.py             lines, and the parsing of one line
+    batched_output.py      output, in batches
+    incoming_requests.py   the other side's requests and their answers
+    outgoing_requests.py   our requests and their answers
 """
 
 from collections.abc import Callable
@@ -71,14 +73,14 @@ __all__ = [
 
 
 class Reader(Protocol):
-    """Where a peer's bytes come from."""
+    """Delivers a peer's bytes."""
 
     def pause_reading(self) -> None:
-        """Feed no more until `resume_reading`."""
+        """Deliver no more until `resume_reading`."""
         ...
 
     def resume_reading(self) -> None:
-        """Go on."""
+        """Deliver again."""
         ...
 
 
@@ -86,14 +88,14 @@ class Peer:
     """One end of a connection.
 
     Args:
-        handle: answers the other side's requests. What it raises other than RpcError becomes -32603 with the name of
-            its class and nothing else, and goes to the event loop's exception handler.
-        on_notification: takes the other side's notifications, in order with its requests. What it raises goes to the
+        handle: answers the other side's requests. An exception other than RpcError is answered with -32603 and the name
+            of its class only, and goes to the event loop's exception handler.
+        on_notification: receives the other side's notifications, in order with its requests. Its exceptions go to the
             event loop's exception handler.
-        longest_line: in bytes.
-        most_pending: how many requests may be unanswered at once.
-        id_prefix: for a connection that is shared with another sender of requests: ids are strings that begin with
-            this, a text that nobody else can guess. Empty: ids are integers from 0.
+        longest_line: the length of the longest line, in bytes.
+        most_pending: the largest number of unanswered requests.
+        id_prefix: for a connection shared with another sender of requests. Ids are strings with this prefix, which
+            nobody else can guess. If it is empty, ids are integers from 0.
     """
 
     def __init__(
@@ -114,18 +116,18 @@ class Peer:
 
     @property
     def closed(self) -> bool:
-        """Whether the connection is over: nothing is sent any more."""
+        """Whether the connection is closed: nothing is sent any more."""
         return self._output.is_closed
 
     # What the transport calls
 
     def connect(self, writer: Writer, reader: Reader | None = None) -> None:
-        """Give the peer its transport. Call it before any data comes."""
+        """Set the transport of the peer. Call it before any data arrives."""
         self._output.writer = writer
         self._reader = reader
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the other side. Answers that need no waiting are written before this returns."""
+        """Process bytes from the other side. Answers that need no waiting are written before this returns."""
         if self.closed:
             return
         batch = self._output.begin()
@@ -139,9 +141,9 @@ class Peer:
             self._output.flush(batch)
 
     def message_received(self, message: Envelope, size: int) -> None:
-        """Take a message that somebody else has read from a line of `size` bytes, without its newline.
+        """Process a message that the caller parsed from a line of `size` bytes, without its newline.
 
-        Bounds, refusals and order are those of `data_received`. Use one of the two for a connection, not both.
+        Limits, refusals and order are those of `data_received`. Use only one of the two on a connection.
         """
         if self.closed:
             return
@@ -155,7 +157,7 @@ class Peer:
             self._output.flush(batch)
 
     def refuse(self, id_: bytes | Raw, error: RpcError) -> None:
-        """Answer a request that did not reach this peer. An id that is none is answered as `null`."""
+        """Answer a request that did not reach this peer with an error. An invalid id is answered as `null`."""
         batch = self._output.begin()
         try:
             self._incoming.answer(bytes(id_) if is_id(bytes(id_)) else NULL, error)
@@ -163,24 +165,24 @@ class Peer:
             self._output.flush(batch)
 
     def eof_received(self) -> None:
-        """The other side sends no more: its last line counts without a newline, and our requests fail."""
+        """Process the end of the other side's output: its last line counts without a newline, and our requests fail."""
         rest = self._lines.rest()
         if rest:
             self.data_received(rest + b"\n")
         self._outgoing.fail()
 
     def pause_writing(self) -> None:
-        """The writer holds too much: stop reading."""
+        """Stop reading, because the writer holds too much."""
         if self._reader is not None and not self.closed:
             self._reader.pause_reading()
 
     def resume_writing(self) -> None:
-        """The writer has room again: go on reading."""
+        """Read again, because the writer has room."""
         if self._reader is not None and not self.closed:
             self._reader.resume_reading()
 
     def close(self) -> None:
-        """The connection is over: cancel running handlers, and fail our requests. May be called again."""
+        """End the connection: cancel running handlers, and fail our requests. May be called more than once."""
         self._output.is_closed = True
         self._incoming.close()
         self._outgoing.fail()
@@ -188,26 +190,26 @@ class Peer:
     # What the application calls
 
     def notify(self, method: str, params: object) -> None:
-        """Send a notification: after the answer, when the request that is being handled caused it."""
+        """Send a notification. If the request that is being handled caused it, send it after the answer."""
         line = b'{"method":' + encode(method) + b',"params":' + encode(params) + b"}\n"
         if not self._incoming.defer(line):
             self._output.send(line)
 
     async def request(self, method: str, params: object) -> Raw:
-        """Ask the other side and wait, without a time limit. Cancelled, the answer is dropped when it comes.
+        """Send a request and wait for its answer, without a time limit. If this is cancelled, the answer is dropped.
 
         Raises:
             RemoteError: the answer is an error.
-            PeerClosed: there is no other side any more.
+            PeerClosed: the connection ended.
         """
         return await self._outgoing.request(method, params)
 
     def when_unblocked(self, call: Callable[[], None]) -> None:
-        """Call once no request keeps others waiting (see `Exclusive`): now, if there is none. It must not block."""
+        """Call `call` once no exclusive request is running (see `Exclusive`), or now if none is. It must not block."""
         self._incoming.when_unblocked(call)
 
     async def drained(self, timeout: float) -> bool:
-        """Wait until every request is answered, at most so many seconds. Return whether that came true."""
+        """Wait until every request is answered, at most `timeout` seconds. Return whether every request is answered."""
         return await self._incoming.drained(timeout)
 
     # Messages

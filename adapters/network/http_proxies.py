@@ -28,7 +28,7 @@ _PROXIES: Final = {
     "http": (("HTTP_PROXY", "http_proxy"), _ALL),
 }
 _EXCEPTIONS: Final = ("NO_PROXY", "no_proxy")
-_OF_A_CGI_REQUEST: Final = ("HTTP_PROXY", "http_proxy")  # there, a client's header `Proxy` sets it
+_CGI_UNSAFE: Final = ("HTTP_PROXY", "http_proxy")  # in a CGI program, a client sets them with its header `Proxy`
 _VARIABLES: Final = (*CA_VARIABLES, *_EXCEPTIONS, *_ALL, *_PROXIES["https"][0], *_PROXIES["http"][0])
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _SYSTEM: Final = "the system's proxy settings"
@@ -44,19 +44,19 @@ class NetworkVariable(msgspec.Struct, frozen=True):
     """A variable that is set."""
 
     name: str
-    """As a message names it."""
+    """How a message names it."""
     value: Secret
 
 
 class Proxy(msgspec.Struct, frozen=True):
-    """A proxy that can be used."""
+    """A usable proxy."""
 
     url: Secret
     scheme: str
     address: str
-    """Host and port, which a message may show."""
+    """Host and port. Messages may show it."""
     setting: str
-    """The variable that names it."""
+    """The variable that names the proxy."""
     has_password: bool
 
     def __str__(self) -> str:
@@ -70,31 +70,31 @@ class Network(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, environ: Mapping[str, str], file: Mapping[str, str] | None = None, place: str = "") -> "Network":
-        """Take what concerns the network out of the variables. Nothing is checked before it is used.
+        """Select the variables that concern the network. A value is checked only when it is used.
 
-        HTTP_PROXY does not count where REQUEST_METHOD is set, as in a CGI program: there, a client can set it.
+        HTTP_PROXY is ignored if REQUEST_METHOD is set, as in a CGI program: there, a client can set it.
 
         Args:
             environ: the environment variables.
-            file: what a file says, which wins over them.
+            file: the variables in a file, which take precedence.
             place: the path of that file, for the messages.
         """
         file = file or {}
-        said = {**environ, **file}
-        ignored = _OF_A_CGI_REQUEST if "REQUEST_METHOD" in said else ()
-        names = [name for name in _VARIABLES if name in said and name not in ignored]
+        variables = {**environ, **file}
+        ignored = _CGI_UNSAFE if "REQUEST_METHOD" in variables else ()
+        names = [name for name in _VARIABLES if name in variables and name not in ignored]
         shown = {name: f"{name} in {place}" if name in file else name for name in names}
-        return cls(tuple((name, NetworkVariable(shown[name], Secret(said[name].strip()))) for name in names))
+        return cls(tuple((name, NetworkVariable(shown[name], Secret(variables[name].strip()))) for name in names))
 
     def certificates(self) -> tuple[str, NetworkVariable] | None:
-        """The variable that names the certificate authorities, and its setting; None where none is set."""
+        """Return the variable that names the certificate authorities, and its setting. None if none is set."""
         settings = dict(self.settings)
         return next(
             ((name, settings[name]) for name in CA_VARIABLES if name in settings and settings[name].value), None
         )
 
     def proxy_for(self, url: str) -> Proxy | None:
-        """The proxy that a request to this URL goes through; None where it goes direct.
+        """Return the proxy for a request to this URL. None if the request goes direct.
 
         Raises:
             NetworkSettingError: the proxy for this URL cannot be used.
@@ -104,34 +104,34 @@ class Network(msgspec.Struct, frozen=True):
             return None
         fault: NetworkSettingError | None = None
         for names in _PROXIES.get(parts.scheme, ()):
-            setting = self._first(names)
+            setting = self._first_set(names)
             if setting is None:
                 continue
             try:
-                return _with_socks_package(_parsed(setting))
-            except _NoProxy as error:
+                return _ensure_socks_package(_parse(setting))
+            except _NotAProxy as error:
                 fault = fault or NetworkSettingError(str(error))
         if fault is not None:
             raise fault
-        setting = self._of_the_system(parts)
-        return None if setting is None else _with_socks_package(_parsed(setting))
+        setting = self._system_proxy(parts)
+        return None if setting is None else _ensure_socks_package(_parse(setting))
 
-    def _first(self, names: tuple[str, ...]) -> NetworkVariable | None:
-        """The first of these variables that is set, unless it is empty."""
+    def _first_set(self, names: tuple[str, ...]) -> NetworkVariable | None:
+        """Return the first of these variables that is set. None if it is empty, or if none is set."""
         settings = dict(self.settings)
         setting = next((settings[name] for name in names if name in settings), None)
         return setting if setting is not None and setting.value else None
 
     def _is_exception(self, parts: "SplitResult") -> bool:
-        setting = self._first(_EXCEPTIONS)
+        setting = self._first_set(_EXCEPTIONS)
         if setting is None:
             return False
         host, port = (parts.hostname or "").rstrip("."), parts.port or _PORTS.get(parts.scheme, 0)
         entries = setting.value.reveal().replace(",", " ").lower().split()
         return any(_entry_matches(entry.rpartition("://")[2], host, port) for entry in entries)
 
-    def _of_the_system(self, parts: "SplitResult") -> NetworkVariable | None:
-        """What macOS or Windows is set to, where no variable names a proxy."""
+    def _system_proxy(self, parts: "SplitResult") -> NetworkVariable | None:
+        """Return the proxy in the settings of macOS or Windows, if no variable names a proxy."""
         is_named = any(name in dict(self.settings) for name in (*_PROXIES["https"][0], *_PROXIES["http"][0], *_ALL))
         if is_named or sys.platform not in ("darwin", "win32"):
             return None
@@ -141,8 +141,8 @@ class Network(msgspec.Struct, frozen=True):
         return NetworkVariable(_SYSTEM, Secret(value)) if value and not proxy_bypass(parts.hostname or "") else None
 
 
-class _NoProxy(NetworkSettingError):
-    """The value is not the URL of a known kind of proxy. Another variable may name one."""
+class _NotAProxy(NetworkSettingError):
+    """The value is not the URL of a known kind of proxy. Another variable may still name one."""
 
 
 def urlsplit_or_none(url: str) -> "SplitResult | None":
@@ -157,17 +157,17 @@ def urlsplit_or_none(url: str) -> "SplitResult | None":
     return parts
 
 
-def _parsed(setting: NetworkVariable) -> Proxy:
-    """Raises _NoProxy."""
+def _parse(setting: NetworkVariable) -> Proxy:
+    """Parse the value of a variable. Raises _NotAProxy."""
     text = setting.value.reveal()
     text = text if "://" in text else f"http://{text}"
     if text.partition("://")[0].lower() not in _PORTS:
-        raise _NoProxy(f"{setting.name} names an unknown kind of proxy: {_FORM}, or with socks5h:// for SOCKS")
+        raise _NotAProxy(f"{setting.name} names an unknown kind of proxy: {_FORM}, or with socks5h:// for SOCKS")
     parts = urlsplit_or_none(text)
     if parts is None or parts.port == 0:
-        raise _NoProxy(f"{setting.name} has no usable port, which is a number from 1 to 65535: {_FORM}; {_ENCODE}")
+        raise _NotAProxy(f"{setting.name} has no usable port, which is a number from 1 to 65535: {_FORM}; {_ENCODE}")
     if not parts.hostname or not text.isprintable() or " " in text:
-        raise _NoProxy(f"{setting.name} is not the URL of a proxy: {_FORM}; {_ENCODE}")
+        raise _NotAProxy(f"{setting.name} is not the URL of a proxy: {_FORM}; {_ENCODE}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return Proxy(
         url=Secret(text),
@@ -178,11 +178,11 @@ def _parsed(setting: NetworkVariable) -> Proxy:
     )
 
 
-def _with_socks_package(proxy: Proxy) -> Proxy:
-    """The same proxy.
+def _ensure_socks_package(proxy: Proxy) -> Proxy:
+    """Return the proxy.
 
     Raises:
-        NetworkSettingError: it speaks SOCKS, and the package for that is missing.
+        NetworkSettingError: it is a SOCKS proxy, and the package for SOCKS is missing.
     """
     if proxy.scheme.startswith("socks"):
         try:
@@ -201,10 +201,10 @@ def _entry_matches(entry: str, host: str, port: int) -> bool:
 
     if entry == "*":
         return True
-    block = _block(entry)
-    if block is not None:
+    network = _ip_network(entry)
+    if network is not None:
         try:
-            return ip_address(host) in block
+            return ip_address(host) in network
         except ValueError:
             return False
     name, colon, digits = entry.rpartition(":")
@@ -214,7 +214,7 @@ def _entry_matches(entry: str, host: str, port: int) -> bool:
     return bool(domain) and (host == domain or host.endswith(f".{domain}"))
 
 
-def _block(entry: str) -> "IPv4Network | IPv6Network | None":
+def _ip_network(entry: str) -> "IPv4Network | IPv6Network | None":
     from ipaddress import ip_network
 
     try:

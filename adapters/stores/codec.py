@@ -1,17 +1,17 @@
-"""The one codec of the stored form: what auth.json holds, read and written.
+"""Reads and writes the stored form of a login: the content of auth.json.
 
-The file is shared with codex, so what codex writes must load, and what is written here must load there:
+codex uses the same file, so this module reads what codex writes, and writes what codex can read:
 
     {"auth_mode": "chatgpt", "OPENAI_API_KEY": null, "tokens": {...}, "last_refresh": "2026-11-22T22:10:11.123456Z"}
     {"auth_mode": "apikey", "OPENAI_API_KEY": "sk-..."}
 
-Older files have no `auth_mode`: a key means API key, else tokens mean chatgpt. Members that are not known here are kept
-byte for byte, at the top and inside `tokens`. No message of this module holds anything of the file but the value of
-`auth_mode`.
+Older files have no `auth_mode`: a key means `apikey`, otherwise tokens mean `chatgpt`. Unknown members are kept byte
+for byte, at the top level and inside `tokens`. Of the content, error messages contain only the value of `auth_mode`.
 
-A file that a person edited may begin with a byte order mark (also that of UTF-16, which PowerShell writes), and one may
-end in zero bytes after a power cut: both load, although codex refuses them. What is written is plain UTF-8. A refresh
-token that is empty, null or missing is none; codex reads the empty one only, so that is what is written.
+A file that a person edited may begin with a byte order mark, even that of UTF-16, which PowerShell writes. After a
+power cut, a file may end in zero bytes. Both are read here, although codex refuses them. Files are written as plain
+UTF-8. A refresh token that is empty, null or missing counts as none. It is written as an empty string, the only one of
+these forms that codex reads.
 """
 
 import codecs
@@ -27,7 +27,7 @@ from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credential
 from authstate.engine.model.errors import InvalidCredentials, StoreUnreadable, strip_tracebacks
 
 LARGEST = 4 * 1024 * 1024
-"""Bytes. A file that is larger is none of ours."""
+"""The size of the largest file that is read, in bytes."""
 
 _MODE, _KEY, _TOKENS, _LAST_REFRESH = "auth_mode", "OPENAI_API_KEY", "tokens", "last_refresh"
 _KNOWN = frozenset((_MODE, _KEY, _TOKENS, _LAST_REFRESH))
@@ -44,19 +44,19 @@ _T = TypeVar("_T")
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What is stored, read."""
+    """A decoded record."""
 
     credentials: Credentials | None = None
-    """None when the record is there but holds neither a key nor tokens."""
+    """None if the record contains neither a key nor tokens."""
 
 
 def is_json_object(data: bytes) -> bool:
-    """Whether this is a whole JSON object: an empty or half written file is not."""
+    """Return whether the data is a complete JSON object. An empty or half-written file is not."""
     return _members_or_none(data) is not None
 
 
 def looks_like_login(data: bytes) -> bool:
-    """Whether this is a record of a login, a part of one that was cut short, or nothing at all."""
+    """Return whether the data is a login record, the beginning of one, or empty."""
     if (members := _members_or_none(data)) is None:
         return not data.strip() or data.lstrip(b" \t\r\n\xef\xbb\xbf").startswith(b"{")
     return not members or not (_KNOWN | MEMBERS.keys()).isdisjoint(members)
@@ -64,28 +64,28 @@ def looks_like_login(data: bytes) -> bool:
 
 @strip_tracebacks
 def decode(data: bytes, place: str) -> Record:
-    """Read a record.
+    """Decode a record.
 
     Args:
-        data: the file's content.
+        data: the content of the file.
         place: where it was read, for the message.
 
     Raises:
-        StoreUnreadable: it is no record, or one of a mode that is not known. Names the place and the fault.
+        StoreUnreadable: the data is not a record, or its mode is unknown. The message names the place and the fault.
     """
     return _Reader(place).record(data)
 
 
 def encode(credentials: Credentials, over: bytes | None, *, indent: int = 2) -> bytes:
-    """Write a record.
+    """Encode a record.
 
     Args:
         credentials: an API key, or the tokens of a managed login.
-        over: the record that is replaced, whose unknown members are kept. One that is corrupt has none.
-        indent: spaces for each level; below 0 for the compact form.
+        over: the record that is replaced. Its unknown members are kept, unless it is corrupt.
+        indent: spaces for each level; a negative number for the compact form.
 
     Raises:
-        TypeError: these are external tokens, which are never stored.
+        TypeError: the credentials are external tokens, which are never stored.
     """
     members = (over is not None and _members_or_none(over)) or {}
     known: dict[str, Any]
@@ -98,7 +98,7 @@ def encode(credentials: Credentials, over: bytes | None, *, indent: int = 2) -> 
             _TOKENS: _tokens(credentials, members.get(_TOKENS)),
         }
         if credentials.last_refresh is not None:
-            known[_LAST_REFRESH] = _instant(credentials.last_refresh)
+            known[_LAST_REFRESH] = _format_time(credentials.last_refresh)
     else:
         raise TypeError("external tokens live in memory only: they are never stored")
     unknown = {name: value for name, value in members.items() if name not in _KNOWN}
@@ -117,7 +117,7 @@ def _tokens(credentials: ChatgptTokens, over: msgspec.Raw | None) -> dict[str, A
 
 
 def _is_same_login(over: bytes, credentials: ChatgptTokens) -> bool:
-    """Whether the API key beside the stored tokens belongs to the same login: older codex versions put one there."""
+    """Return whether the API key beside the stored tokens, which older codex versions write, belongs to this login."""
     try:
         stored = decode(over, "").credentials
     except StoreUnreadable:
@@ -135,10 +135,10 @@ def _members_or_none(data: bytes) -> _Members | None:
 
 
 def _as_utf8(data: bytes) -> bytes:
-    """The text as plain UTF-8, without a byte order mark and the zero bytes that a power cut leaves at the end.
+    """Return the text as plain UTF-8, without a byte order mark and the zero bytes that a power cut leaves at the end.
 
     Raises:
-        UnicodeDecodeError: it is UTF-16, and cut off or damaged.
+        UnicodeDecodeError: the text is UTF-16, and truncated or damaged.
     """
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if data.startswith(mark):
@@ -148,7 +148,7 @@ def _as_utf8(data: bytes) -> bytes:
 
 
 def _conflicting_member(data: bytes) -> str | None:
-    """A known member that is there twice with different values: readers do not agree on which one counts."""
+    """Return a known member that occurs twice with different values: readers disagree on which one counts."""
     try:
         top: _Pairs = json.loads(data, object_pairs_hook=list, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
@@ -167,13 +167,13 @@ def _conflicting_duplicate(pairs: _Pairs, names: Iterable[str]) -> str | None:
     return None
 
 
-def _instant(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     instant = datetime.fromtimestamp(storable_time(seconds), UTC)
     return instant.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class _Reader:
-    """Reads one record and knows where it came from."""
+    """Reads one record. Its errors name the place of the record."""
 
     def __init__(self, place: str) -> None:
         self._place = place
@@ -184,18 +184,18 @@ class _Reader:
         key = self._member(members, _KEY, str | None)
         tokens = self._member(members, _TOKENS, _Members | None)
         if mode is None and (other := find_in_members(members)):
-            self._other_login(other)  # codex prefers it to a key and to tokens
+            self._fail_unmanaged(other)  # codex prefers it to a key and to tokens
         if mode is None:
             mode = _APIKEY if key and key.strip() else _CHATGPT if tokens is not None else None
         if mode is None:
             if members and _KNOWN.isdisjoint(members):
-                self._foreign()
+                self._fail_foreign()
             return Record()
         if mode == _APIKEY:
             return Record(self._api_key(key))
         if mode == _CHATGPT:
             return Record(self._chatgpt(tokens, self._member(members, _LAST_REFRESH, str | None)))
-        return self._unknown_mode(mode)
+        return self._fail_unknown_mode(mode)
 
     def _top(self, data: bytes) -> _Members:
         if len(data) > LARGEST:
@@ -257,12 +257,12 @@ class _Reader:
         return token
 
     def _text(self, tokens: _Members, name: str) -> str | None:
-        """A member of `tokens`; None when it is missing, null or blank."""
+        """Return a member of `tokens`, None if it is missing, null or blank."""
         text: str | None = self._member(tokens, name, str | None, "tokens.")
         return text if text and text.strip() else None
 
     def _seconds(self, text: str) -> float:
-        """Seconds since the epoch. Digits beyond microseconds are dropped; no zone means UTC."""
+        """Return a time stamp as seconds since the epoch. Digits beyond microseconds are dropped; no zone means UTC."""
         try:
             instant = datetime.fromisoformat(text)
             seconds = (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
@@ -272,15 +272,15 @@ class _Reader:
             self._fail(f"the member {_LAST_REFRESH} is not a time stamp")
         return seconds
 
-    def _foreign(self) -> NoReturn:
-        """Other programs call their files auth.json, too."""
+    def _fail_foreign(self) -> NoReturn:
+        """Refuse a file of another program. Other programs use the name auth.json as well."""
         raise StoreUnreadable(
             f"{self._place} belongs to another program: it has no member of a login. Move it away, or set CODEX_HOME "
             "to another folder; a sign-in adds to it"
         )
 
-    def _other_login(self, what: str) -> NoReturn:
-        """A login of codex's that is not managed here: it is not nobody's, and nothing is to replace it unasked."""
+    def _fail_unmanaged(self, what: str) -> NoReturn:
+        """Refuse a codex login that authstate does not manage. It is a login, so only a person may replace it."""
         error = StoreUnreadable(
             f"{self._place} holds {what}, which authstate does not manage: codex uses it by itself. Use codex without "
             "authstate, or sign in with `authstate login` to replace it"
@@ -288,9 +288,9 @@ class _Reader:
         error.is_other_login = True
         raise error
 
-    def _unknown_mode(self, mode: str) -> NoReturn:
+    def _fail_unknown_mode(self, mode: str) -> NoReturn:
         if mode in MODES:
-            self._other_login(f"{MODES[mode]} (auth_mode {mode!r})")
+            self._fail_unmanaged(f"{MODES[mode]} (auth_mode {mode!r})")
         shown = mode if len(mode) <= _LONGEST_MODE else mode[:_LONGEST_MODE] + "…"
         raise StoreUnreadable(
             f"{self._place} holds credentials of an unknown kind (auth_mode {shown!r}): "

@@ -1,10 +1,9 @@
-"""Where the files are that go with auth.json: beside it, or, where its folder cannot be written, in a folder of the
-user.
+"""Finds the files that belong to auth.json: beside it or, if its folder is not writable, in a folder of the user.
 
-Those are the state folder `$XDG_STATE_HOME/authstate` (default `~/.local/state/authstate`; on Windows
-`%LOCALAPPDATA%/authstate`), and, for a container whose disk is read-only, `authstate-UID` in `$TMPDIR` (default `/tmp`)
-or `/dev/shm`, which a restart empties. A folder that another user owns or can enter is left alone: what it holds may be
-anything. The names in them begin with a digest of the path of auth.json.
+The folder of the user is the state folder `$XDG_STATE_HOME/authstate` (default `~/.local/state/authstate`; on Windows
+`%LOCALAPPDATA%/authstate`). For containers with a read-only disk, it is `authstate-UID` in `$TMPDIR` (default `/tmp`)
+or `/dev/shm`, which a restart empties. A folder that another user owns or can enter is not used, because its content
+cannot be trusted. File names there begin with a digest of the path of auth.json.
 """
 
 import hashlib
@@ -15,10 +14,10 @@ from collections.abc import Iterator
 _UNIX = os.name != "nt"
 
 
-def companion_paths(target: str, tail: str) -> list[str]:
-    """The paths of a file that goes with `target`, the best one first. Blocks briefly; raises nothing."""
-    name = f"{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}{tail}"
-    return [target + tail, *(os.path.join(folder, name) for folder in _folders() if _is_private(folder))]
+def companion_paths(target: str, suffix: str) -> list[str]:
+    """Return the paths of a file that belongs to `target`, the preferred one first. Blocks briefly; raises nothing."""
+    name = f"{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}{suffix}"
+    return [target + suffix, *(os.path.join(folder, name) for folder in _folders() if _is_private(folder))]
 
 
 def _folders() -> Iterator[str]:
@@ -26,14 +25,14 @@ def _folders() -> Iterator[str]:
     if not _UNIX:
         yield os.path.join(os.environ.get("LOCALAPPDATA") or home, "authstate")
         return
-    stated = os.environ.get("XDG_STATE_HOME", "")
-    yield os.path.join(stated if os.path.isabs(stated) else os.path.join(home, ".local", "state"), "authstate")
+    state_home = os.environ.get("XDG_STATE_HOME", "")
+    yield os.path.join(state_home if os.path.isabs(state_home) else os.path.join(home, ".local", "state"), "authstate")
     for shared in dict.fromkeys((os.environ.get("TMPDIR") or "/tmp", "/dev/shm")):
         yield os.path.join(shared, f"authstate-{os.geteuid()}")
 
 
 def _is_private(folder: str) -> bool:
-    """Whether a folder is this user's alone, or not there yet."""
+    """Return whether only this user can use a folder, or the folder does not exist yet."""
     try:
         found = os.lstat(folder)
     except FileNotFoundError:

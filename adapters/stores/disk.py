@@ -1,7 +1,7 @@
-"""What the auth.json store asks of a disk, each step by itself, so that a simulation can fail or stop at any of them.
+"""The disk operations of the auth.json store. Each step is one method, so a simulation can fail or stop at any step.
 
-All calls block, briefly: the files are a few kilobytes. Blocking keeps each step whole: no task switch and no
-cancellation can come between the start and the end of one.
+All calls block briefly: the files are a few kilobytes. Because they block, neither a task switch nor a cancellation can
+interrupt a step.
 """
 
 import errno
@@ -16,31 +16,31 @@ from authstate.adapters.stores.os_locks import ContentLock, DiskLock, FileLock, 
 from authstate.adapters.stores.permissions import Finding, findings, is_of_another_user, reason_to_refuse
 from authstate.engine.model.errors import StoreUnavailable
 
-_PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_OPEN_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM})
 TEMPORARY = ".tmp"
-"""How the name of every temporary file ends."""
+"""The suffix of every temporary file."""
 _WINDOWS = sys.platform == "win32"
 
 
 class Disk:
-    """Files by path. Every method raises OSError.
+    """File operations by path. Every method raises OSError.
 
-    On Windows a folder cannot be synced (the rename itself is all there is), file modes mean nothing (the folder's
-    access list protects the file), and a rename waits up to half a second for a reader to let go of the target.
+    On Windows a folder cannot be synced after a rename. File modes have no effect there: the folder's access list
+    protects the file. A rename waits up to half a second for a reader to close the target.
     """
 
     def read(self, path: str, limit: int) -> bytes:
-        """The first `limit` bytes of a regular file. Never waits for a pipe or a device."""
+        """Read the first `limit` bytes of a regular file. Never waits for a pipe or a device."""
         return read_regular_file(path, limit)
 
     def create(self, path: str) -> None:
-        """Make an empty file that only this user can read and write (0600). It must not exist."""
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o600))
+        """Create an empty file that only this user can read and write (0600). It must not exist."""
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o600))
 
     def write(self, path: str, data: bytes) -> None:
-        """Make `data` the content of a file that exists. What was reserved there before is written over, not freed."""
-        handle = os.open(path, os.O_WRONLY | _PLAIN)
+        """Replace the content of an existing file. Space that was reserved in it is overwritten, not freed."""
+        handle = os.open(path, os.O_WRONLY | _OPEN_FLAGS)
         try:
             _write_all(handle, data)
             os.ftruncate(handle, len(data))
@@ -48,8 +48,8 @@ class Disk:
             os.close(handle)
 
     def sync(self, path: str) -> None:
-        """Return when the file's content is on the disk. On macOS past the drive's own cache, too."""
-        handle = os.open(path, os.O_RDWR | _PLAIN)
+        """Return when the content of a file is on the disk. On macOS, the drive's own cache is flushed as well."""
+        handle = os.open(path, os.O_RDWR | _OPEN_FLAGS)
         try:
             if sys.platform == "darwin":
                 import fcntl
@@ -57,14 +57,14 @@ class Disk:
                 try:
                     fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
                     return
-                except OSError:  # a file system that cannot: the plain one is what is left
+                except OSError:  # not supported by this file system: use fsync
                     pass
             os.fsync(handle)
         finally:
             os.close(handle)
 
     def rename(self, source: str, target: str) -> None:
-        """Put a file in another's place, atomically: whoever opens `target` finds the old or the new, whole."""
+        """Replace `target` with `source` atomically: a reader gets the complete old or the complete new file."""
         for _ in range(50 if _WINDOWS else 0):
             try:
                 os.replace(source, target)
@@ -74,7 +74,7 @@ class Disk:
         os.replace(source, target)
 
     def sync_folder(self, folder: str) -> None:
-        """Return when renames and removals in the folder are on the disk. Does nothing where a folder has no sync."""
+        """Return when renames and removals in a folder are on the disk. Does nothing if a folder cannot be synced."""
         if _WINDOWS:
             return
         try:
@@ -88,7 +88,7 @@ class Disk:
                 raise
 
     def publish(self, path: str, data: bytes, temporary: str) -> None:
-        """Make `data` the content of a file, whole and for good: by way of `temporary`, in the steps above."""
+        """Replace the content of a file atomically and durably: write `temporary`, then rename it."""
         try:
             self.create(temporary)
             self.copy_ownership(temporary, path)
@@ -106,11 +106,11 @@ class Disk:
         os.unlink(path)
 
     def check_replaceable(self, target: str) -> None:
-        """Raise the OSError with which a rename onto a file would fail, without changing anything.
+        """Raise the OSError that a rename onto a file would raise, without changing anything.
 
-        A mount point cannot be replaced (EBUSY). `rmdir` of a file always fails, and with EACCES or EPERM exactly where
-        a rename is not permitted: another user's file in a sticky folder, or an immutable file. On Windows nothing is
-        known beforehand.
+        A mount point cannot be replaced (EBUSY). `rmdir` of a file always fails. It fails with EACCES or EPERM exactly
+        where a rename is not permitted: for another user's file in a sticky folder, and for an immutable file. On
+        Windows this cannot be known in advance.
         """
         if is_mount_point(target):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), target)
@@ -124,9 +124,7 @@ class Disk:
             return
 
     def is_not_replaceable(self, target: str) -> bool:
-        """Whether a file cannot be replaced by a rename: this user may not write in its folder, or
-        `check_replaceable` fails.
-        """
+        """Return whether a rename cannot replace a file: its folder is not writable, or `check_replaceable` raises."""
         try:
             self.check_replaceable(target)
         except OSError:
@@ -135,7 +133,7 @@ class Disk:
         return os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
 
     def is_of_another_user(self, path: str) -> bool:
-        """See `is_of_another_user`."""
+        """See `permissions.is_of_another_user`."""
         return is_of_another_user(path)
 
     def reason_to_refuse(self, path: str) -> str | None:
@@ -147,24 +145,24 @@ class Disk:
         return findings(path)
 
     def exists(self, path: str) -> bool:
-        """Whether there is something of this name. Raises nothing."""
+        """Return whether something has this path. Raises nothing."""
         return os.path.lexists(path)
 
     def copy_ownership(self, path: str, target: str) -> bool:
-        """Give a new file the owner, group and mode with which it takes the place of `target`. See `ownership`."""
+        """See `file_ownership.copy_ownership`."""
         return copy_ownership(path, target)
 
     def share_with_group(self, path: str) -> None:
-        """See `share_with_group`."""
+        """See `file_ownership.share_with_group`."""
         share_with_group(path)
 
     def reserve_space(self, path: str, size: int) -> int:
-        """Reserve space at the end of a file that must be written in place, as white space: JSON allows it there.
+        """Reserve space for a write in place, as white space at the end of the file: JSON allows it there.
 
         Returns:
-            The size before, in bytes, to `release_space` it back to.
+            The previous size in bytes, for `release_space`.
         """
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | _PLAIN)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | _OPEN_FLAGS)
         try:
             found = os.fstat(handle)
             if found.st_nlink == 0:
@@ -180,11 +178,13 @@ class Disk:
             close(handle)
 
     def overwrite(self, path: str, data: bytes) -> None:
-        """Make `data` the content of a file that others may be reading. Until it is, the first byte is `!`, so that
-        nobody takes a part of it for JSON. Nothing is cut off before the new content is there. The mode is tightened
-        first, if it is this user's to change: see `ownership`.
+        """Replace the content of a file in place, while others may be reading it.
+
+        The first byte is `!` until the rest is written, so no reader takes a partial write for JSON. The file is
+        truncated only once the new content is there. Its mode is tightened first, if this user may change it: see
+        `file_ownership.tighten`.
         """
-        handle = os.open(path, os.O_WRONLY | _PLAIN)
+        handle = os.open(path, os.O_WRONLY | _OPEN_FLAGS)
         try:
             tighten(handle, os.path.dirname(path))
             _write_all(handle, b"!")
@@ -196,8 +196,8 @@ class Disk:
             close(handle)
 
     def release_space(self, path: str, size: int) -> None:
-        """Take back what `reserve_space` reserved, if nobody wrote there since."""
-        handle = os.open(path, os.O_RDWR | _PLAIN)
+        """Release what `reserve_space` reserved, unless somebody has written there since."""
+        handle = os.open(path, os.O_RDWR | _OPEN_FLAGS)
         try:
             os.lseek(handle, size, os.SEEK_SET)
             if not os.read(handle, 1 << 20).strip(b" "):
@@ -206,35 +206,35 @@ class Disk:
             close(handle)
 
     def list_folder(self, folder: str) -> list[str]:
-        """The names in a folder."""
+        """Return the names in a folder."""
         return os.listdir(folder)
 
     def make_folder(self, path: str) -> None:
-        """Make a folder that only this user can use (0700), unless it is there."""
+        """Create a folder that only this user can use (0700), unless it exists."""
         os.makedirs(path, mode=0o700, exist_ok=True)
 
     def resolve(self, path: str) -> str:
-        """The file that a path leads to through symbolic links; it need not exist."""
+        """Resolve the symbolic links in a path. The file need not exist."""
         return os.path.realpath(path)
 
     def unique_name(self) -> str:
-        """What makes the name of a temporary file unique: PID.RANDOM."""
+        """Return the unique part of a temporary file's name: PID.RANDOM."""
         return f"{self.process_id()}.{os.urandom(8).hex()}"
 
     def process_id(self) -> str:
-        """The number of this process."""
+        """Return the id of this process."""
         return str(os.getpid())
 
     def temporary_path(self, path: str) -> str:
-        """A new name for a temporary file beside a file: PATH.PID.RANDOM.tmp."""
+        """Return a new path for a temporary file beside a file: PATH.PID.RANDOM.tmp."""
         return f"{path}.{self.unique_name()}{TEMPORARY}"
 
     def changed_at(self, path: str) -> float:
-        """When a file or a folder was changed, in seconds since the epoch."""
+        """Return when a file or a folder was changed, in seconds since the epoch."""
         return os.stat(path).st_mtime
 
     def revision(self, path: str) -> tuple[int, ...] | None:
-        """What is other after a change of a file; None while there is none."""
+        """Return a value that changes with the file, None if there is no file."""
         try:
             found = os.stat(path)
         except FileNotFoundError:
@@ -242,12 +242,12 @@ class Disk:
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def read_lock_file(self, path: str, limit: int) -> bytes:
-        """What was noted in a lock file, as `read` reads it."""
+        """Read what a lock file records, as `read` does."""
         return read_regular_file(path, limit)
 
     def write_lock_file(self, path: str, data: bytes) -> None:
-        """Make `data` the content of a lock file that exists. It is not synced: it only explains."""
-        handle = os.open(path, os.O_WRONLY | _PLAIN)
+        """Replace the content of an existing lock file. It is not synced, because no save depends on it."""
+        handle = os.open(path, os.O_WRONLY | _OPEN_FLAGS)
         try:
             os.write(handle, data)
             os.ftruncate(handle, len(data))
@@ -255,11 +255,11 @@ class Disk:
             os.close(handle)
 
     def lock(self, path: str) -> DiskLock:
-        """A new lock on a lock file, not yet taken. Another one on the same file excludes it, in this process, too."""
+        """Return a lock on a lock file, not yet taken. It excludes others on the same file, also in this process."""
         return FileLock(path)
 
     def lock_content(self, path: str) -> DiskLock | None:
-        """A new lock on a file itself, not yet taken; None where there is none. See `ContentLock`."""
+        """Return a lock on a file itself, not yet taken. None if there is no such lock. See `ContentLock`."""
         return ContentLock.on(path)
 
 
@@ -287,7 +287,7 @@ _REMEDIES = {
 
 
 def unavailable(doing: str, place: str, error: OSError) -> StoreUnavailable:
-    """The error for a person: what could not be done, with which file, why, and what to do."""
+    """Return an error for a person: the operation that failed, the file, the cause, and what to do."""
     why = (error.strerror or type(error).__name__).lower()
     remedy = _REMEDIES.get(error.errno or 0, "see to the disk, then try again")
     return StoreUnavailable(f"cannot {doing} {place}: {why}: {remedy}")

@@ -1,10 +1,10 @@
 """The store in a file: $CODEX_HOME/auth.json, shared with codex.
 
-Only the process that holds the lock writes (home_lock.py, held_file.py). Everybody may read at any time
-(file_reader.py). codex does not take the lock. Where auth.json is a symbolic link, the file that it leads to is
-locked and rewritten, and the link stays.
+Only the process that holds the lock writes (home_lock.py, held_file.py). Every process may read at any time
+(file_reader.py). codex does not take the lock. If auth.json is a symbolic link, its target is locked and rewritten, and
+the link stays.
 
-The disk is used in the event loop's own thread: see disk.py for why.
+Disk operations run in the event loop's own thread: see disk.py for the reason.
 """
 
 import logging
@@ -35,10 +35,10 @@ class AuthJsonStore:
     """A `CredentialStore` in `home`/auth.json.
 
     Args:
-        home: the folder. It may be missing: then nothing is stored, and the first lock makes it, for this user only.
-        clock: for the waits.
+        home: the folder. If it is missing, nothing is stored. The first lock creates it, for this user only.
+        clock: times the waits.
         lock_timeout: seconds to wait for the lock before `StoreBusy`.
-        disk: what does the reading and writing.
+        disk: reads and writes the files.
     """
 
     def __init__(
@@ -54,27 +54,27 @@ class AuthJsonStore:
         clock = clock or SystemClock()
         self._disk = disk or Disk()
         self.home_lock = HomeLock(self._home, self._disk, clock, lock_timeout)
-        """Taken for every change; a store that keeps the login elsewhere takes it, too."""
+        """The lock for every change. A store that keeps the login elsewhere takes it as well."""
         self.claims = RefreshClaimsFile(self._path, self._disk)
-        """What is known of refresh tokens that were sent; of a store that keeps the login elsewhere, too."""
+        """The refresh claims of the home. A store that keeps the login elsewhere uses them as well."""
         self._reader = AuthJsonReader(self._path, self.home_lock, self._disk, clock)
-        self._has_looked = False
+        self._has_loaded = False
         self._findings_were_read = False
 
     def describe(self) -> str:
-        """The path of the file."""
+        """Return the path of the file."""
         return self._path
 
     async def load(self) -> Credentials | None:
-        """What is stored, None when there is no file. Half a file is read again for up to 0.1 s.
+        """Read what is stored, None if there is no file. An incomplete file is read again for up to 0.1 s.
 
-        The first look also removes what a process that was killed left here: it may hold a token. In the home of
-        another user, a look changes nothing.
+        The first call also removes the temporary files of killed processes, because they may hold tokens. In the home
+        of another user, nothing is changed.
 
         Raises StoreUnavailable or StoreUnreadable. Safe to cancel.
         """
-        if not self._has_looked:
-            self._has_looked = True
+        if not self._has_loaded:
+            self._has_loaded = True
             for finding in () if self._findings_were_read else self.findings():
                 _log.warning("%s", finding.message)
             self._remove_leftovers()
@@ -89,10 +89,10 @@ class AuthJsonStore:
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[HeldStore]:
-        """Take the lock between processes, and between stores of this process.
+        """Take the lock. It excludes other processes, and other stores of this process.
 
-        Raises StoreBusy after `lock_timeout` and StoreUnavailable where there can be no lock. Cancellation while
-        waiting leaves no lock behind.
+        Raises StoreBusy after `lock_timeout`, and StoreUnavailable if no lock is possible. Cancellation while waiting
+        leaves no lock behind.
         """
         lock = await self.home_lock.acquire()
         held = self.hold(lock)
@@ -104,11 +104,11 @@ class AuthJsonStore:
             lock.release()
 
     def hold(self, lock: HeldLock) -> HeldAuthJson:
-        """The file under a lock that was taken already; the caller discards it and releases the lock."""
+        """Return the file for a lock that is already held. The caller discards it and releases the lock."""
         return HeldAuthJson(self._reader, self.claims, lock, self._disk)
 
     def _remove_leftovers(self) -> None:
-        """Remove leftovers, if there are any and nobody holds the lock. Who holds it does so, or is using one."""
+        """Remove the files of dead processes, unless somebody holds the lock: the holder removes them, or uses one."""
         folder, name = os.path.split(self._disk.resolve(self._path))
         try:
             found = any(is_temporary(entry, name) for entry in self._disk.list_folder(folder))
@@ -118,7 +118,11 @@ class AuthJsonStore:
             self._recover_if_free()
 
     def _recover_if_free(self) -> bool:
-        """Finish and remove what processes that died left, if nobody holds the lock and the home is this user's."""
+        """Finish the writes of dead processes and remove their files, if the lock is free and the home is this user's.
+
+        Returns:
+            Whether the lock was free and the home is this user's.
+        """
         if self._disk.is_of_another_user(os.path.dirname(self._disk.resolve(self._path))):
             return False
         lock = self.home_lock.try_acquire()
@@ -129,7 +133,7 @@ class AuthJsonStore:
         return True
 
     def findings(self) -> list[Finding]:
-        """What other users can do to the home. See `Inspected`. Who asks is told: then the log is not."""
+        """Return what other users can do to the home. See `Inspected`. `load` does not log them afterwards."""
         self._findings_were_read = True
         return self._disk.findings(self._path)
 
@@ -138,7 +142,7 @@ class AuthJsonStore:
         return self.home_lock.revision()
 
     async def last_change(self) -> LastChange | None:
-        """Who changed the file last, and when. See `ReportsLastChange`."""
+        """Return who changed the file last, and when. See `ReportsLastChange`."""
         stored = await self.load()
         target = self._disk.resolve(self._path)
         changed_at: float | None = None

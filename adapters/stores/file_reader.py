@@ -1,6 +1,6 @@
-"""Reads auth.json: as it is now, or once another program has finished writing it.
+"""Reads auth.json: as it is now, or after another program has finished writing it.
 
-codex does not take the lock, and some versions write in place. So a file that is not whole is read again for a moment
+codex does not take the lock, and some versions write in place. Therefore an incomplete file is read again for a moment
 before it counts as corrupt.
 """
 
@@ -11,7 +11,7 @@ from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.ports import Clock
 
 _REREADS = 5
-_REREAD_WAIT = 0.02  # seconds between two reads of a file that is not whole
+_REREAD_WAIT = 0.02  # seconds between two reads of an incomplete file
 
 
 class AuthJsonReader:
@@ -19,9 +19,9 @@ class AuthJsonReader:
 
     Args:
         path: auth.json.
-        home_lock: knows whether the home is there.
-        disk: does the reading.
-        clock: for the waits.
+        home_lock: tells whether the home is missing.
+        disk: reads the file.
+        clock: times the waits.
     """
 
     def __init__(self, path: str, home_lock: HomeLock, disk: Disk, clock: Clock) -> None:
@@ -31,10 +31,10 @@ class AuthJsonReader:
         self._clock = clock
 
     def read(self) -> bytes | None:
-        """The bytes of the file now. None if there is no file.
+        """Read the bytes of the file now. None if there is no file.
 
         Raises:
-            StoreUnavailable: it cannot be read, or its folder is gone for a moment, which is no logout.
+            StoreUnavailable: the file cannot be read, or its folder is temporarily missing, which is not a logout.
         """
         if reason := self._disk.reason_to_refuse(self.path):
             raise StoreUnavailable(reason)
@@ -48,7 +48,7 @@ class AuthJsonReader:
             raise unavailable("read", self.path, error) from error
 
     async def read_settled(self) -> bytes | None:
-        """The bytes of the file, read again for up to 0.1 s while they are not whole. Raises StoreUnavailable."""
+        """Read the bytes of the file, again for up to 0.1 s while they are incomplete. Raises StoreUnavailable."""
         data = self.read()
         for _ in range(_REREADS):
             if data is None or is_json_object(data):

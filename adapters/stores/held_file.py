@@ -1,9 +1,9 @@
-"""auth.json while its lock is held: what a save, a delete and a crash do to the file.
+"""auth.json while its lock is held: how to save and delete it, and how to recover from a crash.
 
-A save fills a temporary file in the same folder, syncs it and renames it over auth.json, so that a reader sees the old
-or the new content, whole. `prepare` makes that file, with its space, before a token is spent. Where a rename cannot
-replace the file, or would take it away from its owner, the file is written in place (in_place.py). `prepare` finds out
-which of the two it will be, and that it can succeed.
+A save fills a temporary file in the same folder, syncs it and renames it over auth.json, so a reader sees the complete
+old or new content. `prepare` creates that file and reserves its space before a token is spent. If a rename cannot
+replace the file, or would change its owner, the file is written in place (in_place.py). `prepare` finds out which of
+the two is needed, and that it can succeed.
 """
 
 import errno
@@ -22,10 +22,10 @@ from authstate.engine.model.credentials import Credentials
 from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks_of_methods
 
 _RESERVE = 16 * 1024  # bytes
-_FIXED = frozenset({errno.EBUSY, errno.EXDEV})
-"""A rename fails with one of these if the file can only be written in place."""
+_ONLY_IN_PLACE = frozenset({errno.EBUSY, errno.EXDEV})
+"""Errors of a rename that mean: the file can only be written in place."""
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-"""These may concern the folder only: then the file in it may still be written in place."""
+"""Errors that may concern the folder only: the file in it may still be writable in place."""
 
 
 @strip_tracebacks_of_methods
@@ -34,9 +34,9 @@ class HeldAuthJson:
 
     Args:
         reader: reads the file.
-        claims: the claims of the home.
+        claims: the refresh claims of the home.
         lock: the lock that is held.
-        disk: does the writing.
+        disk: writes the file.
     """
 
     def __init__(self, reader: AuthJsonReader, claims: RefreshClaimsFile, lock: HeldLock, disk: Disk) -> None:
@@ -46,33 +46,35 @@ class HeldAuthJson:
         self._target = lock.target
         self._disk = disk
         self._in_place = InPlaceWriter(self._target, disk)
-        self._must_be_in_place = False
+        self._must_write_in_place = False
         self._temporary: str | None = None  # the temporary file, reserved and not yet renamed
         self._before: bytes | None = None  # what was stored when it was reserved
         self._loaded: bytes | None = None  # what the last `load` read, until `prepare` or `save` has used it
 
     async def load(self) -> Credentials | None:
-        """Read what is stored. The next `prepare` or `save` uses what this read, and does not read again."""
+        """Read what is stored. The next `prepare` or `save` uses the result instead of reading again."""
         self._loaded = None
         self._loaded = data = await self._reader.read_settled()
         return None if data is None else decode(data, self._reader.path).credentials
 
     async def prepare(self) -> None:
         """Find out how the file can be written, and reserve the space: in a temporary file for a rename, or in the file
-        itself. The lock's release gives back what no save needed.
+        itself.
+
+        Releasing the lock frees the space that no save used.
         """
-        if self._temporary is None and not self._must_be_in_place:
-            self._before = self._take_loaded() or await self._readable()
+        if self._temporary is None and not self._must_write_in_place:
+            self._before = self._take_loaded() or await self._read_if_permitted()
             self._ensure_login(self._before)
             self._reserve()
 
     def _take_loaded(self) -> bytes | None:
-        """What the last `load` read. It counts once: later, another program may have written."""
+        """Return what the last `load` read, but only once: later, another program may have written."""
         data, self._loaded = self._loaded, None
         return data
 
-    async def _readable(self) -> bytes | None:
-        """What is stored; None where this user may not read it, but may replace it."""
+    async def _read_if_permitted(self) -> bytes | None:
+        """Read what is stored. None if this user may not read it, but may replace it."""
         try:
             return await self._reader.read_settled()
         except StoreUnavailable as fault:
@@ -81,19 +83,19 @@ class HeldAuthJson:
             raise
 
     def _is_not_replaceable(self, error: OSError) -> bool:
-        """Whether an error of a rename, or of one that is prepared, means that only writing in place is possible."""
-        return error.errno in _FIXED or (error.errno in _DENIED and self._disk.is_not_replaceable(self._target))
+        """Return whether an error of a rename, or of its preparation, means that only writing in place is possible."""
+        return error.errno in _ONLY_IN_PLACE or (error.errno in _DENIED and self._disk.is_not_replaceable(self._target))
 
     async def save(self, credentials: Credentials) -> None:
-        """Replace the file. After `prepare` there is no wait in here, so cancellation cannot cut it in two.
+        """Replace the file. After `prepare` this awaits nothing, so cancellation cannot interrupt it.
 
-        Raises StoreUnavailable; then the old is still there, apart from one case that the message names: the new is in
-        its place, but the disk did not confirm that a power cut keeps it.
+        Raises StoreUnavailable: the old content is still there, except in one case that the message names. There, the
+        new content is in place, but the disk did not confirm that it survives a power cut.
         """
         await self.prepare()
         now = self._take_loaded()
         if now is None:
-            with suppress(StoreUnavailable):  # it can be replaced all the same, and a token may be spent by now
+            with suppress(StoreUnavailable):  # the file can still be replaced, and a token may already be spent
                 now = self._reader.read()
         data = encode(credentials, now if now is not None and is_json_object(now) else self._before)
         self._lock.record_save(digest_of(credentials))
@@ -103,7 +105,7 @@ class HeldAuthJson:
             raise unavailable("write", self._target, error) from error
 
     def _write(self, data: bytes) -> None:
-        if self._must_be_in_place:
+        if self._must_write_in_place:
             self._in_place.write(data)
             return
         try:
@@ -111,7 +113,7 @@ class HeldAuthJson:
         except OSError as error:
             if not self._is_not_replaceable(error):
                 raise
-            try:  # it was mounted, say, while the issuer was asked: the new tokens exist nowhere else
+            try:  # for example, it was mounted during the refresh: the new tokens exist nowhere else
                 self._in_place.write(data)
             except OSError:
                 raise error from None
@@ -125,25 +127,25 @@ class HeldAuthJson:
         self._remove()
 
     async def record(self, claim: RefreshClaim) -> None:
-        """See `HeldStore`. There is no wait in here."""
+        """See `HeldStore`. This awaits nothing."""
         self._claims.record(claim)
 
     def remove_copy(self) -> None:
-        """Remove the file, and leave no mark of it, where it may hold a copy of a login that is kept elsewhere.
+        """Remove a file that may hold a copy of a login kept elsewhere, without recording a save.
 
         Raises StoreUnavailable.
         """
         try:
             self._ensure_removable()
         except StoreUnavailable:
-            return  # a device, say, or what a link leads to: there is no login in it
+            return  # for example a device, or the target of a link: it holds no login
         self._remove()
 
     def _ensure_removable(self) -> None:
-        """Check that what is there may be a login. Raises StoreUnavailable."""
+        """Check that the file may be a login. Raises StoreUnavailable."""
         try:
             self._ensure_login(self._disk.read(self._target, LARGEST + 1))
-        except OSError as error:  # what is only unreadable is removed
+        except OSError as error:  # an unreadable file may be removed
             if error.errno == errno.ENXIO:  # a device or a pipe
                 raise unavailable("remove", self._target, error) from error
 
@@ -161,7 +163,7 @@ class HeldAuthJson:
         self._sync_folder()
 
     def _ensure_login(self, data: bytes | None) -> None:
-        """Check that a symbolic link leads to a login, or to a part of one, and to nobody's notes.
+        """Check that a symbolic link leads to a login or a part of one, not to an unrelated file.
 
         Raises StoreUnavailable.
         """
@@ -174,7 +176,7 @@ class HeldAuthJson:
             )
 
     def _write_empty_record(self, fault: OSError) -> None:
-        """Leave an empty record in a file that cannot be removed. Raises StoreUnavailable."""
+        """Write an empty record to a file that cannot be removed. Raises StoreUnavailable."""
         try:
             self._disk.overwrite(self._target, b"{}\n")
             self._disk.sync(self._target)
@@ -182,21 +184,21 @@ class HeldAuthJson:
             raise unavailable("remove", self._target, fault) from fault
 
     def discard(self) -> None:
-        """Give back what was reserved, if it was not used."""
+        """Release the reserved space that was not used."""
         self._in_place.discard()
-        self._must_be_in_place = False
+        self._must_write_in_place = False
         if self._temporary is not None:
             with suppress(OSError):
                 self._disk.remove(self._temporary)
             self._temporary = None
 
     def recover(self) -> None:
-        """Finish what processes that died began, and remove what they left. For who holds the lock."""
+        """Finish the writes of dead processes, and remove their files. Requires the lock."""
         self._in_place.recover()
         self.remove_leftovers()
 
     def remove_leftovers(self) -> None:
-        """Remove the temporary files of processes that died: while the lock is held, nobody else has a use for one."""
+        """Remove the temporary files of dead processes. While the lock is held, no other process needs one."""
         folder, name = os.path.split(self._target)
         with suppress(OSError):
             for found in self._disk.list_folder(folder):
@@ -215,7 +217,7 @@ class HeldAuthJson:
             self._reserve_in_place(size, error)
 
     def _make_temporary(self, size: int) -> str:
-        """A temporary file that can take the place of the file. Raises OSError."""
+        """Create a temporary file that can replace the target. Raises OSError."""
         self._temporary = temporary = self._disk.temporary_path(self._target)
         self._disk.create(temporary)
         self._disk.check_replaceable(self._target)
@@ -230,16 +232,16 @@ class HeldAuthJson:
         try:
             self._in_place.reserve(size)
         except OSError as error:
-            if isinstance(error, FileNotFoundError) or (error.errno in _DENIED and fault.errno not in _FIXED):
+            if isinstance(error, FileNotFoundError) or (error.errno in _DENIED and fault.errno not in _ONLY_IN_PLACE):
                 raise unavailable("write beside", self._target, fault) from error
             raise unavailable("write", self._target, error) from error
-        self._must_be_in_place = True
+        self._must_write_in_place = True
 
     def _replace(self, temporary: str | None, data: bytes) -> None:
-        """Put the new content in place; afterwards there is no temporary file any more. Raises OSError."""
+        """Replace the content through a temporary file, which is gone afterwards. Raises OSError."""
         try:
             self._fill_and_rename(temporary or self._make_temporary(_RESERVE), data)
-        except FileNotFoundError:  # somebody cleaned up: one more try with a new one, for a token may be spent by now
+        except FileNotFoundError:  # somebody deleted it: try once more, because a token may already be spent
             self._fill_and_rename(self._make_temporary(_RESERVE), data)
 
     def _fill_and_rename(self, temporary: str, data: bytes) -> None:
@@ -259,7 +261,7 @@ class HeldAuthJson:
 
 
 def is_temporary(found: str, name: str) -> bool:
-    """Whether `found` is named as `Disk.temporary_path` names: NAME.PID.RANDOM.tmp."""
+    """Return whether `found` is a name that `Disk.temporary_path` gives: NAME.PID.RANDOM.tmp."""
     if not (found.startswith(name + ".") and found.endswith(TEMPORARY)):
         return False
     pid, _, random = found[len(name) + 1 : -len(TEMPORARY)].partition(".")

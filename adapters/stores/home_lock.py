@@ -1,22 +1,23 @@
-"""The lock between processes: a file beside auth.json that the operating system locks, whatever keeps the credentials.
+"""The lock between processes: a file beside auth.json that the operating system locks, whichever store holds the login.
 
-The operating system unlocks it when its process dies. All stores of one home take the same lock, so a process that
-keeps the login in the keyring and one that keeps it in the file exclude each other.
+The operating system unlocks it when its process dies. All stores of a home take the same lock, so a process that uses
+the keyring and one that uses the file exclude each other.
 
-The file also holds what was last saved under the lock, as a digest and never as a token, with the time and the process.
-So a change by a program that does not take the lock can be told from a change by one that does.
+The file also records the last saves under the lock: a digest, never a token, with the time and the process. They show
+whether a change was made under the lock or by a program that does not take it.
 
-Why not a lock of codex's own. 0.169.0 has two, `auth.lock` and `auth.json.lock`, and holds them only to write: its
-request to the issuer comes before, so they cannot keep two programs from spending one token. And it must never wait
-long for them: after 5 s it gives up, and the tokens that it was sent are lost. Our lock is held while the issuer is
-asked, so it has a name of its own.
+codex has its own locks, and they do not fit. codex 0.169.0 has `auth.lock` and `auth.json.lock`, and holds them only to
+write, after its request to the issuer. So they cannot keep two programs from spending one token. Also, codex waits for
+them at most 5 s: then it gives up, and the tokens that it received are lost. Our lock is held while the issuer is
+asked, so it has its own name.
 
-auth.json itself is locked, too, where that is possible: two containers that mount the same file have no folder in
-common, and a user who may not open the lock file (it is another user's, or cannot be made) has no other lock. A file
-that takes its place is locked before. os_locks.py has both kinds, and what happens where there are no locks.
+auth.json itself is locked as well, where possible. Two containers that mount the same file have no folder in common. A
+user who cannot open or create the lock file, for example because it belongs to another user, has no other lock. A file
+that will replace auth.json is locked before the rename. os_locks.py contains both kinds of lock, and the fallback where
+there are no locks.
 
-On Windows nothing is noted in the lock file, because nobody can write to a file that is locked, and `filelock` removes
-it afterwards.
+On Windows the lock file records nothing, because nobody can write to a locked file, and `filelock` removes it
+afterwards.
 """
 
 import errno
@@ -31,11 +32,11 @@ from authstate.engine.model.errors import StoreBusy
 from authstate.engine.ports import Clock
 
 _WAIT = 0.02  # seconds between two tries
-_SAVES_KEPT = 2  # how many saves the file remembers: the last one may not have reached its end
+_SAVES_KEPT = 2  # how many saves the file records: the last one may not have completed
 _LARGEST = 4096  # bytes
-_TAIL = ".authstate.lock"
-_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-"""How a lock file, or its folder, tells that this user may not open or make one there."""
+_SUFFIX = ".authstate.lock"
+_NOT_PERMITTED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""Errors that mean: this user may not open or create the lock file."""
 
 
 class SaveRecord(msgspec.Struct, frozen=True):
@@ -48,7 +49,7 @@ class SaveRecord(msgspec.Struct, frozen=True):
 
 
 class HeldLock:
-    """The lock, held. `target` is the file that it is for: auth.json, or what auth.json is a symbolic link to."""
+    """The lock while it is held. `target` is the locked file: auth.json, or the target of its symbolic link."""
 
     def __init__(self, home: "HomeLock", target: str, locks: list[DiskLock]) -> None:
         self.target = target
@@ -57,23 +58,23 @@ class HeldLock:
 
     @property
     def may_write_in_place(self) -> bool:
-        """Whether this user may write the file that is there."""
+        """Whether this user may write the locked file."""
         return any(isinstance(lock, ContentLock) and lock.is_writable for lock in self._locks)
 
     def extend(self, temporary: str) -> None:
-        """Lock the file that is about to take the place of the locked one, for who cannot open the lock file."""
+        """Lock the file that is about to replace the locked one, for processes that cannot open the lock file."""
         lock = self._home.lock_of_content(temporary)
         with suppress(OSError):
             if lock is not None and lock.acquire():
                 self._locks.append(lock)
 
     def record_save(self, digest: str) -> None:
-        """Note what is about to be saved. A note that cannot be written is left out: it only explains."""
+        """Record what is about to be saved. Errors are ignored, because no save depends on the record."""
         if any(lock.has_lasting_file for lock in self._locks):
             self._home.record_save(digest)
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         for lock in reversed(self._locks):
             with suppress(OSError):
                 lock.release()
@@ -83,9 +84,9 @@ class HomeLock:
     """The lock of one home.
 
     Args:
-        home: the folder. The first `acquire` makes it, for this user only.
-        disk: what the lock is made of.
-        clock: for the waits.
+        home: the folder. The first `acquire` creates it, for this user only.
+        disk: provides the locks.
+        clock: times the waits.
         timeout: seconds to wait before `StoreBusy`.
     """
 
@@ -95,20 +96,20 @@ class HomeLock:
         self._disk = disk
         self._clock = clock
         self._timeout = timeout
-        self._lasting_file: str | None = None  # the lock file, once it was there and is one that stays
+        self._lasting_file: str | None = None  # the lock file, once it has existed, if releasing keeps it
 
     async def acquire(self) -> HeldLock:
-        """Wait for the lock and take it. There is no wait after it is taken.
+        """Wait for the lock and take it. Nothing is awaited after it is taken.
 
-        Raises StoreBusy after the timeout, with the process that holds it where that can be known, and
-        StoreUnavailable where there can be no lock. Cancellation leaves no lock behind.
+        Raises StoreBusy after the timeout, naming the process that holds the lock if it is known, and StoreUnavailable
+        if no lock is possible. Cancellation leaves no lock behind.
         """
         self._make_home()
         deadline = self._clock.monotonic() + self._timeout
         files: dict[str, DiskLock] = {}
         while True:
             target = self._disk.resolve(self._path)
-            lock_file = target + _TAIL
+            lock_file = target + _SUFFIX
             try:
                 taken = self._try(target, files)
             except OSError as error:
@@ -125,7 +126,7 @@ class HomeLock:
             await self._clock.sleep(_WAIT)
 
     def try_acquire(self) -> HeldLock | None:
-        """Take the lock without a wait; None while somebody holds it, or where there can be no lock."""
+        """Take the lock without waiting. None if somebody holds it, or if no lock is possible."""
         try:
             return self._try(self._disk.resolve(self._path), {})
         except OSError:
@@ -136,33 +137,33 @@ class HomeLock:
         return self._disk.lock_content(path)
 
     def _try(self, target: str, files: dict[str, DiskLock]) -> HeldLock | None:
-        """Take the lock file, and then the file itself, without a wait; None while somebody holds one of them.
+        """Take the lock file, and then the file itself, without waiting. None if somebody holds one of them.
 
-        Where the lock file cannot be opened, the file itself is enough if this user may write it.
+        If the lock file cannot be opened, the file itself is enough, provided that this user may write it.
 
         Args:
-            target: the file that is locked.
-            files: the locks that were made by now, by file.
+            target: the file to lock.
+            files: the locks that were created so far, by file.
 
         Raises:
-            OSError: there can be no lock.
+            OSError: no lock is possible.
         """
         locks: list[DiskLock] = []
         fault: OSError | None = None
         try:
             if target not in files:
-                files[target] = self._disk.lock(target + _TAIL)
+                files[target] = self._disk.lock(target + _SUFFIX)
             if not files[target].acquire():
                 return None
             locks.append(files[target])
-            self._lasting_file = target + _TAIL if files[target].has_lasting_file else None
+            self._lasting_file = target + _SUFFIX if files[target].has_lasting_file else None
         except OSError as error:
-            if error.errno not in _NOT_OURS:
+            if error.errno not in _NOT_PERMITTED:
                 raise
             fault = error
         taken = HeldLock(self, target, locks)
         is_free = self._try_content(target, locks, fault)
-        is_foreign = isinstance(fault, PermissionError) and self._disk.is_of_another_user(target + _TAIL)
+        is_foreign = isinstance(fault, PermissionError) and self._disk.is_of_another_user(target + _SUFFIX)
         may_do_without = taken.may_write_in_place and (is_foreign or self._disk.is_not_replaceable(target))
         if is_free and (fault is None or may_do_without):
             return taken
@@ -170,13 +171,14 @@ class HomeLock:
         if is_free and fault is not None:
             if not is_foreign:
                 raise fault
-            self._remove_foreign(target + _TAIL, fault)
+            self._remove_foreign(target + _SUFFIX, fault)
             return self._try(target, {})
         return None
 
     def _remove_foreign(self, lock_file: str, fault: OSError) -> None:
-        """Remove a lock file that another user left, in a folder that this user may write, so that it can be made anew.
-        That user's program sees the new login before it writes. Raises `fault` where it cannot be removed.
+        """Remove another user's lock file from a folder that this user may write, so that it can be created anew.
+
+        The other user's program reads the new login before it writes. Raises `fault` if the file cannot be removed.
         """
         try:
             self._disk.remove(lock_file)
@@ -184,7 +186,7 @@ class HomeLock:
             raise fault from None
 
     def _try_content(self, target: str, locks: list[DiskLock], fault: OSError | None) -> bool:
-        """Take the file itself, where it can be locked; False while somebody holds it."""
+        """Take the lock on the file itself, if it can be locked. Return False if somebody holds it."""
         content = self._disk.lock_content(target)
         if content is None:
             return True
@@ -192,14 +194,14 @@ class HomeLock:
             if not content.acquire():
                 return False
         except OSError:
-            return True  # no such file any more, one that this user may not open, or no locks: the lock file counts
+            return True  # the file is gone, not accessible or not lockable: the lock file is enough
         locks.append(content)
         return True
 
     def revision(self) -> object:
-        """See `HasRevision`: of auth.json, and of the saves, which every store of the home leaves."""
+        """See `HasRevision`. It covers auth.json and the recorded saves, which every store of the home writes."""
         target = self._disk.resolve(self._path)
-        lock_file = target + _TAIL
+        lock_file = target + _SUFFIX
         try:
             revision = self._disk.revision(target), self._disk.revision(lock_file), self.recent_saves()
         except OSError:
@@ -209,26 +211,27 @@ class HomeLock:
         return revision
 
     def is_home_missing(self) -> bool:
-        """Whether the lock file is gone that was there and stays. No program removes it: so it went with the home,
-        which was moved or deleted, or is not mounted. Raises OSError.
+        """Return whether the lock file existed and is gone. Raises OSError.
+
+        No program removes it, so the home was moved, deleted or unmounted.
         """
-        lock_file = self._disk.resolve(self._path) + _TAIL
+        lock_file = self._disk.resolve(self._path) + _SUFFIX
         return self._lasting_file == lock_file and self._disk.revision(lock_file) is None
 
     def recent_saves(self) -> list[SaveRecord]:
-        """The last saves under the lock, the oldest first; none where nothing can be known."""
+        """Return the last saves under the lock, the oldest first. Empty if nothing is known."""
         try:
-            data = self._disk.read_lock_file(self._disk.resolve(self._path) + _TAIL, _LARGEST)
+            data = self._disk.read_lock_file(self._disk.resolve(self._path) + _SUFFIX, _LARGEST)
             return msgspec.json.decode(data or b"[]", type=list[SaveRecord])
         except (OSError, msgspec.DecodeError):
             return []
 
     def record_save(self, digest: str) -> None:
-        """Add a mark, and forget all but the last ones. For who holds the lock."""
+        """Record a save, and drop all but the last ones. Requires the lock."""
         others = [save for save in self.recent_saves() if save.digest != digest]
         saves = [*others, SaveRecord(digest, self._clock.now(), os.getpid())][-_SAVES_KEPT:]
         with suppress(OSError):
-            self._disk.write_lock_file(self._disk.resolve(self._path) + _TAIL, msgspec.json.encode(saves))
+            self._disk.write_lock_file(self._disk.resolve(self._path) + _SUFFIX, msgspec.json.encode(saves))
 
     def _make_home(self) -> None:
         try:
@@ -238,7 +241,7 @@ class HomeLock:
 
 
 def _holder(*files: str) -> str:
-    """Who holds a lock on one of these files, for a person. Linux tells; elsewhere nobody does."""
+    """Describe who holds a lock on one of these files, for a person. Only Linux provides this."""
     try:
         with open("/proc/locks", encoding="ascii", errors="replace") as table:
             lines = [line.split() for line in table]
@@ -251,7 +254,7 @@ def _holder(*files: str) -> str:
 
 
 def _pid_of(file: str, lines: list[list[str]]) -> int | None:
-    """The process that holds a lock on a file, from the lines of /proc/locks."""
+    """Return the process that holds a lock on a file, from the lines of /proc/locks."""
     try:
         place = os.stat(file)
     except OSError:

@@ -1,12 +1,12 @@
-"""Writing auth.json in place, where it cannot be replaced by a rename: it is mounted by itself, its folder cannot be
-written, or a rename would take it away from its owner.
+"""Writes auth.json in place where a rename cannot replace it: the file is a mount of its own, its folder is not
+writable, or a rename would change its owner.
 
-A crash in the middle of such a write leaves half a file. So what is about to be written is kept first, whole and
-synced, in a file of its own (`auth.json.authstate.pending`, mode 0600), with what it replaces. Whoever takes the lock
-next finds it, and finishes the write; unless a program without the lock has stored something else meanwhile. A file in
-the middle of the write begins with `!`, so no reader takes a mixture of the old and the new for a login.
+A crash during such a write leaves half a file. Therefore the new content and the content that it replaces are stored
+first, in a separate file that is synced (`auth.json.authstate.pending`, mode 0600). The next process that takes the
+lock finds it and finishes the write, unless a program without the lock has stored something else since. The first byte
+of auth.json is `!` during the write, so no reader takes a mixture of the old and the new content for a login.
 
-That file is beside auth.json, or in a folder of the user (companion_files.py). Where none can be written, the write
+The pending file is beside auth.json, or in a folder of the user (companion_files.py). If neither is writable, the write
 has no such protection.
 """
 
@@ -21,22 +21,22 @@ from authstate.adapters.stores.codec import LARGEST, is_json_object
 from authstate.adapters.stores.companion_files import companion_paths
 from authstate.adapters.stores.disk import Disk
 
-_TAIL = ".authstate.pending"
+_SUFFIX = ".authstate.pending"
 _SPACE = ord(" ")
-_LARGEST_PENDING = 3 * LARGEST  # bytes: two files in base64, which takes a third more
+_LARGEST_PENDING = 3 * LARGEST  # bytes: two files in base64, which is a third longer
 _log = logging.getLogger("authstate.stores")
 
 
 class PendingWrite(msgspec.Struct, frozen=True):
-    """A write in place that has begun."""
+    """A write in place that has begun. Both members contain tokens."""
 
     before: bytes
-    """What is replaced."""
+    """The content that is replaced."""
     content: bytes
-    """What is written. Both hold tokens."""
+    """The new content."""
 
     def is_incomplete(self, current: bytes) -> bool:
-        """Whether a file is as a crash may have left it: the old, or a mixture of the old and the new."""
+        """Return whether a crash may have left this content: the old one, or a mixture of the old and the new."""
         if not is_json_object(current):
             return True
         before, content = self.before.rstrip(), self.content.rstrip()
@@ -45,11 +45,11 @@ class PendingWrite(msgspec.Struct, frozen=True):
 
 
 class InPlaceWriter:
-    """The way to write one file in place.
+    """Writes one file in place.
 
     Args:
-        target: the file, with no symbolic link left in its path.
-        disk: what does the reading and writing.
+        target: the file, with all symbolic links resolved.
+        disk: reads and writes the files.
     """
 
     def __init__(self, target: str, disk: Disk) -> None:
@@ -58,34 +58,34 @@ class InPlaceWriter:
         self._reserved: int | None = None  # the size of the file before space was reserved at its end
 
     def reserve(self, size: int) -> None:
-        """Make sure that the file can be written, and reserve space at its end. Raises OSError."""
+        """Check that the file is writable, and reserve space at its end. Raises OSError."""
         if self._reserved is None:
             self._reserved = self._disk.reserve_space(self._target, size)
 
     def discard(self) -> None:
-        """Give the space back, if no write used it."""
+        """Release the space, if no write used it."""
         if self._reserved is not None:
             with suppress(OSError):
                 self._disk.release_space(self._target, self._reserved)
             self._reserved = None
 
     def write(self, data: bytes) -> None:
-        """Replace the content: when this returns, a crash keeps the new. Raises OSError."""
+        """Replace the content. Once this returns, a crash does not lose the new content. Raises OSError."""
         before = b""
         with suppress(OSError):
             before = self._disk.read(self._target, LARGEST)
-        kept = self._keep(PendingWrite(before, data))
+        kept = self._store_pending(PendingWrite(before, data))
         self._overwrite(data)
         if kept is not None:
             self._remove(kept)
 
     @property
     def has_pending_write(self) -> bool:
-        """Whether a write has begun, and has not ended. Raises nothing."""
+        """Whether a write has begun and not ended. Raises nothing."""
         return any(map(self._disk.exists, pending_paths(self._target)))
 
     def recover(self) -> None:
-        """Finish a write that a crash ended. For who holds the lock. Raises nothing."""
+        """Finish a write that a crash interrupted. Requires the lock. Raises nothing."""
         for place in filter(self._disk.exists, pending_paths(self._target)):
             try:
                 pending = msgspec.json.decode(self._disk.read(place, _LARGEST_PENDING), type=PendingWrite)
@@ -98,7 +98,7 @@ class InPlaceWriter:
                 _log.warning("%s was written in part, and cannot be finished now: %s", self._target, error.strerror)
 
     def drop_pending(self) -> None:
-        """Remove what was kept of a write, for a sign-out."""
+        """Remove the pending write, because the login is removed."""
         for place in filter(self._disk.exists, pending_paths(self._target)):
             self._remove(place)
 
@@ -114,8 +114,8 @@ class InPlaceWriter:
         self._disk.sync(self._target)
         self._reserved = None
 
-    def _keep(self, pending: PendingWrite) -> str | None:
-        """Keep a write where any place allows it; None where none does."""
+    def _store_pending(self, pending: PendingWrite) -> str | None:
+        """Store the pending write in the first place that is writable. Return its path, None if there is none."""
         data = msgspec.json.encode(pending)
         for place in pending_paths(self._target):
             try:
@@ -132,5 +132,5 @@ class InPlaceWriter:
 
 
 def pending_paths(target: str) -> list[str]:
-    """Where a pending write of a file is kept: the first place that can be written."""
-    return companion_paths(target, _TAIL)
+    """Return the paths where the pending write of a file may be, the preferred one first."""
+    return companion_paths(target, _SUFFIX)

@@ -1,11 +1,12 @@
 """The stores that use the operating system's keyring: `keyring` and `auto` of `cli_auth_credentials_store`.
 
-The entry is the one that codex uses: service `Codex Auth`, account `cli|` and the first 16 hex digits of the SHA-256 of
-the home's path, value the record of auth.json in its compact form. The lock between processes is the file store's own
-(home_lock.py), because a keyring has none. A save removes auth.json, as codex does, so that one place holds the login.
+The entry is the one that codex uses. Its service is `Codex Auth`. Its account is `cli|` and the first 16 hexadecimal
+digits of the SHA-256 of the home's path. Its value is the record of auth.json in compact form. A keyring has no lock,
+so the lock between processes is that of the file store (home_lock.py). A save removes auth.json, as codex does, so that
+only one place holds the login.
 
-A keyring may wait for a person, so its calls run in threads (worker_threads.py), each wait bounded. A write that has
-not ended when the wait does keeps the lock until it ends: it cannot come late and undo what another process stored.
+A keyring may wait for a person, so its calls run in threads (worker_threads.py), and each wait has a time limit. A
+write that exceeds it keeps the lock until the write ends, so it cannot undo what another process stores later.
 """
 
 import hashlib
@@ -31,12 +32,12 @@ from authstate.engine.ports import Clock, HeldStore, LastChange
 T = TypeVar("T")
 
 SERVICE = "Codex Auth"
-_ROOM = 4096  # characters: how much longer than the stored record the next one may be
+_PROBE_MARGIN = 4096  # characters: how much longer than the stored record the next one may be
 _log = logging.getLogger("authstate.stores")
 
 
 def account_of_home(home: str | os.PathLike[str]) -> str:
-    """The account of a home's entry: codex's own name for it."""
+    """Return the account of a home's entry, as codex computes it."""
     return "cli|" + hashlib.sha256(os.fsencode(os.path.realpath(home))).hexdigest()[:16]
 
 
@@ -45,11 +46,11 @@ class KeyringStore:
     """A `CredentialStore` in the operating system's keyring.
 
     Args:
-        home: the folder that the login belongs to, whose lock is taken. The first lock makes it.
-        clock: for the waits.
+        home: the folder that the login belongs to. Its lock is used, and the first lock creates it.
+        clock: times the waits.
         lock_timeout: seconds to wait for the lock before `StoreBusy`.
-        call_timeout: seconds to wait for the keyring, which may be asking a person for its password.
-        entry: what does the reading and writing.
+        call_timeout: seconds to wait for the keyring, which may ask a person for its password.
+        entry: reads and writes the keyring.
     """
 
     def __init__(
@@ -69,29 +70,31 @@ class KeyringStore:
         self._lock = self.file.home_lock
 
     def describe(self) -> str:
-        """The service and the account of the entry."""
+        """Return the service and the account of the entry."""
         return self.entry.place
 
     async def load(self) -> Credentials | None:
-        """What is stored. Raises StoreUnavailable or StoreUnreadable. Safe to cancel."""
+        """Read what is stored. Raises StoreUnavailable or StoreUnreadable. Safe to cancel."""
         text = await self.read()
         return None if text is None else decode(text.encode(), self.entry.place).credentials
 
     async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
-        """See `CredentialStore`: the claims are kept in the home."""
+        """See `CredentialStore`. The claims are kept in the home."""
         return self.file.claims.find(fingerprint)
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[HeldStore]:
-        """Take the lock of the home. Raises StoreBusy after `lock_timeout` and StoreUnavailable where there can be no
-        lock. Cancellation while waiting leaves no lock behind.
+        """Take the lock of the home.
+
+        Raises StoreBusy after `lock_timeout`, and StoreUnavailable if no lock is possible. Cancellation while waiting
+        leaves no lock behind.
         """
         async with self.hold() as held:
             yield held
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator["_HeldKeyring"]:
-        """The same, for `AutoStore`: with the file besides."""
+        """Take the lock, like `locked`. For `AutoStore`, which also needs the file."""
         lock = await self._lock.acquire()
         held = _HeldKeyring(self, lock)
         try:
@@ -102,29 +105,29 @@ class KeyringStore:
             self._calls.call_when_done(held.release)
 
     def revision(self) -> object:
-        """See `HasRevision`: the marks of authstate tell. What another program does to the keyring, nothing tells."""
+        """See `HasRevision`. It covers the saves of authstate. Changes that other programs make are not noticed."""
         return self._lock.revision()
 
     async def last_change(self) -> LastChange | None:
-        """Who changed the entry last, and when. See `ReportsLastChange`."""
+        """Return who changed the entry last, and when. See `ReportsLastChange`."""
         stored = await self.load()
         changed_at = await self.ask(self.entry.changed_at)
         return last_change(stored, changed_at, self._lock.recent_saves(), self.entry.place, self.home)
 
     def findings(self) -> list[Finding]:
-        """What other users can do to the home. See `Inspected`."""
+        """Return what other users can do to the home. See `Inspected`."""
         return self.file.findings()
 
     def recent_saves(self) -> list[SaveRecord]:
-        """The last saves under the lock of the home, the oldest first."""
+        """Return the last saves under the lock of the home, the oldest first."""
         return self._lock.recent_saves()
 
     async def read(self) -> str | None:
-        """The text of the entry, None when there is none. Raises StoreUnavailable."""
+        """Return the text of the entry, None if there is none. Raises StoreUnavailable."""
         return await self.ask(self.entry.read)
 
     async def ask(self, work: Callable[[], T]) -> T:
-        """Call the keyring for something that may be given up on. Raises StoreUnavailable."""
+        """Call the keyring for something that may be abandoned: cancellation ends the wait. Raises StoreUnavailable."""
         try:
             return await self._calls.run(work)
         except TimeoutError:
@@ -152,22 +155,22 @@ class _HeldKeyring:
         self.file = store.file.hold(lock)
         self._store = store
         self._lock = lock
-        self._saved_digest: str | None = None  # the digest of the last change
+        self._saved_digest: str | None = None  # of the last change
 
     async def load(self) -> Credentials | None:
         return await self._store.load()
 
     async def prepare(self) -> None:
-        """Write as much as a save will, beside the entry, and remove it: a locked or small keyring is found out now."""
+        """Write as much as a save would to a trial entry, and remove it: this detects a locked or small keyring."""
         entry = self._store.entry
-        size = len(await self._store.read() or "") + _ROOM
+        size = len(await self._store.read() or "") + _PROBE_MARGIN
         await self._store.change(lambda: entry.probe_write(size))
 
     async def save(self, credentials: Credentials) -> None:
         """Replace the entry, then remove auth.json. A cancellation waits for the end of both.
 
-        Raises StoreUnavailable; then the old is still there, or the keyring has not answered: then the write may still
-        happen, and the lock is kept until it is known.
+        Raises StoreUnavailable: the old entry is still there, or the keyring has not answered. In the second case the
+        write may still happen, and the lock is kept until it has ended.
         """
         before = await self._store.read()
         over = before.encode() if before is not None else None
@@ -179,17 +182,19 @@ class _HeldKeyring:
             _log.warning("the login is in the keyring, but an older copy is left: %s", fault)
 
     async def delete(self) -> None:
-        """Remove the entry and auth.json. Raises StoreUnavailable; then one of them may be left."""
+        """Remove the entry and auth.json. Raises StoreUnavailable: then one of them may be left."""
         await self._change(None, self._store.entry.remove)
         self.file.remove_copy()
 
     async def record(self, claim: RefreshClaim) -> None:
-        """See `HeldStore`: in the home."""
+        """See `HeldStore`. The claim is kept in the home."""
         await self.file.record(claim)
 
     def release(self) -> None:
-        """Let the next one in, once the keyring is done. Only then does the stamp tell of the change for good: the
-        keyring may have asked a person in between, and who looked too early would not look again.
+        """Release the lock, once the keyring is done.
+
+        First, record the save again, so that the revision changes after the keyring did. The keyring may have asked a
+        person in between, and a process that read too early would not read again.
         """
         if self._saved_digest is not None:
             self._lock.record_save(self._saved_digest)
@@ -203,12 +208,12 @@ class _HeldKeyring:
 
 @strip_tracebacks_of_methods
 class AutoStore:
-    """A `CredentialStore` in the keyring, or in auth.json where the keyring cannot be used.
+    """A `CredentialStore` in the keyring, or in auth.json if the keyring cannot be used.
 
-    Where both hold a login, one was stored while the keyring could not be used: the one that was stored last is the
-    login. The marks of the lock tell which that is. Where they do not, it is the one that was refreshed last. A keyring
-    that held the login and is gone for a moment cannot be read or emptied: that is no logout. The arguments are those
-    of `KeyringStore`.
+    If both hold a login, one was stored while the keyring could not be used. The login that was stored last counts, as
+    the saves recorded under the lock show. If they do not show it, the login that was refreshed last counts. A keyring
+    that held the login and is temporarily gone can be neither read nor emptied: this is not a logout. The arguments are
+    those of `KeyringStore`.
     """
 
     def __init__(self, home: str | os.PathLike[str], **options: Any) -> None:
@@ -216,15 +221,16 @@ class AutoStore:
         self._file = self._keyring.file
         self._in_file = False
         self.in_keyring = False
-        """The keyring held a login when it was used last."""
+        """Whether the keyring held a login when it was last used."""
 
     def describe(self) -> str:
-        """Where the login was found or stored last; the keyring as long as that is not known."""
+        """Return where the login was last found or stored; the keyring if that is not known yet."""
         return (self._file if self._in_file else self._keyring).describe()
 
     async def load(self) -> Credentials | None:
-        """What is stored. Raises StoreUnavailable or StoreUnreadable only where the file holds nothing either. Safe to
-        cancel.
+        """Read what is stored. Safe to cancel.
+
+        Raises StoreUnavailable or StoreUnreadable, but only if the file holds no login either.
         """
         fault: StoreUnavailable | None = None
         entry: Credentials | None = None
@@ -232,7 +238,7 @@ class AutoStore:
             entry = await self._keyring.load()
         except StoreUnavailable as failed:
             fault = failed
-        file = await self._from_file(entry is None)
+        file = await self._load_file(entry is None)
         if file is None and fault is not None and (self.in_keyring or not isinstance(fault, NoKeyring)):
             raise fault
         self._in_file = isinstance(fault, NoKeyring) or _is_newer(file, entry, self._keyring.recent_saves())
@@ -241,7 +247,7 @@ class AutoStore:
         return file if self._in_file else entry
 
     async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
-        """See `CredentialStore`: the claims are kept in the home."""
+        """See `CredentialStore`. The claims are kept in the home."""
         return await self._keyring.claim_on(fingerprint)
 
     @asynccontextmanager
@@ -255,24 +261,24 @@ class AutoStore:
         return self._keyring.revision()
 
     async def last_change(self) -> LastChange | None:
-        """Who changed what is stored last, and when. See `ReportsLastChange`."""
+        """Return who changed the stored login last, and when. See `ReportsLastChange`."""
         await self.load()
         return await (self._file if self._in_file else self._keyring).last_change()
 
     def findings(self) -> list[Finding]:
-        """What other users can do to the home. See `Inspected`."""
+        """Return what other users can do to the home. See `Inspected`."""
         return self._file.findings()
 
     def set_location(self, *, in_file: bool) -> None:
-        """Remember where the login is now."""
+        """Set where the login is now."""
         self._in_file = in_file
 
-    async def _from_file(self, counts: bool) -> Credentials | None:
-        """What the file holds. A file that cannot be read matters only where there is nothing else."""
+    async def _load_file(self, is_required: bool) -> Credentials | None:
+        """Read the file. An unreadable file is an error only if the login is nowhere else."""
         try:
             return await self._file.load()
         except StoreUnavailable as fault:
-            if counts:
+            if is_required:
                 raise
             _log.warning("beside the keyring entry there is a file that cannot be read: %s", fault)
             return None
@@ -294,7 +300,7 @@ class _HeldAuto:
             await self._keyring.file.prepare()
 
     async def save(self, credentials: Credentials) -> None:
-        """Save to the keyring; to the file, with a warning, where that fails."""
+        """Save to the keyring. If that fails, save to the file, with a warning unless this machine has no keyring."""
         try:
             await self._keyring.save(credentials)
         except StoreUnavailable as fault:
@@ -307,8 +313,9 @@ class _HeldAuto:
             self._store.in_keyring = True
 
     async def delete(self) -> None:
-        """Remove both. A keyring that has an entry, or may have one, fails it while it cannot be used: the entry would
-        come back later.
+        """Remove both. Raises StoreUnavailable if a keyring that may have an entry cannot be used.
+
+        The entry would come back later.
         """
         try:
             await self._keyring.delete()
@@ -320,17 +327,17 @@ class _HeldAuto:
             self._store.in_keyring = False
 
     async def record(self, claim: RefreshClaim) -> None:
-        """See `HeldStore`: in the home."""
+        """See `HeldStore`. The claim is kept in the home."""
         await self._keyring.record(claim)
 
 
 def _is_newer(file: Credentials | None, entry: Credentials | None, saves: Sequence[SaveRecord]) -> bool:
-    """Whether the file's login was stored after the keyring's. Where nothing tells, the keyring's counts."""
+    """Return whether the file's login was stored after the keyring's. If that is unknown, the keyring's counts."""
     if file is None or entry is None:
         return file is not None
     of_file, of_entry = digest_of(file), digest_of(entry)
     saved = [save.digest for save in saves]
-    # A file without a mark is another program's: how it stands to the last save under the lock, nobody knows.
+    # A file without a save record is another program's. Whether it is older than the last save is unknown.
     if of_file in saved and saved[-1] in (of_file, of_entry):
         return saved[-1] != of_entry
     if isinstance(file, ChatgptTokens) and isinstance(entry, ChatgptTokens):

@@ -1,12 +1,13 @@
-"""One entry of the operating system's keyring, by the `keyring` library. All calls block, some until a person answers.
+"""One entry of the operating system's keyring, through the `keyring` library. All calls block, some until a person
+answers.
 
-On Linux the Secret Service is asked item by item, because there two programs can make two items for one entry: the
-`keyring` library and codex (keyring-rs) name them with different attributes, and each then finds its own. So a save
-rewrites the item that is there, in place, and removes the others.
+On Linux each item of the Secret Service is looked up, because two programs can create two items for one entry: the
+`keyring` library and codex (keyring-rs) use different attributes, and each finds only its own item. Therefore a save
+rewrites the existing item in place and removes the others.
 
-On macOS the entry is the one that codex uses; the system asks the person before it gives one program what another
-stored. On Windows codex names its entries differently, so the two do not see each other, and an entry holds 2,560
-bytes, which the tokens of a ChatGPT login exceed: use the file there.
+On macOS the entry is the one that codex uses. The system asks the person before it gives one program what another
+stored. On Windows codex names its entries differently, so neither program sees the other's. There, an entry holds 2,560
+bytes, and the tokens of a ChatGPT login are longer: use the file.
 """
 
 from collections.abc import Iterator
@@ -18,17 +19,17 @@ from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
 
-_WINDOWS_TOO_LARGE = 1783  # RPC_X_BAD_STUB_DATA, which is what CredWrite answers
+_WINDOWS_TOO_LARGE = 1783  # RPC_X_BAD_STUB_DATA, the error of CredWrite
 
 
 class NoKeyring(StoreUnavailable):
-    """This machine, or this session, has no keyring that can be used."""
+    """This machine, or this session, has no usable keyring."""
 
 
 class KeyringEntry:
     """The entry of a service and an account.
 
-    Every method raises NoKeyring, or StoreUnavailable with what happened and what to do. No message holds what is
+    Every method raises NoKeyring, or StoreUnavailable with the cause and what to do. No message contains what is
     stored.
     """
 
@@ -39,10 +40,10 @@ class KeyringEntry:
 
     @strip_tracebacks
     def read(self) -> str | None:
-        """What is stored; None when there is nothing."""
-        with _errors_for_people("read", self.place):
+        """Return what is stored, None if nothing is."""
+        with _translated_errors("read", self.place):
             for backend in _backends(self.place):
-                found = _Items(backend, self).read() if _is_secret_service(backend) else self._plain(backend)
+                found = _Items(backend, self).read() if _is_secret_service(backend) else self._get_password(backend)
                 if found is not None:
                     return found
         return None
@@ -50,7 +51,7 @@ class KeyringEntry:
     @strip_tracebacks
     def write(self, text: str) -> None:
         """Replace what is stored."""
-        with _errors_for_people("write", self.place):
+        with _translated_errors("write", self.place):
             backend = _backends(self.place)[0]
             if _is_secret_service(backend):
                 _Items(backend, self).write(text)
@@ -59,50 +60,50 @@ class KeyringEntry:
 
     @strip_tracebacks
     def remove(self) -> None:
-        """Remove what is stored, in every keyring that has it. Nothing stored is no error."""
-        with _errors_for_people("remove", self.place):
+        """Remove what is stored from every keyring that has it. It is not an error if nothing is stored."""
+        with _translated_errors("remove", self.place):
             for backend in _backends(self.place):
                 if _is_secret_service(backend):
                     _Items(backend, self).remove()
-                elif self._plain(backend) is not None:
+                elif self._get_password(backend) is not None:
                     backend.delete_password(self.service, self.account)
 
     @strip_tracebacks
     def probe_write(self, size: int) -> None:
-        """Write so many characters to an entry beside this one, and remove it."""
+        """Write `size` characters to an entry beside this one, and remove it."""
         trial = KeyringEntry(self.service, f"{self.account}|trial")
         trial.write(" " * size)
         trial.remove()
 
     @strip_tracebacks
     def changed_at(self) -> float | None:
-        """When it was changed last, in seconds since the epoch; None where the keyring does not tell."""
-        with _errors_for_people("read", self.place):
+        """Return when the entry was last changed, in seconds since the epoch. None if the keyring does not tell."""
+        with _translated_errors("read", self.place):
             for backend in _backends(self.place):
                 if _is_secret_service(backend):
                     return _Items(backend, self).changed_at()
         return None
 
-    def _plain(self, backend: "KeyringBackend") -> str | None:
+    def _get_password(self, backend: "KeyringBackend") -> str | None:
         return backend.get_password(self.service, self.account)
 
 
 class _Items:
-    """The items of the Secret Service that belong to one entry."""
+    """The Secret Service items of one entry."""
 
     def __init__(self, backend: Any, entry: KeyringEntry) -> None:
         self._backend = backend
         self._entry = entry
 
     def read(self) -> str | None:
-        with self._found() as (_, items):
+        with self._unlocked_items() as (_, items):
             return items[0].get_secret().decode("utf-8", "replace") if items else None
 
     def write(self, text: str) -> None:
         entry = self._entry
-        with self._found() as (collection, items):
+        with self._unlocked_items() as (collection, items):
             if not items:
-                # The attributes of codex, so that it finds what is stored here as its own.
+                # codex's attributes, so that codex finds the item.
                 attributes = self._query() | {"target": "default", "application": "authstate"}
                 collection.create_item(f"{entry.account}@{entry.service}", attributes, text.encode(), replace=True)
                 return
@@ -113,17 +114,17 @@ class _Items:
                     item.delete()
 
     def remove(self) -> None:
-        with self._found() as (_, items):
+        with self._unlocked_items() as (_, items):
             for item in items:
                 item.delete()
 
     def changed_at(self) -> float | None:
-        with self._found() as (_, items):
+        with self._unlocked_items() as (_, items):
             return float(items[0].get_modified()) if items else None
 
     @contextmanager
-    def _found(self) -> Iterator[tuple[Any, list[Any]]]:
-        """The collection, and the items in it, unlocked, the one that was changed last first."""
+    def _unlocked_items(self) -> Iterator[tuple[Any, list[Any]]]:
+        """Yield the collection and the unlocked items of the entry, the one that was changed last first."""
         collection = self._backend.get_preferred_collection()
         with closing(collection.connection):
             items = list(collection.search_items(self._query()))
@@ -136,7 +137,7 @@ class _Items:
 
 
 def _backends(place: str) -> list["KeyringBackend"]:
-    """The keyrings that can be used, the preferred one first. Raises NoKeyring."""
+    """Return the usable keyrings, the preferred one first. Raises NoKeyring."""
     import keyring
     from keyring.backends import chainer, fail, null
 
@@ -156,17 +157,17 @@ def _is_secret_service(backend: "KeyringBackend") -> bool:
 
 
 @contextmanager
-def _errors_for_people(doing: str, place: str) -> Iterator[None]:
-    """Turn what a keyring raises into an error for a person. A backend's own text is left out: it may hold anything."""
+def _translated_errors(doing: str, place: str) -> Iterator[None]:
+    """Turn an error of a keyring into one for a person. The backend's own text is left out: it may contain anything."""
     try:
         yield
     except StoreUnavailable:
         raise
     except Exception as error:
-        raise StoreUnavailable(f"cannot {doing} {place}: {_fault(error)}") from None
+        raise StoreUnavailable(f"cannot {doing} {place}: {_describe(error)}") from None
 
 
-def _fault(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     name = type(error).__name__
     if name in ("KeyringLocked", "LockedException", "PromptDismissedException"):
         return "the keyring is locked: unlock it, then try again"

@@ -1,4 +1,4 @@
-"""Credentials in memory: gone with the process. For `cli_auth_credentials_store = "ephemeral"`, and for tests."""
+"""Stores credentials in memory until the process ends. For `cli_auth_credentials_store = "ephemeral"` and tests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,22 +22,22 @@ class MemoryStore:
 
     def __init__(self, credentials: Credentials | None = None, *, lock_timeout: float = 60.0) -> None:
         self.credentials = credentials
-        """What is stored now. A test may change it: that is another process."""
+        """What is stored now. A test may set it, as another process would."""
         self.loads = 0
-        """How often somebody looked, with the lock or without."""
+        """How often the credentials were loaded, with the lock or without."""
         self.saves = 0
         self.deletes = 0
         self.claims: dict[str, RefreshClaim] = {}
-        """What is known of refresh tokens that were sent, by fingerprint."""
+        """The refresh claims, by fingerprint."""
         self._lock = asyncio.Lock()
         self.lock_timeout = lock_timeout
 
     def describe(self) -> str:
-        """The place, for a person."""
+        """Return the place, for a person."""
         return "the memory of this process"
 
     async def load(self) -> Credentials | None:
-        """What is stored."""
+        """Return what is stored."""
         self.loads += 1
         return self.credentials
 
@@ -69,7 +69,7 @@ class _HeldMemory:
         return await self._store.load()
 
     async def prepare(self) -> None:
-        """Memory needs no preparing."""
+        """Do nothing: memory needs no preparation."""
 
     async def save(self, credentials: Credentials) -> None:
         if isinstance(credentials, ExternalTokens):

@@ -1,12 +1,13 @@
-"""The locks that the operating system keeps for one process, and gives back when that process dies.
+"""The locks of the operating system, which releases them when their process dies.
 
-There are two. `FileLock` is on a lock file beside auth.json: every process that shares the folder takes it.
-`ContentLock` is on auth.json itself: two containers that mount the same file have no folder in common, and where the
-lock file cannot be opened (a folder that cannot be written, a lock file of another user) it is the only one.
+There are two. `FileLock` locks a lock file beside auth.json: every process that shares the folder takes it.
+`ContentLock` locks auth.json itself: two containers that mount the same file have no folder in common. It is also the
+only lock of a process that cannot open the lock file, because the folder is not writable or the file belongs to another
+user.
 
-Some file systems have no locks (ENOLCK, EOPNOTSUPP, ENOSYS). There a marker file is the lock: `auth.json.authstate.
-lock.soft`, with the host and the process that hold it. It is weaker: the marker of a process that died on another host
-stays until somebody removes it.
+On file systems without locks (ENOLCK, EOPNOTSUPP, ENOSYS), a marker file is the lock: `auth.json.authstate.lock.soft`,
+with the host and the process that hold it. It is weaker: if its process dies on another host, the marker stays until
+somebody removes it.
 """
 
 import errno
@@ -22,34 +23,38 @@ _WINDOWS = sys.platform == "win32"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 _HELD = frozenset({errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK})
 SOFT = ".soft"
-"""How the name of a marker file ends, after that of the lock file."""
+"""The suffix of a marker file, after the name of the lock file."""
 
 
 class DiskLock(Protocol):
-    """A lock of one process."""
+    """A lock that one process holds."""
 
     def acquire(self) -> bool:
-        """Take it if it is free, without a wait; tell whether it was. Raises OSError where there can be no lock."""
+        """Take the lock if it is free, without waiting. Return whether it was free.
+
+        Raises OSError if no lock is possible.
+        """
         ...
 
     def release(self) -> None:
-        """Give it back. Raises OSError."""
+        """Release the lock. Raises OSError."""
 
     @property
     def has_lasting_file(self) -> bool:
-        """Whether its file may hold notes, and stays when the lock is given back. On Windows nobody can write to it."""
+        """Whether the lock's file can contain records, and stays when the lock is released. Never on Windows."""
         ...
 
 
 class FileLock:
-    """`filelock` without its waits: a wait belongs to the event loop. A lock file that root makes belongs to the owner
-    of its folder.
+    """A `filelock` lock without its waits: the event loop waits instead.
+
+    A lock file that root creates belongs to the owner of its folder.
     """
 
     has_lasting_file = not _WINDOWS
 
     def __init__(self, path: str) -> None:
-        # Imported here: reading what is stored takes no lock.
+        # Imported here, because reading takes no lock.
         from filelock import FileLock as NativeLock
         from filelock import SoftFileLock, Timeout
 
@@ -81,13 +86,13 @@ class FileLock:
             self._taken.release()
 
 
-_open: "WeakSet[ContentLock]" = WeakSet()
+_held_content_locks: "WeakSet[ContentLock]" = WeakSet()
 
 
 class ContentLock:
-    """A lock on the content of auth.json. Readers do not take it, and it does not keep them out.
+    """A lock on auth.json itself. Readers do not take it, and it does not block them.
 
-    Make it with `on`. The file is opened, never made.
+    Create it with `on`. The file must exist.
     """
 
     has_lasting_file = False
@@ -100,27 +105,27 @@ class ContentLock:
 
     @classmethod
     def on(cls, path: str) -> "ContentLock | None":
-        """A lock on a file; None where there is no file, or its file system or Windows has no such locks."""
+        """Return a lock on a file. None if there is no file, or on Windows, which has no such locks."""
         if _WINDOWS or not os.path.isfile(path):
             return None
         return cls(path)
 
     def acquire(self) -> bool:
-        """Take it if it is free. Raises OSError where the file cannot be opened, or has no locks."""
+        """Take the lock if it is free. Raises OSError if the file cannot be opened or locked."""
         import fcntl
 
-        plain = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self.is_writable = True
         try:
-            handle = os.open(self._path, os.O_RDWR | plain)
+            handle = os.open(self._path, os.O_RDWR | flags)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             self.is_writable = False
-            handle = os.open(self._path, os.O_RDONLY | plain)
+            handle = os.open(self._path, os.O_RDONLY | flags)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(handle), os.stat(self._path)):  # it was replaced in between
+            if not os.path.samestat(os.fstat(handle), os.stat(self._path)):  # the file was replaced meanwhile
                 close(handle)
                 return False
             _assert_readable(self._path)
@@ -130,7 +135,7 @@ class ContentLock:
                 return False
             raise
         self._handle = handle
-        _open.add(self)
+        _held_content_locks.add(self)
         return True
 
     def release(self) -> None:
@@ -139,19 +144,19 @@ class ContentLock:
             import fcntl
 
             try:
-                fcntl.flock(handle, fcntl.LOCK_UN)  # a child that was forked meanwhile may have it open, too
+                fcntl.flock(handle, fcntl.LOCK_UN)  # a forked child may still have the file open
             finally:
                 close(handle)
 
     def close_after_fork(self) -> None:
-        """Close it in a process that was forked: it is the parent's."""
+        """Close the file in a forked process: the lock belongs to the parent."""
         if self._handle is not None:
             close(self._handle)
             self._handle = None
 
 
 def _assert_readable(path: str) -> None:
-    """Raise ENOLCK where a lock keeps readers out, as on Windows shares: then it must not be held for long."""
+    """Raise ENOLCK if the lock blocks readers, as on Windows shares: such a lock must not be held for long."""
     try:
         with open(path, "rb", buffering=0) as file:
             file.read(1)
@@ -162,15 +167,15 @@ def _assert_readable(path: str) -> None:
 
 
 def close(handle: int) -> None:
-    """Close a file. Nothing is lost by an error there: what matters was synced."""
+    """Close a file. An error loses nothing: what matters has been synced."""
     with suppress(OSError):
         os.close(handle)
 
 
 def _after_fork() -> None:
-    for lock in list(_open):
+    for lock in list(_held_content_locks):
         lock.close_after_fork()
-    _open.clear()
+    _held_content_locks.clear()
 
 
 if hasattr(os, "register_at_fork"):

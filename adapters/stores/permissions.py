@@ -1,14 +1,14 @@
 """Finds what other users can do to a home.
 
-Refused: in a folder that every user can write, an auth.json, or a symbolic link of this name, that belongs neither to
+Refused: an auth.json, or a symbolic link of this name, in a folder that every user can write, if it belongs neither to
 this user nor to root nor to the owner of the folder. Whoever put it there would receive the next tokens. In a folder
-that only its owner or its group can write, nobody else can have put it there, so there it is used.
+that only its owner or its group can write, nobody else can have put it there, so it is used.
 
-Reported, in the log and by `authstate status`, as gpg does: everything in `Finding.code`. It is no error, because
+Reported in the log and by `authstate status`, as gpg does: everything in `Finding.code`. These are not errors, because
 containers and groups share homes on purpose. The next write tightens the mode of the file (file_ownership.py). The mode
 of a folder is left to its owner.
 
-On Windows nothing is found: the access list of the folder is not read.
+On Windows nothing is found, because the access list of the folder is not read.
 """
 
 import os
@@ -32,20 +32,20 @@ class Finding(msgspec.Struct, frozen=True):
     """
     path: str
     message: str
-    """For a person: what is so, and what to do."""
+    """For a person: the finding, and what to do."""
 
 
 @runtime_checkable
 class Inspected(Protocol):
-    """A store that knows what other users can do to it."""
+    """A store that can tell what other users can do to it."""
 
     def findings(self) -> list[Finding]:
-        """What the owner of the home should know. Blocks briefly; raises nothing."""
+        """Return what the owner of the home should know. Blocks briefly; raises nothing."""
         ...
 
 
 def is_of_another_user(path: str) -> bool:
-    """Whether there is a file or a folder, and it belongs to another user than this one. Raises nothing."""
+    """Return whether a file or folder exists and belongs to another user. Raises nothing."""
     try:
         return _UNIX and os.stat(path).st_uid != os.geteuid()
     except OSError:
@@ -53,7 +53,7 @@ def is_of_another_user(path: str) -> bool:
 
 
 def reason_to_refuse(path: str) -> str | None:
-    """Why an auth.json is refused, for a person; None where it is not. Blocks briefly; raises nothing."""
+    """Return why an auth.json is refused, for a person. None if it is not. Blocks briefly; raises nothing."""
     if _UNIX:
         for place in dict.fromkeys((path, os.path.realpath(path))):
             with suppress(OSError):
@@ -74,18 +74,18 @@ def _reason_to_refuse(path: str) -> str | None:
 
 
 def findings(path: str) -> list[Finding]:
-    """What others can do to an auth.json, and to its folder. Blocks briefly; raises nothing."""
+    """Return what others can do to an auth.json and its folder. Blocks briefly; raises nothing."""
     found: list[Finding] = []
     if _UNIX:
         target = os.path.realpath(path)
         with suppress(OSError):
-            found.extend(_of_folder(os.path.dirname(target)))
+            found.extend(_folder_findings(os.path.dirname(target)))
         with suppress(OSError):
-            found.extend(_of_file(target))
+            found.extend(_file_findings(target))
     return found
 
 
-def _of_folder(folder: str) -> Iterator[Finding]:
+def _folder_findings(folder: str) -> Iterator[Finding]:
     mode = os.stat(folder).st_mode
     if mode & stat.S_IWOTH:
         yield Finding(
@@ -95,10 +95,10 @@ def _of_folder(folder: str) -> Iterator[Finding]:
         )
 
 
-def _of_file(path: str) -> Iterator[Finding]:
+def _file_findings(path: str) -> Iterator[Finding]:
     file, folder = os.stat(path), os.stat(os.path.dirname(path))
     if not stat.S_ISREG(file.st_mode):
-        return  # a device, say: nothing is stored in it, and its mode is nobody's fault
+        return  # for example a device: it stores nothing, so its mode does not matter
     mode = f"mode {stat.S_IMODE(file.st_mode):04o}"
     remedy = "the next sign-in or refresh makes it private, and chmod 600 does so now"
     if file.st_mode & stat.S_IWOTH:

@@ -1,10 +1,9 @@
-"""What is known of refresh tokens that were sent, in a file beside auth.json: `auth.json.authstate.claims`.
+"""Stores the refresh claims of a home in a file beside auth.json: `auth.json.authstate.claims`.
 
-It holds fingerprints and no token, with mode 0600, and belongs to the home, wherever the login itself is kept. It is
-written under the home's lock, in the same steps as auth.json: a temporary file is filled and synced, then renamed.
-Where only auth.json can be written, and nothing beside it, it is in a folder of the user (companion_files.py). A
-file that cannot be read or understood counts as empty, so that it never keeps anybody from signing in; what is lost
-with it is the memory of doubts and of dead tokens.
+The file has mode 0600 and contains fingerprints, no tokens. It belongs to the home, whichever store holds the login. It
+is written under the home's lock, in the same steps as auth.json: a temporary file is filled, synced and renamed. If
+nothing beside auth.json is writable, it is in a folder of the user (companion_files.py). An unreadable or invalid file
+counts as empty, so that it never prevents a sign-in. Only the record of doubts and dead tokens is lost with it.
 """
 
 import logging
@@ -19,16 +18,16 @@ from authstate.adapters.stores.disk import Disk, unavailable
 from authstate.engine.machines.refresh_claim import RefreshClaim, with_claim
 
 _LARGEST = 256 * 1024  # bytes
-_TAIL = ".authstate.claims"
+_SUFFIX = ".authstate.claims"
 _log = logging.getLogger("authstate.stores")
 
 
 class RefreshClaimsFile:
-    """The claims of one home.
+    """The refresh claims of one home.
 
     Args:
-        path: auth.json; where that is a symbolic link, the claims are beside what it leads to.
-        disk: what does the reading and writing.
+        path: auth.json. If it is a symbolic link, the claims are beside its target.
+        disk: reads and writes the files.
     """
 
     def __init__(self, path: str, disk: Disk) -> None:
@@ -37,13 +36,13 @@ class RefreshClaimsFile:
         self._has_warned = False
 
     def find(self, fingerprint: str) -> RefreshClaim | None:
-        """What is known of a refresh token. Blocks briefly; raises nothing."""
-        return self._known().get(fingerprint)
+        """Return the claim on a refresh token, None if there is none. Blocks briefly; raises nothing."""
+        return self._load().get(fingerprint)
 
     def record(self, claim: RefreshClaim) -> None:
-        """Keep a claim, so that a crash keeps it. For who holds the lock. Blocks briefly. Raises StoreUnavailable."""
+        """Store a claim durably. Requires the lock. Blocks briefly. Raises StoreUnavailable."""
         beside, *elsewhere = self._paths()
-        claims = with_claim(self._known(), msgspec.structs.replace(claim, holder=f"process {self._disk.process_id()}"))
+        claims = with_claim(self._load(), msgspec.structs.replace(claim, holder=f"process {self._disk.process_id()}"))
         data = msgspec.json.encode(list(claims.values()))
         try:
             self._publish(beside, data)
@@ -53,34 +52,34 @@ class RefreshClaimsFile:
             self._record_elsewhere(elsewhere, data, error)
         else:
             self._disk.share_with_group(beside)
-            self._forget(elsewhere)
+            self._remove_outdated(elsewhere)
 
     def _record_elsewhere(self, elsewhere: list[str], data: bytes, fault: OSError) -> None:
-        """Keep the claims where auth.json itself can be written, and nothing beside it."""
+        """Store the claims in a folder of the user, because nothing beside auth.json is writable."""
         for number, place in enumerate(elsewhere, start=1):
             try:
                 self._disk.make_folder(os.path.dirname(place))
                 self._publish(place, data)
             except OSError:
                 continue
-            self._forget(elsewhere[number:])
+            self._remove_outdated(elsewhere[number:])
             return
         raise unavailable("write", self._paths()[0], fault) from fault
 
     def _publish(self, place: str, data: bytes) -> None:
-        self._disk.publish(place, data, self._disk.temporary_path(place.removesuffix(_TAIL)))
+        self._disk.publish(place, data, self._disk.temporary_path(place.removesuffix(_SUFFIX)))
 
-    def _forget(self, paths: list[str]) -> None:
-        """Remove claims that are older than those in a better place."""
+    def _remove_outdated(self, paths: list[str]) -> None:
+        """Remove files that are older than the one in a preferred place."""
         for place in filter(self._disk.exists, paths):
             with suppress(OSError):
                 self._disk.remove(place)
 
     def _paths(self) -> list[str]:
-        return companion_paths(self._disk.resolve(self._path), _TAIL)
+        return companion_paths(self._disk.resolve(self._path), _SUFFIX)
 
-    def _known(self) -> Mapping[str, RefreshClaim]:
-        """What is kept. Claims in a worse place are newer: a better one was not to be had."""
+    def _load(self) -> Mapping[str, RefreshClaim]:
+        """Read the claims. A file in a less preferred place is newer: no better place was writable."""
         beside, *elsewhere = self._paths()
         return self._read(next(filter(self._disk.exists, reversed(elsewhere)), beside))
 

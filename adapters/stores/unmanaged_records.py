@@ -1,6 +1,6 @@
-"""Logins of other kinds in a stored record: codex acts with them in place of a ChatGPT login, from 0.150.0 on.
+"""Recognizes other kinds of login in a stored record: codex from 0.150.0 on uses them instead of a ChatGPT login.
 
-authstate does not manage them. It says that they are there, and leaves them alone.
+authstate does not manage them. It reports them, and does not change them.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ MEMBERS = {
     "bedrock_api_key": "an Amazon Bedrock API key",
     "bedrock_access_keys": "Amazon Bedrock access keys",
 }
-"""Members of auth.json, and what they are for a person."""
+"""Members of auth.json, and how a message names them."""
 MODES = {
     "personalAccessToken": MEMBERS["personal_access_token"],
     "agentIdentity": MEMBERS["agent_identity"],
@@ -21,11 +21,11 @@ MODES = {
     "bedrockAccessKeys": MEMBERS["bedrock_access_keys"],
     "headers": "headers of a proxy",
 }
-"""Values of auth_mode."""
+"""Values of auth_mode, and how a message names them."""
 
 
 def find_in_members(members: Mapping[str, object]) -> str | None:
-    """The login of another kind in a record without `auth_mode`, in words; None where there is none.
+    """Return how a message names the other kind of login in a record without `auth_mode`. None if there is none.
 
     codex prefers it to a key and to tokens in the same record. (Measured with 0.171.0 and a personal access token.)
     """
@@ -36,7 +36,7 @@ def find_in_members(members: Mapping[str, object]) -> str | None:
 
 
 def find_in_record(data: bytes) -> str | None:
-    """The login of another kind in a stored record, in words; None where there is none, or the record is none."""
+    """Return how a message names the other kind of login in a stored record. None if there is none, or no record."""
     if not any(name.encode() in data for name in (*MEMBERS, *MODES)):
         return None
     try:

@@ -1,7 +1,7 @@
-"""Calls that may block for long, away from the event loop: each in a daemon thread of its own, each wait bounded.
+"""Runs calls that may block for long: each in its own daemon thread, each wait with a time limit.
 
-A thread cannot be stopped. So a call that has not ended in time goes on by itself, and whoever holds a lock for it asks
-`call_when_done` to be told of its end. The threads are daemons: the program's end does not wait for them.
+A thread cannot be stopped, so a call that exceeds its time limit continues in its thread. A caller that holds a lock
+for it uses `call_when_done` to learn of its end. The program does not wait for daemon threads when it ends.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from authstate.engine.ports import Clock
 
 T = TypeVar("T")
 
-_MOST_STUCK = 4
+_MAX_UNFINISHED = 4
 
 
 class WorkerThreads:
     """Runs blocking calls for one owner.
 
     Args:
-        clock: for the waits.
+        clock: times the waits.
         timeout: seconds to wait for a call.
     """
 
@@ -33,16 +33,18 @@ class WorkerThreads:
         self._uncancellable: set[Future[Any]] = set()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`.
+        """Run `work` in a thread and return its result.
 
-        Raises what it raises, and TimeoutError when it has not ended in time, or when too many earlier calls have not.
-        Cancellation ends the wait, not the call.
+        Raises what `work` raises. Raises TimeoutError if it has not ended in time, or if too many earlier calls have
+        not ended. Cancellation ends the wait, not the call.
         """
         return await within(self._clock, self.timeout, _result(self._start(work)))
 
     async def run_uncancellable(self, work: Callable[[], T]) -> T:
-        """The same for a call that must not be cut in two: a cancellation waits for its end (or the timeout), and is
-        then delivered where the caller waits next.
+        """Run a call that must not be interrupted.
+
+        Like `run`, but a cancellation waits for the end of the call (or the timeout), and is delivered at the caller's
+        next await.
         """
         future = self._start(work)
         self._uncancellable = {*(one for one in self._uncancellable if not one.done()), future}
@@ -60,7 +62,7 @@ class WorkerThreads:
         return waiter.result()
 
     def call_when_done(self, call: Callable[[], None]) -> None:
-        """Call `call` once when every `run_uncancellable` has ended: at once, or from a thread as soon as it has."""
+        """Call `call` once, when every `run_uncancellable` has ended: now, or later from a thread."""
         unfinished = {future for future in self._uncancellable if not future.done()}
         if unfinished:
             threading.Thread(target=_call_after, args=(unfinished, call), daemon=True, name="authstate-keyring").start()
@@ -69,7 +71,7 @@ class WorkerThreads:
 
     def _start(self, work: Callable[[], T]) -> Future[T]:
         self._running = {future for future in self._running if not future.done()}
-        if len(self._running) >= _MOST_STUCK:
+        if len(self._running) >= _MAX_UNFINISHED:
             raise TimeoutError
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()

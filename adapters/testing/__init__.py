@@ -1,7 +1,7 @@
-"""What an embedder needs to test its own use of authstate: a clock to turn by hand, an issuer in memory, a real issuer
-on loopback, a store in memory, the contract of a store, a parent application, and tokens.
+"""Tools for testing code that uses authstate: a manual clock, an issuer in memory, a real issuer on loopback, a store
+in memory, the contract of a store, a parent application, and tokens.
 
-Everything is loaded when it is first named, so that importing this package costs nothing.
+Each name is loaded on first use, so importing this package costs nothing.
 """
 
 from importlib import import_module
@@ -30,7 +30,7 @@ __all__ = [
     "make_tokens",
 ]
 
-_HOMES = {
+_MODULES = {
     "NEVER": "authstate.adapters.testing.fake_parent",
     "FakeAuthority": "authstate.adapters.testing.fake_authority",
     "FakeParent": "authstate.adapters.testing.fake_parent",
@@ -45,9 +45,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

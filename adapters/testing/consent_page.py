@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 DECLINED: Final = {"error": "access_denied", "error_description": "The person declined"}
-"""What the browser is sent back with, beside the state, when the person declines."""
+"""The query of the redirect when the person declines, besides `state`."""
 
 _NEEDED: Final = {"response_type": "code", "code_challenge_method": "S256"}
 _KEPT: Final = ("redirect_uri", "state", "code_challenge")
@@ -39,7 +39,7 @@ $fields
 
 
 def fault(asked: Mapping[str, str]) -> str | None:
-    """What is wrong with the parameters that the browser came with; None when they can be answered."""
+    """Return what is wrong with the parameters of the browser's request. None if they are valid."""
     for name, value in _NEEDED.items():
         if asked.get(name) != value:
             return f"{name} must be {value}"
@@ -54,11 +54,11 @@ def fault(asked: Mapping[str, str]) -> str | None:
 
 
 def page(asked: Mapping[str, str], email: str) -> str:
-    """The page with its two buttons, for parameters without a fault."""
+    """Return the page with its two buttons. The parameters must be valid."""
     fields = (f'<input type="hidden" name="{name}" value="{escape(asked[name])}">' for name in _KEPT)
     return _PAGE.substitute(client=escape(asked["client_id"]), email=escape(email), fields="\n".join(fields))
 
 
-def way_back(form: Mapping[str, str], **answer: str) -> str:
-    """The address that the browser is sent back to."""
+def redirect_url(form: Mapping[str, str], **answer: str) -> str:
+    """Return the URL that the browser is redirected to."""
     return f"{form.get('redirect_uri', '')}?{urlencode({**answer, 'state': form.get('state', '')})}"

@@ -15,12 +15,12 @@ _authorities = count(1)
 class FakeAuthority:
     """A `TokenAuthority` in memory that rotates single-use refresh tokens.
 
-    A spent refresh token is refused with EXHAUSTED, a revoked or killed one with its reason, one that it never knew
-    with UNKNOWN.
+    It refuses a spent refresh token with EXHAUSTED, a revoked or killed one with its reason, and an unknown one with
+    UNKNOWN.
 
     Args:
-        logins: tokens whose refresh tokens it knows. More with `accept` and `issue`.
-        clock: what `exp` of new access tokens counts from; without one, from the wall clock.
+        logins: tokens whose refresh tokens it knows. `accept` and `issue` add more.
+        clock: the time that `exp` of new access tokens counts from; by default the wall clock's.
         expires_in: how long new access tokens last, in seconds. May be changed at any time; None leaves `exp` out.
     """
 
@@ -30,11 +30,11 @@ class FakeAuthority:
         self.sent: list[str] = []
         """Every refresh token that arrived, refused or not, in order."""
         self.grants: list[RefreshedTokens] = []
-        """Every answer that brought tokens, in order."""
+        """Every answer that contained tokens, in order."""
         self.revoked: list[str] = []
         """Every refresh token that `revoke` was called with, in order."""
         self.gate = asyncio.Event()
-        """Answers wait for it. `hold` closes it, `release` opens it."""
+        """Answers wait for it. `hold` clears it, `release` sets it."""
         self.gate.set()
         self._live: dict[str, Account] = {}
         self._dead: dict[str, RefreshDeadReason] = {}
@@ -52,21 +52,21 @@ class FakeAuthority:
         return frozenset(self._live)
 
     def accept(self, tokens: ChatgptTokens) -> ChatgptTokens:
-        """Know the refresh token of these tokens from now on. Returns them."""
+        """Accept the refresh token of these tokens from now on. Returns them."""
         self._live[tokens.refresh_token.reveal()] = tokens.account
         return tokens
 
     def issue(
         self, *, email: str = "person@example.com", account_id: str = "org-1", plan: str = "plus"
     ) -> ChatgptTokens:
-        """The tokens of a new login."""
+        """Return the tokens of a new login."""
         now = self.clock.now() if self.clock else None
         return self.accept(
             make_tokens(email=email, account_id=account_id, plan=plan, expires_in=self.expires_in, now=now)
         )
 
     def fail_next(self, error: Exception, times: int = 1) -> None:
-        """Raise this for the next refresh, or so many of them. The refresh token is not spent."""
+        """Raise `error` for the next `times` refreshes. The refresh token is not spent."""
         self._errors.extend([error] * times)
 
     def answer_without_access_token_next(self) -> None:
@@ -74,29 +74,29 @@ class FakeAuthority:
         self._partial += 1
 
     def fail_revoke(self, error: Exception | None) -> None:
-        """Raise this for every revocation from now on; None ends it."""
+        """Raise `error` for every revocation from now on; None ends this."""
         self._revoke_error = error
 
     def kill(self, reason: RefreshDeadReason = RefreshDeadReason.REVOKED) -> None:
-        """Refuse every refresh token that is known now, with this reason."""
+        """Refuse every refresh token that is accepted now, with this reason."""
         self._dead |= dict.fromkeys(self._live, reason)
         self._live.clear()
 
     def hold(self) -> None:
-        """Keep back answers from now on: the token is spent, and nobody hears of it before `release`."""
+        """Hold answers back from now on: the token is spent, but the answer waits for `release`."""
         self.gate.clear()
 
     def release(self) -> None:
-        """Give the answers that were held, and go on answering."""
+        """Give the answers that were held, and hold no more."""
         self.gate.set()
 
     async def asked(self, times: int = 1) -> None:
-        """Return when that many refreshes have arrived, all told."""
+        """Return when that many refreshes have arrived in total."""
         async with self._arrival:
             await self._arrival.wait_for(lambda: len(self.sent) >= times)
 
     async def refresh(self, refresh_token: Secret) -> RefreshedTokens:
-        """See `TokenAuthority`. What happens is settled on arrival; only the answer waits for the gate."""
+        """See `TokenAuthority`. The outcome is decided on arrival; only the answer waits for the gate."""
         token = refresh_token.reveal()
         self.sent.append(token)
         outcome = self._settle(token)

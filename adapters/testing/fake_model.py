@@ -1,9 +1,9 @@
 """The answers of a model behind the loopback backend: server-sent events, as a Responses API sends them.
 
-What the model does is in the person's last words, so that many agents can run different turns at once:
-    "use a tool"    asks for a tool that nobody has, and speaks after it has its output
-    "then expire"   with a tool: every access token is refused from the moment on that the tool was asked for
-Everything else is answered with the same words.
+The last message of the person says what the model does, so that many agents can run different turns at once:
+    "use a tool"    calls a tool that does not exist, and answers once it has its output
+    "then expire"   with a tool: every access token is refused as soon as the tool is called
+Any other message is echoed.
 """
 
 import json
@@ -13,21 +13,21 @@ Json = dict[str, Any]
 
 
 def wants_a_tool(body: Json) -> bool:
-    """Whether the person asked for a tool that has not been used yet."""
+    """Return whether the person asked for a tool that has not been used yet."""
     return "use a tool" in _last_words(body) and _items(body)[-1].get("type") != "function_call_output"
 
 
 def wants_to_expire(body: Json) -> bool:
-    """Whether every access token is to be refused once this request is answered."""
+    """Return whether every access token is to be refused once this request is answered."""
     return wants_a_tool(body) and "then expire" in _last_words(body)
 
 
 def answer(body: Json, number: int) -> str:
-    """The whole stream of events for a request.
+    """Return the complete stream of events for a request.
 
     Args:
         body: the request.
-        number: of the request; ids are made of it.
+        number: the number of the request, for the ids.
     """
     item: Json = {"id": f"item-{number}", "status": "completed"}
     if wants_a_tool(body):
@@ -61,6 +61,6 @@ def _last_words(body: Json) -> str:
 
 
 def _objects(value: object) -> list[Json]:
-    """The JSON objects of a list; nothing for anything else."""
+    """Return the JSON objects of a list; an empty list for anything else."""
     members = cast("list[object]", value) if isinstance(value, list) else []
     return [cast("Json", member) for member in members if isinstance(member, dict)]

@@ -1,4 +1,4 @@
-"""A parent application in memory, which answers as the test told it to."""
+"""A parent application in memory that gives the answers of a test."""
 
 import asyncio
 from collections import deque
@@ -14,7 +14,7 @@ class _Never:
 
 
 NEVER: Final = _Never()
-"""An answer that does not come: the question waits until it is cancelled."""
+"""An answer that never comes: the request waits until it is cancelled."""
 
 Answer = ExternalTokens | Exception | _Never
 
@@ -22,31 +22,31 @@ Answer = ExternalTokens | Exception | _Never
 class FakeParent:
     """An `ExternalTokenSource` with a queue of answers: tokens to give, an error to raise, or NEVER.
 
-    When the queue is empty it raises ParentUnavailable.
+    If the queue is empty, it raises ParentUnavailable.
 
     Args:
-        answers: the first answers, in order. More with `will_answer`.
+        answers: the first answers, in order. `will_answer` adds more.
     """
 
     def __init__(self, *answers: Answer) -> None:
         self.asked: list[str | None] = []
-        """The `previous_account_id` of every question, in order."""
+        """The `previous_account_id` of every request, in order."""
         self.was_asked = asyncio.Event()
-        """Set with the first question. A test that waits for another one clears it."""
+        """Set by every request. A test that waits for another one clears it."""
         self.cancelled = 0
-        """How many questions were given up on."""
+        """How many requests were cancelled."""
         self.gate = asyncio.Event()
-        """Answers wait for it. It is open unless a test clears it."""
+        """Answers wait for it. It is set unless a test clears it."""
         self.gate.set()
         self._answers: deque[Answer] = deque(answers)
 
     @property
     def count(self) -> int:
-        """How many questions came."""
+        """How many requests arrived."""
         return len(self.asked)
 
     def will_answer(self, *answers: Answer) -> None:
-        """Put these at the end of the queue."""
+        """Append answers to the queue."""
         self._answers.extend(answers)
 
     async def request_tokens(self, *, previous_account_id: str | None) -> ExternalTokens:

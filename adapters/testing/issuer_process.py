@@ -1,18 +1,19 @@
 """The loopback issuer and backend as a process: `python -m authstate.adapters.testing.issuer_process`.
 
-Prints `{"port": N}` as its first line and ends when its standard input closes. Only the standard library: a fast start.
+Prints `{"port": N}` as its first line and ends when its standard input closes. It starts fast, because it imports only
+the standard library.
 
 Served
-    GET  /oauth/authorize   a page on which a person agrees or declines; POST is what its buttons send
+    GET  /oauth/authorize   a page on which a person agrees or declines; its buttons send POST
     POST /oauth/token       refresh_token (JSON; single use, rotating) and authorization_code (form)
     POST /oauth/revoke
     POST /api/accounts/deviceauth/usercode, /api/accounts/deviceauth/token
     GET  /backend-api/wham/usage, /api/codex/usage, /backend-api/wham/accounts/check
     POST /backend-api/.../responses   a model that answers in server-sent events, see fake_model.py
-    any  /backend-api/...   an echo: who asked, with which method and how many bytes
+    any  /backend-api/...   an echo: the account, the method and the number of bytes
 Control (JSON)
     POST /control/seed, /control/code, /control/device, /control/expire-access, /control/revoke, /control/behaviour
-    POST /control/person    who agrees on the page from now on
+    POST /control/person    the person who agrees on the page from now on
     GET  /control/stats     refreshes_accepted, refreshes_refused, refreshes_failed (by behaviour), exchanges,
                             revocations, backend_accepted, backend_refused, requests {path: count},
                             refresh_tokens_sent [the first 12 hex digits of each one's SHA-256],
@@ -21,8 +22,8 @@ Control (JSON)
 Behaviour of an endpoint: `{"mode": ..., "status", "code", "retry_after", "delay": seconds, "times": requests}`
     normal | status | error_200 | html | empty | huge | garbage (JSON of wrong types) | redirect
     hang     no answer for `delay` seconds (an hour), then the connection ends
-    reset    the connection is reset and nothing happened
-    lost     the request is served, and the connection is reset instead of the answer
+    reset    the request is not served, and the connection is reset
+    lost     the request is served, but the connection is reset instead of the answer
     partial  (refresh) a new refresh token without an access token
     bad_id_token (refresh) the new id token is not a JWT
 """
@@ -47,13 +48,13 @@ from authstate.adapters.testing.jwt import account_claims, make_jwt
 
 Json = dict[str, Any]
 Answer = tuple[int, Json]
-_EVENTS = "server-sent events"  # the member of an answer that is a stream of events
-_PAGE = "page"  # ... that is HTML
-_WAY_BACK = "way back"  # ... that is a redirect
+_EVENTS = "server-sent events"  # member of an answer: its body, a stream of events
+_PAGE = "page"  # ... its body, as HTML
+_REDIRECT = "redirect"  # ... the URL that it redirects to
 
 
 class IssuerState:
-    """What the process knows. Every method is called with the lock held."""
+    """The state of the process. Every method is called with the lock held."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -70,7 +71,7 @@ class IssuerState:
         self.accepted_at: list[float] = []
 
     def issue(self, login: Json, expires_in: float | None) -> Json:
-        """New tokens for a login, and the refresh token among them is the live one."""
+        """Issue new tokens for a login. Their refresh token is valid from now on."""
         names = (login.get("email"), login.get("account_id"), login.get("user_id"), login.get("plan"))
         claims = account_claims(*names)
         expiry = {} if expires_in is None else {"exp": int(time.time() + expires_in)}
@@ -102,11 +103,11 @@ class IssuerState:
 
     def consent(self, form: Json) -> Answer:
         if form.get("answer") != "agree":
-            return 303, {_WAY_BACK: consent_page.way_back(form, **consent_page.DECLINED)}
+            return 303, {_REDIRECT: consent_page.redirect_url(form, **consent_page.DECLINED)}
         code = "ac_" + secrets.token_urlsafe(16)
         bound = {name: form.get(name) for name in ("code_challenge", "redirect_uri")}
         self.codes[code] = {**self.person, **bound}
-        return 303, {_WAY_BACK: consent_page.way_back(form, code=code)}
+        return 303, {_REDIRECT: consent_page.redirect_url(form, code=code)}
 
     def exchange(self, form: Json) -> Answer:
         grant = self.codes.pop(form.get("code", ""), None)
@@ -188,7 +189,7 @@ class IssuerState:
         return 200, {}
 
     def behaviour(self, endpoint: str) -> Json:
-        """How the endpoint answers this request."""
+        """Return how the endpoint answers this request."""
         behaviour = self.behaviours.get(endpoint) or {"mode": "normal"}
         if "times" in behaviour:
             behaviour["times"] -= 1
@@ -198,7 +199,7 @@ class IssuerState:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection. HTTP/1.1, kept alive."""
+    """One HTTP/1.1 connection, kept alive."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1
@@ -311,8 +312,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send_bytes(status, body[_EVENTS].encode(), "text/event-stream")
         elif _PAGE in body:
             self._send_bytes(status, body[_PAGE].encode(), "text/html; charset=utf-8")
-        elif _WAY_BACK in body:
-            self._send_bytes(status, b"", location=body[_WAY_BACK])
+        elif _REDIRECT in body:
+            self._send_bytes(status, b"", location=body[_REDIRECT])
         else:
             self._send_bytes(status, json.dumps(body).encode(), retry_after=retry_after)
 
@@ -333,13 +334,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """The server: a thread for each connection, and none of them outlives the process."""
+    """The server. It has a thread for each connection, and none of them outlives the process."""
 
     daemon_threads = True
     request_queue_size = 1024
 
     def shutdown_request(self, request: Any) -> None:
-        # A plain close: `shutdown` would say goodbye first, and a reset must come without one.
+        # Close without `shutdown`, which would send a FIN before a reset.
         self.close_request(request)
 
 
@@ -370,7 +371,7 @@ def _usage(plan: object) -> Json:
         return {"used_percent": percent, "limit_window_seconds": minutes * 60, **reset}
 
     def limit(primary: Json, secondary: Json | None) -> Json:
-        # codex reads no answer that leaves out `allowed`, `limit_reached` or `reset_after_seconds`.
+        # codex refuses an answer without `allowed`, `limit_reached` or `reset_after_seconds`.
         return {"allowed": True, "limit_reached": False, "primary_window": primary, "secondary_window": secondary}
 
     other = {"limit_name": "codex_other", "metered_feature": "codex_other", "rate_limit": limit(window(88, 30), None)}

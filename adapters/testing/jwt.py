@@ -1,13 +1,13 @@
-"""JSON Web Tokens for tests. Only the standard library, because the loopback issuer starts with it."""
+"""JSON Web Tokens for tests. Imports only the standard library, so that the loopback issuer starts fast."""
 
 import json
 from base64 import urlsafe_b64encode
 
 
 def make_jwt(**claims: object) -> str:
-    """A JWT with these claims and a signature that nobody could verify.
+    """Return a JWT with these claims and a signature that cannot be verified.
 
-    A claim whose name is no identifier goes in as `make_jwt(**{"https://api.openai.com/auth": {...}})`.
+    Pass a claim whose name is not an identifier as `make_jwt(**{"https://api.openai.com/auth": {...}})`.
     """
     return ".".join(_part(json.dumps(part).encode()) for part in ({"alg": "RS256", "typ": "JWT"}, claims)) + (
         "." + _part(b"no real signature")
@@ -17,7 +17,7 @@ def make_jwt(**claims: object) -> str:
 def account_claims(
     email: str | None, account_id: str | None, user_id: str | None, plan: str | None
 ) -> dict[str, object]:
-    """The claims that name an account; what is None is left out."""
+    """Return the claims that identify an account. Those that are None are left out."""
     auth = {"chatgpt_account_id": account_id, "chatgpt_user_id": user_id, "chatgpt_plan_type": plan}
     claims: dict[str, object] = {
         "https://api.openai.com/auth": {name: value for name, value in auth.items() if value is not None}

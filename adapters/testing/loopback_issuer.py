@@ -1,4 +1,4 @@
-"""A real issuer and backend on loopback, in a process of its own. See `issuer_process` for what it serves."""
+"""A real issuer and backend on loopback, in its own process. See issuer_process.py for what it serves."""
 
 import json
 import os
@@ -13,9 +13,9 @@ _OPENER = build_opener(ProxyHandler({}))
 
 
 class LoopbackIssuer:
-    """Starts the issuer process and steers it: `with LoopbackIssuer() as issuer: ...`, or `start` and `stop`.
+    """Starts and controls the issuer process: `with LoopbackIssuer() as issuer: ...`, or `start` and `stop`.
 
-    Its calls are synchronous and short; an event loop may make them. The process ends when this one does.
+    Its calls are synchronous and short, so an event loop may make them. The process ends when this one does.
     """
 
     def __init__(self) -> None:
@@ -26,14 +26,14 @@ class LoopbackIssuer:
         """Start the process and wait for its port.
 
         Raises:
-            RuntimeError: it ended before it told its port.
+            RuntimeError: the process ended before it printed its port.
         """
         self._process = subprocess.Popen(
             [sys.executable, "-m", "authstate.adapters.testing.issuer_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={name: value for name, value in os.environ.items() if not name.startswith("COV_CORE_")},
-            start_new_session=True,  # a Ctrl-C in the terminal is for who started it, and may still need it
+            start_new_session=True,  # Ctrl-C does not end it, because its starter may still need it
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -44,7 +44,7 @@ class LoopbackIssuer:
         return self
 
     def stop(self) -> None:
-        """End the process. Any number of times."""
+        """End the process. May be called more than once."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -67,7 +67,7 @@ class LoopbackIssuer:
 
     @property
     def url(self) -> str:
-        """The issuer, without a slash at the end."""
+        """The URL of the issuer, without a slash at the end."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
@@ -87,7 +87,7 @@ class LoopbackIssuer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables that send a codex or authstate process here instead of to the real issuer."""
+        """The environment variables that make a codex or authstate process use this issuer instead of the real one."""
         return {
             "CODEX_REFRESH_TOKEN_URL_OVERRIDE": self.refresh_url,
             "CODEX_REVOKE_TOKEN_URL_OVERRIDE": self.revoke_url,
@@ -97,7 +97,7 @@ class LoopbackIssuer:
         }
 
     def seed(self, **login: Any) -> dict[str, Any]:
-        """Sign somebody in; returns `id_token`, `access_token`, `refresh_token` and `account_id`.
+        """Sign somebody in. Returns `id_token`, `access_token`, `refresh_token` and `account_id`.
 
         Args:
             login: any of `account_id`, `email`, `user_id`, `plan`, `expires_in` (seconds, of the first access token)
@@ -107,36 +107,38 @@ class LoopbackIssuer:
         return answer
 
     def register_code(self, code: str, **login: Any) -> None:
-        """Let an authorization code be exchanged once. `login` is that of `seed`, and `code_challenge` (S256) and
-        `redirect_uri`, which are checked when given.
+        """Allow one exchange of an authorization code.
+
+        `login` is as for `seed`. It may also have `code_challenge` (S256) and `redirect_uri`, which are then checked.
         """
         self._call("/control/code", {"code": code, **login})
 
     def let_in(self, **login: Any) -> None:
-        """Whom the page at `/oauth/authorize` signs in from now on. `login` is that of `seed`."""
+        """Set whom the page at `/oauth/authorize` signs in from now on. `login` is as for `seed`."""
         self._call("/control/person", login)
 
     def approve_device(self, user_code: str, **login: Any) -> None:
-        """Let the person with this device code finish signing in. `login` is that of `seed`."""
+        """Approve the device login with this user code. `login` is as for `seed`."""
         self._call("/control/device", {"user_code": user_code, **login})
 
     def stats(self) -> dict[str, Any]:
-        """What was asked so far; see `issuer_process`."""
+        """Return counts of the requests so far; see issuer_process.py."""
         answer: dict[str, Any] = self._call("/control/stats", None)
         return answer
 
     def behave(self, endpoint: str = "refresh", **behaviour: Any) -> None:
-        """Change how an endpoint (`authorize`, `refresh`, `exchange`, `revoke`, `backend`, `device`) answers; without a
-        `mode` it is normal again. See `issuer_process` for the modes.
+        """Set how an endpoint (`authorize`, `refresh`, `exchange`, `revoke`, `backend`, `device`) answers.
+
+        Without a `mode`, it answers normally again. See issuer_process.py for the modes.
         """
         self._call("/control/behaviour", {endpoint: behaviour})
 
     def expire_access(self) -> None:
-        """Answer 401 to every access token that was issued so far."""
+        """Answer 401 to every access token issued so far."""
         self._call("/control/expire-access", {})
 
     def revoke(self) -> None:
-        """Sign everybody out: every refresh token is dead with `refresh_token_invalidated`."""
+        """Sign everybody out: refuse every refresh token with `refresh_token_invalidated`."""
         self._call("/control/revoke", {})
 
     def _call(self, path: str, body: Mapping[str, Any] | None) -> Any:

@@ -1,4 +1,4 @@
-"""A clock that stands still until a test turns it."""
+"""A clock that stands still until a test advances it."""
 
 import asyncio
 import heapq
@@ -6,9 +6,9 @@ from itertools import count
 
 
 class ManualClock:
-    """A `Clock` for tests: time passes when the test says so, and only then.
+    """A `Clock` for tests: time passes only when the test says so.
 
-    Not for several threads: turn it in the thread whose event loop sleeps on it.
+    Not thread-safe: advance it in the thread whose event loop sleeps on it.
 
     Args:
         now: where the wall clock starts, in seconds since the epoch.
@@ -20,18 +20,18 @@ class ManualClock:
         self._order = count()
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         self.slept: list[float] = []
-        """What every `sleep` asked for, in seconds, in the order of the calls."""
+        """The argument of every `sleep`, in seconds, in the order of the calls."""
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Return the seconds since the epoch."""
         return self._wall
 
     def monotonic(self) -> float:
-        """Seconds since this clock was made."""
+        """Return the seconds since this clock was created."""
         return self._elapsed
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until the clock was turned that far. Cancellation ends the wait and leaves nothing behind."""
+        """Wait until the clock has advanced that far. Cancellation ends the wait and leaves nothing behind."""
         self.slept.append(seconds)
         if seconds <= 0:
             await asyncio.sleep(0)
@@ -42,20 +42,21 @@ class ManualClock:
 
     @property
     def sleepers(self) -> int:
-        """How many wait now."""
+        """How many tasks sleep now."""
         return sum(not future.done() for _, _, future in self._waiting)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass at once and wake who is due, the earliest first. They run when the caller next awaits.
+        """Let time pass in one step and wake the tasks that are due, the earliest first. They run at the caller's next
+        await.
 
-        Who sleeps again after waking starts from the end of this step; `elapse` goes through the moments one by one.
+        A task that sleeps again counts from the end of this step. `elapse` goes through the moments one by one.
         """
         if seconds < 0:
             raise ValueError("time does not run backwards: use jump_wall for a wrong wall clock")
         self._move_to(self._elapsed + seconds)
 
     async def elapse(self, seconds: float) -> None:
-        """Let time pass moment by moment: each sleeper wakes at its own time, runs, and may sleep again."""
+        """Let time pass moment by moment: each task wakes at its own time, runs, and may sleep again."""
         end = self._elapsed + seconds
         await self.settle()
         while (moment := self._next_moment()) is not None and moment <= end:
@@ -65,10 +66,10 @@ class ManualClock:
         await self.settle()
 
     async def until_asleep(self, sleepers: int = 1, rounds: int = 10_000) -> None:
-        """Run the other tasks until so many of them sleep on this clock.
+        """Run the other tasks until `sleepers` of them sleep on this clock.
 
         Raises:
-            AssertionError: they did not within that many rounds of the event loop.
+            AssertionError: too few of them sleep after `rounds` rounds of the event loop.
         """
         for _ in range(rounds):
             if self.sleepers >= sleepers:
@@ -77,12 +78,12 @@ class ManualClock:
         raise AssertionError(f"{self.sleepers} sleep on the clock, not {sleepers}")
 
     async def settle(self, rounds: int = 20) -> None:
-        """Let the other tasks run for that many rounds of the event loop."""
+        """Let the other tasks run for `rounds` rounds of the event loop."""
         for _ in range(rounds):
             await asyncio.sleep(0)
 
     def jump_wall(self, seconds: float) -> None:
-        """Set the wall clock forwards or, negative, backwards. No time passes: nobody wakes."""
+        """Move the wall clock forwards or, if negative, backwards. No time passes, so no task wakes."""
         self._wall += seconds
 
     def _next_moment(self) -> float | None:

@@ -8,7 +8,7 @@
         def open_store(self, lock_timeout=30.0):
             return MyStore(self.folder, lock_timeout=lock_timeout)
 
-Needs pytest and nothing else: each test runs its own event loop.
+Needs only pytest: each test runs its own event loop.
 """
 
 import asyncio
@@ -26,16 +26,16 @@ from authstate.engine.model.states import AuthState
 from authstate.engine.ports import CredentialStore
 
 _KEY = ApiKey.parse("sk-contract-0123456789")
-_PATIENCE = 60.0  # seconds for one test: one that hangs fails
+_TEST_TIMEOUT = 60.0  # seconds for one test, so that a test that hangs fails
 
 
 class StoreContract:
-    """What every `CredentialStore` must do. Subclass it and give `open_store`."""
+    """What every `CredentialStore` must do. Subclass it and define `open_store`."""
 
     def open_store(self, lock_timeout: float = 30.0) -> CredentialStore:
-        """A store on this test's own place, which is empty when the test begins.
+        """Return a store on this test's own place, which is empty when the test begins.
 
-        Each call is another process: give another object on the same place, where a place outlives an object.
+        Each call stands for another process: return a new object on the same place, if the place outlives the object.
 
         Args:
             lock_timeout: seconds to wait for the lock before `StoreBusy`.
@@ -233,7 +233,7 @@ class StoreContract:
 
 
 def _samples() -> list[Credentials]:
-    """A key, and tokens in every shape: with all members, with few, and large."""
+    """Return a key, and tokens of every shape: with all members, with few, and large."""
     return [
         _KEY,
         make_tokens(now=1_800_000_000.123456),
@@ -249,4 +249,4 @@ async def _save(store: CredentialStore, credentials: Credentials) -> None:
 
 
 def _run(steps: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(steps, _PATIENCE))
+    asyncio.run(asyncio.wait_for(steps, _TEST_TIMEOUT))

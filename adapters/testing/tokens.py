@@ -6,7 +6,7 @@ from itertools import count
 from authstate.adapters.testing.jwt import account_claims, make_jwt
 from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens
 
-_numbers = count(1)  # written in one length, so that a record of such tokens is as long whatever was made before
+_numbers = count(1)  # formatted with a fixed width, so that the length of a record does not depend on earlier calls
 
 
 def make_tokens(
@@ -19,10 +19,10 @@ def make_tokens(
     refresh_token: str | None = None,
     now: float | None = None,
 ) -> ChatgptTokens:
-    """Tokens of a ChatGPT login, different from all the others that this process made.
+    """Return the tokens of a ChatGPT login, different from all others that this process made.
 
     Args:
-        expires_in: seconds until the access token's `exp`; negative for an expired one, None for one without `exp`.
+        expires_in: seconds until the access token's `exp`. Negative: it has expired. None: it has no `exp`.
         refresh_token: by default one that was never used before.
         now: seconds since the epoch, by default the wall clock's.
     """
@@ -47,7 +47,9 @@ def make_external(
     expires_in: float | None = 3600.0,
     now: float | None = None,
 ) -> ExternalTokens:
-    """Tokens as a parent application passes them in, with an id token. The arguments are those of `make_tokens`."""
+    """Return tokens, with an id token, as a parent application passes them in. The arguments are those of
+    `make_tokens`.
+    """
     number = next(_numbers)
     now = time.time() if now is None else now
     claims = account_claims(email, account_id, user_id, plan)

@@ -1,5 +1,5 @@
-"""The claim on a refresh token while a refresh sends it: recorded before the token goes out, ended once it is known
-what became of the token.
+"""The refresh claim on a token while a refresh sends it: recorded before the token is sent, ended once the outcome is
+known.
 """
 
 from contextlib import suppress
@@ -12,10 +12,10 @@ from authstate.engine.ports import Clock, HeldStore
 
 
 class OpenRefreshClaim:
-    """One claim. It lasts until the tokens that were received for it are stored, which may take several refreshes.
+    """One refresh claim. It lasts until the tokens received for it are stored, which may take several refreshes.
 
     Args:
-        found: what was known of the token before.
+        found: the claim that the store held before.
         clock: for the times in the claim.
     """
 
@@ -32,7 +32,7 @@ class OpenRefreshClaim:
         await held.record(self._claim)
 
     async def settle(self, held: HeldStore) -> None:
-        """End the claim: the answer is stored, or must not be stored any more."""
+        """End the claim: the answer is stored, or must no longer be stored."""
         await self._end(held, RefreshClaimTrigger.SETTLE if self.was_rotated else RefreshClaimTrigger.WITHDRAW)
 
     async def end_unanswered(self, held: HeldStore, *, is_lost: bool) -> None:
@@ -50,7 +50,7 @@ class OpenRefreshClaim:
         await self._end(held, RefreshClaimTrigger.REFUSE, reason, detail)
 
     async def add_detail(self, held: HeldStore, reason: RefreshDeadReason, detail: str) -> None:
-        """Record what else became known of why the token was refused."""
+        """Add a detail, found out later, to why the token was refused."""
         if self._claim.state is RefreshClaimState.DEAD and self._claim.reason is reason:
             self._claim = msgspec.structs.replace(self._claim, detail=detail)
             with suppress(StoreUnavailable):
@@ -59,7 +59,7 @@ class OpenRefreshClaim:
     async def _end(
         self, held: HeldStore, trigger: RefreshClaimTrigger, reason: RefreshDeadReason | None = None, detail: str = ""
     ) -> None:
-        """Move the claim on if it is still open. If the store cannot write that, the recorded claim stays in doubt,
+        """Fire a trigger, if the claim is still open. If the store cannot write the result, the claim stays in doubt,
         which is safe.
         """
         if self._claim.state is not RefreshClaimState.CLAIMED:

@@ -1,9 +1,9 @@
-"""What is known of refresh tokens that were sent: the claims that a store keeps beside the login.
+"""What is known of refresh tokens that were sent: the refresh claims that a store keeps beside the login.
 
-A refresh token works once, and an issuer may revoke the whole login when it sees one twice. So a process records a
-claim on a token before it sends the token, and every process that shares the login reads the claim first. A claim
-outlives its process: it tells the next one that a token may be spent, or that it is dead. It names a token by its
-fingerprint, a digest from which the token cannot be computed.
+A refresh token works once, and an issuer may revoke the whole login if it sees one twice. So a process records a
+refresh claim on a token before it sends the token, and every process that shares the login reads it first. A refresh
+claim is not a claim of a JWT. It outlives its process, and tells the next one that a token may be spent or is dead. It
+names a token by its fingerprint, a digest from which the token cannot be computed.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class RefreshClaimTrigger(StrEnum):
 
 
 MAX_CLAIMS = 64
-"""How many claims are kept. A backup that is older than so many refreshes has expired."""
+"""How many claims are kept. A backup that is older than this many refreshes has expired."""
 
 _FREE, _CLAIMED, _DOUBTFUL, _SPENT, _DEAD = RefreshClaimState
 
@@ -82,7 +82,7 @@ class RefreshClaim(msgspec.Struct, frozen=True):
     reason: RefreshDeadReason | None = None
     """Why the token is dead."""
     detail: str = ""
-    """What else is known of the cause, a sentence for a person."""
+    """What else is known of the cause: a sentence for a person."""
 
     @property
     def is_in_doubt(self) -> bool:
@@ -92,7 +92,8 @@ class RefreshClaim(msgspec.Struct, frozen=True):
     def after(
         self, trigger: RefreshClaimTrigger, now: float, reason: RefreshDeadReason | None = None, detail: str = ""
     ) -> "RefreshClaim":
-        """The claim after a trigger at `now` (seconds since the epoch). `reason` and `detail` say why a token is dead.
+        """Return the claim after a trigger at `now`, in seconds since the epoch. `reason` and `detail` say why a token
+        is dead.
 
         Raises:
             TransitionRefused: the table has no such row.
@@ -106,14 +107,14 @@ class RefreshClaim(msgspec.Struct, frozen=True):
         )
 
     def describe_doubt(self) -> str:
-        """Why the token may be spent: a clause for a person, without a full stop."""
+        """Return why the token may be spent: a clause for a person, without a full stop."""
         if self.state is RefreshClaimState.CLAIMED:
             return f"{self.holder} ended in the middle of a refresh at {format_time(self.at)}"
         return f"the answer to a refresh by {self.holder} at {format_time(self.at)} was lost on its way"
 
 
 class _Model:
-    """The model that the table moves."""
+    """The state that the table changes."""
 
     __slots__ = ("state",)
 
@@ -122,7 +123,7 @@ class _Model:
 
 
 def with_claim(claims: Mapping[str, RefreshClaim], claim: RefreshClaim) -> dict[str, RefreshClaim]:
-    """The claims and one more, by fingerprint, the newest last. Drops a free claim, and all but the last 64."""
+    """Return the claims and one more, by fingerprint, the newest last. Drops a free claim, and all but the last 64."""
     others = {name: other for name, other in claims.items() if name != claim.fingerprint}
     if claim.state is not RefreshClaimState.FREE:
         others[claim.fingerprint] = claim
@@ -130,12 +131,12 @@ def with_claim(claims: Mapping[str, RefreshClaim], claim: RefreshClaim) -> dict[
 
 
 def fingerprint_of(refresh_token: Secret) -> str:
-    """The name of a refresh token in a claim: the first 32 hexadecimal digits of its SHA-256."""
+    """Return the name of a refresh token in a claim: the first 32 hexadecimal digits of its SHA-256."""
     return sha256(refresh_token.reveal().encode()).hexdigest()[:32]
 
 
 def format_time(seconds: float) -> str:
-    """A time for a person. "an unknown time" if no calendar has it."""
+    """Format a time for a person. Return "an unknown time" if no calendar has it."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (ValueError, OverflowError, OSError):

@@ -339,11 +339,11 @@ def test_a_process_that_was_forked_has_closed_the_lock(file: Path) -> None:
     assert lock.acquire()
     child = os.fork()
     if child == 0:
-        os._exit(0 if lock._handle is None and not list(os_locks._open) else 1)
+        os._exit(0 if lock._handle is None and not list(os_locks._held_content_locks) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert is_held(file)
     os_locks._after_fork()
-    assert (lock._handle, list(os_locks._open)) == (None, [])
+    assert (lock._handle, list(os_locks._held_content_locks)) == (None, [])
     assert not is_held(file)
     lock.close_after_fork()
     lock.release()
