@@ -166,7 +166,7 @@ def test_the_readme_has_the_two_commands_and_ci_runs_the_second_with_coverage() 
     script = (REPO / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert script[0] == "#!/usr/bin/env bash"
     commands = [line for line in script if line and not line.startswith("#")]
-    assert commands == ["set -eu", 'cd "$(dirname "$0")/.."', f"{COMMANDS[1]} --cov"]
+    assert commands == ["set -eu", 'cd "$(dirname "$0")/.."', f"{COMMANDS[1]} --cov -n 2 --dist loadfile"]
     assert os.access(REPO / ".ci" / "run", os.X_OK)
 
 

@@ -64,7 +64,7 @@ def test_what_has_no_behaviour_is_left_alone(names: list[str]) -> None:
 
 def test_every_mutant_has_a_name_of_its_own_and_is_python() -> None:
     repo = REPO
-    mutants = list(mutants_of(repo / "engine" / "machines" / "claim.py", repo))
+    mutants = list(mutants_of(repo / "engine" / "machines" / "refresh_claim.py", repo))
     assert len({mutant.name for mutant in mutants}) == len(mutants) > 20
     for mutant in mutants:
         compile(mutant.source, mutant.name, "exec")
