@@ -133,6 +133,20 @@ class LoopbackIssuer:
         """
         self._call("/control/behaviour", {endpoint: behaviour})
 
+    def hold(self, endpoint: str = "refresh", what: str = "request", **behaviour: Any) -> None:
+        """Let requests of an endpoint wait until `release`.
+
+        Args:
+            endpoint: as for `behave`.
+            what: "request" to serve them afterwards, "answer" to serve them at once and keep the answer back.
+            behaviour: for example `times=1` to hold one request only.
+        """
+        self.behave(endpoint, hold=what, **behaviour)
+
+    def release(self, endpoint: str = "refresh") -> None:
+        """Let the requests go on that wait because of `hold`. The endpoint answers normally again."""
+        self.behave(endpoint)
+
     def expire_access(self) -> None:
         """Answer 401 to every access token issued so far."""
         self._call("/control/expire-access", {})

@@ -200,7 +200,7 @@ async def test_a_link_that_is_not_ours_and_one_that_was_used(
     await tab.page.goto(at(login, "/"))
     await assert_shown(tab, login, "Nothing to see here", "not-found", "/")
     assert login.attempt.is_open
-    issuer.behave("exchange", mode="normal", delay=1.0, times=1)
+    issuer.hold("exchange", times=1)
     await come_to_the_issuer(tab, login)
     pressing = asyncio.create_task(press(tab, "Agree"))
     await until_exchanging(login)
@@ -209,6 +209,7 @@ async def test_a_link_that_is_not_ours_and_one_that_was_used(
     assert await second.heading() == "This link was already used"
     await second.assert_good("used-link")
     await second.page.goto("about:blank")
+    issuer.release("exchange")
     await pressing
     assert await tab.heading() == "You are signed in"
 

@@ -229,11 +229,14 @@ def test_a_refresh_that_was_sent_is_stored_before_the_end(
     service = start(home)
     service.until("agent-1: ready", "agent-2: ready")
     issuer.expire_access()
-    issuer.behave("refresh", mode="normal", delay=1.0)
+    issuer.hold("refresh")
     service.ask("one")
     while not issuer.stats()["requests"].get("/oauth/token"):  # each look is a round trip to the issuer
         assert service.process.poll() is None
-    assert service.stop() == 0
+    service.process.send_signal(signal.SIGTERM)
+    issuer.release("refresh")
+    service.until("ended by a signal")
+    assert service.process.wait(timeout=20) == 0
     assert issuer.stats()["refreshes_accepted"] == 1
     assert not set(secrets_in(home).values()) & set(before.values())
 

@@ -56,11 +56,12 @@ def test_when_codex_spends_the_token_first_authstate_takes_what_codex_stored(
         ours.initialize()
         theirs.initialize()
         theirs.result("account/read", {})
-        issuer.behave("refresh", mode="normal", delay=1.0, times=1)
+        issuer.hold("refresh", times=1)
         asked = ours.start("account/read", {"refreshToken": True})
         wait_for_a_refresh(issuer)
         theirs.result("account/read", {"refreshToken": True})
         by_codex = refresh_token_in(home)
+        issuer.release("refresh")
         account = ours.answer_to(asked)["result"]["account"]
     assert account == {"type": "chatgpt", "email": "person@example.com", "planType": "pro"}
     stats = issuer.stats()

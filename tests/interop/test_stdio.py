@@ -443,14 +443,17 @@ def test_an_end_during_a_refresh_waits_until_its_tokens_are_stored(
     before = sign_in(issuer, tmp_path)["refresh_token"]
     server = start(**issuer.environment)
     server.call("account/read", {})
-    issuer.behave("refresh", mode="normal", delay=2, times=1)
+    issuer.hold("refresh", times=1)
     stats = issuer.stats()
     server.send({"id": "r", "method": "account/read", "params": {"refreshToken": True}})
     wait_for_refreshes(issuer, len(stats["refresh_tokens_sent"]) + 1)
     if how == "EOF":
+        server.process.stdin.close()
+        issuer.release("refresh")
         assert server.end()[0] == 0
     else:
         server.process.send_signal(getattr(signal, how))
+        issuer.release("refresh")
         assert server.process.wait(timeout=30) == {"SIGTERM": 143, "SIGINT": 130}[how]
     assert issuer.stats()["refreshes_accepted"] == stats["refreshes_accepted"] + 1
     after = stored(tmp_path)["tokens"]["refresh_token"]

@@ -113,11 +113,16 @@ def test_agents_whose_tokens_are_refused_at_once_cost_one_refresh(
 
 def test_the_same_without_wrap_is_the_control(start: Callable[..., Agent], home: Path, issuer: LoopbackIssuer) -> None:
     """As many codex on one home, refused at once: refresh tokens are used twice. If it fails one day, wrap is moot."""
-    issuer.behave("refresh", mode="normal", delay=0.3)
+    issuer.hold("refresh")
     with ThreadPoolExecutor(2) as pool:
         agents = list(pool.map(lambda _: start(home, ()), range(AGENTS)))
     issuer.expire_access()
-    run_everywhere(agents, "hello")  # 0.169.0 often finds in the file what another one stored, and goes on
+    with ThreadPoolExecutor(1) as pool:
+        turns = pool.submit(run_everywhere, agents, "hello")
+        while len(issuer.stats()["refresh_tokens_sent"]) < 2:  # each look is a round trip to the issuer
+            assert not turns.done()
+        issuer.release("refresh")
+        turns.result()
     assert issuer.stats()["refreshes_refused"] > 0
 
 
@@ -199,11 +204,12 @@ def test_a_child_that_dies_during_a_refresh_request_leaves_the_login_intact(
 ) -> None:
     victim, survivor = start(home), start(home)
     issuer.expire_access()
-    issuer.behave("refresh", mode="normal", delay=0.5, times=1)
+    issuer.hold("refresh", times=1)
     victim.begin("hello")
     while not issuer.stats()["refresh_tokens_sent"]:
         victim.drain(0.01)
     kill_child_of(victim)
+    issuer.release("refresh")
     assert victim.process.wait(timeout=30) == -signal.SIGKILL
     assert survivor.turn("still there")["status"] == "completed"
     stats = issuer.stats()
@@ -265,7 +271,7 @@ def test_an_input_that_ends_in_the_middle_of_a_turn(
     ends = []
     for before in (WRAP, ()):
         agent = start(home, before)
-        issuer.behave("model", mode="normal", delay=2.0, times=1)
+        issuer.behave("model", mode="normal", delay=1.0, times=1)
         agent.begin("hello")
         agent.__exit__()
         ends.append(agent.process.returncode)

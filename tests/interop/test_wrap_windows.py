@@ -137,13 +137,14 @@ def test_the_turn_reports_the_issuers_503(real_parts: RealParts, make_home: Make
 def test_two_turns_the_second_of_which_is_refused_late(windows: Windows, issuer: LoopbackIssuer) -> None:
     agent = windows.open()
     late = agent.result("thread/start", thread_params(windows.home))["thread"]["id"]
-    issuer.behave("model", mode="normal", delay=2.0, times=1)
+    issuer.hold("model", times=1)
     issuer.expire_access()
     begun = len(agent.received)
     agent.result("turn/start", turn_params(late, "late"))
     until_asked(issuer, agent, 1)
     assert agent.turn("early")["status"] == "completed"
     assert spent(issuer) == (1, 0)
+    issuer.release("model")
 
     def completed() -> list[Message]:
         told = (one["params"] for one in agent.received[begun:] if one.get("method") == "turn/completed")
@@ -202,7 +203,7 @@ class TestKilledInTheMiddleOfARefresh:
 
     @pytest.mark.parametrize("windows", ["newest"], indirect=True)
     def test_the_issuer_had_spent_the_token(self, windows: Windows, issuer: LoopbackIssuer) -> None:
-        issuer.behave("refresh", mode="normal", delay=0.5, times=1)
+        issuer.hold("refresh", "answer", times=1)
         self.kill(windows, issuer)
         agent = windows.open()
         until_spent(issuer, agent)
@@ -219,7 +220,7 @@ class TestKilledInTheMiddleOfARefresh:
 
     @both
     def test_the_issuer_had_not(self, windows: Windows, issuer: LoopbackIssuer) -> None:
-        issuer.behave("refresh", mode="hang", delay=LONG, times=1)
+        issuer.behave("refresh", mode="hang", times=1)
         self.kill(windows, issuer)
         agent = windows.open()
         assert agent.result("account/read")["account"]["email"] == "person@example.com"

@@ -5,11 +5,13 @@ import gc
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -394,13 +396,14 @@ def test_status_does_not_wait_for_an_issuer_that_is_slow(
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
 def test_signals_during_a_refresh_lose_nothing(name: str, status: int, home: Path, issuer: LoopbackIssuer) -> None:
     old = sign_in(home, issuer, expires_in=-60)
-    issuer.behave("refresh", mode="normal", delay=1)
+    issuer.hold("refresh")
     with subprocess.Popen([*PROGRAM, "token"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while not issuer.stats()["requests"].get("/oauth/token"):
             assert process.poll() is None
         for _ in range(5):  # whoever waits for it presses Ctrl-C again
             process.send_signal(getattr(signal, name))
             issuer.stats()
+        issuer.release("refresh")
         out, error = process.communicate(timeout=20)
     assert (process.returncode, out) == (status, b""), error
     assert b"Traceback" not in error
@@ -567,7 +570,8 @@ def test_an_output_that_takes_nothing_is_one_line() -> None:
 def test_the_docs_list_every_exit_status() -> None:
     page = (REPO / "docs" / "errors.md").read_text(encoding="utf-8")
     assert all(f"| {status} | " in page for status in (*map(int, ExitStatus), CANNOT_RUN, NOT_FOUND))
-    assert all(f"| `{error.__name__}` (`{error.__module__}`)" in page for error in OF_A_CHILD)
+    places = dict(re.findall(r"^\| `(\w+)` \(`([\w.]+)`\)", page, re.MULTILINE))
+    assert all(getattr(import_module(places[error.__name__]), error.__name__) is error for error in OF_A_CHILD)
 
 
 def test_the_help_of_wrap_shows_where_the_command_goes(capsys: Captured) -> None:

@@ -66,7 +66,7 @@ async def test_every_sign_in_has_secrets_of_its_own(harness: LoginHarness) -> No
 
 
 async def test_a_callback_that_comes_twice_is_answered_once(harness: LoginHarness, loopback: LoopbackIssuer) -> None:
-    loopback.behave("exchange", mode="normal", delay=0.3, times=1)
+    loopback.hold("exchange", times=1)
     before = loopback.stats()["exchanges"]
     login = await harness.start()
     address = agree(login, loopback)
@@ -74,6 +74,7 @@ async def test_a_callback_that_comes_twice_is_answered_once(harness: LoginHarnes
     await until_exchanging(login)
     again = [await get(login.port, address), await get(login.port, target(login, error="access_denied"))]
     assert [(answer.status, answer.title) for answer in again] == [(409, "This link was already used")] * 2
+    loopback.release("exchange")
     assert (await first).location == "/done"
     assert (await get(login.port, address)).status == 409
     assert (await get(login.port, "/done")).title == "You are signed in"

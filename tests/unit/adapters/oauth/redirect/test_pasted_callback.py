@@ -113,11 +113,12 @@ async def test_a_login_is_completed_with_what_was_pasted(harness: LoginHarness, 
 async def test_a_browser_that_comes_back_after_a_paste_is_told_so(
     harness: LoginHarness, loopback: LoopbackIssuer
 ) -> None:
-    loopback.behave("exchange", mode="normal", delay=0.2, times=1)
+    loopback.hold("exchange", times=1)
     login = await harness.start()
     address = agree(login, loopback)
     login.paste(address)
     assert (await get(login.port, address)).title == "This link was already used"
+    loopback.release("exchange")
     await login.closed()
     assert login.attempt.state == "succeeded"
 
