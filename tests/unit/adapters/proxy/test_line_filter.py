@@ -162,8 +162,38 @@ def test_the_limit_counts_the_newline(more: int) -> None:
         (b'{"id":1,"method":"a","params":{"method":"b","id":2}}', False),
         (b'{"id":1,"method":"a","params":{"text":"\\u00e4"}}', False),
         (b'{"\\u0069d":1,"id":2,"method":"a"}', True),
+        (b'{"id":7,"id":1,"result":{}}', True),
+        (b'{"id": 7, "result": {"id": 1}}', False),
+        (b'{"id":1,"method":"a","params":{},"params":{}}', True),
+        (b'{"id":1,"error":null,"result":{},"error":{"code":1}}', True),
+        (b'{"id":1,"other":{"id":2},"other":{"id":3}}', False),
         (b'{"method":"a","params":' + b"[" * 100_000 + b'"\\u00e4"' + b"]" * 100_000 + b"}", True),
     ],
 )
 def test_a_message_with_two_members_of_a_name_is_ambiguous(said: bytes, ambiguous: bool) -> None:
     assert is_ambiguous(said) is ambiguous
+
+
+NAMES = st.sampled_from(("id", "method", "params", "result", "error", "other", "i\u0064é", ""))
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=6), st.booleans(), st.booleans())
+def test_it_is_ambiguous_exactly_if_a_name_that_counts_comes_twice(
+    members: list[tuple[str, object]], is_compact: bool, is_ascii: bool
+) -> None:
+    """However a message is written: with white space or without, with escapes or without."""
+    colon, comma = (":", ",") if is_compact else (": ", " , ")
+    written = [
+        json.dumps(name, ensure_ascii=is_ascii)
+        + colon
+        + json.dumps(value, ensure_ascii=is_ascii, separators=(comma, colon))
+        for name, value in members
+    ]
+    names = [name for name, _ in members]
+    expected = any(names.count(name) > 1 for name in ("id", "method", "params", "result", "error"))
+    assert is_ambiguous(("{" + comma.join(written) + "}\n").encode()) is expected
