@@ -22,7 +22,7 @@ from authstate.engine.model.errors import AuthError, NotSignedIn, PermanentRefre
 from authstate.engine.model.session import Authorization
 from authstate.engine.ports import Clock
 
-MOST_REFRESHES = 6
+MAX_REFRESHES = 6
 """Refreshes that one child may cause within PERIOD: three times what a token of 30 seconds needs."""
 PERIOD = 60.0
 """Seconds."""
@@ -102,7 +102,7 @@ class RefreshRequests:
         is_alone = len(self._refreshes) == 1
         if is_newest and is_alone and (wait := self._budget.spend()) is not None:
             raise self._refuse(
-                f"the app-server asked for new tokens {MOST_REFRESHES} times within {PERIOD:g} seconds, and the "
+                f"the app-server asked for new tokens {MAX_REFRESHES} times within {PERIOD:g} seconds, and the "
                 f"backend refused each of them: wait {math.ceil(wait)} seconds, then try again. If it goes on, "
                 "find out why the backend refuses this account"
             )
@@ -126,16 +126,16 @@ class RefreshRequests:
 
 
 class RefreshBudget:
-    """How many refreshes one child may still cause: MOST_REFRESHES within PERIOD."""
+    """How many refreshes one child may still cause: MAX_REFRESHES within PERIOD."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._spent: deque[float] = deque(maxlen=MOST_REFRESHES)
+        self._spent: deque[float] = deque(maxlen=MAX_REFRESHES)
 
     def spend(self) -> float | None:
         """Spend one. Return None, or the seconds until there is one again."""
         now = self._clock.monotonic()
-        if len(self._spent) == MOST_REFRESHES and (left := self._spent[0] + PERIOD - now) > 0:
+        if len(self._spent) == MAX_REFRESHES and (left := self._spent[0] + PERIOD - now) > 0:
             return left
         self._spent.append(now)
         return None

@@ -7,7 +7,7 @@ TURN_STARTED = "turn/started"
 TURN_COMPLETED = "turn/completed"
 TURN_METHODS = frozenset({TURN_STARTED, TURN_COMPLETED})
 """The notifications that `RunningTurns` takes."""
-_MOST_TURNS = 1024
+_MAX_TURNS = 1024
 
 
 class _Params(msgspec.Struct, rename="camel"):
@@ -39,5 +39,5 @@ class RunningTurns:
             self._threads.pop(thread, None)
         else:
             self._threads[thread] = None
-            if len(self._threads) > _MOST_TURNS:
+            if len(self._threads) > _MAX_TURNS:
                 self._threads.pop(next(iter(self._threads)))

@@ -13,9 +13,9 @@ from msgspec import Raw
 from authstate.adapters.jsonrpc.batched_output import BatchedOutput
 from authstate.adapters.jsonrpc.framing import INTERNAL_ERROR, OVERLOADED, RpcError, encode
 
-MOST_PENDING = 4096
+MAX_PENDING = 4096
 """The largest number of unanswered requests."""
-MOST_WAITING_BYTES = 64 * 1024 * 1024
+MAX_WAITING_BYTES = 64 * 1024 * 1024
 """The largest number of bytes of the requests that wait for an exclusive one."""
 
 Handler = Callable[[str, Raw | None], object]
@@ -69,7 +69,7 @@ class _WaitingRequests:
         return len(self._requests)
 
     def has_room(self, size: int) -> bool:
-        return self._bytes + size <= MOST_WAITING_BYTES
+        return self._bytes + size <= MAX_WAITING_BYTES
 
     def push(self, request: IncomingRequest) -> None:
         self._requests.append(request)
@@ -89,17 +89,17 @@ class IncomingRequests:
     """Handles the requests and notifications of the other side.
 
     Args:
-        handle, on_notification, most_pending: see `Peer`.
+        handle, on_notification, max_pending: see `Peer`.
         output: writes the answers.
     """
 
     def __init__(
-        self, handle: Handler, on_notification: NotificationHandler | None, output: BatchedOutput, most_pending: int
+        self, handle: Handler, on_notification: NotificationHandler | None, output: BatchedOutput, max_pending: int
     ) -> None:
         self._handle = handle
         self._on_notification = on_notification
         self._output = output
-        self._most_pending = most_pending
+        self._most_pending = max_pending
         self._waiting = _WaitingRequests()
         self._exclusive: asyncio.Future[object] | None = None
         self._when_unblocked: deque[Callable[[], None]] = deque()

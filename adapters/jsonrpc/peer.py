@@ -42,8 +42,8 @@ from authstate.adapters.jsonrpc.framing import (
     read_line,
 )
 from authstate.adapters.jsonrpc.incoming_requests import (
-    MOST_PENDING,
-    MOST_WAITING_BYTES,
+    MAX_PENDING,
+    MAX_WAITING_BYTES,
     Exclusive,
     Handler,
     IncomingRequest,
@@ -56,8 +56,8 @@ __all__ = [
     "INTERNAL_ERROR",
     "INVALID_REQUEST",
     "LONGEST_LINE",
-    "MOST_PENDING",
-    "MOST_WAITING_BYTES",
+    "MAX_PENDING",
+    "MAX_WAITING_BYTES",
     "OVERLOADED",
     "PARSE_ERROR",
     "Envelope",
@@ -93,7 +93,7 @@ class Peer:
         on_notification: receives the other side's notifications, in order with its requests. Its exceptions go to the
             event loop's exception handler.
         longest_line: the length of the longest line, in bytes.
-        most_pending: the largest number of unanswered requests.
+        max_pending: the largest number of unanswered requests.
         id_prefix: for a connection shared with another sender of requests. Ids are strings with this prefix, which
             nobody else can guess. If it is empty, ids are integers from 0.
     """
@@ -104,14 +104,14 @@ class Peer:
         on_notification: NotificationHandler | None = None,
         *,
         longest_line: int = LONGEST_LINE,
-        most_pending: int = MOST_PENDING,
+        max_pending: int = MAX_PENDING,
         id_prefix: str = "",
     ) -> None:
         self._longest_line = longest_line
         self._lines = LineSplitter(longest_line)
         self._reader: Reader | None = None
         self._output = BatchedOutput()
-        self._incoming = IncomingRequests(handle, on_notification, self._output, most_pending)
+        self._incoming = IncomingRequests(handle, on_notification, self._output, max_pending)
         self._outgoing = OutgoingRequests(self._output, id_prefix)
 
     @property

@@ -34,7 +34,7 @@ def trust_settings(network: Network) -> ssl.SSLContext:
 
 @lru_cache(maxsize=4)
 def _trust_settings(variable: str, name: str, value: str) -> ssl.SSLContext:
-    context = _of_the_system() if variable in ("", "CODEX_CA_CERTIFICATE") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _system_context() if variable in ("", "CODEX_CA_CERTIFICATE") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if variable == "SSL_CERT_DIR":
         for folder in value.split(os.pathsep):
             if not os.path.isdir(folder):
@@ -61,7 +61,7 @@ def _load(context: ssl.SSLContext, name: str, path: str) -> None:
         raise NetworkSettingError(f"{name}: cannot read {path!r}: {why}: correct or unset it") from None
 
 
-def _of_the_system() -> ssl.SSLContext:
+def _system_context() -> ssl.SSLContext:
     import truststore
 
     context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

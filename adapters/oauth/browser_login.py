@@ -45,7 +45,7 @@ LINGER: Final = 3.0
 _FAULT: Final = "the login ended because of a bug in authstate: please report it"
 _PROGRAM_ENDS: Final = "this login was ended: the program ends"
 _WARM_AFTER: Final = 0.1  # seconds; a login that is cancelled at once loads nothing
-_MOST_FIELDS: Final = 32
+_MAX_FIELDS: Final = 32
 
 Parameters = Mapping[str, Sequence[str]]
 
@@ -199,7 +199,7 @@ class BrowserLogin:
 
     async def _redirected(self, request: Request) -> Response:
         try:
-            parameters = parse_qs(request.query, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+            parameters = parse_qs(request.query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
         except ValueError:
             return pages.WRONG_STATE.response()
         if not self._question.is_answered_by(parameters.get("state", ())):

@@ -12,7 +12,7 @@ from authstate.adapters.oauth.issuer_http import (
     IssuerResponse,
     error_code,
     host_of,
-    text_of,
+    nonblank_text,
     unavailable,
 )
 from authstate.engine.clock import SystemClock
@@ -71,7 +71,7 @@ async def exchange_code(
 
 
 def _tokens(answer: IssuerResponse, host: str, now: float) -> ChatgptTokens:
-    found = {name: text_of(answer.members.get(name)) for name in _TOKENS}
+    found = {name: nonblank_text(answer.members.get(name)) for name in _TOKENS}
     tokens = {name: token for name, token in found.items() if token is not None}
     if answer.succeeded and len(tokens) == len(_TOKENS):
         if not fits_header(tokens["access_token"]):

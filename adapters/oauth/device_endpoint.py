@@ -19,8 +19,8 @@ from authstate.adapters.oauth.issuer_http import (
     IssuerResponse,
     error_code,
     host_of,
+    nonblank_text,
     retry_after,
-    text_of,
     unavailable,
 )
 from authstate.engine.model.credentials import ChatgptTokens, Secret
@@ -107,8 +107,8 @@ class HttpDeviceEndpoint:
         if not answer.succeeded:
             raise _failure(IssuerRequest.DEVICE_CODE, answer, host)
         members = answer.members
-        device_auth_id = text_of(members.get("device_auth_id"))
-        user_code = text_of(members.get("user_code")) or text_of(members.get("usercode"))
+        device_auth_id = nonblank_text(members.get("device_auth_id"))
+        user_code = nonblank_text(members.get("user_code")) or nonblank_text(members.get("usercode"))
         if device_auth_id is None or user_code is None or not _can_be_typed(user_code):
             raise IssuerUnavailable(f"{host} answered without a device code: {IN_BETWEEN}", delivery=Delivery.REFUSED)
         return DeviceCode(
@@ -147,8 +147,8 @@ class HttpDeviceEndpoint:
 def _approval(answer: IssuerResponse, host: str) -> DeviceApproval | None:
     """The approval in the answer to a poll; None while the person has not agreed yet."""
     if answer.succeeded:
-        code = text_of(answer.members.get("authorization_code"))
-        verifier = text_of(answer.members.get("code_verifier"))
+        code = nonblank_text(answer.members.get("authorization_code"))
+        verifier = nonblank_text(answer.members.get("code_verifier"))
         if code is None or verifier is None:
             raise IssuerUnavailable(f"{host} answered without an authorization code: {IN_BETWEEN}")
         return DeviceApproval(Secret(code), Secret(verifier))

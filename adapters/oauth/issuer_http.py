@@ -305,7 +305,7 @@ def host_of(url: str, variable: str) -> str:
     return parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
 
 
-def text_of(value: object) -> str | None:
+def nonblank_text(value: object) -> str | None:
     """Return the value if it is a string that is not blank; None otherwise."""
     return value if isinstance(value, str) and value.strip() else None
 

@@ -17,7 +17,7 @@ from authstate.adapters.oauth.issuer_http import (
     IssuerResponse,
     error_code,
     host_of,
-    text_of,
+    nonblank_text,
     unavailable,
 )
 from authstate.engine.model.credentials import Secret, fits_header
@@ -114,10 +114,10 @@ class HttpTokenAuthority:
 def _tokens(answer: IssuerResponse, sent: Secret, host: str) -> RefreshedTokens:
     """Read the tokens of an answer. A new refresh token is kept even if the rest is wrong: the old one is spent."""
     access_token = _header_text(answer.members.get("access_token"))
-    new = text_of(answer.members.get("refresh_token"))
+    new = nonblank_text(answer.members.get("refresh_token"))
     refresh_token = Secret(new) if new is not None else None
     if answer.succeeded and access_token is not None:
-        id_token = text_of(answer.members.get("id_token"))
+        id_token = nonblank_text(answer.members.get("id_token"))
         return RefreshedTokens(Secret(access_token), refresh_token, Secret(id_token) if id_token else None)
     if refresh_token is not None and refresh_token != sent:
         raise PartialRefresh(refresh_token)
@@ -143,7 +143,7 @@ def _failure(answer: IssuerResponse, host: str) -> PermanentRefreshError | Issue
 
 def _header_text(value: object) -> str | None:
     """A token that fits in an HTTP header; None for anything else."""
-    text = text_of(value)
+    text = nonblank_text(value)
     return text if text is not None and fits_header(text) else None
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from authstate.adapters.jsonrpc.peer import Writer
 
-_MOST_HELD = 1024 * 1024  # bytes that a closed gate holds before the reader behind it is paused
+_MAX_HELD = 1024 * 1024  # bytes that a closed gate holds before the reader behind it is paused
 _CLOSED, _FULL, _ANSWERS_WAIT = "the gate is closed", "the other endpoint is full", "answers are waiting"
 
 
@@ -156,7 +156,7 @@ class Gate:
     def _wait(self, one: _Waiting) -> None:
         self._waiting.append(one)
         self._size += one.size
-        if self._size > _MOST_HELD:
+        if self._size > _MAX_HELD:
             self._source.pause(_CLOSED)
 
     def _pass_on(self) -> None:
@@ -169,7 +169,7 @@ class Gate:
                 self._changes -= 1
                 if one.begin is not None:
                     one.begin()
-        if self._size <= _MOST_HELD:
+        if self._size <= _MAX_HELD:
             self._source.resume(_CLOSED)
 
     def _bytes_in_front(self) -> Iterator[bytes]:

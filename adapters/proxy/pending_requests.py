@@ -10,14 +10,14 @@ from collections import OrderedDict
 import msgspec
 from msgspec import Raw
 
-MOST_PENDING = 65_536
+MAX_PENDING = 65_536
 """Requests that are remembered. The oldest one beyond that is forgotten, and its answer does not pass."""
 
 
 class PendingRequests:
     """The ids of one direction. An id that is in use twice can be answered twice."""
 
-    def __init__(self, most: int = MOST_PENDING) -> None:
+    def __init__(self, most: int = MAX_PENDING) -> None:
         self._most = most
         self._counts: OrderedDict[str | bytes, int] = OrderedDict()
 

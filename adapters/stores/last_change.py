@@ -17,7 +17,7 @@ from authstate.adapters.stores.home_lock import SaveRecord
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.ports import LastChange
 
-_MOST_PROCESSES = 3
+_MAX_PROCESSES = 3
 _IN_MEMORY = re.compile(rb"cli_auth_credentials_store\s*=\s*[\"']?ephemeral\b")
 
 
@@ -50,7 +50,7 @@ def last_change(
     if ours is not None:
         return LastChange(f"{place} was {did} by authstate (process {ours.pid}) at {_format_time(ours.at)}.", False)
     when = f" at {_format_time(changed_at)}" if changed_at is not None else ""
-    running = [str(pid) for pid in _codex_processes(home)][:_MOST_PROCESSES]
+    running = [str(pid) for pid in _codex_processes(home)][:_MAX_PROCESSES]
     suspects = f" codex uses this home just now (process {', '.join(running)})." if running else ""
     return LastChange(f"{place} was {did}{when} by a program that does not take authstate's lock.{suspects}", True)
 

@@ -113,7 +113,7 @@ class LoopbackIssuer:
         """
         self._call("/control/code", {"code": code, **login})
 
-    def let_in(self, **login: Any) -> None:
+    def set_person(self, **login: Any) -> None:
         """Set whom the page at `/oauth/authorize` signs in from now on. `login` is as for `seed`."""
         self._call("/control/person", login)
 

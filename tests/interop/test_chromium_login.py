@@ -58,7 +58,7 @@ def login(home: Path, issuer: LoopbackIssuer) -> Iterator[Login]:
 async def test_a_person_agrees(
     login: Login, home: Path, issuer: LoopbackIssuer, chromium: Path, tmp_path: Path
 ) -> None:
-    issuer.let_in(email="who@example.com", plan="team", account_id="org-7")
+    issuer.set_person(email="who@example.com", plan="team", account_id="org-7")
     profile = tmp_path / "profile"
     async with with_profile(chromium, profile) as context:
         tab = Tab(await context.new_page())

@@ -47,7 +47,7 @@ def running_issuer() -> Iterator[LoopbackIssuer]:
 def issuer(running_issuer: LoopbackIssuer) -> LoopbackIssuer:
     """One for all tests here, which behaves when a test begins."""
     running_issuer.behave("exchange")
-    running_issuer.let_in()
+    running_issuer.set_person()
     return running_issuer
 
 
@@ -82,7 +82,7 @@ async def assert_shown(tab: Tab, login: BrowserLogin, heading: str, name: str, p
 
 
 async def test_success(harness: LoginHarness, tab: Tab, issuer: LoopbackIssuer) -> None:
-    issuer.let_in(email="who@example.com", plan="pro")
+    issuer.set_person(email="who@example.com", plan="pro")
     login = await harness.start()
     await come_to_the_issuer(tab, login)
     assert "who@example.com" in await tab.page.inner_text("main")
@@ -135,7 +135,7 @@ async def test_an_issuer_that_answers_html(harness: LoginHarness, tab: Tab, issu
 
 async def test_a_workspace_that_is_not_allowed(harness: LoginHarness, tab: Tab, issuer: LoopbackIssuer) -> None:
     harness.engine.set_policy(Policy(None, ("org-1", "org-of-a-long-name-that-must-wrap-on-a-phone-0123456789")))
-    issuer.let_in(account_id="org-2")
+    issuer.set_person(account_id="org-2")
     login = await harness.start()
     await come_to_the_issuer(tab, login)
     await press(tab, "Agree")

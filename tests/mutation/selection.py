@@ -27,8 +27,8 @@ class Reach(NamedTuple):
         return list(dict.fromkeys(test for line in lines for test in self.tests.get(line, ())))
 
 
-_MOST_SECONDS = 30.0
-_MOST_TESTS = 500
+_MAX_SECONDS = 30.0
+_MAX_TESTS = 500
 _SLOW = 2.0
 _UNKNOWN = 0.1  # seconds for a test that has no figure
 _RUN = (
@@ -88,7 +88,7 @@ class Selection:
         """The first of these tests: as many as are run for one mutant, and none of the slow ones."""
         quick = [test for test in tests if self._seconds.get(test, _UNKNOWN) <= _SLOW]
         ends = accumulate(self._seconds.get(test, _UNKNOWN) for test in quick)
-        return [test for test, end in zip(quick, ends, strict=True) if end <= _MOST_SECONDS][:_MOST_TESTS]
+        return [test for test, end in zip(quick, ends, strict=True) if end <= _MAX_SECONDS][:_MAX_TESTS]
 
     @cached_property
     def _seconds(self) -> dict[str, float]:

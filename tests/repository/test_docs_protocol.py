@@ -86,7 +86,7 @@ def test_the_messages_of_the_server_and_the_error_codes_are_those_of_the_code() 
 
 def test_the_limits_are_those_of_the_code() -> None:
     longest = peer.LONGEST_LINE // 2**20
-    waiting = peer.MOST_WAITING_BYTES // 2**20
+    waiting = peer.MAX_WAITING_BYTES // 2**20
     assert f"| length of a line | {longest} MiB |" in PAGE
-    assert f"| unanswered requests | {peer.MOST_PENDING}, and {waiting} MiB of those that wait |" in PAGE
+    assert f"| unanswered requests | {peer.MAX_PENDING}, and {waiting} MiB of those that wait |" in PAGE
     assert f"| time for a parent to answer | {RefreshSettings().parent_timeout:g} s |" in PAGE

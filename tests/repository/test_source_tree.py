@@ -1,4 +1,4 @@
-"""The habits of the house, kept by machine: style, types, direction of imports, generated files."""
+"""Checks of the tree itself: style, types, direction of imports, generated files."""
 
 import ast
 import inspect

@@ -14,7 +14,7 @@ from authstate.adapters.oauth.issuer_errors import IssuerRequest, Outcome, verdi
 from authstate.engine.model.errors import LoginFailed, strip_tracebacks
 
 _LONGEST: Final = 16 * 1024  # characters, as much as the loopback server reads
-_MOST_FIELDS: Final = 32
+_MAX_FIELDS: Final = 32
 _HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 _PASTE_MARKS: Final = re.compile(r"\x1b\[20[01]~")  # what a terminal puts around a paste
 _AROUND: Final = "\"'`<>()“”‘’«»,;"
@@ -47,7 +47,7 @@ def parameters_of(text: str, question: AuthorizationRequest, port: int) -> Mappi
             f"http://localhost:{port}{CALLBACK_PATH}"
         )
     try:
-        parameters = parse_qs(query, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+        parameters = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
         parameters = {}
     if not parameters.get("state"):

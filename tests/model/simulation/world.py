@@ -21,7 +21,7 @@ from authstate.engine.model.credentials import ChatgptTokens, Secret
 from authstate.engine.model.errors import RefreshInDoubt
 from authstate.engine.model.states import AuthState
 
-MOST_STEPS = 30_000
+MAX_STEPS = 30_000
 """A history that is longer than this does not end."""
 _LOST = "PermanentRefreshError (exhausted)"
 
@@ -115,8 +115,8 @@ class World:
 
     def run(self) -> None:
         """Run until nothing happens any more. Raises Violation, with the timeline."""
-        if not self.scheduler.run(self.interfere, MOST_STEPS) and not self.ledger.violations:
-            self.ledger.broken(f"the history does not end within {MOST_STEPS} steps")
+        if not self.scheduler.run(self.interfere, MAX_STEPS) and not self.ledger.violations:
+            self.ledger.broken(f"the history does not end within {MAX_STEPS} steps")
         self.assert_promises()
 
     def interfere(self, runner: Runner) -> bool:

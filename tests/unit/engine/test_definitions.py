@@ -12,7 +12,7 @@ import pytest
 import authstate.adapters.stores
 import authstate.engine
 from authstate.adapters.proxy.line_filter import LONGEST_HELD
-from authstate.adapters.proxy.pending_requests import MOST_PENDING
+from authstate.adapters.proxy.pending_requests import MAX_PENDING
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
 from authstate.engine.model.credentials import Secret
@@ -85,4 +85,4 @@ def test_the_numbers_of_the_refresh_protocol() -> None:
 
 def test_how_much_wrap_remembers_and_holds() -> None:
     assert LONGEST_HELD == 67_108_864, "bytes of a line, which docs name as 64 MiB"
-    assert MOST_PENDING == 65_536
+    assert MAX_PENDING == 65_536

@@ -4,7 +4,7 @@ import pytest
 from support.child_in_memory import World, tokens
 
 from authstate.adapters.child.held_token import CROSSING, LATE
-from authstate.adapters.child.refresh_requests import MOST_REFRESHES, PERIOD
+from authstate.adapters.child.refresh_requests import MAX_REFRESHES, PERIOD
 from authstate.adapters.jsonrpc.peer import RemoteError
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ChatgptTokens
@@ -87,25 +87,25 @@ async def test_notifications_that_are_not_about_turns_are_ignored() -> None:
 async def test_a_child_that_asks_again_and_again_spends_a_limited_number_of_refresh_tokens() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
-        for _ in range(MOST_REFRESHES):
+        for _ in range(MAX_REFRESHES):
             await child.ask()
             world.clock.advance(2 * CROSSING)
         for _ in range(50):
             with pytest.raises(RemoteError) as caught:
                 await child.ask()
             world.clock.advance(2 * CROSSING)
-        assert len(world.authority.sent) == MOST_REFRESHES
-        assert f"{MOST_REFRESHES} times within {PERIOD:g} seconds" in caught.value.message
+        assert len(world.authority.sent) == MAX_REFRESHES
+        assert f"{MAX_REFRESHES} times within {PERIOD:g} seconds" in caught.value.message
         assert "wait" in caught.value.message
         world.clock.advance(PERIOD)
         await child.ask()
-        assert len(world.authority.sent) == MOST_REFRESHES + 1
+        assert len(world.authority.sent) == MAX_REFRESHES + 1
 
 
 async def test_each_child_has_a_budget_of_its_own() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, greedy), world.child() as (_, other):
-        for _ in range(MOST_REFRESHES):
+        for _ in range(MAX_REFRESHES):
             await greedy.ask()
             world.clock.advance(2 * CROSSING)
         with pytest.raises(RemoteError):

@@ -387,7 +387,7 @@ async def test_more_requests_than_the_limit_are_refused_as_overload() -> None:
     async def wait() -> None:
         await gate.wait()
 
-    peer, wire = connected(lambda method, params: Exclusive(wait()) if method == "login" else wait(), most_pending=10)
+    peer, wire = connected(lambda method, params: Exclusive(wait()) if method == "login" else wait(), max_pending=10)
     peer.data_received(b"".join(b'{"id":%d,"method":"a"}\n' % n for n in range(15)))
     assert codes(wire.take()) == [(n, -32001) for n in range(10, 15)]
     gate.set()

@@ -167,7 +167,7 @@ async def test_a_file_of_authorities_that_cannot_be_used_is_named_before_a_reque
 
 def context_of_the_system() -> ssl.SSLContext:
     """The context that truststore wraps, which counts its certificates."""
-    wrapper: Any = certificates._of_the_system()
+    wrapper: Any = certificates._system_context()
     context: ssl.SSLContext = wrapper._ctx
     return context
 

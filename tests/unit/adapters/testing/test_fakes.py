@@ -298,7 +298,7 @@ def way_back(issuer: LoopbackIssuer, form: Any) -> Any:
 
 
 def test_a_person_agrees_or_declines_on_the_page_of_the_loopback_issuer(issuer: LoopbackIssuer) -> None:
-    issuer.let_in(email="<who>@example.com")
+    issuer.set_person(email="<who>@example.com")
     with build_opener(ProxyHandler({})).open(f"{issuer.url}/oauth/authorize?{urlencode(ASKED)}", timeout=10) as page:
         text = page.read().decode()
     assert "&lt;who&gt;@example.com" in text and 'value="a&amp;b"' in text and "<who>" not in text
