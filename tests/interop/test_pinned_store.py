@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.codex_turns import model_config, thread_params
 from support.real_parts import RealParts
 from support.secret_service import SecretService
 from support.system_folder import SystemFolder, why_not
-from support.turns import model_config, thread_params
 from support.wire_client import WireClient, clean_environment
 from support.wrapped import WRAP, fake_command
 
