@@ -9,7 +9,7 @@ from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.os_locks import DiskLock
 
 
-class FailingDisk(Disk):
+class UnwritableDisk(Disk):
     """A disk on which writes fail while `is_broken` is set.
 
     Args:
@@ -29,7 +29,7 @@ class FailingDisk(Disk):
             raise OSError(self.number, os.strerror(self.number))
 
 
-class ReadOnlyDisk(FailingDisk):
+class ReadOnlyDisk(UnwritableDisk):
     """A disk on which a lock cannot be taken either while `is_broken` is set."""
 
     def lock(self, path: str) -> DiskLock:

@@ -8,16 +8,16 @@ from pathlib import Path
 from unittest import mock
 
 from faults.scenario_run import ScenarioResult, ScenarioRun, checked, login_files
-from faults.simulated_disks import FailingDisk, ReadOnlyDisk
+from faults.simulated_disks import ReadOnlyDisk, UnwritableDisk
 
 
 async def disk_full(run: ScenarioRun) -> ScenarioResult:
     if not run.mount_home(kilobytes=128):
-        run.disk = FailingDisk(errno.ENOSPC)
+        run.disk = UnwritableDisk(errno.ENOSPC)
     await run.sign_in()
     filler = run.home / "filler"
     async with run.engine() as engine:
-        if isinstance(run.disk, FailingDisk):
+        if isinstance(run.disk, UnwritableDisk):
             run.disk.is_broken = True
             return await run.result_of(engine, engine.refresh, repair=lambda: setattr(run.disk, "is_broken", False))
         _fill_disk(filler)
@@ -40,7 +40,7 @@ async def file_system_read_only(run: ScenarioRun) -> ScenarioResult:
     await run.sign_in()
 
     def remount(mode: str) -> None:
-        if isinstance(run.disk, FailingDisk):
+        if isinstance(run.disk, UnwritableDisk):
             run.disk.is_broken = mode == "ro"
         else:
             subprocess.run(["mount", "-o", f"remount,{mode}", str(run.home)], check=True)
