@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from support.scripts import command_of, with_tests
+from support.module_commands import command_of, with_tests
 
 
 def test_accepted_tokens_are_stored_within_five_milliseconds() -> None:

@@ -1,7 +1,9 @@
-"""The list of the faults of the world: what happens, and what is left. The tests run through it, and the table in
-docs/reliability.md is made from it: `python -m faults.catalogue` in `tests/` writes it anew.
+"""The catalogue of faults: what happens, what the user reads, and what is stored afterwards.
 
-In messages HOME stands for the home, N for a process or a port, TIME for a time.
+faults/scenarios has a function for each fault, and test_faults.py compares what it returns with the fault. The table in
+docs/reliability.md is generated: `python -m faults.catalogue` in `tests/` writes it.
+
+Placeholders in messages: HOME is the home folder, N the id of a process or a port, TIME a time.
 """
 
 from typing import NamedTuple
@@ -32,18 +34,20 @@ _ACCESS = "give this user read and write access to it and to its folder"
 
 
 class Fault(NamedTuple):
-    """One fault, which meets a person who is signed in and whose program refreshes."""
+    """A fault that happens to a user who is signed in while a program refreshes, and what it leads to."""
 
     name: str
     """The name of its scenario."""
     happens: str
+    """What happens, for the table."""
     state: str
-    reads: str
-    """What the person reads: the error of the call, or the warning; empty where there is neither."""
+    """The state of the session afterwards."""
+    message: str
+    """What the user reads: the error of the call, or the warning; empty if there is neither."""
     disk: str
-    """What auth.json holds afterwards. No temporary file is ever left."""
+    """What auth.json holds afterwards. No temporary file is left."""
     then: str
-    """What helps once the fault is over. Tested, too."""
+    """What helps once the fault is over. For `AGAIN`, the test repeats the call."""
     sent: int = 0
     """How often a refresh token was sent while the fault lasted."""
 
@@ -58,7 +62,7 @@ FAULTS = (
         AGAIN,
     ),
     Fault(
-        "read_only",
+        "file_system_read_only",
         "The file system becomes read-only.",
         "chatgpt",
         f"cannot lock {_LOCK}: read-only file system: set CODEX_HOME to a folder that can be written",
@@ -83,7 +87,7 @@ FAULTS = (
         AGAIN,
     ),
     Fault(
-        "mounted_by_itself",
+        "file_mounted",
         "auth.json alone is mounted (`docker -v host/auth.json:...`): nothing can take its place.",
         "chatgpt",
         "",
@@ -101,7 +105,7 @@ FAULTS = (
         sent=1,
     ),
     Fault(
-        "mounted_meanwhile",
+        "file_mounted_during_the_refresh",
         "auth.json is mounted by itself while the issuer is asked.",
         "chatgpt",
         "",
@@ -110,7 +114,7 @@ FAULTS = (
         sent=1,
     ),
     Fault(
-        "mounted_read_only",
+        "file_mounted_read_only",
         "auth.json alone is mounted, and cannot be written (`-v host/auth.json:...:ro`).",
         "chatgpt",
         "cannot write HOME/auth.json: read-only file system: set CODEX_HOME to a folder that can be written",
@@ -118,7 +122,7 @@ FAULTS = (
         AGAIN,
     ),
     Fault(
-        "mounted_and_full",
+        "file_mounted_on_full_disk",
         "auth.json alone is mounted, and its disk is full.",
         "chatgpt",
         "cannot write HOME/auth.json: no space left on device: free some space on that disk",
@@ -126,7 +130,7 @@ FAULTS = (
         AGAIN,
     ),
     Fault(
-        "killed_in_place",
+        "killed_during_write_in_place",
         "A program is killed while it writes a mounted auth.json in place: half of the new tokens is there.",
         "chatgpt",
         "",
@@ -134,7 +138,7 @@ FAULTS = (
         NOTHING,
     ),
     Fault(
-        "sticky_folder",
+        "file_of_root_in_sticky_folder",
         "auth.json is root's, mode 0666, in a folder that lets nobody else replace it (sticky).",
         "chatgpt",
         "",
@@ -143,7 +147,7 @@ FAULTS = (
         sent=1,
     ),
     Fault(
-        "planted",
+        "file_planted_by_another_user",
         "auth.json belongs to another user, in a home that every user can write: who put it there is handed what is "
         "written to it.",
         "chatgpt",
@@ -153,7 +157,7 @@ FAULTS = (
         AGAIN,
     ),
     Fault(
-        "as_root",
+        "run_as_root",
         "root runs the program in the home of another user.",
         "chatgpt",
         "",
@@ -171,7 +175,7 @@ FAULTS = (
         sent=1,
     ),
     Fault(
-        "no_locks",
+        "file_system_without_locks",
         "The file system has no locks (ENOLCK).",
         "chatgpt",
         "",
@@ -180,7 +184,7 @@ FAULTS = (
         sent=1,
     ),
     Fault(
-        "home_closed",
+        "home_not_accessible",
         "This user may not enter the home any more (mode 0000).",
         "chatgpt",
         f"cannot lock {_LOCK}: permission denied: {_ACCESS}",
@@ -205,7 +209,7 @@ FAULTS = (
         SIGN_IN,
     ),
     Fault(
-        "symbolic_link",
+        "file_is_symbolic_link",
         "auth.json is a symbolic link.",
         "chatgpt",
         "",
@@ -214,7 +218,7 @@ FAULTS = (
         sent=1,
     ),
     Fault(
-        "a_folder",
+        "folder_named_auth_json",
         "A folder takes the place of auth.json.",
         "chatgpt",
         "cannot read HOME/auth.json: is a directory: move the folder of this name away: a file belongs there",
@@ -222,7 +226,7 @@ FAULTS = (
         AGAIN,
     ),
     Fault(
-        "stuck_process",
+        "lock_held_by_hanging_process",
         "A process that hangs holds the lock.",
         "chatgpt",
         f"{_LOCK} is held by process N for more than 60 s: wait for it to finish, or end it, then try again",
@@ -230,7 +234,7 @@ FAULTS = (
         AGAIN,
     ),
     Fault(
-        "half_a_file",
+        "file_truncated",
         "codex was killed while it wrote auth.json in place.",
         "chatgpt",
         "HOME/auth.json cannot be read: it is not valid JSON (Input data was truncated). Sign in again to replace "
@@ -247,7 +251,7 @@ FAULTS = (
         NOTHING,
     ),
     Fault(
-        "codex_refreshes_at_once",
+        "codex_refreshes_at_the_same_time",
         "codex spends the same refresh token a moment before, and stores the new one a moment after.",
         "chatgpt",
         "another program that does not take our lock refreshed the login of person@example.com (workspace org-1) in "
@@ -257,7 +261,7 @@ FAULTS = (
         sent=1,
     ),
     Fault(
-        "codex_spends_and_dies",
+        "codex_spends_the_token_and_stores_nothing",
         "codex stored the login, spends its refresh token, and stores nothing.",
         "refresh_dead",
         "Your sign-in was used up: its refresh token works only once and was spent already. "
@@ -267,7 +271,7 @@ FAULTS = (
         sent=1,
     ),
     Fault(
-        "a_copy_is_used",
+        "copy_used_elsewhere",
         "A copy of the login is used on another machine, and its refresh token spent there.",
         "refresh_dead",
         "Your sign-in was used up: its refresh token works only once and was spent already. "
@@ -289,7 +293,7 @@ FAULTS = (
         sent=2,
     ),
     Fault(
-        "killed_before_the_answer",
+        "killed_before_the_token_was_spent",
         "A program (a `wrap`, say) is killed in the middle of a refresh, before the issuer acts on it. The next one "
         "needs a token.",
         "chatgpt",
@@ -299,7 +303,7 @@ FAULTS = (
         sent=1,
     ),
     Fault(
-        "killed_and_spent",
+        "killed_after_the_token_was_spent",
         "The same, and the issuer had taken the refresh token.",
         "refresh_dead",
         "Your sign-in was used up: its refresh token works only once and was spent already. Probably an earlier "
@@ -327,7 +331,7 @@ FAULTS = (
         SIGN_IN,
     ),
     Fault(
-        "another_account_that_is_followed",
+        "another_account_followed",
         "The same, and the program follows other sign-ins, as `app-server` and `wrap` do.",
         "chatgpt",
         "",
@@ -335,7 +339,7 @@ FAULTS = (
         NOTHING,
     ),
     Fault(
-        "no_refresh_token",
+        "expired_without_refresh_token",
         "The login has no refresh token (a CI job's), and its access token has expired.",
         "refresh_dead",
         "The access token has expired, or the backend refused it, and this sign-in has no refresh token to get a new "
@@ -344,7 +348,7 @@ FAULTS = (
         SIGN_IN,
     ),
     Fault(
-        "no_refresh_token_yet_good",
+        "valid_access_token_without_refresh_token",
         "The same, and its access token is good.",
         "chatgpt",
         "",
@@ -352,7 +356,7 @@ FAULTS = (
         NOTHING,
     ),
     Fault(
-        "signed_out_meanwhile",
+        "signed_out_during_the_refresh",
         "codex signs out, without the lock, while the issuer is asked.",
         "refresh_dead",
         "Another program signed in with another account, or signed out, where these credentials are stored. "
@@ -362,7 +366,7 @@ FAULTS = (
         sent=1,
     ),
     Fault(
-        "another_account_meanwhile",
+        "another_account_during_the_refresh",
         "codex signs in with another account, without the lock, while the issuer is asked.",
         "refresh_dead",
         "Another program signed in with another account, or signed out, where these credentials are stored. "
@@ -390,7 +394,7 @@ FAULTS = (
         sent=1,
     ),
     Fault(
-        "no_dns",
+        "issuer_name_not_found",
         "The issuer's name is not found.",
         "chatgpt",
         f"issuer.invalid cannot be reached: [Errno -2] Name or service not known: {_NETWORK}",
@@ -398,7 +402,7 @@ FAULTS = (
         AGAIN,
     ),
     Fault(
-        "refused",
+        "connection_refused",
         "The connection is refused.",
         "chatgpt",
         f"127.0.0.1:N cannot be reached: All connection attempts failed: {_NETWORK}",
@@ -406,7 +410,7 @@ FAULTS = (
         AGAIN,
     ),
     Fault(
-        "reset",
+        "connection_reset",
         "The connection is reset before an answer, each time.",
         "chatgpt",
         f"127.0.0.1:N gave no answer: ReadError: {_PROXY}. {_LOST}",
@@ -415,7 +419,7 @@ FAULTS = (
         sent=2,
     ),
     Fault(
-        "half_an_answer",
+        "answer_truncated",
         "The connection ends in the middle of the answer, each time.",
         "chatgpt",
         f"127.0.0.1:N gave no answer: RemoteProtocolError: {_PROXY}. {_LOST}",
@@ -424,7 +428,7 @@ FAULTS = (
         sent=2,
     ),
     Fault(
-        "too_many_requests",
+        "issuer_overloaded",
         "429, with Retry-After: 3600.",
         "chatgpt",
         "127.0.0.1:N answered with status 429: it is overloaded: try again in 3600 seconds",
@@ -433,7 +437,7 @@ FAULTS = (
         sent=1,
     ),
     Fault(
-        "unavailable_for_minutes",
+        "issuer_unavailable_for_minutes",
         "503 for five minutes, while a program asks once a minute.",
         "chatgpt",
         "127.0.0.1:N answered with status 503: it is overloaded: try again later",
@@ -445,20 +449,20 @@ FAULTS = (
 
 
 def table() -> str:
-    """The list as a Markdown table."""
+    """The catalogue as a Markdown table."""
     lines = [
         "| what happens | state afterwards | what the person reads | refresh tokens sent | auth.json | what helps |",
         "|---|---|---|---|---|---|",
     ]
     for fault in FAULTS:
-        reads = fault.reads.replace("|", "\\|") or "nothing"
-        cells = (fault.happens, f"`{fault.state}`", reads, str(fault.sent), fault.disk, fault.then)
+        message = fault.message.replace("|", "\\|") or "nothing"
+        cells = (fault.happens, f"`{fault.state}`", message, str(fault.sent), fault.disk, fault.then)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def page_with_table(page: str) -> str:
-    """The page with the table as it must be."""
+    """Return a page with the table between its markers replaced by the current one."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table()}{END}{after}"

@@ -1,9 +1,9 @@
-"""Many processes on one home that refresh at the same moment, round after round.
+"""Lets many processes refresh one home at the same moment, round after round.
 
     python -m faults.many_processes --processes 16 --rounds 50
 
-It starts a real issuer, signs in, forks the processes, and lets all of them go at once, each by a byte in its own pipe.
-One more process reads auth.json in a tight loop all the time. Prints a report as one JSON object.
+Starts a real issuer, signs in and forks the processes. A byte in the pipe of each process starts its next refresh. One
+more process reads auth.json in a loop all the time. Prints a report as one JSON object.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from faults.forked import engine_at, fork, name_of, status_of
+from faults.forked_processes import engine_at, exit_status_of, fork, token_digest
 
 from authstate.adapters.stores.codec import is_json_object
 from authstate.adapters.stores.file import AuthJsonStore
@@ -29,22 +29,22 @@ from authstate.engine.model.errors import AuthError
 Json = dict[str, Any]
 
 
-async def member(number: int, home: str, issuer: str, gate: int, reports: int) -> None:
-    """One process: refresh each time a byte comes through the gate, and report the token it then holds."""
+async def refresher(number: int, home: str, issuer: str, start_pipe: int, reports: int) -> None:
+    """One process: report the token that it holds, and refresh for each byte from `start_pipe`. End when it closes."""
     async with engine_at(home, issuer) as engine:
         while True:
-            tell(reports, number, name_of(engine.session.credentials))
-            if not os.read(gate, 1):
+            report(reports, number, token_digest(engine.session.credentials))
+            if not os.read(start_pipe, 1):
                 return
             try:
                 await engine.refresh()
             except AuthError as error:
-                tell(reports, number, f"{type(error).__name__}: {error}")
+                report(reports, number, f"{type(error).__name__}: {error}")
                 return
 
 
-async def reader(home: str, stop: int, reports: int) -> None:
-    """Read the file until the gate closes; report how often, and how often it was not whole."""
+async def file_reader(home: str, stop: int, reports: int) -> None:
+    """Read auth.json until the pipe `stop` closes. Report the number of reads, and of reads of an incomplete file."""
     os.set_blocking(stop, False)
     path, reads, broken = os.path.join(home, "auth.json"), 0, 0
     while True:
@@ -57,80 +57,82 @@ async def reader(home: str, stop: int, reports: int) -> None:
                     break
             except BlockingIOError:
                 continue
-    tell(reports, -1, f"{reads} {broken}")
+    report(reports, -1, f"{reads} {broken}")
 
 
-def tell(reports: int, number: int, text: str) -> None:
+def report(reports: int, number: int, text: str) -> None:
+    """Write one line to the pipe of the reports: the number of the process, and a text."""
     os.write(reports, f"{number} {' '.join(text.split())[:400]}\n".encode())
 
 
 async def sign_in(home: str, tokens: Json) -> None:
-    """Store a login that the issuer knows."""
+    """Store a login. `tokens` is what `LoopbackIssuer.seed` returned."""
     tokens = {name: tokens[name] for name in ("id_token", "access_token", "refresh_token", "account_id")}
     async with AuthJsonStore(home).locked() as held:
         await held.save(ChatgptTokens.read(**tokens, last_refresh=time.time()))
 
 
-class Group:
-    """The processes, and the pipes that keep them together."""
+class ProcessGroup:
+    """The processes, a pipe to each of them, and a pipe on which they report."""
 
     def __init__(self, home: str, issuer: str, processes: int) -> None:
-        self.gates: list[int] = []
+        self.start_pipes: list[int] = []
         self.children: list[int] = []
         end, self.reports = os.pipe()
         self.lines = os.fdopen(end)
         for number in range(processes):
-            self.start(partial(member, number, home, issuer, reports=self.reports))
-        self.start(lambda gate: reader(home, gate, self.reports))
+            self.start(partial(refresher, number, home, issuer, reports=self.reports))
+        self.start(lambda start_pipe: file_reader(home, start_pipe, self.reports))
         os.close(self.reports)
 
     def start(self, work: Callable[[int], Coroutine[Any, Any, None]]) -> None:
-        gate, mine = os.pipe()
-        self.gates.append(mine)
+        """Fork a process. `work` gets the reading end of its pipe."""
+        start_pipe, our_end = os.pipe()
+        self.start_pipes.append(our_end)
 
         def child() -> Coroutine[Any, Any, None]:
-            for other in self.gates:  # or they would never close
+            for other in self.start_pipes:  # a pipe closes only when every process has closed it
                 os.close(other)
-            signal.alarm(120)  # nobody outlives a run that went wrong
-            return work(gate)
+            signal.alarm(120)  # end even if the run fails
+            return work(start_pipe)
 
         self.children.append(fork(child))
-        os.close(gate)
+        os.close(start_pipe)
 
-    def let_go(self) -> None:
-        """Let every member refresh."""
-        for gate in self.gates[:-1]:
-            os.write(gate, b".")
+    def start_round(self) -> None:
+        """Let every process refresh once. The last pipe is that of the reader, which refreshes nothing."""
+        for start_pipe in self.start_pipes[:-1]:
+            os.write(start_pipe, b".")
 
-    def end(self) -> None:
-        """Let everybody come to an end."""
-        for gate in self.gates:
-            os.close(gate)
+    def stop(self) -> None:
+        """Close the pipes, so that every process ends."""
+        for start_pipe in self.start_pipes:
+            os.close(start_pipe)
 
-    def heard(self, count: int) -> list[str]:
-        """What so many processes report, in the order of their numbers."""
+    def read_reports(self, count: int) -> list[str]:
+        """Wait for the reports of this many processes. Returns them in the order of the numbers."""
         lines = [self.lines.readline().split(" ", 1) for _ in range(count)]
         return [text.strip() for _, text in sorted(lines, key=lambda line: int(line[0]))]
 
 
 def run(processes: int, rounds: int) -> Json:
-    """Returns the report."""
+    """Run all rounds. Returns the report."""
     with tempfile.TemporaryDirectory() as home, LoopbackIssuer() as issuer:
         asyncio.run(sign_in(home, issuer.seed()))
-        group = Group(home, issuer.url, processes)
-        heard, agreed, seconds, names = group.heard(processes), 0, [], set()
+        group = ProcessGroup(home, issuer.url, processes)
+        reported, agreed, seconds, names = group.read_reports(processes), 0, [], set()
         for _ in range(rounds):
             began = time.monotonic()
-            group.let_go()
-            heard = group.heard(processes)
+            group.start_round()
+            reported = group.read_reports(processes)
             seconds.append(time.monotonic() - began)
-            stored = name_of(asyncio.run(AuthJsonStore(home).load()))
-            agreed += set(heard) == {stored}
+            stored = token_digest(asyncio.run(AuthJsonStore(home).load()))
+            agreed += set(reported) == {stored}
             names.add(stored)
-            if any(" " in text for text in heard):
+            if any(" " in text for text in reported):
                 break  # an error: the report shows it
-        group.end()
-        reads, broken = group.heard(1)[0].split()
+        group.stop()
+        reads, broken = group.read_reports(1)[0].split()
         stats = issuer.stats()
         return {
             "processes": processes,
@@ -139,8 +141,8 @@ def run(processes: int, rounds: int) -> Json:
             "refreshes_refused": stats["refreshes_refused"],
             "rounds_where_all_hold_the_newest_token": agreed,
             "different_tokens": len(names),
-            "errors": sorted({text for text in heard if " " in text}),
-            "statuses": sorted({status_of(child) for child in group.children}),
+            "errors": sorted({text for text in reported if " " in text}),
+            "statuses": sorted({exit_status_of(child) for child in group.children}),
             "reads": int(reads),
             "reads_of_half_a_file": int(broken),
             "left_in_the_home": sorted(os.listdir(home)),

@@ -1,6 +1,6 @@
-"""What the scenarios work with: a home that an ordinary user owns, a login in it, an engine, and the real faults."""
+"""What every scenario uses: a home with a login, an engine, mounts, changes of user, and the result of a call."""
 
-import errno
+import asyncio
 import os
 import re
 import shutil
@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 from faults.catalogue import AS_BEFORE, NEW
 
-from authstate.adapters.stores.codec import encode, is_json_object
+from authstate.adapters.stores.codec import decode, encode, is_json_object
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
-from authstate.adapters.stores.os_locks import DiskLock
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import AuthEngine, ChatgptTokens, RefreshSettings
 from authstate.engine.model.errors import AuthError
@@ -30,21 +29,31 @@ IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 QUICK = RefreshSettings(first_wait=0.0, rechecks=(0.0,), save_waits=(0.0,))
 
 
-class Outcome(NamedTuple):
-    """What a scenario left."""
+class ScenarioResult(NamedTuple):
+    """What a scenario led to. It is compared with the `Fault` of the same name."""
 
     state: str
-    reads: str
+    """The state of the session after the call."""
+    message: str
+    """The error of the call, or its warning; empty if there was neither."""
     disk: str
+    """What auth.json holds, in the words of the catalogue."""
     sent: int
+    """How often a refresh token was sent."""
     works_again: bool
-    """Once the fault was over, the same call worked."""
+    """Whether the same call worked once the fault was over. False if the scenario does not try."""
 
 
 class ScenarioRun:
-    """One scenario's home and its cleaning up. The home belongs to an ordinary user, whom root becomes with `as_user`.
+    """The home of one scenario. It belongs to an ordinary user; root becomes that user with `as_user`.
 
-    The login in it is `tokens`; `issuer` knows it.
+    Close `stack` to undo the mounts and to delete the home.
+
+    Attributes:
+        tokens: the login that `sign_in` stores. Its access token has expired.
+        issuer: accepts the refresh token of that login.
+        disk: the disk of the stores, if it is not the real one.
+        events: what the engine of `engine` told its subscribers.
     """
 
     def __init__(self) -> None:
@@ -56,26 +65,27 @@ class ScenarioRun:
         self.disk: Disk | None = None
         self.tokens = make_tokens(expires_in=-60.0)
         self.issuer = FakeAuthority(self.tokens)
+        self.events: list[Event] = []
         for place in (folder, self.home):
             if IS_ROOT:
-                self.give(place, NOBODY)
+                self.change_owner(place, NOBODY)
 
     @property
     def file(self) -> Path:
         return self.home / "auth.json"
 
-    def give(self, path: Path, user: int) -> None:
-        """Change the owner of a file, as root."""
+    def change_owner(self, path: Path, user: int) -> None:
+        """Give a file to another user, as root."""
         with as_root():
             os.chown(path, user, user)
 
     @contextmanager
     def as_user(self) -> Iterator[None]:
-        """Be a user whom the modes mean: root may do everything whatever they say."""
+        """Become an ordinary user for the block, because file modes do not restrict root. Not root: change nothing."""
         if not IS_ROOT:
             yield
             return
-        # What is imported late is imported now: that user may not read where it is installed.
+        # Import now what is otherwise imported late: this user may be unable to read the installed files.
         for name in ("filelock", "tenacity"):
             import_module(name)
         os.setegid(NOBODY)
@@ -86,8 +96,8 @@ class ScenarioRun:
             os.seteuid(0)
             os.setegid(0)
 
-    def mount(self, kilobytes: int) -> bool:
-        """Put a small file system of its own in the place of the home; False where this process may not."""
+    def mount_home(self, kilobytes: int) -> bool:
+        """Mount a small file system at the home. Returns False if this process is not allowed to mount."""
         options = f"size={kilobytes}k,mode=0700"
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.home)], capture_output=True)
         if mounted.returncode == 0:
@@ -95,7 +105,14 @@ class ScenarioRun:
         return mounted.returncode == 0
 
     def mount_file(self, *options: str) -> bool:
-        """Mount auth.json by itself, in its place; False where this process may not."""
+        """Mount auth.json on itself, so that it is a mount point.
+
+        Args:
+            options: of the mount, for example "ro".
+
+        Returns:
+            False if this process is not allowed to mount.
+        """
         command = ["mount", "--bind", str(self.file), str(self.file)]
         with as_root():
             mounted = subprocess.run(command, capture_output=True).returncode == 0
@@ -106,7 +123,7 @@ class ScenarioRun:
         return mounted
 
     def mount_home_read_only(self) -> bool:
-        """Make the home read-only, but for auth.json, which is mounted already; False where this process may not."""
+        """Make the home read-only, except for an auth.json that is mounted. Returns False if mounts are not allowed."""
         home = str(self.home)
         with as_root():
             mounted = subprocess.run(["mount", "--rbind", home, home], capture_output=True).returncode == 0
@@ -116,7 +133,7 @@ class ScenarioRun:
         return mounted
 
     def unmount_file(self) -> None:
-        """Take the mount away, if it is there."""
+        """Unmount auth.json. Do nothing if it is not mounted."""
         with as_root():
             subprocess.run(["umount", str(self.file)], capture_output=True)
 
@@ -124,12 +141,12 @@ class ScenarioRun:
         return AuthJsonStore(self.home, disk=self.disk, clock=clock)
 
     async def sign_in(self, tokens: ChatgptTokens | None = None) -> None:
-        """Store the login, under the lock."""
+        """Store a login, under the lock. The default is `self.tokens`."""
         async with self.store().locked() as held:
             await held.save(tokens or self.tokens)
 
     def codex_writes(self, tokens: ChatgptTokens) -> None:
-        """In place, and without the lock."""
+        """Write auth.json as codex does: in place and without the lock."""
         self.file.write_bytes(encode(tokens, None))
 
     @asynccontextmanager
@@ -140,73 +157,118 @@ class ScenarioRun:
         settings: RefreshSettings = QUICK,
         random: Random | None = None,
     ) -> AsyncIterator[AuthEngine]:
-        """An engine that has the login, on a store with the given clock."""
+        """Run an engine on the stored login. `clock` is also the clock of its store."""
         made = AuthEngine(self.store(clock), authority or self.issuer, clock=clock, settings=settings, random=random)
         async with made as engine:
-            self.heard: list[Event] = []
-            engine.subscribe(self.heard.append)
+            self.events = []
+            engine.subscribe(self.events.append)
             yield engine
 
-    async def outcome(
+    async def result_of(
         self,
         engine: AuthEngine,
         call: Callable[[], Awaitable[object]],
         *,
         sent: Callable[[], int] | None = None,
-        heal: Callable[[], object] | None = None,
+        repair: Callable[[], object] | None = None,
         disk: Callable[[], str] | None = None,
-    ) -> Outcome:
-        """Make the call, look at what is left, then end the fault and make the call once more."""
+    ) -> ScenarioResult:
+        """Make a call while the fault lasts and describe what it leads to.
+
+        Args:
+            engine: the engine that the call uses.
+            call: what the user's program does. It may raise an AuthError.
+            sent: returns how many refresh tokens were sent. The default counts those that `self.issuer` got.
+            repair: ends the fault. After it, the call is made again, and must not raise.
+            disk: returns what auth.json holds. The default compares it with its content before the call.
+        """
         before = self.content()
-        reads = ""
+        message = ""
         try:
             await call()
         except AuthError as error:
-            reads = str(error)
+            message = str(error)
         else:
-            reads = next((event.message for event in self.heard if isinstance(event, Warned)), "")
+            message = next((event.message for event in self.events if isinstance(event, Warned)), "")
         state, count = str(engine.session.state), (sent or (lambda: len(self.issuer.sent)))()
         found = disk() if disk is not None else ""
-        if heal is not None:
-            heal()
-        found = found or self._verdict(before, engine)
+        if repair is not None:
+            repair()
+        found = found or self._compare_file(before, engine)
         works_again = False
-        if heal is not None:
+        if repair is not None:
             await call()
-            works_again = self.content() == encode_of(engine)
-        return Outcome(state, self._anonymous(reads), found, count, works_again)
+            works_again = self.content() == content_for(engine)
+        return ScenarioResult(state, self._without_variable_parts(message), found, count, works_again)
+
+    async def result_in_place(self, engine: AuthEngine) -> ScenarioResult:
+        """Refresh, and check that auth.json was written in place: it is the same inode."""
+        before = self.file.stat().st_ino
+        result = await self.result_of(engine, engine.refresh)
+        return result._replace(disk=checked(f"{result.disk}, written in place", self.file.stat().st_ino == before))
+
+    async def refresh_with_change(self, engine: AuthEngine, change: Callable[[], object]) -> None:
+        """Refresh, and call `change` after the issuer got the refresh token and before it answers."""
+        self.issuer.hold()
+        refresh = asyncio.ensure_future(engine.refresh())
+        await self.issuer.asked()
+        change()
+        self.issuer.release()
+        await refresh
 
     def content(self) -> bytes | None:
-        """The file as root sees it; None where there is none."""
+        """The content of auth.json, read as root. None if the file cannot be read."""
         with as_root(), suppress(OSError):
             return self.file.read_bytes()
         return None
 
-    def _verdict(self, before: bytes | None, engine: AuthEngine) -> str:
+    def stored_refresh_token(self) -> str:
+        """The refresh token in auth.json."""
+        found = decode(self.content() or b"", "").credentials
+        assert isinstance(found, ChatgptTokens)
+        return found.refresh_token.reveal()
+
+    def describe_if_stored(self, tokens: ChatgptTokens, text: str) -> str:
+        """`text` if auth.json holds exactly these tokens, otherwise that it does not."""
+        return checked(text, self.content() == encode(tokens, None))
+
+    def _compare_file(self, before: bytes | None, engine: AuthEngine) -> str:
+        """Say what auth.json holds now, in the words of the catalogue. No temporary file may be left."""
         left = [name for name in os.listdir(self.home) if name.endswith(".tmp")]
         if left:
             return f"left behind: {left}"
         now = self.content()
         if now == before:
             return AS_BEFORE
-        return NEW if now is not None and is_json_object(now) and now == encode_of(engine) else "something else"
+        return NEW if now is not None and is_json_object(now) and now == content_for(engine) else "something else"
 
-    def _anonymous(self, text: str) -> str:
+    def _without_variable_parts(self, text: str) -> str:
+        """Replace the home, times, process ids and ports in a message by the placeholders of the catalogue."""
         text = text.replace(str(self.home), "HOME")
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "TIME", text)
         text = re.sub(r"\[Errno -\d\] [\w ]+", "[Errno -2] Name or service not known", text)  # as resolvers differ
         return re.sub(r"\bprocess \d+", "process N", re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:N", text))
 
 
-def encode_of(engine: AuthEngine) -> bytes:
-    """What the file must hold for what the engine has."""
+def checked(text: str, is_true: bool) -> str:
+    """`text` if it is true; otherwise a text that no fault in the catalogue has, so that the test fails."""
+    return text if is_true else f"not so: {text}"
+
+
+def login_files(folder: Path) -> list[str]:
+    """The names of the files in a folder, without those that authstate keeps beside a login."""
+    return sorted(name for name in os.listdir(folder) if ".authstate." not in name)
+
+
+def content_for(engine: AuthEngine) -> bytes:
+    """The content that auth.json must have for the credentials of the engine."""
     assert isinstance(engine.session.credentials, ChatgptTokens)
     return encode(engine.session.credentials, None)
 
 
 @contextmanager
 def as_root() -> Iterator[None]:
-    """Be root again inside of `as_user`; where this process never was root, nothing changes."""
+    """Become root again inside `as_user`. If the process does not run as root, change nothing."""
     user = os.geteuid()
     if IS_ROOT:
         os.seteuid(0)
@@ -215,42 +277,3 @@ def as_root() -> Iterator[None]:
     finally:
         if IS_ROOT:
             os.seteuid(user)
-
-
-class BrokenDisk(Disk):
-    """Where a real full or read-only disk cannot be had: its error at the same steps."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.is_broken = False
-
-    def _step(self) -> None:
-        if self.is_broken:
-            raise OSError(self.number, os.strerror(self.number))
-
-    def write(self, path: str, data: bytes) -> None:
-        self._step()
-        super().write(path, data)
-
-
-class ReadOnlyDisk(BrokenDisk):
-    def lock(self, path: str) -> DiskLock:
-        self._step()
-        return super().lock(path)
-
-
-class MountedDisk(Disk):
-    """Where a file cannot really be mounted by itself: the errors of one that is."""
-
-    def check_replaceable(self, target: str) -> None:
-        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), target)
-
-    def rename(self, source: str, target: str) -> None:
-        if target.endswith("auth.json"):
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), target)
-        super().rename(source, target)
-
-    def remove(self, path: str) -> None:
-        if path.endswith("auth.json"):
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
-        super().remove(path)

@@ -1,13 +1,13 @@
-"""Whatever the issuer answers, or does not: a typed error, the session as it was, and no byte of the file changed."""
+"""An issuer that fails or answers nonsense: the error is typed, and the session and auth.json are unchanged."""
 
 import asyncio
 import socket
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from faults.bad_issuer import HANG, HANG_HALFWAY, RESET, answer, serve_answers
 
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.file import AuthJsonStore
@@ -17,65 +17,10 @@ from authstate.engine.model.errors import AuthError, IssuerUnavailable, Permanen
 
 ONE_TRY = RefreshSettings(first_wait=0.0, total=0.0, rechecks=(0.0,))
 SECRET = "rt-that-nobody-may-see"
-HANG, RESET, HANG_HALFWAY = b"hang", b"reset", b"hang halfway"
-
-
-def answer(status: str, body: bytes, *headers: str, length: int | None = None) -> bytes:
-    """An HTTP answer."""
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
-class BadIssuer:
-    """Gives every request the same bytes, or the first one others, and counts them."""
-
-    def __init__(self, reply: bytes, later: bytes | None = None) -> None:
-        self.reply = reply
-        self.later = reply if later is None else later
-        self.requests = 0
-        self.port = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            await reader.readexactly(length)
-            self.requests += 1
-            await self.respond(writer)
-            self.reply = self.later
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async def respond(self, writer: asyncio.StreamWriter) -> None:
-        if self.reply == RESET:
-            linger = struct.pack("ii", 1, 0)
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            return
-        if self.reply == HANG_HALFWAY:
-            writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"access')
-            await writer.drain()
-        if self.reply in (HANG, HANG_HALFWAY):
-            await asyncio.Event().wait()
-        writer.write(self.reply)
-        await writer.drain()
-
-
-@asynccontextmanager
-async def issuing(reply: bytes, later: bytes | None = None) -> AsyncIterator[BadIssuer]:
-    """A server on loopback for as long as the block runs."""
-    issuer = BadIssuer(reply, later)
-    server = await asyncio.start_server(issuer.serve, "127.0.0.1", 0)
-    issuer.port = server.sockets[0].getsockname()[1]
-    try:
-        yield issuer
-    finally:
-        server.close()
 
 
 async def signed_in(home: Path) -> bytes:
-    """Store a login whose access token has expired; returns the file."""
+    """Store a login whose access token has expired. Returns the content of auth.json."""
     async with AuthJsonStore(home).locked() as held:
         await held.save(make_tokens(refresh_token=SECRET, expires_in=-60.0))
     return (home / "auth.json").read_bytes()
@@ -85,7 +30,7 @@ async def signed_in(home: Path) -> bytes:
 async def engine_at(
     home: Path, port: int, settings: RefreshSettings = ONE_TRY, *, timeout: float = 30.0
 ) -> AsyncIterator[AuthEngine]:
-    """An engine on that home, with an issuer at that port which has `timeout` seconds to answer."""
+    """An engine on a home, with an issuer on a port of loopback that must answer within `timeout` seconds."""
     authority = HttpTokenAuthority(f"http://127.0.0.1:{port}", "client", timeout=timeout)
     async with AuthEngine(AuthJsonStore(home), authority, settings=settings) as engine:
         yield engine
@@ -94,7 +39,7 @@ async def engine_at(
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loopback is asked directly."""
+    """Use no proxy for loopback."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -129,8 +74,8 @@ TRANSIENT = {
 @pytest.mark.parametrize("reply", TRANSIENT.values(), ids=TRANSIENT.keys())
 async def test_an_answer_that_is_none_changes_nothing(reply: bytes, tmp_path: Path) -> None:
     before = await signed_in(tmp_path)
-    timeout = 2.0 if reply in (HANG, HANG_HALFWAY) else 30.0  # what answers may be slow on a busy machine
-    async with issuing(reply) as issuer, engine_at(tmp_path, issuer.port, timeout=timeout) as engine:
+    timeout = 2.0 if reply in (HANG, HANG_HALFWAY) else 30.0  # an issuer that answers may be slow on a busy machine
+    async with serve_answers(reply) as issuer, engine_at(tmp_path, issuer.port, timeout=timeout) as engine:
         session = engine.session
         for call in (engine.refresh, engine.authorization):
             with pytest.raises(IssuerUnavailable) as caught:
@@ -138,14 +83,14 @@ async def test_an_answer_that_is_none_changes_nothing(reply: bytes, tmp_path: Pa
             assert SECRET not in str(caught.value)
             assert "127.0.0.1" in str(caught.value)
         assert engine.session is session
-        assert issuer.requests == 1, "the second call is told what the first one met"
+        assert issuer.requests == 1, "the second call fails with the error of the first one"
     assert (tmp_path / "auth.json").read_bytes() == before
     beside = {f"auth.json.authstate.{tail}" for tail in ("lock", "claims")}
     assert {path.name for path in tmp_path.iterdir()} - beside == {"auth.json"}
 
 
 async def test_no_connection_is_used_twice(tmp_path: Path) -> None:
-    """A kept one may die in between, and then nobody knows whether the token on it was spent."""
+    """A connection that is kept open may break before its next request. Nobody would know if the token was spent."""
     await signed_in(tmp_path)
     connections: set[object] = set()
 
@@ -154,7 +99,7 @@ async def test_no_connection_is_used_twice(tmp_path: Path) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while head := await reader.readuntil(b"\r\n\r\n"):
                 lines = head.lower().split(b"\r\n")
-                assert b"accept-encoding: identity" in lines, "a packed answer was asked for"
+                assert b"accept-encoding: identity" in lines, "the request accepts compressed answers"
                 await reader.readexactly(next(int(line[15:]) for line in lines if line.startswith(b"content-length:")))
                 writer.write(answer("503 Service Unavailable", b"{}"))
         writer.close()
@@ -191,11 +136,11 @@ async def test_an_issuer_that_is_no_url(tmp_path: Path) -> None:
 async def test_retry_after_is_handed_on(tmp_path: Path) -> None:
     await signed_in(tmp_path)
     reply = answer("429 Too Many Requests", b"{}", "Retry-After: 3600")
-    async with issuing(reply) as issuer, engine_at(tmp_path, issuer.port, RefreshSettings()) as engine:
+    async with serve_answers(reply) as issuer, engine_at(tmp_path, issuer.port, RefreshSettings()) as engine:
         with pytest.raises(IssuerUnavailable) as caught:
             await engine.refresh()
     assert caught.value.retry_after == 3600.0
-    assert issuer.requests == 1, "nobody waits an hour, and nobody asks sooner"
+    assert issuer.requests == 1, "nobody waits an hour, and no request is sent before it is over"
 
 
 PERMANENT = {
@@ -216,7 +161,7 @@ async def test_a_refusal_is_remembered_and_keeps_the_file(
     reply: bytes, reason: RefreshDeadReason, tmp_path: Path
 ) -> None:
     before = await signed_in(tmp_path)
-    async with issuing(reply) as issuer, engine_at(tmp_path, issuer.port) as engine:
+    async with serve_answers(reply) as issuer, engine_at(tmp_path, issuer.port) as engine:
         calls: tuple[Callable[[], Awaitable[object]], ...] = (engine.refresh, engine.authorization, engine.refresh)
         for call in calls:
             with pytest.raises(PermanentRefreshError) as caught:
@@ -229,9 +174,9 @@ async def test_a_refusal_is_remembered_and_keeps_the_file(
 
 
 async def test_a_spent_token_is_kept_whatever_else_is_wrong(tmp_path: Path) -> None:
-    """An answer with a new refresh token and no access token: the new one is stored, because the old one is spent."""
+    """An answer without access token brings a new refresh token: it is stored, because the old one is spent."""
     await signed_in(tmp_path)
-    partial = issuing(answer("200 OK", b'{"refresh_token": "rt-next"}'))
+    partial = serve_answers(answer("200 OK", b'{"refresh_token": "rt-next"}'))
     async with partial as issuer, engine_at(tmp_path, issuer.port) as engine:
         with pytest.raises(AuthError):
             await engine.refresh()

@@ -1,4 +1,4 @@
-"""A home and an auth.json in every bad shape: a typed error that names the place, and nothing lost."""
+"""A damaged home or auth.json: the error is typed and names the file, and no file is changed."""
 
 import asyncio
 import os
@@ -46,13 +46,13 @@ CORRUPT = {
 }
 
 
-def everything(home: Path) -> dict[str, bytes]:
-    """The files of a home but for the lock."""
+def files_of(home: Path) -> dict[str, bytes]:
+    """The content of each file in a home, without the lock file."""
     return {path.name: path.read_bytes() for path in home.iterdir() if path.is_file() and path.suffix != ".lock"}
 
 
 async def seed(home: Path, tokens: ChatgptTokens | None = None) -> ChatgptTokens:
-    """Store a login."""
+    """Store a login. Its access token has expired by default."""
     tokens = tokens or make_tokens(expires_in=-60.0)
     async with AuthJsonStore(home).locked() as held:
         await held.save(tokens)
@@ -75,7 +75,7 @@ async def test_what_cannot_be_read_is_named_and_left_alone(content: bytes, tmp_p
         assert [event.code for event in heard if isinstance(event, Warned)] == ["store_unreadable"]
         await engine.refresh()
         await engine.check()
-        assert everything(tmp_path) == {"auth.json": content}
+        assert files_of(tmp_path) == {"auth.json": content}
         await engine.use_api_key(KEY)
     assert await AuthJsonStore(tmp_path).load() == KEY
 
@@ -91,19 +91,19 @@ async def test_a_file_that_goes_bad_underneath_is_not_overwritten_by_a_refresh(c
         assert not await engine.reload()
         assert engine.session is session
     assert issuer.sent == []
-    assert everything(tmp_path) == {"auth.json": content}
+    assert files_of(tmp_path) == {"auth.json": content}
 
 
 @pytest.mark.parametrize("cut", [0, 1, 150])
 async def test_half_a_file_is_read_again_until_its_writer_is_done(cut: int, tmp_path: Path) -> None:
-    """codex truncates the file and writes it in place."""
+    """codex truncates the file and then writes it in place."""
     tokens = make_tokens()
     whole, path = encode(tokens, None), tmp_path / "auth.json"
     path.write_bytes(whole[:cut])
     waits: list[float] = []
 
     class WriterIsDone:
-        """A clock whose second wait ends with the writer having finished."""
+        """A clock. The other program finishes its write during the second wait."""
 
         def now(self) -> float:
             return 1_800_000_000.0
@@ -127,13 +127,13 @@ async def test_another_account_underneath_is_neither_sent_nor_overwritten(tmp_pa
     issuer = FakeAuthority(await seed(tmp_path))
     async with AuthEngine(AuthJsonStore(tmp_path), issuer, settings=QUICK) as engine:
         await seed(tmp_path, make_tokens(account_id="org-2"))
-        before = everything(tmp_path)
+        before = files_of(tmp_path)
         for _ in range(3):
             with pytest.raises(PermanentRefreshError) as caught:
                 await engine.refresh()
             assert caught.value.reason is RefreshDeadReason.ACCOUNT_CHANGED
         assert issuer.sent == []
-    assert everything(tmp_path) == before
+    assert files_of(tmp_path) == before
 
 
 async def test_a_missing_home_is_no_login_and_is_made_by_the_first_one(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ async def test_a_home_that_is_a_file(tmp_path: Path) -> None:
 
 
 async def test_a_folder_in_the_place_of_auth_json(tmp_path: Path) -> None:
-    """Root may read and write everything, so this is what a file looks like that even root cannot use."""
+    """A folder cannot be used as a file even by root, whom file modes do not restrict."""
     path = tmp_path / "auth.json"
     path.mkdir()
     (path / "kept").write_bytes(b"kept")
@@ -214,7 +214,7 @@ async def test_a_symbolic_link_that_leads_nowhere(to: str, tmp_path: Path) -> No
 
 async def test_a_lock_that_somebody_keeps(tmp_path: Path) -> None:
     issuer = FakeAuthority(await seed(tmp_path))
-    before = everything(tmp_path)
+    before = files_of(tmp_path)
     store = AuthJsonStore(tmp_path, lock_timeout=0.05)
     async with AuthJsonStore(tmp_path).locked(), AuthEngine(store, issuer, settings=QUICK) as engine:
         with pytest.raises(StoreBusy, match=r"auth\.json\.authstate\.lock"):
@@ -223,4 +223,4 @@ async def test_a_lock_that_somebody_keeps(tmp_path: Path) -> None:
             await engine.log_out()
         assert engine.session.state is AuthState.CHATGPT
     assert issuer.sent == []
-    assert everything(tmp_path) == before
+    assert files_of(tmp_path) == before

@@ -1,4 +1,4 @@
-"""Real processes on one home: refreshing at once, killed at every moment, and asked to end in the middle."""
+"""Real processes on one home: they refresh at the same time, are killed, or get a signal during a refresh."""
 
 import asyncio
 import json
@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.module_commands import command_of, with_tests
 from support.paths import OUTPUT
-from support.scripts import command_of, with_tests
 
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.credentials import ChatgptTokens
 
-PROMPT = 10.0  # seconds that an end may take after the answer of the issuer: most of it is for a busy machine
+LONGEST_END = 10.0
+"""Seconds that the program may take to end after the issuer's answer. Most of it is for a busy machine."""
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes fork and get signals on Unix only")
 
 
 def report_of(module: str, *arguments: str, name: str) -> dict[str, Any]:
-    """Run one of the modules beside this file; its report, which is kept in test-output/."""
+    """Run a module and return its report. A copy is written to test-output/NAME."""
     done = subprocess.run(
         command_of(module, *arguments), capture_output=True, text=True, timeout=500, env=with_tests(clean())
     )
@@ -37,7 +38,7 @@ def report_of(module: str, *arguments: str, name: str) -> dict[str, Any]:
 
 
 def clean(**more: str) -> dict[str, str]:
-    """The environment without what changes a login."""
+    """The environment without variables that change a login, plus those given."""
     noise = ("CODEX_", "OPENAI_", "COV_CORE_")
     return {name: value for name, value in os.environ.items() if not name.startswith(noise)} | more
 
@@ -67,7 +68,7 @@ def test_a_hundred_kills_lose_nothing_that_was_stored() -> None:
     assert report["kills"] >= 100
     spread = report["kills_after"]
     assert all(spread[moment] >= 1 for moment in ("locked", "asked", "answered", "renamed")), spread
-    assert report["lost_newest_tokens"] > 0, "no kill fell into the window: the sweep proves nothing"
+    assert report["lost_newest_tokens"] > 0, "no kill lost the newest token: the sweep proves nothing"
     assert set(report["lost_after"]) <= {"asked", "answered", "filled"}
 
 
@@ -78,7 +79,7 @@ def issuer() -> Iterator[LoopbackIssuer]:
 
 
 def sign_in(home: Path, issuer: LoopbackIssuer) -> str:
-    """Store a login whose access token has expired; its refresh token."""
+    """Store a login whose access token has expired. Returns its refresh token."""
     tokens = ChatgptTokens.read(**issuer.seed(expires_in=-60))
 
     async def save() -> None:
@@ -90,7 +91,7 @@ def sign_in(home: Path, issuer: LoopbackIssuer) -> str:
 
 
 def until_asked(issuer: LoopbackIssuer) -> None:
-    """Return when a refresh has arrived at the issuer."""
+    """Wait until the issuer has received a refresh token."""
     deadline = time.monotonic() + 30
     while not issuer.stats()["refresh_tokens_sent"]:
         assert time.monotonic() < deadline, "the refresh was not sent"
@@ -123,7 +124,7 @@ def test_a_signal_during_a_refresh_lets_it_be_stored_and_ends_promptly(
             process.send_signal(number)
             issuer.release("refresh")
             assert process.wait(timeout=30) == status
-            assert time.monotonic() - began < PROMPT
+            assert time.monotonic() - began < LONGEST_END
         finally:
             process.kill()
     stats = issuer.stats()

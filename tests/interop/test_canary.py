@@ -141,7 +141,7 @@ def test_no_secret_shows_in_the_messages_of_wrap_about_a_child(
     recorder.learn_stored(home)
     refuses = way.endswith("given")
     with open(tmp_path / "errors", "w+b") as errors:
-        with Wrapped(fake_command("picky" if refuses else "plain"), home, issuer, errors=errors) as front:
+        with Wrapped(fake_command("refuses-keys" if refuses else "plain"), home, issuer, errors=errors) as front:
             front.handshake()
             front.result("x/token")
             issuer.expire_access()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.browser_person import agree, decline, get, question
+from support.simulated_browser import agree, authorization_request, decline, get
 from support.wire_client import AUTHSTATE, clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer
@@ -249,7 +249,7 @@ def test_declined_and_cancelled_in_the_browser_are_told_apart(person: Person, is
     assert declined.end() == 5
     assert "declined" in declined.text.splitlines()[-1]
     cancelled = person.through_a_pipe("login", "--no-browser")
-    asked = question(issuer, cancelled.until(_URL).group())
+    asked = authorization_request(issuer, cancelled.until(_URL).group())
     get(asked["redirect_uri"].replace("/auth/callback", "/cancel"))
     assert cancelled.end() == 7
     assert "cancelled" in cancelled.text.splitlines()[-1]
@@ -293,7 +293,7 @@ def test_an_address_that_is_pasted_at_the_terminal(person: Person, issuer: Loopb
     shown = person.at_a_terminal("login", "--no-browser", COLUMNS="200")
     auth_url = shown.until(_URL).group()
     shown.until(r"paste it here and press Enter[\s\S]*Waiting for your browser, \d+:\d\d left")
-    asked = question(issuer, auth_url)
+    asked = authorization_request(issuer, auth_url)
     issuer.register_code("ac_canary_1", code_challenge=asked["code_challenge"], email="far@example.com")
     address = f"{asked['redirect_uri']}?code=ac_canary_1&state={asked['state']}"
     for wrong, said in [

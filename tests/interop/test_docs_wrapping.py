@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from support.codex_binaries import NEW
+from support.codex_turns import model_config
 from support.paths import REPO
-from support.turns import model_config
 from support.wire_client import clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer

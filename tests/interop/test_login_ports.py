@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from support.login_harness import LoginHarness, agree, come_back
+from support.login_harness import LoginHarness, agree, follow_redirect
 from support.wire_client import WireClient, clean_environment
 
 from authstate.adapters.oauth.issuer import Issuer
@@ -50,7 +50,7 @@ async def test_a_login_of_codex_gives_way_to_ours(
     ours = await harness.start(ports=(port,))
     told = await asyncio.to_thread(client.until, COMPLETED)
     assert (ours.port, told["loginId"], told["success"]) == (port, login_id, False)
-    assert (await come_back(ours, agree(ours, issuer))).title == "You are signed in"
+    assert (await follow_redirect(ours, agree(ours, issuer))).title == "You are signed in"
 
 
 async def test_our_login_gives_way_to_one_of_codex(client: WireClient, harness: LoginHarness) -> None:

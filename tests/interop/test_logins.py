@@ -10,8 +10,8 @@ from uuid import UUID
 
 import jsonschema
 import pytest
-from support.browser_person import agree, decline
 from support.codex_binaries import NEW, OLD
+from support.simulated_browser import agree, decline
 from support.wire_client import AUTHSTATE, Message, WireClient, clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer, make_jwt

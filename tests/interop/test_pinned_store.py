@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.codex_turns import model_config, thread_params
 from support.real_parts import RealParts
 from support.secret_service import SecretService
-from support.system_folder import SystemFolder, why_not
-from support.turns import model_config, thread_params
+from support.system_folder import SystemFolder, reason_unavailable
 from support.wire_client import WireClient, clean_environment
 from support.wrapped import WRAP, fake_command
 
@@ -36,7 +36,7 @@ PINNED = [
 
 @pytest.fixture(scope="module")
 def possible(tmp_path_factory: pytest.TempPathFactory) -> None:
-    if reason := why_not(tmp_path_factory.mktemp("try")):
+    if reason := reason_unavailable(tmp_path_factory.mktemp("try")):
         pytest.skip(reason)
 
 
@@ -178,13 +178,13 @@ class TestFakeChild:
         return subprocess.run(command, env=environment, input=lines, capture_output=True, timeout=60)
 
     def test_a_login_of_its_own_ends_it(self, make_home: MakeHome, issuer: LoopbackIssuer) -> None:
-        done = self.run("owns", make_home(email="person@example.com"), issuer)
+        done = self.run("own-login", make_home(email="person@example.com"), issuer)
         assert done.returncode == 3
         assert b"opened a login of its own (chatgpt)" in done.stderr
         assert b'"id":2' not in done.stdout.replace(b" ", b""), "no request reaches a child that acts as somebody else"
 
     def test_the_key_that_it_kept_does_not(self, make_home: MakeHome, issuer: LoopbackIssuer) -> None:
         home = make_home(auth={"auth_mode": "apikey", "OPENAI_API_KEY": "sk-kept-1"})
-        done = self.run("kept:sk-kept-1", home, issuer)
+        done = self.run("kept-key:sk-kept-1", home, issuer)
         assert done.returncode == 0, done.stderr
         assert b'"logins": []' in done.stdout

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.browser_person import agree, decline
 from support.python_sdk import RELEASE
+from support.simulated_browser import agree, decline
 from support.wire_client import clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer

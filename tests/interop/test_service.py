@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.codex_turns import model_config
 from support.paths import REPO
-from support.turns import model_config
 from support.wire_client import clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.codex_binaries import NEW, OLD
 from support.real_parts import RealParts
-from support.system_folder import SystemFolder, why_not
+from support.system_folder import SystemFolder, reason_unavailable
 from support.wire_client import WireClient, clean_environment
 
 from authstate.adapters.config import load_config
@@ -46,7 +46,7 @@ REQUIREMENTS: list[dict[str, dict[str, Any]]] = [
 
 @pytest.fixture(scope="module", autouse=True)
 def possible(tmp_path_factory: pytest.TempPathFactory) -> None:
-    if reason := why_not(tmp_path_factory.mktemp("try")):
+    if reason := reason_unavailable(tmp_path_factory.mktemp("try")):
         pytest.skip(reason)
 
 

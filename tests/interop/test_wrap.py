@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.turns import model_config, thread_params, turn_params
+from support.codex_turns import model_config, thread_params, turn_params
 from support.wire_client import INITIALIZE, Message, WireClient, clean_environment
 from support.wrapped import WRAP
 

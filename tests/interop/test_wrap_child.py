@@ -198,7 +198,7 @@ def test_no_secret_shows(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: 
     shown = []
     with (
         open(tmp_path / "errors", "w+b") as errors,
-        Wrapped(fake_command("picky"), home, issuer, errors=errors) as front,
+        Wrapped(fake_command("refuses-keys"), home, issuer, errors=errors) as front,
     ):
         front.handshake()
         issuer.revoke()
@@ -263,7 +263,7 @@ class TestHandshake:
 
     def test_text_of_the_child_that_is_not_json_passes(self, start: Start, make_home: MakeHome) -> None:
         front = subprocess.Popen(
-            [*WRAP, *fake_command("chatter"), "app-server"],
+            [*WRAP, *fake_command("prints-text"), "app-server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=clean_environment(make_home()),

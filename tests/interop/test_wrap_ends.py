@@ -131,7 +131,7 @@ class TestEnds:
         assert (done.returncode, done.stderr) == (0, "")
 
     def test_a_child_that_dies_at_once_is_named(self, make_home: MakeHome) -> None:
-        done = run_wrap([*fake_command("dies"), "app-server"], make_home())
+        done = run_wrap([*fake_command("exits"), "app-server"], make_home())
         assert done.returncode == 3
         assert done.stdout == ""
         assert "ended with status 3 before it answered `initialize`" in done.stderr
@@ -144,7 +144,7 @@ class TestEnds:
         assert front.process.wait(timeout=20) == -signal.SIGTERM
 
     def test_a_child_that_reads_nothing_does_not_delay_the_end(self, start: Start) -> None:
-        front = start("deaf", email="person@example.com")
+        front = start("closes-input", email="person@example.com")
         front.send({"id": 1, "method": "initialize", "params": INITIALIZE})
         front.process.send_signal(signal.SIGTERM)
         assert front.process.wait(timeout=20) == -signal.SIGTERM

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from interop.test_wrap import Agent, message_of
+from support.codex_turns import model_config
 from support.real_parts import RealParts
-from support.turns import model_config
 from support.wrapped import WRAP
 
 from authstate.adapters.testing import LoopbackIssuer

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.codex_binaries import NEW
-from support.turns import model_config
+from support.codex_turns import model_config
 from support.wire_client import clean_environment
 
 from authstate.adapters.cli.codex_arguments import starts_app_server

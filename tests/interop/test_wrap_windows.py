@@ -13,8 +13,8 @@ from time import monotonic, time
 import pytest
 from interop.test_wrap import Agent, message_of
 from support.codex_binaries import NEW, OLD
+from support.codex_turns import model_config, thread_params, turn_params
 from support.real_parts import RealParts
-from support.turns import model_config, thread_params, turn_params
 from support.wire_client import Message
 from support.wrapped import WRAP
 

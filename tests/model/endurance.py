@@ -1,8 +1,9 @@
-"""Two engines that live through very many random operations: `python -m model.endurance 1000000 [SEED]` in `tests/`.
+"""Runs two engines through a million random operations: `python -m model.endurance 1000000 [SEED]` in `tests/`.
 
-The operations, the reference model and the checks after each are those of test_stateful.py, without the restart of an
-engine: these two are never replaced. What the test itself remembers is forgotten now and then, so that what grows is
-the engines' own. Prints the memory of the process every tenth of the way. The exit status is 1 where it grew.
+The operations, the reference model and the checks after each are those of test_stateful.py. Only the restart of an
+engine is left out, so that the two engines live as long as the run. The test clears its own records now and then, so
+that memory which grows belongs to the engines. Prints the memory of the process after each tenth of the operations.
+The exit status is 1 if it grew.
 """
 
 import gc
@@ -19,11 +20,11 @@ from model.test_stateful import AuthStateMachine
 _LEFT_OUT = ("restart",)
 _FORGETS_EVERY = 100
 GROWTH = 4 * 1024
-"""kB that may come from the first tenth of the way to its end."""
+"""How many kB the memory may grow after the first tenth of the operations."""
 
 
 class Counted(list[str]):
-    """A list that only counts: the issuer makes new names of its length."""
+    """A list that stores nothing and only counts. The issuer makes new names from its length."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,8 +41,8 @@ class Endurance:
     """One run.
 
     Args:
-        seed: of everything that is drawn.
-        on_disk: in auth.json instead of in memory.
+        seed: the seed of all random choices.
+        on_disk: store the login in auth.json instead of in memory.
     """
 
     def __init__(self, seed: int, *, on_disk: bool = False) -> None:
@@ -55,14 +56,14 @@ class Endurance:
         self.machine.begin(logged_in=True, lifetime=3600.0)
 
     def run(self, operations: int) -> None:
-        """So many operations, each checked."""
+        """Do this many operations and check the engines after each one. Raises AssertionError."""
         for number in range(operations):
             self._operate()
             if number % _FORGETS_EVERY == 0:
                 self._forget()
 
     def close(self) -> None:
-        """End both engines."""
+        """Close both engines."""
         self.machine.teardown()
 
     def _operate(self) -> None:
@@ -78,7 +79,7 @@ class Endurance:
                 check(self.machine)
 
     def _forget(self) -> None:
-        """Forget what the test remembers of tokens that nobody has any more, and the faults that nobody met."""
+        """Clear the test's records of tokens that no engine holds, and faults that did not occur yet."""
         machine, issuer, world = self.machine, self.machine.real.issuer, self.machine.world
         held = (
             world.stored,
@@ -105,18 +106,18 @@ class Endurance:
 
 
 def elements_of(strategy: Any) -> Any:
-    """What a strategy of these rules draws from. Hypothesis wraps a strategy until it is first drawn from."""
+    """The elements that a strategy of these rules chooses from. Hypothesis wraps a strategy until its first use."""
     return getattr(getattr(strategy, "wrapped_strategy", strategy), "elements", (False, True))
 
 
 def resident() -> int:
-    """The memory of this process, in kB."""
+    """The resident memory of this process, in kB."""
     gc.collect()
     return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0])
 
 
 def main(arguments: list[str]) -> int:
-    """Run, print and judge."""
+    """Run and print the memory. Returns the exit status."""
     operations, seed = int(arguments[0]), int(arguments[1]) if len(arguments) > 1 else 0
     endurance, began, memory = Endurance(seed), perf_counter(), []
     for tenth in range(1, 11):

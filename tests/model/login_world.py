@@ -1,4 +1,4 @@
-"""An engine where people sign in, what it told, and what must be true of that at any moment; and its histories."""
+"""An engine for login tests, with the invariants of its events and its store, and random histories for it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -21,7 +21,7 @@ EXTERNAL = make_external()
 
 
 class GatedStore:
-    """A store whose writes wait at a gate."""
+    """A memory store. Each write awaits `gate("save")` or `gate("delete")` first."""
 
     def __init__(self, gate: Callable[[str], Awaitable[None]]) -> None:
         self.inner = MemoryStore()
@@ -43,7 +43,7 @@ class GatedStore:
 
 
 class GatedHeld:
-    """The store while it is locked."""
+    """The locked `GatedStore`."""
 
     def __init__(self, store: GatedStore, inner: HeldStore) -> None:
         self.store = store
@@ -68,7 +68,15 @@ class GatedHeld:
 
 
 class World:
-    """An engine, what it told, and what must be true of that at any moment."""
+    """An engine, its events, and the check of the invariants.
+
+    Args:
+        gate: is awaited before each write to the store.
+
+    Attributes:
+        attempts: the login attempts by id.
+        tokens: the tokens that each attempt stores if it succeeds.
+    """
 
     def __init__(self, gate: Callable[[str], Awaitable[None]]) -> None:
         self.clock = ManualClock()
@@ -81,10 +89,15 @@ class World:
         self.tokens: dict[str, ChatgptTokens] = {}
 
     def outcomes(self, login_id: str) -> list[bool]:
+        """The outcomes that were sent for a login."""
         return [e.success for e in self.events if isinstance(e, LoginCompleted) and e.login_id == login_id]
 
     def check(self) -> None:
-        """Raises AssertionError."""
+        """Check that each attempt has one outcome, and that the store and the session match the events.
+
+        Raises:
+            AssertionError: one of these is not so.
+        """
         for name, attempt in self.attempts.items():
             expected = [] if attempt.is_open else [attempt.state == "succeeded"]
             assert self.outcomes(name) == expected, f"{name} {attempt.state}: {self.outcomes(name)}"
@@ -95,7 +108,7 @@ class World:
         assert self.engine.session.credentials == current
 
     def last_success(self) -> tuple[Credentials | None, Credentials | None]:
-        """What must be stored, and with what the engine must act, by the events alone."""
+        """The credentials that must be stored, and those of the session, according to the events."""
         stored: Credentials | None = None
         current: Credentials | None = None
         completed: LoginCompleted | None = None
@@ -110,6 +123,7 @@ class World:
         return stored, current
 
     def credentials_of(self, completed: LoginCompleted | None, updated: AccountUpdated) -> Credentials | None:
+        """The credentials that two consecutive events stand for."""
         if completed is None:
             assert updated == AccountUpdated(None, None), "an account without a login"
             return None
@@ -119,29 +133,36 @@ class World:
 
 
 Step = tuple[str, int]
-"""What somebody does, by the name of a method, and a number that says how or to which login."""
+"""An action: the name of a method, and a number that selects a variant or a login."""
 
 History = list[list[Step]]
-"""Steps in groups; those of one group happen at once."""
+"""Groups of steps. The steps of one group run concurrently."""
 
 
 def histories(steps: Sequence[str], *, numbers: int, length: int) -> st.SearchStrategy[History]:
-    """Histories of these steps and of those that every world has."""
+    """A strategy for histories.
+
+    Args:
+        steps: the steps of the world, besides those that every world has.
+        numbers: the largest number of a step.
+        length: the largest number of groups.
+    """
     step = st.tuples(st.sampled_from((*steps, "log_out", "use_key", "use_external", "slow")), st.integers(0, numbers))
     return st.lists(st.lists(step, min_size=1, max_size=4), min_size=1, max_size=length)
 
 
 class SteppedWorld(World):
-    """A world in which histories happen. Its store takes its time, as many rounds of the loop as `rounds` says."""
+    """A world that runs histories. A write to its store takes `rounds` iterations of the event loop."""
 
     def __init__(self) -> None:
         super().__init__(self.slowly)
         self.rounds = 0
 
     async def live(self, history: History) -> None:
-        """Let each group of steps happen at once, look, and go on; at the end the program ends.
+        """Run a history and close the engine. Check the invariants after each group of steps.
 
-        Raises AssertionError, also when a login, a task or a timer is left.
+        Raises:
+            AssertionError: an invariant is broken, or a login, a task or a timer is left at the end.
         """
         faults: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
@@ -160,19 +181,21 @@ class SteppedWorld(World):
         assert faults == []
 
     async def do(self, step: Step) -> None:
-        """One thing that somebody does. What is refused is refused, and a port may be free already."""
+        """Do one step. A step that fails with an AuthError or OSError is fine: the history goes on."""
         what, number = step
         with suppress(AuthError, OSError):
             await getattr(self, what)(number)
 
     async def closed(self) -> None:
-        """Return once the logins are over that hold something."""
+        """Wait until the logins that hold resources have ended. For subclasses."""
 
     async def slowly(self, what: str) -> None:
+        """Take `rounds` iterations of the event loop before `what`."""
         for _ in range(self.rounds):
             await asyncio.sleep(0)
 
     async def slow(self, number: int) -> None:
+        """Change how long later writes take."""
         self.rounds = number * 2
 
     async def log_out(self, number: int) -> None:

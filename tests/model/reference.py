@@ -1,7 +1,7 @@
-"""The reference model: what engines on one store should do, told as simply as possible, without tasks, locks or files.
+"""The reference model: what engines on one store must do, written as simply as possible, without tasks, locks or files.
 
-It is told what the issuer answered only after it has said what it expects to be asked, so a request that it does not
-foresee fails the test, and so does one that it foresees and that nobody sent.
+The model first says which request it expects, and only then receives the issuer's answer. So the test fails on a
+request that the model does not expect, and on an expected request that no engine sent.
 """
 
 from collections import deque
@@ -27,8 +27,10 @@ from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 
 WINDOW, BLOCKING, SETTLE, PAUSE, STALE_AFTER = 300.0, 30.0, 60.0, 30.0, 8 * 86_400.0
-LONGEST_PAUSE = 63  # looks
-RECOVERIES = 3  # of one request
+LONGEST_PAUSE = 63
+"""The most reads of the store that are left out after reads that failed."""
+RECOVERIES = 3
+"""The most recoveries for one request."""
 
 Error = type[Exception] | None
 
@@ -40,7 +42,7 @@ class Key(NamedTuple):
 
 
 class Managed(NamedTuple):
-    """The tokens of a ChatGPT login."""
+    """The tokens of a ChatGPT login. `given` is the time of the last refresh."""
 
     refresh: str
     access: str
@@ -55,7 +57,7 @@ class Managed(NamedTuple):
 
 
 class External(NamedTuple):
-    """Tokens of the parent."""
+    """External tokens, which the parent application passes in."""
 
     access: str
     workspace: str | None
@@ -70,7 +72,7 @@ Held = Key | Managed | External | None
 
 
 class Answer(NamedTuple):
-    """What the issuer was asked by whom, and what it said."""
+    """A request to the issuer: which engine sent which refresh token, and what the answer was."""
 
     engine: str
     token: str
@@ -79,7 +81,18 @@ class Answer(NamedTuple):
 
 @dataclass
 class World:
-    """What engines share: the store, the issuer, the time."""
+    """What all engines share: the store, the issuer and the time.
+
+    Attributes:
+        saves: how often the store was written.
+        deletes: how often the stored login was deleted.
+        broken: the operations of the store that fail: "load", "lock", "prepare", "save", "delete".
+        live: the refresh tokens that the issuer accepts.
+        dead: the reason for each refresh token that the issuer refuses.
+        faults: the faults with which the issuer answers next.
+        partial: how many of the next answers lack an access token.
+        revoked: the refresh tokens that were revoked, in order.
+    """
 
     now: float
     monotonic: float = 0.0
@@ -90,21 +103,23 @@ class World:
     live: set[str] = field(default_factory=set)
     dead: dict[str, str] = field(default_factory=dict)
     claimed_spent: set[str] = field(default_factory=set)
-    """Refresh tokens whose claim says to every process that they are spent: what they brought is stored."""
+    """Refresh tokens with the claim "spent": the tokens that they were exchanged for are stored."""
     claimed_dead: set[str] = field(default_factory=set)
-    """Refresh tokens whose claim says to every process that the issuer refused them for good."""
+    """Refresh tokens with the claim "dead": the issuer refused them permanently."""
     claimed: set[str] = field(default_factory=set)
-    """Refresh tokens that were sent, and whose answer a process has not stored: they may be spent."""
+    """Refresh tokens that were sent and whose answer is not stored. They may be spent."""
     faults: deque[IssuerUnavailable] = field(default_factory=deque)
     partial: int = 0
     revoked: list[str] = field(default_factory=list)
     answers: deque[Answer] = field(default_factory=deque)
-    """What the issuer really said in this step, not foreseen yet."""
+    """The requests of this step, with the issuer's answers, that the model has not expected yet."""
 
     def save(self, what: Key | Managed) -> None:
+        """Write the store."""
         self.stored, self.saves = what, self.saves + 1
 
     def revoke(self, tokens: Held) -> None:
+        """Revoke the refresh token of these credentials, if they have one."""
         if isinstance(tokens, Managed):
             self.revoked.append(tokens.refresh)
             if tokens.refresh in self.live:
@@ -114,7 +129,7 @@ class World:
 
 @dataclass
 class Engine:
-    """One process."""
+    """The engine of one process: its session, and what it remembers besides."""
 
     name: str
     world: World
@@ -126,22 +141,22 @@ class Engine:
     generation: int = 0
     pending_write: Managed | None = None
     pending_for: str = ""
-    """The refresh token that the pending tokens were sent for."""
+    """The refresh token that was exchanged for the pending tokens."""
     sent_dead: set[str] = field(default_factory=set)
-    """Refresh tokens that this process sent and that were refused for good: it sends none of them again."""
+    """Refresh tokens that were refused permanently. This process does not send them again."""
     spent: set[str] = field(default_factory=set)
-    """Refresh tokens that this process got another one for: it does not go back to them."""
+    """Refresh tokens that this process exchanged. It does not use them again."""
     refused_access: set[str] = field(default_factory=set)
     """Access tokens that the backend refused."""
     left_out: int = 0
-    """Looks at the store to be left out, for it could not be read."""
+    """How many reads of the store are to be left out, because it could not be read."""
     pause: int = 0
     settled_until: float = float("-inf")
     paused_until: float = float("-inf")
     doubted: str | None = None
-    """An access token whose refresh token may be spent: it is used as long as it can be."""
+    """An access token whose refresh token may be spent. It is used as long as possible."""
     pause_error: Error = None
-    """Why the issuer could not be asked; a 401 in the pause after it fails with it at once."""
+    """Why the issuer could not be asked. During the pause, a 401 fails with this error at once."""
     parent: deque[ExternalTokens | Exception] = field(default_factory=deque)
 
     def enter(self, state: str, held: Held, reason: str | None = None) -> None:
@@ -150,7 +165,7 @@ class Engine:
         self.pause_error = None
 
     def refuse(self, held: Held) -> None:
-        """The policy forbids it; the words of the reason are made of these."""
+        """Sign out because the policy forbids these credentials. `refused` is what the message names."""
         self.enter("logged_out", None)
         if self.forbidden(held) is LoginMethodForbidden:
             self.refused = (self.policy.forced_login_method,)
@@ -158,9 +173,10 @@ class Engine:
             assert isinstance(held, Managed | External)
             self.refused = (self.policy.forced_workspaces, held.workspace)
 
-    # Looking
+    # Expiry
 
     def expired(self) -> bool:
+        """Whether the access token has expired by the wall clock."""
         return (
             isinstance(self.held, Managed | External)
             and self.held.expires is not None
@@ -168,7 +184,10 @@ class Engine:
         )
 
     def worn_out(self) -> bool:
-        """The access token cannot serve. One that is new, and looked expired at once, is taken for good."""
+        """Whether the access token is unusable: it has expired, or the backend refused it.
+
+        A new token that looked expired when it arrived is taken as valid for a while, because the clock may be wrong.
+        """
         held = self.held
         if not isinstance(held, Managed):
             return False
@@ -177,6 +196,7 @@ class Engine:
         return (self.expired() and not is_taken_for_good) or held.access in self.refused_access
 
     def urgency(self) -> str:
+        """When to refresh: "now" blocks callers, "soon" is in the background, "none" not at all."""
         if self.state != "chatgpt" or not isinstance(self.held, Managed) or self.world.monotonic < self.settled_until:
             return "none"
         if self.doubted == self.held.access and not self.worn_out():
@@ -188,9 +208,10 @@ class Engine:
             return "now"
         return "soon" if left <= WINDOW and self.world.monotonic >= self.paused_until else "none"
 
-    # Beginning
+    # Start and changes by other processes
 
     def start(self) -> None:
+        """Load the stored login."""
         if "load" in self.world.broken or self.world.stored is None:
             return
         if self.forbidden(self.world.stored):
@@ -199,6 +220,7 @@ class Engine:
             self.enter("api_key" if isinstance(self.world.stored, Key) else "chatgpt", self.world.stored)
 
     def restore(self) -> None:
+        """Load the stored login if the session is signed out."""
         if self.state != "logged_out" or "load" in self.world.broken or self.world.stored is None:
             return
         if self.forbidden(self.world.stored) and self.refused is not None:
@@ -210,6 +232,7 @@ class Engine:
             self.start()
 
     def follow(self) -> None:
+        """Apply a change that another process made to the store."""
         found = self.world.stored
         if self.state == "external_tokens" or self.pending_write is not None:
             return
@@ -231,6 +254,7 @@ class Engine:
             self.start()
 
     def forbidden(self, held: Held) -> Error:
+        """The error if the policy forbids these credentials, otherwise None."""
         method = LoginMethod.API if isinstance(held, Key) else LoginMethod.CHATGPT
         if self.policy.forced_login_method not in (None, method):
             return LoginMethodForbidden
@@ -241,6 +265,7 @@ class Engine:
     # Signing in and out
 
     def sign_in(self, what: Key | Managed) -> Error:
+        """Store new credentials and use them."""
         if self.state == "external_tokens":
             return ExternalTokensActive
         if error := self.forbidden(what):
@@ -255,6 +280,7 @@ class Engine:
         return None
 
     def log_out(self) -> Error:
+        """Delete and revoke what is stored."""
         if self.state == "external_tokens" and "load" not in self.world.broken and self.world.stored is None:
             replaced: Held = self.pending_write
             self.pending_write = None
@@ -270,17 +296,20 @@ class Engine:
         return None
 
     def newest(self) -> Held:
+        """The newest credentials, which a login or logout replaces: the pending ones, or those of the store."""
         if self.pending_write is not None:
             return self.pending_write
         return None if "load" in self.world.broken else self.world.stored
 
     def use_external(self, tokens: External) -> Error:
+        """Use the tokens of the parent application."""
         if error := self.forbidden(tokens):
             return error
         self.enter("external_tokens", tokens)
         return None
 
     def set_policy(self, policy: Policy) -> None:
+        """Change the policy. Sign out if it forbids the current credentials."""
         self.policy = policy
         if self.held is not None and self.forbidden(self.held):
             self.refuse(self.held)
@@ -288,12 +317,13 @@ class Engine:
     # Refreshing
 
     def paused(self) -> Error:
-        """Why nobody asks the issuer just now."""
+        """The error during the pause after a failed refresh, otherwise None. No request is sent during it."""
         if self.pause_error is RefreshInDoubt and self.worn_out():
-            return None  # nothing was sent, and now there is nothing else left
+            return None  # the token in doubt is the only one left, so it is sent
         return self.pause_error if self.state == "chatgpt" and self.world.monotonic < self.paused_until else None
 
     def reload(self) -> bool:
+        """Read the store and adopt newer tokens of the same account. Returns whether there were any."""
         if self.state not in ("chatgpt", "refresh_dead") or "load" in self.world.broken:
             return False
         found = self.world.stored
@@ -303,12 +333,15 @@ class Engine:
         return True
 
     def is_ours(self, found: Held) -> bool:
+        """Whether these are tokens of the account of the session."""
         return isinstance(found, Managed) and isinstance(self.held, Managed) and found.workspace == self.held.workspace
 
     def is_outdated(self, found: Held) -> bool:
+        """Whether the refresh token of these is spent, as in a restored backup."""
         return isinstance(found, Managed) and found.refresh in self.spent | self.world.claimed_spent
 
     def adopt(self, found: Held) -> None:
+        """Use the tokens that another process stored."""
         assert isinstance(found, Managed)
         self.pending_write = None
         self.enter("chatgpt", found)
@@ -316,6 +349,7 @@ class Engine:
             self.settled_until = self.world.monotonic + SETTLE
 
     def refresh(self) -> Error:
+        """Refresh as a caller asks for it. Returns the error that the caller gets."""
         if self.state == "refresh_dead":
             dead = self.held
             if not self.reload():
@@ -325,7 +359,7 @@ class Engine:
         return self.run_refresh() if self.state == "chatgpt" else None
 
     def run_refresh(self, install: Callable[[], bool] = lambda: True) -> Error:
-        """One refresh. `install` tells whether the session waited for it."""
+        """Refresh. `install` returns whether the session still uses the tokens that were refreshed."""
         error = self.refresh_until_new_access(install)
         if error is not None and issubclass(error, TransientAuthError):
             self.paused_until = self.world.monotonic + PAUSE
@@ -333,7 +367,7 @@ class Engine:
         return error
 
     def refresh_until_new_access(self, install: Callable[[], bool]) -> Error:
-        """Refresh until the access token is new: an answer may bring only a new refresh token."""
+        """Refresh until the access token is new, because an answer may contain only a new refresh token."""
         while isinstance(before := self.held, Managed):
             error = self.refresh_once(install)
             if error is not None or self.held is before or not has_same_access(self.held, before):
@@ -341,6 +375,7 @@ class Engine:
         return None
 
     def refresh_once(self, install: Callable[[], bool]) -> Error:
+        """Do one refresh: read the store, send the refresh token, store the answer."""
         held, world = self.held, self.world
         assert isinstance(held, Managed)
         if world.broken & {"lock", "load"}:
@@ -374,14 +409,14 @@ class Engine:
         world.save(fresh)
         world.claimed_spent.add(self.pending_for)
         if install():
-            whole = fresh.access != held.access  # half an answer brings no new access token
+            whole = fresh.access != held.access  # an answer may lack an access token
             self.enter("chatgpt", fresh)
             if whole or abs(world.now - (fresh.given or world.now)) < SETTLE:
                 self.settled_until = world.monotonic + SETTLE
         return None
 
     def ask(self, held: Managed) -> Managed | type[Exception]:
-        """Ask the issuer, which the world saw answer already."""
+        """Take the next request from `World.answers`. It must be of this engine. Returns new tokens or the error."""
         while True:
             answer = self.world.answers.popleft() if self.world.answers else None
             assert answer is not None, f"{self.name} should have asked the issuer"
@@ -389,12 +424,13 @@ class Engine:
             if self.world.faults:
                 fault = self.world.faults.popleft()
                 assert answer.outcome is fault
-                if fault.retry_after is not None:  # longer than anybody waits
+                if fault.retry_after is not None:  # longer than a refresh waits
                     return IssuerUnavailable
                 continue
             return self.settle(held, answer.outcome)
 
     def settle(self, held: Managed, outcome: RefreshedTokens | Exception) -> Managed | type[Exception]:
+        """Process the issuer's answer to a refresh token. Returns the new tokens or the error."""
         world = self.world
         if held.refresh not in world.live:
             assert isinstance(outcome, PermanentRefreshError)
@@ -424,10 +460,10 @@ class Engine:
         world.live.add(refresh)
         return Managed(refresh, access, held.workspace, expiry_of(access), world.now)
 
-    # Acting
+    # Using the tokens
 
     def authorization(self) -> tuple[Error, str | None]:
-        """The error, or the token that is handed out."""
+        """The error, or the access token or API key that a caller gets."""
         for _ in range(3):
             if self.state == "refresh_dead":
                 if self.reload():
@@ -453,22 +489,24 @@ class Engine:
         return (None, self.token()) if self.held is not None else (NotSignedIn, None)
 
     def token(self) -> str:
+        """The API key or access token of the session."""
         assert self.held is not None
         return self.held.key if isinstance(self.held, Key) else self.held.access
 
     def check(self) -> None:
+        """Do what the background check does: refresh if it is time."""
         if self.state == "refresh_dead":
             self.reload()
         elif self.urgency() == "now" and self.world.monotonic >= self.paused_until:
             self.run_refresh()
 
     def close(self) -> None:
-        """What could not be stored gets a last chance."""
+        """Try once more to store what could not be stored."""
         if self.pending_write is not None and self.state == "chatgpt":
             self.run_refresh()
 
     def recover(self) -> Error:
-        """After a 401 for the current token."""
+        """Recover from a 401 for the current token. Returns the error that the caller gets."""
         if self.state == "external_tokens":
             return self.ask_parent()
         if self.state in ("chatgpt", "refresh_dead"):
@@ -484,6 +522,7 @@ class Engine:
         return RecoveryExhausted
 
     def ask_parent(self) -> Error:
+        """Ask the parent application for new tokens."""
         answer = self.parent.popleft() if self.parent else None
         assert isinstance(self.held, External)
         if not isinstance(answer, ExternalTokens):
@@ -498,11 +537,11 @@ class Engine:
 
 
 def has_same_access(one: Held, other: Held) -> bool:
-    """Whether both are the same access token."""
+    """Whether both have the same access token."""
     return isinstance(one, Managed) and isinstance(other, Managed) and one.access == other.access
 
 
 def same_material(one: Held, other: Held) -> bool:
-    """Whether both are the same tokens."""
+    """Whether both have the same refresh token and access token."""
     assert isinstance(one, Managed) and isinstance(other, Managed)
     return (one.refresh, one.access) == (other.refresh, other.access)

@@ -1,7 +1,7 @@
-"""Browser logins over real sockets, with what browsers, clients and the world do to them drawn by hypothesis.
+"""Browser logins over real sockets, with actions of browsers, clients and users that hypothesis chooses.
 
-Whatever meets whatever: each attempt has exactly one outcome, what is stored belongs to the last success, and at the
-end no task is left and no port taken. The issuer's answer is made here, so that nothing waits for another process.
+In any order of actions, each attempt has exactly one outcome, and the stored login is that of the last success. At the
+end, no task is left and no port is in use. The test answers for the issuer, so that nothing waits for another process.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ ISSUER = Issuer("http://127.0.0.1:9", "app")
 
 
 class BrowserWorld(SteppedWorld):
-    """A world with browser logins in it, and an issuer that knows every code and is as slow as the store."""
+    """A world with browser logins, and an issuer that accepts the code of each login and is as slow as the store."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class BrowserWorld(SteppedWorld):
         assert not any(login._server.is_listening for login in self.logins)
 
     async def exchange(self, issuer: Issuer, *, code: Secret, **_: Any) -> ChatgptTokens:
-        """In the place of `exchange_code`. The code is the name of its login."""
+        """Stands for `exchange_code`. The code is the id of the login."""
         await self.slowly("exchange")
         if code.reveal() not in self.tokens:
             raise LoginFailed("no such code", "invalid_grant")
@@ -75,7 +75,7 @@ class BrowserWorld(SteppedWorld):
             await self.engine.cancel_login(self.picked(number).attempt.login_id)
 
     async def hang_up(self, number: int) -> None:
-        """A browser that asks and does not wait for the answer."""
+        """A browser that sends the redirect and closes the connection without waiting for the answer."""
         if self.logins:
             login = self.picked(number)
             _, writer = await asyncio.open_connection("127.0.0.1", login.port)

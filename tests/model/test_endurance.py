@@ -1,4 +1,4 @@
-"""The long run of docs/reliability.md, in short."""
+"""A short version of the endurance run that docs/reliability.md describes."""
 
 import pytest
 from model.endurance import Endurance

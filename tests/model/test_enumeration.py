@@ -1,7 +1,7 @@
-"""Every history of a small scope keeps every promise: all orders of all steps, and a mishap at each of them.
+"""No history of a small scope breaks a promise: all orders of all steps, with a mishap at any of them.
 
-What a step is, and why histories that meet are followed once: small_scope.py and enumeration.py.
-`python -m model.simulation every` in `tests/` does the same with one caller more, which takes ten times as long.
+small_scope.py says what a step is, and enumeration.py why histories that reach the same point are continued only once.
+`python -m model.simulation every` in `tests/` does the same with one more caller, which takes ten times as long.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ NOTICED = {
 
 
 def alone(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test without the context variables of the test runner: each task would hold them in its memory."""
+    """Run a test in an empty context. Otherwise each task would keep the context variables of the test runner alive."""
 
     @wraps(test)
     def in_an_empty_context(**arguments: object) -> None:
@@ -70,7 +70,7 @@ def test_every_history_keeps_the_promises(capsys: pytest.CaptureFixture[str]) ->
 
 @cache
 def smaller() -> tuple[Enumeration, Figures]:
-    """The smaller scope, enumerated once for the tests below."""
+    """Enumerate the smaller scope, once for all tests below."""
     enumeration = Enumeration(SMALLER)
     return enumeration, enumeration.run()
 

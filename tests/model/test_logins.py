@@ -1,8 +1,7 @@
-"""Logins that meet each other: whatever order things happen in, each attempt has exactly one outcome, and what is
-stored belongs to the last success.
+"""Concurrent logins: in any order, each attempt has one outcome, and the stored login is that of the last success.
 
-First every interleaving of three or four operations at once, found by trying each order in which what waits can go on.
-Then long histories of real device logins, with what a person, a client and an issuer do drawn by hypothesis.
+The first part runs three or four operations concurrently in every possible order. The second part runs long histories
+of real device logins, with actions of users, clients and issuers that hypothesis chooses.
 """
 
 import asyncio
@@ -23,11 +22,11 @@ from authstate.engine.machines.login_attempt import LoginKind
 from authstate.engine.model.credentials import ChatgptTokens, Secret
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, LoginFailed, StoreUnavailable
 
-# Every interleaving of three operations, and of the four that a person meets
+# Every interleaving of three operations, and of one group of four
 
 
 class Gates:
-    """Where operations wait until they are let through, one at a time."""
+    """The places where operations wait until the test opens them, one at a time."""
 
     def __init__(self) -> None:
         self.waiting: list[asyncio.Future[None]] = []
@@ -49,7 +48,7 @@ Operation = Callable[[World, Gates], Coroutine[Any, Any, None]]
 
 
 async def log_in(world: World, gates: Gates, name: str) -> None:
-    """A whole login: it begins, the person agrees, the code is exchanged, the tokens are stored."""
+    """A complete login: begin, approval by the user, exchange of the code, storing of the tokens."""
     await gates("begin")
     world.tokens[name] = make_tokens(account_id=name)
     try:
@@ -93,7 +92,7 @@ async def use_external(world: World, gates: Gates) -> None:
 
 
 async def unless_refused(work: Coroutine[Any, Any, None]) -> None:
-    """External tokens refuse logins, and a closed engine everything."""
+    """Await an operation that may be refused: external tokens refuse logins, and a closed engine refuses everything."""
     try:
         await work
     except AuthError:
@@ -119,9 +118,14 @@ COMBINATIONS: list[tuple[Operation, ...]] = [
 
 
 async def play(operations: tuple[Operation, ...], choices: list[int]) -> tuple[list[int], World]:
-    """Run once. `choices` say which of those that wait goes on, and then always the first.
+    """Run the operations once.
 
-    Returns how many there were to choose from, at each choice.
+    Args:
+        operations: they run concurrently.
+        choices: which of the waiting operations continues, at each choice. After the last one it is always the first.
+
+    Returns:
+        How many operations waited at each choice, and the world afterwards.
     """
     gates = Gates()
     world = World(gates)
@@ -141,7 +145,7 @@ async def play(operations: tuple[Operation, ...], choices: list[int]) -> tuple[l
 
 
 async def every_interleaving(operations: tuple[Operation, ...]) -> AsyncIterator[World]:
-    """Each order in which these can go on, once."""
+    """Run the operations in every order in which they can continue. Yields the world after each run."""
     choices: list[int] | None = []
     while choices is not None:
         widths, world = await play(operations, choices)
@@ -194,7 +198,7 @@ class FakeEndpoint:
 
 
 class DeviceWorld(SteppedWorld):
-    """A world with device logins in it, and a store that may be sick."""
+    """A world with device logins, and a store that fails while `sick` is set."""
 
     def __init__(self) -> None:
         super().__init__()

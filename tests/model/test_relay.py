@@ -1,5 +1,5 @@
-"""A relay against a list of what the front-end sent: whatever the chunks and however slow the child, each request finds
-the login that was asked for before it, and everything is answered once.
+"""The relay compared with a reference: however the input is split and however slow the child is, each request runs with
+the login that was requested before it, and each request is answered once.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ HOME = Path("a-home-that-nothing-reads")
 
 
 class SlowChild:
-    """An app-server that works only when it is told to, and remembers what it was asked, and as whom."""
+    """An app-server that handles input only when told to. `seen` has each request and the token it ran with."""
 
     def __init__(self) -> None:
         self.inbox: list[bytes] = []
@@ -35,7 +35,7 @@ class SlowChild:
         self.inbox += lines
 
     def work(self, most: int) -> bool:
-        """Take so many lines; tell whether there were any."""
+        """Handle at most this many lines. Returns whether there were any."""
         lines, self.inbox = self.inbox[:most], self.inbox[most:]
         for line in lines:
             self._take(json.loads(line))
@@ -59,7 +59,7 @@ class SlowChild:
 
 
 class FrontEnd:
-    """What the front-end was sent."""
+    """The front-end. It stores the messages that it receives."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -71,7 +71,7 @@ class FrontEnd:
 
 
 class Expected:
-    """The reference: requests one after the other, as if nothing took any time."""
+    """The reference: the requests run one after another, and each ends at once."""
 
     def __init__(self) -> None:
         self.token: str | None = None
@@ -81,7 +81,7 @@ class Expected:
         self.updates = 0
 
     def ask(self, number: int, kind: str, token: str) -> Message:
-        """What is sent, and what becomes of it."""
+        """Build a request and record its expected effects. Returns the request."""
         if kind == "other":
             self.seen.append((f"x/{number}", self.token))
             self.answers[number] = {"type": None, "from": "child"}
@@ -168,14 +168,14 @@ def token_for(kind: str, number: int) -> str:
 
 
 async def spin(times: int) -> bool:
-    """Let everything that is ready run."""
+    """Let the event loop run this many iterations. Returns False, for use in conditions."""
     for _ in range(times):
         await asyncio.sleep(0)
     return False
 
 
 def outcome(answer: Message) -> Any:
-    """What an answer says, as far as the reference knows it."""
+    """The part of an answer that the reference predicts."""
     if "error" in answer:
         return answer["error"]["code"]
     result = answer["result"]

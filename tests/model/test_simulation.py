@@ -1,6 +1,6 @@
-"""Three thousand histories of many processes on one store: no promise is broken, and a seed is always one history.
+"""3000 histories of many processes on one store: none breaks a promise, and a seed always gives the same history.
 
-A history that fails prints its timeline, and `python -m model.simulation SEED` in `tests/` plays it again.
+A history that fails prints its timeline. `python -m model.simulation SEED` in `tests/` replays it.
 """
 
 from itertools import count
@@ -51,7 +51,7 @@ def test_a_seed_is_the_same_history_here_and_in_another_process() -> None:
 
 
 def test_a_history_does_not_depend_on_how_many_tokens_were_made_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a power cut leaves of a file depends on its length, and the numbers of tokens are in it."""
+    """What remains of a file after a power cut depends on its length, and so on the numbers in its tokens."""
     digests = set()
     for first in (1, 1_000_000):
         monkeypatch.setattr(tokens, "_numbers", count(first))

@@ -1,7 +1,7 @@
-"""The real engine against the reference model: two engines on one store, and everything that can go wrong between them.
+"""The real engine compared with the reference model: two engines on one store, with faults of the store and the issuer.
 
-After every step the session, the store, the issuer's memory and the events must be what the model says. The model says
-which requests the issuer gets, so one request too many fails the step in which it was sent.
+After each step, the session, the store, the tokens of the issuer and the events must be as the model says. The model
+also says which requests the issuer gets, so a step with one request too many fails.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ KINDS = st.sampled_from(("load", "lock", "prepare", "save", "delete"))
 
 
 def held_of(credentials: Credentials | None) -> model.Held:
-    """What the engine holds, in the model's words."""
+    """The credentials of an engine as the type of the model."""
     if isinstance(credentials, ChatgptTokens):
         return model.Managed.of(credentials)
     if isinstance(credentials, ExternalTokens):
@@ -51,7 +51,7 @@ def held_of(credentials: Credentials | None) -> model.Held:
 
 
 class AuthStateMachine(RuleBasedStateMachine):
-    """Each rule does a thing to the real engine and to the model, and compares what came of it."""
+    """Each rule does the same to a real engine and to its model, and compares the results."""
 
     on_disk: ClassVar[bool]
 
@@ -89,7 +89,7 @@ class AuthStateMachine(RuleBasedStateMachine):
         error, _ = self.attempt(work)
         assert error is expect()
 
-    def can_fly(self, which: int) -> bool:
+    def can_refresh(self, which: int) -> bool:
         """Whether a refresh of this engine would succeed, and with one request."""
         held, stored, world = self.models[which].held, self.world.stored, self.world
         return (
@@ -227,9 +227,9 @@ class AuthStateMachine(RuleBasedStateMachine):
 
     @rule(which=WHICH)
     def late_401(self, which: int) -> None:
-        """A 401 for a token that is not the current one any more costs nothing, where the current one can serve.
+        """A 401 for an older token returns the current one without a request, if the current one is usable.
 
-        One that cannot is recovered: tests/unit/engine/test_engine_recover.py.
+        tests/unit/engine/test_engine_recover.py has the case that it is not.
         """
         if not self.reals[which].engine._scheduler.is_usable():
             return
@@ -239,12 +239,12 @@ class AuthStateMachine(RuleBasedStateMachine):
         assert (error is None) == (session.credentials is not None)
         assert answer == (Authorization.of(session) if session.credentials is not None else None)
 
-    # Things that happen at once
+    # Concurrent operations
 
-    @precondition(lambda self: self.can_fly(0) and self.can_fly(1))
+    @precondition(lambda self: self.can_refresh(0) and self.can_refresh(1))
     @rule()
     def both_refresh(self) -> None:
-        """One of them asks the issuer, the other adopts."""
+        """Two engines refresh concurrently: one asks the issuer, the other adopts its tokens."""
 
         async def both() -> None:
             await asyncio.gather(*(real.engine.refresh() for real in self.reals))
@@ -255,10 +255,10 @@ class AuthStateMachine(RuleBasedStateMachine):
         assert self.models[first].refresh() is None
         assert self.models[second].refresh() is None
 
-    @precondition(lambda self: self.can_fly(0))
+    @precondition(lambda self: self.can_refresh(0))
     @rule(action=st.sampled_from(("cancel", "log_out", "api_key", "login", "external", "policy", "recover", "close")))
     def meanwhile(self, action: str) -> None:
-        """The issuer has spent the token and not answered yet, and then something else comes."""
+        """Something else happens after the issuer spent the token and before it answers."""
         real, expected, before = self.reals[0], self.models[0], len(self.real.issuer.sent)
         tokens, key = self.issue("org-1"), self.key()
         external = make_external(account_id="org-1", now=self.real.clock.now())
@@ -313,7 +313,7 @@ class AuthStateMachine(RuleBasedStateMachine):
             self.add(0, expected.policy)
 
     def landed_alone(self, _held: model.Held) -> None:
-        """The refresh stores its tokens, and the session has moved on."""
+        """The refresh stores its tokens, but the session already uses others."""
         expected = self.models[0]
         session = (expected.state, expected.held, expected.reason, expected.generation)
         expected.state, expected.held = "chatgpt", self.world.stored
@@ -324,7 +324,7 @@ class AuthStateMachine(RuleBasedStateMachine):
         self.models[0].set_policy(policy)
         self.landed_alone(None)
 
-    # What happens around them
+    # Time, faults and other programs
 
     @rule(seconds=st.sampled_from((1, 45, 61, 250, 3600, 9 * 86_400)))
     def time_passes(self, seconds: int) -> None:
@@ -377,7 +377,7 @@ class AuthStateMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.models[0].state == "refresh_dead")
     @rule()
     def dead_login_is_put_back(self) -> None:
-        """Somebody signs in, and somebody else restores the file from before: the engine knows that login."""
+        """Another program signs in, and then the older file is restored. The engine knows that its login is dead."""
         dead = self.reals[0].engine.session.credentials
         assert isinstance(dead, ChatgptTokens) and dead.account.account_id is not None
         self.foreign_login(dead.account.account_id)
@@ -387,10 +387,10 @@ class AuthStateMachine(RuleBasedStateMachine):
         self.reload(0)
         self.refresh(0)
 
-    @precondition(lambda self: self.can_fly(0))
+    @precondition(lambda self: self.can_refresh(0))
     @rule(looks=st.booleans())
     def backup_is_restored(self, looks: bool) -> None:
-        """The file from before a refresh: the engine spent its refresh token itself, and has newer ones."""
+        """The file from before a refresh is restored. The engine spent its refresh token and has newer tokens."""
         backup = self.reals[0].engine.session.credentials
         assert isinstance(backup, ChatgptTokens)
         self.refresh(0)
@@ -411,11 +411,11 @@ class AuthStateMachine(RuleBasedStateMachine):
         self.real.foreign(None)
         self.world.stored = None
 
-    # What must always hold
+    # Invariants
 
     @invariant()
     def everything_is_as_the_model_says(self) -> None:
-        assert not self.world.answers, "the issuer was asked, and should not have been"
+        assert not self.world.answers, "the issuer got a request that the model does not expect"
         for real, expected in zip(self.reals, self.models, strict=True):
             session = real.engine.session
             assert (session.state, session.generation) == (expected.state, expected.generation)
@@ -423,7 +423,7 @@ class AuthStateMachine(RuleBasedStateMachine):
             if session.state is AuthState.REFRESH_DEAD:
                 assert session.failure is not None
                 assert session.failure.reason == expected.reason
-            assert real.replayed == session, "the events do not tell how this session came to be"
+            assert real.replayed == session, "the events do not lead to this session"
 
     @invariant()
     def the_store_holds_what_was_put_there(self) -> None:

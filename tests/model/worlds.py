@@ -1,4 +1,4 @@
-"""The real thing, watched: engines, a store and an issuer that can be made to fail, and remember what was asked."""
+"""Real engines, with a store and an issuer that record what they are asked and fail if the test says so."""
 
 import asyncio
 import tempfile
@@ -26,7 +26,7 @@ SETTINGS = RefreshSettings(first_wait=0.0, rechecks=(0.0, 0.0), save_waits=(0.0,
 
 
 class WatchedStore:
-    """A store that counts what is written, and fails where it was told to."""
+    """A store that counts saves and deletions. The operations named in `broken` fail."""
 
     def __init__(self, inner: CredentialStore) -> None:
         self.inner = inner
@@ -56,7 +56,7 @@ class WatchedStore:
 
 
 class WatchedHeld:
-    """The store while it is locked."""
+    """The locked `WatchedStore`."""
 
     def __init__(self, store: WatchedStore, inner: HeldStore) -> None:
         self.store = store
@@ -84,14 +84,14 @@ class WatchedHeld:
 
 
 class WatchedAuthority:
-    """One engine's way to the shared issuer: remembers what was asked and answered."""
+    """The token endpoint of one engine. It passes requests to the shared issuer and records the answers."""
 
     def __init__(self, name: str, issuer: FakeAuthority, answers: "deque[Answer]") -> None:
         self.name = name
         self.issuer = issuer
         self.answers = answers
         self.settled: list[str] = []
-        """Tokens that this engine sent and that the issuer accepted or refused for good."""
+        """Refresh tokens that this engine sent and that the issuer accepted or refused permanently."""
 
     async def refresh(self, refresh_token: Secret) -> RefreshedTokens:
         token = refresh_token.reveal()
@@ -111,7 +111,7 @@ class WatchedAuthority:
 
 
 class RealWorld:
-    """The store, the issuer and the time of one run, and the event loop that everything runs in."""
+    """The store, the issuer, the clock and the event loop of one run."""
 
     def __init__(self, *, on_disk: bool) -> None:
         self.loop = asyncio.new_event_loop()
@@ -123,7 +123,7 @@ class RealWorld:
         self.store = WatchedStore(self.inner)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run to the end, background tasks too, so that every step begins in a quiet world."""
+        """Run a coroutine until it and all background tasks have ended. The next step then begins without tasks."""
 
         async def quietly() -> T:
             try:
@@ -136,7 +136,7 @@ class RealWorld:
         return self.loop.run_until_complete(quietly())
 
     def foreign(self, credentials: ApiKey | ChatgptTokens | None) -> None:
-        """Another program changes what is stored."""
+        """Change the stored login as another program does. None deletes it."""
 
         async def change() -> None:
             async with self.inner.locked() as held:
@@ -157,7 +157,7 @@ class RealWorld:
 
 
 class RealEngine:
-    """An engine with everything that it told."""
+    """An engine with its events, and the session that follows from them in `replayed`."""
 
     def __init__(self, name: str, world: RealWorld, policy: Policy) -> None:
         self.authority = WatchedAuthority(name, world.issuer, world.answers)

@@ -1,4 +1,4 @@
-"""A client and its child in one process, for the tests of both: without pipes, and with a manual clock."""
+"""An `AppServerClient` and its child in one process, without pipes and with a manual clock."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +18,18 @@ REFRESH = "account/chatgptAuthTokens/refresh"
 
 
 class Child:
-    """An app-server in memory: a peer whose bytes go to and come from an `AppServerClient`."""
+    """An app-server in memory, connected to an `AppServerClient`.
+
+    Attributes:
+        requests: the methods and params that it received, in order. A notification has no params here.
+        answers: what it got for `ask`, in order.
+        token: the access token or API key that it uses now.
+        refuse: for each method that it refuses, the message of the error.
+        silent: the methods that it never answers.
+        busy: answer every request with the error "overloaded".
+        instead: the result of every request, if it is not None.
+        arrived: set when a request arrives.
+    """
 
     def __init__(self, user_agent: str = "child/1") -> None:
         self.user_agent = user_agent
@@ -58,7 +69,7 @@ class Child:
         self.requests.append((method, None))
 
     async def ask(self, account: str | None = "org-1") -> str:
-        """Ask for new tokens and act with them. Returns the access token."""
+        """Ask the client for new tokens and use them. Returns the access token."""
         params = {"reason": "unauthorized", "previousAccountId": account}
         answer = msgspec.json.decode(await self.peer.request(REFRESH, params))
         self.answers.append(answer)
@@ -70,7 +81,7 @@ class Child:
         return asyncio.ensure_future(self.ask())
 
     async def begin(self, *threads: str) -> None:
-        """Notify that a turn started in each of these threads, and return when the client got it."""
+        """Notify that a turn started in each of these threads. Returns once the client received it."""
         await self._notify("turn/started", threads)
 
     async def finish(self, *threads: str) -> None:
@@ -84,10 +95,11 @@ class Child:
             await asyncio.sleep(0)
 
     def die(self) -> None:
-        """Close its output."""
+        """End the child: close its output."""
         self.incoming.feed_eof()
 
     async def until(self, holds: Callable[[], bool]) -> None:
+        """Let the event loop run until a condition holds. Raises AssertionError after 2000 iterations."""
         for _ in range(2000):
             if holds():
                 return
@@ -108,7 +120,7 @@ class Child:
 
 
 class _ToChild:
-    """Where the client writes."""
+    """The stream that the client writes to."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
@@ -121,7 +133,7 @@ class _ToChild:
 
 
 class World:
-    """One engine and its children."""
+    """One engine in memory, and the clients of its children."""
 
     def __init__(self, stored: Credentials | None = None, *, policy: Policy | None = None) -> None:
         self.clock = ManualClock()
@@ -134,6 +146,7 @@ class World:
 
     @asynccontextmanager
     async def child(self, child: Child | None = None, **options: Any) -> AsyncIterator[tuple[AppServerClient, Child]]:
+        """Run a client with a child. Returns both. `options` go to `AppServerClient`."""
         child = child or Child()
         link = AppServerClient(
             self.engine,
@@ -149,7 +162,7 @@ class World:
             yield link, child
 
     def elsewhere(self) -> AuthEngine:
-        """Another process on the same store."""
+        """An engine of another process on the same store."""
         return AuthEngine(self.store, self.authority, clock=self.clock)
 
     def token(self) -> str:
@@ -159,4 +172,5 @@ class World:
 
 
 def tokens(world_now: float = 1_800_000_000.0, **more: Any) -> ChatgptTokens:
+    """The tokens of a ChatGPT login, made at the time of the manual clock."""
     return make_tokens(now=world_now, **more)

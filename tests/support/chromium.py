@@ -1,5 +1,6 @@
-"""Debian's Chromium without a screen, driven by Playwright, with a fresh profile. And the checks that every page
-passes: it is readable in each colour scheme and size, accessible, and complete.
+"""Debian's Chromium without a screen, driven by Playwright, and the checks that every page must pass.
+
+A page must be readable in each colour scheme and size, and accessible. The browser must log no error.
 """
 
 from base64 import b64decode
@@ -27,8 +28,8 @@ FLAGS = (
 )
 
 
-class Look(NamedTuple):
-    """How a person sees a page."""
+class Appearance(NamedTuple):
+    """A colour scheme and a size of the viewport, in pixels."""
 
     name: str
     scheme: str
@@ -36,17 +37,17 @@ class Look(NamedTuple):
     height: int
 
 
-LOOKS = (
-    Look("light", "light", 1100, 760),
-    Look("dark", "dark", 1100, 760),
-    Look("phone-light", "light", 360, 740),
-    Look("phone-dark", "dark", 360, 740),
+APPEARANCES = (
+    Appearance("light", "light", 1100, 760),
+    Appearance("dark", "dark", 1100, 760),
+    Appearance("phone-light", "light", 360, 740),
+    Appearance("phone-dark", "dark", 360, 740),
 )
 
 
 @asynccontextmanager
 async def running(program: Path) -> AsyncIterator[Browser]:
-    """A browser. Every context of it has fresh cookies, history and storage."""
+    """Run a browser. Each new context has its own cookies, history and storage."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, args=FLAGS)
         try:
@@ -57,7 +58,7 @@ async def running(program: Path) -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def with_profile(program: Path, folder: Path) -> AsyncIterator[BrowserContext]:
-    """A browser that keeps its history and everything else in this folder, as a person's does."""
+    """Run a browser that keeps its profile in a folder: history, cookies and storage."""
     async with async_playwright() as playwright:
         context = await playwright.chromium.launch_persistent_context(folder, executable_path=program, args=FLAGS)
         try:
@@ -67,7 +68,7 @@ async def with_profile(program: Path, folder: Path) -> AsyncIterator[BrowserCont
 
 
 class Tab:
-    """A page of the browser, and what the browser complained about while it was open."""
+    """A page of the browser, and the errors that the browser logged while it was open."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -77,19 +78,20 @@ class Tab:
         page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url.partition('?')[0]}"))
 
     def _hear(self, message: ConsoleMessage) -> None:
-        """Keep it, unless it says only that a page has the status of an error: some of ours have."""
+        """Keep a message. Ignore the one about the 4xx status of the page itself, which some of our pages have."""
         own = message.location["url"] == self.page.url
         if not (own and message.text.startswith("Failed to load resource: the server responded with a status of 4")):
             self.complaints.append(f"{message.type}: {message.text}")
 
     async def heading(self) -> str:
-        """What the page is about, as a screen reader finds it."""
+        """The text of the main heading."""
         return (await self.page.get_by_role("heading", level=1).inner_text()).strip()
 
     async def assert_good(self, name: str) -> None:
-        """Look at the page as every kind of person does, and keep screenshots as NAME-LOOK.png.
+        """Check the page in each appearance, and save the screenshots as NAME-APPEARANCE.png.
 
-        Raises AssertionError: somebody cannot read it, or the browser complained.
+        Raises:
+            AssertionError: it is not readable or not accessible, or the browser logged an error.
         """
         page = self.page
         assert not self.complaints, self.complaints
@@ -99,19 +101,24 @@ class Tab:
         assert await page.locator("script").count() == 0
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         session = await page.context.new_cdp_session(page)
-        for look in LOOKS:
-            scheme = {"name": "prefers-color-scheme", "value": look.scheme}
+        for shown in APPEARANCES:
+            scheme = {"name": "prefers-color-scheme", "value": shown.scheme}
             await session.send("Emulation.setEmulatedMedia", {"features": [scheme]})
-            metrics = {"width": look.width, "height": look.height, "mobile": look.width < 600, "deviceScaleFactor": 1}
+            metrics = {
+                "width": shown.width,
+                "height": shown.height,
+                "mobile": shown.width < 600,
+                "deviceScaleFactor": 1,
+            }
             await session.send("Emulation.setDeviceMetricsOverride", metrics)
-            await self._assert_fits(look)
+            await self._assert_fits(shown)
             # Not `page.screenshot`, which puts the viewport back.
             shot = await session.send("Page.captureScreenshot", {"format": "png"})
-            (SCREENSHOTS / f"{name}-{look.name}.png").write_bytes(b64decode(shot["data"]))
-            if look.width < 600:
-                await self._assert_accessible(look)
+            (SCREENSHOTS / f"{name}-{shown.name}.png").write_bytes(b64decode(shot["data"]))
+            if shown.width < 600:
+                await self._assert_accessible(shown)
 
-    async def _assert_fits(self, look: Look) -> None:
+    async def _assert_fits(self, shown: Appearance) -> None:
         measured: dict[str, Any] = await self.page.evaluate(
             """() => ({
                 visible: window.innerWidth,
@@ -120,10 +127,10 @@ class Tab:
                     .map(e => parseFloat(getComputedStyle(e).fontSize))),
             })"""
         )
-        assert measured["visible"] == look.width, f"the viewport is not the phone's: {measured}"
-        assert measured["wide"] <= look.width, f"it must be scrolled sideways: {measured}"
+        assert measured["visible"] == shown.width, f"the viewport is not the phone's: {measured}"
+        assert measured["wide"] <= shown.width, f"it must be scrolled sideways: {measured}"
         assert measured["letters"] >= 14, measured
 
-    async def _assert_accessible(self, look: Look) -> None:
+    async def _assert_accessible(self, shown: Appearance) -> None:
         found = await Axe().run(self.page)
-        assert not found.response["violations"], f"{look.name}: {found.generate_report()}"
+        assert not found.response["violations"], f"{shown.name}: {found.generate_report()}"

@@ -1,4 +1,4 @@
-"""Real codex binaries for the tests: installed from npm once, kept in the user's cache."""
+"""Installs real codex binaries from npm, once for each version, in the user's cache."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from pathlib import Path
 
 OLD, NEW = "0.93.0", "0.169.0"
 VERSIONS = (OLD, NEW)
-"""The release that introduced external tokens, and today's."""
+"""The first release with external tokens, and the current one."""
 
 _TARGETS = {
     ("Linux", "x86_64"): "x86_64-unknown-linux-musl",
@@ -21,16 +21,16 @@ _TARGETS = {
 
 
 class CannotInstall(Exception):
-    """A program that a test needs is not here, and the message says why."""
+    """A program that a test needs cannot be installed. The message gives the reason."""
 
 
 def cache_folder() -> Path:
-    """Where installed programs are kept, in the user's cache."""
+    """The folder of installed programs, in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "authstate-tests"
 
 
 def install(version: str) -> Path:
-    """The `codex` binary of that version, from the cache or from npm.
+    """The path of the `codex` binary of a version. It is installed from npm if it is not in the cache.
 
     Raises:
         CannotInstall: no npm, no network, or no binary for this machine.
@@ -68,11 +68,11 @@ def _npm_install(version: str, folder: Path) -> None:
 
 
 PINNED = (OLD, "0.120.0", "0.150.0", NEW, "0.171.0")
-"""Releases whose account API is known: read off their schemas."""
+"""Releases whose account API is known from their schemas."""
 
 
 def newest() -> str:
-    """The newest release on npm; the newest that is pinned where npm cannot be asked."""
+    """The newest release on npm. If npm cannot be asked, the newest of `PINNED`."""
     npm = shutil.which("npm")
     if npm is not None:
         command = [npm, "view", "@openai/codex", "version"]

@@ -1,4 +1,4 @@
-"""Programs for the tests that are packages of Debian: installed with apt-get where they are missing."""
+"""Installs programs that tests need from Debian packages, with apt-get, if they are missing."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from support.codex_binaries import CannotInstall
 
 
 def chromium() -> Path:
-    """Install Chromium where it is missing. Returns its program. Raises CannotInstall."""
+    """Install Chromium if it is missing. Returns its path. Raises CannotInstall."""
     install(("chromium",), ("chromium",))
     found = shutil.which("chromium")
     assert found is not None
@@ -18,7 +18,7 @@ def chromium() -> Path:
 
 
 def gnome_keyring() -> None:
-    """Install gnome-keyring and D-Bus where they are missing. Raises CannotInstall."""
+    """Install gnome-keyring and D-Bus if they are missing. Raises CannotInstall."""
     install(("gnome-keyring-daemon", "dbus-run-session"), ("gnome-keyring", "dbus"))
 
 

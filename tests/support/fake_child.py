@@ -1,19 +1,26 @@
-"""A child that the tests control: `python fake_child.py [MODE] app-server`. It does what they need.
+"""A fake `codex app-server` that the tests control: `python fake_child.py MODE app-server`.
 
-MODE, before the handshake: `chatter` (first text that is not JSON), `dies` (status 3 at once), `silent` (no answers),
-`refuses` (the first `initialize`), `deaf` (closes its input and goes on), `picky` (refuses API keys, and shows them),
-`owns` (acts with a ChatGPT login of its own), `kept:KEY` (acts with an API key that it kept).
+MODE is one of:
+    plain         nothing special
+    prints-text   first prints text that is not JSON
+    exits         exits with status 3 at once
+    silent        answers nothing
+    refuses       refuses the first `initialize`
+    closes-input  closes its input and goes on running
+    refuses-keys  refuses API keys, and repeats the key in the error
+    own-login     has a ChatGPT login of its own
+    kept-key:KEY  has an API key from an earlier run
 
-Its requests besides `initialize` and the logins:
-    x/token     the token it acts with
-    x/ask       asks the parent for new tokens; `times` with one id; answers with what came
-    x/say       writes `line` unchanged
-    x/exit      ends with `status`
-    x/kill      ends by `signal`
-    x/wait      answers nothing, ever
-    x/sleep     reads nothing more, ever
-    x/flood     sends `lines` notifications of `size` bytes, then answers
-Everything else is answered with its own params.
+Requests that only the fake has:
+    x/token       returns the token that it uses
+    x/ask         asks the parent for new tokens, `times` times with the same id, and returns the answers
+    x/say         writes `line` unchanged
+    x/exit        exits with `status`
+    x/kill        ends itself by `signal`
+    x/wait        never answers
+    x/sleep       stops reading
+    x/flood       sends `lines` notifications of `size` bytes, then answers
+All other requests are answered with their own params.
 """
 
 import json
@@ -36,11 +43,11 @@ class Child:
         self.answers: list[Any] = []
 
     def run(self) -> None:
-        if self.mode == "chatter":
+        if self.mode == "prints-text":
             print("warming up: this is no JSON\n{\n\xff", flush=True)
-        if self.mode == "dies":
+        if self.mode == "exits":
             sys.exit(3)
-        if self.mode == "deaf":
+        if self.mode == "closes-input":
             os.close(0)
             time.sleep(600)
         for line in sys.stdin.buffer:
@@ -62,12 +69,12 @@ class Child:
                 self.refusals -= 1
                 return {"error": {"code": -32600, "message": "not today"}}
             return {"result": {"userAgent": "fake/1.0", "capabilities": params.get("capabilities")}}
-        if method == "getAuthStatus" and self.mode == "owns":
+        if method == "getAuthStatus" and self.mode == "own-login":
             return {"result": {"authMethod": "chatgpt", "authToken": None}}
-        if method == "getAuthStatus" and self.mode.startswith("kept:"):
+        if method == "getAuthStatus" and self.mode.startswith("kept-key:"):
             key = self.mode.partition(":")[2]
             return {"result": {"authMethod": "apikey", "authToken": key if params.get("includeToken") else None}}
-        if self.mode == "picky" and params.get("type") == "apiKey":
+        if self.mode == "refuses-keys" and params.get("type") == "apiKey":
             return {"error": {"code": -32600, "message": f"I do not like {params['apiKey']}"}}
         if method == "account/login/start":
             self.logins.append(params["type"])

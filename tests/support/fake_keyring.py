@@ -1,4 +1,4 @@
-"""A keyring in memory, in the place of the `keyring` library's own: what a test can lock, slow down and fill."""
+"""A keyring in memory for the `keyring` library. A test can lock it, delay it and limit its entries."""
 
 import threading
 from collections.abc import Iterator
@@ -11,7 +11,16 @@ from keyring.errors import KeyringLocked, PasswordSetError
 
 
 class FakeKeyring(KeyringBackend):
-    """Entries by service and account. Every call counts, and waits for `gate`."""
+    """A keyring backend in memory.
+
+    Attributes:
+        entries: the passwords, by service and account.
+        is_locked: every call fails.
+        largest: the longest password that it takes, in characters.
+        calls: "get", "set" or "delete" for each call.
+        gate: each call waits until it is set, at most 30 seconds.
+        arrived: set when a call begins.
+    """
 
     priority = 9.0  # pyright: ignore[reportAssignmentType] - keyring reads it from the class
 
@@ -49,7 +58,7 @@ class FakeKeyring(KeyringBackend):
 
 @pytest.fixture
 def fake_keyring() -> Iterator[FakeKeyring]:
-    """The keyring of this test."""
+    """A keyring in memory, which the library uses during the test."""
     before, backend = keyring.get_keyring(), FakeKeyring()
     keyring.set_keyring(backend)
     yield backend
@@ -59,7 +68,7 @@ def fake_keyring() -> Iterator[FakeKeyring]:
 
 @pytest.fixture
 def no_keyring() -> Iterator[None]:
-    """A machine without a keyring."""
+    """No keyring: the library finds none during the test."""
     before = keyring.get_keyring()
     keyring.set_keyring(fail.Keyring())
     yield

@@ -1,4 +1,4 @@
-"""Homes for codex and authstate: a folder whose configuration points to a loopback issuer, with or without a login."""
+"""Makes home folders for codex and authstate, with a configuration for a loopback issuer."""
 
 import json
 from datetime import UTC, datetime
@@ -17,8 +17,18 @@ def fill(
     raw: str = "",
     **login: Any,
 ) -> Path:
-    """Make the folder and its config.toml. `login` is that of `LoopbackIssuer.seed`, for a ChatGPT login; `auth` or
-    `raw` is what auth.json holds instead. Returns the folder.
+    """Make a home with config.toml and, if there is a login, auth.json.
+
+    Args:
+        home: the folder. It must not exist.
+        issuer: the issuer that config.toml names.
+        config: more lines of config.toml.
+        auth: the content of auth.json, instead of a login.
+        raw: the text of auth.json, instead of a login.
+        login: the arguments of `LoopbackIssuer.seed`, for a ChatGPT login.
+
+    Returns:
+        The folder.
     """
     home.mkdir()
     (home / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n{config}')

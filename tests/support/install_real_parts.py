@@ -1,8 +1,9 @@
-"""Install every real part that tests use: `python -m support.install_real_parts`, in the folder `tests`.
+"""Installs every real part that tests use: `python -m support.install_real_parts`, in the folder `tests`.
 
-The tests install what is missing by themselves, in the same way. This does it all beforehand, for a machine that is
-prepared once: codex (npm), its Python SDK (PyPI), Chromium and a keyring (Debian packages, which only root can
-install). Prints a line for each part. The exit status is 1 if one cannot be installed.
+These are codex (from npm), its Python SDK (from PyPI), and Chromium and a keyring (Debian packages, which only root can
+install). The tests install a missing part themselves, in the same way. Use this script to prepare a machine.
+
+Prints a line for each part. The exit status is 1 if one cannot be installed.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What a crash report, a log or a debugger reads of an error or an object: each way that a secret could show."""
+"""Checks that errors and objects show no secret to a crash report, a log, a pickle or a debugger."""
 
 import json
 import pickle
@@ -14,14 +14,13 @@ from structlog.tracebacks import ExceptionDictTransformer
 from support.paths import TESTS
 
 CANARY = "CaNaRy"
-"""Part of every secret of a test."""
+"""A text that every secret of these tests contains."""
 
-_HERE = TESTS
-_MOST = 1_000_000
+_LIMIT = 1_000_000
 
 
-def led_to(error: BaseException) -> Iterator[tuple[str, object]]:
-    """Everything that a crash report reads of an error, and how it came there. Frames of tests are not read."""
+def reachable_objects(error: BaseException) -> Iterator[tuple[str, object]]:
+    """Each object that a crash report can reach from an error, with the path to it. Frames of tests are left out."""
     stack: list[tuple[str, object]] = [("error", error)]
     known: dict[int, object] = {}
     while stack:
@@ -43,17 +42,20 @@ def led_to(error: BaseException) -> Iterator[tuple[str, object]]:
 
 
 def _is_of_a_test(frame: FrameType) -> bool:
-    return Path(frame.f_code.co_filename).is_relative_to(_HERE)
+    return Path(frame.f_code.co_filename).is_relative_to(TESTS)
 
 
 def assert_clean(error: BaseException, *, may_name_the_request: bool = False) -> None:
-    """Raises AssertionError where a crash report of an error shows a secret.
+    """Check that a crash report of an error shows no secret.
 
     Args:
         error: what was raised.
-        may_name_the_request: whether it is an error of httpx's, which always names its request.
+        may_name_the_request: whether an httpx request or response may be reachable, as it is from httpx's own errors.
+
+    Raises:
+        AssertionError: a secret, or such a request, can be reached.
     """
-    for path, thing in led_to(error):
+    for path, thing in reachable_objects(error):
         is_of_httpx = isinstance(thing, httpx.Request | httpx.Response) and not may_name_the_request
         assert not is_of_httpx, f"{path} is a {type(thing).__name__}"
         assert CANARY not in repr(thing), f"{path} shows a secret"
@@ -62,16 +64,18 @@ def assert_clean(error: BaseException, *, may_name_the_request: bool = False) ->
 
 
 def dumped(error: BaseException) -> str:
-    """The error with the locals of its frames, as structlog writes them for a log that is read by programs."""
-    dump = ExceptionDictTransformer(show_locals=True, locals_max_length=_MOST, locals_max_string=_MOST, use_rich=False)
+    """The error with the local variables of its frames, as structlog writes it to a JSON log."""
+    dump = ExceptionDictTransformer(
+        show_locals=True, locals_max_length=_LIMIT, locals_max_string=_LIMIT, use_rich=False
+    )
     chain: list[dict[str, Any]] = dump((type(error), error, error.__traceback__))
     for one in chain:
-        one["frames"] = [frame for frame in one["frames"] if not Path(frame["filename"]).is_relative_to(_HERE)]
+        one["frames"] = [frame for frame in one["frames"] if not Path(frame["filename"]).is_relative_to(TESTS)]
     return json.dumps(chain)
 
 
 def assert_hidden(thing: object) -> None:
-    """Raises AssertionError where an object, its members or its pickle show a secret."""
+    """Check an object, its members and its pickle. Raises AssertionError if one of them shows a secret."""
     members = {name: getattr(thing, name) for name in _names(thing) if hasattr(thing, name)}
     for shown in (repr(thing), str(thing), *(f"{name}={value!r}" for name, value in members.items())):
         assert CANARY not in shown, f"{type(thing).__name__} shows a secret: {shown.partition('=')[0]:.40}"

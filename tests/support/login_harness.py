@@ -1,6 +1,6 @@
-"""A desk where people sign in with a browser: an engine, real sockets on loopback, and an issuer in a process.
+"""Runs browser logins in tests: an engine, real sockets on loopback, and a client in the place of the browser.
 
-The browser is as little of one as can be: what it sends is the test's to choose, byte by byte.
+The client sends exactly the bytes that the test chooses. The issuer runs in a process of its own.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from authstate.engine.model.events import Event, LoginCompleted
 
 
 class Answer:
-    """What a browser got."""
+    """An HTTP answer that the client received."""
 
     def __init__(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
         self.status = status
@@ -33,12 +33,12 @@ class Answer:
 
     @property
     def title(self) -> str:
-        """What the page says first; empty when it is no page."""
+        """The main heading of the page; empty if the answer is not a page."""
         return self.text.partition("<h1>")[2].partition("</h1>")[0]
 
 
 def read(data: bytes, method: str = "GET") -> Answer:
-    """The one answer in these bytes."""
+    """Parse bytes that contain exactly one answer to a request of this method."""
     http = h11.Connection(h11.CLIENT)
     http.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
     http.send(h11.EndOfMessage())
@@ -52,7 +52,7 @@ def read(data: bytes, method: str = "GET") -> Answer:
 
 
 async def send(port: int, data: bytes, address: str = "127.0.0.1") -> bytes:
-    """Everything that the server answers to these bytes, until it ends the connection."""
+    """Send bytes to a port. Returns what the server sends until it closes the connection, at most 15 seconds later."""
     reader, writer = await asyncio.open_connection(address, port)
     writer.write(data)
     received = await asyncio.wait_for(reader.read(), 15)
@@ -68,17 +68,17 @@ async def get(
 
 
 def asked(login: BrowserLogin) -> dict[str, str]:
-    """The parameters of the page that the person opens."""
+    """The parameters of the address that the user opens."""
     return {name: values[0] for name, values in parse_qs(urlsplit(login.auth_url).query).items()}
 
 
 def target(login: BrowserLogin, **parameters: str) -> str:
-    """The address that the issuer sends the browser back to."""
+    """The path of the redirect from the issuer to the loopback server."""
     return "/auth/callback?" + urlencode({"state": asked(login)["state"], **parameters})
 
 
 class LoginHarness:
-    """An engine where people sign in with a browser, and the events it told. Somebody is signed in already."""
+    """An engine for browser logins, with the events that it sent. A user is signed in already: `old`."""
 
     def __init__(
         self, issuer: Issuer, *, linger: float = 5.0, store: MemoryStore | None = None, **settings: Any
@@ -103,37 +103,37 @@ class LoginHarness:
         return [event for event in self.events if isinstance(event, LoginCompleted)]
 
     def assert_unchanged(self) -> None:
-        """Who was signed in is signed in still, here and in the store. Raises AssertionError."""
+        """Check that the old login is still used and stored. Raises AssertionError."""
         assert self.engine.session.credentials is self.old
         assert self.store.credentials is self.old
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Let the loop run until this holds, 10 seconds at most."""
+    """Let the event loop run until a condition holds. Raises TimeoutError after 10 seconds."""
     async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - what is looked at has no event
+        while not holds():  # noqa: ASYNC110 - no event is set when it becomes true
             await asyncio.sleep(0.001)
 
 
 def open_files() -> int:
-    """How many descriptors this process has: files, sockets, pipes. Not on Windows."""
+    """The number of open descriptors of this process: files, sockets and pipes. Not on Windows."""
     return len(os.listdir("/dev/fd"))
 
 
 async def until_exchanging(login: BrowserLogin) -> None:
-    """The browser has come back, and the issuer is asked."""
+    """Wait until the browser was redirected back and the code is being exchanged."""
     await until(lambda: login.attempt.state != "pending")
 
 
 def agree(login: BrowserLogin, loopback: LoopbackIssuer, code: str = "ac_agreed", **grant: str) -> str:
-    """Agree at the issuer. Returns the address that it sends the browser back to."""
+    """Approve the login at the issuer. Returns the path of its redirect."""
     bound = {name: asked(login)[name] for name in ("code_challenge", "redirect_uri")}
     loopback.register_code(code, **{**bound, **grant})
     return target(login, code=code)
 
 
-async def come_back(login: BrowserLogin, address: str) -> Answer:
-    """What the browser does with that address, and the page that it is sent on to, whose address says nothing."""
+async def follow_redirect(login: BrowserLogin, address: str) -> Answer:
+    """Follow the issuer's redirect. Returns the page `/done`, whose address contains no code."""
     answer = await get(login.port, address)
     assert (answer.status, answer.location) == (303, "/done")
     return await get(login.port, "/done")

@@ -1,4 +1,4 @@
-"""A small network on loopback: servers with certificates of an authority of our own, and proxies."""
+"""Servers and proxies on loopback, and a certificate authority for them."""
 
 import asyncio
 import ssl
@@ -21,7 +21,7 @@ def _name(text: str) -> x509.Name:
 
 
 class Authority:
-    """Issues certificates. Its own, and what it issued, are PEM files in a folder."""
+    """A certificate authority. It writes its certificates as PEM files to a folder; its own is `file`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -31,7 +31,13 @@ class Authority:
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def server(self, name: str, *, since: int = -1, until: int = 1) -> ssl.SSLContext:
-        """The context of a server with a certificate for this name, valid between these days from now."""
+        """The TLS context of a server.
+
+        Args:
+            name: the host name in the certificate.
+            since: when it becomes valid, in days from now.
+            until: when it expires, in days from now.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(name, key, timedelta(days=since), timedelta(days=until))
         file = self._folder / f"{name}{since}{until}.pem"
@@ -71,7 +77,7 @@ class Authority:
 
 @asynccontextmanager
 async def serving(handler: Handler, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Serve on a port of 127.0.0.1, which is returned."""
+    """Serve on a free port of 127.0.0.1 while the block runs. Returns the port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -88,8 +94,8 @@ async def serving(handler: Handler, context: ssl.SSLContext | None = None) -> As
         server.close()
 
 
-class Saying:
-    """Answers each request with the same, and keeps the heads of the requests."""
+class FixedAnswer:
+    """A handler that gives every request the same answer. `heads` are the heads of the requests."""
 
     def __init__(self, answer: bytes = ANSWER) -> None:
         self.answer = answer
@@ -101,8 +107,8 @@ class Saying:
         await writer.drain()
 
 
-class Tunnelling:
-    """A proxy that lets everything through to one port, whatever the client asked for."""
+class TunnellingProxy:
+    """A proxy that connects every client to one port, whichever host the client asked for."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -110,10 +116,10 @@ class Tunnelling:
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heads.append(await reader.readuntil(b"\r\n\r\n"))
-        await self.let_through(reader, writer)
+        await self.tunnel(reader, writer)
 
-    async def let_through(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer a CONNECT whose head was read, and pass everything on until either end closes."""
+    async def tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Accept a CONNECT whose head was read, and pass bytes in both directions until one side closes."""
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         async with asyncio.TaskGroup() as ways:

@@ -1,4 +1,4 @@
-"""OpenAI's own Python SDK for the tests: installed from PyPI once, without the codex binary that it pins."""
+"""Installs OpenAI's Python SDK of codex from PyPI, once, without the codex binary that it depends on."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ _NEEDED = ("pydantic>=2.12,<3", "packaging>=26.2")
 
 
 def install() -> Path:
-    """The folder that the SDK can be imported from, out of the user's cache or from PyPI.
+    """The folder from which the SDK can be imported. It is installed from PyPI if it is not in the user's cache.
 
     Raises:
         CannotInstall: there is no pip, no network, or no such release.

@@ -1,7 +1,7 @@
-"""The real programs that some tests run, each installed once.
+"""The real programs that some tests run.
 
-`python -m support.install_real_parts`, run in tests/, installs all of them. A test gets one from the fixture
-`real_parts`, which installs it where it is missing; such a test has the marker `real_parts` (tests/conftest.py).
+A test gets them from the fixture `real_parts`, which installs what is missing. Such a test has the marker `real_parts`
+(tests/conftest.py). `python -m support.install_real_parts`, in tests/, installs all of them beforehand.
 """
 
 from collections.abc import Callable
@@ -17,30 +17,27 @@ T = TypeVar("T")
 
 
 class RealParts:
-    """The real parts for tests. Each method installs a part where it is missing, from npm, PyPI or Debian's archive.
-
-    A part that cannot be installed skips the test, with the reason.
-    """
+    """Each method installs a part if it is missing. If that fails, it skips the test with the reason."""
 
     def codex(self, version: str) -> Path:
-        """The codex binary of that version; "newest" is the newest one on npm."""
+        """The path of the codex binary of a version. "newest" is the newest version on npm."""
         return _installed(lambda: codex_binaries.install(codex_binaries.newest() if version == "newest" else version))
 
     def chromium(self) -> Path:
-        """The browser's program."""
+        """The path of the browser."""
         return _installed(debian.chromium)
 
     def sdk(self) -> Path:
-        """The folder that the Python SDK is imported from."""
+        """The folder from which the Python SDK is imported."""
         return _installed(python_sdk.install)
 
     def keyring(self) -> None:
-        """gnome-keyring and D-Bus; they are on the PATH."""
+        """Install gnome-keyring and D-Bus, which are then on the PATH."""
         _installed(debian.gnome_keyring)
 
 
 def _installed(install: Callable[[], T]) -> T:
-    """Install a part, one process at a time: tests may run in several."""
+    """Install a part. One process installs at a time, because tests may run in several."""
     lock = codex_binaries.cache_folder() / "install.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:

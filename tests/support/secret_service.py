@@ -1,4 +1,4 @@
-"""A real Secret Service without a screen: Debian's gnome-keyring on a D-Bus of its own, in a folder of its own."""
+"""A real Secret Service: Debian's gnome-keyring on its own D-Bus, with its data in a folder of the test."""
 
 import os
 import signal
@@ -15,16 +15,20 @@ _START = 'echo "$DBUS_SESSION_BUS_ADDRESS"; exec gnome-keyring-daemon --foregrou
 
 
 class SecretService:
-    """gnome-keyring with an unlocked keyring: `start`, then `stop`."""
+    """gnome-keyring with an unlocked keyring. Call `start`, and `stop` at the end.
+
+    Args:
+        folder: its home.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[str] | None = None
         self.environment: dict[str, str] = {}
-        """The variables that lead a process to it."""
+        """The variables with which a process finds it."""
 
     def start(self) -> "SecretService":
-        """Start it, and wait until it has its name on the bus."""
+        """Start it and wait until it owns its name on the bus."""
         home = {"HOME": str(self._folder), "XDG_RUNTIME_DIR": str(self._folder), "XDG_DATA_HOME": str(self._folder)}
         self._process = subprocess.Popen(
             ["dbus-run-session", "--", "sh", "-c", _START],
@@ -45,7 +49,7 @@ class SecretService:
         return self
 
     def stop(self) -> None:
-        """End it and its bus. Any number of times."""
+        """End it and its bus. A second call does nothing."""
         process, self._process = self._process, None
         if process is not None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""The administrator's folder /etc/codex of a test's own, in a private mount namespace: the real one is never touched.
+"""An /etc/codex for one test, in a private mount namespace. The real one is not touched.
 
-In the namespace /etc is a folder of symbolic links to the real files, and of a `codex` that the test fills.
+In the namespace, /etc is a folder of symbolic links to the real files, except for `codex`, which the test fills.
 """
 
 import shutil
@@ -24,32 +24,32 @@ exec "$@"
 
 
 class SystemFolder:
-    """An /etc/codex for the programs that are started with its `prefix`.
+    """An /etc/codex for programs that are started with `prefix`.
 
     Args:
-        folder: new or empty.
-        files: what each file holds, by its name.
+        folder: a new or empty folder.
+        files: the content of each file in /etc/codex, by its name.
     """
 
     def __init__(self, folder: Path, files: dict[str, str] | None = None) -> None:
         self._folder = folder
         self.codex = folder / "etc" / "codex"
-        """What is /etc/codex in there."""
+        """The folder that is /etc/codex for these programs."""
         self.codex.mkdir(parents=True)
         for name, text in (files or {}).items():
             (self.codex / name).write_text(text)
 
     @property
     def prefix(self) -> list[str]:
-        """What to write in front of a command."""
+        """The words to put before a command."""
         return [*_unshare(), "sh", "-c", _ENTER, "sh", str(self._folder)]
 
 
-def why_not(folder: Path) -> str | None:
-    """Why there can be no such folder here; None when there can be one.
+def reason_unavailable(folder: Path) -> str | None:
+    """Try whether a `SystemFolder` works on this machine. Returns the reason if it does not, otherwise None.
 
     Args:
-        folder: new or empty, for a try.
+        folder: a new or empty folder for the try.
     """
     if shutil.which("unshare") is None:
         return "there is no unshare(1)"
@@ -60,6 +60,6 @@ def why_not(folder: Path) -> str | None:
 
 @cache
 def _unshare() -> Sequence[str]:
-    """With privileges a mount namespace is enough; without, it takes a user namespace."""
+    """The command for a mount namespace. Without privileges, it also needs a user namespace."""
     tried = subprocess.run(["unshare", "-m", "true"], capture_output=True, timeout=60)
     return ("unshare", "-m") if tried.returncode == 0 else ("unshare", "-rm")

@@ -1,4 +1,4 @@
-"""A client of the account API, for any program that speaks it: newline-delimited JSON over the pipes of a process."""
+"""A client of the account API: newline-delimited JSON over the pipes of any program that offers it."""
 
 import json
 import os
@@ -21,18 +21,20 @@ INITIALIZE: Message = {
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
-    """This process's environment for a child with this home, without variables that would change its login."""
+    """The environment for a child with this home: that of this process, without variables that change a login."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(SUBPROCESS_NOISE)}
     return {**kept, "HOME": str(home), "CODEX_HOME": str(home), **more}
 
 
 class WireClient:
-    """Starts `COMMAND app-server` and speaks to it. Everything it received is in `received`, in order.
+    """Starts `COMMAND app-server` and exchanges messages with it. `received` has all that arrived, in order.
 
     Args:
         command: the program and its arguments before `app-server`.
-        answer: what to answer to a request of the server; by default nothing.
-        errors: where its standard error goes; by default nowhere.
+        environment: of the program.
+        listen: arguments after `app-server`.
+        answer: returns the answer to a request of the server, or None. By default none is answered.
+        errors: the file for its standard error. By default that is discarded.
     """
 
     def __init__(
@@ -85,7 +87,11 @@ class WireClient:
         return self._count
 
     def answer_to(self, number: int, *, timeout: float = 20.0) -> Message:
-        """Wait for the answer to a request: the whole message, with `result` or `error`."""
+        """Wait for the answer to a request. Returns the whole message, with `result` or `error`.
+
+        Raises:
+            TimeoutError: there is no answer within `timeout` seconds, or the program closed its output.
+        """
         while True:
             message = self._next(timeout)
             if message is None:
@@ -98,13 +104,13 @@ class WireClient:
         return self.answer_to(self.start(method, params), timeout=timeout)
 
     def result(self, method: str, params: Message | None = None) -> Any:
-        """The result of a request that must succeed."""
+        """Send a request that must succeed. Returns its result."""
         answer = self.call(method, params)
         assert "result" in answer, f"{method} was refused: {answer}"
         return answer["result"]
 
     def until(self, method: str, *, timeout: float = 20.0) -> Message:
-        """The params of the next notification of this method."""
+        """Wait for the next notification of a method. Returns its params. Raises TimeoutError."""
         while (message := self._next(timeout)) is not None:
             if message.get("method") == method:
                 params: Message = message["params"]
@@ -112,18 +118,18 @@ class WireClient:
         raise TimeoutError(f"no {method} within {timeout:g} seconds")
 
     def drain(self, quiet: float) -> None:
-        """Receive until nothing came for `quiet` seconds."""
+        """Receive until nothing arrives for `quiet` seconds."""
         while self._next(quiet) is not None:
             pass
 
     def wait_until(self, ready: Callable[[], bool], *, timeout: float = 10.0) -> None:
-        """Receive until `ready` (which is asked after each message), or for `timeout` seconds."""
+        """Receive until `ready` returns true, at most for `timeout` seconds. It is called after each message."""
         deadline = monotonic() + timeout
         while not ready() and self._next(max(0.0, deadline - monotonic())) is not None:
             pass
 
     def initialize(self) -> Message:
-        """The handshake. Returns the answer to `initialize`."""
+        """Do the handshake. Returns the answer to `initialize`."""
         answer = self.call("initialize", INITIALIZE)
         self.send({"method": "initialized"})
         return answer

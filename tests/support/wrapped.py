@@ -1,4 +1,4 @@
-"""`authstate wrap` for the tests, with the fake child or a real codex."""
+"""Runs `authstate wrap` in tests, with the fake child or a real codex."""
 
 import sys
 from collections.abc import Callable
@@ -20,11 +20,14 @@ def fake_command(mode: str = "plain") -> list[str]:
 
 
 class Wrapped(WireClient):
-    """A front-end of a wrapped child.
+    """The front-end of a wrapped child.
 
     Args:
-        command: of the child, without its last word `app-server`.
-        home: of the wrapper and of the child.
+        command: the command of the child, without its last word `app-server`.
+        home: the home of the wrapper and of the child.
+        issuer: the issuer that both use.
+        answer: see `WireClient`.
+        errors: see `WireClient`.
     """
 
     def __init__(
@@ -51,13 +54,16 @@ class Wrapped(WireClient):
         return [message["method"] for message in self.received if "method" in message]
 
     def end(self) -> int:
-        """Close the input and wait for the end. Returns the exit status."""
+        """Close the input and wait until the wrapper exits. Returns its exit status."""
         self.__exit__()
         return int(self.process.returncode)
 
 
 def starter(running: ExitStack, make_home: Callable[..., Path], issuer: LoopbackIssuer) -> Callable[..., Wrapped]:
-    """Return a function that starts wrapped children, which end with the stack. `login` is that of `make_home`."""
+    """Return a function that starts a wrapped child, which ends with the stack.
+
+    The function takes the mode of the fake child, `answer` of `WireClient`, and the arguments of `make_home`.
+    """
 
     def begin(mode: str = "plain", *, answer: Any = None, **login: Any) -> Wrapped:
         return running.enter_context(Wrapped(fake_command(mode), make_home(**login), issuer, answer=answer))
@@ -66,6 +72,6 @@ def starter(running: ExitStack, make_home: Callable[..., Path], issuer: Loopback
 
 
 def children_of(front: Wrapped) -> list[str]:
-    """The process ids of the wrapper's children."""
+    """The process ids of the wrapper's children. Linux only."""
     pid = front.process.pid
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -1,4 +1,4 @@
-"""Fixtures: an issuer on loopback, a desk where people sign in, and what the event loop is told of faults."""
+"""Fixtures: an issuer on loopback, a harness for browser logins, and the faults that the event loop reports."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.leaks import CANARY, assert_clean, assert_hidden
-from support.login_harness import LoginHarness, agree, asked, come_back, get, target
+from support.login_harness import LoginHarness, agree, asked, follow_redirect, get, target
 
 from authstate.adapters.app_server import wire
 from authstate.adapters.child.dialect import Dialect, tokens_of
@@ -87,7 +87,7 @@ async def test_a_browser_login_in_each_of_its_moments(harness: LoginHarness, loo
     secrets = [*secrets_of(login), "ac-a-secret-code"]
     assert_shows_none(login, secrets)
     assert login.auth_url == login.auth_url
-    browser = asyncio.create_task(come_back(login, agree(login, loopback, "ac-a-secret-code")))
+    browser = asyncio.create_task(follow_redirect(login, agree(login, loopback, "ac-a-secret-code")))
     await login.attempt.wait()
     assert_shows_none(login, secrets)
     await browser
@@ -196,7 +196,7 @@ async def test_a_fault_in_a_login_task_shows_no_secret(
     monkeypatch.setattr(browser_login, "exchange_code", broken)
     login = await harness.start()
     secrets = [*secrets_of(login), "ac-of-a-fault"]
-    browser = asyncio.create_task(come_back(login, agree(login, loopback, "ac-of-a-fault")))
+    browser = asyncio.create_task(follow_redirect(login, agree(login, loopback, "ac-of-a-fault")))
     await login.closed()
     await browser
     assert login.attempt.state == "failed"

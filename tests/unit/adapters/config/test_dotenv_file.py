@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.network_servers import Saying, serving
+from support.network_servers import FixedAnswer, serving
 
 from authstate.adapters.app_server.connected_client import ConnectedClient
 from authstate.adapters.app_server.deferred_log import DeferredLog
@@ -94,7 +94,7 @@ async def test_every_client_of_ours_goes_through_the_proxy_of_the_file(
 ) -> None:
     for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    async with serving(proxy := Saying(REFUSAL)) as port:
+    async with serving(proxy := FixedAnswer(REFUSAL)) as port:
         read = environment(tmp_path, f"HTTPS_PROXY=http://127.0.0.1:{port}\n")
         issuer = Issuer.of(read)
         device = HttpDeviceEndpoint(issuer)
@@ -112,7 +112,7 @@ async def test_every_client_of_ours_goes_through_the_proxy_of_the_file(
 
 async def test_an_app_server_asks_for_the_rate_limits_through_the_proxy_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "auth.json").write_text('{"OPENAI_API_KEY": "sk-stored"}')
-    async with serving(proxy := Saying(REFUSAL)) as port:
+    async with serving(proxy := FixedAnswer(REFUSAL)) as port:
         read = environment(tmp_path, f"ALL_PROXY=http://127.0.0.1:{port}\n")
         client = ConnectedClient(Peer(lambda method, params: None))
         account = LazyAccount(AccountSetup(Config(), read), client, DeferredLog())

@@ -13,7 +13,7 @@ import certifi
 import httpx
 import pytest
 import truststore
-from support.network_servers import Authority, Saying, Tunnelling, serving
+from support.network_servers import Authority, FixedAnswer, TunnellingProxy, serving
 
 from authstate.adapters.app_server.rate_limits import RateLimitsUnavailable, read_rate_limits
 from authstate.adapters.network import certificates
@@ -77,7 +77,7 @@ async def ask(url: str, **environ: str) -> Any:
 async def test_what_is_wrong_with_a_certificate_is_said(
     authority: Any, name: str, days: tuple[int, int], what: str
 ) -> None:
-    server = Saying()
+    server = FixedAnswer()
     async with serving(server, authority.server(name, since=days[0], until=days[1])) as port:
         error = await ask(f"https://localhost:{port}/", CODEX_CA_CERTIFICATE=str(authority.file))
     assert str(error).startswith(f"localhost:{port} cannot be reached safely: {what}")
@@ -86,7 +86,7 @@ async def test_what_is_wrong_with_a_certificate_is_said(
 
 
 async def test_an_unknown_authority_is_said_with_what_helps(authority: Any) -> None:
-    server = Saying()
+    server = FixedAnswer()
     async with serving(server, authority.server("localhost")) as port:
         error = await ask(f"https://localhost:{port}/")
         assert "an authority that is not trusted here" in str(error) and "CODEX_CA_CERTIFICATE" in str(error)
@@ -142,7 +142,7 @@ def test_the_file_of_codex_adds_to_the_system_and_the_others_take_its_place(auth
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to name the file")
 async def test_a_folder_of_authorities(authority: Any, tmp_path: Path) -> None:
     (tmp_path / f"{_hash(authority.file)}.0").write_bytes(authority.file.read_bytes())
-    async with serving(Saying(), authority.server("localhost")) as port:
+    async with serving(FixedAnswer(), authority.server("localhost")) as port:
         assert await ask(f"https://localhost:{port}/", SSL_CERT_DIR=str(tmp_path)) is None
 
 
@@ -155,7 +155,7 @@ async def test_a_file_of_authorities_that_cannot_be_used_is_named_before_a_reque
     (tmp_path / "text.pem").write_text("no certificate")
     (tmp_path / "broken.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     os.mkfifo(tmp_path / "pipe")  # as `<(...)` of a shell makes one: reading it could wait for ever
-    server = Saying()
+    server = FixedAnswer()
     async with serving(server) as port:
         for file in ("missing", "text.pem", "broken.pem", *([] if name == "SSL_CERT_DIR" else [".", "pipe"])):
             error = await ask(f"http://127.0.0.1:{port}/", **{name: str(tmp_path / file)})
@@ -189,8 +189,11 @@ def test_a_system_without_authorities_gets_those_of_certifi(
 
 
 async def test_a_request_goes_through_the_proxy_and_gives_its_password(authority: Any) -> None:
-    server = Saying()
-    async with serving(server, authority.server("localhost")) as port, serving(proxy := Tunnelling(port)) as through:
+    server = FixedAnswer()
+    async with (
+        serving(server, authority.server("localhost")) as port,
+        serving(proxy := TunnellingProxy(port)) as through,
+    ):
         error = await ask(
             "https://localhost:1/",
             HTTPS_PROXY=f"user:hunter2@127.0.0.1:{through}",
@@ -203,8 +206,8 @@ async def test_a_request_goes_through_the_proxy_and_gives_its_password(authority
 
 
 async def test_an_exception_goes_direct(authority: Any) -> None:
-    server, no_proxy = Saying(), "localhost,127.0.0.0/8,::1/128"
-    async with serving(server) as port, serving(proxy := Saying()) as through:
+    server, no_proxy = FixedAnswer(), "localhost,127.0.0.0/8,::1/128"
+    async with serving(server) as port, serving(proxy := FixedAnswer()) as through:
         assert (
             await ask(f"http://127.0.0.1:{port}/", ALL_PROXY=f"http://127.0.0.1:{through}", NO_PROXY=no_proxy) is None
         )
@@ -215,7 +218,7 @@ async def test_an_exception_goes_direct(authority: Any) -> None:
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_a_proxy_that_wants_a_password_is_asked_once(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     tokens = make_tokens(expires_in=-60)
-    async with serving(proxy := Saying(WANTS_PASSWORD)) as through:
+    async with serving(proxy := FixedAnswer(WANTS_PASSWORD)) as through:
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{through}")
         authority = HttpTokenAuthority(f"{scheme}://issuer.example", "app")
         async with AuthEngine(MemoryStore(tokens), authority) as engine:
@@ -229,7 +232,7 @@ async def test_a_proxy_that_wants_a_password_is_asked_once(monkeypatch: pytest.M
 
 
 async def test_a_wrong_password_is_said() -> None:
-    async with serving(Saying(WANTS_PASSWORD)) as through:
+    async with serving(FixedAnswer(WANTS_PASSWORD)) as through:
         error = await ask("https://issuer.example/", HTTPS_PROXY=f"http://user:hunter2@127.0.0.1:{through}")
     assert "did not accept the user name and password in HTTPS_PROXY" in str(error)
     assert error.delivery is Delivery.REFUSED
@@ -241,7 +244,7 @@ async def test_a_wrong_password_is_said() -> None:
 )
 async def test_a_proxy_that_opens_no_way(status: int, delivery: Any) -> None:
     refusal = WANTS_PASSWORD.replace(b"407 Proxy Authentication Required", b"%d eyJsecret" % status)
-    async with serving(Saying(refusal)) as through:
+    async with serving(FixedAnswer(refusal)) as through:
         error = await ask("https://issuer.example/", HTTPS_PROXY=f"http://127.0.0.1:{through}")
     assert f"(HTTPS_PROXY) does not connect to issuer.example (status {status})" in str(error)
     assert "eyJ" not in str(error)
@@ -251,7 +254,7 @@ async def test_a_proxy_that_opens_no_way(status: int, delivery: Any) -> None:
 @pytest.mark.parametrize("url", ["http://issuer.example/", "https://issuer.example/"])
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5h"])
 async def test_a_dead_proxy_is_named(url: str, scheme: str) -> None:
-    async with serving(Saying()) as through:
+    async with serving(FixedAnswer()) as through:
         pass
     error = await ask(url, ALL_PROXY=f"{scheme}://user:hunter2@127.0.0.1:{through}")
     assert str(error).startswith(f"the proxy 127.0.0.1:{through} (ALL_PROXY) cannot be reached, so issuer.example")
@@ -259,10 +262,13 @@ async def test_a_dead_proxy_is_named(url: str, scheme: str) -> None:
 
 
 async def test_the_certificate_of_a_proxy_is_told_from_that_of_the_host(authority: Any) -> None:
-    async with serving(Saying(), authority.server("localhost")) as through:
+    async with serving(FixedAnswer(), authority.server("localhost")) as through:
         error = await ask("https://issuer.example/", HTTPS_PROXY=f"https://localhost:{through}")
     assert str(error).startswith(f"the proxy localhost:{through} (HTTPS_PROXY) cannot be reached safely: ")
-    async with serving(Saying(), authority.server("localhost")) as port, serving(Tunnelling(port)) as through:
+    async with (
+        serving(FixedAnswer(), authority.server("localhost")) as port,
+        serving(TunnellingProxy(port)) as through,
+    ):
         error = await ask("https://localhost:7/", HTTPS_PROXY=f"http://localhost:{through}")
     assert str(error).startswith("localhost:7 cannot be reached safely: ")
 
@@ -303,15 +309,15 @@ async def limits(url: str, **environ: str) -> Any:
 
 async def test_the_rate_limits_name_what_is_at_fault(authority: Any, tmp_path: Path) -> None:
     url = "https://backend.example"
-    async with serving(Saying()) as dead:
+    async with serving(FixedAnswer()) as dead:
         pass
     through = f"http://user:hunter2@127.0.0.1:{dead}"
     assert "(HTTPS_PROXY) cannot be reached, so backend.example" in await limits(url, HTTPS_PROXY=through)
     assert "HTTPS_PROXY has no usable port" in await limits(url, HTTPS_PROXY="http://user:hunter2@proxy:none")
     assert "SSL_CERT_FILE: cannot read" in await limits(url, SSL_CERT_FILE=str(tmp_path / "missing"))
-    async with serving(Saying(WANTS_PASSWORD)) as port:
+    async with serving(FixedAnswer(WANTS_PASSWORD)) as port:
         for base in ("http://backend.example", url):
             said = await limits(base, ALL_PROXY=f"http://127.0.0.1:{port}")
             assert "(ALL_PROXY) requires a user name and password (status 407)" in said
-    async with serving(Saying(), authority.server("localhost")) as port:
+    async with serving(FixedAnswer(), authority.server("localhost")) as port:
         assert "localhost cannot be reached safely: " in await limits(f"https://localhost:{port}")

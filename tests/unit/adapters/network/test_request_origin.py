@@ -10,7 +10,7 @@ import httpcore
 import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
-from support.network_servers import Authority, Tunnelling, serving
+from support.network_servers import Authority, TunnellingProxy, serving
 
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
 from authstate.adapters.network.request_origin import bind_to_origin, bind_to_origin_sync
@@ -63,12 +63,12 @@ class Proxy(Site):
 
     def __init__(self, port: int, answers: Mapping[str, bytes]) -> None:
         super().__init__(answers)
-        self._tunnel = Tunnelling(port)
+        self._tunnel = TunnellingProxy(port)
 
     async def answer(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if head.startswith("CONNECT "):
             assert "token" not in head and "org-1" not in head
-            await self._tunnel.let_through(reader, writer)
+            await self._tunnel.tunnel(reader, writer)
         else:
             await super().answer(head, reader, writer)
 

@@ -5,7 +5,7 @@ import hmac
 from html import unescape
 
 import pytest
-from support.login_harness import LoginHarness, agree, asked, come_back, get, target, until, until_exchanging
+from support.login_harness import LoginHarness, agree, asked, follow_redirect, get, target, until, until_exchanging
 
 from authstate.adapters.testing import LoopbackIssuer
 
@@ -39,7 +39,7 @@ async def test_a_state_that_is_not_ours_is_refused_and_the_sign_in_waits(
     answer = await get(login.port, "/auth/callback?" + query.format(state=state, STATE=state.swapcase()))
     assert (answer.status, answer.title) == (400, WRONG)
     assert (login.attempt.state, harness.outcomes) == ("pending", [])
-    assert (await come_back(login, agree(login, loopback))).title == "You are signed in"
+    assert (await follow_redirect(login, agree(login, loopback))).title == "You are signed in"
 
 
 async def test_the_state_is_compared_in_constant_time(harness: LoginHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ async def test_a_callback_that_comes_twice_is_answered_once(harness: LoginHarnes
 @pytest.mark.parametrize("parameters", [{}, {"code": ""}, {"code": " "}, {"nothing": "here"}])
 async def test_an_answer_without_a_code(harness: LoginHarness, parameters: dict[str, str]) -> None:
     login = await harness.start()
-    page = await come_back(login, target(login, **parameters))
+    page = await follow_redirect(login, target(login, **parameters))
     assert page.title == "Sign-in failed" and "without an authorization code" in page.text
     await login.closed()
     assert [event.success for event in harness.outcomes] == [False]
@@ -94,7 +94,7 @@ async def test_an_answer_without_a_code(harness: LoginHarness, parameters: dict[
 
 async def test_two_codes_are_none(harness: LoginHarness) -> None:
     login = await harness.start()
-    assert "without an authorization code" in (await come_back(login, target(login, code="a") + "&code=b")).text
+    assert "without an authorization code" in (await follow_redirect(login, target(login, code="a") + "&code=b")).text
 
 
 HTML = "<script>alert(1)</script><img src=//evil.example/x>"
@@ -117,7 +117,7 @@ async def test_an_error_of_the_issuer_is_told_in_its_own_words_and_escaped(
     harness: LoginHarness, parameters: dict[str, str], code: str | None, said: str | None
 ) -> None:
     login = await harness.start()
-    page = await come_back(login, target(login, **parameters))
+    page = await follow_redirect(login, target(login, **parameters))
     assert page.title == "Sign-in failed" and "the sign-in" in page.text
     assert ("Error code of the issuer" in page.text) == (code is not None)
     assert code is None or f"<code>{code}</code>" in page.text

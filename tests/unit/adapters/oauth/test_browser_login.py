@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.login_harness import LoginHarness, agree, asked, come_back, get, target, until, until_exchanging
+from support.login_harness import LoginHarness, agree, asked, follow_redirect, get, target, until, until_exchanging
 
 from authstate.adapters.config import Environment
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
@@ -33,7 +33,7 @@ async def test_a_login_that_succeeds(harness: LoginHarness, loopback: LoopbackIs
     assert query["redirect_uri"] == f"http://localhost:{login.port}/auth/callback"
     assert query["code_challenge_method"] == "S256"
     assert "allowed_workspace_id" not in query
-    page = await come_back(login, agree(login, loopback, email="new@x.example"))
+    page = await follow_redirect(login, agree(login, loopback, email="new@x.example"))
     assert (page.status, page.title) == (200, "You are signed in")
     await asyncio.wait_for(login.closed(), 5)
     assert isinstance(harness.store.credentials, ChatgptTokens)
@@ -64,7 +64,7 @@ async def test_forced_workspaces_are_asked_for_and_checked_before_anything_is_st
     async with harness.engine:
         login = await harness.start()
         assert asked(login)["allowed_workspace_id"] == "org-1,org-9"
-        page = await come_back(login, agree(login, loopback, account_id="org-2"))
+        page = await follow_redirect(login, agree(login, loopback, account_id="org-2"))
         assert (page.title, "org-9" in page.text) == ("Sign-in failed", True)
         await login.closed()
         assert (harness.store.saves, harness.authority.revoked) == (0, [])
@@ -97,7 +97,7 @@ def test_what_a_browser_login_takes_is_loaded_when_one_starts() -> None:
 
 async def test_a_person_who_declines(harness: LoginHarness) -> None:
     login = await harness.start()
-    page = await come_back(login, target(login, error="access_denied"))
+    page = await follow_redirect(login, target(login, error="access_denied"))
     assert page.title == "Sign-in failed"
     assert "The sign-in was declined" in page.text and "<code>access_denied</code>" in page.text
     assert "which says" not in page.text
@@ -134,7 +134,7 @@ async def test_a_browser_that_is_back_by_then_is_shown_how_it_ended(
 ) -> None:
     loopback.behave("exchange", mode="hang", times=1)
     login = await harness.start()
-    visit = asyncio.create_task(come_back(login, agree(login, loopback)))
+    visit = asyncio.create_task(follow_redirect(login, agree(login, loopback)))
     await until_exchanging(login)
     await end(harness, login, how)
     page = await asyncio.wait_for(visit, 5)
@@ -243,7 +243,7 @@ async def test_an_issuer_that_gives_no_tokens(
 ) -> None:
     loopback.behave("exchange", **behaviour)
     login = await harness.start()
-    page = await come_back(login, agree(login, loopback))
+    page = await follow_redirect(login, agree(login, loopback))
     assert (page.title, page.status) == ("Sign-in failed", 200)
     assert said in page.text and "that sign-in still works" in page.text
     assert ("<code>invalid_grant</code>" in page.text) == (behaviour.get("code") is not None)
@@ -276,7 +276,7 @@ async def test_a_store_that_cannot_be_written_at_the_last_step(loopback: Loopbac
     store.credentials = harness.old
     async with harness.engine:
         login = await harness.start()
-        page = await come_back(login, agree(login, loopback))
+        page = await follow_redirect(login, agree(login, loopback))
         assert page.title == "Sign-in failed"
         assert "no space left on device: make room" in page.text
         assert "If you were signed in before, that sign-in still works." in page.text

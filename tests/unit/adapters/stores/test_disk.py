@@ -1,17 +1,18 @@
-"""Single steps on a disk: what they follow, what they wait for, and what they leave when they fail."""
+"""The steps of `Disk`, one at a time: what they sync, that they follow no link, and what a failure leaves."""
 
 import errno
-import fcntl
 import os
 import stat
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from authstate.adapters.stores import file_ownership
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.os_locks import ContentLock, FileLock
+from authstate.adapters.stores.os_locks import FileLock
 from authstate.adapters.stores.refresh_claims_file import RefreshClaimsFile
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
 
@@ -66,19 +67,18 @@ def test_a_publication_that_fails_leaves_the_old_file_and_nothing_else(step: str
     assert os.listdir(tmp_path) == ["file"]
 
 
-# What no step follows
+def test_a_sync_reaches_the_file_and_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    monkeypatch.setattr(sys, "platform", "linux")
+    file = tmp_path / "file"
+    file.touch()
+    Disk().sync(str(file))
+    Disk().sync_folder(str(tmp_path))
+    assert synced == [file.stat().st_ino, tmp_path.stat().st_ino]
 
 
-def test_the_lock_on_a_file_follows_no_symbolic_link(tmp_path: Path) -> None:
-    """Who could put a link there would choose which file is locked, and written in place."""
-    precious, link = tmp_path / "precious", tmp_path / "link"
-    precious.touch()
-    link.symlink_to(precious)
-    lock = ContentLock(str(link))
-    with pytest.raises(OSError) as refused:
-        lock.acquire()
-    assert refused.value.errno == errno.ELOOP
-    assert is_free(precious)
+# Symbolic links
 
 
 @needs_root
@@ -95,148 +95,29 @@ def test_no_file_is_given_away_by_a_symbolic_link(give: object, tmp_path: Path) 
     assert (found.st_uid, found.st_gid, mode_of(precious)) == (0, 0, 0o600)
 
 
-# The lock on a file itself
-
-
-def is_free(path: Path) -> bool:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(handle)
-    return True
-
-
-def test_one_at_a_time_holds_the_lock_on_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.touch()
-    one, other = ContentLock(str(file)), ContentLock(str(file))
-    assert one.is_writable is False, "nobody tried yet"
-    assert one.acquire() is True
-    assert one.is_writable is True
-    assert other.acquire() is False
-    one.release()
-    one.release()
-    assert is_free(file)
-    assert other.acquire() is True
-    other.close_after_fork()
-    assert is_free(file), "a process that was forked has closed it"
-    other.release()
-
-
-def test_only_a_file_can_be_locked_by_its_content(tmp_path: Path) -> None:
-    assert ContentLock.on(str(tmp_path)) is None
-    assert ContentLock.on(str(tmp_path / "nothing")) is None
-    assert ContentLock.has_lasting_file is False
-
-
 @pytest.mark.parametrize(
-    ("number", "locked"), [(errno.EACCES, True), (errno.EPERM, True), (errno.EROFS, True), (errno.EIO, False)]
-)
-def test_a_file_that_this_user_may_only_read_is_locked_and_not_written(
-    number: int, locked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, opened = tmp_path / "file", os.open
-    file.touch()
-
-    def read_only(path: str, flags: int, *rest: int) -> int:
-        if flags & os.O_RDWR:
-            raise OSError(number, os.strerror(number))
-        return opened(path, flags, *rest)
-
-    monkeypatch.setattr(os, "open", read_only)
-    lock = ContentLock(str(file))
-    if not locked:
-        with pytest.raises(OSError, match=r"[Ii]nput/output"):
-            lock.acquire()
-        return
-    assert lock.acquire() is True
-    assert lock.is_writable is False
-    assert not is_free(file)
-    lock.release()
-
-
-def test_a_file_that_is_replaced_while_it_is_locked_is_not_the_one_that_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, flock = tmp_path / "file", fcntl.flock
-    file.touch()
-    lost = os.open(file, os.O_RDONLY)
-
-    def replaced(handle: int, how: int) -> None:
-        flock(handle, how)
-        (tmp_path / "new").touch()
-        os.replace(tmp_path / "new", file)
-
-    monkeypatch.setattr(fcntl, "flock", replaced)
-    lock = ContentLock(str(file))
-    assert lock.acquire() is False
-    monkeypatch.undo()
-    fcntl.flock(lost, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it was given back
-    os.close(lost)
-    assert lock.acquire() is True
-    lock.release()
-
-
-@pytest.mark.parametrize(
-    ("number", "told"),
+    ("step", "call"),
     [
-        (errno.EAGAIN, False),
-        (errno.EACCES, False),
-        (errno.ENOLCK, errno.ENOLCK),
-        (errno.EINTR, errno.EINTR),
+        ("create", lambda disk, path: disk.create(path)),
+        ("write", lambda disk, path: disk.write(path, b"canary")),
+        ("overwrite", lambda disk, path: disk.overwrite(path, b"canary")),
+        ("sync", lambda disk, path: disk.sync(path)),
+        ("write_lock_file", lambda disk, path: disk.write_lock_file(path, b"canary")),
+        ("reserve_space", lambda disk, path: disk.reserve_space(path, 10)),
+        ("release_space", lambda disk, path: disk.release_space(path, 0)),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_lock_that_is_held_is_told_from_one_that_cannot_be(
-    number: int, told: bool | int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "file"
-    file.touch()
-
-    def refused(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    with monkeypatch.context() as patch:
-        patch.setattr(fcntl, "flock", refused)
-        if told is False:
-            assert ContentLock(str(file)).acquire() is False
-        else:
-            with pytest.raises(OSError) as fault:
-                ContentLock(str(file)).acquire()
-            assert fault.value.errno == told
-    assert (len(os.listdir("/proc/self/fd")) if before else 0) == before, "the file was closed"
+def test_no_write_follows_a_symbolic_link(step: str, call: Callable[[Disk, str], object], tmp_path: Path) -> None:
+    precious, link = tmp_path / "precious", tmp_path / "link"
+    precious.write_text("      ")
+    link.symlink_to(precious)
+    with pytest.raises(OSError, match=r"exists|symbolic"):
+        call(Disk(), str(link))
+    assert precious.read_text() == "      "
 
 
-@pytest.mark.parametrize(
-    ("number", "told"),
-    [
-        (errno.EACCES, errno.ENOLCK),
-        (errno.EAGAIN, errno.ENOLCK),
-        (errno.EBUSY, errno.ENOLCK),
-        (errno.EIO, errno.ENOLCK),
-        (errno.ENFILE, errno.ENFILE),
-    ],
-)
-def test_a_lock_that_keeps_readers_out_counts_as_none(
-    number: int, told: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "file"
-    file.touch()
-
-    def kept_out(*_: object, **options: object) -> object:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr("authstate.adapters.stores.os_locks.open", kept_out, raising=False)
-    with pytest.raises(OSError) as fault:
-        ContentLock(str(file)).acquire()
-    assert fault.value.errno == told
-    assert is_free(file)
-
-
-# What is closed, and how often is tried
+# Reserved space, and replacing a file
 
 
 def test_reserved_space_is_written_and_the_file_is_closed(tmp_path: Path) -> None:

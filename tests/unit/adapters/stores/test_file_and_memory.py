@@ -1,4 +1,4 @@
-"""The file and the memory store: one writer at a time, old or new but never half, and clear errors."""
+"""`AuthJsonStore` and `MemoryStore`: one writer at a time, complete files, and clear errors."""
 
 import asyncio
 import errno
@@ -11,18 +11,21 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from support.failing_disk import FailingDisk
 from support.fake_keyring import no_keyring
 
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.held_file import HeldAuthJson
 from authstate.adapters.stores.keyring import AutoStore
 from authstate.adapters.stores.os_locks import DiskLock
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine import AuthEngine, AuthState
 from authstate.engine.model.credentials import ApiKey
-from authstate.engine.model.errors import StoreBusy, StoreUnavailable, StoreUnreadable
+from authstate.engine.model.errors import StoreBusy, StoreUnavailable
 from authstate.engine.ports import CredentialStore
 
 __all__ = ["no_keyring"]
@@ -32,7 +35,7 @@ posix_only = pytest.mark.skipif(os.name == "nt", reason="file modes and symbolic
 
 
 class FaultyDisk(Disk):
-    """A disk whose named steps fail, once each time they are listed."""
+    """A disk on which a step fails as often as `fail` says. It records all steps."""
 
     def __init__(self) -> None:
         self.faults: dict[str, list[OSError]] = {}
@@ -307,48 +310,17 @@ async def test_leftovers_that_cannot_be_removed_are_no_obstacle(fault: str, tmp_
     assert temporary(tmp_path) == ["auth.json.99.0a1b.tmp"]
 
 
-async def test_half_a_file_is_read_again(tmp_path: Path) -> None:
-    disk, clock, file = FaultyDisk(), ManualClock(), tmp_path / "auth.json"
-    file.write_text("")
-
-    def finish(step: str) -> None:
-        if disk.steps.count("read") == 3:
-            file.write_text('{"OPENAI_API_KEY": "sk-canary-key"}')
-
-    disk.before = finish
-    load = asyncio.ensure_future(AuthJsonStore(tmp_path, disk=disk, clock=clock).load())
-    await clock.elapse(1)
-    assert await load == KEY
-    assert clock.slept == [0.02] * 3
-
-
-async def test_a_file_that_stays_half_is_unreadable_and_a_login_replaces_it(tmp_path: Path) -> None:
-    clock, file = ManualClock(), tmp_path / "auth.json"
-    file.write_text('{"OPENAI_API_KEY": "sk-can')
-    store = AuthJsonStore(tmp_path, clock=clock)
-    load = asyncio.ensure_future(store.load())
-    await clock.elapse(1)
-    with pytest.raises(StoreUnreadable, match="not valid JSON") as caught:
-        await load
-    assert str(file) in str(caught.value)
-    assert clock.slept == [0.02] * 5
-
-    async def log_in() -> None:
-        async with store.locked() as held:
-            await held.save(KEY)
-
-    login = asyncio.ensure_future(log_in())
-    await clock.elapse(1)
-    await login
-    assert await store.load() == KEY
-
-
-async def test_an_unknown_mode_costs_no_wait(tmp_path: Path) -> None:
-    clock = ManualClock()
-    (tmp_path / "auth.json").write_text('{"auth_mode": "new"}')
-    with pytest.raises(StoreUnreadable, match="'new'"):
-        await AuthJsonStore(tmp_path, clock=clock).load()
-    assert clock.slept == []
+@posix_only
+def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "auth.json"
+    file.write_bytes(b'{"a": "old"}')
+    for number in (1, 2):
+        Path(f"{file}.{number}.ff.tmp").touch()
+    [first, _] = sorted(os.listdir(tmp_path))[1:]
+    disk = FailingDisk(remove=first)
+    disk.list_folder = lambda folder: sorted(os.listdir(folder))
+    HeldAuthJson.remove_leftovers(SimpleNamespace(_target=str(file), _disk=disk))  # type: ignore[arg-type]
+    assert sorted(os.listdir(tmp_path)) == ["auth.json", first]
 
 
 async def test_a_home_that_is_a_file_and_a_file_that_is_a_folder(tmp_path: Path) -> None:
@@ -419,6 +391,30 @@ async def test_the_order_of_a_save_is_durable(tmp_path: Path) -> None:
         disk.steps.clear()
         await held.save(KEY)
         assert disk.steps == ["read", "write", "sync", "rename", "sync_folder"]
+
+
+@posix_only
+async def test_a_save_and_a_sign_out_sync_what_they_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the real calls: the new content before the rename, and the folder after a rename or removal."""
+    synced: list[str] = []
+    fsync, replace, unlink = os.fsync, os.replace, os.unlink
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append("folder" if is_folder(handle) else "file"), fsync(handle))
+    )
+    monkeypatch.setattr(os, "replace", lambda *names: (synced.append("replace"), replace(*names)))
+    async with AuthJsonStore(tmp_path).locked() as held:
+        await held.prepare()
+        synced.clear()
+        await held.save(KEY)
+        assert synced == ["file", "replace", "folder"]
+        monkeypatch.setattr(os, "unlink", lambda name: (synced.append("unlink"), unlink(name)))
+        synced.clear()
+        await held.delete()
+        assert synced == ["unlink", "folder"]
+
+
+def is_folder(handle: int) -> bool:
+    return stat.S_ISDIR(os.fstat(handle).st_mode)
 
 
 async def test_a_save_that_failed_can_be_repeated(tmp_path: Path) -> None:

@@ -1,20 +1,25 @@
-"""The lock of a home where something is odd: a path of two spellings, a lock that is no file, a disk without locks."""
+"""The lock of a home: two paths to one home, an unusual lock file, forks, and file systems without locks."""
 
 import asyncio
 import errno
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from authstate.adapters.stores import home_lock, os_locks
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.home_lock import HomeLock, SaveRecord
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
 from authstate.adapters.stores.os_locks import DiskLock, FileLock
-from authstate.adapters.testing import make_tokens
+from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
+from authstate.engine import AuthEngine, AuthState
 from authstate.engine.model.errors import StoreBusy, StoreUnavailable
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links, pipes and forks are those of Unix")
@@ -145,3 +150,69 @@ async def test_without_file_locks_the_death_of_a_process_frees_its_lock_too(
         await held.save(make_tokens())
         assert not await is_free(tmp_path)
     assert await is_free(tmp_path)
+
+
+def test_save_records_of_4096_bytes_are_read_and_longer_ones_are_ignored(tmp_path: Path) -> None:
+    home, lock = HomeLock(str(tmp_path), Disk(), ManualClock(), 0.0), tmp_path / "auth.json.authstate.lock"
+    data = msgspec.json.encode([SaveRecord("digest", 5.0, 7)])
+    lock.write_bytes(b" " * (4096 - len(data)) + data)
+    assert home.recent_saves() == [SaveRecord("digest", 5.0, 7)]
+    lock.write_bytes(b" " * (4096 - len(data) + 1) + data)
+    assert home.recent_saves() == []
+
+
+async def test_a_lock_file_of_another_user_is_made_anew(tmp_path: Path) -> None:
+    lock = tmp_path / "auth.json.authstate.lock"
+    lock.write_text("root's")
+
+    class Foreign(Disk):
+        def lock(self, path: str) -> os_locks.DiskLock:
+            if os.path.exists(path) and Path(path).read_text() == "root's":
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return super().lock(path)
+
+        def is_of_another_user(self, path: str) -> bool:
+            return True
+
+        def is_not_replaceable(self, target: str) -> bool:
+            return False
+
+    taken = await HomeLock(str(tmp_path), Foreign(), ManualClock(), 0.0).acquire()
+    assert lock.read_bytes() == b""
+    taken.release()
+
+
+def test_who_holds_a_lock_file_that_is_gone_is_not_known(tmp_path: Path) -> None:
+    assert home_lock._pid_of(str(tmp_path / "gone"), []) is None
+    assert home_lock._holder(str(tmp_path / "gone")) == "another process"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+async def test_without_locks_people_sign_in_refresh_and_sign_out(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A marker file excludes other processes instead, and nothing is printed."""
+    import fcntl
+
+    def missing(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    tokens = make_tokens(expires_in=-60.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        async with AuthJsonStore(tmp_path).locked() as held:
+            await held.prepare()
+            await held.save(tokens)
+        async with AuthEngine(AuthJsonStore(tmp_path), FakeAuthority(tokens)) as engine:
+            await engine.refresh()
+            assert engine.session.state is AuthState.CHATGPT
+            change = await AuthJsonStore(tmp_path).last_change()
+            assert change is not None
+            assert not change.is_foreign
+            async with AuthJsonStore(tmp_path).locked():
+                with pytest.raises(StoreUnavailable, match="is held by"):
+                    await AuthJsonStore(tmp_path, lock_timeout=0.0).locked().__aenter__()
+            await engine.log_out()
+    assert await AuthJsonStore(tmp_path).load() is None
+    assert [name for name in os.listdir(tmp_path) if name.endswith(".soft")] == []

@@ -1,8 +1,7 @@
-"""auth.json where nothing can take its place: it is written in place, and a crash in the middle loses nothing."""
+"""An auth.json that cannot be replaced: it is written in place, and a crash during the write loses nothing."""
 
 import asyncio
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.mounted_disk import MountedDisk
 
 from authstate.adapters.stores.codec import encode, is_json_object
 from authstate.adapters.stores.disk import Disk
@@ -24,16 +24,22 @@ from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimSt
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import RefreshDeadReason, StoreBusy, StoreUnavailable
 
+fcntl = pytest.importorskip("fcntl", reason="only Unix has these locks")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="mounts and locks are those of Unix")
 KEY = ApiKey.parse("sk-canary-key")
 
 
 class Stopped(Exception):
-    """The process ends here."""
+    """Stands for the end of the process."""
 
 
-class MountedDisk(Disk):
-    """A disk on which auth.json is mounted by itself; a write in place ends at the step that is named."""
+class StoppingDisk(MountedDisk):
+    """A disk on which auth.json is mounted, and a write in place ends at a step.
+
+    Args:
+        stop_at: the step that raises `Stopped`: "keep", "overwrite", "amid", "sync" or "forget". "amid" is halfway
+            through the overwrite. By default no step raises.
+    """
 
     def __init__(self, stop_at: str = "") -> None:
         self.stop_at = stop_at
@@ -45,17 +51,7 @@ class MountedDisk(Disk):
         if name == self.stop_at:
             raise Stopped
 
-    def check_replaceable(self, target: str) -> None:
-        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), target)
-
-    def rename(self, source: str, target: str) -> None:
-        if target.endswith("auth.json"):
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), target)
-        super().rename(source, target)
-
     def remove(self, path: str) -> None:
-        if path.endswith("auth.json"):
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
         if path.endswith(".pending"):
             self._step("forget")
         super().remove(path)
@@ -104,7 +100,7 @@ async def test_a_process_that_dies_at_any_step_leaves_the_old_or_the_new(stop_at
     await save(AuthJsonStore(home), old)
     inode = (home / "auth.json").stat().st_ino
     with pytest.raises(Stopped):
-        await save(AuthJsonStore(home, disk=MountedDisk(stop_at)), new)
+        await save(AuthJsonStore(home, disk=StoppingDisk(stop_at)), new)
     store = AuthJsonStore(home, disk=MountedDisk())
     async with store.locked() as held:
         assert await held.load() == (old if stop_at == "keep" else new)
@@ -118,13 +114,13 @@ async def test_the_next_look_finishes_a_write_that_was_cut_short(stop_at: str, h
     old, new = make_tokens(now=1_800_000_000.0), make_tokens(now=1_800_000_001.0)
     await save(AuthJsonStore(home), old)
     with pytest.raises(Stopped):
-        await save(AuthJsonStore(home, disk=MountedDisk(stop_at)), new)
+        await save(AuthJsonStore(home, disk=StoppingDisk(stop_at)), new)
     assert await AuthJsonStore(home).load() == new
 
 
 async def test_the_order_of_a_write_in_place_is_durable(home: Path) -> None:
     await save(AuthJsonStore(home), KEY)
-    disk = MountedDisk()
+    disk = StoppingDisk()
     await save(AuthJsonStore(home, disk=disk), make_tokens())
     assert disk.steps == ["keep", "overwrite", "sync", "forget"]
 
@@ -153,7 +149,7 @@ async def test_what_another_program_stored_since_is_not_undone(home: Path) -> No
     old, new, theirs = (make_tokens(now=1_800_000_000.0 + number) for number in range(3))
     await save(AuthJsonStore(home), old)
     with pytest.raises(Stopped):
-        await save(AuthJsonStore(home, disk=MountedDisk("overwrite")), new)
+        await save(AuthJsonStore(home, disk=StoppingDisk("overwrite")), new)
     (home / "auth.json").write_bytes(encode(theirs, None))
     await save(AuthJsonStore(home, disk=MountedDisk()), KEY)
     assert await AuthJsonStore(home).load() == KEY
@@ -208,7 +204,7 @@ async def test_what_another_program_appends_is_not_cut_off(home: Path) -> None:
 
 async def test_a_rename_that_fails_although_it_was_prepared_costs_no_token(home: Path) -> None:
     await save(AuthJsonStore(home), make_tokens(now=1_800_000_000.0))
-    disk = MountedDisk()
+    disk = StoppingDisk()
     disk.check_replaceable = lambda target: None
     new = make_tokens(now=1_800_000_001.0)
     await save(AuthJsonStore(home, disk=disk), new)
@@ -236,8 +232,8 @@ async def test_a_reader_of_a_file_that_is_being_written_never_takes_a_part_for_a
     assert seen[-1] == path.read_bytes() == new
 
 
-class FixedDisk(MountedDisk):
-    """A disk on which auth.json is all that can be written in its folder, and in the folders that are named."""
+class ReadOnlyFoldersDisk(StoppingDisk):
+    """A disk on which the home and other folders are read-only, except for auth.json."""
 
     def __init__(self, home: Path, *closed: Path) -> None:
         super().__init__()
@@ -260,7 +256,7 @@ async def test_what_cannot_be_beside_auth_json_is_in_a_folder_of_the_user(
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     old = make_tokens(expires_in=-60.0)
     await save(AuthJsonStore(home), old)
-    disk = FixedDisk(home, *([state] if only == "temporary" else []))
+    disk = ReadOnlyFoldersDisk(home, *([state] if only == "temporary" else []))
     kept: list[str] = []
     disk.before_overwrite = lambda: kept.extend(str(path) for path in tmp_path.rglob("*.pending"))
     async with AuthEngine(AuthJsonStore(home, disk=disk), FakeAuthority(old)) as engine:
@@ -287,7 +283,7 @@ async def test_where_no_claim_can_be_kept_no_token_is_sent(
     old = make_tokens(expires_in=-60.0)
     await save(AuthJsonStore(home), old)
     issuer = FakeAuthority(old)
-    async with AuthEngine(AuthJsonStore(home, disk=FixedDisk(home)), issuer) as engine:
+    async with AuthEngine(AuthJsonStore(home, disk=ReadOnlyFoldersDisk(home)), issuer) as engine:
         with pytest.raises(StoreUnavailable, match=r"auth\.json\.authstate\.claims: read-only file system"):
             await engine.refresh()
     assert issuer.sent == []
@@ -302,7 +298,7 @@ async def test_a_folder_that_others_can_enter_is_left_alone(mode: int, home: Pat
     Path(place).parent.chmod(mode)
     Path(place).write_bytes(msgspec.json.encode(PendingWrite(encode(KEY, None), encode(make_tokens(), None))))
     assert place not in pending_paths(str(home / "auth.json"))
-    await save(AuthJsonStore(home, disk=FixedDisk(home)), KEY)
+    await save(AuthJsonStore(home, disk=ReadOnlyFoldersDisk(home)), KEY)
     assert await AuthJsonStore(home).load() == KEY
     assert os.listdir(Path(place).parent) == [os.path.basename(place)]
 

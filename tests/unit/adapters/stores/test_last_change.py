@@ -1,5 +1,6 @@
 """Who changed what is stored: told in the error, in `authstate status`, and without a secret."""
 
+import errno
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ from authstate.adapters.stores.codec import encode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file import AuthJsonStore
 from authstate.adapters.stores.home_lock import HomeLock, SaveRecord
-from authstate.adapters.stores.last_change import digest_of, last_change
+from authstate.adapters.stores.last_change import _codex_processes, digest_of, last_change
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.testing import FakeAuthority, ManualClock, make_external, make_tokens
 from authstate.engine import AuthEngine, AuthState, ChatgptTokens, RefreshSettings
@@ -263,3 +264,11 @@ def test_status_shows_who_and_what_to_do(tmp_path: Path) -> None:
     assert "auth.json was last changed at 2027-01-15 08:01:00 UTC by a program that does not take" in ran.stdout
     assert "`authstate login`" in ran.stdout
     assert login["refresh_token"] not in ran.stdout + ran.stderr
+
+
+def test_where_no_processes_can_be_listed_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(path: str) -> list[str]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(os, "listdir", hidden)
+    assert list(_codex_processes(str(tmp_path))) == []

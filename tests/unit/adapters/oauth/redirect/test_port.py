@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from support.login_harness import LoginHarness, agree, come_back, get, open_files, until
+from support.login_harness import LoginHarness, agree, follow_redirect, get, open_files, until
 
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.redirect import port, sockets
@@ -168,7 +168,7 @@ async def test_another_login_of_authstate_gives_way(
         await asyncio.wait_for(first.closed(), 5)
         assert first.attempt.state == ("superseded" if same_engine else "cancelled")
         assert [event.success for event in other.outcomes] == [False]
-        assert (await come_back(second, agree(second, loopback))).title == "You are signed in"
+        assert (await follow_redirect(second, agree(second, loopback))).title == "You are signed in"
 
 
 async def test_one_that_shows_its_outcome_gives_way_too(harness: LoginHarness, loopback: LoopbackIssuer) -> None:

@@ -1,4 +1,4 @@
-"""What a turn needs: the configuration of codex for the loopback model, and the params of the requests."""
+"""What a codex turn needs: the configuration for the loopback model, and the params of the requests."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ from authstate.adapters.testing import LoopbackIssuer
 
 
 def model_config(issuer: LoopbackIssuer) -> str:
-    """The lines of config.toml for a model behind the loopback backend, authorized as OpenAI's own.
+    """The lines of config.toml for a model of the loopback backend, which uses the ChatGPT login as OpenAI's own does.
 
-    Without its own look at which models there are, 0.93.0 starts a thread three seconds sooner.
+    With `remote_models = false`, codex 0.93.0 does not fetch the list of models, and starts a thread 3 seconds sooner.
     """
     return f"""model = "gpt-5"
 model_provider = "loopback"
@@ -25,10 +25,10 @@ remote_models = false
 
 
 def thread_params(cwd: object) -> dict[str, Any]:
-    """`thread/start`, as both versions take it."""
+    """The params of `thread/start`, for both versions of codex."""
     return {"cwd": str(cwd), "experimentalRawEvents": False}
 
 
 def turn_params(thread: str, words: str) -> dict[str, Any]:
-    """`turn/start`, as both versions take it."""
+    """The params of `turn/start`, for both versions of codex."""
     return {"threadId": thread, "input": [{"type": "text", "text": words, "text_elements": []}]}

@@ -1,4 +1,4 @@
-"""The person in the browser: a small HTTP client that agrees at the loopback issuer and follows the redirect back."""
+"""Stands for a user with a browser: approves or declines a login at the loopback issuer and follows its redirect."""
 
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -22,8 +22,8 @@ _SENT = {
 }
 
 
-def question(issuer: LoopbackIssuer, auth_url: str) -> dict[str, str]:
-    """The parameters of the page that the person opens, which must be the issuer's."""
+def authorization_request(issuer: LoopbackIssuer, auth_url: str) -> dict[str, str]:
+    """Check that the address is the issuer's. Returns its parameters. Raises AssertionError."""
     parts = urlsplit(auth_url)
     asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
     assert f"{parts.scheme}://{parts.netloc}{parts.path}" == f"{issuer.url}/oauth/authorize"
@@ -33,26 +33,28 @@ def question(issuer: LoopbackIssuer, auth_url: str) -> dict[str, str]:
 
 
 def agree(issuer: LoopbackIssuer, auth_url: str, **login: Any) -> str:
-    """Agree to sign in as `login`; the page that the browser shows in the end."""
-    asked = question(issuer, auth_url)
+    """Approve the login. `login` is for `LoopbackIssuer.register_code`. Returns the page that is shown at the end."""
+    asked = authorization_request(issuer, auth_url)
     code = f"ac_{uuid4()}"
     bound = {"code_challenge": asked["code_challenge"], "redirect_uri": asked["redirect_uri"]}
     issuer.register_code(code, **bound, **login)
-    return come_back(asked, code=code)
+    return follow_redirect(asked, code=code)
 
 
 def decline(issuer: LoopbackIssuer, auth_url: str) -> str:
-    """Decline; the page that the browser shows in the end."""
-    return come_back(question(issuer, auth_url), error="access_denied", error_description="<b>The person declined</b>")
+    """Decline the login. Returns the page that the browser shows at the end."""
+    return follow_redirect(
+        authorization_request(issuer, auth_url), error="access_denied", error_description="<b>The person declined</b>"
+    )
 
 
-def come_back(asked: dict[str, str], **answer: str) -> str:
-    """Follow the issuer's redirect to the loopback address, and whatever follows."""
+def follow_redirect(asked: dict[str, str], **answer: str) -> str:
+    """Follow the issuer's redirect to the loopback address, and all later ones. Returns the page."""
     return get(f"{asked['redirect_uri']}?{urlencode({'state': asked['state'], **answer})}")
 
 
 def get(url: str) -> str:
-    """The page, after every redirect."""
+    """Fetch a page, following redirects. Its address must not contain a code or a state."""
     with _OPENER.open(url, timeout=20) as page:
         assert "code=" not in page.url and "state=" not in page.url
         text: str = page.read().decode()

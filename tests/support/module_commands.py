@@ -1,4 +1,4 @@
-"""Starts the modules of the tests as programs: the tests are their import path."""
+"""How to run a module of the tests as a program: the command and the environment."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ def command_of(module: str, *arguments: str) -> list[str]:
 
 
 def with_tests(environment: dict[str, str] | None = None) -> dict[str, str]:
-    """An environment in which the modules of the tests can be imported. By default that of this process."""
+    """Add the tests to the PYTHONPATH of an environment. The default is the environment of this process."""
     environment = dict(os.environ if environment is None else environment)
     known = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), *([known] if known else [])])
