@@ -34,7 +34,7 @@ def open_store(config: Config, environment: Environment, clock: "Clock | None" =
 
         return MemoryStore()
     if config.store_mode is StoreMode.FILE:
-        from authstate.adapters.stores.file import AuthJsonStore
+        from authstate.adapters.stores.file_store import AuthJsonStore
 
         return AuthJsonStore(environment.home, clock=clock)
     from authstate.adapters.stores.keyring import AutoStore, KeyringStore

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Collection, Mapping, MutableMapping
 from typing import Any, Final, Protocol, TextIO, cast
 
-from authstate.engine.model.credentials import Secret
 from authstate.engine.model.events import AccountUpdated, Event, LoginCompleted, RefreshFailed, StateChanged, Warned
+from authstate.engine.model.secret import Secret
 
 HIDDEN: Final = "[redacted]"
 LEVELS: Final = ("debug", "info", "warning", "error")

@@ -12,13 +12,12 @@ if TYPE_CHECKING:
     from authstate.engine.machines.login_attempt import LoginKind as LoginKind
     from authstate.engine.machines.recovery import RecoveryPlan as RecoveryPlan
     from authstate.engine.machines.refresh_claim import RefreshClaim as RefreshClaim
-    from authstate.engine.model.credentials import Account as Account
+    from authstate.engine.model.account import Account as Account
+    from authstate.engine.model.account import PlanType as PlanType
     from authstate.engine.model.credentials import ApiKey as ApiKey
     from authstate.engine.model.credentials import ChatgptTokens as ChatgptTokens
     from authstate.engine.model.credentials import Credentials as Credentials
     from authstate.engine.model.credentials import ExternalTokens as ExternalTokens
-    from authstate.engine.model.credentials import PlanType as PlanType
-    from authstate.engine.model.credentials import Secret as Secret
     from authstate.engine.model.errors import AuthError as AuthError
     from authstate.engine.model.errors import Delivery as Delivery
     from authstate.engine.model.errors import EngineClosed as EngineClosed
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from authstate.engine.model.policy import LoginMethod as LoginMethod
     from authstate.engine.model.policy import Policy as Policy
     from authstate.engine.model.refresh_settings import RefreshSettings as RefreshSettings
+    from authstate.engine.model.secret import Secret as Secret
     from authstate.engine.model.session import Authorization as Authorization
     from authstate.engine.model.session import Failure as Failure
     from authstate.engine.model.session import Session as Session
@@ -136,13 +136,13 @@ _MODULES = {
     "LoginKind": "machines.login_attempt",
     "RecoveryPlan": "machines.recovery",
     "Authorization": "model.session",
-    "Account": "model.credentials",
+    "Account": "model.account",
     "ApiKey": "model.credentials",
     "ChatgptTokens": "model.credentials",
     "Credentials": "model.credentials",
     "ExternalTokens": "model.credentials",
-    "PlanType": "model.credentials",
-    "Secret": "model.credentials",
+    "PlanType": "model.account",
+    "Secret": "model.secret",
     "AuthError": "model.errors",
     "Delivery": "model.errors",
     "EngineClosed": "model.errors",

@@ -24,7 +24,7 @@ from authstate.engine.flows.revocations import Revocations
 from authstate.engine.flows.session_changes import SessionChanges
 from authstate.engine.flows.store_sync import StoreSync
 from authstate.engine.flows.token_recovery import TokenRecovery
-from authstate.engine.machines.auth import AuthMachine
+from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
 from authstate.engine.machines.recovery import RecoveryPlan
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens

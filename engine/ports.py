@@ -6,8 +6,9 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from authstate.engine.machines.refresh_claim import RefreshClaim
-from authstate.engine.model.credentials import Credentials, ExternalTokens, Secret
+from authstate.engine.model.credentials import Credentials, ExternalTokens
 from authstate.engine.model.errors import StrippableError
+from authstate.engine.model.secret import Secret
 
 
 class Clock(Protocol):

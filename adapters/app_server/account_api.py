@@ -11,7 +11,7 @@ from typing import Protocol
 from msgspec import Raw
 
 from authstate.adapters.app_server import wire
-from authstate.adapters.app_server.logins import InteractiveLogins
+from authstate.adapters.app_server.interactive_logins import InteractiveLogins
 from authstate.adapters.jsonrpc.peer import (
     INTERNAL_ERROR,
     INVALID_REQUEST,

@@ -15,7 +15,7 @@ from authstate.adapters.jsonrpc.peer import INTERNAL_ERROR, RpcError
 if TYPE_CHECKING:
     from authstate.adapters.app_server.account_api import AccountApi
     from authstate.adapters.app_server.deferred_log import DeferredLog
-    from authstate.adapters.app_server.logins import InteractiveLogins
+    from authstate.adapters.app_server.interactive_logins import InteractiveLogins
     from authstate.engine.engine import AuthEngine
 
 
@@ -146,7 +146,7 @@ class LazyAccount:
     async def _open(self) -> OpenAccount:
         """Import and start what the first answer of a connection did not need. Raises ConfigError, AuthError."""
         from authstate.adapters.app_server.account_api import AccountApi, PeerTokenSource
-        from authstate.adapters.app_server.logins import InteractiveLogins
+        from authstate.adapters.app_server.interactive_logins import InteractiveLogins
         from authstate.adapters.assembly import EngineOptions, open_engine
         from authstate.adapters.oauth.issuer import Issuer
 

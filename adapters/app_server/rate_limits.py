@@ -9,7 +9,7 @@ from authstate.adapters.network.failures import explain_failure, explain_proxy_r
 from authstate.adapters.network.http_proxies import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.network.insecure_http import InsecureTransport, ensure_secure
 from authstate.adapters.oauth.issuer_http import IN_BETWEEN, LONGEST_ANSWER, AnswerTooLong, read_bounded
-from authstate.engine.model.credentials import PlanType
+from authstate.engine.model.account import PlanType
 from authstate.engine.model.errors import StrippableError, strip_tracebacks
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ import msgspec
 from msgspec import Raw
 
 from authstate.adapters.app_server import wire
-from authstate.adapters.child.command import ephemeral_command
-from authstate.adapters.child.dialect import dialect_of
+from authstate.adapters.child.command_line import ephemeral_command
 from authstate.adapters.child.failed_turns import failure_cause, replace_message
 from authstate.adapters.child.own_login import ChildHasOwnLogin
 from authstate.adapters.child.pinned_store import refuse_pinned_store
+from authstate.adapters.child.token_dialects import dialect_of
 from authstate.adapters.child.token_push import Warn
 from authstate.adapters.child.token_sync import TokenSync
 from authstate.adapters.jsonrpc.peer import INVALID_REQUEST, Peer, PeerClosed, RpcError

@@ -11,7 +11,7 @@ does no harm.
 import os
 from collections.abc import Mapping, Sequence
 
-from authstate.adapters.child.command import STORE_KEY, SUBCOMMAND
+from authstate.adapters.child.command_line import STORE_KEY, SUBCOMMAND
 from authstate.adapters.config.home import ConfigError, find_home
 from authstate.adapters.config.layers import MANAGED, REQUIRED, SYSTEM_FOLDER, read_system_table
 

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from authstate.adapters.child.command import CommandError
+from authstate.adapters.child.command_line import CommandError
 
 NOT_FOUND = 127
 """The exit status of a command that does not exist, as shells have it."""

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from authstate.adapters.app_server import wire
-from authstate.adapters.child.dialect import ChildTokenSet, Dialect, login_of
 from authstate.adapters.child.refresh_requests import RefreshRequests
-from authstate.adapters.child.token_table import ChildTokens
+from authstate.adapters.child.token_dialects import ChildTokenSet, Dialect, login_of
+from authstate.adapters.child.token_states import ChildTokens
 from authstate.adapters.jsonrpc.peer import OVERLOADED, Peer, PeerClosed, RemoteError
 from authstate.engine.clock import within
 from authstate.engine.engine import AuthEngine

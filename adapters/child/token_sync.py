@@ -3,7 +3,7 @@
 The child holds tokens in memory only. It gets them with `account/login/start`, and asks for newer ones with
 `account/chatgptAuthTokens/refresh` after a 401.
 
-    token_table.py       the state of the child's tokens, as a table
+    token_states.py       the state of the child's tokens, as a table
     token_push.py     sends them after every change of the engine, again if the child does not take them
     refresh_requests.py  answers the child's refresh requests, within a budget
     held_token.py        which token such a request is about
@@ -14,13 +14,13 @@ from collections.abc import Callable
 
 from msgspec import Raw
 
-from authstate.adapters.child.dialect import ChildTokenSet, Dialect, tokens_of
 from authstate.adapters.child.failed_turns import Explanation, FailureCause, thread_of
 from authstate.adapters.child.held_token import HeldToken
 from authstate.adapters.child.interruptions import Interruptions
 from authstate.adapters.child.own_login import refuse_own_login
 from authstate.adapters.child.refresh_requests import RefreshRequests
 from authstate.adapters.child.running_turns import RunningTurns
+from authstate.adapters.child.token_dialects import ChildTokenSet, Dialect, tokens_of
 from authstate.adapters.child.token_push import Holdable, OtherRequests, Sender, TokenPush, Warn
 from authstate.adapters.jsonrpc.peer import Peer
 from authstate.engine.clock import SystemClock

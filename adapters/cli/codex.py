@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-from authstate.adapters.child.command import overrides_of
+from authstate.adapters.child.command_line import overrides_of
 from authstate.adapters.cli.codex_arguments import starts_app_server, uses_login
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
 from authstate.adapters.cli.main import replace_closed_streams, report_errors

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from authstate.adapters.child.command import SUBCOMMAND
+from authstate.adapters.child.command_line import SUBCOMMAND
 
 _WITH_VALUE = frozenset({"-c", "--config", "--listen"})
 """Options of every release that are common and take a value: codex is not asked about them."""

@@ -21,7 +21,7 @@ from authstate.adapters.cli.demo_diagram import draw_states
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
 from authstate.adapters.config import Environment, load_config
 from authstate.adapters.httpx_auth import EngineAuth
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.testing.fake_authority import FakeAuthority
 from authstate.adapters.testing.loopback_issuer import LoopbackIssuer

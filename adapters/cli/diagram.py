@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
-from authstate.adapters.cli.tables import TABLES
+from authstate.adapters.cli.state_tables import TABLES
 from authstate.engine.machines.diagrams import render_all
 
 

@@ -17,9 +17,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from authstate.adapters.child.overrides import split_overrides
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
 from authstate.adapters.cli.fast_imports import paused_gc
+from authstate.adapters.config.override_arguments import split_overrides
 
 _STDIO = "stdio://"
 
@@ -144,7 +144,7 @@ def _message_of(error: Exception) -> str:
 
 def _status_of(error: Exception) -> ExitStatus | None:
     """Return the exit status for an expected error, None for a bug."""
-    from authstate.adapters.child.command import CommandError
+    from authstate.adapters.child.command_line import CommandError
     from authstate.adapters.config import ConfigError
     from authstate.engine.model.errors import (
         AuthError,

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from authstate.adapters.child.command import ephemeral_command, overrides_of
+from authstate.adapters.child.command_line import ephemeral_command, overrides_of
 from authstate.adapters.child.pinned_store import refuse_pinned_store
 from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND, CannotStart, ChildProcess, propagate_exit
 from authstate.adapters.cli.exit_status import print_error
@@ -74,7 +74,7 @@ def _relay(overrides: Sequence[str], child: ChildProcess) -> int:
         from authstate.adapters.app_server.server import settings_for_tests
         from authstate.adapters.config import Environment, load_config
         from authstate.adapters.config.settings import ensure_secure_setting
-        from authstate.adapters.proxy.wrap import wrap_child
+        from authstate.adapters.proxy.run import wrap_child
 
     environment = Environment.read(os.environ, acts_with_key=False)
     config = load_config(environment.home, overrides)

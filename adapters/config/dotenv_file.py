@@ -13,7 +13,7 @@ _NOT_FROM_HERE: Final = "CODEX_"
 
 def read_dotenv(path: str) -> Mapping[str, str]:
     """Return the variables of the file, with `${NAME}` expanded. Empty if the file is missing or unreadable."""
-    from authstate.adapters.io.files import read_regular_file
+    from authstate.adapters.io.regular_files import read_regular_file
 
     try:
         data = read_regular_file(path, _LARGEST + 1)

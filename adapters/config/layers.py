@@ -214,7 +214,7 @@ def _override_value(text: str) -> Any:
 
 def read_text(path: str) -> str | None:
     """Read a text file. None if it does not exist. Raises ConfigError if it cannot be read."""
-    from authstate.adapters.io.files import read_regular_file
+    from authstate.adapters.io.regular_files import read_regular_file
 
     try:
         data = read_regular_file(path, _LARGEST + 1)

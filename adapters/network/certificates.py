@@ -47,7 +47,7 @@ def _trust_settings(variable: str, name: str, value: str) -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, name: str, path: str) -> None:
-    from authstate.adapters.io.files import read_regular_file
+    from authstate.adapters.io.regular_files import read_regular_file
 
     try:
         read_regular_file(path, 1)  # rejects pipes, on which OpenSSL would wait for ever

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from authstate.engine.model.credentials import Secret
+from authstate.engine.model.secret import Secret
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network

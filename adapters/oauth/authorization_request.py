@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.engine.model.credentials import Secret
+from authstate.engine.model.secret import Secret
 
 CALLBACK_PATH: Final = "/auth/callback"
 

@@ -32,8 +32,8 @@ from authstate.adapters.oauth.redirect.port import PORTS, open_port
 from authstate.adapters.oauth.redirect.server import LoopbackServer, Request, Response
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
-from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import AuthError, LoginAttemptEnded, LoginFailed, strip_tracebacks
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock
 
 CANCEL_PATH: Final = "/cancel"

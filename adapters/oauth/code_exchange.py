@@ -16,8 +16,9 @@ from authstate.adapters.oauth.issuer_http import (
     unavailable,
 )
 from authstate.engine.clock import SystemClock
-from authstate.engine.model.credentials import ChatgptTokens, Secret, fits_header
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import Delivery, InvalidCredentials, IssuerUnavailable, LoginFailed, strip_tracebacks
+from authstate.engine.model.secret import Secret, fits_header
 from authstate.engine.ports import Clock
 
 _TIMEOUT: Final = 30.0  # seconds

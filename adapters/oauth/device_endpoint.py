@@ -23,8 +23,9 @@ from authstate.adapters.oauth.issuer_http import (
     retry_after,
     unavailable,
 )
-from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, LoginFailed, strip_tracebacks
+from authstate.engine.model.secret import Secret
 
 DEFAULT_INTERVAL: Final = 5.0
 """Seconds between two polls if the issuer names none."""

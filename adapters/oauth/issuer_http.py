@@ -22,8 +22,8 @@ from authstate.adapters.network.failures import RequestFailure, explain_failure,
 from authstate.adapters.network.http_proxies import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.network.insecure_http import InsecureTransport, ensure_secure
 from authstate.adapters.oauth.issuer_errors import delivery_of
-from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, strip_tracebacks
+from authstate.engine.model.secret import Secret
 
 if TYPE_CHECKING:
     import httpx

@@ -20,7 +20,6 @@ from authstate.adapters.oauth.issuer_http import (
     nonblank_text,
     unavailable,
 )
-from authstate.engine.model.credentials import Secret, fits_header
 from authstate.engine.model.errors import (
     Delivery,
     IssuerUnavailable,
@@ -28,6 +27,7 @@ from authstate.engine.model.errors import (
     RefreshDeadReason,
     strip_tracebacks,
 )
+from authstate.engine.model.secret import Secret, fits_header
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 
 REFRESH_URL_VARIABLE: Final = "CODEX_REFRESH_TOKEN_URL_OVERRIDE"

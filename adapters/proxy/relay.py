@@ -3,7 +3,7 @@
     front-end  ->  line filter  ->  gate  ->  child        the engine takes account requests out of the line filter
     front-end  <-            line filter  <-  child        the engine takes refresh requests out of it
 
-It is fed bytes and writes bytes; wrap.py opens and closes the pipes.
+It is fed bytes and writes bytes; run.py opens and closes the pipes.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from authstate.adapters.jsonrpc.peer import Writer
 from authstate.adapters.proxy.account_requests import AccountRequests
 from authstate.adapters.proxy.flow_control import Endpoint, Gate
 from authstate.adapters.proxy.front_end import FrontEnd
-from authstate.adapters.proxy.line_filter import LineFilter
+from authstate.adapters.proxy.line_splitter import LineSplitter
 from authstate.adapters.proxy.pending_requests import PendingRequests
-from authstate.adapters.proxy.rules import Exchange, FromChild, FromFrontEnd, InitializeExchange
+from authstate.adapters.proxy.routing import Exchange, FromChild, FromFrontEnd, InitializeExchange
 from authstate.adapters.proxy.wrapped_account import ChildConnection, WrappedAccount
 
 LAST_ANSWERS = 1.0  # seconds that open account requests get at the end of the front-end's input
@@ -146,12 +146,12 @@ class Relay:
     def _make_account(self, setup: AccountSetup, client: ConnectedClient, id_prefix: str) -> WrappedAccount:
         return WrappedAccount(setup, client, self._log, ChildConnection(id_prefix, self.child, self._gate))
 
-    def _make_directions(self, to_front_end: str, to_child: str) -> tuple[LineFilter, LineFilter]:
+    def _make_directions(self, to_front_end: str, to_child: str) -> tuple[LineSplitter, LineSplitter]:
         exchange = Exchange(self._initialize, PendingRequests(), PendingRequests(), WarnOnce(self._log))
         requests = AccountRequests(self._front_end.peer, self._gate, self.front_end)
         return (
-            FromFrontEnd(requests, to_front_end, self._gate.let_pass, exchange).line_filter,
-            FromChild(self._account, to_child, self.front_end.write, exchange).line_filter,
+            FromFrontEnd(requests, to_front_end, self._gate.let_pass, exchange).line_splitter,
+            FromChild(self._account, to_child, self.front_end.write, exchange).line_splitter,
         )
 
 

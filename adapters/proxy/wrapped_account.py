@@ -68,8 +68,8 @@ class WrappedAccount:
             ChildHasOwnLogin: the child acts with a login that it opened itself. It is never sent the engine's.
         """
         await self.login.opened()
-        from authstate.adapters.child.dialect import FIRST_WITH_REASON, dialect_of, release_of
         from authstate.adapters.child.own_login import ChildHasOwnLogin
+        from authstate.adapters.child.token_dialects import FIRST_WITH_REASON, dialect_of, release_of
 
         assert self._token_sync is not None
         token_sync = self._token_sync

@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import suppress
 
-from authstate.adapters.io.files import read_regular_file
+from authstate.adapters.io.regular_files import read_regular_file
 from authstate.adapters.stores.file_ownership import copy_ownership, is_mount_point, share_with_group, tighten
 from authstate.adapters.stores.os_locks import ContentLock, DiskLock, FileLock, close
 from authstate.adapters.stores.permissions import Finding, findings, is_of_another_user, reason_to_refuse

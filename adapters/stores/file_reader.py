@@ -4,7 +4,7 @@ codex does not take the lock, and some versions write in place. Therefore an inc
 before it counts as corrupt.
 """
 
-from authstate.adapters.stores.codec import LARGEST, is_json_object
+from authstate.adapters.stores.auth_json_format import LARGEST, is_json_object
 from authstate.adapters.stores.disk import Disk, unavailable
 from authstate.adapters.stores.home_lock import HomeLock
 from authstate.engine.model.errors import StoreUnavailable

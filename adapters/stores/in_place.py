@@ -17,7 +17,7 @@ from itertools import zip_longest
 
 import msgspec
 
-from authstate.adapters.stores.codec import LARGEST, is_json_object
+from authstate.adapters.stores.auth_json_format import LARGEST, is_json_object
 from authstate.adapters.stores.companion_files import companion_paths
 from authstate.adapters.stores.disk import Disk
 

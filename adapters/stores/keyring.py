@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from authstate.adapters.stores.codec import decode, encode, is_json_object
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.auth_json_format import decode, encode, is_json_object
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.home_lock import HeldLock, SaveRecord
 from authstate.adapters.stores.keyring_entry import KeyringEntry, NoKeyring
 from authstate.adapters.stores.last_change import digest_of, last_change

@@ -5,8 +5,10 @@ from collections import deque
 from itertools import count
 
 from authstate.adapters.testing.tokens import make_tokens
-from authstate.engine.model.credentials import Account, ChatgptTokens, Secret
+from authstate.engine.model.account import Account
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock, PartialRefresh, RefreshedTokens
 
 _authorities = count(1)

@@ -1,4 +1,4 @@
-"""A real issuer and backend on loopback, in its own process. See issuer_process.py for what it serves."""
+"""A real issuer and backend on loopback, in its own process. See loopback_issuer_server.py for what it serves."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class LoopbackIssuer:
             RuntimeError: the process ended before it printed its port.
         """
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "authstate.adapters.testing.issuer_process"],
+            [sys.executable, "-m", "authstate.adapters.testing.loopback_issuer_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={name: value for name, value in os.environ.items() if not name.startswith("COV_CORE_")},
@@ -122,14 +122,14 @@ class LoopbackIssuer:
         self._call("/control/device", {"user_code": user_code, **login})
 
     def stats(self) -> dict[str, Any]:
-        """Return counts of the requests so far; see issuer_process.py."""
+        """Return counts of the requests so far; see loopback_issuer_server.py."""
         answer: dict[str, Any] = self._call("/control/stats", None)
         return answer
 
     def behave(self, endpoint: str = "refresh", **behaviour: Any) -> None:
         """Set how an endpoint (`authorize`, `refresh`, `exchange`, `revoke`, `backend`, `device`) answers.
 
-        Without a `mode`, it answers normally again. See issuer_process.py for the modes.
+        Without a `mode`, it answers normally again. See loopback_issuer_server.py for the modes.
         """
         self._call("/control/behaviour", {endpoint: behaviour})
 

@@ -4,10 +4,11 @@ from collections import deque
 
 from authstate.engine.clock import within
 from authstate.engine.flows.single_flight import SingleFlight, wait_shielded
-from authstate.engine.machines.auth import AuthMachine
-from authstate.engine.model.credentials import ExternalTokens, Secret
+from authstate.engine.machines.auth_state import AuthMachine
+from authstate.engine.model.credentials import ExternalTokens
 from authstate.engine.model.errors import AuthError, InvalidCredentials, ParentUnavailable, TransitionRefused
 from authstate.engine.model.events import Listeners, RefreshFailed
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import Clock, ExternalTokenSource
 

@@ -34,14 +34,8 @@ from authstate.engine.flows.open_refresh_claim import OpenRefreshClaim
 from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
 from authstate.engine.flows.refresh_retries import RefreshProgress, RefreshRequest
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of, format_time
-from authstate.engine.model.credentials import (
-    ChatgptTokens,
-    Secret,
-    account_of,
-    expiry_of,
-    read_jwt_claims,
-    storable_time,
-)
+from authstate.engine.model.account import account_of
+from authstate.engine.model.credentials import ChatgptTokens, storable_time
 from authstate.engine.model.errors import (
     InvalidCredentials,
     IssuerUnavailable,
@@ -50,7 +44,9 @@ from authstate.engine.model.errors import (
     RefreshInDoubt,
     StoreUnavailable,
 )
+from authstate.engine.model.jwt_claims import expiry_of, read_jwt_claims
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import (
     Clock,
     CredentialStore,

@@ -13,9 +13,9 @@ look like a stolen token and cost the whole login.
 from random import Random
 from typing import TYPE_CHECKING
 
-from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, RefreshInDoubt
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock, RefreshedTokens, TokenAuthority
 
 if TYPE_CHECKING:

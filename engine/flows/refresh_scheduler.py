@@ -1,6 +1,6 @@
 """Keeps a managed login fresh: when to refresh, the one refresh that all callers share, and what its result means.
 
-How a refresh works is in refresh.py. What a result changes in the state is in machines/auth.py.
+How a refresh works is in refresh.py. What a result changes in the state is in machines/auth_state.py.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from authstate.engine.flows.refresh import Refresher
 from authstate.engine.flows.refresh_retries import RefreshProgress
 from authstate.engine.flows.refresh_urgency import Urgency, urgency_of
 from authstate.engine.flows.single_flight import SharedTask, SingleFlight, wait_shielded
-from authstate.engine.machines.auth import AuthMachine
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Secret
+from authstate.engine.machines.auth_state import AuthMachine
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import (
     AuthError,
     IssuerUnavailable,
@@ -29,6 +29,7 @@ from authstate.engine.model.errors import (
 )
 from authstate.engine.model.events import Event, Listeners, RefreshFailed, StateChanged
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Failure, Session
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import Clock, CredentialStore

@@ -2,9 +2,10 @@
 
 import asyncio
 
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Secret
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import AuthError
 from authstate.engine.model.events import Listeners
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import TokenAuthority
 
 

@@ -8,7 +8,7 @@ adopts them only when its caller says that no request is under way.
 from authstate.engine.flows.engine_locks import EngineLocks
 from authstate.engine.flows.pending_tokens import PendingTokens
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
-from authstate.engine.machines.auth import AuthMachine
+from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import PolicyViolation, StoreUnavailable
 from authstate.engine.model.events import AccountUpdated, Event, Listeners, StateChanged

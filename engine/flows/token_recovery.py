@@ -8,7 +8,7 @@ import msgspec
 from authstate.engine.flows.external_tokens import ExternalTokenRefresher
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.single_flight import SingleFlight, wait_shielded
-from authstate.engine.machines.auth import AuthMachine
+from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.recovery import RecoveryPlan
 from authstate.engine.model.errors import AuthError, EngineClosed, RecoveryExhausted
 from authstate.engine.model.session import Authorization, Session

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from authstate.engine.machines.auth import AUTH_TABLE
+from authstate.engine.machines.auth_state import AUTH_TABLE
 from authstate.engine.machines.login_attempt import LOGIN_TABLE
 from authstate.engine.machines.recovery import RECOVERY_TABLE
 from authstate.engine.machines.refresh_claim import REFRESH_CLAIM_TABLE

@@ -14,8 +14,8 @@ from hashlib import sha256
 import msgspec
 
 from authstate.engine.machines.table import Row, Table, shared_machine
-from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import RefreshDeadReason
+from authstate.engine.model.secret import Secret
 
 
 class RefreshClaimState(StrEnum):

@@ -7,117 +7,16 @@ Signatures are not checked. The tokens come from the issuer over TLS, from the s
 this process already trusts. Only the backend decides what they authorize.
 """
 
-import hmac
-from base64 import urlsafe_b64decode
-from collections.abc import Mapping
-from enum import StrEnum
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import TypeAlias
 
 import msgspec
 
+from authstate.engine.model.account import Account, account_of
 from authstate.engine.model.errors import InvalidCredentials, strip_tracebacks
+from authstate.engine.model.jwt_claims import LATEST_TIME, expiry_of, read_jwt_claims
+from authstate.engine.model.secret import Secret, ensure_header, fits_header
 
-_AUTH_CLAIM = "https://api.openai.com/auth"
-_PROFILE_CLAIM = "https://api.openai.com/profile"
-_MAX_JWT_LENGTH = 256 * 1024  # characters
-_MAX_ACCOUNT_ID_LENGTH = 1024  # characters
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’"}
-_LATEST_TIME = 253_402_300_799.0  # the end of the year 9999, the last that datetime can show
-
-
-class Secret:
-    """A string that no log, repr, format or exception shows. Only `reveal()` returns it."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The secret itself, for a header, a request body or a store."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(…)"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return NotImplemented
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __copy__(self) -> "Secret":
-        return self
-
-    def __deepcopy__(self, memo: object) -> "Secret":
-        return self
-
-    def __getstate__(self) -> NoReturn:
-        self.__reduce__()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a Secret is not pickled: store credentials through a CredentialStore")
-
-
-class PlanType(StrEnum):
-    """The plan of a ChatGPT account, as spelled on the wire: every name in the schemas of codex up to 0.171.0."""
-
-    FREE = "free"
-    GO = "go"
-    PLUS = "plus"
-    PRO = "pro"
-    PROLITE = "prolite"
-    PROMAX = "promax"
-    TEAM = "team"
-    SELF_SERVE_BUSINESS_PROLITE = "self_serve_business_prolite"
-    SELF_SERVE_BUSINESS_USAGE_BASED = "self_serve_business_usage_based"
-    BUSINESS = "business"
-    ENT26 = "ent26"
-    ENTERPRISE_CBP_AUTOMATION = "enterprise_cbp_automation"
-    ENTERPRISE_CBP_USAGE_BASED = "enterprise_cbp_usage_based"
-    ENTERPRISE = "enterprise"
-    EDU = "edu"
-    EDU_PLUS = "edu_plus"
-    EDU_PRO = "edu_pro"
-    SCI = "sci"
-    SCI_PLUS = "sci_plus"
-    UNKNOWN = "unknown"
-
-    @classmethod
-    def from_claim(cls, claim: object) -> "PlanType":
-        """The plan that a claim names. Case does not matter, and an unknown name is `UNKNOWN`."""
-        if not isinstance(claim, str):
-            return cls.UNKNOWN
-        name = claim.strip().lower()
-        name = {"hc": "enterprise", "education": "edu"}.get(name, name)
-        return cls(name) if name in cls._value2member_map_ else cls.UNKNOWN
-
-
-class Account(msgspec.Struct, frozen=True):
-    """The owner of the tokens, as far as their claims tell."""
-
-    email: str | None = None
-    plan_type: PlanType = PlanType.UNKNOWN
-    account_id: str | None = None
-    """The workspace: `chatgpt_account_id`."""
-    user_id: str | None = None
-
-    def is_same_as(self, other: "Account") -> bool:
-        """Whether both are the same login: the same workspace and, if both name one, the same user."""
-        if self.account_id != other.account_id:
-            return False
-        if self.user_id is not None and other.user_id is not None:
-            return self.user_id == other.user_id
-        return self.account_id is not None or self.email == other.email
-
-    def __str__(self) -> str:
-        name = self.email or "an account without an email"
-        return f"{name} (workspace {self.account_id})" if self.account_id else name
 
 
 class ApiKey(msgspec.Struct, frozen=True):
@@ -192,7 +91,7 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
             InvalidCredentials: the id token is not a JWT, or no header can carry the access token or the account id.
                 (The access token may be opaque; then its expiry is not known.)
         """
-        _ensure_header(access_token, "access token")
+        ensure_header(access_token, "access token")
         return cls(
             id_token=Secret(id_token),
             access_token=Secret(access_token),
@@ -247,7 +146,7 @@ class ExternalTokens(msgspec.Struct, frozen=True):
         """
         if not access_token.strip():
             raise InvalidCredentials("the access token is empty")
-        _ensure_header(access_token, "access token")
+        ensure_header(access_token, "access token")
         claims = read_jwt_claims(id_token, "id token") if id_token else read_jwt_claims(access_token, "access token")
         return cls(
             access_token=Secret(access_token),
@@ -260,85 +159,9 @@ class ExternalTokens(msgspec.Struct, frozen=True):
 Credentials: TypeAlias = ApiKey | ChatgptTokens | ExternalTokens
 
 
-def fits_header(text: str, longest: int = _MAX_JWT_LENGTH) -> bool:
-    """Whether a header can carry this: visible ASCII without white space, at most `longest` characters.
-
-    Check it first: an HTTP client that refuses to send a header quotes it in its exception.
-    """
-    return 0 < len(text) <= longest and text.isascii() and text.isprintable() and " " not in text
-
-
-def _ensure_header(text: str, name: str, longest: int = _MAX_JWT_LENGTH) -> None:
-    if not fits_header(text, longest):
-        raise InvalidCredentials(
-            f"no HTTP header can carry the {name}: it has white space, a control character or a character that is not "
-            f"ASCII, or more than {longest} characters"
-        )
-
-
-def read_jwt_claims(token: str, name: str) -> Mapping[str, Any]:
-    """The claims of a JWT. Errors call it by `name`.
-
-    Raises:
-        InvalidCredentials: it is not a JWT, or its claims are not a JSON object.
-    """
-    if len(token) > _MAX_JWT_LENGTH:
-        raise InvalidCredentials(f"the {name} is not a JWT: it is longer than {_MAX_JWT_LENGTH} characters")
-    parts = token.split(".")
-    if len(parts) != 3 or not all(parts):
-        raise InvalidCredentials(
-            f"the {name} is not a JWT: it must have three parts with dots between them, none empty"
-        )
-    try:
-        claims: object = msgspec.json.decode(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (ValueError, RecursionError):
-        raise InvalidCredentials(f"the {name} is not a JWT: its claims cannot be read") from None
-    if not isinstance(claims, dict):
-        raise InvalidCredentials(f"the {name} is not a JWT: its claims are not a JSON object")
-    return cast("dict[str, Any]", claims)
-
-
-def expiry_of(token: str) -> float | None:
-    """The `exp` of a token in seconds since the epoch. None if the token is opaque or has no `exp`."""
-    try:
-        exp = read_jwt_claims(token, "access token").get("exp")
-    except InvalidCredentials:
-        return None
-    if isinstance(exp, bool) or not isinstance(exp, int | float) or not 0 < exp <= _LATEST_TIME:
-        return None
-    return float(exp)
-
-
 def storable_time(seconds: float) -> float:
     """A time that every store can keep without loss: whole microseconds, between 1970 and the year 9999.
 
     So what is stored compares equal to what is in memory.
     """
-    return round(min(max(seconds, 0.0), _LATEST_TIME), 6)
-
-
-def account_of(claims: Mapping[str, Any], *, account_id: str | None = None, plan_type: str | None = None) -> Account:
-    """The account that claims name. A claim of the wrong type counts as missing. The arguments take precedence.
-
-    Raises:
-        InvalidCredentials: no header can carry the account id.
-    """
-    auth = _mapping(claims.get(_AUTH_CLAIM))
-    profile = _mapping(claims.get(_PROFILE_CLAIM))
-    account_id = account_id or _text(auth.get("chatgpt_account_id"))
-    if account_id is not None:
-        _ensure_header(account_id, "account id", _MAX_ACCOUNT_ID_LENGTH)
-    return Account(
-        email=_text(claims.get("email")) or _text(profile.get("email")),
-        plan_type=PlanType.from_claim(plan_type or auth.get("chatgpt_plan_type")),
-        account_id=account_id,
-        user_id=_text(auth.get("chatgpt_user_id")) or _text(auth.get("user_id")),
-    )
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return round(min(max(seconds, 0.0), LATEST_TIME), 6)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from authstate.engine.model.credentials import PlanType
+from authstate.engine.model.account import PlanType
 from authstate.engine.model.errors import AuthError
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import AuthState, Trigger

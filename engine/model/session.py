@@ -2,8 +2,10 @@
 
 import msgspec
 
-from authstate.engine.model.credentials import Account, ApiKey, ChatgptTokens, Credentials, Secret, fits_header
+from authstate.engine.model.account import Account
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import InvalidCredentials, NotSignedIn, RefreshDeadReason
+from authstate.engine.model.secret import Secret, fits_header
 from authstate.engine.model.states import AuthState
 
 

@@ -1,4 +1,4 @@
-"""The five states of a login, and the seven triggers that change it. The transitions are in machines/auth.py."""
+"""The five states of a login, and the seven triggers that change it. The transitions are in machines/auth_state.py."""
 
 from enum import StrEnum
 

@@ -12,7 +12,7 @@ from benchmarks.side_by_side import keep
 
 from authstate.adapters.httpx_auth import EngineAuth
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine import AuthEngine
 

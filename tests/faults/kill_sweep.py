@@ -36,12 +36,12 @@ import certifi
 from faults.forked_processes import engine_at, exit_status_of, fork, token_digest
 from faults.many_processes import sign_in
 
-from authstate.adapters.stores.codec import decode
+from authstate.adapters.stores.auth_json_format import decode
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
-from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import PermanentRefreshError
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
 
 Json = dict[str, Any]

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from faults.catalogue import AS_BEFORE, NEW
 
-from authstate.adapters.stores.codec import decode, encode, is_json_object
+from authstate.adapters.stores.auth_json_format import decode, encode, is_json_object
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import AuthEngine, ChatgptTokens, RefreshSettings
 from authstate.engine.model.errors import AuthError

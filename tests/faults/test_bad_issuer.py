@@ -10,7 +10,7 @@ import pytest
 from faults.bad_issuer import HANG, HANG_HALFWAY, RESET, answer, serve_answers
 
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import make_tokens
 from authstate.engine import AuthEngine, AuthState, ChatgptTokens, RefreshSettings
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from authstate.adapters.stores.codec import encode
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.auth_json_format import encode
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import ApiKey, AuthEngine, AuthState, ChatgptTokens, RefreshSettings
-from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import (
     PermanentRefreshError,
     RefreshDeadReason,
@@ -21,6 +20,7 @@ from authstate.engine.model.errors import (
     StoreUnreadable,
 )
 from authstate.engine.model.events import Event, Warned
+from authstate.engine.model.secret import Secret
 
 KEY = ApiKey(Secret("sk-new"))
 QUICK = RefreshSettings(first_wait=0.0, rechecks=(0.0,), save_waits=(0.0,))

@@ -15,7 +15,7 @@ import pytest
 from support.module_commands import command_of, with_tests
 from support.paths import OUTPUT
 
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.credentials import ChatgptTokens
 

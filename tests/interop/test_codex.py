@@ -10,7 +10,7 @@ from typing import Any
 from support.codex_binaries import NEW
 from support.wire_client import AUTHSTATE, Message, WireClient, clean_environment
 
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 

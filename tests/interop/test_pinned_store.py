@@ -14,7 +14,7 @@ from support.system_folder import SystemFolder, reason_unavailable
 from support.wire_client import WireClient, clean_environment
 from support.wrapped import WRAP, fake_command
 
-from authstate.adapters.child.command import EPHEMERAL
+from authstate.adapters.child.command_line import EPHEMERAL
 from authstate.adapters.stores.keyring import SERVICE, account_of_home
 from authstate.adapters.testing import LoopbackIssuer
 

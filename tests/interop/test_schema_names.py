@@ -13,9 +13,9 @@ import pytest
 from support.codex_binaries import NEW, OLD, newest
 from support.real_parts import RealParts
 
-from authstate.adapters.child.dialect import Dialect, dialect_of
+from authstate.adapters.child.token_dialects import Dialect, dialect_of
 from authstate.adapters.stores.unmanaged_records import MODES
-from authstate.engine.model.credentials import PlanType
+from authstate.engine.model.account import PlanType
 from authstate.engine.model.events import AuthMode
 
 METHODS = {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens, expiry_of
+from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import (
     ExternalTokensActive,
     IssuerUnavailable,
@@ -23,6 +23,7 @@ from authstate.engine.model.errors import (
     TransientAuthError,
     WorkspaceForbidden,
 )
+from authstate.engine.model.jwt_claims import expiry_of
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 

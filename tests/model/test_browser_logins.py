@@ -16,8 +16,9 @@ from authstate.adapters.oauth import browser_login
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import make_tokens
-from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import LoginFailed
+from authstate.engine.model.secret import Secret
 
 ISSUER = Issuer("http://127.0.0.1:9", "app")
 

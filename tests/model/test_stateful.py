@@ -24,9 +24,10 @@ from model.worlds import RealEngine, RealWorld
 
 from authstate.adapters.testing import make_external
 from authstate.engine import ApiKey, Authorization, AuthState, Policy
-from authstate.engine.model.credentials import ChatgptTokens, Credentials, ExternalTokens, Secret
+from authstate.engine.model.credentials import ChatgptTokens, Credentials, ExternalTokens
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, ParentUnavailable, RefreshDeadReason
 from authstate.engine.model.policy import LoginMethod
+from authstate.engine.model.secret import Secret
 
 POLICIES = (
     Policy(),

@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 from model.reference import Answer
 
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore
 from authstate.engine import AuthEngine, Policy, RefreshSettings
 from authstate.engine.machines.refresh_claim import RefreshClaim
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, Secret
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.events import Event, StateChanged
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Session
 from authstate.engine.ports import CredentialStore, HeldStore, RefreshedTokens
 

@@ -20,7 +20,7 @@ from mutation.trial import Fate, Outcome, Pool, Trial, run_cold, run_warm
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
 _TESTS = ("tests/unit", "tests/model/test_relay.py")
 _LEFT_OUT = ("tests/repository/test_source_tree.py", "tests/repository/test_docs_code_blocks.py")
-_OF_DEFINITIONS = "tests/unit/engine/test_definitions.py"
+_OF_DEFINITIONS = "tests/unit/engine/test_struct_defaults.py"
 """Tests that look at definitions and run no line of them: they are for every mutant that only the import runs."""
 
 

@@ -8,7 +8,7 @@ from repository.test_source_tree import ADAPTERS, ENGINE, module_graph, part_of
 from support.paths import REPO
 
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import AuthEngine
 

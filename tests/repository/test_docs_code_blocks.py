@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, get_args
 import pytest
 from support.paths import REPO
 
-from authstate.adapters.child.command import ephemeral_command
+from authstate.adapters.child.command_line import ephemeral_command
 from authstate.adapters.cli.demo import read_login
 from authstate.adapters.cli.main import parse_wrap
-from authstate.adapters.cli.tables import TABLES
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.cli.state_tables import TABLES
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.testing.fake_authority import FakeAuthority
 from authstate.adapters.testing.loopback_issuer import LoopbackIssuer
@@ -53,7 +53,7 @@ def blocks() -> Iterator[Block]:
 
 
 ALL = list(blocks())
-WITH_CODEX = {"service.md": "test_service.py", "wrapping.md": "test_docs_wrapping.py"}
+WITH_CODEX = {"service.md": "test_docs_service.py", "wrapping.md": "test_docs_wrapping.py"}
 """Pages whose Python needs a real codex, and the interop test that runs it."""
 PYTHON = [block for block in ALL if block.language == "python" and block.page not in WITH_CODEX]
 

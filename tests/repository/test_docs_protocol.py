@@ -11,7 +11,7 @@ from support.paths import REPO
 
 from authstate.adapters.app_server import wire
 from authstate.adapters.app_server.account_api import AccountApi
-from authstate.adapters.app_server.logins import InteractiveLogins
+from authstate.adapters.app_server.interactive_logins import InteractiveLogins
 from authstate.adapters.jsonrpc import framing, peer
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.stores.memory import MemoryStore

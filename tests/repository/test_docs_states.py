@@ -5,7 +5,7 @@ import re
 import pytest
 from support.paths import REPO
 
-from authstate.adapters.cli.tables import TABLES
+from authstate.adapters.cli.state_tables import TABLES
 from authstate.engine.machines.diagrams import markdown, mermaid
 from authstate.engine.machines.table import Table
 from authstate.engine.model.states import AuthState

@@ -29,7 +29,7 @@ def test_the_script_names_what_it_cannot_install(capsys: pytest.CaptureFixture[s
 
 def test_tests_are_marked_by_what_they_need() -> None:
     assert collected("tests/interop/test_codex.py", "not real_parts") == 0
-    assert collected("tests/interop/test_stdio.py", "real_parts") == 0
+    assert collected("tests/interop/test_app_server_process.py", "real_parts") == 0
     assert collected("tests/unit/engine/model", "not fast") == 0
     assert collected("tests/unit/engine/model", "fast") > 0
 

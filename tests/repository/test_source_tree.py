@@ -17,7 +17,7 @@ from support.paths import REPO
 from authstate import engine
 from authstate.adapters import testing
 from authstate.adapters.assembly import EngineOptions
-from authstate.adapters.cli.tables import TABLES
+from authstate.adapters.cli.state_tables import TABLES
 from authstate.engine import AuthEngine
 from authstate.engine.machines.diagrams import render_all
 from authstate.engine.model import errors

@@ -10,7 +10,7 @@ from faults.scenario_run import ScenarioResult, ScenarioRun, checked
 from faults.simulated_disks import ReadOnlyFolderDisk, UnwritableMountedDisk
 from support.mounted_disk import MountedDisk
 
-from authstate.adapters.stores.codec import encode
+from authstate.adapters.stores.auth_json_format import encode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.in_place import PendingWrite, pending_paths
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from faults.catalogue import THEIRS
 from faults.scenario_run import ScenarioResult, ScenarioRun, checked
 
-from authstate.adapters.stores.codec import encode
+from authstate.adapters.stores.auth_json_format import encode
 from authstate.adapters.testing import ManualClock
 from authstate.engine import Authorization, RefreshSettings
 from authstate.engine.clock import SystemClock
@@ -18,7 +18,7 @@ from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReas
 
 HOLD_THE_LOCK = """
 import asyncio, sys
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 async def main():
     async with AuthJsonStore(sys.argv[1]).locked():
         print("locked", flush=True)

@@ -9,8 +9,9 @@ from model.simulation.ledger import Fate, Grant, Ledger
 from model.simulation.scheduler import About, Runner, Scheduler
 
 from authstate.adapters.testing.tokens import make_tokens
-from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, PermanentRefreshError
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 
 EPOCH = 1_800_000_000.0

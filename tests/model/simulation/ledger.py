@@ -8,9 +8,9 @@ from enum import StrEnum
 from model.simulation.scheduler import Runner
 from model.simulation.virtual_disk import claims_in
 
-from authstate.adapters.stores.codec import decode
+from authstate.adapters.stores.auth_json_format import decode
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
-from authstate.engine.model.credentials import ChatgptTokens, Credentials, Secret
+from authstate.engine.model.credentials import ChatgptTokens, Credentials
 from authstate.engine.model.errors import (
     Delivery,
     IssuerUnavailable,
@@ -18,6 +18,7 @@ from authstate.engine.model.errors import (
     RefreshDeadReason,
     StoreUnreadable,
 )
+from authstate.engine.model.secret import Secret
 
 
 class Violation(AssertionError):

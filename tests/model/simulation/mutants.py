@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from model.simulation.virtual_disk import SimDisk, SimLock
 
-from authstate.adapters.stores.held_file import HeldAuthJson
+from authstate.adapters.stores.file_writer import HeldAuthJson
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows import external_tokens, refresh_scheduler, token_recovery
 from authstate.engine.flows.open_refresh_claim import OpenRefreshClaim

@@ -10,7 +10,7 @@ from model.simulation.ledger import Ledger
 from model.simulation.scheduler import About, Runner, Scheduler
 from model.simulation.virtual_disk import HOME, SimDisk
 
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing.tokens import make_external
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.refresh_urgency import Urgency, urgency_of

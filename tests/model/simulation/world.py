@@ -13,12 +13,13 @@ from model.simulation.scheduler import Runner, Scheduler
 from model.simulation.timeline import Timeline
 from model.simulation.virtual_disk import File, SimDisk, VirtualDisk, claims_in
 
-from authstate.adapters.stores.codec import encode
+from authstate.adapters.stores.auth_json_format import encode
 from authstate.adapters.stores.home_lock import SaveRecord
 from authstate.adapters.stores.last_change import digest_of
 from authstate.engine.machines.refresh_claim import fingerprint_of
-from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import RefreshInDoubt
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.states import AuthState
 
 MAX_STEPS = 30_000

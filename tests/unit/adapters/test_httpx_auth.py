@@ -11,7 +11,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
 from authstate.adapters.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey, Secret
+from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import (
     NotSignedIn,
     ParentUnavailable,
@@ -19,6 +19,7 @@ from authstate.engine.model.errors import (
     RecoveryExhausted,
     RefreshDeadReason,
 )
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
 
 URL = "https://backend.example/api"

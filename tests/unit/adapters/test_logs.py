@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from authstate.adapters.logs import HIDDEN, configure, log_events, redact, redact_text
 from authstate.adapters.testing import FakeAuthority, MemoryStore, make_jwt, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey, Secret
+from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason
+from authstate.engine.model.secret import Secret
 
 JWT = make_jwt(sub="somebody", email="person@example.com")
 KEY = "sk-proj-abcDEF1234567890"

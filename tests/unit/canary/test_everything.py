@@ -15,10 +15,11 @@ from authstate.adapters import logs
 from authstate.adapters.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore, make_jwt
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login_attempt import LoginKind
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, Secret
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import AuthError, InvalidCredentials, IssuerUnavailable, RefreshDeadReason
 from authstate.engine.model.events import Event
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 
 CANARY = "CaNaRy"

@@ -14,10 +14,10 @@ from authstate.adapters.oauth.code_exchange import exchange_code
 from authstate.adapters.oauth.device_endpoint import DeviceApproval, DeviceCode, HttpDeviceEndpoint
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import FakeParent, ManualClock, MemoryStore, make_jwt, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, Secret
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import (
     AuthError,
     InvalidCredentials,
@@ -27,6 +27,7 @@ from authstate.engine.model.errors import (
 )
 from authstate.engine.model.events import Event, RefreshFailed
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
 
 ISSUER = Issuer("https://issuer.example")

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from support.leaks import CANARY, assert_clean, assert_hidden, dumped
 
-from authstate.engine.model.credentials import Secret
+from authstate.engine.model.secret import Secret
 
 ELSEWHERE = compile("def fail(token):\n    raise ValueError('no')\n", "/elsewhere/module.py", "exec")
 

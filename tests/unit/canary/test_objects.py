@@ -11,7 +11,7 @@ from support.leaks import CANARY, assert_clean, assert_hidden
 from support.login_harness import LoginHarness, agree, asked, follow_redirect, get, target
 
 from authstate.adapters.app_server import wire
-from authstate.adapters.child.dialect import Dialect, tokens_of
+from authstate.adapters.child.token_dialects import Dialect, tokens_of
 from authstate.adapters.jsonrpc.peer import RemoteError, RpcError
 from authstate.adapters.oauth.browser_login import BrowserLogin
 from authstate.adapters.oauth.device_endpoint import DeviceApproval, DeviceCode
@@ -20,8 +20,9 @@ from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.redirect.pasted_callback import NotTheCallback
 from authstate.adapters.testing import LoopbackIssuer, make_jwt
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
-from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import IssuerUnavailable, LoginFailed
+from authstate.engine.model.secret import Secret
 
 JWT = make_jwt(email="person@example.com") + CANARY
 TOKENS = ChatgptTokens.read(id_token=JWT, access_token=JWT, refresh_token=f"rt-{CANARY}", account_id="org-1")

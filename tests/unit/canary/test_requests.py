@@ -13,9 +13,10 @@ from authstate.adapters.oauth.issuer_http import IssuerHttp
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.testing import FakeAuthority, FakeParent, MemoryStore, make_jwt
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, Secret
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import IssuerUnavailable, RefreshDeadReason
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
 from authstate.engine.ports import PartialRefresh
 

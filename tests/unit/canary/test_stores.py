@@ -13,14 +13,15 @@ from support.leaks import CANARY, assert_clean, assert_hidden
 
 from authstate.adapters.config import ConfigError, Environment, load_config
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import SERVICE, AutoStore, KeyringStore, account_of_home
 from authstate.adapters.testing import FakeAuthority, make_jwt
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Secret
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.events import Event, Warned
+from authstate.engine.model.secret import Secret
 
 __all__ = ["fake_keyring"]
 

@@ -7,7 +7,7 @@ import pytest
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.refresh_urgency import Urgency
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, Secret
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import (
     IssuerUnavailable,
     NotSignedIn,
@@ -19,6 +19,7 @@ from authstate.engine.model.errors import (
 from authstate.engine.model.events import Event, RefreshFailed, Warned
 from authstate.engine.model.policy import Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
 from authstate.engine.model.states import AuthState
 

@@ -13,8 +13,8 @@ from authstate.adapters.app_server.account_api import AccountApi, PeerTokenSourc
 from authstate.adapters.app_server.connected_client import ConnectedClient
 from authstate.adapters.app_server.deferred_log import DeferredLog
 from authstate.adapters.app_server.handshake import Handshake
+from authstate.adapters.app_server.interactive_logins import InteractiveLogins
 from authstate.adapters.app_server.lazy_account import AccountSetup, LazyAccount, OpenAccount
-from authstate.adapters.app_server.logins import InteractiveLogins
 from authstate.adapters.config import Config, Environment
 from authstate.adapters.oauth.device_endpoint import HttpDeviceEndpoint
 from authstate.adapters.oauth.issuer import Issuer

@@ -9,7 +9,7 @@ from authstate.adapters.oauth.authorization_request import AuthorizationRequest
 from authstate.adapters.oauth.issuer import DEFAULT_ORIGINATOR, Issuer
 from authstate.adapters.oauth.issuer_http import IssuerResponse
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.engine.model.credentials import Secret
+from authstate.engine.model.secret import Secret
 
 SCOPE = "openid profile email offline_access api.connectors.read api.connectors.invoke"
 

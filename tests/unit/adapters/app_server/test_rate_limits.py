@@ -14,8 +14,9 @@ from authstate.adapters.app_server.rate_limits import (
 )
 from authstate.adapters.testing import FakeAuthority, LoopbackIssuer, MemoryStore
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import NotSignedIn, RecoveryExhausted
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
 
 USAGE = {

@@ -8,7 +8,7 @@ import pytest
 from support.child_in_memory import Child, World, tokens
 
 from authstate.adapters.child.client import HandshakeFailed
-from authstate.adapters.child.command import CommandError, ephemeral_command, overrides_of
+from authstate.adapters.child.command_line import CommandError, ephemeral_command, overrides_of
 from authstate.adapters.jsonrpc.peer import PeerClosed, RemoteError
 from authstate.engine.model.errors import RefreshDeadReason
 

@@ -9,7 +9,7 @@ from support.child_in_memory import Child, World, tokens
 
 from authstate.adapters.child import client
 from authstate.adapters.child.client import AppServerClient, HandshakeFailed
-from authstate.adapters.child.command import ephemeral_command
+from authstate.adapters.child.command_line import ephemeral_command
 from authstate.adapters.config.home import ConfigError
 from authstate.engine.model.credentials import ApiKey
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from authstate.adapters.child.command import ephemeral_command
+from authstate.adapters.child.command_line import ephemeral_command
 from authstate.adapters.child.pinned_store import refuse_pinned_store
 from authstate.adapters.config.home import ConfigError
 

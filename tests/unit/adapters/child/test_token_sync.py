@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from support.child_in_memory import Child, World, tokens
 
-from authstate.adapters.child.dialect import Dialect
+from authstate.adapters.child.token_dialects import Dialect
 from authstate.adapters.child.token_sync import TokenSync
 from authstate.adapters.jsonrpc.peer import INTERNAL_ERROR, Peer, RemoteError
 from authstate.adapters.testing import make_external

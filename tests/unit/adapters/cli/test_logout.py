@@ -9,7 +9,7 @@ import pytest
 
 from authstate.adapters.cli.demo import read_login
 from authstate.adapters.cli.main import main
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer, make_tokens
 from authstate.engine.model.credentials import ChatgptTokens
 

@@ -19,16 +19,16 @@ import pytest
 from support.paths import REPO
 
 from authstate.adapters.child.client import HandshakeFailed
-from authstate.adapters.child.command import CommandError
+from authstate.adapters.child.command_line import CommandError
 from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND, CannotStart
 from authstate.adapters.cli.codex import main as codex_main
 from authstate.adapters.cli.demo import _Demo, read_login
 from authstate.adapters.cli.demo_diagram import draw_states
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError
 from authstate.adapters.cli.main import main, parse_app_server, report_errors
-from authstate.adapters.cli.tables import TABLES
+from authstate.adapters.cli.state_tables import TABLES
 from authstate.adapters.jsonrpc.peer import PeerClosed
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing.loopback_issuer import LoopbackIssuer
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.diagrams import render_all

@@ -13,7 +13,7 @@ from support.fake_keyring import FakeKeyring, fake_keyring
 
 from authstate.adapters.cli.main import main
 from authstate.adapters.config import unmanaged_logins
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import SERVICE, account_of_home
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine

@@ -22,8 +22,8 @@ from authstate.adapters.oauth.issuer_http import IssuerHttp
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.testing import MemoryStore, make_tokens
 from authstate.engine import AuthEngine
-from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import Delivery, IssuerUnavailable
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
 
 VARIABLES = (

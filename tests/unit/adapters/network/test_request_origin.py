@@ -14,7 +14,7 @@ from support.network_servers import Authority, TunnellingProxy, serving
 
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
 from authstate.adapters.network.request_origin import bind_to_origin, bind_to_origin_sync
-from authstate.engine.model.credentials import Secret
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -16,7 +16,7 @@ from authstate.adapters.oauth.device_login import WARNING, DeviceLogin, start_de
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import (
     AuthError,
     ExternalTokensActive,
@@ -29,6 +29,7 @@ from authstate.engine.model.errors import (
 )
 from authstate.engine.model.events import Event, LoginCompleted
 from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.engine.model.secret import Secret
 
 APPROVAL = DeviceApproval(Secret("ac_1"), Secret("verifier"))
 PENDING = None

@@ -15,7 +15,7 @@ from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_l
 from authstate.adapters.oauth.device_login import DeviceLogin, start_device_login
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.redirect.port import open_port
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, LoopbackIssuer
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.events import Event, LoginCompleted

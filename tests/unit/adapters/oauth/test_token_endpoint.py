@@ -13,8 +13,8 @@ import pytest
 from authstate.adapters.oauth.issuer_http import LONGEST_ANSWER
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.testing import LoopbackIssuer
-from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import PartialRefresh
 
 SENT = "rt_the-one-that-was-sent"

@@ -12,7 +12,7 @@ from authstate.adapters.app_server.wire import (
     AccountUpdatedForReason,
     AccountUpdatedParams,
 )
-from authstate.adapters.child.dialect import FIRST_WITH_REASON, release_of
+from authstate.adapters.child.token_dialects import FIRST_WITH_REASON, release_of
 from authstate.adapters.jsonrpc.peer import Peer
 from authstate.adapters.proxy.account_sessions import sessions_of
 from authstate.adapters.testing import make_external, make_tokens

@@ -15,7 +15,7 @@ from support.paths import REPO
 
 from authstate.adapters.assembly import open_store
 from authstate.adapters.config import Config, Environment, StoreMode
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.testing import StoreContract

@@ -18,8 +18,8 @@ from support.failing_disk import FailingDisk
 from support.fake_keyring import no_keyring
 
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.file import AuthJsonStore
-from authstate.adapters.stores.held_file import HeldAuthJson
+from authstate.adapters.stores.file_store import AuthJsonStore
+from authstate.adapters.stores.file_writer import HeldAuthJson
 from authstate.adapters.stores.keyring import AutoStore
 from authstate.adapters.stores.os_locks import DiskLock
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
@@ -540,7 +540,7 @@ async def test_a_lock_may_be_taken_and_freed_in_different_threads(tmp_path: Path
 
 HOLDER = """
 import asyncio, sys
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 async def main():
     async with AuthJsonStore(sys.argv[1]).locked() as held:
         await held.prepare()
@@ -576,7 +576,7 @@ async def test_another_process_is_named_and_its_death_frees_the_lock(tmp_path: P
 
 COUNTER = """
 import asyncio, sys
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.engine.model.credentials import ApiKey
 async def main():
     for _ in range(10):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import ManualClock
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import StoreUnavailable, StoreUnreadable

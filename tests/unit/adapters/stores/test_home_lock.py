@@ -14,7 +14,7 @@ import pytest
 
 from authstate.adapters.stores import home_lock, os_locks
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.home_lock import HomeLock, SaveRecord
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
 from authstate.adapters.stores.os_locks import DiskLock, FileLock
@@ -109,7 +109,7 @@ async def test_a_lock_file_that_is_a_pipe_does_not_hang(tmp_path: Path) -> None:
 
 SAVE = """
 import asyncio, sys
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import make_tokens
 async def main():
     async with AuthJsonStore(sys.argv[1]).locked() as held:
@@ -118,7 +118,7 @@ asyncio.run(main())
 """
 SAVE_AND_DIE_WITHOUT_FILE_LOCKS = """
 import asyncio, errno, fcntl, os, sys
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import make_tokens
 def missing(*_):
     raise OSError(errno.ENOSYS, "no file locks here")

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 from support.mounted_disk import MountedDisk
 
-from authstate.adapters.stores.codec import encode, is_json_object
+from authstate.adapters.stores.auth_json_format import encode, is_json_object
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.in_place import InPlaceWriter, PendingWrite, pending_paths
 from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine import AuthEngine, AuthState
@@ -305,7 +305,7 @@ async def test_a_folder_that_others_can_enter_is_left_alone(mode: int, home: Pat
 
 IN_A_CONTAINER = """
 import asyncio, os, subprocess, sys
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import make_tokens
 async def main():
     outside, home, number = sys.argv[1:]
@@ -333,7 +333,7 @@ def private_mounts() -> list[str]:
 
 REPLACED_OUTSIDE = """
 import asyncio, os, subprocess, sys
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.engine.model.errors import StoreUnavailable
 async def main():
     outside, home, _ = sys.argv[1:]

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from support.failing_disk import FailingDisk
 
-from authstate.adapters.stores.codec import LARGEST
+from authstate.adapters.stores.auth_json_format import LARGEST
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.in_place import InPlaceWriter, PendingWrite, pending_paths
 

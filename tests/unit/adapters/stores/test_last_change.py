@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from authstate.adapters.child.command import ephemeral_command
-from authstate.adapters.stores.codec import encode
+from authstate.adapters.child.command_line import ephemeral_command
+from authstate.adapters.stores.auth_json_format import encode
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.home_lock import HomeLock, SaveRecord
 from authstate.adapters.stores.last_change import _codex_processes, digest_of, last_change
 from authstate.adapters.stores.memory import MemoryStore

@@ -10,9 +10,9 @@ import pytest
 
 from authstate.adapters.cli.main import main
 from authstate.adapters.stores import permissions
-from authstate.adapters.stores.codec import encode
+from authstate.adapters.stores.auth_json_format import encode
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
 from authstate.adapters.stores.permissions import findings, reason_to_refuse
 from authstate.adapters.testing import make_tokens

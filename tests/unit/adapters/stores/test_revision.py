@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.fake_keyring import FakeKeyring, fake_keyring
 
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
 from authstate.adapters.testing import make_tokens
 from authstate.engine.model.credentials import ApiKey, Credentials

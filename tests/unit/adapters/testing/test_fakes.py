@@ -21,8 +21,11 @@ from authstate.adapters.testing import (
     make_jwt,
     make_tokens,
 )
-from authstate.engine.model.credentials import ChatgptTokens, PlanType, Secret, read_jwt_claims
+from authstate.engine.model.account import PlanType
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import IssuerUnavailable, ParentUnavailable, PermanentRefreshError, RefreshDeadReason
+from authstate.engine.model.jwt_claims import read_jwt_claims
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import PartialRefresh
 
 

@@ -8,13 +8,13 @@ from random import Random
 import msgspec
 import pytest
 
-from authstate.adapters.stores.codec import decode, encode
+from authstate.adapters.stores.auth_json_format import decode, encode
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
 from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
 from authstate.engine.flows.refresh import Refresher
 from authstate.engine.flows.refresh_retries import RefreshProgress
 from authstate.engine.machines.refresh_claim import RefreshClaim
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, Secret
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import (
     IssuerUnavailable,
     PermanentRefreshError,
@@ -24,6 +24,7 @@ from authstate.engine.model.errors import (
     StoreUnreadable,
 )
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import HeldStore, RefreshedTokens
 
 

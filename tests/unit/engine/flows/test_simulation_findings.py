@@ -12,9 +12,10 @@ from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.pending_tokens import PendingTokens
 from authstate.engine.flows.refresh import Refresher
 from authstate.engine.flows.refresh_retries import RefreshProgress
-from authstate.engine.model.credentials import ChatgptTokens, Credentials, Secret
+from authstate.engine.model.credentials import ChatgptTokens, Credentials
 from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason, StoreUnavailable
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import HeldStore

@@ -3,7 +3,7 @@
 import pytest
 
 from authstate.adapters.testing import make_external, make_tokens
-from authstate.engine.machines.auth import AUTH_TABLE, AuthMachine
+from authstate.engine.machines.auth_state import AUTH_TABLE, AuthMachine
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import (
     AuthError,

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from authstate.adapters.testing import make_external, make_tokens
-from authstate.engine.machines.auth import AUTH_TABLE, AuthMachine
+from authstate.engine.machines.auth_state import AUTH_TABLE, AuthMachine
 from authstate.engine.machines.table import Row, Table
 from authstate.engine.model.credentials import ApiKey, Credentials, ExternalTokens
 from authstate.engine.model.errors import AuthError, TransitionRefused

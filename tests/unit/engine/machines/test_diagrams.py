@@ -5,7 +5,7 @@ import re
 import pytest
 from support.paths import REPO
 
-from authstate.adapters.cli.tables import TABLES
+from authstate.adapters.cli.state_tables import TABLES
 from authstate.engine.machines.diagrams import graphviz, markdown, mermaid, render_all
 from authstate.engine.machines.table import Row, Table
 

@@ -9,7 +9,7 @@ from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.recovery import RECOVERY_TABLE, STEPS, Recovery, RecoveryPlan
 from authstate.engine.machines.table import Row, Table, TableMachine
-from authstate.engine.model.credentials import ApiKey, Credentials, Secret
+from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import (
     AuthError,
     EngineClosed,
@@ -19,6 +19,7 @@ from authstate.engine.model.errors import (
     RefreshInterrupted,
     TransitionRefused,
 )
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization, Failure, Session
 from authstate.engine.model.states import AuthState
 

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from authstate.adapters.stores.file import AuthJsonStore
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.open_refresh_claim import OpenRefreshClaim
@@ -23,7 +23,7 @@ from authstate.engine.machines.refresh_claim import (
     format_time,
     with_claim,
 )
-from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import (
     Delivery,
     IssuerUnavailable,
@@ -34,6 +34,7 @@ from authstate.engine.model.errors import (
     TransitionRefused,
 )
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.states import AuthState
 
 LOST = IssuerUnavailable("reset", delivery=Delivery.UNKNOWN)

@@ -5,7 +5,6 @@ import pickle
 import pytest
 
 from authstate.engine.model import errors
-from authstate.engine.model.credentials import Secret
 from authstate.engine.model.errors import (
     AuthError,
     Delivery,
@@ -29,6 +28,7 @@ from authstate.engine.model.errors import (
     TransientAuthError,
     TransitionRefused,
 )
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import PartialRefresh
 
 TRANSIENT = {

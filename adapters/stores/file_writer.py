@@ -10,7 +10,7 @@ import errno
 import os
 from contextlib import suppress
 
-from authstate.adapters.stores.codec import LARGEST, decode, encode, is_json_object, looks_like_login
+from authstate.adapters.stores.auth_json_format import LARGEST, decode, encode, is_json_object, looks_like_login
 from authstate.adapters.stores.disk import TEMPORARY, Disk, unavailable
 from authstate.adapters.stores.file_reader import AuthJsonReader
 from authstate.adapters.stores.home_lock import HeldLock

@@ -19,8 +19,9 @@ from authstate.adapters.oauth.device_login import DeviceLogin, start_device_logi
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import make_tokens
 from authstate.engine.machines.login_attempt import LoginKind
-from authstate.engine.model.credentials import ChatgptTokens, Secret
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, LoginFailed, StoreUnavailable
+from authstate.engine.model.secret import Secret
 
 # Every interleaving of three operations, and of one group of four
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authstate.adapters.stores.codec import LARGEST, decode, encode, is_json_object
+from authstate.adapters.stores.auth_json_format import LARGEST, decode, encode, is_json_object
 from authstate.adapters.testing import make_external, make_jwt, make_tokens
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import StoreUnreadable

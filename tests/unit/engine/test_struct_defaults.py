@@ -11,12 +11,12 @@ import pytest
 
 import authstate.adapters.stores
 import authstate.engine
-from authstate.adapters.proxy.line_filter import LONGEST_HELD
+from authstate.adapters.proxy.line_splitter import LONGEST_HELD
 from authstate.adapters.proxy.pending_requests import MAX_PENDING
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
-from authstate.engine.model.credentials import Secret
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization, Failure, Session
 
 

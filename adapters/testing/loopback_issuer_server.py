@@ -1,4 +1,4 @@
-"""The loopback issuer and backend as a process: `python -m authstate.adapters.testing.issuer_process`.
+"""The loopback issuer and backend as a process: `python -m authstate.adapters.testing.loopback_issuer_server`.
 
 Prints `{"port": N}` as its first line and ends when its standard input closes. It starts fast, because it imports only
 the standard library.
@@ -41,7 +41,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
-from authstate.adapters.testing.issuer_state import EVENTS, PAGE, REDIRECT, Answer, IssuerState, Json, error
+from authstate.adapters.testing.loopback_issuer_state import EVENTS, PAGE, REDIRECT, Answer, IssuerState, Json, error
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -27,7 +27,7 @@ Pass = Callable[[bytes], None]
 """Takes any number of whole lines that pass as they are. The last one of a stream may lack its newline."""
 
 
-class LineFilter:
+class LineSplitter:
     """One direction of a connection.
 
     Args:

@@ -11,7 +11,7 @@ from authstate.adapters.child.failed_turns import Explanation, FailureCause, rep
 from authstate.adapters.jsonrpc.framing import Envelope, RpcError, read_line
 from authstate.adapters.proxy.front_end import METHODS, REFUSED, RETIRED
 from authstate.adapters.proxy.pending_requests import PendingRequests
-from authstate.adapters.proxy.rules import (
+from authstate.adapters.proxy.routing import (
     Exchange,
     FromChild,
     FromFrontEnd,
@@ -38,8 +38,8 @@ class Directions:
         self.warnings: list[str] = []
         self.child = ChildAccount(self.of_child)
         exchange = Exchange(InitializeExchange(self), PendingRequests(), PendingRequests(), self._warn)
-        self.down = FromFrontEnd(self, "asks-f-", into(self.to_child), exchange).line_filter
-        self.up = FromChild(self.child, "asks-c-", into(self.to_front_end), exchange).line_filter
+        self.down = FromFrontEnd(self, "asks-f-", into(self.to_child), exchange).line_splitter
+        self.up = FromChild(self.child, "asks-c-", into(self.to_front_end), exchange).line_splitter
 
     def ask(self, message: Envelope, size: int) -> None:
         assert size == len(encoded(message))

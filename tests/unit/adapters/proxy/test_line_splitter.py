@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from authstate.adapters.jsonrpc.framing import RpcError, read_line
-from authstate.adapters.proxy.line_filter import LineFilter, Take, is_ambiguous
+from authstate.adapters.proxy.line_splitter import LineSplitter, Take, is_ambiguous
 
 LONGEST = 1024 * 1024
 OURS = ("account/read", "account/updated")
@@ -25,7 +25,7 @@ class Filtered:
         self.order: list[tuple[str, bytes]] = []
         self.most_held = 0
         self.too_long = 0
-        self.line_filter = LineFilter(self.route, self.let_pass, self.refuse, longest=LONGEST)
+        self.line_splitter = LineSplitter(self.route, self.let_pass, self.refuse, longest=LONGEST)
 
     def route(self, line: bytes) -> Take | None:
         return partial(self.take, line) if is_ours(line) else None
@@ -43,8 +43,8 @@ class Filtered:
 
     def feed(self, *chunks: bytes) -> "Filtered":
         for chunk in chunks:
-            self.line_filter.feed(chunk)
-            self.most_held = max(self.most_held, self.line_filter.held)
+            self.line_splitter.feed(chunk)
+            self.most_held = max(self.most_held, self.line_splitter.held)
         return self
 
 
@@ -90,7 +90,7 @@ def is_ours(one: bytes) -> bool:
 def test_chunks_make_no_difference(whole: list[bytes], rest: bytes, places: list[int]) -> None:
     data = b"".join(one + b"\n" for one in whole) + rest
     filtered = Filtered().feed(*cut(data, places))
-    filtered.line_filter.finish()
+    filtered.line_splitter.finish()
     every = [one + b"\n" for one in whole] + [rest] * bool(rest)
     ours = [one if one.endswith(b"\n") else one + b"\n" for one in every if is_ours(one)]
     assert filtered.taken == ours
@@ -132,7 +132,7 @@ def test_what_the_beginning_of_a_line_says_proves_nothing(said: bytes) -> None:
 def test_the_last_line_needs_no_newline() -> None:
     """0.93.0 obeys it, 0.169.0 does not."""
     filtered = Filtered().feed(line(method="turn/start") + b'{"id":7,"method":"account/read"}')
-    filtered.line_filter.finish()
+    filtered.line_splitter.finish()
     assert (filtered.taken, filtered.passed) == ([b'{"id":7,"method":"account/read"}\n'], [line(method="turn/start")])
 
 
@@ -140,7 +140,7 @@ def test_the_last_line_needs_no_newline() -> None:
 def test_one_that_is_too_long_is_dropped_to_its_end(method: str) -> None:
     part = b"y" * (LONGEST // 4)
     filtered = Filtered().feed(b'{"method": "%s", "params": {"text": "' % method.encode(), *(part for _ in range(40)))
-    assert (filtered.too_long, filtered.line_filter.held, filtered.passed) == (1, 0, [])
+    assert (filtered.too_long, filtered.line_splitter.held, filtered.passed) == (1, 0, [])
     assert filtered.most_held <= LONGEST
     behind = line(id=1, method="thread/list")
     filtered.feed(b'"}}\n' + behind)

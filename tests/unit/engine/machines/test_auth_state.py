@@ -3,7 +3,7 @@
 import pytest
 
 from authstate.adapters.testing import make_external, make_tokens
-from authstate.engine.machines.auth import AuthMachine
+from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.table import Row, Table, TableMachine
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import (

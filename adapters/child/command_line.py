@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from authstate.adapters.child.overrides import find_overrides
+from authstate.adapters.config.override_arguments import find_overrides
 
 STORE_KEY = "cli_auth_credentials_store"
 EPHEMERAL = ("-c", f'{STORE_KEY}="ephemeral"')

@@ -3,7 +3,7 @@
 import pytest
 from support.child_in_memory import tokens
 
-from authstate.adapters.child.token_table import CHILD_TOKENS_TABLE, ChildTokens, acts_the_same
+from authstate.adapters.child.token_states import CHILD_TOKENS_TABLE, ChildTokens, acts_the_same
 from authstate.engine.machines.table import shared_machine
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import TransitionRefused

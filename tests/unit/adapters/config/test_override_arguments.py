@@ -2,7 +2,7 @@
 
 import pytest
 
-from authstate.adapters.child.overrides import find_overrides, split_overrides
+from authstate.adapters.config.override_arguments import find_overrides, split_overrides
 
 FORMS = (["-c", "a=1"], ["--config", "a=1"], ["--config=a=1"], ["-ca=1"], ["-c=a=1"])
 

@@ -1,6 +1,6 @@
 """The store in a file: $CODEX_HOME/auth.json, shared with codex.
 
-Only the process that holds the lock writes (home_lock.py, held_file.py). Every process may read at any time
+Only the process that holds the lock writes (home_lock.py, file_writer.py). Every process may read at any time
 (file_reader.py). codex does not take the lock. If auth.json is a symbolic link, its target is locked and rewritten, and
 the link stays.
 
@@ -12,10 +12,10 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from authstate.adapters.stores.codec import decode
+from authstate.adapters.stores.auth_json_format import decode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_reader import AuthJsonReader
-from authstate.adapters.stores.held_file import HeldAuthJson, is_temporary
+from authstate.adapters.stores.file_writer import HeldAuthJson, is_temporary
 from authstate.adapters.stores.home_lock import HeldLock, HomeLock
 from authstate.adapters.stores.in_place import InPlaceWriter
 from authstate.adapters.stores.last_change import last_change

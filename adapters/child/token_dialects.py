@@ -13,7 +13,8 @@ import msgspec
 from msgspec import Raw
 
 from authstate.adapters.confidential import Confidential
-from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens, PlanType
+from authstate.engine.model.account import PlanType
+from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens
 
 _LAST_WITH_ID_TOKEN = (0, 93, 0)
 _FIRST_WITHOUT = (0, 120, 0)

@@ -25,7 +25,7 @@ from authstate.adapters.child.failed_turns import Explanation, FailureCause, fai
 from authstate.adapters.child.running_turns import TURN_METHODS
 from authstate.adapters.jsonrpc.framing import ABSENT, INVALID_REQUEST, Envelope, RpcError, read_line
 from authstate.adapters.proxy.front_end import CHANGES, METHODS, REFUSED, RETIRED
-from authstate.adapters.proxy.line_filter import ESCAPE, LONGEST_HELD, LineFilter, Pass, Take, is_ambiguous
+from authstate.adapters.proxy.line_splitter import ESCAPE, LONGEST_HELD, LineSplitter, Pass, Take, is_ambiguous
 from authstate.adapters.proxy.pending_requests import PendingRequests
 
 _ABOUT_CHILDS_LOGIN = frozenset(
@@ -156,7 +156,7 @@ class FromFrontEnd:
         self._id_prefix = id_prefix
         self._let_pass = let_pass
         self._exchange = exchange
-        self.line_filter = LineFilter(self._route, let_pass, self._refuse_long)
+        self.line_splitter = LineSplitter(self._route, let_pass, self._refuse_long)
 
     def _route(self, line: bytes) -> Take | None:
         if line.isspace():
@@ -216,7 +216,7 @@ class FromChild:
         self._id_prefix = id_prefix
         self._let_pass = let_pass
         self._exchange = exchange
-        self.line_filter = LineFilter(self._route, let_pass, self._drop("line_dropped", _TOO_LONG))
+        self.line_splitter = LineSplitter(self._route, let_pass, self._drop("line_dropped", _TOO_LONG))
 
     def _route(self, line: bytes) -> Take | None:
         try:

@@ -1,6 +1,6 @@
 """Every state table of authstate, for the diagrams: those of the engine, then those of the adapters."""
 
-from authstate.adapters.child.token_table import CHILD_TOKENS_TABLE
+from authstate.adapters.child.token_states import CHILD_TOKENS_TABLE
 from authstate.adapters.oauth.browser_progress import BROWSER_LOGIN_TABLE
 from authstate.engine.machines.diagrams import ENGINE_TABLES
 from authstate.engine.machines.table import Table
