@@ -3,8 +3,8 @@
 The child holds tokens in memory only. It gets them with `account/login/start`, and asks for newer ones with
 `account/chatgptAuthTokens/refresh` after a 401.
 
-    token_states.py       the state of the child's tokens, as a table
-    token_push.py     sends them after every change of the engine, again if the child does not take them
+    token_states.py      the state of the child's tokens, as a table
+    token_push.py        sends them after every change of the engine, again if the child does not take them
     refresh_requests.py  answers the child's refresh requests, within a budget
     held_token.py        which token such a request is about
     interruptions.py     which turns a change of the account has ended

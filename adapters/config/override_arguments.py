@@ -1,4 +1,4 @@
-"""The `-c KEY=VALUE` arguments of codex, which authstate takes in the same forms: the only parser of them.
+"""Finds the `-c KEY=VALUE` arguments of codex, which authstate takes in the same forms. layers.py reads KEY=VALUE.
 
     -c KEY=VALUE    --config KEY=VALUE    --config=KEY=VALUE    -cKEY=VALUE    -c=KEY=VALUE
 

@@ -1,4 +1,4 @@
-"""The refresh protocol. Everything that spends a refresh token is in this file.
+"""The refresh protocol. Only this file decides whether a refresh token is sent; refresh_retries.py sends it.
 
 Theory of operation. A refresh token works once, and an issuer may revoke the whole login when it sees one twice. So
 only one task of a process, and one of all processes that share the login, may spend it. What it brings must be stored

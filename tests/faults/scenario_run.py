@@ -172,6 +172,7 @@ class ScenarioRun:
         sent: Callable[[], int] | None = None,
         repair: Callable[[], object] | None = None,
         disk: Callable[[], str] | None = None,
+        stored: bytes | None = None,
     ) -> ScenarioResult:
         """Make a call while the fault lasts and describe what it leads to.
 
@@ -181,8 +182,9 @@ class ScenarioRun:
             sent: returns how many refresh tokens were sent. The default counts those that `self.issuer` got.
             repair: ends the fault. After it, the call is made again, and must not raise.
             disk: returns what auth.json holds. The default compares it with its content before the call.
+            stored: its content before the call, where the fault hides it from an ordinary user.
         """
-        before = self.content()
+        before = stored or self.content()
         message = ""
         try:
             await call()

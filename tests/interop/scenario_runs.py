@@ -1,4 +1,4 @@
-"""ScenarioRuns each scene once on authstate and on each codex, and keeps what came of it for all tests."""
+"""Runs each scenario once on authstate and on each codex, and keeps the result for all tests."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +29,7 @@ class ScenarioRuns:
         self._known: dict[str, dict[str, Played]] = {}
 
     def of(self, scene: Scene) -> dict[str, Played]:
-        """ScenarioRuns the scene, unless it was played before. Both versions of codex play at the same time."""
+        """Run the scenario, unless it was run before. Both versions of codex run at the same time."""
         if scene.name not in self._known:
             ours = self._play(scene, OURS, {})
             told = {step: len(outcome) - 1 for step, outcome in ours.outcomes.items()}

@@ -29,8 +29,9 @@ async def home_not_accessible(run: ScenarioRun) -> ScenarioResult:
     with run.as_user():
         await run.sign_in()
         async with run.engine() as engine:
+            stored = run.content()
             run.home.chmod(0o000)
-            return await run.result_of(engine, engine.refresh, repair=lambda: run.home.chmod(0o700))
+            return await run.result_of(engine, engine.refresh, repair=lambda: run.home.chmod(0o700), stored=stored)
 
 
 async def owned_by_another_user(run: ScenarioRun) -> ScenarioResult:

@@ -43,6 +43,18 @@ async def test_after_a_failure_requests_get_the_remembered_reason_until_the_paus
     assert len(world.authority.sent) == 2
 
 
+async def test_the_pause_is_over_after_exactly_its_length() -> None:
+    world = Offline()
+    await world.engine.start()
+    await world.fail()
+    world.clock.advance(29.0)
+    await world.engine.check()
+    assert len(world.authority.sent) == 1
+    world.clock.advance(1.0)
+    await world.engine.check()
+    assert len(world.authority.sent) == 2
+
+
 async def test_in_the_pause_tokens_that_another_process_stored_are_used() -> None:
     world = Offline()
     await world.engine.start()

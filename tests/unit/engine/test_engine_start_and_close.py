@@ -144,6 +144,8 @@ async def test_after_the_end_nothing_goes() -> None:
     with pytest.raises(EngineClosed):
         await engine.use_api_key(ApiKey.parse("sk-1"))
     with pytest.raises(EngineClosed):
+        await engine.complete_chatgpt_login(make_tokens())
+    with pytest.raises(EngineClosed):
         await engine.use_external_tokens(make_external())
     await engine.close()
 

@@ -86,7 +86,14 @@ async def test_the_browser_comes_back_to_a_port_that_the_issuer_allows(
 
 
 def test_what_a_browser_login_takes_is_loaded_when_one_starts() -> None:
-    modules = ("cli.main", "cli.login", "assembly", "app_server.server", "app_server.interactive_logins", "app_server.account_api")
+    modules = (
+        "cli.main",
+        "cli.login",
+        "assembly",
+        "app_server.server",
+        "app_server.interactive_logins",
+        "app_server.account_api",
+    )
     imports = ", ".join(f"authstate.adapters.{name}" for name in modules)
     code = f"import sys, {imports}\nprint([name for name in ('h11', 'httpx', 'webbrowser') if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -1,6 +1,7 @@
 """The tree of errors: permanent and transient are told apart by type, and every message says what to do."""
 
 import pickle
+from traceback import walk_tb
 
 import pytest
 
@@ -113,3 +114,20 @@ def test_plain_errors_can_be_pickled() -> None:
 def test_an_issuer_that_is_not_available_may_say_why_in_a_code() -> None:
     assert IssuerUnavailable("m", code="overloaded").code == "overloaded"
     assert IssuerUnavailable("m", code="overloaded").without_traceback().code == "overloaded"
+
+
+async def test_no_frame_of_a_stripped_error_holds_an_argument() -> None:
+    def refuse(secret: str) -> None:
+        raise InvalidCredentials("refused")
+
+    async def refuse_later(secret: str) -> None:
+        raise InvalidCredentials("refused")
+
+    with pytest.raises(InvalidCredentials) as at_once:
+        errors.strip_tracebacks(refuse)("a secret")
+    with pytest.raises(InvalidCredentials) as later:
+        await errors.strip_tracebacks(refuse_later)("a secret")
+    for raised in (at_once, later):
+        inner = [frame for frame, _ in walk_tb(raised.tb) if frame.f_code.co_filename == errors.__file__]
+        assert len(inner) == 1
+        assert not {"args", "kwargs", "secret"} & inner[0].f_locals.keys()
