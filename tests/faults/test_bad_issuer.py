@@ -1,13 +1,13 @@
 """An issuer that fails or answers nonsense: the error is typed, and the session and auth.json are unchanged."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from faults.bad_issuer import HANG, HANG_HALFWAY, RESET, answer, serve_answers
+from support.ports import private_port
 
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.file_store import AuthJsonStore
@@ -115,9 +115,7 @@ async def test_no_connection_is_used_twice(tmp_path: Path) -> None:
 
 async def test_connection_refused(tmp_path: Path) -> None:
     before = await signed_in(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    async with engine_at(tmp_path, port) as engine:
+    async with engine_at(tmp_path, private_port()) as engine:
         with pytest.raises(IssuerUnavailable, match="cannot be reached"):
             await engine.refresh()
         assert engine.session.state is AuthState.CHATGPT

@@ -1,12 +1,12 @@
 """Faults of the network and of the issuer."""
 
 import asyncio
-import socket
 from contextlib import suppress
 from random import Random
 
 from faults.bad_issuer import RESET, answer, serve_answers
 from faults.scenario_run import ScenarioResult, ScenarioRun
+from support.ports import private_port
 
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.testing import FakeAuthority
@@ -19,9 +19,7 @@ async def issuer_name_not_found(run: ScenarioRun) -> ScenarioResult:
 
 
 async def connection_refused(run: ScenarioRun) -> ScenarioResult:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    return await _refresh_at_unreachable_url(run, f"http://127.0.0.1:{port}")
+    return await _refresh_at_unreachable_url(run, f"http://127.0.0.1:{private_port()}")
 
 
 async def _refresh_at_unreachable_url(run: ScenarioRun, url: str) -> ScenarioResult:

@@ -1,7 +1,6 @@
 """The browser login from the URL to the stored credentials, over real sockets; the issuer is a process on loopback."""
 
 import asyncio
-import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.login_harness import LoginHarness, agree, asked, follow_redirect, get, target, until, until_exchanging
+from support.ports import private_port
 
 from authstate.adapters.config import Environment
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
@@ -75,8 +75,7 @@ async def test_the_browser_comes_back_to_a_port_that_the_issuer_allows(
     tmp_path: Path, loopback: LoopbackIssuer
 ) -> None:
     environment = {**loopback.environment, "CODEX_HOME": str(tmp_path), "AUTHSTATE_REDIRECT_PORTS": ""}
-    with socket.create_server(("127.0.0.1", 0)) as closed_soon:
-        free = closed_soon.getsockname()[1]
+    free = private_port()
     allowed = Issuer.of(Environment.read({**environment, "AUTHSTATE_REDIRECT_PORTS": str(free)}))
     login = await start_browser_login(LoginHarness(allowed).engine, allowed)
     assert login.port == free

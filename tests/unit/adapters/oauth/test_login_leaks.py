@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.login_harness import open_files
+from support.ports import private_port
 
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.device_login import DeviceLogin, start_device_login
@@ -22,12 +23,6 @@ from authstate.engine.model.events import Event, LoginCompleted
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it counts descriptors")
 LOGINS = 1000
-
-
-async def free_port() -> int:
-    with await open_port((0,)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 Start = Callable[[AuthEngine, Issuer], Awaitable[BrowserLogin | DeviceLogin]]
@@ -69,7 +64,7 @@ def held(home: Path) -> dict[str, object]:
 
 
 async def test_browser_logins_leave_nothing(tmp_path: Path, loopback: LoopbackIssuer) -> None:
-    port = await free_port()
+    port = private_port()
 
     async def start(engine: AuthEngine, issuer: Issuer) -> BrowserLogin:
         return await start_browser_login(engine, issuer, ports=(port,))

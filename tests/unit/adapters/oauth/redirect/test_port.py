@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.login_harness import LoginHarness, agree, follow_redirect, get, open_files, until
+from support.ports import private_port
 
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.redirect import port, sockets
@@ -26,7 +27,7 @@ class Holder:
         self.gives_way = False
 
     async def start(self) -> "Holder":
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", private_port())
         self.port: int = self.server.sockets[0].getsockname()[1]
         return self
 
@@ -71,7 +72,7 @@ async def port_of(ports: list[int]) -> int:
 
 
 async def test_the_first_port_that_is_free(hold: Any) -> None:
-    free = await port_of([0])
+    free = private_port()
     assert await port_of([free, 0]) == free
     holder = await hold(http("200 OK"))
     assert await port_of([holder.port, free]) == free
@@ -116,7 +117,7 @@ async def test_one_that_says_nothing_is_not_waited_for(hold: Any, monkeypatch: p
 
 async def test_one_that_is_bound_and_does_not_listen() -> None:
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
+        bound.bind(("127.0.0.1", private_port()))
         port = bound.getsockname()[1]
         with pytest.raises(PortsBusy, match=f"port {port} is not available .address already in use"):
             await open_port([port])
@@ -139,7 +140,7 @@ async def test_a_login_of_codex_is_asked_to_give_way(hold: Any) -> None:
 async def test_a_login_that_does_not_give_way_is_named(hold: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(port, "_FREE_WITHIN", 0.1)
     holder = await hold(CODEX)
-    free = await port_of([0])
+    free = private_port()
     assert await port_of([holder.port, free]) == free
     with pytest.raises(PortsBusy, match=r"is used by another login, which did not end within 0\.1 seconds"):
         await open_port([holder.port])
@@ -162,7 +163,7 @@ async def test_another_login_of_authstate_gives_way(
 ) -> None:
     other = harness if same_engine else LoginHarness(Issuer(loopback.url))
     async with other.engine:
-        first = await other.start()
+        first = await other.start(ports=(private_port(),))
         second = await harness.start(ports=(first.port,))
         assert second.port == first.port
         await asyncio.wait_for(first.closed(), 5)
@@ -174,7 +175,7 @@ async def test_another_login_of_authstate_gives_way(
 async def test_one_that_shows_its_outcome_gives_way_too(harness: LoginHarness, loopback: LoopbackIssuer) -> None:
     other = LoginHarness(Issuer(loopback.url), linger=60)
     async with other.engine:
-        first = await other.start()
+        first = await other.start(ports=(private_port(),))
         assert (await get(first.port, agree(first, loopback))).location == "/done"
         second = await harness.start(ports=(first.port,))
         await asyncio.wait_for(first.closed(), 5)
@@ -187,7 +188,7 @@ async def test_one_whose_browser_is_back_is_not_asked_in_the_middle(
     """What is being stored is stored: the second login waits for it, and then has the port."""
     other = LoginHarness(Issuer(loopback.url))
     async with other.engine:
-        first = await other.start()
+        first = await other.start(ports=(private_port(),))
         async with other.store.locked():
             visit = asyncio.create_task(get(first.port, agree(first, loopback)))
             await until(lambda: first.attempt.is_storing)
@@ -230,10 +231,10 @@ def has_ipv6() -> bool:
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="a machine without IPv6")
 
 
-async def hold_ipv6(answer: bytes, *, port: int = 0, gives_way: bool = False) -> Holder:
+async def hold_ipv6(answer: bytes, *, port: int | None = None, gives_way: bool = False) -> Holder:
     holder = Holder(answer)
     holder.gives_way = gives_way
-    holder.server = await asyncio.start_server(holder.serve, "::1", port)
+    holder.server = await asyncio.start_server(holder.serve, "::1", private_port() if port is None else port)
     holder.port = holder.server.sockets[0].getsockname()[1]
     return holder
 
@@ -255,7 +256,7 @@ async def test_a_port_that_a_stranger_holds_on_the_other_address_is_not_shared(a
     async with stranger.server:
         with pytest.raises(PortsBusy, match=said):
             await open_port([stranger.port])
-        free = await port_of([0])
+        free = private_port()
         assert await port_of([stranger.port, free]) == free
         with socket.socket() as address:
             address.bind(("127.0.0.1", stranger.port))
@@ -283,7 +284,7 @@ async def test_a_stranger_beside_a_login_that_gave_way_is_named(hold: Any) -> No
 
 @needs_ipv6
 async def test_the_browser_is_served_on_both_addresses(harness: LoginHarness, loopback: LoopbackIssuer) -> None:
-    login = await harness.start()
+    login = await harness.start(ports=(private_port(),))
     for host in (f"localhost:{login.port}", f"[::1]:{login.port}"):
         assert (await get(login.port, "/", host=host, address="::1")).status == 404
     assert (await get(login.port, "/", host=f"127.0.0.1:{login.port}", address="::1")).status == 421
