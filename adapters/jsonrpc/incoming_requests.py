@@ -99,7 +99,7 @@ class IncomingRequests:
         self._handle = handle
         self._on_notification = on_notification
         self._output = output
-        self._most_pending = max_pending
+        self._max_pending = max_pending
         self._waiting = _WaitingRequests()
         self._exclusive: asyncio.Future[object] | None = None
         self._when_unblocked: deque[Callable[[], None]] = deque()
@@ -107,9 +107,9 @@ class IncomingRequests:
 
     def take(self, request: IncomingRequest) -> None:
         """Handle a request now, or after the exclusive request before it. Refuse it if there are too many."""
-        if self._exclusive is None and (not request.id or len(self._running) < self._most_pending):
+        if self._exclusive is None and (not request.id or len(self._running) < self._max_pending):
             self._deliver(request)
-        elif len(self._running) + len(self._waiting) < self._most_pending and self._waiting.has_room(request.size):
+        elif len(self._running) + len(self._waiting) < self._max_pending and self._waiting.has_room(request.size):
             self._waiting.push(request)
         elif request.id:
             self.answer(request.id, RpcError(OVERLOADED, "too many requests are unanswered: send fewer at once"))

@@ -20,7 +20,7 @@ from authstate.adapters.jsonrpc.peer import Writer
 from authstate.adapters.proxy.account_requests import AccountRequests
 from authstate.adapters.proxy.flow_control import Endpoint, Gate
 from authstate.adapters.proxy.front_end import FrontEnd
-from authstate.adapters.proxy.line_splitter import LineSplitter
+from authstate.adapters.proxy.line_stream import LineStream
 from authstate.adapters.proxy.pending_requests import PendingRequests
 from authstate.adapters.proxy.routing import Exchange, FromChild, FromFrontEnd, InitializeExchange
 from authstate.adapters.proxy.wrapped_account import ChildConnection, WrappedAccount
@@ -146,12 +146,12 @@ class Relay:
     def _make_account(self, setup: AccountSetup, client: ConnectedClient, id_prefix: str) -> WrappedAccount:
         return WrappedAccount(setup, client, self._log, ChildConnection(id_prefix, self.child, self._gate))
 
-    def _make_directions(self, to_front_end: str, to_child: str) -> tuple[LineSplitter, LineSplitter]:
+    def _make_directions(self, to_front_end: str, to_child: str) -> tuple[LineStream, LineStream]:
         exchange = Exchange(self._initialize, PendingRequests(), PendingRequests(), WarnOnce(self._log))
         requests = AccountRequests(self._front_end.peer, self._gate, self.front_end)
         return (
-            FromFrontEnd(requests, to_front_end, self._gate.let_pass, exchange).line_splitter,
-            FromChild(self._account, to_child, self.front_end.write, exchange).line_splitter,
+            FromFrontEnd(requests, to_front_end, self._gate.let_pass, exchange).line_stream,
+            FromChild(self._account, to_child, self.front_end.write, exchange).line_stream,
         )
 
 

@@ -25,8 +25,9 @@ from authstate.adapters.child.failed_turns import Explanation, FailureCause, fai
 from authstate.adapters.child.running_turns import TURN_METHODS
 from authstate.adapters.jsonrpc.framing import ABSENT, INVALID_REQUEST, Envelope, RpcError, read_line
 from authstate.adapters.proxy.front_end import CHANGES, METHODS, REFUSED, RETIRED
-from authstate.adapters.proxy.line_splitter import ESCAPE, LONGEST_HELD, LineSplitter, Pass, Take, is_ambiguous
+from authstate.adapters.proxy.line_stream import LONGEST_HELD, LineStream, Pass, Take
 from authstate.adapters.proxy.pending_requests import PendingRequests
+from authstate.adapters.proxy.repeated_members import ESCAPE, repeated_member
 
 _ABOUT_CHILDS_LOGIN = frozenset(
     {
@@ -156,7 +157,7 @@ class FromFrontEnd:
         self._id_prefix = id_prefix
         self._let_pass = let_pass
         self._exchange = exchange
-        self.line_splitter = LineSplitter(self._route, let_pass, self._refuse_long)
+        self.line_stream = LineStream(self._route, let_pass, self._refuse_long)
 
     def _route(self, line: bytes) -> Take | None:
         if line.isspace():
@@ -165,8 +166,9 @@ class FromFrontEnd:
             message = read_line(line)
         except RpcError as error:
             return partial(self._account.refuse, ABSENT, error)
-        if is_ambiguous(line):
-            return partial(self._refuse, message.id, "the message has two members of one name: send each one once")
+        if name := repeated_member(line):
+            id_ = ABSENT if name == "id" else message.id  # of two ids, nobody knows which one the sender waits for
+            return partial(self._refuse, id_, f"the message has two members `{name}`: send each one once")
         size = len(line) - 1
         if message.method is None:
             return self._take_answer(message, size)
@@ -216,7 +218,7 @@ class FromChild:
         self._id_prefix = id_prefix
         self._let_pass = let_pass
         self._exchange = exchange
-        self.line_splitter = LineSplitter(self._route, let_pass, self._drop("line_dropped", _TOO_LONG))
+        self.line_stream = LineStream(self._route, let_pass, self._drop("line_dropped", _TOO_LONG))
 
     def _route(self, line: bytes) -> Take | None:
         try:
@@ -225,8 +227,8 @@ class FromChild:
             if not any(word in line for word in _ABOUT_ACCOUNTS):
                 return None
             return self._drop("line_dropped", "a line that may be about accounts cannot be read")
-        if is_ambiguous(line):
-            return self._drop("line_dropped", "a message has two members of the same name")
+        if name := repeated_member(line):
+            return self._drop("line_dropped", f"a message has two members `{name}`")
         size = len(line) - 1
         if message.method is None:
             return self._take_answer(message, size)

@@ -73,10 +73,9 @@ class AuthJsonStore:
 
         Raises StoreUnavailable or StoreUnreadable. Safe to cancel.
         """
+        self._warn_of_findings()
         if not self._has_loaded:
             self._has_loaded = True
-            for finding in () if self._findings_were_read else self.findings():
-                _log.warning("%s", finding.message)
             self._remove_leftovers()
         data = await self._reader.read_settled()
         if InPlaceWriter(self._disk.resolve(self._path), self._disk).has_pending_write and self._recover_if_free():
@@ -97,6 +96,7 @@ class AuthJsonStore:
         lock = await self.home_lock.acquire()
         held = self.hold(lock)
         try:
+            self._warn_of_findings()
             held.recover()
             yield held
         finally:
@@ -106,6 +106,12 @@ class AuthJsonStore:
     def hold(self, lock: HeldLock) -> HeldAuthJson:
         """Return the file for a lock that is already held. The caller discards it and releases the lock."""
         return HeldAuthJson(self._reader, self.claims, lock, self._disk)
+
+    def _warn_of_findings(self) -> None:
+        """Log what other users can do to the home: once, and not if somebody asked for it."""
+        if not self._findings_were_read:
+            for finding in self.findings():
+                _log.warning("%s", finding.message)
 
     def _remove_leftovers(self) -> None:
         """Remove the files of dead processes, unless somebody holds the lock: the holder removes them, or uses one."""

@@ -49,10 +49,10 @@ class HeldAuthJson:
         self._must_write_in_place = False
         self._temporary: str | None = None  # the temporary file, reserved and not yet renamed
         self._before: bytes | None = None  # what was stored when it was reserved
-        self._loaded: bytes | None = None  # what the last `load` read, until `prepare` or `save` has used it
+        self._loaded: bytes | None = None  # what the last `load` read, until `prepare` has used it
 
     async def load(self) -> Credentials | None:
-        """Read what is stored. The next `prepare` or `save` uses the result instead of reading again."""
+        """Read what is stored. The next `prepare` uses what this read, if it is complete, instead of reading again."""
         self._loaded = None
         self._loaded = data = await self._reader.read_settled()
         return None if data is None else decode(data, self._reader.path).credentials
@@ -69,9 +69,9 @@ class HeldAuthJson:
             self._reserve()
 
     def _take_loaded(self) -> bytes | None:
-        """Return what the last `load` read, but only once: later, another program may have written."""
+        """Return what the last `load` read, if it is complete. Only once: later, another program may have written."""
         data, self._loaded = self._loaded, None
-        return data
+        return data if data is not None and is_json_object(data) else None
 
     async def _read_if_permitted(self) -> bytes | None:
         """Read what is stored. None if this user may not read it, but may replace it."""
@@ -93,10 +93,9 @@ class HeldAuthJson:
         new content is in place, but the disk did not confirm that it survives a power cut.
         """
         await self.prepare()
-        now = self._take_loaded()
-        if now is None:
-            with suppress(StoreUnavailable):  # the file can still be replaced, and a token may already be spent
-                now = self._reader.read()
+        now = None
+        with suppress(StoreUnavailable):  # the file can still be replaced, and a token may already be spent
+            now = self._reader.read()
         data = encode(credentials, now if now is not None and is_json_object(now) else self._before)
         self._lock.record_save(digest_of(credentials))
         try:
@@ -151,6 +150,7 @@ class HeldAuthJson:
 
     def _remove(self) -> None:
         self._in_place.drop_pending()
+        self._before = self._loaded = None  # a later save must not bring any of it back
         try:
             self._disk.remove(self._target)
         except FileNotFoundError:

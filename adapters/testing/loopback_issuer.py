@@ -6,10 +6,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Final, Literal
 from urllib.request import ProxyHandler, Request, build_opener
 
 _OPENER = build_opener(ProxyHandler({}))
+_ENDPOINTS: Final = ("authorize", "refresh", "exchange", "revoke", "device", "backend", "model")
 
 
 class LoopbackIssuer:
@@ -127,25 +128,39 @@ class LoopbackIssuer:
         return answer
 
     def behave(self, endpoint: str = "refresh", **behaviour: Any) -> None:
-        """Set how an endpoint (`authorize`, `refresh`, `exchange`, `revoke`, `backend`, `device`) answers.
+        """Set how an endpoint answers from now on. Without a `behaviour`, it answers normally again.
 
-        Without a `mode`, it answers normally again. See loopback_issuer_server.py for the modes.
+        Args:
+            endpoint: `authorize`, `refresh`, `exchange`, `revoke`, `device`, `backend` or `model`.
+            behaviour: a `mode`, and what it needs: see loopback_issuer_server.py. `times` is the number of requests.
+
+        Raises:
+            ValueError: there is no such endpoint, or `times` is not positive.
         """
+        if endpoint not in _ENDPOINTS:
+            raise ValueError(f"the issuer has no endpoint {endpoint!r}: use one of {', '.join(_ENDPOINTS)}")
+        if behaviour.get("times", 1) < 1:
+            raise ValueError(f"times must be at least 1, and is {behaviour['times']}")
         self._call("/control/behaviour", {endpoint: behaviour})
 
-    def hold(self, endpoint: str = "refresh", what: str = "request", **behaviour: Any) -> None:
-        """Let requests of an endpoint wait until `release`.
+    def hold(self, endpoint: str = "refresh", what: Literal["request", "answer"] = "request", **behaviour: Any) -> None:
+        """Let requests of an endpoint that come from now on wait until `release`.
 
         Args:
             endpoint: as for `behave`.
             what: "request" to serve them afterwards, "answer" to serve them at once and keep the answer back.
-            behaviour: for example `times=1` to hold one request only.
+            behaviour: as for `behave`, for example `times=1` to hold one request only.
+
+        Raises:
+            ValueError: as for `behave`, or `what` is something else.
         """
+        if what not in ("request", "answer"):
+            raise ValueError(f"what must be 'request' or 'answer', and is {what!r}")
         self.behave(endpoint, hold=what, **behaviour)
 
     def release(self, endpoint: str = "refresh") -> None:
         """Let the requests go on that wait because of `hold`. The endpoint answers normally again."""
-        self.behave(endpoint)
+        self._call("/control/release", {"endpoint": endpoint})
 
     def expire_access(self) -> None:
         """Answer 401 to every access token issued so far."""

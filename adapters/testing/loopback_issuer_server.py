@@ -13,6 +13,7 @@ Served
     any  /backend-api/...   an echo: the account, the method and the number of bytes
 Control (JSON)
     POST /control/seed, /control/code, /control/device, /control/expire-access, /control/revoke, /control/behaviour
+    POST /control/release   {"endpoint"}: lets requests go on that are held
     POST /control/person    the person who agrees on the page from now on
     GET  /control/stats     refreshes_accepted, refreshes_refused, refreshes_failed (by behaviour), exchanges,
                             revocations, backend_accepted, backend_refused, requests {path: count},
@@ -20,7 +21,7 @@ Control (JSON)
                             refreshes_accepted_at [this machine's monotonic clock in seconds, just before the answer]
 
 Behaviour of an endpoint: `{"mode": ..., "status", "code", "retry_after", "delay": seconds, "times": requests,
-"hold": "request" or "answer"}`. A request that is held is served, or is answered, once the behaviour is set again.
+"hold": "request" or "answer"}`. A request that is held is served, or is answered, once its endpoint is released.
     normal | status | error_200 | html | empty | huge | garbage (JSON of wrong types) | redirect
     hang     no answer for `delay` seconds (an hour), then the connection ends
     reset    the request is not served, and the connection is reset
@@ -74,10 +75,10 @@ class Handler(BaseHTTPRequestHandler):
             if endpoint == "refresh":
                 self.issuer.sent.append(hashlib.sha256(str(body.get("refresh_token")).encode()).hexdigest()[:12])
             behaviour = self.issuer.behaviour(endpoint)
-            changes = self.issuer.changes[endpoint]
+            releases = self.issuer.releases[endpoint]
             if behaviour.get("hold") == "request":
-                self.issuer.wait_for_change(endpoint, changes)
-        self._answer(behaviour, endpoint, changes, serve)
+                self.issuer.wait_for_release(endpoint, releases)
+        self._answer(behaviour, endpoint, releases, serve)
 
     do_GET = do_PUT = do_DELETE = do_POST
 
@@ -114,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
             return "backend", lambda: issuer.backend(path, method, bearer, account, size)
         return "other", lambda: (404, error("not_found"))
 
-    def _answer(self, behaviour: Json, endpoint: str, changes: int, serve: Callable[[], Answer]) -> None:
+    def _answer(self, behaviour: Json, endpoint: str, releases: int, serve: Callable[[], Answer]) -> None:
         mode = behaviour.get("mode", "normal")
         if mode == "hang":
             time.sleep(behaviour.get("delay", 3600))
@@ -126,7 +127,7 @@ class Handler(BaseHTTPRequestHandler):
             if endpoint == "refresh" and not serves:
                 self.issuer.counts["refreshes_failed"] += 1
             if behaviour.get("hold") == "answer":
-                self.issuer.wait_for_change(endpoint, changes)
+                self.issuer.wait_for_release(endpoint, releases)
         if mode in ("hang", "reset", "lost"):
             self._reset()
         elif serves:

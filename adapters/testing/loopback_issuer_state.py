@@ -29,7 +29,7 @@ class IssuerState:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self._behaviour_set = threading.Condition(self.lock)
+        self._was_released = threading.Condition(self.lock)
         self.logins: dict[str, Json] = {}
         self.dead: dict[str, str] = {}
         self.access: dict[str, Json] = {}
@@ -37,8 +37,8 @@ class IssuerState:
         self.devices: dict[str, Json] = {}
         self.person = _login({})
         self.behaviours: dict[str, Json] = {}
-        self.changes: Counter[str] = Counter()
-        """How often the behaviour of an endpoint was set."""
+        self.releases: Counter[str] = Counter()
+        """How often an endpoint was released."""
         self.counts: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
         self.sent: list[str] = []
@@ -158,8 +158,10 @@ class IssuerState:
             self.logins.clear()
         elif path == "/control/behaviour":
             self.behaviours |= body
-            self.changes.update(body.keys())
-            self._behaviour_set.notify_all()
+        elif path == "/control/release":
+            self.behaviours.pop(body["endpoint"], None)
+            self.releases[body["endpoint"]] += 1
+            self._was_released.notify_all()
         else:
             return 404, error("no_such_control")
         return 200, {}
@@ -173,9 +175,9 @@ class IssuerState:
                 self.behaviours.pop(endpoint)
         return behaviour
 
-    def wait_for_change(self, endpoint: str, changes: int) -> None:
-        """Wait until the behaviour of the endpoint was set more than `changes` times."""
-        self._behaviour_set.wait_for(lambda: self.changes[endpoint] > changes)
+    def wait_for_release(self, endpoint: str, releases: int) -> None:
+        """Wait until the endpoint has been released more than `releases` times."""
+        self._was_released.wait_for(lambda: self.releases[endpoint] > releases)
 
 
 def _login(body: Json) -> Json:

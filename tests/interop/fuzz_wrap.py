@@ -118,7 +118,7 @@ class Filter:
         initialize = InitializeExchange(self)
         initialize.is_done = True
         exchange = Exchange(initialize, PendingRequests(), PendingRequests(), _nothing)
-        self.feed = FromFrontEnd(self, "authstate-fuzz-", self.passed.append, exchange).line_splitter.feed
+        self.feed = FromFrontEnd(self, "authstate-fuzz-", self.passed.append, exchange).line_stream.feed
         self.kept = 0
 
     def ask(self, message: Envelope, size: int) -> None:
@@ -204,11 +204,11 @@ def run(binary: Path, lines: int, seed: int, folder: Path, issuer: LoopbackIssue
     """Feed so many lines. Returns what was counted; `obeyed` must be 0 and `would_obey` must not."""
     random = Random(seed)
     home = fill(folder / "home", issuer)
-    child, line_splitter = Child(binary, home, issuer), Filter()
+    child, line_stream = Child(binary, home, issuer), Filter()
     counts = {"lines": 0, "passed": 0, "obeyed": 0, "would_obey": 0}
     for number, batch in enumerate(batches(lines, random)):
         data = b"".join(line + b"\n" for line in batch)
-        passed = line_splitter.let_through(data, random)
+        passed = line_stream.let_through(data, random)
         counts["lines"] += len(batch)
         counts["passed"] += passed.count(b"\n")
         child.write(passed)

@@ -11,7 +11,7 @@ import pytest
 
 import authstate.adapters.stores
 import authstate.engine
-from authstate.adapters.proxy.line_splitter import LONGEST_HELD
+from authstate.adapters.proxy.line_stream import LONGEST_HELD
 from authstate.adapters.proxy.pending_requests import MAX_PENDING
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState

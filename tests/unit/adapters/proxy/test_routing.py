@@ -38,8 +38,8 @@ class Directions:
         self.warnings: list[str] = []
         self.child = ChildAccount(self.of_child)
         exchange = Exchange(InitializeExchange(self), PendingRequests(), PendingRequests(), self._warn)
-        self.down = FromFrontEnd(self, "asks-f-", into(self.to_child), exchange).line_splitter
-        self.up = FromChild(self.child, "asks-c-", into(self.to_front_end), exchange).line_splitter
+        self.down = FromFrontEnd(self, "asks-f-", into(self.to_child), exchange).line_stream
+        self.up = FromChild(self.child, "asks-c-", into(self.to_front_end), exchange).line_stream
 
     def ask(self, message: Envelope, size: int) -> None:
         assert size == len(encoded(message))
@@ -236,6 +236,21 @@ def test_a_line_that_two_readers_read_in_two_ways_is_refused(said: bytes) -> Non
     directions = Directions().initialize()
     directions.down.feed(said + b"\n")
     assert (directions.refused, directions.to_child) == ([(b"7", -32600)], [])
+
+
+def test_of_two_ids_neither_is_answered() -> None:
+    """Nobody knows which of them the front-end waits for. codex answers what it cannot read with the id null, too."""
+    directions = Directions().initialize()
+    directions.down.feed(b'{"id":2,"method":"thread/list","id":3}\n')
+    assert (directions.refused, directions.to_child) == ([(b"", -32600)], [])
+
+
+def test_an_answer_of_the_child_with_two_ids_does_not_pass() -> None:
+    directions = Directions().initialize()
+    for number in (2, 3):
+        directions.down.feed(line({"id": number, "method": "thread/list"}))
+    directions.up.feed(b'{"id":2,"id":3,"result":{}}\n')
+    assert (directions.to_front_end[1:], directions.warnings) == ([], ["line_dropped"])
 
 
 def test_the_last_line_counts_without_a_newline() -> None:

@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
 from urllib.error import HTTPError
 from urllib.parse import parse_qsl, urlencode
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
@@ -335,3 +336,54 @@ def test_the_loopback_issuer_ends_with_its_pipe() -> None:
     assert process.wait(timeout=5) == 0
     issuer.stop()
     issuer.stop()
+
+
+def arrived(issuer: LoopbackIssuer, count: int) -> None:
+    while len(issuer.stats()["refresh_tokens_sent"]) < count:  # each look is a round trip to the issuer
+        pass
+
+
+@pytest.mark.parametrize(("what", "accepted"), [("request", 0), ("answer", 1)])
+def test_a_held_request_waits_until_it_is_released(
+    issuer: LoopbackIssuer, what: Literal["request", "answer"], accepted: int
+) -> None:
+    token = issuer.seed()["refresh_token"]
+    issuer.hold("refresh", what)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(spend, issuer, token)
+        arrived(issuer, 1)
+        issuer.behave("refresh")  # for later requests: nothing is released
+        assert spend(issuer, issuer.seed()["refresh_token"])["access_token"]
+        assert issuer.stats()["refreshes_accepted"] == 1 + accepted
+        assert not waiting.done()
+        issuer.release("refresh")
+        assert waiting.result(timeout=30)["access_token"]
+
+
+def test_one_of_two_requests_is_held(issuer: LoopbackIssuer) -> None:
+    first, second = issuer.seed()["refresh_token"], issuer.seed()["refresh_token"]
+    issuer.hold("refresh", times=1)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(spend, issuer, first)
+        arrived(issuer, 1)
+        assert spend(issuer, second)["access_token"]
+        issuer.release("refresh")
+        assert waiting.result(timeout=30)["access_token"]
+
+
+def test_an_issuer_that_ends_lets_nobody_wait(issuer: LoopbackIssuer) -> None:
+    issuer.hold("refresh")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(spend, issuer, issuer.seed()["refresh_token"])
+        arrived(issuer, 1)
+        issuer.stop()
+        assert isinstance(waiting.exception(timeout=30), OSError)
+
+
+def test_a_mistaken_behaviour_is_named(issuer: LoopbackIssuer) -> None:
+    with pytest.raises(ValueError, match="no endpoint 'refreshh': use one of authorize, refresh"):
+        issuer.behave("refreshh", mode="hang")
+    with pytest.raises(ValueError, match="'request' or 'answer', and is 'requests'"):
+        issuer.hold("refresh", "requests")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at least 1, and is 0"):
+        issuer.hold("refresh", times=0)

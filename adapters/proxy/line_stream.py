@@ -7,17 +7,10 @@ copied: lines that pass one after the other stay one piece.
 A line is held until its end is known, at most 64 MiB of it. A longer line does not pass.
 """
 
-import json
 from collections.abc import Callable, Iterator
-
-import msgspec
 
 LONGEST_HELD = 64 * 1024 * 1024
 """Bytes of one line. A picture in a message makes the longest ones."""
-ESCAPE = b"\\u"
-"""Any character can be written with it."""
-_MEMBERS = ("id", "method", "params", "result", "error")
-_WRITTEN = tuple(f'"{name}"'.encode() for name in _MEMBERS)
 
 Take = Callable[[], None]
 """Takes a line that does not pass, once those before it have passed."""
@@ -27,7 +20,7 @@ Pass = Callable[[bytes], None]
 """Takes any number of whole lines that pass as they are. The last one of a stream may lack its newline."""
 
 
-class LineSplitter:
+class LineStream:
     """One direction of a connection.
 
     Args:
@@ -116,33 +109,3 @@ def _lines(lines: bytes) -> Iterator[tuple[int, int]]:
         end = lines.index(b"\n", start) + 1
         yield start, end
         start = end
-
-
-def is_ambiguous(line: bytes) -> bool:
-    """Whether two readers may read a valid line differently: it has two methods, ids, params, results or errors.
-
-    Here and in codex the last one counts; in other readers the first one may.
-    """
-    if ESCAPE not in line and all(line.count(name) < 2 for name in _WRITTEN):
-        return False  # the names occur once, anywhere in the line
-    if _is_sum_of_members(line):
-        return False
-    try:
-        pairs = json.loads(line, object_pairs_hook=list)
-    except (ValueError, RecursionError):
-        return True
-    names = [name for name, _ in pairs]
-    return any(names.count(name) > 1 for name in _MEMBERS)
-
-
-def _is_sum_of_members(line: bytes) -> bool:
-    """Whether the members that a reader keeps make up the whole line: then it dropped none. False may be wrong.
-
-    A member that was dropped, white space, and a name that is written with escapes make a line longer than this sum.
-    Most lines have none of these, and are not parsed a second time.
-    """
-    try:
-        members = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    except (ValueError, RecursionError):
-        return False
-    return len(line.rstrip()) == 1 + sum(len(name.encode()) + len(bytes(value)) + 4 for name, value in members.items())

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from authstate.adapters.jsonrpc.framing import RpcError, read_line
-from authstate.adapters.proxy.line_splitter import LineSplitter, Take, is_ambiguous
+from authstate.adapters.proxy.line_stream import LineStream, Take
 
 LONGEST = 1024 * 1024
 OURS = ("account/read", "account/updated")
@@ -25,7 +25,7 @@ class Filtered:
         self.order: list[tuple[str, bytes]] = []
         self.most_held = 0
         self.too_long = 0
-        self.line_splitter = LineSplitter(self.route, self.let_pass, self.refuse, longest=LONGEST)
+        self.line_stream = LineStream(self.route, self.let_pass, self.refuse, longest=LONGEST)
 
     def route(self, line: bytes) -> Take | None:
         return partial(self.take, line) if is_ours(line) else None
@@ -43,8 +43,8 @@ class Filtered:
 
     def feed(self, *chunks: bytes) -> "Filtered":
         for chunk in chunks:
-            self.line_splitter.feed(chunk)
-            self.most_held = max(self.most_held, self.line_splitter.held)
+            self.line_stream.feed(chunk)
+            self.most_held = max(self.most_held, self.line_stream.held)
         return self
 
 
@@ -90,7 +90,7 @@ def is_ours(one: bytes) -> bool:
 def test_chunks_make_no_difference(whole: list[bytes], rest: bytes, places: list[int]) -> None:
     data = b"".join(one + b"\n" for one in whole) + rest
     filtered = Filtered().feed(*cut(data, places))
-    filtered.line_splitter.finish()
+    filtered.line_stream.finish()
     every = [one + b"\n" for one in whole] + [rest] * bool(rest)
     ours = [one if one.endswith(b"\n") else one + b"\n" for one in every if is_ours(one)]
     assert filtered.taken == ours
@@ -132,7 +132,7 @@ def test_what_the_beginning_of_a_line_says_proves_nothing(said: bytes) -> None:
 def test_the_last_line_needs_no_newline() -> None:
     """0.93.0 obeys it, 0.169.0 does not."""
     filtered = Filtered().feed(line(method="turn/start") + b'{"id":7,"method":"account/read"}')
-    filtered.line_splitter.finish()
+    filtered.line_stream.finish()
     assert (filtered.taken, filtered.passed) == ([b'{"id":7,"method":"account/read"}\n'], [line(method="turn/start")])
 
 
@@ -140,7 +140,7 @@ def test_the_last_line_needs_no_newline() -> None:
 def test_one_that_is_too_long_is_dropped_to_its_end(method: str) -> None:
     part = b"y" * (LONGEST // 4)
     filtered = Filtered().feed(b'{"method": "%s", "params": {"text": "' % method.encode(), *(part for _ in range(40)))
-    assert (filtered.too_long, filtered.line_splitter.held, filtered.passed) == (1, 0, [])
+    assert (filtered.too_long, filtered.line_stream.held, filtered.passed) == (1, 0, [])
     assert filtered.most_held <= LONGEST
     behind = line(id=1, method="thread/list")
     filtered.feed(b'"}}\n' + behind)
@@ -151,49 +151,3 @@ def test_one_that_is_too_long_is_dropped_to_its_end(method: str) -> None:
 def test_the_limit_counts_the_newline(more: int) -> None:
     filtered = Filtered().feed(b" " * (LONGEST - 1 + more), b"\n")
     assert (filtered.too_long, len(filtered.passed)) == (more, 1 - more)
-
-
-@pytest.mark.parametrize(
-    ("said", "ambiguous"),
-    [
-        (b'{"id":1,"method":"a"}', False),
-        (b'{"id":1,"method":"a","method":"b"}', True),
-        (b'{"id":1,"method":"a","m\\u0065thod":"a"}', True),
-        (b'{"id":1,"method":"a","params":{"method":"b","id":2}}', False),
-        (b'{"id":1,"method":"a","params":{"text":"\\u00e4"}}', False),
-        (b'{"\\u0069d":1,"id":2,"method":"a"}', True),
-        (b'{"id":7,"id":1,"result":{}}', True),
-        (b'{"id": 7, "result": {"id": 1}}', False),
-        (b'{"id":1,"method":"a","params":{},"params":{}}', True),
-        (b'{"id":1,"error":null,"result":{},"error":{"code":1}}', True),
-        (b'{"id":1,"other":{"id":2},"other":{"id":3}}', False),
-        (b'{"method":"a","params":' + b"[" * 100_000 + b'"\\u00e4"' + b"]" * 100_000 + b"}", True),
-    ],
-)
-def test_a_message_with_two_members_of_a_name_is_ambiguous(said: bytes, ambiguous: bool) -> None:
-    assert is_ambiguous(said) is ambiguous
-
-
-NAMES = st.sampled_from(("id", "method", "params", "result", "error", "other", "i\u0064é", ""))
-VALUES = st.recursive(
-    st.none() | st.integers() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
-    max_leaves=5,
-)
-
-
-@given(st.lists(st.tuples(NAMES, VALUES), max_size=6), st.booleans(), st.booleans())
-def test_it_is_ambiguous_exactly_if_a_name_that_counts_comes_twice(
-    members: list[tuple[str, object]], is_compact: bool, is_ascii: bool
-) -> None:
-    """However a message is written: with white space or without, with escapes or without."""
-    colon, comma = (":", ",") if is_compact else (": ", " , ")
-    written = [
-        json.dumps(name, ensure_ascii=is_ascii)
-        + colon
-        + json.dumps(value, ensure_ascii=is_ascii, separators=(comma, colon))
-        for name, value in members
-    ]
-    names = [name for name, _ in members]
-    expected = any(names.count(name) > 1 for name in ("id", "method", "params", "result", "error"))
-    assert is_ambiguous(("{" + comma.join(written) + "}\n").encode()) is expected
