@@ -239,7 +239,7 @@ def test_a_line_that_two_readers_read_in_two_ways_is_refused(said: bytes) -> Non
 
 
 def test_of_two_ids_neither_is_answered() -> None:
-    """Nobody knows which of them the front-end waits for. codex answers what it cannot read with the id null, too."""
+    """Nobody knows which of them the front-end waits for."""
     directions = Directions().initialize()
     directions.down.feed(b'{"id":2,"method":"thread/list","id":3}\n')
     assert (directions.refused, directions.to_child) == ([(b"", -32600)], [])
