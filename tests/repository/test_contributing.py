@@ -1,6 +1,7 @@
 """CONTRIBUTING.md, SECURITY.md and the docs: the files and commands that they name exist."""
 
 import re
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,3 +52,40 @@ def test_the_engine_has_what_the_answers_call_by_name() -> None:
     for _, answer in answers():
         for name in re.findall(r"`AuthEngine\.(\w+)`", answer):
             assert callable(getattr(AuthEngine, name))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_each_dotted_name_exists(page: Path) -> None:
+    for name in re.findall(r"`((?:authstate\.)?(?:adapters|engine)\.[A-Za-z_][\w.]*\w)`", text_of(page)):
+        if not name.startswith(("engine.session", "engine.refresh")):  # attributes of an engine, in examples
+            assert name.startswith("authstate."), f"write {name} as it is imported"
+            assert resolves(name), name
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module, or an attribute in one."""
+    module, _, attributes = name, "", ""
+    while find_module(module) is None:
+        module, _, last = module.rpartition(".")
+        attributes = f"{last}.{attributes}".rstrip(".")
+    found: object = import_module(module)
+    for attribute in filter(None, attributes.split(".")):
+        if not hasattr(found, attribute):
+            return False
+        found = getattr(found, attribute)
+    return True
+
+
+def find_module(name: str) -> object:
+    try:
+        return find_spec(name)
+    except ModuleNotFoundError:
+        return None
+
+
+def test_the_engine_has_each_method_that_the_page_about_embedding_lists() -> None:
+    _, _, rest = text_of(REPO / "docs" / "embedding.md").partition("\nThe methods of an engine.")
+    rows = re.findall(r"^\| .* \| (.*) \|$", rest.partition("\n- ")[0], re.M)[1:]
+    names = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
+    assert len(names) > 20
+    assert names - {"start_browser_login", "start_device_login"} <= set(dir(AuthEngine))
