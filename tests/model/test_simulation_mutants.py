@@ -34,22 +34,24 @@ class Found(NamedTuple):
 
 
 def first_failure(name: str) -> Found | None:
+    """Play histories until one breaks the promise that this guarantee keeps. Others may break before it."""
     with mutated(name):
         for seed in SEEDS:
             try:
                 play(seed)
             except Violation as violation:
-                return Found(seed, str(violation))
+                why = str(violation).splitlines()[0]
+                if any(expected in why for expected in NOTICED_BY[name].split("|")):
+                    return Found(seed, why)
     return None
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_simulation_notices(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = first_failure(name)
-    assert found is not None, f"{name}: a thousand histories, and none failed"
+    assert found is not None, f"{name}: a thousand histories, and none broke the promise: {NOTICED_BY[name]}"
     with capsys.disabled():
-        print(f"\n{name}: seed {found.seed}: {found.why.splitlines()[0]}")
-    assert any(expected in found.why.splitlines()[0] for expected in NOTICED_BY[name].split("|"))
+        print(f"\n{name}: seed {found.seed}: {found.why}")
 
 
 def test_without_a_mutant_the_same_seeds_are_quiet() -> None:
