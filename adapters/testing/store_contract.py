@@ -126,7 +126,7 @@ class StoreContract:
 
         _run(steps())
 
-    def test_who_waits_too_long_is_told_and_can_still_read(self) -> None:
+    def test_a_waiter_times_out_and_can_still_read(self) -> None:
         async def steps() -> None:
             holder = self.open_store()
             await _save(holder, _KEY)

@@ -147,7 +147,7 @@ class HeldFault(MemoryStore):
 
 
 BROKEN = {
-    "no lock": (NoLock, Held, {"there_is_one_holder_at_a_time", "who_waits_too_long_is_told_and_can_still_read"}),
+    "no lock": (NoLock, Held, {"there_is_one_holder_at_a_time", "a_waiter_times_out_and_can_still_read"}),
     "a lock that stays": (LockThatStays, Held, {"an_error_of_the_holder_frees_the_lock"}),
     "stores external tokens": (HeldFault, Held, {"external_tokens_are_refused"}),
     "keeps the first": (HeldFault, Forgets, {"two_saves_in_one_hold_keep_the_second"}),
