@@ -4,7 +4,7 @@ A refresh request does not say which token the backend refused. Known are the to
 holds it, and the turns that were running when the token was replaced. Requests of these turns may still be on the way
 with the old token, and each turn asks at most once about it. (The turn whose refresh request brought the new token has
 asked already.) So for some seconds after a replacement, as many refresh requests as there were other turns are answered
-with the newer token. Any other refresh request is about the newest token.
+with the newer token, while these turns run. Any other refresh request is about the newest token.
 """
 
 from authstate.adapters.child.running_turns import RunningTurns
@@ -30,6 +30,7 @@ class HeldToken:
         self._turns = turns
         self._replaced_at = float("-inf")
         self._late_requests = 0  # how many refresh requests about the old token may still come
+        self._late_turns: frozenset[int] = frozenset()  # from these turns
         self.authorization: Authorization | None = None
         """What the child took last; None while it has no login."""
 
@@ -43,16 +44,23 @@ class HeldToken:
         before, self.authorization = self.authorization, authorization
         now = self._clock.monotonic()
         if before is None or authorization is None or before.account_id != authorization.account_id:
-            self._replaced_at, self._late_requests = float("-inf"), 0
+            self._replaced_at, self._late_requests, self._late_turns = float("-inf"), 0, frozenset()
         elif before.token != authorization.token:
-            remaining = self._late_requests if now - self._replaced_at < LATE else 0
+            remaining = self._count_late(now)
             self._replaced_at = now
-            self._late_requests = max(remaining, len(self._turns) - by_answer)
+            self._late_turns = self._turns.numbers()
+            self._late_requests = max(remaining, len(self._late_turns) - by_answer)
 
     def take_request(self) -> bool:
         """Count a refresh request. Return whether it may be about a token that was replaced."""
-        age = self._clock.monotonic() - self._replaced_at
-        if self._late_requests and age < LATE:
-            self._late_requests -= 1
+        now = self._clock.monotonic()
+        if late := self._count_late(now):
+            self._late_requests = late - 1
             return True
-        return age < CROSSING
+        return now - self._replaced_at < CROSSING
+
+    def _count_late(self, now: float) -> int:
+        """How many requests about a replaced token may still come: a turn that has ended sends none."""
+        if now - self._replaced_at >= LATE:
+            return 0
+        return min(self._late_requests, len(self._late_turns & self._turns.numbers()))

@@ -18,7 +18,8 @@ class RunningTurns:
     """The threads of a child that run a turn. A thread runs one at a time. At most 1024 are remembered."""
 
     def __init__(self) -> None:
-        self._threads: dict[str, None] = {}
+        self._threads: dict[str, int] = {}  # the number of the turn that a thread runs
+        self._started = 0
 
     def __len__(self) -> int:
         return len(self._threads)
@@ -26,6 +27,10 @@ class RunningTurns:
     def threads(self) -> frozenset[str]:
         """The threads whose turns are running."""
         return frozenset(self._threads)
+
+    def numbers(self) -> frozenset[int]:
+        """The numbers of the turns that are running. Each turn has another one."""
+        return frozenset(self._threads.values())
 
     def on_notification(self, method: str | None, params: Raw | None) -> None:
         """Take a notification of the child. Ignore those that are not about turns. Never raises."""
@@ -38,6 +43,7 @@ class RunningTurns:
         if method == TURN_COMPLETED:
             self._threads.pop(thread, None)
         else:
-            self._threads[thread] = None
+            self._started += 1
+            self._threads[thread] = self._started
             if len(self._threads) > _MAX_TURNS:
                 self._threads.pop(next(iter(self._threads)))

@@ -101,7 +101,7 @@ async def test_agents_of_one_engine_run_turns_on_one_refresh(
         await asyncio.gather(one.let_tokens_age(), other.let_tokens_age())
         issuer.expire_access()
         turns = await asyncio.gather(one.turn("again"), other.turn("again"))
-        assert [turn["status"] for turn in turns] == ["completed", "completed"]
+        assert [turn["status"] for turn in turns] == ["completed", "completed"], turns
         assert one.warned == other.warned == []
     stats = issuer.stats()
     assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (2, 0)

@@ -49,6 +49,21 @@ async def test_a_turn_that_ended_asks_nothing_more() -> None:
         assert await child.ask() != first
 
 
+async def test_a_turn_that_ended_without_asking_leaves_no_late_request() -> None:
+    """Its thread may run another turn within the ten seconds, which asks about the new token."""
+    world = World(tokens())
+    async with world.engine, world.child() as (link, child):
+        await child.begin("thread-1")
+        await world.engine.refresh()
+        await link._token_sync.settled()
+        first = access_token_of(world.engine)
+        await child.finish("thread-1")
+        await child.begin("thread-1")
+        world.clock.advance(1)
+        assert await child.ask() != first
+        assert len(world.authority.sent) == 2
+
+
 async def test_after_ten_seconds_a_request_is_about_the_new_token() -> None:
     world = World(tokens())
     async with world.engine, world.child() as (_, child):
