@@ -11,9 +11,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 
 from authstate.adapters.stores.home_lock import SaveRecord
+from authstate.engine.machines.refresh_claim import format_time
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.ports import LastChange
 
@@ -48,18 +48,11 @@ def last_change(
     ours = next((save for save in reversed(saves) if save.digest == digest), None)
     did = "removed" if stored is None else "last changed"
     if ours is not None:
-        return LastChange(f"{place} was {did} by authstate (process {ours.pid}) at {_format_time(ours.at)}.", False)
-    when = f" at {_format_time(changed_at)}" if changed_at is not None else ""
+        return LastChange(f"{place} was {did} by authstate (process {ours.pid}) at {format_time(ours.at)}.", False)
+    when = f" at {format_time(changed_at)}" if changed_at is not None else ""
     running = [str(pid) for pid in _codex_processes(home)][:_MAX_PROCESSES]
     suspects = f" codex uses this home just now (process {', '.join(running)})." if running else ""
     return LastChange(f"{place} was {did}{when} by a program that does not take authstate's lock.{suspects}", True)
-
-
-def _format_time(seconds: float) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError, OSError):
-        return "an unknown time"
 
 
 def _codex_processes(home: str) -> Iterator[int]:

@@ -3,8 +3,6 @@
 import errno
 import os
 import stat
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -132,17 +130,6 @@ def test_modes_are_tightened(mode: int, folder: int, after: int) -> None:
 
 
 # give_to_owner_of_folder
-
-
-@pytest.fixture
-def home_of_user() -> Iterator[Path]:
-    """A home of an ordinary user, in which root signs in. Not in `tmp_path`: other users may not enter that."""
-    with tempfile.TemporaryDirectory(prefix="authstate-owner-") as folder:
-        os.chmod(folder, 0o755)
-        home = Path(folder, "home")
-        home.mkdir(mode=0o700)
-        os.chown(home, USER, USER)
-        yield home
 
 
 @needs_root

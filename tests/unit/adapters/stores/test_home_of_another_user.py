@@ -7,8 +7,6 @@ import os
 import stat
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,17 +38,6 @@ async def save(home: Path, credentials: Credentials = KEY, disk: Disk | None = N
     async with AuthJsonStore(home, disk=disk).locked() as held:
         await held.prepare()
         await held.save(credentials)
-
-
-@pytest.fixture
-def home_of_user() -> Iterator[Path]:
-    """A home of an ordinary user, in which root signs in. Not in `tmp_path`: other users may not enter that."""
-    with tempfile.TemporaryDirectory(prefix="authstate-owner-") as folder:
-        os.chmod(folder, 0o755)
-        home = Path(folder, "home")
-        home.mkdir(mode=0o700)
-        os.chown(home, USER, USER)
-        yield home
 
 
 @needs_root

@@ -14,21 +14,6 @@ from authstate.adapters.stores.in_place import InPlaceWriter, PendingWrite, pend
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="locks and modes are those of Unix")
 
 
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    return tmp_path / "state" / "authstate"
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    (tmp_path / "home").mkdir()
-    made = tmp_path / "home" / "auth.json"
-    made.write_bytes(b'{"a": "old"}')
-    return made
-
-
 def test_space_is_reserved_once_until_it_is_given_back(file: Path) -> None:
     place, before = InPlaceWriter(str(file), Disk()), file.read_bytes()
     for _ in range(2):

@@ -16,21 +16,6 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="locks and modes are tho
 SPENT = RefreshClaim("ab" * 16, RefreshClaimState.SPENT, 5.0)
 
 
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    return tmp_path / "state" / "authstate"
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    (tmp_path / "home").mkdir()
-    made = tmp_path / "home" / "auth.json"
-    made.write_bytes(b'{"a": "old"}')
-    return made
-
-
 def test_claims_of_256_kib_are_read_and_longer_ones_count_as_none(file: Path) -> None:
     data = msgspec.json.encode([SPENT])
     claims = Path(f"{file}.authstate.claims")
