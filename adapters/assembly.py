@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from authstate.adapters.config import Config, Environment, StoreMode
+from authstate.adapters.config import Config, ConfigError, Environment, StoreMode
 
 if TYPE_CHECKING:
     from random import Random
@@ -28,19 +28,27 @@ class EngineOptions(TypedDict, total=False):
 
 
 def open_store(config: Config, environment: Environment, clock: "Clock | None" = None) -> "CredentialStore":
-    """Create the store that the configuration selects. It accesses nothing before its first use."""
+    """Create the store that the configuration selects, of the account that it names or that is selected in the vault.
+
+    It reads the list of accounts, and nothing else before its first use.
+
+    Raises:
+        ConfigError: there is no such account, or credentials in memory are to have one.
+        StoreUnavailable: an account is named, and the list of accounts cannot be read.
+    """
     if config.store_mode is StoreMode.EPHEMERAL:
         from authstate.adapters.stores.memory import MemoryStore
 
+        if config.account is not None:
+            raise ConfigError(
+                f'there is no account {config.account!r}: cli_auth_credentials_store = "ephemeral" keeps one login in '
+                "memory. Name no account, or use another store"
+            )
         return MemoryStore()
-    if config.store_mode is StoreMode.FILE:
-        from authstate.adapters.stores.file_store import AuthJsonStore
+    from authstate.adapters.vault.vault import Vault
+    from authstate.adapters.vault.vault_store import VaultStore
 
-        return AuthJsonStore(environment.home, clock=clock)
-    from authstate.adapters.stores.keyring import AutoStore, KeyringStore
-
-    kind = KeyringStore if config.store_mode is StoreMode.KEYRING else AutoStore
-    return kind(environment.home, clock=clock)
+    return VaultStore(Vault(environment.home, config.store_mode, clock), config.account)
 
 
 def open_engine(

@@ -117,6 +117,18 @@ class HasRevision(Protocol):
         ...
 
 
+@runtime_checkable
+class FollowsSelection(Protocol):
+    """What a `CredentialStore` may also offer: it keeps the login of an account that somebody can exchange for another.
+
+    The engine says when it may change over: not while a refresh is under way or new tokens wait to be stored.
+    """
+
+    def follow_selection(self) -> None:
+        """From here on, keep the login of the account that is selected now. Blocks briefly, and raises nothing."""
+        ...
+
+
 class RefreshedTokens(msgspec.Struct, frozen=True):
     """What the issuer answered. A member that is None keeps its old value."""
 

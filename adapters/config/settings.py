@@ -14,7 +14,7 @@ import msgspec
 from authstate.adapters.config.dotenv_file import read_dotenv
 from authstate.adapters.config.home import ConfigError as ConfigError
 from authstate.adapters.config.home import find_home
-from authstate.adapters.config.layers import SYSTEM_FOLDER, EffectiveSetting, Layers, Settings, read_layers
+from authstate.adapters.config.layers import OVERRIDE, SYSTEM_FOLDER, EffectiveSetting, Layers, Settings, read_layers
 from authstate.adapters.config.login_policy import METHOD, WORKSPACES, policy_of
 from authstate.adapters.network.http_proxies import Network
 from authstate.engine.model.credentials import ApiKey
@@ -25,6 +25,10 @@ DEFAULT_ISSUER = "https://auth.openai.com"
 DEFAULT_CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
 DEFAULT_BASE_URL = "https://chatgpt.com/backend-api"
 
+ACCOUNT_VARIABLE = "AUTHSTATE_ACCOUNT"
+"""Names the account of the vault that a process uses."""
+
+_ACCOUNT = ("authstate", "account")
 _STORE = "cli_auth_credentials_store"
 _NEEDS_LOGIN = "requires_openai_auth"
 _BUILT_IN_PROVIDERS = {
@@ -53,6 +57,8 @@ class Config(msgspec.Struct, frozen=True):
     """Without a slash at the end."""
     requires_openai_auth: bool = True
     """Whether the selected model provider needs a login at all."""
+    account: str | None = None
+    """The account of the vault that is used, by its nickname or id. None: the selected one."""
     model_url: str | None = None
     """Where codex sends the token of the login with each turn, if it is set. authstate sends nothing there."""
 
@@ -147,7 +153,7 @@ def read_config(
     environ = os.environ if environ is None else environ
     layers = read_layers(home, overrides, system)
     if layers is None:
-        return Config(model_url=environ.get("OPENAI_BASE_URL")), []
+        return Config(account=_account_variable(environ), model_url=environ.get("OPENAI_BASE_URL")), []
     settings = layers.settings
     configured = policy_of(layers, system)
     policy = configured.policy
@@ -160,6 +166,7 @@ def read_config(
         store_mode=store_mode,
         chatgpt_base_url=base_url,
         requires_openai_auth=needs_login,
+        account=_account(settings, environ),
         model_url=_model_url(settings, provider, needs_login, environ),
     )
     needs_keys = ("model_providers", provider or "", _NEEDS_LOGIN)
@@ -167,12 +174,26 @@ def read_config(
         EffectiveSetting(METHOD, policy.forced_login_method, configured.method_file),
         EffectiveSetting(WORKSPACES, list(policy.forced_workspaces), configured.workspaces_file),
         EffectiveSetting(_STORE, store_mode, settings.origin(_STORE)),
+        EffectiveSetting(".".join(_ACCOUNT), config.account, settings.origin(*_ACCOUNT)),
         EffectiveSetting(".".join(base_url_keys), _without_password(base_url), settings.origin(*base_url_keys)),
         EffectiveSetting(".".join(provider_keys), provider, settings.origin(*provider_keys)),
     ]
     if provider not in _BUILT_IN_PROVIDERS:
         decisions.append(EffectiveSetting(".".join(needs_keys), needs_login, settings.origin(*needs_keys)))
     return config, [decision for decision in decisions if decision.decided_by is not None]
+
+
+def _account(settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """Return the account that `-c`, the variable or a file names, in this order. None if none does."""
+    named = settings.get(*_ACCOUNT)
+    if named is not None and (not isinstance(named, str) or not named.strip()):
+        raise settings.fault(_ACCOUNT, "must be the name of an account: `authstate account list` shows them")
+    variable = _account_variable(environ)
+    return variable if variable is not None and settings.origin(*_ACCOUNT) != OVERRIDE else named
+
+
+def _account_variable(environ: Mapping[str, str]) -> str | None:
+    return environ.get(ACCOUNT_VARIABLE, "").strip() or None
 
 
 def _selected(layers: Layers, key: str) -> tuple[Any, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from authstate.engine.model.errors import PolicyViolation, StoreUnavailable
 from authstate.engine.model.events import AccountUpdated, Event, Listeners, StateChanged
 from authstate.engine.model.session import Failure
 from authstate.engine.model.states import AuthState, Trigger
-from authstate.engine.ports import CredentialStore, HasRevision
+from authstate.engine.ports import CredentialStore, FollowsSelection, HasRevision
 
 _MAX_SKIPPED = 63  # looks in a row, at a store that cannot be read
 _USED_THE_STORE = (Trigger.USE_API_KEY, Trigger.COMPLETE_CHATGPT_LOGIN, Trigger.LOG_OUT)
@@ -47,6 +47,7 @@ class StoreSync:
         self._listeners = listeners
         self._own_key = own_key
         self._revisions = store if isinstance(store, HasRevision) else None
+        self._selection = store if isinstance(store, FollowsSelection) else None
         self._last_revision: object = None  # at the last look
         self._settled_revision: object = None  # the same, once two looks in a row found it
         self._next_skip = 0  # looks to skip after the next one that fails
@@ -83,6 +84,7 @@ class StoreSync:
         if self._machine.session.state is not AuthState.LOGGED_OUT or self._locks.session.locked():
             return
         async with self._locks.session:
+            self._follow_selection()
             try:
                 stored = await self._store.load()
             except StoreUnavailable:
@@ -96,9 +98,12 @@ class StoreSync:
 
         It takes no lock, because reading a store may take long. What it reads counts only if nothing changed meanwhile.
         """
+        if self._must_not_follow():
+            return
+        self._follow_selection()
         revision = self._revisions.revision() if self._revisions is not None else None
         before = self._machine.session
-        if (revision is not None and revision == self._settled_revision) or self._must_not_follow():
+        if revision is not None and revision == self._settled_revision:
             return
         if revision == self._last_revision and self._to_skip:
             self._to_skip -= 1
@@ -124,6 +129,10 @@ class StoreSync:
         self._settled_revision, self._last_revision = (revision if is_settled else None), revision
         if is_announced:
             self._listeners.emit(AccountUpdated.of(self._machine.session))
+
+    def _follow_selection(self) -> None:
+        if self._selection is not None:
+            self._selection.follow_selection()
 
     def _must_not_follow(self) -> bool:
         """Whether the session is not about what is stored, or this process is about to change what is stored."""

@@ -29,11 +29,11 @@ WORLD = {
     *("socket", "ssl", "sqlite3", "structlog", "subprocess", "sys", "tempfile", "threading", "tomli", "tomllib"),
     "urllib",
 }
-ENGINE = ("version", "model", "machines", "ports", "clock", "flows", "engine", "__init__")
+ENGINE = ("version", "model", "machines", "ports", "clock", "flows", "engine", "pool", "__init__")
 """The parts of the engine, from its data up: a part imports from itself and from those before it."""
 ADAPTERS = (
-    *("confidential", "logs", "io", "jsonrpc", "stores", "network", "httpx_auth", "config", "oauth", "assembly"),
-    *("testing", "app_server", "child", "proxy", "cli", "__init__"),
+    *("confidential", "logs", "io", "jsonrpc", "stores", "network", "httpx_auth", "config", "vault", "oauth"),
+    *("assembly", "broker", "testing", "app_server", "child", "proxy", "cli", "__init__"),
 )
 """The parts of the adapters, in the same way. All of them may import from the engine."""
 

@@ -1,0 +1,253 @@
+"""What the broker's token endpoint and revocation endpoint do, without HTTP.
+
+A client presents what stands as the refresh token in its auth.json:
+
+    the handle of a lease         it gets an access token of the account of the lease, for as long as the lease lasts
+    a refresh token of the vault  the child of a home that was not adopted. The broker spends the token, or has spent
+                                  it, under the lock that all processes of the login share, and stores what the issuer
+                                  sends. The answer has no refresh token: codex then keeps the one that it finds in
+                                  auth.json, which is the new one
+
+Whether a client needs a new token or the current one cannot be seen from the clock: it may ask because the backend
+refused its token. A handle tells which access token the client got last (model/lease_handle.py), and a refresh token
+belongs to one access token. A client that has the current one causes a refresh; any other client gets the current one.
+So any number of clients whose token expired or was refused costs one refresh.
+"""
+
+from authstate.adapters.broker.broker_accounts import BrokerAccounts
+from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
+from authstate.adapters.broker.rate_limits import Rate, RateLimit
+from authstate.adapters.confidential import Confidential
+from authstate.adapters.config.home import ConfigError
+from authstate.adapters.vault.lease_book import LeaseBook
+from authstate.engine.engine import AuthEngine
+from authstate.engine.flows.refresh_urgency import Urgency
+from authstate.engine.machines.lease import Lease, LeaseState
+from authstate.engine.machines.refresh_claim import format_time
+from authstate.engine.model.credentials import ChatgptTokens
+from authstate.engine.model.errors import (
+    AuthError,
+    NotSignedIn,
+    PermanentRefreshError,
+    PolicyViolation,
+    TransientAuthError,
+    strip_tracebacks_of_methods,
+)
+from authstate.engine.model.lease_handle import LeaseHandle, digest_of_access
+from authstate.engine.model.secret import MAX_TOKEN_LENGTH, Secret
+from authstate.engine.ports import Clock, TokenAuthority
+
+GRANTS = Rate(burst=120, per_second=4.0)
+"""Access tokens for one lease, or for one login."""
+REFRESHES = Rate(burst=20, per_second=1 / 15)
+"""Refreshes that one of them causes before its access token expires."""
+UNKNOWN = Rate(burst=60, per_second=2.0)
+"""Refresh tokens that no account has, of all clients together: each one is looked for in every store."""
+
+_TRY_AGAIN = 5.0  # seconds
+_ASK_THE_OWNER = "ask whoever runs the broker for a new lease"
+
+
+class Grant(Confidential, frozen=True):
+    """An access token for a client."""
+
+    access_token: str
+    id_token: str
+    refresh_token: str | None
+    """What the client presents the next time. None: what it has."""
+    expires_at: float | None
+    """Seconds since the epoch; None if it is not known."""
+    account: str
+    """The id of the account in the vault."""
+
+
+@strip_tracebacks_of_methods
+class TokenGrants:
+    """Answers the clients of a broker.
+
+    Args:
+        accounts: of the vault.
+        leases: who may get access tokens with a handle.
+        authority: the issuer, for a token that is to be revoked and that no account has any more.
+        clock: for the bounds on requests.
+    """
+
+    def __init__(self, accounts: BrokerAccounts, leases: LeaseBook, authority: TokenAuthority, clock: Clock) -> None:
+        self._accounts = accounts
+        self._leases = leases
+        self._authority = authority
+        self._grants = RateLimit(GRANTS, clock.monotonic)
+        self._refreshes = RateLimit(REFRESHES, clock.monotonic)
+        self._unknown = RateLimit(UNKNOWN, clock.monotonic)
+
+    async def refresh(self, presented: Secret) -> Grant:
+        """Answer `grant_type=refresh_token`.
+
+        Args:
+            presented: a handle, or a refresh token.
+
+        Raises:
+            OAuthRefusal: there is no access token for this client, or not now.
+
+        Cancelling it cancels no refresh: other clients may wait for the same one.
+        """
+        try:
+            handle = _handle(presented)
+            return await (self._for_login(presented) if handle is None else self._for_lease(handle))
+        except AuthError as error:
+            refusal = refusal_of(error)
+        except ConfigError as error:  # the account was removed
+            refusal = OAuthRefusal(OAuthError.INVALID_GRANT, f"{error}. Or {_ASK_THE_OWNER}")
+        raise refusal
+
+    async def revoke(self, presented: Secret) -> None:
+        """Answer a revocation, as RFC 7009 describes it: an unknown token is no error.
+
+        The handle of a lease ends that lease. In the home whose login the vault took over, and with the refresh token
+        of an account, it signs the account out, because that is what signing out of codex means.
+
+        Raises:
+            OAuthRefusal: it cannot be revoked now.
+        """
+        try:
+            handle = _handle(presented)
+            await (self._revoke_login(presented) if handle is None else self._revoke_lease(handle))
+            return
+        except AuthError as error:
+            refusal = refusal_of(error)
+        except ConfigError:  # the account or the lease was removed
+            return
+        raise refusal
+
+    # With the handle of a lease
+
+    async def _for_lease(self, handle: LeaseHandle) -> Grant:
+        lease = self._active(handle)
+        self._bound(self._grants, lease.id)
+        async with self._accounts.engine(lease.account) as engine:
+            tokens = _tokens_of(engine)
+            _ensure_owner(lease, tokens)
+            if handle.seen == digest_of_access(tokens.access_token):
+                await self._renew(engine, lease.id)
+            tokens = await _current_tokens(engine)
+        lease = self._active(handle)  # it may have ended meanwhile
+        _ensure_owner(lease, tokens)
+        return _grant(tokens, lease.account, handle.text(tokens.access_token))
+
+    def _active(self, handle: LeaseHandle) -> Lease:
+        lease = self._leases.find(handle)
+        if lease is None:
+            said = f"this broker knows no such lease: it was made by another broker, or was removed; {_ASK_THE_OWNER}"
+            raise OAuthRefusal(OAuthError.INVALID_GRANT, said)
+        if lease.state is LeaseState.EXPIRED:
+            when = format_time(lease.expires_at or 0.0)
+            raise OAuthRefusal(OAuthError.INVALID_GRANT, f"the lease {lease.id} expired at {when}: {_ASK_THE_OWNER}")
+        if lease.state is LeaseState.ENDED:
+            raise OAuthRefusal(OAuthError.INVALID_GRANT, f"the lease {lease.id} was ended: {_ASK_THE_OWNER}")
+        return lease
+
+    async def _revoke_lease(self, handle: LeaseHandle) -> None:
+        lease = self._leases.find(handle)
+        if lease is None or lease.state is LeaseState.ENDED:
+            return
+        if lease.is_of_home and lease.state is LeaseState.ACTIVE:
+            async with self._accounts.engine(lease.account) as engine:
+                if isinstance(engine.session.credentials, ChatgptTokens):
+                    _ensure_owner(lease, engine.session.credentials)
+                    await engine.log_out()
+        self._leases.end(lease.id)
+
+    # With a refresh token
+
+    async def _for_login(self, refresh_token: Secret) -> Grant:
+        account = await self._accounts.owner_of(refresh_token)
+        if account is None:
+            self._bound(self._unknown, "unknown")
+            said = "no account of this vault has this refresh token: sign in again with `authstate login`"
+            raise OAuthRefusal(OAuthError.INVALID_GRANT, said)
+        self._bound(self._grants, account)
+        async with self._accounts.engine(account) as engine:
+            if _tokens_of(engine).refresh_token == refresh_token:
+                await self._renew(engine, account)
+            return _grant(await _current_tokens(engine), account, None)
+
+    async def _revoke_login(self, refresh_token: Secret) -> None:
+        self._bound(self._unknown, "revocations")
+        account = await self._accounts.owner_of(refresh_token)
+        if account is not None:
+            async with self._accounts.engine(account) as engine:
+                credentials = engine.session.credentials
+                if isinstance(credentials, ChatgptTokens) and credentials.refresh_token == refresh_token:
+                    await engine.log_out()
+                    return
+        await self._authority.revoke(refresh_token)
+
+    # For both
+
+    async def _renew(self, engine: AuthEngine, client: str) -> None:
+        """Refresh for a client that could not use the current access token. One that is about to expire is refreshed
+        with the next look at it.
+        """
+        if engine.urgency() is not Urgency.NOW:
+            self._bound(self._refreshes, client)
+            await engine.refresh()
+
+    def _bound(self, limit: RateLimit, client: str) -> None:
+        if wait := limit.take(client):
+            said = f"too many requests: try again in {wait:.0f} s" if wait >= 1 else "too many requests: try again"
+            raise OAuthRefusal(OAuthError.SLOW_DOWN, said, retry_after=wait)
+
+
+def refusal_of(error: AuthError) -> OAuthRefusal:
+    """Return the refusal for an error of the engine or of a store."""
+    if isinstance(error, PermanentRefreshError | NotSignedIn | PolicyViolation):
+        return OAuthRefusal(OAuthError.INVALID_GRANT, str(error))
+    retry_after = getattr(error, "retry_after", None)
+    if isinstance(error, TransientAuthError):
+        return OAuthRefusal(OAuthError.TEMPORARILY_UNAVAILABLE, str(error), retry_after or _TRY_AGAIN)
+    return OAuthRefusal(OAuthError.TEMPORARILY_UNAVAILABLE, str(error), _TRY_AGAIN)
+
+
+def _handle(presented: Secret) -> LeaseHandle | None:
+    """Return the handle of a lease, None for anything that may be a refresh token.
+
+    Raises:
+        OAuthRefusal: it is neither.
+    """
+    text = presented.reveal()
+    if not text.strip() or len(text) > MAX_TOKEN_LENGTH:
+        raise OAuthRefusal(OAuthError.INVALID_REQUEST, "the token is empty or too long: sign in again")
+    return LeaseHandle.parse(text)
+
+
+def _tokens_of(engine: AuthEngine) -> ChatgptTokens:
+    """Return the tokens of a session. Raises NotSignedIn, with the reason if one is known."""
+    session = engine.session
+    if isinstance(session.credentials, ChatgptTokens):
+        return session.credentials
+    if engine.store_fault is not None:
+        raise engine.store_fault.without_traceback()
+    why = session.failure.message if session.failure else "nobody is signed in to this account with ChatGPT"
+    raise NotSignedIn(why)
+
+
+async def _current_tokens(engine: AuthEngine) -> ChatgptTokens:
+    """Return tokens whose access token can be used now."""
+    await engine.authorization()
+    return _tokens_of(engine)
+
+
+def _ensure_owner(lease: Lease, tokens: ChatgptTokens) -> None:
+    if not lease.is_for(tokens.account):
+        said = f"somebody else signed in to the account of the lease {lease.id} since it was made: {_ASK_THE_OWNER}"
+        raise OAuthRefusal(OAuthError.INVALID_GRANT, said)
+
+
+def _grant(tokens: ChatgptTokens, account: str, refresh_token: Secret | None) -> Grant:
+    return Grant(
+        access_token=tokens.access_token.reveal(),
+        id_token=tokens.id_token.reveal(),
+        refresh_token=None if refresh_token is None else refresh_token.reveal(),
+        expires_at=tokens.expires_at,
+        account=account,
+    )

@@ -1,0 +1,160 @@
+"""The store of the home's own account: the home itself, or, once the vault has taken its login over, a folder of the
+vault.
+
+`authstate broker adopt` moves the login into the vault and leaves a lease in its place (adoption.py). What stands in
+the home decides which of the two counts, and it changes by one atomic write. So at every moment exactly one of them is
+in use, and another process finds out under the lock of the home, which every use takes first.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from authstate.adapters.stores.permissions import Finding
+from authstate.adapters.vault.account_stores import findings_of, last_change_of, revision_of
+from authstate.engine.machines.refresh_claim import RefreshClaim
+from authstate.engine.model.credentials import ChatgptTokens, Credentials
+from authstate.engine.model.errors import StoreUnavailable
+from authstate.engine.model.lease_handle import LeaseHandle, is_lease
+from authstate.engine.ports import CredentialStore, HeldStore, LastChange
+
+
+class HomeAccountStore:
+    """A `CredentialStore` for the login of a home, wherever it is.
+
+    Args:
+        home: the store that codex shares.
+        adopted: the store in the vault.
+        folder: the folder of `adopted`. While it is missing, nothing was ever adopted, and `home` is all there is.
+    """
+
+    def __init__(self, home: CredentialStore, adopted: CredentialStore, folder: str) -> None:
+        self.home = home
+        self.adopted = adopted
+        self.folder = folder
+
+    def describe(self) -> str:
+        """Return the place where codex expects the login."""
+        return self.home.describe()
+
+    async def load(self) -> Credentials | None:
+        """Read the login. See `CredentialStore`."""
+        stored = await self.home.load()
+        return await self.adopted.load() if self.is_adopted_by(stored) else stored
+
+    async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
+        """See `CredentialStore`. What was recorded before the vault took the login over still counts."""
+        if self.may_be_adopted:
+            claim = await self.adopted.claim_on(fingerprint)
+            if claim is not None:
+                return claim
+        return await self.home.claim_on(fingerprint)
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[HeldStore]:
+        """Take the lock of the home and, if the vault has the login, that of its folder. See `CredentialStore`."""
+        async with self.home.locked() as held_home:
+            if not await self.is_adopted_in(held_home):
+                yield held_home
+                return
+            async with self.adopted.locked() as held:
+                yield HeldAdoption(held_home, held)
+
+    @property
+    def may_be_adopted(self) -> bool:
+        """Whether the vault has, or had, the login."""
+        return os.path.isdir(self.folder)
+
+    def is_adopted_by(self, stored: Credentials | None) -> bool:
+        """Whether what stands in the home means that the vault has the login."""
+        return isinstance(stored, ChatgptTokens) and is_lease(stored.refresh_token) and self.may_be_adopted
+
+    async def is_adopted_in(self, held_home: HeldStore) -> bool:
+        """Whether the vault has the login, under the lock of the home. An unreadable home counts as its own login."""
+        if not self.may_be_adopted:
+            return False
+        try:
+            return self.is_adopted_by(await held_home.load())
+        except StoreUnavailable:
+            return False
+
+    def revision(self) -> object:
+        """See `HasRevision`. None if the home's store has none."""
+        of_home = revision_of(self.home)
+        if of_home is None or not self.may_be_adopted:
+            return of_home
+        of_vault = revision_of(self.adopted)
+        return None if of_vault is None else (of_home, of_vault)
+
+    async def last_change(self) -> LastChange | None:
+        """See `ReportsLastChange`."""
+        is_adopted = self.may_be_adopted and self.is_adopted_by(await self.home.load())
+        return await last_change_of(self.adopted if is_adopted else self.home)
+
+    def findings(self) -> list[Finding]:
+        """See `Inspected`."""
+        return findings_of(self.home) + (findings_of(self.adopted) if self.may_be_adopted else [])
+
+
+class HeldAdoption:
+    """The login in the vault, while its lock and that of the home are held. The lease in the home is kept up to date,
+    so that codex starts with a token that it can use.
+
+    Args:
+        home: the home, which holds the lease.
+        vault: the folder of the vault.
+    """
+
+    def __init__(self, home: HeldStore, vault: HeldStore) -> None:
+        self._home = home
+        self._vault = vault
+
+    async def load(self) -> Credentials | None:
+        """See `HeldStore`."""
+        return await self._vault.load()
+
+    async def prepare(self) -> None:
+        """See `HeldStore`."""
+        await self._vault.prepare()
+
+    async def save(self, credentials: Credentials) -> None:
+        """Save ChatGPT tokens in the vault. An API key goes to the home, because nothing about it can be leased.
+
+        Raises StoreUnavailable: the old login is still there. A lease that cannot be updated is no error: codex then
+        asks the broker for a token.
+        """
+        if not isinstance(credentials, ChatgptTokens):
+            await self._home.save(credentials)
+            await self._vault.delete()
+            return
+        await self._vault.save(credentials)
+        try:
+            lease = await self._home.load()
+            if isinstance(lease, ChatgptTokens):
+                await self._home.save(leased(credentials, lease.refresh_token.reveal()))
+        except StoreUnavailable:
+            return
+
+    async def delete(self) -> None:
+        """Remove the login from the vault, and the lease from the home. Raises StoreUnavailable."""
+        await self._vault.delete()
+        await self._home.delete()
+
+    async def record(self, claim: RefreshClaim) -> None:
+        """See `HeldStore`."""
+        await self._vault.record(claim)
+
+
+def leased(tokens: ChatgptTokens, handle: str) -> ChatgptTokens:
+    """Return what stands in a home that has a lease: the same access token, and the handle as the refresh token.
+
+    Args:
+        tokens: of the account.
+        handle: of the lease, with or without the digest of an earlier access token.
+    """
+    parsed = LeaseHandle.parse(handle)
+    refresh_token = tokens.refresh_token if parsed is None else parsed.text(tokens.access_token)
+    assert is_lease(refresh_token), "a home with a lease never receives a refresh token"
+    return msgspec.structs.replace(tokens, refresh_token=refresh_token)

@@ -1,0 +1,118 @@
+"""The vault of a home: several logins, each stored once, in a folder and under a lock of its own.
+
+    $CODEX_HOME/auth.json                          the login that codex knows: the account `home`
+    $CODEX_HOME/authstate/accounts.json            ids, nicknames, and which account is selected
+    $CODEX_HOME/authstate/accounts/ID/auth.json    another account, in the same format (or its entry in the keyring)
+    $CODEX_HOME/authstate/accounts/home/auth.json  the login of the home, once the vault has taken it over
+    $CODEX_HOME/authstate/leases.json              who may get access tokens from a broker: digests, no handles
+
+A folder of an account is a home as far as the stores are concerned, so it has the same lock, the same refresh claims
+and the same protection against crashes. Nothing is ever copied: selecting another account changes one word in
+accounts.json.
+"""
+
+import os
+import shutil
+from secrets import token_hex
+
+from authstate.adapters.config.settings import StoreMode
+from authstate.adapters.vault.account_stores import store_in
+from authstate.adapters.vault.accounts_file import HOME_ACCOUNT, AccountEntry, AccountList, accounts_file
+from authstate.adapters.vault.home_account import HomeAccountStore
+from authstate.engine.model.errors import StoreUnavailable
+from authstate.engine.ports import Clock, CredentialStore
+
+VAULT_FOLDER = "authstate"
+"""The folder of the vault, in the home."""
+
+
+class Vault:
+    """The accounts of a home.
+
+    Args:
+        home: the home folder, absolute.
+        mode: the kind of store of every account.
+        clock: times the waits of the stores.
+
+    Raises:
+        ValueError: the mode keeps credentials in memory, where there can be only one login.
+    """
+
+    def __init__(self, home: str | os.PathLike[str], mode: StoreMode, clock: Clock | None = None) -> None:
+        if mode is StoreMode.EPHEMERAL:
+            raise ValueError("credentials in memory have no vault")
+        self.home = os.path.abspath(home)
+        self.folder = os.path.join(self.home, VAULT_FOLDER)
+        self.file = accounts_file(self.folder)
+        """The list. Read it with `load`."""
+        self._mode = mode
+        self._clock = clock
+        self._stores: dict[str, CredentialStore] = {}
+
+    def accounts(self) -> AccountList:
+        """Return all accounts, the home's first. Raises StoreUnavailable, StoreUnreadable."""
+        return self.file.load()
+
+    def store(self, account: str) -> CredentialStore:
+        """Return the store of an id. It accesses nothing before its first use. Every call returns the same object."""
+        if account not in self._stores:
+            self._stores[account] = self._open(account)
+        return self._stores[account]
+
+    @property
+    def home_account(self) -> HomeAccountStore:
+        """The store of the home's own account."""
+        store = self.store(HOME_ACCOUNT)
+        assert isinstance(store, HomeAccountStore)
+        return store
+
+    def folder_of(self, account: str) -> str:
+        """Return the folder of an id inside of the vault. That of the home's account is missing until it is adopted."""
+        return os.path.join(self.folder, "accounts", account)
+
+    def add(self, name: str | None = None) -> AccountEntry:
+        """Add an account in which nobody is signed in yet, and return it.
+
+        Args:
+            name: its nickname. By default its id, until `rename` gives it a better one.
+
+        Raises:
+            ConfigError: the nickname is invalid or taken.
+            StoreUnavailable: the list cannot be written.
+        """
+        account = token_hex(4)
+        entry = AccountEntry(account, name or account)
+        self.file.change(lambda accounts: accounts.with_entry(entry))
+        return entry
+
+    def rename(self, account: str, name: str) -> None:
+        """Give an id another nickname. Raises ConfigError, StoreUnavailable."""
+        self.file.change(lambda accounts: accounts.renamed(account, name))
+
+    def select(self, account: str) -> None:
+        """Use this id wherever none is named. Raises ConfigError, StoreUnavailable.
+
+        No token moves. Processes that follow the selection act as this account within a second.
+        """
+        self.file.change(lambda accounts: accounts.selecting(account))
+
+    async def remove(self, account: str) -> None:
+        """Remove an id in which nobody is signed in any more. The home's own account stays in the list.
+
+        Raises:
+            StoreUnavailable: somebody is still signed in there, or the list cannot be written.
+        """
+        store = self.store(account)
+        async with store.locked() as held:
+            if account != HOME_ACCOUNT and await held.load() is not None:
+                raise StoreUnavailable(f"{store.describe()} still holds a login: sign out of the account first")
+            self.file.change(lambda accounts: accounts.without(account))
+        if account != HOME_ACCOUNT:
+            self._stores.pop(account, None)
+            shutil.rmtree(self.folder_of(account), ignore_errors=True)
+
+    def _open(self, account: str) -> CredentialStore:
+        inside = store_in(self.folder_of(account), self._mode, self._clock)
+        if account != HOME_ACCOUNT:
+            return inside
+        return HomeAccountStore(store_in(self.home, self._mode, self._clock), inside, self.folder_of(HOME_ACCOUNT))
