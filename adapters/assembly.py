@@ -78,12 +78,19 @@ def open_engine(
 
 
 def _authority(environment: Environment) -> "TokenAuthority":
+    from authstate.adapters.oauth.lease_authority import LeaseAwareAuthority
     from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 
-    return HttpTokenAuthority(
-        environment.issuer,
-        environment.client_id,
-        refresh_url=environment.refresh_url,
-        revoke_url=environment.revoke_url,
-        network=environment.network,
-    )
+    def endpoints(refresh_url: str | None, revoke_url: str | None) -> HttpTokenAuthority:
+        return HttpTokenAuthority(
+            environment.issuer,
+            environment.client_id,
+            refresh_url=refresh_url,
+            revoke_url=revoke_url,
+            network=environment.network,
+        )
+
+    issuer = endpoints(environment.refresh_url, environment.revoke_url)
+    if environment.broker is not None:
+        return LeaseAwareAuthority(issuer, endpoints(environment.broker.refresh_url, environment.broker.revoke_url))
+    return LeaseAwareAuthority(issuer, issuer if environment.refresh_url is not None else None)

@@ -12,6 +12,10 @@ Whether a client needs a new token or the current one cannot be seen from the cl
 refused its token. A handle tells which access token the client got last (model/lease_handle.py), and a refresh token
 belongs to one access token. A client that has the current one causes a refresh; any other client gets the current one.
 So any number of clients whose token expired or was refused costs one refresh.
+
+codex 0.169.0 and later ask again without a pause when they are told to try again later: 23 times within a second
+(measured). So such a refusal is held back for a second, and while the current access token is valid, a client gets that
+one instead.
 """
 
 from authstate.adapters.broker.broker_accounts import BrokerAccounts
@@ -45,6 +49,7 @@ UNKNOWN = Rate(burst=60, per_second=2.0)
 """Refresh tokens that no account has, of all clients together: each one is looked for in every store."""
 
 _TRY_AGAIN = 5.0  # seconds
+_HELD_BACK = 1.0  # seconds
 _ASK_THE_OWNER = "ask whoever runs the broker for a new lease"
 
 
@@ -76,6 +81,7 @@ class TokenGrants:
         self._accounts = accounts
         self._leases = leases
         self._authority = authority
+        self._clock = clock
         self._grants = RateLimit(GRANTS, clock.monotonic)
         self._refreshes = RateLimit(REFRESHES, clock.monotonic)
         self._unknown = RateLimit(UNKNOWN, clock.monotonic)
@@ -98,6 +104,10 @@ class TokenGrants:
             refusal = refusal_of(error)
         except ConfigError as error:  # the account was removed
             refusal = OAuthRefusal(OAuthError.INVALID_GRANT, f"{error}. Or {_ASK_THE_OWNER}")
+        except OAuthRefusal as refused:
+            refusal = refused.without_traceback()
+        if refusal.retry_after is not None:
+            await self._clock.sleep(_HELD_BACK)
         raise refusal
 
     async def revoke(self, presented: Secret) -> None:
@@ -185,12 +195,18 @@ class TokenGrants:
     # For both
 
     async def _renew(self, engine: AuthEngine, client: str) -> None:
-        """Refresh for a client that could not use the current access token. One that is about to expire is refreshed
-        with the next look at it.
+        """Refresh for a client that has the current access token and asks for another one.
+
+        If that is not possible just now, or was done too often for this client, the current one stays as long as it is
+        valid. One that is about to expire is refreshed with the next look at it.
         """
-        if engine.urgency() is not Urgency.NOW:
-            self._bound(self._refreshes, client)
+        if engine.urgency() is Urgency.NOW or self._refreshes.take(client):
+            return
+        try:
             await engine.refresh()
+        except TransientAuthError:
+            if engine.is_expired():
+                raise
 
     def _bound(self, limit: RateLimit, client: str) -> None:
         if wait := limit.take(client):

@@ -25,6 +25,13 @@ DEFAULT_ISSUER = "https://auth.openai.com"
 DEFAULT_CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
 DEFAULT_BASE_URL = "https://chatgpt.com/backend-api"
 
+REFRESH_URL_VARIABLE, REVOKE_URL_VARIABLE = "CODEX_REFRESH_TOKEN_URL_OVERRIDE", "CODEX_REVOKE_TOKEN_URL_OVERRIDE"
+BROKER_VARIABLE = "AUTHSTATE_BROKER_URL"
+"""Says that codex's two variables name a broker, and which one: its URL, without a slash at the end."""
+ISSUER_REFRESH_VARIABLE, ISSUER_REVOKE_VARIABLE = "AUTHSTATE_REFRESH_TOKEN_URL", "AUTHSTATE_REVOKE_TOKEN_URL"
+"""What codex's two variables were before a broker took their place."""
+TOKEN_PATH, REVOKE_PATH = "/oauth/token", "/oauth/revoke"
+
 ACCOUNT_VARIABLE = "AUTHSTATE_ACCOUNT"
 """Names the account of the vault that a process uses."""
 
@@ -63,6 +70,18 @@ class Config(msgspec.Struct, frozen=True):
     """Where codex sends the token of the login with each turn, if it is set. authstate sends nothing there."""
 
 
+class BrokerEndpoints(msgspec.Struct, frozen=True):
+    """The OAuth endpoints of a broker."""
+
+    refresh_url: str
+    revoke_url: str
+
+    @classmethod
+    def of(cls, base_url: str) -> "BrokerEndpoints":
+        """The endpoints below a URL without a slash at the end."""
+        return cls(base_url + TOKEN_PATH, base_url + REVOKE_PATH)
+
+
 class Environment(msgspec.Struct, frozen=True):
     """The settings in environment variables."""
 
@@ -73,7 +92,10 @@ class Environment(msgspec.Struct, frozen=True):
     originator: str | None = None
     """$CODEX_INTERNAL_ORIGINATOR_OVERRIDE: the originator sent to the issuer, instead of the client's name."""
     refresh_url: str | None = None
+    """The issuer's token endpoint, if it is another one than that of `issuer`."""
     revoke_url: str | None = None
+    broker: BrokerEndpoints | None = None
+    """Where the handle of a lease is sent, if this process was given a broker."""
     issuer: str = DEFAULT_ISSUER
     client_id: str = DEFAULT_CLIENT_ID
     redirect_ports: tuple[int, ...] = ()
@@ -107,13 +129,15 @@ class Environment(msgspec.Struct, frozen=True):
             api_key = None
         home = find_home(environ)
         place = os.path.join(home, ".env")
+        refresh_url, revoke_url, broker = _token_endpoints(environ)
         return cls(
             home=home,
             network=Network.read(environ, read_dotenv(place), place),
             api_key=api_key,
             originator=environ.get("CODEX_INTERNAL_ORIGINATOR_OVERRIDE", "").strip() or None,
-            refresh_url=_url_variable(environ, "CODEX_REFRESH_TOKEN_URL_OVERRIDE"),
-            revoke_url=_url_variable(environ, "CODEX_REVOKE_TOKEN_URL_OVERRIDE"),
+            refresh_url=refresh_url,
+            revoke_url=revoke_url,
+            broker=broker,
             issuer=(_url_variable(environ, "CODEX_APP_SERVER_LOGIN_ISSUER") or DEFAULT_ISSUER).rstrip("/"),
             client_id=environ.get("CODEX_APP_SERVER_LOGIN_CLIENT_ID", "").strip() or DEFAULT_CLIENT_ID,
             redirect_ports=_ports_variable(environ, "AUTHSTATE_REDIRECT_PORTS"),
@@ -282,6 +306,16 @@ def ensure_secure_setting(url: str, what: str, environ: Mapping[str, str]) -> No
             ensure_secure(url, what, environ)
         except InsecureTransport as error:
             raise ConfigError(str(error)) from None
+
+
+def _token_endpoints(environ: Mapping[str, str]) -> tuple[str | None, str | None, BrokerEndpoints | None]:
+    """Return the issuer's two endpoints, as far as they are set, and those of a broker that took their place."""
+    names = _url_variable(environ, REFRESH_URL_VARIABLE), _url_variable(environ, REVOKE_URL_VARIABLE)
+    base_url = (_url_variable(environ, BROKER_VARIABLE) or "").rstrip("/")
+    broker = BrokerEndpoints.of(base_url) if base_url else None
+    if broker is None or names[0] != broker.refresh_url:
+        return *names, None
+    return _url_variable(environ, ISSUER_REFRESH_VARIABLE), _url_variable(environ, ISSUER_REVOKE_VARIABLE), broker
 
 
 def _ports_variable(environ: Mapping[str, str], name: str) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from urllib.parse import parse_qs
 from uuid import uuid4
 
 from authstate.adapters.confidential import Confidential
+from authstate.adapters.network.loopback_server import LoopbackServer, Request, Response
 from authstate.adapters.oauth.authorization_request import CALLBACK_PATH, AuthorizationRequest
 from authstate.adapters.oauth.browser_progress import BrowserProgress
 from authstate.adapters.oauth.code_exchange import exchange_code
@@ -29,7 +30,6 @@ from authstate.adapters.oauth.issuer_http import ISSUER_VARIABLE, IssuerHttp, ho
 from authstate.adapters.oauth.redirect import pages
 from authstate.adapters.oauth.redirect.pasted_callback import parameters_of
 from authstate.adapters.oauth.redirect.port import PORTS, open_port
-from authstate.adapters.oauth.redirect.server import LoopbackServer, Request, Response
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
 from authstate.engine.model.errors import AuthError, LoginAttemptEnded, LoginFailed, strip_tracebacks

@@ -7,6 +7,7 @@ in use, and another process finds out under the lock of the home, which every us
 """
 
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,7 +16,7 @@ import msgspec
 from authstate.adapters.stores.permissions import Finding
 from authstate.adapters.vault.account_stores import findings_of, last_change_of, revision_of
 from authstate.engine.machines.refresh_claim import RefreshClaim
-from authstate.engine.model.credentials import ChatgptTokens, Credentials
+from authstate.engine.model.credentials import ChatgptTokens, Credentials, storable_time
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
 from authstate.engine.ports import CredentialStore, HeldStore, LastChange
@@ -157,4 +158,5 @@ def leased(tokens: ChatgptTokens, handle: str) -> ChatgptTokens:
     parsed = LeaseHandle.parse(handle)
     refresh_token = tokens.refresh_token if parsed is None else parsed.text(tokens.access_token)
     assert is_lease(refresh_token), "a home with a lease never receives a refresh token"
-    return msgspec.structs.replace(tokens, refresh_token=refresh_token)
+    last_refresh = tokens.last_refresh or time.time()  # codex does not use tokens without it (measured)
+    return msgspec.structs.replace(tokens, refresh_token=refresh_token, last_refresh=storable_time(last_refresh))

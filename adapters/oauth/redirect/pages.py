@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from authstate.adapters.oauth.redirect.server import CONTENT_POLICY, Response
+from authstate.adapters.network.loopback_server import CONTENT_POLICY, Response
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --page: #f3f4f6; --card: #ffffff; --text: #1b1f24; --quiet: #4b5563;

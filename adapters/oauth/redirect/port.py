@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
+from authstate.adapters.network.loopback_server import SERVER_NAME
+from authstate.adapters.network.loopback_sockets import IPV4, AddressTaken, listen_on
 from authstate.adapters.oauth.issuer import displayable_text
-from authstate.adapters.oauth.redirect.server import SERVER_NAME
-from authstate.adapters.oauth.redirect.sockets import IPV4, AddressTaken, listen_on
 from authstate.engine.model.errors import LoginFailed
 
 PORTS: Final = (1455, 1457)

@@ -12,8 +12,9 @@ import pytest
 from support.login_harness import LoginHarness, agree, follow_redirect, get, open_files, until
 from support.ports import private_port
 
+from authstate.adapters.network import loopback_sockets
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.oauth.redirect import port, sockets
+from authstate.adapters.oauth.redirect import port
 from authstate.adapters.oauth.redirect.port import PortsBusy, open_port
 from authstate.adapters.testing import LoopbackIssuer
 
@@ -301,20 +302,20 @@ async def test_the_browser_is_served_on_both_addresses(harness: LoginHarness, lo
 async def test_a_machine_without_ipv6_needs_no_second_address(lacks: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(listener: socket.socket, address: str, port: int) -> None:
         if address == "::1":
-            error = sockets.AddressTaken(address, "cannot assign requested address")
+            error = loopback_sockets.AddressTaken(address, "cannot assign requested address")
             error.errno = errno.EADDRNOTAVAIL
             raise error
         listen(listener, address, port)
 
-    listen = sockets._listen
+    listen = loopback_sockets._listen
     if lacks == "support":
         monkeypatch.setattr(socket, "has_ipv6", False)
     elif lacks == "family":
         monkeypatch.setattr(socket, "AF_INET6", 12345)
     else:
-        monkeypatch.setattr(sockets, "_listen", refuse)
+        monkeypatch.setattr(loopback_sockets, "_listen", refuse)
     with await open_port([0]) as listener:
-        assert isinstance(listener, sockets.LoopbackSocket) and listener.beside is None
+        assert isinstance(listener, loopback_sockets.LoopbackSocket) and listener.beside is None
 
 
 @needs_ipv6
@@ -324,11 +325,11 @@ async def test_any_port_is_one_that_is_free_on_both(monkeypatch: pytest.MonkeyPa
     def refuse(port: int) -> socket.socket | None:
         tries.append(port)
         if len(tries) < 3:
-            raise sockets.AddressTaken("::1", "in use")
+            raise loopback_sockets.AddressTaken("::1", "in use")
         return listen(port)
 
-    listen = sockets._listen_beside
-    monkeypatch.setattr(sockets, "_listen_beside", refuse)
+    listen = loopback_sockets._listen_beside
+    monkeypatch.setattr(loopback_sockets, "_listen_beside", refuse)
     with await open_port([0]) as listener:
         assert listener.getsockname()[1] == tries[-1]
     assert len(tries) == 3

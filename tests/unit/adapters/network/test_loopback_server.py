@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from support.login_harness import Answer, get, read, send, until
 
+from authstate.adapters.network.loopback_server import Limits, LoopbackServer, Request, Response
 from authstate.adapters.oauth.redirect.port import open_port
-from authstate.adapters.oauth.redirect.server import Limits, LoopbackServer, Request, Response
 
 PROTECTION = {
     b"cache-control": b"no-store",

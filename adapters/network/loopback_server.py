@@ -1,8 +1,10 @@
-"""A small HTTP server for one browser on this machine. h11 parses and writes HTTP; this module enforces the limits.
+"""A small HTTP server for clients on this machine: the browser of a login, and the child of `authstate run`.
 
-Each connection carries one GET request. `Host` must be `localhost` or the address that was reached, with this port, so
-that no page on the web can reach the server under another name (DNS rebinding). A request with the `Origin` of another
-site is refused. The head may take at most 16 KiB and 10 seconds. When too many connections wait, the oldest is dropped.
+h11 parses and writes HTTP; this module enforces the limits. Each connection carries one request, of the method that the
+server was made for. `Host` must be `localhost` or the address that was reached, with this port, so that no page on the
+web can reach the server under another name (DNS rebinding). A request with the `Origin` of another site is refused. The
+head may take at most 16 KiB and a body 512 KiB, both together 10 seconds. When too many connections wait, the oldest is
+dropped.
 """
 
 import asyncio
@@ -16,7 +18,7 @@ import h11
 import msgspec
 
 from authstate.adapters.confidential import Confidential
-from authstate.adapters.oauth.redirect.sockets import IPV6, LoopbackSocket
+from authstate.adapters.network.loopback_sockets import IPV6, LoopbackSocket
 
 SERVER_NAME: Final = "authstate"
 """The `Server` header. Another login recognizes authstate by it."""
@@ -45,6 +47,8 @@ class Request(Confidential, frozen=True):
     is_foreign: bool
     """A page of another site caused it, as the browser says with `Sec-Fetch-Site` or, an older one, with `Referer`. A
     redirect from the issuer is one, too."""
+    content_type: str = ""
+    body: bytes = b""
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -61,6 +65,7 @@ class Limits(msgspec.Struct, frozen=True):
     connections: int = 100
     """Connections that wait for a request, and as many that wait for a response."""
     head_bytes: int = 16 * 1024
+    body_bytes: int = 512 * 1024
     patience: float = 10.0
     """Seconds that a request may take to arrive, and a response to be read."""
     drain: float = 1.0
@@ -77,10 +82,14 @@ class LoopbackServer:
         listener: bound and listening; it is closed with the server. A `LoopbackSocket` is served on both addresses.
         handle: answers a request.
         limits: the limits for all clients together.
+        method: the only one that is served. The body of a GET is ignored.
     """
 
-    def __init__(self, listener: socket.socket, handle: Handler, limits: Limits | None = None) -> None:
+    def __init__(
+        self, listener: socket.socket, handle: Handler, limits: Limits | None = None, *, method: str = "GET"
+    ) -> None:
         self.port: int = listener.getsockname()[1]
+        self._method = method
         self._handle = handle
         self._limits = limits or Limits()
         self._listener = listener
@@ -150,9 +159,14 @@ class LoopbackServer:
         try:
             async with asyncio.timeout(self._limits.patience):
                 event = await _receive(http, reader, self._limits.head_bytes)
-            if event is None:
-                return
-            response = await self._respond(event, writer.get_extra_info("sockname")[0])
+                if event is None:
+                    return
+                checked = self._checked(event, writer.get_extra_info("sockname")[0])
+                if self._method == "GET":
+                    http.next_event()  # a request without a body is whole with this
+                elif isinstance(checked, Request):
+                    checked = await self._with_body(checked, http, reader)
+            response = await self._respond(checked, event)
         except h11.RemoteProtocolError as error:
             response = _plain(HTTPStatus(error.error_status_hint))
         except (OSError, TimeoutError):
@@ -165,9 +179,28 @@ class LoopbackServer:
         except (OSError, TimeoutError):
             writer.transport.abort()
 
-    async def _respond(self, event: h11.Request, address: str) -> Response:
-        """Check the request and let the handler answer it."""
-        request = self._checked(event, address)
+    async def _with_body(
+        self, request: Request, http: h11.Connection, reader: asyncio.StreamReader
+    ) -> Request | Response:
+        """Read the body. A refusal if it is too long or does not come whole."""
+        parts: list[bytes] = []
+        left = self._limits.body_bytes
+        while True:
+            event = http.next_event()
+            if isinstance(event, h11.EndOfMessage):
+                return msgspec.structs.replace(request, body=b"".join(parts))
+            if event is h11.NEED_DATA:
+                http.receive_data(await reader.read(65536))
+            elif isinstance(event, h11.Data):
+                parts.append(bytes(event.data))
+                left -= len(event.data)
+                if left < 0:
+                    return _plain(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            else:
+                return _plain(HTTPStatus.BAD_REQUEST)
+
+    async def _respond(self, request: Request | Response, event: h11.Request) -> Response:
+        """Let the handler answer a request that passed the checks."""
         if isinstance(request, Response):
             return request if event.method != b"HEAD" else msgspec.structs.replace(request, body=b"")
         if len(self._tasks) - len(self._idle) >= self._limits.connections:
@@ -191,8 +224,8 @@ class LoopbackServer:
         origins = {value.strip().lower() for name, value in headers if name == b"origin"}
         if not origins <= {f"http://{host}" for host in ours}:
             return _plain(HTTPStatus.FORBIDDEN)
-        if event.method != b"GET":
-            return _plain(HTTPStatus.METHOD_NOT_ALLOWED, Allow="GET")
+        if event.method != self._method.encode():
+            return _plain(HTTPStatus.METHOD_NOT_ALLOWED, Allow=self._method)
         target = event.target.decode("ascii", "replace")
         if not target.startswith("/"):
             return _plain(HTTPStatus.BAD_REQUEST)
@@ -200,7 +233,8 @@ class LoopbackServer:
         sites = {value.strip().lower() for name, value in headers if name == b"sec-fetch-site"}
         referrers = [value.strip().lower() for name, value in headers if name == b"referer"]
         is_foreign = not sites <= {"none", "same-origin"} or not all(_is_of(ours, link) for link in referrers if link)
-        return Request(path, query, is_foreign=is_foreign)
+        kinds = [value for name, value in headers if name == b"content-type"]
+        return Request(path, query, is_foreign=is_foreign, content_type=kinds[-1] if kinds else "")
 
     async def _drain(self, http: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Read on for a moment if the client still sends. Otherwise it might never read the response."""
@@ -228,7 +262,6 @@ async def _receive(http: h11.Connection, reader: asyncio.StreamReader, most: int
     while True:
         event = http.next_event()
         if isinstance(event, h11.Request):
-            http.next_event()  # a request without a body is whole with this
             return event
         if event is not h11.NEED_DATA:
             return None
