@@ -73,11 +73,15 @@ def open_engine(
     if store is None:
         store = open_store(config, environment, said.get("clock"))
     if authority is None:
-        authority = _authority(environment)
+        authority = open_authority(environment)
     return AuthEngine(store, authority, **said)
 
 
-def _authority(environment: Environment) -> "TokenAuthority":
+def open_authority(environment: Environment) -> "TokenAuthority":
+    """Create the client of the issuer's token endpoint. It connects with the first request.
+
+    The handle of a lease goes to the broker that the environment names, and a refresh token to the issuer.
+    """
     from authstate.adapters.oauth.lease_authority import LeaseAwareAuthority
     from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 

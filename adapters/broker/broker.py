@@ -1,0 +1,81 @@
+"""The broker of a vault, whichever way it is reached: an engine for each account, the leases, and the token grants."""
+
+from types import TracebackType
+from typing import Self
+
+from authstate.adapters.assembly import EngineOptions, open_authority, open_engine
+from authstate.adapters.broker.broker_accounts import BrokerAccounts
+from authstate.adapters.broker.token_grants import TokenGrants
+from authstate.adapters.config import Config, ConfigError, Environment, StoreMode
+from authstate.adapters.vault.lease_book import LeaseBook
+from authstate.adapters.vault.vault import Vault
+from authstate.engine.clock import SystemClock
+from authstate.engine.engine import AuthEngine
+from authstate.engine.pool import EnginePool
+from authstate.engine.ports import Clock, TokenAuthority
+
+
+class Broker:
+    """Owns the engines of a vault's accounts. Use it as an async context manager, or close it.
+
+    Args:
+        accounts: the vault and its engines.
+        leases: who may get access tokens with a handle.
+        authority: the issuer, for all accounts.
+        clock: for the bounds on requests.
+    """
+
+    def __init__(self, accounts: BrokerAccounts, leases: LeaseBook, authority: TokenAuthority, clock: Clock) -> None:
+        self.accounts = accounts
+        self.leases = leases
+        self.grants = TokenGrants(accounts, leases, authority, clock)
+        """Answers the OAuth endpoints."""
+        self.clock = clock
+
+    @property
+    def vault(self) -> Vault:
+        """The accounts."""
+        return self.accounts.vault
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self, grace: float = 30.0) -> None:
+        """Close all engines. Waits, at most `grace` seconds, for refresh tokens that are being spent."""
+        await self.accounts.pool.close(grace)
+
+
+def open_broker(
+    config: Config, environment: Environment, *, leases: LeaseBook | None = None, clock: Clock | None = None
+) -> Broker:
+    """Create the broker of a home. It reads and writes nothing before it is used.
+
+    Args:
+        config, environment: what was configured. The policy holds for every account.
+        leases: by default those of the vault, which all its brokers share.
+        clock: by default the real one.
+
+    Raises:
+        ConfigError: credentials are kept in memory, where there is no vault.
+    """
+    if config.store_mode is StoreMode.EPHEMERAL:
+        raise ConfigError(
+            'cli_auth_credentials_store = "ephemeral" keeps the login in the memory of one process, so there is nothing '
+            "that a broker could share: use another store"
+        )
+    clock = clock or SystemClock()
+    vault = Vault(environment.home, config.store_mode, clock)
+    authority = open_authority(environment)
+    # `CODEX_API_KEY` is for the process that has it, and says nothing about the accounts.
+    options: EngineOptions = {"clock": clock, "api_key": None}
+
+    def open_account(account: str) -> AuthEngine:
+        return open_engine(config, environment, store=vault.store(account), authority=authority, **options)
+
+    accounts = BrokerAccounts(vault, EnginePool(open_account))
+    return Broker(accounts, leases or LeaseBook(vault.folder, now=clock.now), authority, clock)
