@@ -65,8 +65,8 @@ def open_broker(
     """
     if config.store_mode is StoreMode.EPHEMERAL:
         raise ConfigError(
-            'cli_auth_credentials_store = "ephemeral" keeps the login in the memory of one process, so there is nothing '
-            "that a broker could share: use another store"
+            'cli_auth_credentials_store = "ephemeral" keeps the login in the memory of one process, so there is '
+            "nothing that a broker could share: use another store"
         )
     clock = clock or SystemClock()
     vault = Vault(environment.home, config.store_mode, clock)

@@ -1,11 +1,14 @@
-"""The child of `authstate wrap` as a process: started before anything slow is imported, ended as it would be alone."""
+"""The child of `authstate wrap` or `run` as a process: started before anything slow is imported, ended as it would be
+alone.
+"""
 
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO
 
 from authstate.adapters.child.command_line import CommandError
 
@@ -25,19 +28,24 @@ class CannotStart(CommandError):
 
 
 class ChildProcess:
-    """A running child with pipes for its standard input and output; its standard error is ours.
+    """A running child. Its standard streams are ours.
 
     Args:
         command: the program and its arguments.
+        environ: its environment; by default ours.
 
     Raises:
         CannotStart: there is no such program, or it cannot be run.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    _pipe: int | None = None
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
         self._name = command[0]
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+            self._process = subprocess.Popen(
+                command, stdin=self._pipe, stdout=self._pipe, env=environ, bufsize=0 if self._pipe else -1
+            )
         except (FileNotFoundError, NotADirectoryError):
             raise CannotStart(f"cannot start {self._name}: there is no such program", NOT_FOUND) from None
         except OSError as error:
@@ -45,10 +53,32 @@ class ChildProcess:
             raise CannotStart(f"cannot start {self._name}: {why}", CANNOT_RUN) from None
         except ValueError:
             raise CannotStart("cannot start a program whose name holds a NUL", CANNOT_RUN) from None
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._stdin = self._process.stdin
-        self._stdout = self._process.stdout
+
+    def when_ended(self, call: Callable[[int], object]) -> None:
+        """Call, from another thread, with its exit status once it ended: minus the signal's number after a signal."""
+        threading.Thread(target=lambda: call(self._process.wait()), name="authstate-child", daemon=True).start()
+
+    def forward(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill it, unless it has ended, and wait for its end."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def describe_end(self, status: int) -> str:
+        """Say how it ended, for a person."""
+        how = f"was ended by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
+        return f"{self._name} {how}"
+
+
+class PipedChildProcess(ChildProcess):
+    """A running child with pipes for its standard input and output; its standard error is ours."""
+
+    _pipe = subprocess.PIPE
 
     @property
     def stdin_fd(self) -> int:
@@ -71,25 +101,15 @@ class ChildProcess:
         """Close its standard output: it gets an error when it writes. May be called again."""
         self._stdout.close()
 
-    def when_ended(self, call: Callable[[int], object]) -> None:
-        """Call, from another thread, with its exit status once it ended: minus the signal's number after a signal."""
-        threading.Thread(target=lambda: call(self._process.wait()), name="authstate-child", daemon=True).start()
+    @property
+    def _stdin(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin
 
-    def forward(self, number: int) -> None:
-        """Send it a signal, unless it has ended."""
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """Kill it, unless it has ended, and wait for its end."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-
-    def describe_end(self, status: int) -> str:
-        """Say how it ended, for a person."""
-        how = f"was ended by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
-        return f"{self._name} {how}"
+    @property
+    def _stdout(self) -> IO[bytes]:
+        assert self._process.stdout is not None
+        return self._process.stdout
 
 
 def propagate_exit(status: int) -> int:

@@ -1,7 +1,7 @@
 """What each command runs. Each imports only what it needs, when it is run.
 
-`app-server` and `wrap` are not here: `main.py` starts them before argparse is imported. The parser knows them for
-their help.
+`app-server`, `wrap` and `run` are not here: `main.py` starts them before argparse is imported. The parser knows them
+for their help.
 """
 
 import argparse
@@ -68,12 +68,13 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _not_parsed_here(options: argparse.Namespace) -> int:
-    raise UsageError("app-server takes -c KEY=VALUE and --listen stdio://; wrap takes -- and a command")
+    raise UsageError("app-server takes -c KEY=VALUE and --listen stdio://; wrap and run take -- and a command")
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "app-server": _not_parsed_here,
     "wrap": _not_parsed_here,
+    "run": _not_parsed_here,
     "status": _status,
     "login": _login,
     "logout": _logout,

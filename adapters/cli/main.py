@@ -2,6 +2,7 @@
 
     authstate app-server [--listen stdio://]
     authstate wrap -- codex app-server
+    authstate run -- COMMAND...
     authstate status | login | logout | token | diagram | demo
 
 Each takes `-c KEY=VALUE`, any number of times, before and after its name.
@@ -33,13 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         overrides = parse_app_server(arguments)
-        wrapped = parse_wrap(arguments) if overrides is None else None
+        wrapped = parse_command(arguments, "wrap", "codex app-server") if overrides is None else None
+        command = parse_command(arguments, "run", 'codex exec "..."') if overrides is None else None
     except UsageError as error:
         return print_error(str(error), ExitStatus.USAGE)
     if overrides is not None:
         return report_errors(lambda: _serve(overrides))
     if wrapped is not None:
         return report_errors(lambda: _wrap(*wrapped))
+    if command is not None:
+        return report_errors(lambda: _run(*command))
     return report_errors(lambda: _run_command(arguments))
 
 
@@ -84,8 +88,13 @@ def parse_app_server(arguments: Sequence[str]) -> list[str] | None:
     return overrides
 
 
-def parse_wrap(arguments: Sequence[str]) -> tuple[list[str], list[str]] | None:
-    """Read the arguments of `wrap`.
+def parse_command(arguments: Sequence[str], name: str, example: str) -> tuple[list[str], list[str]] | None:
+    """Read the arguments of `wrap` or `run`, which take the command of a child.
+
+    Args:
+        arguments: the command line.
+        name: which of the two is meant.
+        example: the command of a child, for an error message.
 
     Returns:
         Its `-c` overrides, and the command of the child, unchanged. None for another command or for `--help`, which
@@ -95,7 +104,7 @@ def parse_wrap(arguments: Sequence[str]) -> tuple[list[str], list[str]] | None:
         UsageError: an argument is wrong, or there is no command.
     """
     overrides, rest = split_overrides(arguments)
-    if rest[:1] != ["wrap"]:
+    if rest[:1] != [name]:
         return None
     more, command = split_overrides(rest[1:])
     if command[:1] == ["--"]:
@@ -103,9 +112,9 @@ def parse_wrap(arguments: Sequence[str]) -> tuple[list[str], list[str]] | None:
     elif command[:1] in (["-h"], ["--help"]):
         return None
     elif command and command[0].startswith("-"):
-        raise UsageError(f"unknown argument '{command[0]}' of wrap: write `authstate wrap -- codex app-server`")
+        raise UsageError(f"unknown argument '{command[0]}' of {name}: write `authstate {name} -- {example}`")
     if not command:
-        raise UsageError("wrap needs a command: write `authstate wrap -- codex app-server`")
+        raise UsageError(f"{name} needs a command: write `authstate {name} -- {example}`")
     return overrides + more, command
 
 
@@ -180,6 +189,12 @@ def _wrap(overrides: list[str], command: list[str]) -> int:
     from authstate.adapters.cli.wrap import wrap
 
     return wrap(overrides, command)
+
+
+def _run(overrides: list[str], command: list[str]) -> int:
+    from authstate.adapters.cli.run import run
+
+    return run(overrides, command)
 
 
 def _run_command(arguments: list[str]) -> int:

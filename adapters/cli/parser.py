@@ -18,6 +18,10 @@ _WRAP = """Start an app-server, relay between it and the front-end on standard i
 `authstate wrap -- codex app-server`. The exit status is that of the app-server; 127 if the program does not exist, 126
 if it cannot be run."""
 
+_RUN = """Run a command on the login of today, and let its codex processes refresh through authstate as long as it runs:
+`authstate run -- codex exec "..."`. The exit status is that of the command; 127 if the program does not exist, 126 if
+it cannot be run."""
+
 _EXIT_STATUS = """Exit status: 0 done, 1 not signed in or failed, 2 the refresh token is dead or the command line is
 wrong, 3 the configuration is wrong, 4 try again later, 130 Ctrl-C, 143 SIGTERM. Of login: 5 refused, 6 timed out,
 7 cancelled."""
@@ -63,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     wrap = _add_command(commands, "wrap", "relay between a front-end and a codex app-server, and own its login", _WRAP)
     wrap.usage = "authstate [-c KEY=VALUE] wrap [-c KEY=VALUE] -- COMMAND..."
     wrap.add_argument("child", metavar="COMMAND", nargs="+", help="after --: the command that starts the app-server")
+
+    run = _add_command(commands, "run", "run a command, and a broker for its codex processes", _RUN)
+    run.usage = "authstate [-c KEY=VALUE] run [-c KEY=VALUE] -- COMMAND..."
+    run.add_argument("child", metavar="COMMAND", nargs="+", help="after --: any command, for example a codex one")
 
     status = _add_command(commands, "status", "show who is signed in", _STATUS)
     status.add_argument("--json", action="store_true", help="print one JSON object instead of text")

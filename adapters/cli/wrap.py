@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from authstate.adapters.child.command_line import ephemeral_command, overrides_of
 from authstate.adapters.child.pinned_store import refuse_pinned_store
-from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND, CannotStart, ChildProcess, propagate_exit
+from authstate.adapters.child.process import CannotStart, PipedChildProcess, propagate_exit
 from authstate.adapters.cli.exit_status import print_error
 from authstate.adapters.cli.fast_imports import paused_gc
+from authstate.adapters.cli.unmanaged_command import exec_unmanaged
 from authstate.adapters.config.unmanaged_logins import find_unmanaged_login
 
 
@@ -34,10 +35,10 @@ def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
     words = ephemeral_command(command)
     said = [*overrides_of(command), *overrides]
     if other := find_unmanaged_login(os.environ, said):
-        return _exec_unwrapped(command, other)
+        return exec_unmanaged(command, other, "the app-server is not wrapped")
     refuse_pinned_store(words, os.environ)
     try:
-        child = ChildProcess(words)
+        child = PipedChildProcess(words)
     except CannotStart as error:
         return print_error(str(error), error.status)
     try:
@@ -48,26 +49,7 @@ def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
     return propagate_exit(status)
 
 
-def _exec_unwrapped(command: Sequence[str], other: str) -> int:
-    """Replace this process by the child, which keeps a login that authstate does not manage."""
-    print(
-        f"authstate: codex uses {other}, which authstate does not manage: the app-server is not wrapped",
-        file=sys.stderr,
-        flush=True,
-    )
-    try:
-        if os.name != "nt":
-            os.execvp(command[0], list(command))
-        import subprocess
-
-        return subprocess.call(list(command))
-    except FileNotFoundError:
-        return print_error(f"cannot start {command[0]}: there is no such program", NOT_FOUND)
-    except OSError as error:
-        return print_error(f"cannot start {command[0]}: {(error.strerror or type(error).__name__).lower()}", CANNOT_RUN)
-
-
-def _relay(overrides: Sequence[str], child: ChildProcess) -> int:
+def _relay(overrides: Sequence[str], child: PipedChildProcess) -> int:
     with paused_gc():
         import asyncio
 

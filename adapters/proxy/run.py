@@ -21,7 +21,7 @@ from typing import Any
 
 from authstate.adapters.app_server.deferred_log import DeferredLog
 from authstate.adapters.app_server.lazy_account import AccountSetup
-from authstate.adapters.child.process import FORWARDED, ChildProcess, may_have_reached_child
+from authstate.adapters.child.process import FORWARDED, PipedChildProcess, may_have_reached_child
 from authstate.adapters.config import Config, ConfigError, Environment
 from authstate.adapters.io.signals import handle_signals
 from authstate.adapters.io.streams import ByteWriter, can_be_watched, open_reader, open_writer
@@ -37,7 +37,7 @@ _LAST_WRITES = 30.0  # seconds that a slow reader gets for what is sent already
 async def wrap_child(
     config: Config,
     environment: Environment,
-    child: ChildProcess,
+    child: PipedChildProcess,
     *,
     stdin_fd: int = 0,
     stdout_fd: int = 1,
@@ -65,7 +65,7 @@ async def wrap_child(
 class _WrapSession:
     """The pipes of a relay, and their ends."""
 
-    def __init__(self, setup: AccountSetup, child: ChildProcess) -> None:
+    def __init__(self, setup: AccountSetup, child: PipedChildProcess) -> None:
         self._child = child
         self._log = DeferredLog()
         self._relay = Relay(setup, self._log, self._give_up)

@@ -16,7 +16,7 @@ from support.paths import REPO
 
 from authstate.adapters.child.command_line import ephemeral_command
 from authstate.adapters.cli.demo import read_login
-from authstate.adapters.cli.main import parse_wrap
+from authstate.adapters.cli.main import parse_command
 from authstate.adapters.cli.state_tables import TABLES
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.memory import MemoryStore
@@ -139,7 +139,7 @@ def test_other_blocks_are_true(block: Block) -> None:
     elif block.language == "sh":
         for line in block.text.splitlines():
             assert line in COMMANDS or line.startswith("authstate ")
-            if wrapped := parse_wrap(line.split()[1:]):
+            if wrapped := parse_command(line.split()[1:], "wrap", ""):
                 assert ephemeral_command(wrapped[1])[-1] == "app-server"
     elif block.language == "toml":
         tomllib.loads(block.text)

@@ -1,0 +1,138 @@
+"""`authstate run -- COMMAND...`: runs a command, and a broker for its codex processes as long as it runs.
+
+    authstate run -- codex exec "..."
+    authstate run --account work -- ./script-that-calls-codex
+
+codex sends its refreshes to this process, which spends the refresh token under the lock that every process of the login
+shares, and stores what comes back. The command runs on the home of today. Nothing has to be set up, and other windows,
+other runs and plain codex may use the same home meanwhile.
+
+The port is open before the command starts, so that nothing is refused; what only an answer needs is imported after it.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from socket import socket
+from typing import TYPE_CHECKING
+
+from authstate.adapters.child.process import (
+    FORWARDED,
+    CannotStart,
+    ChildProcess,
+    may_have_reached_child,
+    propagate_exit,
+)
+from authstate.adapters.cli.exit_status import print_error
+from authstate.adapters.cli.fast_imports import paused_gc
+from authstate.adapters.cli.unmanaged_command import exec_unmanaged
+from authstate.adapters.config import Environment, load_config
+from authstate.adapters.config.settings import (
+    BROKER_VARIABLE,
+    ISSUER_REFRESH_VARIABLE,
+    ISSUER_REVOKE_VARIABLE,
+    REFRESH_URL_VARIABLE,
+    REVOKE_URL_VARIABLE,
+    BrokerEndpoints,
+)
+from authstate.adapters.config.unmanaged_logins import find_unmanaged_login
+from authstate.adapters.io.signals import handle_signals
+from authstate.adapters.network.loopback_sockets import IPV4, listen_on
+
+if TYPE_CHECKING:
+    from authstate.adapters.config import Config
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+_LOOPBACK = ("127.0.0.1", "localhost")
+
+
+def run(overrides: Sequence[str], command: Sequence[str]) -> int:
+    """Run a command with a broker until it has ended.
+
+    Args:
+        overrides: `-c KEY=VALUE` for our own configuration.
+        command: the program and its arguments. Its standard streams are ours.
+
+    Returns:
+        The exit status of the command. If a signal ended it, this process ends with the same signal.
+
+    Raises:
+        ConfigError: the configuration is invalid. The command was not started.
+        OSError: no port is free.
+    """
+    if other := find_unmanaged_login(os.environ, overrides):
+        return exec_unmanaged(command, other, "the command runs without a broker")
+    environment = Environment.read(os.environ, acts_with_key=False)
+    config = load_config(environment.home, overrides)
+    listener = listen_on(0)
+    base_url = f"http://{IPV4}:{listener.getsockname()[1]}"
+    try:
+        child = ChildProcess(command, environ_with_broker(os.environ, base_url, environment))
+    except CannotStart as error:
+        listener.close()
+        return print_error(str(error), error.status)
+    try:
+        status = asyncio.run(_serve(config, environment, child, listener))
+    finally:
+        child.kill()
+    sys.stderr.flush()
+    return propagate_exit(status)
+
+
+def environ_with_broker(environ: Mapping[str, str], base_url: str, environment: Environment) -> dict[str, str]:
+    """Return the environment of a command whose codex processes use a broker.
+
+    It names no secret. A proxy is told to leave loopback addresses alone.
+
+    Args:
+        environ: the environment to add to.
+        base_url: of the broker, without a slash at the end.
+        environment: what was configured, for authstate processes that the command starts.
+    """
+    endpoints = BrokerEndpoints.of(base_url)
+    child = {
+        **environ,
+        BROKER_VARIABLE: base_url,
+        REFRESH_URL_VARIABLE: endpoints.refresh_url,
+        REVOKE_URL_VARIABLE: endpoints.revoke_url,
+    }
+    for name, value in (
+        (ISSUER_REFRESH_VARIABLE, environment.refresh_url),
+        (ISSUER_REVOKE_VARIABLE, environment.revoke_url),
+    ):
+        child.pop(name, None)
+        if value is not None:
+            child[name] = value
+    if any(child.get(name) or child.get(name.upper()) for name in _PROXIES):
+        named = child.get("no_proxy") or child.get("NO_PROXY") or ""
+        hosts = [*(host.strip() for host in named.split(",") if host.strip()), *_LOOPBACK]
+        child["no_proxy"] = child["NO_PROXY"] = ",".join(dict.fromkeys(hosts))
+    return child
+
+
+async def _serve(config: "Config", environment: Environment, child: ChildProcess, listener: socket) -> int:
+    """Answer the child's processes until it has ended. Return its exit status."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[int] = loop.create_future()
+    child.when_ended(lambda status: loop.call_soon_threadsafe(ended.set_result, status))
+
+    def on_signal(number: int) -> None:
+        if not may_have_reached_child(number):
+            child.forward(number)
+
+    unhandled = handle_signals(FORWARDED, on_signal)
+    for number in unhandled:  # on Windows: the child gets a Ctrl-C by itself
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_IGN)
+    with paused_gc():
+        from authstate.adapters.broker.broker import open_broker
+        from authstate.adapters.broker.loopback_broker import LoopbackBroker
+
+    async with open_broker(config, environment) as broker:
+        server = LoopbackBroker(broker, listener)
+        await server.start()
+        status = await ended
+        await server.close()
+    return status

@@ -1,0 +1,33 @@
+"""Runs a command as it would run without authstate, because its codex uses a login that authstate does not manage."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND
+from authstate.adapters.cli.exit_status import print_error
+
+
+def exec_unmanaged(command: Sequence[str], other: str, consequence: str) -> int:
+    """Say why on standard error, and replace this process by the command. On Windows, run it and return its status.
+
+    Args:
+        command: the program and its arguments.
+        other: the login that codex uses.
+        consequence: what is not done: the end of a sentence.
+
+    Returns:
+        The exit status, if the command cannot be started: 127 or 126, as in a shell.
+    """
+    said = f"authstate: codex uses {other}, which authstate does not manage: {consequence}"
+    print(said, file=sys.stderr, flush=True)
+    try:
+        if os.name != "nt":
+            os.execvp(command[0], list(command))
+        import subprocess
+
+        return subprocess.call(list(command))
+    except FileNotFoundError:
+        return print_error(f"cannot start {command[0]}: there is no such program", NOT_FOUND)
+    except OSError as error:
+        return print_error(f"cannot start {command[0]}: {(error.strerror or type(error).__name__).lower()}", CANNOT_RUN)
