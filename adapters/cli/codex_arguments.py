@@ -4,6 +4,7 @@
 differ in which options take a value. So the codex that would be started is asked (`codex --help`), if it matters.
 """
 
+import os
 import re
 import subprocess
 from collections.abc import Callable, Sequence
@@ -21,6 +22,12 @@ _WITHOUT_LOGIN = frozenset(
 )
 """Subcommands that send no request to the backend. If one is missing here, a login that is about to expire is refreshed
 before it starts, which is needless and harmless. Names of future releases need not be added."""
+NO_DAEMON = "--no-daemon"
+_NOT_OWN_SERVER = frozenset({NO_DAEMON, "--remote"})
+_IN_TERMINAL = frozenset({"resume", "fork", "agents"})
+"""Subcommands that are the terminal program, too."""
+_SUBCOMMAND = re.compile(r"^  ([a-z][\w-]*)  ", re.MULTILINE)
+_ALIASES = re.compile(r"\[aliases: ([\w, -]+)\]")
 _HELP_WITHIN = 10.0  # seconds
 _OPTION_WITH_VALUE = re.compile(r"^ +(?:(-\w), )?(--[\w-]+)[ =]<", re.MULTILINE)
 
@@ -79,9 +86,51 @@ def _read(arguments: Sequence[str], takes_value: Callable[[str, list[str]], bool
     return positional, only_prints
 
 
+def without_daemon(command: Sequence[str]) -> list[str]:
+    """Return a command whose terminal program refreshes tokens itself, if it is the terminal program of codex.
+
+    From 0.169.0 on, it leaves that to a daemon, which keeps the environment of whoever started it first: it would ask
+    another broker, or none, and go on after this one has ended (measured). `--no-daemon` prevents that. Earlier
+    releases have no such option, and need none.
+
+    Args:
+        command: a program and its arguments. Any but `codex` is returned unchanged.
+    """
+    words = list(command)
+    name = os.path.basename(words[0]).lower().removesuffix(".exe")
+    if name != "codex" or not starts_terminal_program(words[1:], words[0]):
+        return words
+    return [words[0], *([NO_DAEMON] if NO_DAEMON in _help(words[0]) else []), *words[1:]]
+
+
+def starts_terminal_program(arguments: Sequence[str], codex: str) -> bool:
+    """Return whether a command line of codex starts its terminal program with a server of its own.
+
+    Args:
+        arguments: the words after `codex`.
+        codex: the program, which is asked for its subcommands and options.
+    """
+    if _NOT_OWN_SERVER & {word.partition("=")[0] for word in arguments}:
+        return False
+    positional, only_prints = _read(arguments, lambda option, before: option in options_with_value(codex))
+    page = _help(codex)
+    subcommands = {
+        *_SUBCOMMAND.findall(page),
+        *(name for names in _ALIASES.findall(page) for name in names.split(", ")),
+    }
+    is_subcommand = bool(positional) and positional[0] in subcommands
+    return not only_prints and (not is_subcommand or positional[0] in _IN_TERMINAL)
+
+
 @lru_cache
 def options_with_value(codex: str, *subcommand: str) -> frozenset[str]:
     """Return the options that take a value, as the help of codex lists them. Empty if codex cannot be asked."""
+    return frozenset(name for names in _OPTION_WITH_VALUE.findall(_help(codex, *subcommand)) for name in names if name)
+
+
+@lru_cache
+def _help(codex: str, *subcommand: str) -> str:
+    """Return the help of codex or of a subcommand. Empty if codex cannot be asked."""
     try:
         answer = subprocess.run(
             [codex, *subcommand, "--help"],
@@ -92,6 +141,5 @@ def options_with_value(codex: str, *subcommand: str) -> frozenset[str]:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return frozenset()
-    page = answer.stdout.decode("utf-8", "replace")
-    return frozenset(name for names in _OPTION_WITH_VALUE.findall(page) for name in names if name)
+        return ""
+    return answer.stdout.decode("utf-8", "replace")

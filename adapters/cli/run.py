@@ -16,7 +16,6 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from socket import socket
-from typing import TYPE_CHECKING
 
 from authstate.adapters.child.process import (
     FORWARDED,
@@ -25,10 +24,11 @@ from authstate.adapters.child.process import (
     may_have_reached_child,
     propagate_exit,
 )
+from authstate.adapters.cli.codex_arguments import without_daemon
 from authstate.adapters.cli.exit_status import print_error
 from authstate.adapters.cli.fast_imports import paused_gc
 from authstate.adapters.cli.unmanaged_command import exec_unmanaged
-from authstate.adapters.config import Environment, load_config
+from authstate.adapters.config import Config, Environment, StoreMode, load_config
 from authstate.adapters.config.settings import (
     BROKER_VARIABLE,
     ISSUER_REFRESH_VARIABLE,
@@ -40,9 +40,8 @@ from authstate.adapters.config.settings import (
 from authstate.adapters.config.unmanaged_logins import find_unmanaged_login
 from authstate.adapters.io.signals import handle_signals
 from authstate.adapters.network.loopback_sockets import IPV4, listen_on
-
-if TYPE_CHECKING:
-    from authstate.adapters.config import Config
+from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
+from authstate.adapters.vault.vault import Vault
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _LOOPBACK = ("127.0.0.1", "localhost")
@@ -66,10 +65,14 @@ def run(overrides: Sequence[str], command: Sequence[str]) -> int:
         return exec_unmanaged(command, other, "the command runs without a broker")
     environment = Environment.read(os.environ, acts_with_key=False)
     config = load_config(environment.home, overrides)
+    home = account_home(config, environment)
     listener = listen_on(0)
     base_url = f"http://{IPV4}:{listener.getsockname()[1]}"
+    environ = environ_with_broker(os.environ, base_url, environment)
+    if home is not None:
+        environ["CODEX_HOME"] = home
     try:
-        child = ChildProcess(command, environ_with_broker(os.environ, base_url, environment))
+        child = ChildProcess(without_daemon(command), environ)
     except CannotStart as error:
         listener.close()
         return print_error(str(error), error.status)
@@ -79,6 +82,26 @@ def run(overrides: Sequence[str], command: Sequence[str]) -> int:
         child.kill()
     sys.stderr.flush()
     return propagate_exit(status)
+
+
+def account_home(config: Config, environment: Environment) -> str | None:
+    """Return the home of the account in use, if it is another one than the home's own. It is made if it is missing.
+
+    Raises:
+        ConfigError: there is no such account.
+        AuthError: nobody is signed in to it, or its home cannot be written.
+    """
+    if config.store_mode is StoreMode.EPHEMERAL or not (config.account or Vault.exists_in(environment.home)):
+        return None
+    from authstate.adapters.vault.account_home import AccountHome
+    from authstate.adapters.vault.lease_book import LeaseBook
+    from authstate.adapters.vault.vault_store import VaultStore
+
+    vault = Vault(environment.home, config.store_mode)
+    account = VaultStore(vault, config.account).account
+    if account == HOME_ACCOUNT:
+        return None
+    return asyncio.run(AccountHome(vault, LeaseBook(vault.folder), account).prepare())
 
 
 def environ_with_broker(environ: Mapping[str, str], base_url: str, environment: Environment) -> dict[str, str]:
@@ -112,7 +135,7 @@ def environ_with_broker(environ: Mapping[str, str], base_url: str, environment: 
     return child
 
 
-async def _serve(config: "Config", environment: Environment, child: ChildProcess, listener: socket) -> int:
+async def _serve(config: Config, environment: Environment, child: ChildProcess, listener: socket) -> int:
     """Answer the child's processes until it has ended. Return its exit status."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()

@@ -4,6 +4,7 @@
     $CODEX_HOME/authstate/accounts.json            ids, nicknames, and which account is selected
     $CODEX_HOME/authstate/accounts/ID/auth.json    another account, in the same format (or its entry in the keyring)
     $CODEX_HOME/authstate/accounts/home/auth.json  the login of the home, once the vault has taken it over
+    $CODEX_HOME/authstate/homes/ID/                what codex uses as its home with that account, see account_home.py
     $CODEX_HOME/authstate/leases.json              who may get access tokens from a broker: digests, no handles
 
 A folder of an account is a home as far as the stores are concerned, so it has the same lock, the same refresh claims
@@ -48,6 +49,11 @@ class Vault:
         self._mode = mode
         self._clock = clock
         self._stores: dict[str, CredentialStore] = {}
+
+    @staticmethod
+    def exists_in(home: str | os.PathLike[str]) -> bool:
+        """Whether a home has a vault. If not, its own account is the only one."""
+        return os.path.isdir(os.path.join(home, VAULT_FOLDER))
 
     def accounts(self) -> AccountList:
         """Return all accounts, the home's first. Raises StoreUnavailable, StoreUnreadable."""
@@ -111,8 +117,12 @@ class Vault:
             self._stores.pop(account, None)
             shutil.rmtree(self.folder_of(account), ignore_errors=True)
 
+    def store_of_folder(self, folder: str) -> CredentialStore:
+        """Return a new store of a folder, of the same kind as those of the accounts."""
+        return store_in(folder, self._mode, self._clock)
+
     def _open(self, account: str) -> CredentialStore:
-        inside = store_in(self.folder_of(account), self._mode, self._clock)
+        inside = self.store_of_folder(self.folder_of(account))
         if account != HOME_ACCOUNT:
             return inside
-        return HomeAccountStore(store_in(self.home, self._mode, self._clock), inside, self.folder_of(HOME_ACCOUNT))
+        return HomeAccountStore(self.store_of_folder(self.home), inside, self.folder_of(HOME_ACCOUNT))
