@@ -114,11 +114,8 @@ def starts_terminal_program(arguments: Sequence[str], codex: str) -> bool:
         return False
     positional, only_prints = _read(arguments, lambda option, before: option in options_with_value(codex))
     page = _help(codex)
-    subcommands = {
-        *_SUBCOMMAND.findall(page),
-        *(name for names in _ALIASES.findall(page) for name in names.split(", ")),
-    }
-    is_subcommand = bool(positional) and positional[0] in subcommands
+    aliases = [name for names in _ALIASES.findall(page) for name in names.split(", ")]
+    is_subcommand = bool(positional) and positional[0] in (*_SUBCOMMAND.findall(page), *aliases)
     return not only_prints and (not is_subcommand or positional[0] in _IN_TERMINAL)
 
 
