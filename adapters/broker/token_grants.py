@@ -43,7 +43,7 @@ from authstate.engine.ports import Clock, TokenAuthority
 
 GRANTS = Rate(burst=120, per_second=4.0)
 """Access tokens for one lease, or for one login."""
-REFRESHES = Rate(burst=20, per_second=1 / 15)
+REFRESHES = Rate(burst=60, per_second=1 / 15)
 """Refreshes that one of them causes before its access token expires."""
 UNKNOWN = Rate(burst=60, per_second=2.0)
 """Refresh tokens that no account has, of all clients together: each one is looked for in every store."""
@@ -198,9 +198,9 @@ class TokenGrants:
         """Refresh for a client that has the current access token and asks for another one.
 
         If that is not possible just now, or was done too often for this client, the current one stays as long as it is
-        valid. One that is about to expire is refreshed with the next look at it.
+        valid.
         """
-        if engine.urgency() is Urgency.NOW or self._refreshes.take(client):
+        if engine.urgency() is not Urgency.NOW and self._refreshes.take(client):
             return
         try:
             await engine.refresh()

@@ -58,7 +58,7 @@ class HomeAccountStore:
         """Take the lock of the home and, if the vault has the login, that of its folder. See `CredentialStore`."""
         async with self.home.locked() as held_home:
             if not await self.is_adopted_in(held_home):
-                yield held_home
+                yield _HeldHome(held_home, self.adopted) if self.may_be_adopted else held_home
                 return
             async with self.adopted.locked() as held:
                 yield HeldAdoption(held_home, held)
@@ -97,6 +97,29 @@ class HomeAccountStore:
     def findings(self) -> list[Finding]:
         """See `Inspected`."""
         return findings_of(self.home) + (findings_of(self.adopted) if self.may_be_adopted else [])
+
+
+class _HeldHome:
+    """The login in the home, while its lock is held, beside a copy in the vault that nobody uses.
+
+    Args:
+        home: the home.
+        unused: the vault, which holds what an adoption left, or what codex signed in over.
+    """
+
+    def __init__(self, home: HeldStore, unused: CredentialStore) -> None:
+        self._home = home
+        self._unused = unused
+        self.load = home.load
+        self.prepare = home.prepare
+        self.save = home.save
+        self.record = home.record
+
+    async def delete(self) -> None:
+        """Remove the login, and what is left in the vault. Raises StoreUnavailable."""
+        async with self._unused.locked() as held:
+            await held.delete()
+        await self._home.delete()
 
 
 class HeldAdoption:
