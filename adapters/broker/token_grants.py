@@ -48,6 +48,9 @@ REFRESHES = Rate(burst=60, per_second=1 / 15)
 UNKNOWN = Rate(burst=60, per_second=2.0)
 """Refresh tokens that no account has, of all clients together: each one is looked for in every store."""
 
+SHORTEST = 360.0
+"""Seconds that an access token lasts at least when a client gets it: codex refreshes in the last 300."""
+
 _TRY_AGAIN = 5.0  # seconds
 _HELD_BACK = 1.0  # seconds
 _ASK_THE_OWNER = "ask whoever runs the broker for a new lease"
@@ -137,7 +140,7 @@ class TokenGrants:
         async with self._accounts.engine(lease.account) as engine:
             tokens = _tokens_of(engine)
             _ensure_owner(lease, tokens)
-            if handle.seen == digest_of_access(tokens.access_token):
+            if handle.seen == digest_of_access(tokens.access_token) or _is_short(tokens, self._clock.now()):
                 await self._renew(engine, lease.id)
             tokens = await _current_tokens(engine)
         lease = self._active(handle)  # it may have ended meanwhile
@@ -177,7 +180,8 @@ class TokenGrants:
             raise OAuthRefusal(OAuthError.INVALID_GRANT, said)
         self._bound(self._grants, account)
         async with self._accounts.engine(account) as engine:
-            if _tokens_of(engine).refresh_token == refresh_token:
+            tokens = _tokens_of(engine)
+            if tokens.refresh_token == refresh_token or _is_short(tokens, self._clock.now()):
                 await self._renew(engine, account)
             return _grant(await _current_tokens(engine), account, None)
 
@@ -195,7 +199,7 @@ class TokenGrants:
     # For both
 
     async def _renew(self, engine: AuthEngine, client: str) -> None:
-        """Refresh for a client that has the current access token and asks for another one.
+        """Refresh for a client that has the current access token and asks for another one, or that needs a longer one.
 
         If that is not possible just now, or was done too often for this client, the current one stays as long as it is
         valid.
@@ -251,6 +255,13 @@ async def _current_tokens(engine: AuthEngine) -> ChatgptTokens:
     """Return tokens whose access token can be used now."""
     await engine.authorization()
     return _tokens_of(engine)
+
+
+def _is_short(tokens: ChatgptTokens, now: float) -> bool:
+    """Whether the access token is about to expire, and the issuer gives tokens that last longer."""
+    if tokens.expires_at is None or tokens.expires_at - now > SHORTEST:
+        return False
+    return tokens.last_refresh is None or tokens.expires_at - tokens.last_refresh > 2 * SHORTEST
 
 
 def _ensure_owner(lease: Lease, tokens: ChatgptTokens) -> None:

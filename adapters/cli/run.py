@@ -27,6 +27,7 @@ from authstate.adapters.child.process import (
 from authstate.adapters.cli.codex_arguments import without_daemon
 from authstate.adapters.cli.exit_status import print_error
 from authstate.adapters.cli.fast_imports import paused_gc
+from authstate.adapters.cli.leftover_processes import describe_leftovers, leftover_processes
 from authstate.adapters.cli.unmanaged_command import exec_unmanaged
 from authstate.adapters.config import Config, Environment, StoreMode, load_config
 from authstate.adapters.config.settings import (
@@ -80,6 +81,8 @@ def run(overrides: Sequence[str], command: Sequence[str]) -> int:
         status = asyncio.run(_serve(config, environment, child, listener))
     finally:
         child.kill()
+    if left := leftover_processes(BROKER_VARIABLE, base_url):
+        print_error(describe_leftovers(left), status)
     sys.stderr.flush()
     return propagate_exit(status)
 

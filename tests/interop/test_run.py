@@ -225,3 +225,22 @@ os._exit(0)
         assert run.wait(timeout=60) == 0
     assert tokens_in(home)["refresh_token"] != before
     assert os.path.exists(home / "auth.json.authstate.claims")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the environment of other processes")
+def test_a_process_that_the_command_leaves_is_named(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
+    script = """
+import subprocess, sys
+left = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=sys.stdin, stdout=2, stderr=2)
+print(left.pid, flush=True)
+"""
+    environment = clean_environment(make_home(), **issuer.environment)
+    command = [*RUN, *python(script)]
+    with subprocess.Popen(command, env=environment, stdin=-1, stdout=-1, stderr=-1, text=True) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        pid = run.stdout.readline().strip()
+        said = run.stderr.readline()
+        assert f"({pid})" in said
+        assert "codex app-server daemon stop" in said
+        assert run.wait(timeout=60) == 0

@@ -12,7 +12,8 @@ from authstate.adapters.testing import LoopbackIssuer
 
 _WAIT = """
 import json, os, sys
-print(json.dumps({name: os.environ[name] for name in os.environ if name.startswith(("CODEX_", "AUTHSTATE_"))}), flush=True)
+ours = {name: value for name, value in os.environ.items() if name.startswith(("CODEX_", "AUTHSTATE_"))}
+print(json.dumps(ours), flush=True)
 sys.stdin.read()
 """
 
