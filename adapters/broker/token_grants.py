@@ -13,9 +13,9 @@ refused its token. A handle tells which access token the client got last (model/
 belongs to one access token. A client that has the current one causes a refresh; any other client gets the current one.
 So any number of clients whose token expired or was refused costs one refresh.
 
-codex 0.169.0 and later ask again without a pause when they are told to try again later: 23 times within a second
-(measured). So such a refusal is held back for a second, and while the current access token is valid, a client gets that
-one instead.
+codex 0.169.0 and later ask again without a pause when they are told to try again later, 23 times within a second, and
+when they get a token with 5 minutes left or less (measured). So such a refusal is held back for a second, a client gets
+the current access token instead while that is valid, and one that lasts longer wherever the issuer gives such tokens.
 """
 
 from authstate.adapters.broker.broker_accounts import BrokerAccounts

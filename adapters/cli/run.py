@@ -25,10 +25,10 @@ from authstate.adapters.child.process import (
     propagate_exit,
 )
 from authstate.adapters.cli.codex_arguments import without_daemon
+from authstate.adapters.cli.exec_command import exec_command, exec_unmanaged
 from authstate.adapters.cli.exit_status import print_error
 from authstate.adapters.cli.fast_imports import paused_gc
 from authstate.adapters.cli.leftover_processes import describe_leftovers, leftover_processes
-from authstate.adapters.cli.unmanaged_command import exec_unmanaged
 from authstate.adapters.config import Config, Environment, StoreMode, load_config
 from authstate.adapters.config.settings import (
     BROKER_VARIABLE,
@@ -43,9 +43,13 @@ from authstate.adapters.io.signals import handle_signals
 from authstate.adapters.network.loopback_sockets import IPV4, listen_on
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
 from authstate.adapters.vault.vault import Vault
+from authstate.engine.model.lease_handle import PREFIX
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _LOOPBACK = ("127.0.0.1", "localhost")
+
+
+_LARGEST = 4 * 1024 * 1024  # bytes
 
 
 def run(overrides: Sequence[str], command: Sequence[str]) -> int:
@@ -66,6 +70,8 @@ def run(overrides: Sequence[str], command: Sequence[str]) -> int:
         return exec_unmanaged(command, other, "the command runs without a broker")
     environment = Environment.read(os.environ, acts_with_key=False)
     config = load_config(environment.home, overrides)
+    if has_lease_of_another_broker(config, environment):
+        return exec_command(command)
     home = account_home(config, environment)
     listener = listen_on(0)
     base_url = f"http://{IPV4}:{listener.getsockname()[1]}"
@@ -85,6 +91,22 @@ def run(overrides: Sequence[str], command: Sequence[str]) -> int:
         print_error(describe_leftovers(left), status)
     sys.stderr.flush()
     return propagate_exit(status)
+
+
+def has_lease_of_another_broker(config: Config, environment: Environment) -> bool:
+    """Whether the login of the home is a lease that was made elsewhere, as in a sandbox.
+
+    The environment then names the broker that made it, and the command needs no other one.
+    """
+    place = os.path.join(environment.home, "auth.json")
+    is_file = config.store_mode in (StoreMode.FILE, StoreMode.AUTO)
+    if not is_file or config.account is not None or Vault.exists_in(environment.home):
+        return False
+    try:
+        with open(place, "rb") as file:
+            return PREFIX.encode() in file.read(_LARGEST)
+    except OSError:
+        return False
 
 
 def account_home(config: Config, environment: Environment) -> str | None:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from authstate.adapters.child.command_line import ephemeral_command, overrides_of
 from authstate.adapters.child.pinned_store import refuse_pinned_store
 from authstate.adapters.child.process import CannotStart, PipedChildProcess, propagate_exit
+from authstate.adapters.cli.exec_command import exec_unmanaged
 from authstate.adapters.cli.exit_status import print_error
 from authstate.adapters.cli.fast_imports import paused_gc
-from authstate.adapters.cli.unmanaged_command import exec_unmanaged
 from authstate.adapters.config.unmanaged_logins import find_unmanaged_login
 
 

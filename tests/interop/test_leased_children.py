@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,7 @@ from support.brokers import RunningBroker
 from support.codex_binaries import NEW
 from support.codex_turns import model_config, thread_params, turn_params
 from support.homes import fill
-from support.wire_client import WireClient, clean_environment
+from support.wire_client import AUTHSTATE, WireClient, clean_environment
 
 from authstate.adapters.config import StoreMode
 from authstate.adapters.stores.file_store import AuthJsonStore
@@ -196,3 +197,22 @@ async def test_signing_out_with_codex_in_an_adopted_home_signs_the_account_out(
     assert not (home / "authstate" / "accounts" / "home" / "auth.json").exists()
     running.close()  # the revocation runs in the background until the broker ends
     assert issuer.stats()["revocations"] == 1
+
+
+async def test_run_in_a_sandbox_leaves_the_command_to_the_broker_of_its_lease(
+    make_home: MakeHome, tmp_path: Path, issuer: LoopbackIssuer, running: ExitStack
+) -> None:
+    home = make_home(**PERSON)
+    sandbox = tmp_path / "sandbox"
+    await lease_into(sandbox, home, issuer)
+    broker = running.enter_context(RunningBroker(home, issuer))
+    issuer.expire_access()
+    environment = clean_environment(sandbox, **broker.environment)
+    before = refresh_token_in(sandbox)
+    inner = run([*AUTHSTATE, "run", "--", *AUTHSTATE, "token"], environment)
+    assert inner.returncode == 0, inner.stderr
+    show = [sys.executable, "-c", "import os; print(os.environ['AUTHSTATE_BROKER_URL'])"]
+    assert (
+        run([*AUTHSTATE, "run", "--", *show], environment).stdout.strip() == broker.environment["AUTHSTATE_BROKER_URL"]
+    )
+    assert refresh_token_in(sandbox) == before

@@ -17,10 +17,22 @@ def exec_unmanaged(command: Sequence[str], other: str, consequence: str) -> int:
         consequence: what is not done: the end of a sentence.
 
     Returns:
-        The exit status, if the command cannot be started: 127 or 126, as in a shell.
+        See `exec_command`.
     """
     said = f"authstate: codex uses {other}, which authstate does not manage: {consequence}"
     print(said, file=sys.stderr, flush=True)
+    return exec_command(command)
+
+
+def exec_command(command: Sequence[str]) -> int:
+    """Replace this process by a command. On Windows, run it and return its status.
+
+    Args:
+        command: the program and its arguments.
+
+    Returns:
+        The exit status, if the command cannot be started: 127 or 126, as in a shell.
+    """
     try:
         if os.name != "nt":
             os.execvp(command[0], list(command))
