@@ -27,5 +27,5 @@ def describe_leftovers(processes: list[int]) -> str:
     shown = ", ".join(map(str, processes[:_MOST_SHOWN])) + (", ..." if len(processes) > _MOST_SHOWN else "")
     return (
         f"the command left processes that cannot refresh the login any more ({shown}), because the broker ends with "
-        "it: end them (`codex app-server daemon stop` ends a daemon of codex), or use `authstate broker` for what goes on"
+        "it: end them (`codex app-server daemon stop` ends a daemon of codex). For what goes on, use `authstate broker`"
     )
