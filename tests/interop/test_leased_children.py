@@ -212,7 +212,6 @@ async def test_run_in_a_sandbox_leaves_the_command_to_the_broker_of_its_lease(
     inner = run([*AUTHSTATE, "run", "--", *AUTHSTATE, "token"], environment)
     assert inner.returncode == 0, inner.stderr
     show = [sys.executable, "-c", "import os; print(os.environ['AUTHSTATE_BROKER_URL'])"]
-    assert (
-        run([*AUTHSTATE, "run", "--", *show], environment).stdout.strip() == broker.environment["AUTHSTATE_BROKER_URL"]
-    )
+    shown = run([*AUTHSTATE, "run", "--", *show], environment)
+    assert shown.stdout.strip() == broker.environment["AUTHSTATE_BROKER_URL"]
     assert refresh_token_in(sandbox) == before

@@ -15,7 +15,7 @@ from authstate.adapters.testing import tokens
 SEEDS = range(3_000)
 HAPPENED = (
     *("kills", "power cuts", "terminations", "cancelled callers", "stalls", "disk faults", "network faults"),
-    "refreshes",
+    *("refreshes", "tokens for leased children", "tokens for children with the login"),
     *("histories that end signed in", "histories that end with a lost login"),
     *(
         f"lost: {fate}"

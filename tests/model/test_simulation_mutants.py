@@ -24,6 +24,8 @@ NOTICED_BY = {
     "no claim": "which nobody claimed",
     "no look at the claim": "forgets that|its access token is usable|refused for good before",
     "a doubt is sent at once": "its access token is usable",
+    "an ended lease goes on": "to a lease that had ended",
+    "a lease yields tokens of whoever is signed in": "gives a child of",
     "a lost answer is repeated": "a second time after a lost answer",
 }
 

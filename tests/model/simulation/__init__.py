@@ -5,6 +5,7 @@
     virtual_disk.py the disk: what is visible, what a power cut keeps, who holds the lock; `SimDisk` is a process's view
     issuer.py       a rotating issuer of single-use refresh tokens, and the network that loses requests and answers
     process.py      one process: AuthEngine and AuthJsonStore as they are shipped, and the callers that use them
+    broker_clients.py  children that get their tokens from a process that is a broker
     ledger.py       the invariants: every violation is raised where it happens
     timeline.py     what happened, for a person
     world.py        all of it together, and what must hold at the end

@@ -5,6 +5,7 @@ with one rare crash and others are a storm.
 """
 
 import errno
+from functools import partial
 from random import Random
 
 from model.simulation.issuer import Weather
@@ -52,7 +53,13 @@ _CALLS = (
     *("reload", "check"),
     *("sign_in", "sign_in_other", "sign_out", "use_external"),
 )
-_EVENTS = ("call", "call", "call", "calls", "start", "refuse", "kill", "terminate", "clock")
+_OF_CLIENTS = (
+    *("ask_with_lease",) * 4,
+    *("ask_with_login",) * 2,
+    *("lease", "end_lease", "sign_in", "sign_in_other", "refuse"),
+)
+"""What happens to a process that is a broker, and by its clients."""
+_EVENTS = ("call", "call", "call", "calls", "clients", "clients", "start", "refuse", "kill", "terminate", "clock")
 _INTRUSIONS = ("use_external", "sign_in", "sign_in_other", "sign_out", "terminate")
 """What comes while a token is being spent: then there is most to lose."""
 _JUMPS = (30.0, -30.0, 400.0, -400.0, 31_536_000.0, -31_536_000.0)
@@ -131,6 +138,11 @@ class History(World):
         elif kind == "calls":
             for _ in range(random.randint(2, 4)):
                 self._call(self._somebody() or process, random.choice(("authorize", "request", "refresh")))
+        elif kind == "clients":
+            self._call(process, "lease")
+            for number in range(random.randint(2, 6)):
+                what = random.choice(_OF_CLIENTS)
+                self.scheduler.after(number * random.choice(_GAPS), partial(self._of_clients, process, what))
         else:
             self._mischief(process.runner, kind)
             if kind == "refuse":
@@ -144,8 +156,17 @@ class History(World):
             process.call("sign_in", "org-2")
         elif kind == "sign_in":
             process.call("sign_in", "org-1")
+        elif kind == "ask_with_login":
+            if self.ledger.grants:
+                process.call(kind, self.random.choice(list(self.ledger.grants)[-3:]))
         else:
             process.call(kind)
+
+    def _of_clients(self, process: Process, kind: str) -> None:
+        if kind == "refuse":
+            self._refuse()
+        elif process in self.processes and not process.is_closing:
+            self._call(process, kind)
 
     def _intrude(self) -> None:
         process, kind = self._somebody(), self.random.choice(_INTRUSIONS)

@@ -11,7 +11,9 @@ from unittest.mock import patch
 
 from model.simulation.virtual_disk import SimDisk, SimLock
 
+from authstate.adapters.broker import token_grants
 from authstate.adapters.stores.file_writer import HeldAuthJson
+from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows import external_tokens, refresh_scheduler, token_recovery
 from authstate.engine.flows.open_refresh_claim import OpenRefreshClaim
@@ -20,6 +22,7 @@ from authstate.engine.flows.refresh import Refresher
 from authstate.engine.flows.refresh_retries import RefreshProgress, RefreshRequest
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.single_flight import SharedTask
+from authstate.engine.machines.lease import Lease
 from authstate.engine.machines.refresh_claim import RefreshClaim, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, PermanentRefreshError
@@ -130,6 +133,14 @@ async def _send_the_dead_token(scheduler: RefreshScheduler, patience: float | No
         raise dead.without_traceback() from None
 
 
+def _ended_by_word_only(book: LeaseBook, lease_id: str) -> Lease:
+    return next(lease for lease in book.leases() if lease.id == lease_id)
+
+
+def _anybodys(lease: Lease, tokens: ChatgptTokens) -> None:
+    """Give the token of whoever is signed in."""
+
+
 MUTANTS: Mapping[str, Patches] = {
     "no lock": {(SimLock, "acquire"): _always_taken},
     "no reload under the lock": {(Refresher, "_newer_in_store"): _never_found},
@@ -148,6 +159,8 @@ MUTANTS: Mapping[str, Patches] = {
     "no claim": {(OpenRefreshClaim, "record"): _unclaimed},
     "no look at the claim": {(Refresher, "_sendable_claim"): _send_whatever_is_known},
     "a doubt is sent at once": {(Refresher, "_sendable_claim"): _send_a_doubt_at_once},
+    "an ended lease goes on": {(LeaseBook, "end"): _ended_by_word_only},
+    "a lease yields tokens of whoever is signed in": {(token_grants, "_ensure_owner"): _anybodys},
     "a lost answer is repeated": {(RefreshRequest, "_may_repeat"): _repeat_again_and_again},
 }
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, Protocol
 
+from model.simulation.broker_clients import BrokerClients
 from model.simulation.issuer import EPOCH, Issuer, SimAuthority, Weather
 from model.simulation.ledger import Ledger
 from model.simulation.scheduler import About, Runner, Scheduler
@@ -131,6 +132,16 @@ class Process:
             self.store, authority, clock=self.clock, random=Random(world.random.random()), settings=SETTINGS
         )
         self.engine.subscribe(self._hear)
+        self.clients = BrokerClients(
+            self.engine,
+            self.store,
+            authority,
+            self.clock,
+            self.runner,
+            world.ledger,
+            lambda: EPOCH + world.scheduler.now,
+        )
+        """Children that this process gives tokens, as a broker does."""
         self._asked = 0
         self._outdated = ""
         self._expired = ""  # the access token that its clock last showed as expired
@@ -220,6 +231,34 @@ class Process:
             self.world.ledger.broken(f"{self.name} needed {took:g} s to end, with {grace:g} s of grace")
         self.world.scheduler.after(0.0, lambda: self.world.ended(self), About(self.name, "ends"))
         return f"after {took:.3f} s"
+
+    # What it does as a broker
+
+    async def lease(self) -> str:
+        return self.clients.lease()
+
+    async def ask_with_lease(self) -> str:
+        """Let a leased child refresh, as after a 401 or an expiry."""
+        if not self.clients.children:
+            return self.clients.lease()
+        return await self._asked_by_child(self.clients.ask(self.world.random.choice(self.clients.children)))
+
+    async def ask_with_login(self, refresh_token: str) -> str:
+        """Let a child of the home refresh with what is, or was, in auth.json."""
+        return await self._asked_by_child(self.clients.ask_with_login(refresh_token))
+
+    async def end_lease(self) -> str:
+        if not self.clients.children:
+            return "no lease"
+        return self.clients.end(self.world.random.choice(self.clients.children))
+
+    async def _asked_by_child(self, asked: Coroutine[Any, Any, str]) -> str:
+        self._asked += 1
+        try:
+            self._outdated = self._access()
+            return await asked
+        finally:
+            self._asked -= 1
 
     # Inside
 
