@@ -1,11 +1,10 @@
 """`authstate-codex`: takes the place of codex in programs whose only setting is the path of a codex binary.
 
     authstate-codex app-server ...   runs `authstate wrap -- codex app-server ...`
-    authstate-codex ANYTHING ...     replaces this process by `codex ANYTHING ...`
+    authstate-codex ANYTHING ...     runs `authstate run -- codex ANYTHING ...`
 
 The real codex is `AUTHSTATE_CODEX` (a path, or a name to look up on PATH), or else the first `codex` on PATH that is
-not this program. A codex that is not wrapped uses the stored login. If that login is about to expire, it is refreshed
-under our lock before codex starts, so that codex does not refresh it without the lock.
+not this program. What needs no login, such as `codex --version`, replaces this process.
 """
 
 import os
@@ -18,7 +17,6 @@ from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_err
 from authstate.adapters.cli.main import replace_closed_streams, report_errors
 
 VARIABLE = "AUTHSTATE_CODEX"
-_REFRESH_WITHIN = 10.0  # seconds; codex starts after that in any case
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return print_error(str(error), ExitStatus.USAGE)
     if starts_app_server(arguments, codex):
         return report_errors(lambda: _wrap([codex, *arguments]))
-    return report_errors(lambda: _exec(codex, arguments))
+    return report_errors(lambda: _run(codex, arguments))
 
 
 def real_codex(environ: Mapping[str, str], us: str | None = None) -> str:
@@ -68,55 +66,26 @@ def _candidates(name: str, path: str) -> Iterator[str]:
             yield found
 
 
-def refresh_if_expiring(overrides: Sequence[str]) -> None:
-    """Refresh the stored login, with one attempt, if it is about to expire. Errors are ignored: codex reports them.
-
-    Args:
-        overrides: the `-c KEY=VALUE` that codex gets.
-    """
-    import asyncio
-
-    from authstate.adapters.assembly import open_engine
-    from authstate.adapters.config import ConfigError, Environment, load_config
-    from authstate.engine.flows.refresh_urgency import Urgency
-    from authstate.engine.model.errors import AuthError
-    from authstate.engine.model.refresh_settings import RefreshSettings
-
-    async def refresh() -> None:
-        environment = Environment.read(os.environ)
-        config = load_config(environment.home, overrides)
-        async with open_engine(config, environment, settings=RefreshSettings(total=0.0)) as engine:
-            if engine.urgency() is not Urgency.NONE:
-                await engine.refresh()
-
-    try:
-        asyncio.run(asyncio.wait_for(refresh(), _REFRESH_WITHIN))
-    except (AuthError, ConfigError, OSError, TimeoutError):
-        return
-
-
 def _wrap(command: list[str]) -> int:
     from authstate.adapters.cli.wrap import wrap
 
     return wrap([], command)
 
 
-def _exec(codex: str, arguments: list[str]) -> int:
-    """Replace this process by codex. On Windows, run codex and return its exit status."""
+def _run(codex: str, arguments: list[str]) -> int:
+    """Run codex with a broker, or without one if it uses no login or the configuration is invalid: codex reports it."""
+    from authstate.adapters.cli.exec_command import exec_command
+    from authstate.adapters.config.home import ConfigError
+
     if uses_login(arguments):
-        refresh_if_expiring(overrides_of(arguments))
+        from authstate.adapters.cli.run import run
+
+        try:
+            return run(overrides_of(arguments), [codex, *arguments])
+        except ConfigError:
+            pass
     sys.stdout.flush()
-    command = [codex, *arguments]
-    try:
-        if os.name != "nt":
-            os.execv(command[0], command)
-        import subprocess
-
-        return subprocess.call(command)
-    except OSError as error:
-        from authstate.adapters.child.process import CANNOT_RUN
-
-        return print_error(f"cannot start {codex}: {(error.strerror or type(error).__name__).lower()}", CANNOT_RUN)
+    return exec_command([codex, *arguments])
 
 
 if __name__ == "__main__":

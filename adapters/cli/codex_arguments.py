@@ -20,8 +20,8 @@ here, `wrap` passes through what it prints, and ends with it."""
 _WITHOUT_LOGIN = frozenset(
     {"login", "logout", "completion", "help", "features", "sandbox", "debug", "update", "doctor"}
 )
-"""Subcommands that send no request to the backend. If one is missing here, a login that is about to expire is refreshed
-before it starts, which is needless and harmless. Names of future releases need not be added."""
+"""Subcommands that send no request to the backend. If one is missing here, it runs with a
+broker, which is needless and harmless. Names of future releases need not be added."""
 NO_DAEMON = "--no-daemon"
 _NOT_OWN_SERVER = frozenset({NO_DAEMON, "--remote"})
 _IN_TERMINAL = frozenset({"resume", "fork", "agents"})

@@ -70,7 +70,7 @@ def run(overrides: Sequence[str], command: Sequence[str]) -> int:
         return exec_unmanaged(command, other, "the command runs without a broker")
     environment = Environment.read(os.environ, acts_with_key=False)
     config = load_config(environment.home, overrides)
-    if has_lease_of_another_broker(config, environment):
+    if config.store_mode is StoreMode.EPHEMERAL or has_lease_of_another_broker(config, environment):
         return exec_command(command)
     home = account_home(config, environment)
     listener = listen_on(0)

@@ -192,17 +192,12 @@ def test_a_missing_codex_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-async def test_a_login_about_to_expire_is_refreshed_before_codex_starts(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    with LoopbackIssuer() as issuer:
-        async with AuthJsonStore(home).locked() as held:
-            await held.save(tokens_of(issuer, expires_in=60))
-        before = await AuthJsonStore(home).load()
-        assert run(home, program(tmp_path / "codex"), "login", "status", **issuer.environment).returncode == 9
-        assert await AuthJsonStore(home).load() == before
-        assert run(home, program(tmp_path / "codex"), "exec", "hello", **issuer.environment).returncode == 9
-        assert issuer.stats()["refreshes_accepted"] == 1
-    assert await AuthJsonStore(home).load() != before
+@pytest.mark.parametrize(("words", "has_broker"), [("exec hello", True), ("login status", False), ("--version", False)])
+def test_what_uses_the_login_has_a_broker(tmp_path: Path, words: str, has_broker: bool) -> None:
+    codex = program(tmp_path / "codex", '#!/bin/sh\necho "$CODEX_REFRESH_TOKEN_URL_OVERRIDE"\n')
+    done = run(tmp_path, codex, *words.split())
+    assert done.stdout.startswith("http://127.0.0.1:") is has_broker
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("fault", ["issuer down", "corrupt", "configuration"])
