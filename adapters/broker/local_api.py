@@ -94,7 +94,8 @@ class LocalApi:
         selected = self._broker.vault.accounts().selected
         async with self._broker.accounts.engine(entry.id) as engine:
             await engine.check()
-            return json_answer(session_members(engine, entry, selected))
+            members = session_members(engine, entry, selected)
+        return json_answer({**members, "store": self._broker.vault.store(entry.id).describe()})
 
     async def _token(self, request: Request) -> Response:
         query = request.query_params
@@ -113,6 +114,7 @@ class LocalApi:
                 "expiresAt": found.expires_at,
                 "workspaceId": found.authorization.account_id,
                 "account": {"id": found.account.id, "name": found.account.name},
+                "store": self._broker.vault.store(found.account.id).describe(),
             }
         )
 

@@ -51,17 +51,13 @@ class BrokerClient:
             return None
         return self._read(received)
 
-    async def account(self, name: str | None) -> dict[str, Any] | None:
+    async def account(self, name: str) -> dict[str, Any] | None:
         """Ask for an account, which refreshes its access token if it has expired. See `GET /v1/accounts/NAME`."""
-        if name is None:
-            state = await self.get("/v1/state")
-            name = state["selectedAccount"] if state is not None else None
-        return None if name is None else await self.get(f"/v1/accounts/{quote(name, safe='')}")
+        return await self.get(f"/v1/accounts/{quote(name, safe='')}")
 
-    async def token(self, name: str | None, min_lifetime: float = 0.0) -> dict[str, Any] | None:
-        """Ask for a token. See `GET /v1/token`."""
-        query = {} if name is None else {"account": name}
-        return await self.get("/v1/token", min_lifetime=f"{min_lifetime:g}", **query)
+    async def token(self, name: str, min_lifetime: float = 0.0) -> dict[str, Any] | None:
+        """Ask for the token of an account. See `GET /v1/token`."""
+        return await self.get("/v1/token", account=name, min_lifetime=f"{min_lifetime:g}")
 
     async def _exchange(self, target: str) -> bytes:
         """Send a request, and return all that comes back. Raises OSError: there is no broker of ours."""

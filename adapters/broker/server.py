@@ -142,8 +142,9 @@ class _Server(uvicorn.Server):
             limit_concurrency=_MOST_CONNECTIONS,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=_LAST_ANSWERS,
-            ssl_context_factory=None if context is None else lambda *_: context,
         )
+        config.load()
+        config.ssl = context
         super().__init__(config)
         self.accepts = asyncio.Event()
         self._end = end
