@@ -120,7 +120,7 @@ def log_events(engine: Subscribable) -> Callable[[], None]:
     logger = structlog.get_logger("authstate")
 
     def listen(event: Event) -> None:
-        level, name, members = _line(event)
+        level, name, members = describe_event(event)
         getattr(logger, level)(name, **members)
 
     return engine.subscribe(listen)
@@ -151,8 +151,8 @@ def _redact_member(key: str, value: object, depth: int) -> Any:
     return redact(value, depth + 1)
 
 
-def _line(event: Event) -> tuple[str, str, dict[str, Any]]:
-    """Return the level, the name and the members of the log entry for an event."""
+def describe_event(event: Event) -> tuple[str, str, dict[str, Any]]:
+    """Return the level, the name and the members of the log entry for an event. They hold no secret and no email."""
     if isinstance(event, StateChanged):
         account = event.current.account
         members = {

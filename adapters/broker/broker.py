@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Self
 
 from authstate.adapters.assembly import EngineOptions, open_authority, open_engine
+from authstate.adapters.broker.account_events import AccountEvents
 from authstate.adapters.broker.broker_accounts import BrokerAccounts
 from authstate.adapters.broker.token_grants import TokenGrants
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode
@@ -23,14 +24,24 @@ class Broker:
         leases: who may get access tokens with a handle.
         authority: the issuer, for all accounts.
         clock: for the bounds on requests.
+        events: of the engines.
     """
 
-    def __init__(self, accounts: BrokerAccounts, leases: LeaseBook, authority: TokenAuthority, clock: Clock) -> None:
+    def __init__(
+        self,
+        accounts: BrokerAccounts,
+        leases: LeaseBook,
+        authority: TokenAuthority,
+        clock: Clock,
+        events: AccountEvents | None = None,
+    ) -> None:
         self.accounts = accounts
         self.leases = leases
         self.grants = TokenGrants(accounts, leases, authority, clock)
         """Answers the OAuth endpoints."""
         self.clock = clock
+        self.events = events or AccountEvents()
+        """The events of all engines."""
 
     @property
     def vault(self) -> Vault:
@@ -74,8 +85,12 @@ def open_broker(
     # `CODEX_API_KEY` is for the process that has it, and says nothing about the accounts.
     options: EngineOptions = {"clock": clock, "api_key": None}
 
+    events = AccountEvents()
+
     def open_account(account: str) -> AuthEngine:
-        return open_engine(config, environment, store=vault.store(account), authority=authority, **options)
+        engine = open_engine(config, environment, store=vault.store(account), authority=authority, **options)
+        events.follow(account, engine)
+        return engine
 
     accounts = BrokerAccounts(vault, EnginePool(open_account))
-    return Broker(accounts, leases or LeaseBook(vault.folder, now=clock.now), authority, clock)
+    return Broker(accounts, leases or LeaseBook(vault.folder, now=clock.now), authority, clock, events)

@@ -55,6 +55,21 @@ def _token(options: argparse.Namespace) -> int:
     return run_cancellable(print_token(options.overrides))
 
 
+def _broker(options: argparse.Namespace) -> int:
+    from authstate.adapters.cli.broker import adopt, release, run_broker
+
+    if options.step is None:
+        return run_broker(options)
+    return run_cancellable((adopt if options.step == "adopt" else release)(options))
+
+
+def _lease(options: argparse.Namespace) -> int:
+    from authstate.adapters.cli.lease import end_lease, list_leases, new_lease
+
+    steps = {"new": new_lease, "list": list_leases, "end": end_lease}
+    return run_cancellable(steps[options.step](options))
+
+
 def _diagram(options: argparse.Namespace) -> int:
     from authstate.adapters.cli.diagram import check_diagrams, write_diagrams
 
@@ -75,6 +90,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "app-server": _not_parsed_here,
     "wrap": _not_parsed_here,
     "run": _not_parsed_here,
+    "broker": _broker,
+    "lease": _lease,
     "status": _status,
     "login": _login,
     "logout": _logout,

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from authstate.adapters.cli.broker_arguments import add_broker, add_lease
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
 
 _STATUS = """Show who is signed in, and where the login is stored. Exit status: 0 somebody, 1 nobody, 2 the refresh
@@ -39,6 +40,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """
     options = _parser().parse_args(arguments)
     options.overrides += options.command_overrides
+    options.overrides += getattr(options, "step_overrides", [])
     return options
 
 
@@ -72,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     run.usage = "authstate [-c KEY=VALUE] run [-c KEY=VALUE] -- COMMAND..."
     run.add_argument("child", metavar="COMMAND", nargs="+", help="after --: any command, for example a codex one")
 
+    add_broker(commands, _add_command)
+    add_lease(commands, _add_command)
+
     status = _add_command(commands, "status", "show who is signed in", _STATUS)
     status.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
@@ -102,10 +107,10 @@ def _add_login(commands: "argparse._SubParsersAction[Any]") -> None:
 def _add_command(
     commands: "argparse._SubParsersAction[Any]", name: str, summary: str, description: str | None = None
 ) -> argparse.ArgumentParser:
-    """Add a command that takes `-c`, too. Without a description, its own help repeats the summary."""
+    """Add a command, or a step of one, that takes `-c`. Without a description, its own help repeats the summary."""
     description = description or f"{summary[0].upper()}{summary[1:]}."
     command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=description)
-    _add_overrides(command, "command_overrides")
+    _add_overrides(command, "step_overrides" if commands.dest == "step" else "command_overrides")
     return command
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from authstate.adapters.cli.context import CommandContext, open_context
 from authstate.adapters.cli.exit_status import ExitStatus, hide_secrets, printable
+from authstate.adapters.cli.running_broker import RunningBroker, ask_broker
 from authstate.adapters.config.layers import EffectiveSetting
 from authstate.adapters.config.unmanaged_logins import find_in_environment
 from authstate.adapters.stores.permissions import Finding
@@ -32,7 +33,8 @@ _SENTENCES = {
 async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
     """Check the stored login and print the result.
 
-    An expired access token is refreshed, unless another user owns the home folder: then nothing is changed.
+    An expired access token is refreshed, by the home's broker if one is running. Nothing is changed if another user owns
+    the home folder.
 
     Returns:
         DONE if somebody is signed in, otherwise NOT_SIGNED_IN, REFRESH_DEAD, or TRY_LATER if the store cannot be read
@@ -45,8 +47,12 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
     warnings: list[str] = []
     findings = home.findings  # read before the engine starts, so that the log does not repeat them
     home.engine.subscribe(lambda event: _collect(event, warnings))
+    broker = None if home.is_of_another_user else await ask_broker(home)
+    if broker is not None and broker.issuer_fault is not None:
+        warnings.append(broker.issuer_fault)
+    is_checked = home.is_of_another_user or (broker is not None and broker.issuer_fault is not None)
     async with home.engine as engine:
-        session = engine.session if home.is_of_another_user else await engine.check()
+        session = engine.session if is_checked else await engine.check()
         mode = engine.auth_mode
     expires_at, findings = _expires_at(session), home.findings  # a refresh may have corrected some
     warnings.extend(finding.message for finding in findings)
@@ -63,9 +69,9 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
             f"from 0.150.0 on, codex uses {other} instead of the stored login: authstate does not manage it"
         )
     if as_json:
-        print(_as_json(session, mode, home, warnings, findings))
+        print(_as_json(session, mode, home, warnings, findings, broker))
     else:
-        print(as_text(session, home.place, warnings, home.effective_settings))
+        print(as_text(session, home.place, warnings, home.effective_settings, broker))
     if home.environment.api_key is not None and not as_json:
         print("The API key comes from CODEX_API_KEY, which wins over the stored login.", file=sys.stderr)
     if session.state is AuthState.REFRESH_DEAD:
@@ -84,7 +90,12 @@ def _collect(event: Event, warnings: list[str]) -> None:
 
 
 def _as_json(
-    session: Session, mode: AuthMode | None, home: CommandContext, warnings: list[str], findings: list[Finding]
+    session: Session,
+    mode: AuthMode | None,
+    home: CommandContext,
+    warnings: list[str],
+    findings: list[Finding],
+    broker: RunningBroker | None,
 ) -> str:
     account, failure, expires_at = session.account, session.failure, _expires_at(session)
     return json.dumps(
@@ -98,6 +109,7 @@ def _as_json(
             "store": home.place,
             "accessTokenExpiresAt": _instant(expires_at) if expires_at else None,
             "failure": {"message": failure.message, "reason": failure.reason} if failure else None,
+            "broker": {"url": broker.url, "processId": broker.process_id} if broker else None,
             "warnings": warnings,
             "settings": [msgspec.to_builtins(setting) for setting in _shown(home.effective_settings)],
             "storeFindings": [msgspec.to_builtins(finding) for finding in findings],
@@ -107,7 +119,11 @@ def _as_json(
 
 
 def as_text(
-    session: Session, place: str, warnings: list[str], effective_settings: Sequence[EffectiveSetting] = ()
+    session: Session,
+    place: str,
+    warnings: list[str],
+    effective_settings: Sequence[EffectiveSetting] = (),
+    broker: RunningBroker | None = None,
 ) -> str:
     """Return the lines that `status` and `login` print.
 
@@ -116,6 +132,7 @@ def as_text(
         place: where the credentials are stored.
         warnings: other things the person should know.
         effective_settings: the settings that a file or `-c` sets.
+        broker: the running broker of the home, if there is one.
     """
     lines = [_SENTENCES[session.state]]
     account, expires_at = session.account, _expires_at(session)
@@ -126,6 +143,8 @@ def as_text(
     if expires_at:
         lines.append(f"  access token  {_describe_duration(expires_at - time.time())} ({_instant(expires_at)})")
     lines.append(f"  store         {place}")
+    if broker:
+        lines.append(f"  broker        {broker.url} (process {broker.process_id})")
     lines.extend(f"  setting       {_setting(setting)}" for setting in _shown(effective_settings))
     if session.failure:
         lines.append(f"  reason        {session.failure.message}")

@@ -2,11 +2,13 @@
 
 from authstate.adapters.cli.context import open_context
 from authstate.adapters.cli.exit_status import ExitStatus
+from authstate.adapters.cli.running_broker import token_of_broker
 from authstate.engine.model.errors import NotSignedIn
 
 
 async def print_token(overrides: list[str]) -> ExitStatus:
-    """Print the token that a request would be sent with. Refresh it first if it has expired.
+    """Print the token that a request would be sent with. Refresh it first if it has expired. The home's broker does it,
+    if one is running.
 
     Args:
         overrides: the `-c KEY=VALUE` of the command line.
@@ -15,7 +17,12 @@ async def print_token(overrides: list[str]) -> ExitStatus:
         ConfigError: the configuration cannot be used.
         AuthError: there is no valid token. When the store cannot be read, the error says so.
     """
-    async with open_context(overrides).engine as engine:
+    context = open_context(overrides)
+    token = await token_of_broker(context)
+    if token is not None:
+        print(token)
+        return ExitStatus.DONE
+    async with context.engine as engine:
         try:
             authorization = await engine.authorization()
         except NotSignedIn:

@@ -1,0 +1,133 @@
+"""What the owner of a broker asks of it: the access token of an account, and new leases on one."""
+
+import msgspec
+
+from authstate.adapters.broker.broker import Broker
+from authstate.adapters.config.home import ConfigError
+from authstate.adapters.vault.accounts_file import AccountEntry
+from authstate.adapters.vault.lease_book import LeaseRequest
+from authstate.engine.engine import AuthEngine
+from authstate.engine.machines.lease import Lease
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens
+from authstate.engine.model.errors import NotSignedIn, TransientAuthError, strip_tracebacks
+from authstate.engine.model.lease_handle import LeaseHandle, is_lease
+from authstate.engine.model.session import Authorization
+
+DEFAULT_TTL = 8 * 3600.0
+"""Seconds that a lease lasts if nothing else is said."""
+LONGEST_TTL = 10 * 365 * 86_400.0
+"""Seconds that a lease with an end lasts at most."""
+
+_LEASED_LIFETIME = 600.0  # seconds: codex asks for another token in the last 300 (measured)
+_BETWEEN_REFRESHES = 60.0  # seconds between two refreshes that a wish for a long lifetime causes
+
+
+class AccountToken(msgspec.Struct, frozen=True):
+    """A token that authorizes requests now."""
+
+    account: AccountEntry
+    authorization: Authorization
+    expires_at: float | None
+    """Seconds since the epoch; None for an API key, or if it is not known."""
+
+
+class NewLease(msgspec.Struct, frozen=True):
+    """A lease that was just made."""
+
+    lease: Lease
+    account: AccountEntry
+    handle: LeaseHandle
+    """Nobody else has it, and it is stored nowhere."""
+    tokens: ChatgptTokens
+    """The tokens of the account, with its refresh token: do not hand them out as they are (`home_account.leased`)."""
+
+
+def entry_of(broker: Broker, name: str | None) -> AccountEntry:
+    """Return the account with a nickname or an id, or the selected one. Raises ConfigError, StoreUnavailable."""
+    accounts = broker.vault.accounts()
+    return accounts.named(accounts.selected if name is None else name)
+
+
+@strip_tracebacks
+async def token_of(broker: Broker, name: str | None, min_lifetime: float = 0.0) -> AccountToken:
+    """Return a token of an account.
+
+    Args:
+        broker: has the account.
+        name: a nickname or an id. None: the selected account.
+        min_lifetime: seconds that it should last. A token that lasts shorter is refreshed, at most once a minute. If
+            the issuer's tokens are shorter than that, the newest one is returned.
+
+    Raises:
+        ConfigError: there is no such account.
+        AuthError: there is no token, or not now.
+
+    Cancelling it cancels no refresh.
+    """
+    entry = entry_of(broker, name)
+    async with broker.accounts.engine(entry.id) as engine:
+        await _signed_in(engine)
+        await _extend(engine, min_lifetime, broker.clock.now())
+        return AccountToken(entry, Authorization.of(engine.session), _expires_at(engine))
+
+
+@strip_tracebacks
+async def make_lease(broker: Broker, name: str | None, ttl: float | None = DEFAULT_TTL, label: str = "") -> NewLease:
+    """Make a lease on an account.
+
+    Args:
+        broker: has the account.
+        name: a nickname or an id. None: the selected account.
+        ttl: seconds that it lasts. None: without an end.
+        label: what its owner calls it.
+
+    Raises:
+        ConfigError: there is no such account, it has nothing to lease, the time is not positive or too long, or there
+            are too many leases.
+        AuthError: the account has no access token, or not now. No lease was made.
+    """
+    if ttl is not None and not 0 < ttl <= LONGEST_TTL:
+        raise ConfigError("the time of a lease must be more than 0 seconds and at most 10 years")
+    entry = entry_of(broker, name)
+    async with broker.accounts.engine(entry.id) as engine:
+        await _signed_in(engine)
+        await _extend(engine, _LEASED_LIFETIME, broker.clock.now())
+        tokens = engine.session.credentials
+    if isinstance(tokens, ApiKey):
+        raise ConfigError(f"the account {entry.name} uses an API key, which cannot be leased: pass the key itself on")
+    if not isinstance(tokens, ChatgptTokens):
+        raise NotSignedIn(f"nobody is signed in to the account {entry.name}: sign in first")
+    if is_lease(tokens.refresh_token):
+        raise ConfigError(f"the account {entry.name} is itself a lease: ask the broker that made it for another one")
+    lease, handle = broker.leases.make(LeaseRequest(entry.id, tokens.account, ttl=ttl, label=label))
+    return NewLease(lease, entry, handle, tokens)
+
+
+async def _signed_in(engine: AuthEngine) -> None:
+    """Make sure of a usable token. Raises AuthError; if the store cannot be read, that is the reason."""
+    try:
+        await engine.authorization()
+    except NotSignedIn:
+        if engine.store_fault is not None:
+            raise engine.store_fault from None
+        raise
+
+
+async def _extend(engine: AuthEngine, min_lifetime: float, now: float) -> None:
+    """Refresh a token that lasts shorter, unless that was done just now. Keep it if that is not possible now."""
+    tokens = engine.session.credentials
+    if not isinstance(tokens, ChatgptTokens) or tokens.expires_at is None or not tokens.can_refresh:
+        return
+    is_new = tokens.last_refresh is not None and 0 <= now - tokens.last_refresh < _BETWEEN_REFRESHES
+    if tokens.expires_at - now >= min_lifetime or is_new:
+        return
+    try:
+        await engine.refresh()
+    except TransientAuthError:
+        if engine.is_expired():
+            raise
+
+
+def _expires_at(engine: AuthEngine) -> float | None:
+    credentials = engine.session.credentials
+    return credentials.expires_at if isinstance(credentials, ChatgptTokens) else None

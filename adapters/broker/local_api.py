@@ -1,0 +1,225 @@
+"""The JSON API on the broker's unix socket, for its owner: docs/broker-api.md describes it.
+
+Every answer names the home of the broker in the header `Authstate-Home`, so that a client does not take the broker of
+another home for its own.
+"""
+
+from collections.abc import Awaitable, Callable
+from os import getpid
+from urllib.parse import quote
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from authstate.adapters.broker.account_tokens import DEFAULT_TTL, entry_of, make_lease, token_of
+from authstate.adapters.broker.app import BrokerApp, public_routes
+from authstate.adapters.broker.broker import Broker
+from authstate.adapters.broker.event_streams import EventStreamResponse, EventStreams
+from authstate.adapters.broker.listeners import HOME_HEADER
+from authstate.adapters.broker.local_answers import (
+    ApiFault,
+    fault_of,
+    json_answer,
+    lease_members,
+    session_members,
+    summary_of,
+)
+from authstate.adapters.broker.metrics import BrokerMetrics
+from authstate.adapters.config.home import ConfigError
+from authstate.adapters.config.settings import BrokerEndpoints
+from authstate.engine.machines.lease import LeaseState
+from authstate.engine.model.errors import AuthError
+from authstate.engine.version import VERSION
+
+_LARGEST_BODY = 64 * 1024  # bytes
+_LONGEST_LIFETIME = 365 * 86_400.0  # seconds
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a broker is reached."""
+
+    url: str
+    """Its TCP side, without a slash at the end."""
+    socket: str | None
+    """The path of its unix socket."""
+
+
+class LeaseWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/leases`."""
+
+    account: str | None = None
+    ttl: float | None = DEFAULT_TTL
+    label: str = ""
+
+
+class LocalApi:
+    """The endpoints below /v1.
+
+    Args:
+        broker: whose accounts and leases they are.
+        streams: of its events.
+        place: where it is reached.
+    """
+
+    def __init__(self, broker: Broker, streams: EventStreams, place: Place) -> None:
+        self._broker = broker
+        self._streams = streams
+        self._place = place
+
+    def routes(self) -> list[BaseRoute]:
+        """Return all routes."""
+        return [
+            Route("/v1/accounts", _guarded(self._accounts), methods=["GET"]),
+            Route("/v1/accounts/{name}", _guarded(self._account), methods=["GET"]),
+            Route("/v1/token", _guarded(self._token), methods=["GET"]),
+            Route("/v1/leases", _guarded(self._leases), methods=["GET"]),
+            Route("/v1/leases", _guarded(self._new_lease), methods=["POST"]),
+            Route("/v1/leases", _guarded(self._end_leases), methods=["DELETE"]),
+            Route("/v1/leases/{id}", _guarded(self._end_lease), methods=["DELETE"]),
+            Route("/v1/state", _guarded(self._state), methods=["GET"]),
+            Route("/v1/events", _guarded(self._events), methods=["GET"]),
+        ]
+
+    async def _accounts(self, request: Request) -> Response:
+        accounts = self._broker.vault.accounts()
+        found = [await summary_of(self._broker, entry, accounts.selected) for entry in accounts.entries]
+        return json_answer({"accounts": found})
+
+    async def _account(self, request: Request) -> Response:
+        """One account, as its engine sees it. An expired access token is refreshed first."""
+        entry = entry_of(self._broker, request.path_params["name"])
+        selected = self._broker.vault.accounts().selected
+        async with self._broker.accounts.engine(entry.id) as engine:
+            await engine.check()
+            members = session_members(engine, entry, selected)
+        return json_answer({**members, "store": self._broker.vault.store(entry.id).describe()})
+
+    async def _token(self, request: Request) -> Response:
+        query = request.query_params
+        lifetime = _seconds(query.get("min_lifetime", "0"))
+        form = query.get("format", "json")
+        if form not in ("json", "bearer"):
+            raise ApiFault(400, "invalid_request", "format must be json or bearer")
+        found = await token_of(self._broker, query.get("account"), lifetime)
+        token = found.authorization.token.reveal()
+        if form == "bearer":
+            return Response(f"{token}\n", media_type="text/plain", headers={"Cache-Control": "no-store"})
+        return json_answer(
+            {
+                "token": token,
+                "kind": "api_key" if found.authorization.is_api_key else "access_token",
+                "expiresAt": found.expires_at,
+                "workspaceId": found.authorization.account_id,
+                "account": {"id": found.account.id, "name": found.account.name},
+                "store": self._broker.vault.store(found.account.id).describe(),
+            }
+        )
+
+    async def _leases(self, request: Request) -> Response:
+        return json_answer({"leases": [lease_members(lease) for lease in self._broker.leases.leases()]})
+
+    async def _new_lease(self, request: Request) -> Response:
+        try:
+            wish = msgspec.json.decode(await _body_of(request) or b"{}", type=LeaseWish)
+        except (ValueError, RecursionError) as error:
+            raise ApiFault(400, "invalid_request", f"the body must be a JSON object: {error}") from None
+        made = await make_lease(self._broker, wish.account, wish.ttl, wish.label)
+        endpoints = BrokerEndpoints.of(self._place.url)
+        members = {
+            "lease": lease_members(made.lease),
+            "handle": made.handle.secret.reveal(),
+            "refreshUrl": endpoints.refresh_url,
+            "revokeUrl": endpoints.revoke_url,
+        }
+        return json_answer(members, 201)
+
+    async def _end_lease(self, request: Request) -> Response:
+        return json_answer({"lease": lease_members(self._broker.leases.end(request.path_params["id"]))})
+
+    async def _end_leases(self, request: Request) -> Response:
+        """End all leases, but not that of an adopted home, which would lose its login."""
+        leases = self._broker.leases.leases()
+        active = [lease for lease in leases if lease.state is LeaseState.ACTIVE and not lease.is_of_home]
+        ended = [self._broker.leases.end(lease.id) for lease in active]
+        return json_answer({"leases": [lease_members(lease) for lease in ended]})
+
+    async def _state(self, request: Request) -> Response:
+        accounts, leases = self._broker.vault.accounts(), self._broker.leases.leases()
+        return json_answer(
+            {
+                "version": VERSION,
+                "processId": getpid(),
+                "home": self._broker.vault.home,
+                "url": self._place.url,
+                "socket": self._place.socket,
+                "selectedAccount": accounts.selected,
+                "accounts": len(accounts.entries),
+                "leases": {state: sum(lease.state is state for lease in leases) for state in LeaseState},
+            }
+        )
+
+    async def _events(self, request: Request) -> Response:
+        if self._streams.is_full:
+            raise ApiFault(503, "too_many_streams", "too many streams of events are open: close one", 5.0)
+        return EventStreamResponse(self._streams)
+
+
+class LocalApp:
+    """The application of the unix socket: what TCP serves, and the JSON API.
+
+    Args:
+        broker: gives the tokens.
+        metrics: count the answers.
+        streams: of the broker's events.
+        place: where the broker is reached.
+    """
+
+    def __init__(self, broker: Broker, metrics: BrokerMetrics, streams: EventStreams, place: Place) -> None:
+        routes = [*public_routes(broker, metrics), *LocalApi(broker, streams, place).routes()]
+        self._app: ASGIApp = BrokerApp(broker, metrics, routes)
+        self._home = quote(broker.vault.home).encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, and name the home."""
+
+        async def send_with_home(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (HOME_HEADER.encode(), self._home)]
+            await send(message)
+
+        await self._app(scope, receive, send_with_home)
+
+
+def _guarded(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Answer an expected error as JSON."""
+
+    async def guarded(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except (ApiFault, AuthError, ConfigError) as error:
+            fault = fault_of(error)
+        return fault.answer()
+
+    return guarded
+
+
+async def _body_of(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _LARGEST_BODY:
+            raise ApiFault(413, "invalid_request", f"the body is larger than {_LARGEST_BODY} bytes")
+    return bytes(body)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST_LIFETIME:
+        raise ApiFault(400, "invalid_request", "min_lifetime must be a number of seconds, at most a year")
+    return seconds

@@ -1,0 +1,101 @@
+"""The broker's metrics for Prometheus, in a registry of their own. Accounts appear by their id, and by nothing else."""
+
+from collections import Counter as Tally
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from authstate.adapters.broker.broker import Broker
+from authstate.engine.model.errors import StoreUnavailable
+from authstate.engine.model.events import Event, RefreshFailed, StateChanged
+from authstate.engine.model.states import Trigger
+
+_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)  # seconds
+
+
+class BrokerMetrics:
+    """Counts what a broker does from here on.
+
+    Args:
+        broker: whose engines and leases are counted.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self.registry = CollectorRegistry()
+        self._grants = Counter(
+            "authstate_grants", "Requests to the token endpoint, by their result", ["result"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "authstate_grant_seconds", "Time to answer the token endpoint", buckets=_BUCKETS, registry=self.registry
+        )
+        self._revocations = Counter(
+            "authstate_revocations",
+            "Requests to the revocation endpoint, by their result",
+            ["result"],
+            registry=self.registry,
+        )
+        self._refreshes = Counter(
+            "authstate_refreshes",
+            "Refreshes at the issuer, by their result: done, transient, permanent",
+            ["account", "result"],
+            registry=self.registry,
+        )
+        self.streams = Gauge("authstate_event_streams", "Open streams of events", registry=self.registry)
+        self.dropped_streams = Counter(
+            "authstate_dropped_event_streams",
+            "Streams that ended because their reader was too slow",
+            registry=self.registry,
+        )
+        self.registry.register(_BrokerCollector(broker))
+        broker.events.subscribe(self._on_event)
+
+    def count_grant(self, result: str, seconds: float) -> None:
+        """Count an answer of the token endpoint.
+
+        Args:
+            result: `granted`, or the `error` of the refusal.
+            seconds: that the answer took.
+        """
+        self._grants.labels(result).inc()
+        self._seconds.observe(seconds)
+
+    def count_revocation(self, result: str) -> None:
+        """Count an answer of the revocation endpoint: `done`, or the `error` of the refusal."""
+        self._revocations.labels(result).inc()
+
+    def text(self, accept: str) -> tuple[bytes, str]:
+        """Return all metrics, and the content type of the format that the `Accept` header asks for."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def _on_event(self, account: str, event: Event) -> None:
+        if isinstance(event, StateChanged) and event.trigger is Trigger.TOKENS_REFRESHED:
+            self._refreshes.labels(account, "done").inc()
+        elif isinstance(event, RefreshFailed):
+            self._refreshes.labels(account, "permanent" if event.permanent else "transient").inc()
+
+
+class _BrokerCollector(Collector):
+    """Reads, for each scrape, what the broker itself knows."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def collect(self) -> Iterable[Metric]:
+        accounts = GaugeMetricFamily("authstate_accounts", "Accounts of the vault")
+        leases = GaugeMetricFamily("authstate_leases", "Leases, by account and state", labels=["account", "state"])
+        readable = GaugeMetricFamily("authstate_vault_readable", "1 if the lists of the vault can be read, else 0")
+        try:
+            accounts.add_metric([], len(self._broker.vault.accounts().entries))
+            for (account, state), count in Tally(
+                (lease.account, str(lease.state)) for lease in self._broker.leases.leases()
+            ).items():
+                leases.add_metric([account, state], count)
+        except StoreUnavailable:
+            readable.add_metric([], 0)
+        else:
+            readable.add_metric([], 1)
+        return accounts, leases, readable

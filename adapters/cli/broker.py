@@ -1,0 +1,201 @@
+"""`authstate broker`: runs the broker of a home, prints a unit for it, and moves the home's login into the vault."""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from authstate.adapters.broker.leased_home import lease_environment
+from authstate.adapters.broker.listeners import DEFAULT_ADDRESS, DEFAULT_PORT, HAS_UNIX_SOCKETS, Address
+from authstate.adapters.broker.local_client import BrokerClient, socket_path
+from authstate.adapters.cli.exit_status import ExitStatus, UsageError, printable
+from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
+from authstate.adapters.config.settings import ensure_secure_setting
+from authstate.adapters.io.signals import ENDINGS, handle_signals
+from authstate.adapters.network.http_proxies import urlsplit_or_none
+
+if TYPE_CHECKING:
+    from authstate.adapters.broker.local_api import Place
+    from authstate.adapters.broker.server import ServerOptions
+    from authstate.adapters.vault.adoption import Adoption
+
+DEFAULT_URL = f"http://{DEFAULT_ADDRESS}:{DEFAULT_PORT}"
+_WILDCARDS = ("0.0.0.0", "::", "")
+_OPEN_FILES = 4096
+
+
+def run_broker(options: argparse.Namespace) -> int:
+    """Serve until a signal, and return 0.
+
+    Raises:
+        UsageError, ConfigError: an option or a setting cannot be used, or the packages of the extra are missing.
+        OSError: the socket cannot be created.
+    """
+    environment, config = _configured(options.overrides)
+    if options.print_unit is not None:
+        print(_unit(options), end="")
+        return ExitStatus.DONE
+    try:
+        from authstate.adapters.broker.server import ServerOptions
+    except ModuleNotFoundError as missing:
+        raise ConfigError(
+            f"`authstate broker` needs the package {missing.name}: run `pip install 'authstate[broker]'`"
+        ) from None
+    server_options = ServerOptions(
+        address=Address(options.listen or f"{DEFAULT_ADDRESS}:{DEFAULT_PORT}"),
+        socket=os.path.abspath(options.socket) if options.socket else socket_path(environment.home, os.environ),
+        certificate=options.tls_certificate,
+        key=options.tls_key,
+        hosts=tuple(options.allow_host),
+    )
+    if options.socket and not HAS_UNIX_SOCKETS:
+        raise UsageError("--socket is not supported on Windows: the broker listens on TCP only")
+    _raise_file_limit()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(config, environment, server_options))
+    return ExitStatus.DONE
+
+
+async def _serve(config: Config, environment: Environment, options: "ServerOptions") -> None:
+    from authstate.adapters.broker.broker import open_broker
+    from authstate.adapters.broker.server import BrokerServer
+    from authstate.adapters.logs import configure
+
+    configure("info")
+    async with open_broker(config, environment) as broker:
+        server = BrokerServer(broker, environment, options)
+        handle_signals(ENDINGS, lambda number: server.stop())
+
+        def ready(place: "Place") -> None:
+            beside = f" and {place.socket}" if place.socket else ""
+            said = f"authstate: the broker of {environment.home} serves {place.url}{beside}"
+            print(printable(said), file=sys.stderr, flush=True)
+
+        await server.serve(ready)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's, where it is installed: it serves more requests."""
+    try:
+        from uvloop import new_event_loop
+    except ModuleNotFoundError:  # on Windows
+        return None
+    return new_event_loop
+
+
+async def adopt(options: argparse.Namespace) -> ExitStatus:
+    """Move the login of the home into the vault, and say what codex needs from now on.
+
+    Raises:
+        ConfigError, AuthError: nothing was moved.
+    """
+    environment, config = _configured(options.overrides)
+    url = await broker_url(environment, options.broker_url)
+    adoption = _adoption(environment, config)
+    lease = await adoption.adopt()
+    variables = lease_environment(url)
+    if options.json:
+        print(json.dumps({"adopted": lease is not None, "lease": lease.id if lease else None, "variables": variables}))
+        return ExitStatus.DONE
+    print("The vault now has the login of this home." if lease else "The vault has the login of this home already.")
+    print("codex refreshes it through the broker. Put these lines into your shell profile, and keep a broker running")
+    print("(`authstate broker --print-unit systemd` prints a unit for it):")
+    for name, value in variables.items():
+        print(f"  export {name}={value}")
+    return ExitStatus.DONE
+
+
+async def release(options: argparse.Namespace) -> ExitStatus:
+    """Move the login back into the home.
+
+    Raises:
+        ConfigError, AuthError: nothing was moved.
+    """
+    environment, config = _configured(options.overrides)
+    released = await _adoption(environment, config).release()
+    if options.json:
+        print(json.dumps({"released": released}))
+        return ExitStatus.DONE
+    if not released:
+        print("The login of this home is in the home: there is nothing to release.")
+        return ExitStatus.DONE
+    print("The login is in the home again. Remove these variables from your shell profile:")
+    for name in lease_environment(DEFAULT_URL):
+        print(f"  {name}")
+    return ExitStatus.DONE
+
+
+async def broker_url(environment: Environment, named: str | None) -> str:
+    """Return the URL of the broker as its clients reach it, without a slash at the end.
+
+    That is the one that was named, or else that of the running broker, or else that of the default port.
+
+    Raises:
+        ConfigError: it is not a URL, would carry tokens to another machine without TLS, or cannot be known.
+    """
+    if named is not None:
+        parts = urlsplit_or_none(named)
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or not named.isprintable():
+            raise ConfigError("--broker-url must be a URL such as https://HOST:PORT")
+        ensure_secure_setting(named, "--broker-url", os.environ)
+        return named.rstrip("/")
+    client = BrokerClient.of(environment.home, os.environ)
+    state = await client.get("/v1/state") if client is not None else None
+    url = state.get("url") if state is not None else None
+    if not isinstance(url, str):
+        return DEFAULT_URL
+    found = urlsplit_or_none(url)
+    if found is None or found.hostname in _WILDCARDS:
+        raise ConfigError(f"the broker listens on every address ({url}): say with --broker-url how clients reach it")
+    return url
+
+
+def _adoption(environment: Environment, config: Config) -> "Adoption":
+    from authstate.adapters.vault.adoption import Adoption
+    from authstate.adapters.vault.lease_book import LeaseBook
+    from authstate.adapters.vault.vault import Vault
+
+    if config.store_mode is StoreMode.EPHEMERAL:
+        raise ConfigError("credentials in memory cannot be adopted: use another cli_auth_credentials_store")
+    vault = Vault(environment.home, config.store_mode)
+    return Adoption(vault, LeaseBook(vault.folder))
+
+
+def _configured(overrides: Sequence[str]) -> tuple[Environment, Config]:
+    environment = Environment.read(os.environ, acts_with_key=False)
+    return environment, load_config(environment.home, overrides)
+
+
+def _unit(options: argparse.Namespace) -> str:
+    """Return the unit that starts a broker with the same options."""
+    from authstate.adapters.broker.service_units import KEPT_VARIABLES, launchd_plist, systemd_unit
+
+    script = shutil.which("authstate", path=os.path.dirname(sys.executable))
+    command = [script] if script else [sys.executable, "-m", "authstate.adapters.cli"]
+    command += [word for override in options.overrides for word in ("-c", override)]
+    command.append("broker")
+    for name in ("listen", "socket", "tls_certificate", "tls_key"):
+        value = getattr(options, name)
+        if value is not None:
+            command += [f"--{name.replace('_', '-')}", value if name == "listen" else os.path.abspath(value)]
+    command += [word for host in options.allow_host for word in ("--allow-host", host)]
+    environment = {name: os.environ[name] for name in KEPT_VARIABLES if os.environ.get(name, "").strip()}
+    return (systemd_unit if options.print_unit == "systemd" else launchd_plist)(command, environment)
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as idle and slow clients can cause."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

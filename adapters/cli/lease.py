@@ -1,0 +1,150 @@
+"""`authstate lease`: makes, lists and ends leases of this home's vault. A broker need not run meanwhile."""
+
+import argparse
+import json
+import os
+import re
+from datetime import UTC, datetime
+
+from authstate.adapters.broker.account_tokens import NewLease, make_lease
+from authstate.adapters.broker.broker import open_broker
+from authstate.adapters.broker.leased_home import ensure_usable, lease_environment, write_leased_home
+from authstate.adapters.cli.broker import broker_url
+from authstate.adapters.cli.exit_status import ExitStatus, UsageError, printable
+from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
+from authstate.adapters.network.http_proxies import urlsplit_or_none
+from authstate.adapters.network.insecure_http import is_loopback
+from authstate.adapters.vault.lease_book import LeaseBook
+from authstate.adapters.vault.vault import Vault
+from authstate.engine.machines.lease import Lease, LeaseState
+
+HANDLE_VARIABLE = "AUTHSTATE_LEASE"
+"""Holds the handle of a lease for a client that is no codex."""
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+async def new_lease(options: argparse.Namespace) -> ExitStatus:
+    """Make a lease on the account that is named or selected, and write or print it.
+
+    Raises:
+        UsageError, ConfigError, AuthError: there is no lease.
+        StoreUnavailable, OSError: it could not be written, and was ended again.
+    """
+    ttl = seconds_of(options.ttl)
+    environment, config = _configured(options)
+    url = await broker_url(environment, options.broker_url)
+    if options.into is not None:
+        ensure_usable(options.into)
+    variables = lease_environment(url, _allowed_host(url))
+    async with open_broker(config, environment) as broker:
+        made = await make_lease(broker, config.account, ttl, options.label)
+        if options.into is not None:
+            try:
+                written = await write_leased_home(os.path.abspath(options.into), made, config, variables)
+            except BaseException:
+                broker.leases.end(made.lease.id)
+                raise
+            print(_described(made, options.into, written))
+            return ExitStatus.DONE
+    handle = made.handle.secret.reveal()
+    if options.env:
+        for name, value in {**variables, HANDLE_VARIABLE: handle}.items():
+            print(f"{name}={value}")
+    else:
+        members = {**_members(made.lease, made.account.name), "handle": handle, "variables": variables}
+        print(json.dumps(members, indent=2))
+    return ExitStatus.DONE
+
+
+async def list_leases(options: argparse.Namespace) -> ExitStatus:
+    """Print all leases. Raises ConfigError, StoreUnavailable."""
+    environment, config = _configured(options)
+    vault = _vault(environment, config)
+    accounts = vault.accounts()
+    leases = LeaseBook(vault.folder).leases()
+    names = {entry.id: entry.name for entry in accounts.entries}
+    if options.json:
+        found = [_members(lease, names.get(lease.account)) for lease in leases]
+        print(json.dumps({"leases": found}, indent=2))
+        return ExitStatus.DONE
+    for lease in leases:
+        end = f"until {_instant(lease.expires_at)}" if lease.expires_at is not None else "without an end"
+        state = end if lease.state is LeaseState.ACTIVE else lease.state
+        account = names.get(lease.account) or f"{lease.account} (removed)"
+        print(printable(f"{lease.id}  {account}  {state}  {lease.label}".rstrip()))
+    if not leases:
+        print("There are no leases.")
+    return ExitStatus.DONE
+
+
+async def end_lease(options: argparse.Namespace) -> ExitStatus:
+    """End one lease, or all but that of an adopted home. Raises ConfigError, StoreUnavailable."""
+    environment, config = _configured(options)
+    leases = LeaseBook(_vault(environment, config).folder)
+    if not options.all:
+        lease = leases.end(options.id)
+        print(f"The lease {lease.id} is over.")
+        return ExitStatus.DONE
+    active = [lease for lease in leases.leases() if lease.state is LeaseState.ACTIVE and not lease.is_of_home]
+    for lease in active:
+        leases.end(lease.id)
+    print(f"Ended {len(active)} lease{'' if len(active) == 1 else 's'}.")
+    return ExitStatus.DONE
+
+
+def seconds_of(text: str) -> float | None:
+    """Return a time such as `30m`, `8h` or `7d` in seconds. None for `none`. Raises UsageError."""
+    if text.strip().lower() == "none":
+        return None
+    found = re.fullmatch(r"(\d{1,9})\s*([smhd]?)", text.strip().lower())
+    if found is None or int(found[1]) == 0:
+        raise UsageError("--ttl must be a time such as 90s, 30m, 8h or 7d, or `none`")
+    return float(int(found[1]) * _UNITS[found[2] or "s"])
+
+
+def _configured(options: argparse.Namespace) -> tuple[Environment, Config]:
+    environment = Environment.read(os.environ, acts_with_key=False)
+    return environment, load_config(environment.home, options.overrides)
+
+
+def _vault(environment: Environment, config: Config) -> Vault:
+    if config.store_mode is StoreMode.EPHEMERAL:
+        raise ConfigError("credentials in memory have no leases: use another cli_auth_credentials_store")
+    return Vault(environment.home, config.store_mode)
+
+
+def _allowed_host(url: str) -> str | None:
+    """Return the host of an `http://` URL of another machine: `broker_url` found that its owner allows it."""
+    parts = urlsplit_or_none(url)
+    host = parts.hostname if parts is not None and parts.scheme == "http" else None
+    return None if host is None or is_loopback(host) else host
+
+
+def _described(made: NewLease, folder: str, written: list[str]) -> str:
+    lease = made.lease
+    end = f"until {_instant(lease.expires_at)}" if lease.expires_at is not None else "without an end"
+    lines = [
+        f"Lease {lease.id} on the account {made.account.name}, {end}.",
+        *(f"  wrote  {path}" for path in written),
+        f"  use    CODEX_HOME={folder}, with the variables of authstate.env",
+        f"  end    authstate lease end {lease.id}",
+    ]
+    return "\n".join(printable(line) for line in lines)
+
+
+def _members(lease: Lease, account: str | None) -> dict[str, object]:
+    return {
+        "id": lease.id,
+        "account": account,
+        "accountId": lease.account,
+        "label": lease.label,
+        "state": lease.state,
+        "createdAt": _instant(lease.created_at),
+        "expiresAt": _instant(lease.expires_at) if lease.expires_at is not None else None,
+        "isOfHome": lease.is_of_home,
+    }
+
+
+def _instant(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
