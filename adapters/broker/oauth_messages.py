@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
-from authstate.adapters.broker.token_grants import Grant
+from authstate.adapters.broker.token_grants import Grant, PresentedToken
 from authstate.adapters.confidential import Confidential
 from authstate.engine.model.secret import MAX_TOKEN_LENGTH, Secret
 
@@ -32,6 +32,7 @@ _STATUS = {
     OAuthError.TEMPORARILY_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     OAuthError.SERVER_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+_NOT_REFUSED = ("proactive_expiry", "scheduled", "forced")
 _CODEX_INVALID_GRANT = "refresh_token_invalidated"
 
 
@@ -41,6 +42,8 @@ class OAuthRequest(Confidential, frozen=True):
     grant_type: str = ""
     refresh_token: str = ""
     token: str = ""
+    client_id: str = ""
+    refresh_reason: str = ""
 
 
 class OAuthAnswer(Confidential, frozen=True):
@@ -51,8 +54,11 @@ class OAuthAnswer(Confidential, frozen=True):
     headers: dict[str, str]
 
 
-def read_refresh(body: bytes, content_type: str) -> Secret:
-    """Return the handle or refresh token of a request to the token endpoint.
+def read_refresh(body: bytes, content_type: str) -> PresentedToken:
+    """Return what a request to the token endpoint presents.
+
+    codex from 0.169.0 on gives a reason in `refresh_reason`. Of the reasons in `_NOT_REFUSED`, none means that the
+    backend refused the access token. Without a reason, it may have.
 
     Raises:
         OAuthRefusal: it is no request, or asks for another grant than `refresh_token`.
@@ -63,7 +69,10 @@ def read_refresh(body: bytes, content_type: str) -> Secret:
         raise OAuthRefusal(
             OAuthError.UNSUPPORTED_GRANT_TYPE if request.grant_type else OAuthError.INVALID_REQUEST, said
         )
-    return _present(request.refresh_token, "refresh_token")
+    token = _present(request.refresh_token, "refresh_token")
+    is_old_codex = bool(request.client_id) and not request.refresh_reason and not is_form(content_type)
+    is_refused = request.refresh_reason not in _NOT_REFUSED
+    return PresentedToken(token, access_was_refused=is_refused, writes_in_place=is_old_codex)
 
 
 def read_revocation(body: bytes, content_type: str) -> Secret:

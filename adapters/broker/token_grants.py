@@ -16,10 +16,14 @@ So any number of clients whose token expired or was refused costs one refresh.
 codex 0.169.0 and later ask again without a pause when they are told to try again later, 23 times within a second, and
 when they get a token with 5 minutes left or less (measured). So such a refusal is held back for a second, a client gets
 the current access token instead while that is valid, and one that lasts longer wherever the issuer gives such tokens.
+codex 0.93.0 empties auth.json before it writes it. Several of them that share a home get their answers one after the
+other, or one would read what another has emptied.
 """
 
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
+
+import msgspec
 
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.broker.rate_limits import Rate, RateLimit
@@ -42,6 +46,7 @@ from authstate.engine.model.errors import (
 )
 from authstate.engine.model.lease_handle import LeaseHandle, digest_of_access
 from authstate.engine.model.secret import MAX_TOKEN_LENGTH, Secret
+from authstate.engine.model.session import Authorization
 from authstate.engine.ports import Clock, TokenAuthority
 
 GRANTS = Rate(burst=120, per_second=4.0)
@@ -56,8 +61,20 @@ SHORTEST = 360.0
 
 _TRY_AGAIN = 5.0  # seconds
 _HELD_BACK = 1.0  # seconds
+_TIME_TO_WRITE = 0.025  # seconds
 _ANSWER_WITHIN = 15.0  # seconds; codex 0.169.0 gives up after 20 (measured). The refresh goes on
 _ASK_THE_OWNER = "ask whoever runs the broker for a new lease"
+
+
+class PresentedToken(msgspec.Struct, frozen=True):
+    """What a client presents at the token endpoint."""
+
+    token: Secret
+    """The handle of a lease, or a refresh token."""
+    access_was_refused: bool = True
+    """The backend may have refused the client's access token, so the same one would not help."""
+    writes_in_place: bool = False
+    """The client is a codex that empties auth.json before it writes it, so another one may read half of it."""
 
 
 class Grant(Confidential, frozen=True):
@@ -101,15 +118,15 @@ class TokenGrants:
         self._leases = leases
         self._authority = authority
         self._clock = clock
+        self._next_turns: dict[
+            str, float
+        ] = {}  # by home: when the next client that writes in place may have its answer
         self._grants = RateLimit(GRANTS, clock.monotonic)
         self._refreshes = RateLimit(REFRESHES, clock.monotonic)
         self._unknown = RateLimit(UNKNOWN, clock.monotonic)
 
-    async def refresh(self, presented: Secret) -> Grant:
+    async def refresh(self, presented: PresentedToken) -> Grant:
         """Answer `grant_type=refresh_token`.
-
-        Args:
-            presented: a handle, or a refresh token.
 
         Raises:
             OAuthRefusal: there is no access token for this client, or not now.
@@ -117,9 +134,16 @@ class TokenGrants:
         Cancelling it cancels no refresh: other clients may wait for the same one.
         """
         try:
-            handle = _handle(presented)
-            answer = self._for_login(presented) if handle is None else self._for_lease(handle)
-            return await within(self._clock, _ANSWER_WITHIN, answer)
+            handle = _handle(presented.token)
+            is_refused = presented.access_was_refused
+            if handle is None:
+                answer = self._for_login(presented.token, is_refused=is_refused)
+            else:
+                answer = self._for_lease(handle, is_refused=is_refused)
+            grant = await within(self._clock, _ANSWER_WITHIN, answer)
+            if presented.writes_in_place:
+                await self._take_turn(grant.account if handle is None else handle.digest)
+            return grant
         except TimeoutError:
             said = "the issuer has not answered yet: try again"
             refusal = OAuthRefusal(OAuthError.TEMPORARILY_UNAVAILABLE, said, _TRY_AGAIN)
@@ -132,6 +156,14 @@ class TokenGrants:
         if refusal.retry_after is not None:
             await self._clock.sleep(_HELD_BACK)
         raise refusal
+
+    async def _take_turn(self, home: str) -> None:
+        """Wait until the client before, which shares the home, has had time to read and write auth.json."""
+        now = self._clock.monotonic()
+        turn = max(now, self._next_turns.get(home, now))
+        self._next_turns[home] = turn + _TIME_TO_WRITE
+        if turn > now:
+            await self._clock.sleep(turn - now)
 
     async def revoke(self, presented: Secret) -> None:
         """Answer a revocation, as RFC 7009 describes it: an unknown token is no error.
@@ -154,18 +186,20 @@ class TokenGrants:
 
     # With the handle of a lease
 
-    async def _for_lease(self, handle: LeaseHandle) -> Grant:
+    async def _for_lease(self, handle: LeaseHandle, *, is_refused: bool) -> Grant:
         lease = self._active(handle)
         self._bound(self._grants, lease.id)
         async with self._accounts.engine(lease.account) as engine:
             tokens = _tokens_of(engine)
             _ensure_owner(lease, tokens)
-            if handle.seen == digest_of_access(tokens.access_token) or _is_short(tokens, self._clock.now()):
-                await self._renew(engine, lease.id)
+            is_current = handle.seen == digest_of_access(tokens.access_token)
+            if is_current or _is_short(tokens, self._clock.now()):
+                await self._renew(engine, lease.id, is_refused=is_current and is_refused)
             tokens = await _current_tokens(engine)
         lease = self._active(handle)  # it may have ended meanwhile
         _ensure_owner(lease, tokens)
-        return _grant(tokens, lease.account, handle.text(tokens.access_token))
+        # The lease in the home was updated with the login, and a codex from 0.169.0 on takes it from there.
+        return _grant(tokens, lease.account, None if lease.is_of_home else handle.text(tokens.access_token))
 
     def _active(self, handle: LeaseHandle) -> Lease:
         lease = self._leases.find(handle)
@@ -192,7 +226,7 @@ class TokenGrants:
 
     # With a refresh token
 
-    async def _for_login(self, refresh_token: Secret) -> Grant:
+    async def _for_login(self, refresh_token: Secret, *, is_refused: bool) -> Grant:
         account = await self._accounts.owner_of(refresh_token)
         if account is None:
             self._bound(self._unknown, "unknown")
@@ -201,8 +235,9 @@ class TokenGrants:
         self._bound(self._grants, account)
         async with self._accounts.engine(account) as engine:
             tokens = _tokens_of(engine)
-            if tokens.refresh_token == refresh_token or _is_short(tokens, self._clock.now()):
-                await self._renew(engine, account)
+            is_current = tokens.refresh_token == refresh_token
+            if is_current or _is_short(tokens, self._clock.now()):
+                await self._renew(engine, account, is_refused=is_current and is_refused)
             return _grant(await _current_tokens(engine), account, None)
 
     async def _revoke_login(self, refresh_token: Secret) -> None:
@@ -218,18 +253,21 @@ class TokenGrants:
 
     # For both
 
-    async def _renew(self, engine: AuthEngine, client: str) -> None:
+    async def _renew(self, engine: AuthEngine, client: str, *, is_refused: bool) -> None:
         """Refresh for a client that has the current access token and asks for another one, or that needs a longer one.
 
-        If that is not possible just now, or was done too often for this client, the current one stays as long as it is
-        valid.
+        If that was done too often for this client, the current one stays. So it does if it is not possible just now and
+        the backend did not refuse it.
         """
         if engine.urgency() is not Urgency.NOW and self._refreshes.take(client):
             return
         try:
-            await engine.refresh()
+            if is_refused:
+                await engine.recover(Authorization.of(engine.session))
+            else:
+                await engine.refresh()
         except TransientAuthError:
-            if engine.is_expired():
+            if is_refused or engine.is_expired():
                 raise
 
     def _bound(self, limit: RateLimit, client: str) -> None:

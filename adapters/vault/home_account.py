@@ -123,8 +123,7 @@ class _HeldHome:
 
 
 class HeldAdoption:
-    """The login in the vault, while its lock and that of the home are held. The lease in the home is kept up to date,
-    so that codex starts with a token that it can use.
+    """The login in the vault, while its lock and that of the home are held. The lease in the home is kept up to date.
 
     Args:
         home: the home, which holds the lease.
@@ -146,8 +145,10 @@ class HeldAdoption:
     async def save(self, credentials: Credentials) -> None:
         """Save ChatGPT tokens in the vault. An API key goes to the home, because nothing about it can be leased.
 
-        Raises StoreUnavailable: the old login is still there. A lease that cannot be updated is no error: codex then
-        asks the broker for a token.
+        The lease in the home gets the new access token, too. So codex finds it when it starts, and several processes of
+        0.169.0 or later take it from there instead of writing it one after the other, which may fail a turn (measured).
+
+        Raises StoreUnavailable: the old login is still there. A lease that cannot be updated is no error.
         """
         if not isinstance(credentials, ChatgptTokens):
             await self._home.save(credentials)

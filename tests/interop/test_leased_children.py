@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from support.brokers import RunningBroker
 from support.codex_binaries import NEW
-from support.codex_turns import model_config, thread_params, turn_params
+from support.codex_children import Child, memory_of
+from support.codex_turns import model_config
 from support.homes import fill
-from support.wire_client import AUTHSTATE, WireClient, clean_environment
+from support.wire_client import AUTHSTATE, clean_environment
 
 from authstate.adapters.config import StoreMode
 from authstate.adapters.stores.file_store import AuthJsonStore
@@ -67,49 +68,10 @@ def run(command: list[str], environment: dict[str, str]) -> "subprocess.Complete
     )
 
 
-class Child:
-    """A codex app-server with a thread."""
-
-    def __init__(self, codex: Path, home: Path, environment: dict[str, str], running: ExitStack) -> None:
-        self.client = running.enter_context(WireClient([str(codex)], clean_environment(home, **environment)))
-        self.client.initialize()
-        self.client.send({"method": "initialized"})
-        self.thread = self.client.result("thread/start", thread_params(home))["thread"]["id"]
-
-    def turn(self) -> str:
-        """Run a turn and return how it ended."""
-        before = len(self.client.received)
-        self.client.result("turn/start", turn_params(self.thread, "hi"))
-
-        def ended() -> bool:
-            return any(message.get("method") == "turn/completed" for message in self.client.received[before:])
-
-        self.client.wait_until(ended, timeout=60)
-        done = [message for message in self.client.received[before:] if message.get("method") == "turn/completed"]
-        status: str = done[0]["params"]["turn"]["status"]
-        return status
-
-
 @pytest.fixture
 def running() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
-
-
-def memory_of(pid: int) -> bytes:
-    """All memory of a process that can be written. Linux only, with the right to trace it."""
-    parts = []
-    with open(f"/proc/{pid}/maps", encoding="ascii") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-        for line in maps:
-            bounds, mode = line.split()[:2]
-            start, end = (int(word, 16) for word in bounds.split("-"))
-            if mode.startswith("rw"):
-                try:
-                    memory.seek(start)
-                    parts.append(memory.read(end - start))
-                except OSError:
-                    continue
-    return b"".join(parts)
 
 
 async def test_leased_children_share_one_refresh_and_have_no_refresh_token(
@@ -125,7 +87,7 @@ async def test_leased_children_share_one_refresh_and_have_no_refresh_token(
         await lease_into(homes[-1], home, issuer)
     broker = running.enter_context(RunningBroker(home, issuer))
     children = [
-        Child(binaries[version], place, broker.environment, running)
+        Child([str(binaries[version])], place, broker.environment, running)
         for place, version in zip(homes, 2 * list(binaries), strict=True)
     ]
     for number in range(1, ROUNDS + 1):

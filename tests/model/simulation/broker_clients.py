@@ -7,7 +7,7 @@ from model.simulation.ledger import Ledger
 from model.simulation.scheduler import Runner
 
 from authstate.adapters.broker.oauth_errors import OAuthRefusal
-from authstate.adapters.broker.token_grants import Grant, TokenGrants
+from authstate.adapters.broker.token_grants import Grant, PresentedToken, TokenGrants
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
 from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
 from authstate.engine.engine import AuthEngine
@@ -96,7 +96,7 @@ class BrokerClients:
         """Let a child refresh. It must get a token of its own account, and none after its lease ended."""
         was_ended = child.is_ended
         try:
-            grant = await self._grants.refresh(child.presents)
+            grant = await self._grants.refresh(PresentedToken(child.presents))
         except OAuthRefusal as refusal:
             return f"refused: {refusal.error}"
         if was_ended:
@@ -112,7 +112,7 @@ class BrokerClients:
     async def ask_with_login(self, refresh_token: str) -> str:
         """Let a child of a home that was not adopted refresh, with a token that is or was in auth.json."""
         try:
-            grant = await self._grants.refresh(Secret(refresh_token))
+            grant = await self._grants.refresh(PresentedToken(Secret(refresh_token)))
         except OAuthRefusal as refusal:
             return f"refused: {refusal.error}"
         if grant.refresh_token is not None:
