@@ -91,6 +91,7 @@ def open_authority(environment: Environment) -> "TokenAuthority":
             environment.client_id,
             refresh_url=refresh_url,
             revoke_url=revoke_url,
+            authapi_url=environment.authapi_url,
             network=environment.network,
         )
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from authstate.engine.model.credentials import ChatgptTokens as ChatgptTokens
     from authstate.engine.model.credentials import Credentials as Credentials
     from authstate.engine.model.credentials import ExternalTokens as ExternalTokens
+    from authstate.engine.model.credentials import PersonalAccessToken as PersonalAccessToken
     from authstate.engine.model.errors import AuthError as AuthError
     from authstate.engine.model.errors import Delivery as Delivery
     from authstate.engine.model.errors import EngineClosed as EngineClosed
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from authstate.engine.model.errors import StoreBusy as StoreBusy
     from authstate.engine.model.errors import StoreUnavailable as StoreUnavailable
     from authstate.engine.model.errors import StoreUnreadable as StoreUnreadable
+    from authstate.engine.model.errors import TokenRefused as TokenRefused
     from authstate.engine.model.errors import TransientAuthError as TransientAuthError
     from authstate.engine.model.errors import TransitionRefused as TransitionRefused
     from authstate.engine.model.errors import WorkspaceForbidden as WorkspaceForbidden
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from authstate.engine.ports import CredentialStore as CredentialStore
     from authstate.engine.ports import ExternalTokenSource as ExternalTokenSource
     from authstate.engine.ports import HeldStore as HeldStore
+    from authstate.engine.ports import IdentifiesTokens as IdentifiesTokens
     from authstate.engine.ports import LastChange as LastChange
     from authstate.engine.ports import PartialRefresh as PartialRefresh
     from authstate.engine.ports import RefreshedTokens as RefreshedTokens
@@ -89,6 +92,7 @@ __all__ = [
     "ExternalTokensActive",
     "Failure",
     "HeldStore",
+    "IdentifiesTokens",
     "InvalidCredentials",
     "IssuerUnavailable",
     "LastChange",
@@ -103,6 +107,7 @@ __all__ = [
     "ParentUnavailable",
     "PartialRefresh",
     "PermanentRefreshError",
+    "PersonalAccessToken",
     "PlanType",
     "Policy",
     "PolicyViolation",
@@ -122,6 +127,7 @@ __all__ = [
     "StoreUnavailable",
     "StoreUnreadable",
     "TokenAuthority",
+    "TokenRefused",
     "TransientAuthError",
     "TransitionRefused",
     "Trigger",
@@ -141,6 +147,7 @@ _MODULES = {
     "ChatgptTokens": "model.credentials",
     "Credentials": "model.credentials",
     "ExternalTokens": "model.credentials",
+    "PersonalAccessToken": "model.credentials",
     "PlanType": "model.account",
     "Secret": "model.secret",
     "AuthError": "model.errors",
@@ -163,6 +170,7 @@ _MODULES = {
     "StoreBusy": "model.errors",
     "StoreUnavailable": "model.errors",
     "StoreUnreadable": "model.errors",
+    "TokenRefused": "model.errors",
     "TransientAuthError": "model.errors",
     "TransitionRefused": "model.errors",
     "WorkspaceForbidden": "model.errors",
@@ -184,6 +192,7 @@ _MODULES = {
     "CredentialStore": "ports",
     "ExternalTokenSource": "ports",
     "HeldStore": "ports",
+    "IdentifiesTokens": "ports",
     "LastChange": "ports",
     "PartialRefresh": "ports",
     "RefreshedTokens": "ports",

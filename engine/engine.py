@@ -23,12 +23,20 @@ from authstate.engine.flows.refresh_urgency import Urgency
 from authstate.engine.flows.revocations import Revocations
 from authstate.engine.flows.session_changes import SessionChanges
 from authstate.engine.flows.store_sync import StoreSync
+from authstate.engine.flows.token_identity import TokenIdentity
 from authstate.engine.flows.token_recovery import TokenRecovery
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
 from authstate.engine.machines.recovery import RecoveryPlan
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
+from authstate.engine.model.credentials import (
+    ApiKey,
+    ChatgptTokens,
+    ExternalTokens,
+    PersonalAccessToken,
+    StaticCredentials,
+)
 from authstate.engine.model.errors import (
+    AuthError,
     EngineClosed,
     ExternalTokensActive,
     IssuerUnavailable,
@@ -36,7 +44,7 @@ from authstate.engine.model.errors import (
     StoreUnavailable,
     strip_tracebacks_of_methods,
 )
-from authstate.engine.model.events import MODE_OF_STATE, AuthMode, Listener, Listeners
+from authstate.engine.model.events import AuthMode, Listener, Listeners, mode_of
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.session import Authorization, Failure, Session
@@ -90,7 +98,10 @@ class AuthEngine:
         self._listeners = listeners
         self._machine = machine
         self._scheduler = RefreshScheduler(machine, store, refresher, pending, locks, clock, settings, listeners)
-        self._store_sync = StoreSync(machine, store, self._scheduler, pending, locks, listeners, api_key)
+        self._identity = TokenIdentity(machine, authority, clock, settings.pause, listeners)
+        self._store_sync = StoreSync(
+            machine, store, self._scheduler, pending, locks, self._identity, listeners, api_key
+        )
         self._external = ExternalTokenRefresher(parent, machine, clock, settings.parent_timeout, listeners)
         self._recovery = TokenRecovery(recovery or RecoveryPlan(), machine, self._scheduler, self._external)
         self._revocations = Revocations(authority, listeners)
@@ -123,7 +134,7 @@ class AuthEngine:
     @property
     def auth_mode(self) -> AuthMode | None:
         """How the account is signed in. A dead refresh token is still a ChatGPT login."""
-        return MODE_OF_STATE.get(self.session.state)
+        return mode_of(self.session)
 
     def urgency(self) -> Urgency:
         """How urgent a refresh is by the clock alone. NONE if this is not a managed login."""
@@ -137,6 +148,11 @@ class AuthEngine:
     def store_fault(self) -> StoreUnavailable | None:
         """Why the store could not be read at the start. None once it was read or written."""
         return self._store_sync.fault
+
+    @property
+    def identity_fault(self) -> AuthError | None:
+        """Why the owner of the personal access token is not known. None if it is known, or if nobody needed it yet."""
+        return self._identity.fault
 
     @property
     def refresh_fault(self) -> IssuerUnavailable | None:
@@ -217,6 +233,7 @@ class AuthEngine:
         self._logins.supersede("the program ends")
         self._recovery.close()
         self._external.close()
+        self._identity.close()
         try:
             await self._scheduler.close(grace)
         except RefreshInterrupted as interrupted:
@@ -233,8 +250,11 @@ class AuthEngine:
         request. After the issuer could not be asked, callers get that reason at once for `RefreshSettings.pause`
         (30 s), unless another process stored newer tokens.
 
+        For a personal access token, the first call asks the issuer whose it is, which the policy and the header need.
+
         Raises:
             NotSignedIn: nobody is signed in.
+            TokenRefused: the issuer does not accept the personal access token.
             PermanentRefreshError: the refresh token is dead and the access token expired; the message says what to do.
             TransientAuthError: a refresh was necessary and is not possible just now.
 
@@ -242,6 +262,7 @@ class AuthEngine:
         """
         for _ in range(_MAX_LOOKS):
             self._ensure_open()
+            await self._identity.ensure()
             if await self._scheduler.prepare_request():
                 break
         return Authorization.of(self.session)
@@ -259,6 +280,7 @@ class AuthEngine:
             PermanentRefreshError, TransientAuthError, NotSignedIn: the reason why there is no other token.
         """
         self._ensure_open()
+        await self._identity.ensure()
         return await self._recovery.recover(refused)
 
     async def refresh(self, patience: float | None = None) -> Session:
@@ -279,7 +301,9 @@ class AuthEngine:
         return self.session
 
     async def check(self, patience: float = 2.0) -> Session:
-        """Find out whether an expired login can still be refreshed. Call it before the account is shown first.
+        """Find out whether an expired login can still be refreshed, and whose a personal access token is.
+
+        Call it before the account is shown first.
 
         Raises nothing: what went wrong is in the session and in the events.
 
@@ -287,6 +311,7 @@ class AuthEngine:
             patience: seconds to wait. After that this returns, and the refresh continues.
         """
         self._ensure_open()
+        await self._identity.check(patience)
         await self._scheduler.check(patience)
         return self.session
 
@@ -296,15 +321,19 @@ class AuthEngine:
 
     # Signing in and out
 
-    async def use_api_key(self, key: ApiKey) -> None:
-        """Sign in with an API key and store it.
+    async def use_api_key(self, key: StaticCredentials) -> None:
+        """Sign in with an API key or a personal access token, and store it. The issuer is asked whose the token is.
 
         Raises:
-            ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.
+            ExternalTokensActive, PolicyViolation: refused; nothing changed.
+            TokenRefused, IssuerUnavailable: the issuer does not accept the token, or cannot be asked; nothing changed.
             StoreUnavailable: it could not be stored; the old login still works.
             RefreshInterrupted: a refresh that was under way has not ended within a minute; nothing changed.
         """
         self._ensure_open()
+        if isinstance(key, PersonalAccessToken):
+            self._machine.check(Trigger.USE_API_KEY, key)  # what is refused is not sent to the issuer
+            key = await self._identity.identify(key)
         await self._changes.sign_in(Trigger.USE_API_KEY, key)
 
     async def complete_chatgpt_login(self, tokens: ChatgptTokens) -> None:

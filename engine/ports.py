@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from authstate.engine.machines.refresh_claim import RefreshClaim
+from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import Credentials, ExternalTokens
 from authstate.engine.model.errors import StrippableError
 from authstate.engine.model.secret import Secret
@@ -154,6 +155,23 @@ class TokenAuthority(Protocol):
 
     async def revoke(self, refresh_token: Secret) -> None:
         """Ask the issuer to revoke a refresh token. Raises IssuerUnavailable; callers treat it as best effort."""
+
+
+@runtime_checkable
+class IdentifiesTokens(Protocol):
+    """What a `TokenAuthority` may also offer: to say whose a personal access token is.
+
+    Without it, the workspace is not known, and `Policy.forced_workspaces` forbids every personal access token.
+    """
+
+    async def identify(self, token: Secret) -> Account:
+        """Return the owner of a personal access token.
+
+        Raises:
+            TokenRefused: the issuer does not accept the token.
+            IssuerUnavailable: everything else.
+        """
+        ...
 
 
 class PartialRefresh(StrippableError):

@@ -22,7 +22,7 @@ from authstate.adapters.jsonrpc.peer import (
     RpcError,
 )
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, PersonalAccessToken
 from authstate.engine.model.errors import (
     AuthError,
     InvalidCredentials,
@@ -122,8 +122,15 @@ class AccountApi:
         return self._account()
 
     def _must_check(self) -> bool:
-        """Whether the account may be out of date: its token has expired, or nobody is signed in in this process."""
-        return self._is_expired() or self._engine.session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD)
+        """Whether the account may be out of date.
+
+        Its token has expired or has no known owner, or nobody is signed in in this process.
+        """
+        return (
+            self._is_expired()
+            or self._is_unidentified()
+            or self._engine.session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD)
+        )
 
     async def _check(self) -> None:
         """Apply a login of another process, and find out whether an expired one can be refreshed."""
@@ -150,6 +157,11 @@ class AccountApi:
         """Whether a login that this machine manages has an expired access token. A parent's tokens never do."""
         return self._engine.is_expired() and isinstance(self._engine.session.credentials, ChatgptTokens)
 
+    def _is_unidentified(self) -> bool:
+        """Whether the owner of a personal access token is not known. Then nobody is shown, as in codex."""
+        session = self._engine.session
+        return isinstance(session.credentials, PersonalAccessToken) and session.account is None
+
     def _account(self) -> wire.AccountReadResult:
         if not self._requires_openai_auth:
             return wire.AccountReadResult(None, False)
@@ -164,7 +176,8 @@ class AccountApi:
     def _auth_status(self, params: Raw | None) -> object:
         request = _status_params(params)
         include, refresh = bool(request.include_token), bool(request.refresh_token)
-        is_open = self._engine.session.state is AuthState.LOGGED_OUT or (include and self._is_expired())
+        is_out = self._engine.session.state is AuthState.LOGGED_OUT
+        is_open = is_out or self._is_unidentified() or (include and self._is_expired())
         return self._auth_status_later(include, refresh) if refresh or is_open else self._status(include)
 
     async def _auth_status_later(self, include: bool, refresh: bool) -> wire.AuthStatusResult:
@@ -175,10 +188,13 @@ class AccountApi:
     def _status(self, include: bool) -> wire.AuthStatusResult:
         if not self._requires_openai_auth:
             return wire.AuthStatusResult(None, None, False)
-        return wire.AuthStatusResult(self._engine.auth_mode, self._token() if include else None, True)
+        mode = None if self._is_unidentified() else self._engine.auth_mode
+        return wire.AuthStatusResult(mode, self._token() if include else None, True)
 
     def _token(self) -> str | None:
-        """The token to show. A dead ChatGPT login shows none, as it shows no account."""
+        """The token to show. A dead ChatGPT login shows none, as it shows no account, and a personal access token is
+        never shown. codex does the same.
+        """
         session = self._engine.session
         if session.state is AuthState.REFRESH_DEAD:
             return None

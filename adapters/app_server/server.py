@@ -18,7 +18,7 @@ from authstate.adapters.app_server.deferred_log import LOG_DELAY, DeferredLog
 from authstate.adapters.app_server.handshake import Handshake
 from authstate.adapters.app_server.lazy_account import AccountSetup, LazyAccount
 from authstate.adapters.config import Config, ConfigError, Environment, load_config
-from authstate.adapters.config.unmanaged_logins import find_in_environment
+from authstate.adapters.config.unmanaged_logins import ensure_none_in_environment
 from authstate.adapters.io.signals import ENDINGS, handle_signals
 from authstate.adapters.io.streams import can_be_watched, open_reader, open_writer
 
@@ -37,10 +37,7 @@ def main(overrides: Sequence[str] = ()) -> int:
         ConfigError: the configuration cannot be used, or the environment names a login that is not managed here;
             nothing was read or written yet.
     """
-    if other := find_in_environment(os.environ):
-        raise ConfigError(
-            f"the environment names {other}, which authstate does not manage: unset it, or use codex itself"
-        )
+    ensure_none_in_environment(os.environ)
     environment = Environment.read(os.environ, acts_with_key=False)
     config = load_config(environment.home, overrides)
     return asyncio.run(serve(config, environment, settings=settings_for_tests(os.environ)))

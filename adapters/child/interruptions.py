@@ -3,7 +3,7 @@
 from authstate.adapters.child.failed_turns import Explanation
 from authstate.adapters.child.held_token import LATE
 from authstate.adapters.child.running_turns import RunningTurns
-from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.credentials import ApiKey, PersonalAccessToken
 from authstate.engine.model.session import Session
 from authstate.engine.ports import Clock
 
@@ -46,6 +46,12 @@ def _explanation(current: Session) -> Explanation:
             return Explanation(current.failure.message, needs_login=True)
         return Explanation(
             f"The account was signed out, {when}. Sign in, then send the message again.", needs_login=True
+        )
+    if isinstance(current.credentials, PersonalAccessToken):
+        return Explanation(
+            f"A personal access token was signed in, {when}, and a running app-server cannot take one. Start it again "
+            "to use the token.",
+            needs_login=True,
         )
     who = "an API key" if isinstance(current.credentials, ApiKey) else str(current.credentials.account)
     return Explanation(

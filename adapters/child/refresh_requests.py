@@ -17,7 +17,7 @@ from authstate.adapters.child.held_token import HeldToken
 from authstate.adapters.jsonrpc.peer import INTERNAL_ERROR, RpcError
 from authstate.engine.clock import within
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
+from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import AuthError, NotSignedIn, PermanentRefreshError, RecoveryExhausted
 from authstate.engine.model.session import Authorization
 from authstate.engine.ports import Clock
@@ -112,9 +112,9 @@ class RefreshRequests:
         """The engine's tokens, if they are for the workspace that the child asked about."""
         session = self._engine.session
         credentials = session.credentials
+        if not isinstance(credentials, ChatgptTokens | ExternalTokens):
+            raise self._refuse("the account is signed in with an API key or a personal access token now: try again")
         authorization = Authorization.of(session)
-        if credentials is None or isinstance(credentials, ApiKey):
-            raise self._refuse("the account is signed in with an API key now: try again")
         if previous is not None and previous != authorization.account_id:
             raise self._refuse("another workspace is signed in now: try again")
         self.held.update(authorization, by_answer=True)

@@ -8,13 +8,14 @@ in between, and a child that names none, gets all members, because it refuses a 
 
 import re
 from enum import StrEnum
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Raw
 
 from authstate.adapters.confidential import Confidential
 from authstate.engine.model.account import PlanType
-from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens, PersonalAccessToken
 
 _LAST_WITH_ID_TOKEN = (0, 93, 0)
 _FIRST_WITHOUT = (0, 120, 0)
@@ -22,6 +23,10 @@ FIRST_WITH_REASON = (0, 171, 0)
 """The first release whose `account/updated` has a `reason`."""
 # The client's name comes first, and may hold anything; a pre-release counts as its release.
 _RELEASE = re.compile(r"/(\d{1,6})\.(\d{1,6})\.(\d{1,6})(?=[-+ ]|$)")
+
+
+ChildCredentials: TypeAlias = ApiKey | ChatgptTokens | ExternalTokens
+"""What a child can hold."""
 
 
 class Dialect(StrEnum):
@@ -74,6 +79,14 @@ class ChildTokenSet(Confidential, frozen=True, rename="camel", omit_defaults=Tru
 
 class ChildLogin(ChildTokenSet, frozen=True, tag_field="type", tag="chatgptAuthTokens"):
     """The same, as the params of `account/login/start`."""
+
+
+def for_child(credentials: Credentials | None) -> ChildCredentials | None:
+    """What a child can hold of the engine's credentials.
+
+    None for a personal access token: no release takes one from its parent, not even as external tokens.
+    """
+    return None if isinstance(credentials, PersonalAccessToken) else credentials
 
 
 def tokens_of(credentials: ChatgptTokens | ExternalTokens, dialect: Dialect) -> ChildTokenSet:

@@ -10,12 +10,12 @@ from typing import Protocol
 
 from authstate.adapters.app_server import wire
 from authstate.adapters.child.refresh_requests import RefreshRequests
-from authstate.adapters.child.token_dialects import ChildTokenSet, Dialect, login_of
+from authstate.adapters.child.token_dialects import ChildCredentials, ChildTokenSet, Dialect, for_child, login_of
 from authstate.adapters.child.token_states import ChildTokens
 from authstate.adapters.jsonrpc.peer import OVERLOADED, Peer, PeerClosed, RemoteError
 from authstate.engine.clock import within
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.model.session import Authorization
 from authstate.engine.ports import Clock
 
@@ -81,7 +81,7 @@ class Sender:
         """Whether the connection is closed."""
         return self.peer.closed
 
-    async def send(self, credentials: Credentials | None, *, may_hold_login: bool) -> None:
+    async def send(self, credentials: ChildCredentials | None, *, may_hold_login: bool) -> None:
         """Send credentials to the child, and wait until it accepts them. None signs it out.
 
         Args:
@@ -95,7 +95,7 @@ class Sender:
         """
         await within(self.clock, _ANSWER_TIMEOUT, self._send(credentials, may_hold_login))
 
-    async def _send(self, credentials: Credentials | None, may_hold_login: bool) -> None:
+    async def _send(self, credentials: ChildCredentials | None, may_hold_login: bool) -> None:
         if credentials is None or (isinstance(credentials, ApiKey) and may_hold_login):
             await self._request("account/logout", None)
         if isinstance(credentials, ApiKey):
@@ -150,7 +150,7 @@ class RetrySchedule:
 
 
 class TokenPush:
-    """Keeps the credentials of one child equal to those of the engine.
+    """Keeps the credentials of one child equal to those of the engine, as far as a child can hold them (`for_child`).
 
     Args:
         engine: the engine, already started.
@@ -218,7 +218,7 @@ class TokenPush:
     def _must_send(self) -> bool:
         if not self.tokens.is_followed or self._sender.is_closed:
             return False
-        wanted = self._engine.session.credentials
+        wanted = for_child(self._engine.session.credentials)
         if self.tokens.compare(wanted):
             self._retry.reset()
         is_answer_coming = self._requests.is_open and not isinstance(wanted, ApiKey | None)
@@ -226,7 +226,7 @@ class TokenPush:
 
     async def _send(self) -> None:
         session = self._engine.session
-        credentials = session.credentials
+        credentials = for_child(session.credentials)
         may_hold_login = self.tokens.may_hold_login
         self.tokens.send(credentials)
         try:

@@ -1,7 +1,8 @@
 """What a child holds, compared with what the engine holds: the state table of one child's tokens."""
 
+from authstate.adapters.child.token_dialects import ChildCredentials
 from authstate.engine.machines.table import Row, Table, shared_machine
-from authstate.engine.model.credentials import ApiKey, Credentials
+from authstate.engine.model.credentials import ApiKey
 
 _FOLLOWING = ("in_step", "outdated", "handing_over", "retry_scheduled")
 
@@ -49,7 +50,7 @@ class ChildTokens:
 
     def __init__(self) -> None:
         self.state: str = CHILD_TOKENS_TABLE.initial
-        self.sent: Credentials | None = None
+        self.sent: ChildCredentials | None = None
         """What the child was sent last; None after a sign-out, and before anything was sent."""
         self.may_hold_login = False
         """Whether the child may hold a login: true from the moment that one is sent until a sign-out is taken."""
@@ -59,24 +60,24 @@ class ChildTokens:
         """Whether the child gets what the engine holds."""
         return self.state in _FOLLOWING
 
-    def start(self, kept: Credentials | None) -> None:
+    def start(self, kept: ChildCredentials | None) -> None:
         """Follow the engine from here on. `kept` is the API key that the child has already, if it is the engine's."""
         self._fire("start")
         self._remember(kept or self.sent)
 
-    def compare(self, wanted: Credentials | None) -> bool:
+    def compare(self, wanted: ChildCredentials | None) -> bool:
         """Pull `changed` if the engine holds other credentials than the child was sent. Return whether it does."""
         is_changed = self.state in ("in_step", "retry_scheduled") and not acts_the_same(wanted, self.sent)
         if is_changed:
             self._fire("changed")
         return is_changed
 
-    def send(self, credentials: Credentials | None) -> None:
+    def send(self, credentials: ChildCredentials | None) -> None:
         """The credentials are about to be sent; None signs the child out."""
         self._fire("send")
         self._remember(credentials)
 
-    def taken(self, credentials: Credentials | None) -> bool:
+    def taken(self, credentials: ChildCredentials | None) -> bool:
         """The child took what was sent. Return whether no answer has brought newer tokens meanwhile."""
         self._fire("taken")
         is_newest = self.sent is credentials
@@ -92,7 +93,7 @@ class ChildTokens:
         """It is time to send the credentials again."""
         self._fire("retry_due")
 
-    def answered(self, credentials: Credentials) -> None:
+    def answered(self, credentials: ChildCredentials) -> None:
         """The answer to a refresh request holds these."""
         self._fire("answered")
         self._remember(credentials)
@@ -104,12 +105,12 @@ class ChildTokens:
     def _fire(self, trigger: str) -> None:
         shared_machine(CHILD_TOKENS_TABLE).fire(self, trigger)
 
-    def _remember(self, credentials: Credentials | None) -> None:
+    def _remember(self, credentials: ChildCredentials | None) -> None:
         self.sent = credentials
         self.may_hold_login = self.may_hold_login or credentials is not None
 
 
-def acts_the_same(one: Credentials | None, other: Credentials | None) -> bool:
+def acts_the_same(one: ChildCredentials | None, other: ChildCredentials | None) -> bool:
     """Whether a child acts the same with both."""
     if isinstance(one, ApiKey) or isinstance(other, ApiKey) or one is None or other is None:
         return one == other

@@ -20,15 +20,20 @@ from authstate.adapters.child.interruptions import Interruptions
 from authstate.adapters.child.own_login import refuse_own_login
 from authstate.adapters.child.refresh_requests import RefreshRequests
 from authstate.adapters.child.running_turns import RunningTurns
-from authstate.adapters.child.token_dialects import ChildTokenSet, Dialect, tokens_of
+from authstate.adapters.child.token_dialects import ChildCredentials, ChildTokenSet, Dialect, for_child, tokens_of
 from authstate.adapters.child.token_push import Holdable, OtherRequests, Sender, TokenPush, Warn
 from authstate.adapters.jsonrpc.peer import Peer
 from authstate.engine.clock import SystemClock
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey, Credentials
+from authstate.engine.model.credentials import ApiKey, PersonalAccessToken
 from authstate.engine.model.events import Event, StateChanged
 from authstate.engine.model.session import Authorization
 from authstate.engine.ports import Clock
+
+_CANNOT_TAKE = (
+    "a personal access token was signed in, and a running app-server cannot take one, so it was signed out: start it "
+    "again to use the token"
+)
 
 
 class TokenSync:
@@ -47,6 +52,7 @@ class TokenSync:
     ) -> None:
         clock = clock or SystemClock()
         self._engine = engine
+        self._warn = warn
         self._turns = RunningTurns()
         self._interruptions = Interruptions(clock, self._turns)
         self._sender = Sender(peer, clock)
@@ -87,7 +93,7 @@ class TokenSync:
                 self._requests.held.update(Authorization.of(kept))
             if self._updates.tokens.state == "closed":
                 return
-            self._updates.tokens.start(None if kept is None else kept.credentials)
+            self._updates.tokens.start(None if kept is None else for_child(kept.credentials))
             self._unsubscribe = self._engine.subscribe(self._on_event)
         self._updates.update()
         await self._updates.settled()
@@ -135,13 +141,15 @@ class TokenSync:
     def _on_event(self, event: Event) -> None:
         if not isinstance(event, StateChanged) or self._sender.is_closed:
             return
-        if not is_same_account(event.previous.credentials, event.current.credentials):
+        if not is_same_account(for_child(event.previous.credentials), for_child(event.current.credentials)):
+            if isinstance(event.current.credentials, PersonalAccessToken):
+                self._warn("child_signed_out", _CANNOT_TAKE)
             self._interruptions.on_account_changed(event.current)
             self._others.hold()
         self._updates.update()
 
 
-def is_same_account(one: Credentials | None, other: Credentials | None) -> bool:
+def is_same_account(one: ChildCredentials | None, other: ChildCredentials | None) -> bool:
     """Whether a child that goes from one to the other acts for the same account before and after."""
     if isinstance(one, ApiKey) or isinstance(other, ApiKey) or one is None or other is None:
         return one == other

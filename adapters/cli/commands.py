@@ -29,10 +29,12 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _login(options: argparse.Namespace) -> int:
-    from authstate.adapters.cli.login import LoginFlow, read_api_key, sign_in, sign_in_with_key
+    from authstate.adapters.cli.login import LoginFlow, read_access_token, read_api_key, sign_in, sign_in_with_secret
 
     if options.with_api_key:
-        return run_cancellable(sign_in_with_key(options.overrides, read_api_key()))
+        return run_cancellable(sign_in_with_secret(options.overrides, read_api_key()))
+    if options.with_access_token:
+        return run_cancellable(sign_in_with_secret(options.overrides, read_access_token()))
     flow = LoginFlow.AUTOMATIC
     if options.device:
         flow = LoginFlow.DEVICE_CODE
@@ -48,10 +50,15 @@ def _logout(options: argparse.Namespace) -> int:
 
 
 def _token(options: argparse.Namespace) -> int:
+    import os
+
     from authstate.adapters.cli.token import print_token
+    from authstate.adapters.config.unmanaged_logins import ensure_none_in_environment
 
     if sys.stdout.isatty() and not options.force:
         raise UsageError("a token is not printed to a terminal: pipe it into a program, or use --force")
+    if not os.environ.get("CODEX_API_KEY", "").strip():  # which codex prefers to what authstate does not manage
+        ensure_none_in_environment(os.environ)
     return run_cancellable(print_token(options.overrides))
 
 

@@ -1,4 +1,4 @@
-"""Runs a command as it would run without authstate, because its codex uses a login that authstate does not manage."""
+"""Runs a command as it would run without authstate, because its codex uses a login that nobody can give to it."""
 
 import os
 import sys
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND
 from authstate.adapters.cli.exit_status import print_error
+from authstate.adapters.stores.unmanaged_records import OtherLogin
 
 
-def exec_unmanaged(command: Sequence[str], other: str, consequence: str) -> int:
+def exec_unmanaged(command: Sequence[str], other: OtherLogin, consequence: str) -> int:
     """Say why on standard error, and replace this process by the command. On Windows, run it and return its status.
 
     Args:
@@ -19,7 +20,7 @@ def exec_unmanaged(command: Sequence[str], other: str, consequence: str) -> int:
     Returns:
         See `exec_command`.
     """
-    said = f"authstate: codex uses {other}, which authstate does not manage: {consequence}"
+    said = f"authstate: codex uses {other} by itself: {consequence}"
     print(said, file=sys.stderr, flush=True)
     return exec_command(command)
 

@@ -1,4 +1,4 @@
-"""`authstate login`: sign in with a browser, with a device code, or with an API key."""
+"""`authstate login`: sign in with a browser, a device code, an API key or a personal access token."""
 
 import asyncio
 import os
@@ -13,8 +13,8 @@ from authstate.adapters.cli.hidden_input import hidden_input
 from authstate.adapters.cli.progress import Countdown, fitted
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login_attempt import LIFETIME_SECONDS, LoginAttempt
-from authstate.engine.model.credentials import ApiKey
-from authstate.engine.model.errors import AuthError
+from authstate.engine.model.credentials import ApiKey, PersonalAccessToken, StaticCredentials
+from authstate.engine.model.errors import AuthError, TokenRefused
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import AuthState
 
@@ -32,7 +32,7 @@ _STATUSES = {
     "superseded": ExitStatus.LOGIN_CANCELLED,
 }
 _TICK = 1.0  # seconds
-_LONGEST_API_KEY = 65536  # bytes
+_LONGEST_SECRET = 65536  # bytes
 _ON_ANOTHER_MACHINE = (
     "If the browser is on another machine, it ends on a localhost page that does not load. Copy the whole address of "
     "that page, paste it here and press Enter. What you paste is not shown."
@@ -55,28 +55,51 @@ def read_api_key() -> ApiKey:
     Raises:
         InvalidCredentials: the text is not an API key.
     """
+    return ApiKey.parse(_read_secret("API key"))
+
+
+def read_access_token() -> PersonalAccessToken:
+    """Read a personal access token in the same way.
+
+    Raises:
+        InvalidCredentials: the text is not a personal access token.
+    """
+    return PersonalAccessToken.parse(_read_secret("Personal access token"))
+
+
+def _read_secret(name: str) -> str:
     if not sys.stdin.isatty():
-        return ApiKey.parse(sys.stdin.buffer.read(_LONGEST_API_KEY).decode("utf-8", "replace"))
+        return sys.stdin.buffer.read(_LONGEST_SECRET).decode("utf-8", "replace")
     from getpass import getpass
 
     try:
-        return ApiKey.parse(getpass("API key (it is not shown): "))
+        return getpass(f"{name} (it is not shown): ")
     except EOFError:
-        return ApiKey.parse("")
+        return ""
 
 
-async def sign_in_with_key(overrides: list[str], key: ApiKey) -> ExitStatus:
-    """Store an API key.
+async def sign_in_with_secret(overrides: list[str], secret: StaticCredentials) -> int:
+    """Store an API key or a personal access token. The issuer is asked whose the token is, as by codex.
+
+    Returns:
+        DONE, or LOGIN_REFUSED if the issuer does not accept the token.
 
     Raises:
         ConfigError: the configuration is invalid.
-        LoginMethodForbidden, StoreUnavailable: nothing was changed.
+        PolicyViolation, IssuerUnavailable, StoreUnavailable: nothing was changed.
     """
     context = open_context(overrides, acts_with_key=False)
     async with context.engine as engine:
-        await engine.use_api_key(key)
-    print(f"Signed in with an API key, stored in {context.place}.")
-    _warn_of_environment_key(context)
+        try:
+            await engine.use_api_key(secret)
+        except TokenRefused as error:
+            return print_error(str(error), ExitStatus.LOGIN_REFUSED)
+        account = engine.session.account
+    if account is None:
+        print(f"Signed in with an API key, stored in {context.place}.")
+    else:
+        print(printable(f"Signed in with a personal access token as {account}, stored in {context.place}."))
+    _warn_of_environment(context)
     return ExitStatus.DONE
 
 
@@ -111,18 +134,25 @@ async def sign_in(overrides: list[str], flow: LoginFlow) -> int:
     from authstate.adapters.cli.status import as_text
 
     print(as_text(session, context.place, []))
-    _warn_of_environment_key(context)
+    _warn_of_environment(context)
     return ExitStatus.DONE
 
 
 def _login_of(session: Session) -> str | None:
     """Return how somebody is signed in, as the end of "you are signed in". None if nobody is."""
+    if isinstance(session.credentials, PersonalAccessToken):
+        return "with a personal access token"
     if session.state is AuthState.API_KEY:
         return "with an API key"
     return f"as {session.account}" if session.state is AuthState.CHATGPT else None
 
 
-def _warn_of_environment_key(context: CommandContext) -> None:
+def _warn_of_environment(context: CommandContext) -> None:
+    """Name what is set in the environment and wins over the login."""
+    from authstate.adapters.config.unmanaged_logins import find_in_environment
+
+    if other := find_in_environment(os.environ):
+        print(f"codex uses {other} instead of the stored login: unset it to use the new sign-in.", file=sys.stderr)
     if context.environment.api_key is not None:
         print("CODEX_API_KEY is set and wins over the stored login: unset it to use the new sign-in.", file=sys.stderr)
 

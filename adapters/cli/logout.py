@@ -1,9 +1,11 @@
 """`authstate logout`: remove the stored login, and revoke its tokens."""
 
+import os
 import sys
 
 from authstate.adapters.cli.context import open_context
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
+from authstate.adapters.config.unmanaged_logins import find_in_environment
 from authstate.engine.model.events import Event, Warned
 
 
@@ -32,4 +34,6 @@ async def sign_out(overrides: list[str]) -> ExitStatus:
         print_error(message, ExitStatus.DONE)
     if context.environment.api_key is not None:
         print("CODEX_API_KEY is still set: unset it to be signed out everywhere.", file=sys.stderr)
+    if other := find_in_environment(os.environ):
+        print(f"codex still uses {other}: unset it to be signed out everywhere.", file=sys.stderr)
     return ExitStatus.DONE

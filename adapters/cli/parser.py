@@ -102,6 +102,7 @@ def _add_login(commands: "argparse._SubParsersAction[Any]") -> None:
     flow.add_argument("--device", "--device-auth", action="store_true", help="sign in with a code, on any device")
     flow.add_argument("--no-browser", action="store_true", help="print the URL instead of opening a browser")
     flow.add_argument("--with-api-key", action="store_true", help="read an API key from stdin, never from an argument")
+    flow.add_argument("--with-access-token", action="store_true", help="read a personal access token from stdin")
 
 
 def _add_command(

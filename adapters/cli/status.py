@@ -15,8 +15,10 @@ from authstate.adapters.cli.running_broker import RunningBroker, ask_broker
 from authstate.adapters.config.layers import EffectiveSetting
 from authstate.adapters.config.unmanaged_logins import find_in_environment
 from authstate.adapters.stores.permissions import Finding
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens
-from authstate.engine.model.errors import StoreUnreadable
+from authstate.adapters.stores.unmanaged_records import MODES, OtherLogin
+from authstate.engine.engine import AuthEngine
+from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens, PersonalAccessToken
+from authstate.engine.model.errors import StoreUnreadable, TokenRefused
 from authstate.engine.model.events import AuthMode, Event, RefreshFailed, Warned
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import AuthState
@@ -28,13 +30,14 @@ _SENTENCES = {
     AuthState.EXTERNAL_TOKENS: "Signed in with tokens that a parent application owns.",
     AuthState.REFRESH_DEAD: "Sign in again: this sign-in can no longer be refreshed.",
 }
+_PERSONAL = ("Signed in with a personal access token.", "Sign in again: the issuer refused the personal access token.")
 
 
 async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
     """Check the stored login and print the result.
 
-    An expired access token is refreshed, by the home's broker if one is running. Nothing is changed if another user owns
-    the home folder.
+    An expired access token is refreshed, by the home's broker if one is running. Nothing is changed if another user
+    owns the home folder.
 
     Returns:
         DONE if somebody is signed in, otherwise NOT_SIGNED_IN, REFRESH_DEAD, or TRY_LATER if the store cannot be read
@@ -51,6 +54,7 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
     if broker is not None and broker.issuer_fault is not None:
         warnings.append(broker.issuer_fault)
     is_checked = home.is_of_another_user or (broker is not None and broker.issuer_fault is not None)
+    other = find_in_environment(os.environ)
     async with home.engine as engine:
         session = engine.session if is_checked else await engine.check()
         mode = engine.auth_mode
@@ -64,21 +68,29 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
         warnings.append("the access token has expired, and the issuer has not answered yet: try again later")
     if isinstance(session.credentials, ChatgptTokens) and not session.credentials.can_refresh and not session.failure:
         warnings.append("there is no refresh token: sign in again when the access token expires")
-    if other := find_in_environment(os.environ):
-        warnings.append(
-            f"from 0.150.0 on, codex uses {other} instead of the stored login: authstate does not manage it"
-        )
+    if isinstance(session.credentials, PersonalAccessToken) and session.account is None and not engine.identity_fault:
+        warnings.append("the issuer has not said yet whose the personal access token is: try again later")
+    is_refused = isinstance(engine.identity_fault, TokenRefused)
+    other = other or _stored_other(engine)
     if as_json:
-        print(_as_json(session, mode, home, warnings, findings, broker))
+        print(_as_json(session, mode, home, warnings, findings, broker, other, is_refused=is_refused))
     else:
-        print(as_text(session, home.place, warnings, home.effective_settings, broker))
+        settings = home.effective_settings
+        print(as_text(session, home.place, warnings, settings, broker, other, is_refused=is_refused))
     if home.environment.api_key is not None and not as_json:
         print("The API key comes from CODEX_API_KEY, which wins over the stored login.", file=sys.stderr)
     if session.state is AuthState.REFRESH_DEAD:
         return ExitStatus.REFRESH_DEAD
     if engine.store_fault is not None and not isinstance(engine.store_fault, StoreUnreadable):
         return ExitStatus.TRY_LATER
-    return ExitStatus.NOT_SIGNED_IN if session.state is AuthState.LOGGED_OUT else ExitStatus.DONE
+    is_out = session.state is AuthState.LOGGED_OUT or is_refused
+    return ExitStatus.NOT_SIGNED_IN if is_out else ExitStatus.DONE
+
+
+def _stored_other(engine: AuthEngine) -> OtherLogin | None:
+    """Return the stored login of a kind that authstate does not manage. None if there is none."""
+    fault = engine.store_fault
+    return MODES.get(fault.other_login or "") if isinstance(fault, StoreUnreadable) else None
 
 
 def _collect(event: Event, warnings: list[str]) -> None:
@@ -96,11 +108,14 @@ def _as_json(
     warnings: list[str],
     findings: list[Finding],
     broker: RunningBroker | None,
+    other: OtherLogin | None,
+    *,
+    is_refused: bool,
 ) -> str:
     account, failure, expires_at = session.account, session.failure, _expires_at(session)
     return json.dumps(
         {
-            "signedIn": session.state not in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD),
+            "signedIn": session.state not in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD) and not is_refused,
             "state": session.state,
             "authMode": mode,
             "email": account.email if account else None,
@@ -110,6 +125,7 @@ def _as_json(
             "accessTokenExpiresAt": _instant(expires_at) if expires_at else None,
             "failure": {"message": failure.message, "reason": failure.reason} if failure else None,
             "broker": {"url": broker.url, "processId": broker.process_id} if broker else None,
+            "otherLogin": {"kind": other.kind, "source": other.source} if other else None,
             "warnings": warnings,
             "settings": [msgspec.to_builtins(setting) for setting in _shown(home.effective_settings)],
             "storeFindings": [msgspec.to_builtins(finding) for finding in findings],
@@ -124,6 +140,9 @@ def as_text(
     warnings: list[str],
     effective_settings: Sequence[EffectiveSetting] = (),
     broker: RunningBroker | None = None,
+    other: OtherLogin | None = None,
+    *,
+    is_refused: bool = False,
 ) -> str:
     """Return the lines that `status` and `login` print.
 
@@ -133,8 +152,11 @@ def as_text(
         warnings: other things the person should know.
         effective_settings: the settings that a file or `-c` sets.
         broker: the running broker of the home, if there is one.
+        other: the login that codex uses by itself instead.
+        is_refused: whether the issuer refused the personal access token.
     """
-    lines = [_SENTENCES[session.state]]
+    is_personal = isinstance(session.credentials, PersonalAccessToken)
+    lines = [_PERSONAL[is_refused] if is_personal else _SENTENCES[session.state]]
     account, expires_at = session.account, _expires_at(session)
     if account:
         lines.append(f"  email         {account.email or 'not known'}")
@@ -145,11 +167,13 @@ def as_text(
     lines.append(f"  store         {place}")
     if broker:
         lines.append(f"  broker        {broker.url} (process {broker.process_id})")
+    if other:
+        lines.append(f"  codex uses    {other}{'' if other.source is None else ' instead of what is stored'}")
     lines.extend(f"  setting       {_setting(setting)}" for setting in _shown(effective_settings))
     if session.failure:
         lines.append(f"  reason        {session.failure.message}")
     lines.extend(f"  warning       {warning}" for warning in warnings)
-    if session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD):
+    if session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD) and other is None:
         lines.append("  what to do    authstate login")
     return "\n".join(printable(line) for line in lines)
 
@@ -173,7 +197,7 @@ def _setting(setting: EffectiveSetting) -> str:
 def _expires_at(session: Session) -> float | None:
     """Return when the access token expires, in seconds since the epoch. None if unknown or if there is no token."""
     credentials = session.credentials
-    return None if credentials is None or isinstance(credentials, ApiKey) else credentials.expires_at
+    return credentials.expires_at if isinstance(credentials, ChatgptTokens | ExternalTokens) else None
 
 
 def _instant(seconds: float) -> str:

@@ -96,6 +96,8 @@ class Environment(msgspec.Struct, frozen=True):
     revoke_url: str | None = None
     broker: BrokerEndpoints | None = None
     """Where the handle of a lease is sent, if this process was given a broker."""
+    authapi_url: str | None = None
+    """$CODEX_AUTHAPI_BASE_URL: where the owner of a personal access token is asked for, instead of the default."""
     issuer: str = DEFAULT_ISSUER
     client_id: str = DEFAULT_CLIENT_ID
     redirect_ports: tuple[int, ...] = ()
@@ -138,6 +140,7 @@ class Environment(msgspec.Struct, frozen=True):
             refresh_url=refresh_url,
             revoke_url=revoke_url,
             broker=broker,
+            authapi_url=_url_variable(environ, "CODEX_AUTHAPI_BASE_URL"),
             issuer=(_url_variable(environ, "CODEX_APP_SERVER_LOGIN_ISSUER") or DEFAULT_ISSUER).rstrip("/"),
             client_id=environ.get("CODEX_APP_SERVER_LOGIN_CLIENT_ID", "").strip() or DEFAULT_CLIENT_ID,
             redirect_ports=_ports_variable(environ, "AUTHSTATE_REDIRECT_PORTS"),

@@ -1,4 +1,4 @@
-"""Finds logins that codex supports and authstate does not manage. authstate reports them and never changes them.
+"""Finds logins that codex uses by itself. authstate names them, and does not change those that it does not manage.
 
 Releases from 0.150.0 on use them instead of a ChatGPT login. Some are set in the environment, the others are members
 of auth.json or of the same record in the keyring. Using the ChatGPT login beside them would mean acting as another
@@ -11,28 +11,65 @@ from contextlib import suppress
 
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.config.layers import SYSTEM_FILES, SYSTEM_FOLDER, read_layers, read_text
-from authstate.adapters.stores.unmanaged_records import find_in_record
+from authstate.adapters.stores.unmanaged_records import MODES, PERSONAL, OtherLogin, find_in_record
 
-_NAMED_BY = {
-    ("CODEX_ACCESS_TOKEN",): "an access token",
-    ("OPENAI_IDENTITY_TOKEN_FILE", "OPENAI_FEDERATION_RULE_ID"): "a workload identity",
-}
+ACCESS_TOKEN_VARIABLE = "CODEX_ACCESS_TOKEN"
+_WORKLOAD_IDENTITY = (
+    "OPENAI_IDENTITY_TOKEN_FILE",
+    "OPENAI_FEDERATION_RULE_ID",
+    "OPENAI_IDENTITY_TOKEN_SOURCE",
+    "OPENAI_SPIFFE_AUDIENCE",
+)
+"""Each of them selects a workload identity. codex refuses to start if one that it needs is missing."""
 _LARGEST = 4 * 1024 * 1024  # bytes
 _STORE = "cli_auth_credentials_store"
 _IN_KEYRING = ("keyring", "auto")
 _KEYRING_WITHIN = 10.0  # seconds
 
 
-def find_in_environment(environ: Mapping[str, str]) -> str | None:
-    """Describe the unmanaged login that the environment sets for codex. None if there is none."""
-    for names, what in _NAMED_BY.items():
-        if all(environ.get(name, "").strip() for name in names):
-            return f"{what} ({', '.join(names)})"
-    return None
+def find_in_environment(environ: Mapping[str, str]) -> OtherLogin | None:
+    """Return the login that the environment sets for codex. None if there is none.
+
+    codex prefers a workload identity to an access token. It reads the variables of a workload identity in
+    `$CODEX_HOME/.env`, too. (Measured with 0.169.0 and 0.171.0.)
+    """
+    if named := [name for name in _WORKLOAD_IDENTITY if environ.get(name, "").strip()] or _in_dotenv(environ):
+        return OtherLogin("workloadIdentity", "a workload identity", ", ".join(named))
+    token = environ.get(ACCESS_TOKEN_VARIABLE, "").strip()
+    if not token:
+        return None
+    login = PERSONAL if token.startswith("at-") else MODES["agentIdentity"]
+    return OtherLogin(login.kind, login.name, ACCESS_TOKEN_VARIABLE)
 
 
-def find_in_file(path: str) -> str | None:
-    """Describe the unmanaged login in an auth.json. None if the file is unreadable: the store reports that."""
+def ensure_none_in_environment(environ: Mapping[str, str]) -> None:
+    """Raise ConfigError if the environment sets a login for codex: the stored login would be another account."""
+    if other := find_in_environment(environ):
+        raise ConfigError(
+            f"the environment sets {other}, which codex uses instead of the stored login, and which authstate does not "
+            "manage: unset it, or use codex itself"
+        )
+
+
+def _in_dotenv(environ: Mapping[str, str]) -> list[str]:
+    path = os.path.join(_home(environ), ".env")
+    if not os.path.exists(path):
+        return []
+    from authstate.adapters.config.dotenv_file import read_dotenv
+
+    values = read_dotenv(path)
+    return [f"{name} in {path}" for name in _WORKLOAD_IDENTITY if values.get(name, "").strip()]
+
+
+def _home(environ: Mapping[str, str]) -> str:
+    return environ.get("CODEX_HOME", "").strip() or os.path.join(os.path.expanduser("~"), ".codex")
+
+
+def find_in_file(path: str) -> OtherLogin | None:
+    """Return the login in an auth.json that codex uses by itself. None if there is none.
+
+    None, too, if the file is unreadable: the store reports that.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read(_LARGEST)
@@ -43,8 +80,8 @@ def find_in_file(path: str) -> str | None:
 
 def find_unmanaged_login(
     environ: Mapping[str, str], overrides: Sequence[str] = (), system: str | None = SYSTEM_FOLDER
-) -> str | None:
-    """Describe the unmanaged login that codex would use in this environment. None if it uses a managed one.
+) -> OtherLogin | None:
+    """Return the login that codex would use by itself in this environment. None if authstate can give it one.
 
     Args:
         environ: the environment variables.
@@ -56,7 +93,7 @@ def find_unmanaged_login(
     named = find_in_environment(environ)
     if named is not None:
         return named
-    home = environ.get("CODEX_HOME", "").strip() or os.path.join(os.path.expanduser("~"), ".codex")
+    home = _home(environ)
     mode = _store_mode(home, overrides, system)
     if mode == "ephemeral":
         return None

@@ -160,16 +160,26 @@ class IssuerHttp:
         Raises:
             IssuerUnavailable: there is no answer.
         """
-        import httpx
-
-        client, proxy = self._open(url, host)
         revealed = {name: value.reveal() if isinstance(value, Secret) else value for name, value in body.items()}
         content = urlencode(revealed).encode() if form else msgspec.json.encode(revealed)
         headers = {"Content-Type": _FORM if form else "application/json"}
+        return await self._send("POST", url, host, headers, content, timeout)
+
+    @strip_tracebacks
+    async def get(self, url: str, host: str, bearer: Secret, timeout: float) -> IssuerResponse:
+        """Send one request that a token authorizes. The arguments and errors are those of `post`."""
+        return await self._send("GET", url, host, {"Authorization": f"Bearer {bearer.reveal()}"}, None, timeout)
+
+    async def _send(
+        self, method: str, url: str, host: str, headers: Mapping[str, str], content: bytes | None, timeout: float
+    ) -> IssuerResponse:
+        import httpx
+
+        client, proxy = self._open(url, host)
         wire = _Wire()
         try:
             async with asyncio.timeout(timeout):
-                request = client.build_request("POST", url, content=content, headers=headers, timeout=timeout)
+                request = client.build_request(method, url, content=content, headers=headers, timeout=timeout)
                 request.extensions["trace"] = wire.trace
                 response = await client.send(request, stream=True)
                 try:

@@ -4,10 +4,11 @@ In a process that `authstate run` started, or in a sandbox with a lease, codex's
 endpoint. A refresh token must not take that way: the broker spends it under a lock that this process holds meanwhile.
 """
 
+from authstate.engine.model.account import Account
 from authstate.engine.model.errors import Delivery, IssuerUnavailable
 from authstate.engine.model.lease_handle import is_lease
 from authstate.engine.model.secret import Secret
-from authstate.engine.ports import RefreshedTokens, TokenAuthority
+from authstate.engine.ports import IdentifiesTokens, RefreshedTokens, TokenAuthority
 
 
 class LeaseAwareAuthority:
@@ -29,6 +30,10 @@ class LeaseAwareAuthority:
     async def revoke(self, refresh_token: Secret) -> None:
         """See `TokenAuthority`."""
         await self._for(refresh_token).revoke(refresh_token)
+
+    async def identify(self, token: Secret) -> Account:
+        """See `IdentifiesTokens`. A broker has no personal access tokens."""
+        return await self._issuer.identify(token) if isinstance(self._issuer, IdentifiesTokens) else Account()
 
     def _for(self, refresh_token: Secret) -> TokenAuthority:
         if not is_lease(refresh_token):

@@ -1,4 +1,4 @@
-"""The issuer's token endpoint over HTTP: spend a refresh token, and revoke one.
+"""The issuer over HTTP: spend a refresh token, revoke one, and ask whose a personal access token is.
 
 One call is one request; the caller decides whether to ask again. issuer_errors.py says what an answer means.
 """
@@ -20,11 +20,13 @@ from authstate.adapters.oauth.issuer_http import (
     nonblank_text,
     unavailable,
 )
+from authstate.engine.model.account import Account, PlanType
 from authstate.engine.model.errors import (
     Delivery,
     IssuerUnavailable,
     PermanentRefreshError,
     RefreshDeadReason,
+    TokenRefused,
     strip_tracebacks,
 )
 from authstate.engine.model.secret import Secret, fits_header
@@ -33,7 +35,11 @@ from authstate.engine.ports import PartialRefresh, RefreshedTokens
 REFRESH_URL_VARIABLE: Final = "CODEX_REFRESH_TOKEN_URL_OVERRIDE"
 REVOKE_URL_VARIABLE: Final = "CODEX_REVOKE_TOKEN_URL_OVERRIDE"
 
+AUTHAPI_URL_VARIABLE: Final = "CODEX_AUTHAPI_BASE_URL"
+DEFAULT_AUTHAPI_URL: Final = "https://auth.openai.com/api/accounts"
+
 _REVOKE_TIMEOUT: Final = 10.0
+_IDENTIFY_TIMEOUT: Final = 10.0
 
 
 class HttpTokenAuthority:
@@ -45,6 +51,7 @@ class HttpTokenAuthority:
         refresh_url: another token endpoint than the issuer's.
         revoke_url: another revocation endpoint. Default: the one next to the token endpoint, so that a token is sent
             only to its issuer.
+        authapi_url: where the owner of a personal access token is asked for; by default the one that codex asks.
         timeout: seconds that a whole refresh may take, from the DNS lookup to the last byte.
         network: the proxies and certificate authorities; by default those of the environment.
 
@@ -59,6 +66,7 @@ class HttpTokenAuthority:
         *,
         refresh_url: str | None = None,
         revoke_url: str | None = None,
+        authapi_url: str | None = None,
         timeout: float = 30.0,
         network: Network | None = None,
     ) -> None:
@@ -68,6 +76,8 @@ class HttpTokenAuthority:
         self._refresh_url = refresh_url or issuer.rstrip("/") + "/oauth/token"
         self._revoke_from = REVOKE_URL_VARIABLE if revoke_url else self._refresh_from
         self._revoke_url = revoke_url or _beside(refresh_url) or issuer.rstrip("/") + "/oauth/revoke"
+        self._whoami_url = (authapi_url or DEFAULT_AUTHAPI_URL).rstrip("/") + "/v1/user-auth-credential/whoami"
+        ensure_secure(self._whoami_url, AUTHAPI_URL_VARIABLE)
         ensure_secure(self._refresh_url, self._refresh_from)
         ensure_secure(self._revoke_url, self._revoke_from)
         self._http = IssuerHttp(network)
@@ -106,9 +116,38 @@ class HttpTokenAuthority:
         if not answer.succeeded:
             raise unavailable(answer, host)
 
+    @strip_tracebacks
+    async def identify(self, token: Secret) -> Account:
+        """See `IdentifiesTokens`. Takes at most 10 seconds. Cancelling it drops the request.
+
+        Raises:
+            TokenRefused: the issuer answered 401.
+            IssuerUnavailable: everything else, also an answer without a workspace.
+        """
+        host = host_of(self._whoami_url, AUTHAPI_URL_VARIABLE)
+        answer = await self._http.get(self._whoami_url, host, token, _IDENTIFY_TIMEOUT)
+        if answer.status == 401:
+            raise TokenRefused(f"{host} answered with status 401")
+        if not answer.succeeded:
+            raise unavailable(answer, host)
+        return _owner(answer, host)
+
     async def aclose(self) -> None:
         """Close the connections. The next call opens new ones."""
         await self._http.aclose()
+
+
+def _owner(answer: IssuerResponse, host: str) -> Account:
+    """Read whose a personal access token is. codex refuses an answer without a workspace and a user, too."""
+    names = ("chatgpt_account_id", "chatgpt_user_id", "chatgpt_plan_type")
+    account_id, user_id, plan = (_header_text(answer.members.get(name)) for name in names)
+    if account_id is None or user_id is None:
+        raise IssuerUnavailable(
+            f"{host} did not say whose the personal access token is: try again later, or check {AUTHAPI_URL_VARIABLE}",
+            delivery=Delivery.UNKNOWN,
+        )
+    email = nonblank_text(answer.members.get("email"))
+    return Account(email=email, plan_type=PlanType.from_claim(plan), account_id=account_id, user_id=user_id)
 
 
 def _tokens(answer: IssuerResponse, sent: Secret, host: str) -> RefreshedTokens:

@@ -4,8 +4,10 @@ codex uses the same file, so this module reads what codex writes, and writes wha
 
     {"auth_mode": "chatgpt", "OPENAI_API_KEY": null, "tokens": {...}, "last_refresh": "2026-11-22T22:10:11.123456Z"}
     {"auth_mode": "apikey", "OPENAI_API_KEY": "sk-..."}
+    {"OPENAI_API_KEY": null, "personal_access_token": "at-..."}
 
-Older files have no `auth_mode`: a key means `apikey`, otherwise tokens mean `chatgpt`. Unknown members are kept byte
+Without `auth_mode`, a personal access token counts first, then a key (`apikey`), then tokens (`chatgpt`). A personal
+access token leaves no other login in the record, because no mode tells which one counts. Unknown members are kept byte
 for byte, at the top level and inside `tokens`. Of the content, error messages contain only the value of `auth_mode`.
 
 A file that a person edited may begin with a byte order mark, even that of UTF-16, which PowerShell writes. After a
@@ -22,15 +24,22 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from authstate.adapters.stores.unmanaged_records import MEMBERS, MODES, find_in_members
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, storable_time
+from authstate.adapters.stores.unmanaged_records import (
+    MEMBERS,
+    MODES,
+    PERSONAL,
+    PERSONAL_ACCESS_TOKEN,
+    OtherLogin,
+    find_in_members,
+)
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, PersonalAccessToken, storable_time
 from authstate.engine.model.errors import InvalidCredentials, StoreUnreadable, strip_tracebacks
 
 LARGEST = 4 * 1024 * 1024
 """The size of the largest file that is read, in bytes."""
 
 _MODE, _KEY, _TOKENS, _LAST_REFRESH = "auth_mode", "OPENAI_API_KEY", "tokens", "last_refresh"
-_KNOWN = frozenset((_MODE, _KEY, _TOKENS, _LAST_REFRESH))
+_KNOWN = frozenset((_MODE, _KEY, _TOKENS, _LAST_REFRESH, PERSONAL_ACCESS_TOKEN))
 _APIKEY, _CHATGPT = "apikey", "chatgpt"
 _LATEST = 253_402_300_799.0  # seconds since the epoch: the end of the year 9999
 _LONGEST_MODE = 40  # characters of an unknown mode that a message shows
@@ -80,7 +89,7 @@ def encode(credentials: Credentials, over: bytes | None, *, indent: int = 2) -> 
     """Encode a record.
 
     Args:
-        credentials: an API key, or the tokens of a managed login.
+        credentials: an API key, a personal access token, or the tokens of a managed login.
         over: the record that is replaced. Its unknown members are kept, unless it is corrupt.
         indent: spaces for each level; a negative number for the compact form.
 
@@ -91,12 +100,18 @@ def encode(credentials: Credentials, over: bytes | None, *, indent: int = 2) -> 
     known: dict[str, Any]
     if isinstance(credentials, ApiKey):
         known = {_MODE: _APIKEY, _KEY: credentials.key.reveal()}
+    elif isinstance(credentials, PersonalAccessToken):
+        known = {_KEY: None, PERSONAL_ACCESS_TOKEN: credentials.token.reveal()}
+        members = {name: value for name, value in members.items() if name not in MEMBERS}
     elif isinstance(credentials, ChatgptTokens):
+        kept = members if over is not None and _is_same_login(over, credentials) else {}
         known = {
             _MODE: _CHATGPT,
-            _KEY: members.get(_KEY) if over is not None and _is_same_login(over, credentials) else None,
+            _KEY: kept.get(_KEY),
             _TOKENS: _tokens(credentials, members.get(_TOKENS)),
         }
+        if PERSONAL_ACCESS_TOKEN in kept:  # the mode says that it does not count
+            known[PERSONAL_ACCESS_TOKEN] = kept[PERSONAL_ACCESS_TOKEN]
         if credentials.last_refresh is not None:
             known[_LAST_REFRESH] = _format_time(credentials.last_refresh)
     else:
@@ -183,8 +198,11 @@ class _Reader:
         mode = self._member(members, _MODE, str | None)
         key = self._member(members, _KEY, str | None)
         tokens = self._member(members, _TOKENS, _Members | None)
-        if mode is None and (other := find_in_members(members)):
-            self._fail_unmanaged(other)  # codex prefers it to a key and to tokens
+        other = find_in_members(members) if mode is None else MODES.get(mode)
+        if other is PERSONAL:
+            return Record(self._personal(self._member(members, PERSONAL_ACCESS_TOKEN, str | None)))
+        if other is not None:
+            self._fail_unmanaged(other)
         if mode is None:
             mode = _APIKEY if key and key.strip() else _CHATGPT if tokens is not None else None
         if mode is None:
@@ -236,6 +254,12 @@ class _Reader:
         except InvalidCredentials as error:
             self._fail(f"in {_KEY}, {error}")
 
+    def _personal(self, token: str | None) -> PersonalAccessToken:
+        try:
+            return PersonalAccessToken.read(token or "")
+        except InvalidCredentials as error:
+            self._fail(f"in {PERSONAL_ACCESS_TOKEN}, {error}")
+
     def _chatgpt(self, tokens: _Members | None, last_refresh: str | None) -> ChatgptTokens:
         if tokens is None:
             self._fail(f"auth_mode is {_CHATGPT}, but there are no tokens")
@@ -279,18 +303,16 @@ class _Reader:
             "to another folder; a sign-in adds to it"
         )
 
-    def _fail_unmanaged(self, what: str) -> NoReturn:
+    def _fail_unmanaged(self, other: OtherLogin) -> NoReturn:
         """Refuse a codex login that authstate does not manage. It is a login, so only a person may replace it."""
         error = StoreUnreadable(
-            f"{self._place} holds {what}, which authstate does not manage: codex uses it by itself. Use codex without "
+            f"{self._place} holds {other}, which authstate does not manage: codex uses it by itself. Use codex without "
             "authstate, or sign in with `authstate login` to replace it"
         )
-        error.is_other_login = True
+        error.other_login = other.kind
         raise error
 
     def _fail_unknown_mode(self, mode: str) -> NoReturn:
-        if mode in MODES:
-            self._fail_unmanaged(f"{MODES[mode]} (auth_mode {mode!r})")
         shown = mode if len(mode) <= _LONGEST_MODE else mode[:_LONGEST_MODE] + "…"
         raise StoreUnreadable(
             f"{self._place} holds credentials of an unknown kind (auth_mode {shown!r}): "

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from authstate.adapters.stores.home_lock import SaveRecord
 from authstate.engine.machines.refresh_claim import format_time
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, PersonalAccessToken
 from authstate.engine.ports import LastChange
 
 _MAX_PROCESSES = 3
@@ -25,6 +25,8 @@ def digest_of(credentials: Credentials | None) -> str:
     """Return the digest that a save record contains. It identifies credentials, but they cannot be computed from it."""
     if isinstance(credentials, ApiKey):
         secret = credentials.key.reveal()
+    elif isinstance(credentials, PersonalAccessToken):
+        secret = credentials.token.reveal()
     elif isinstance(credentials, ChatgptTokens):
         secret = credentials.refresh_token.reveal() + credentials.access_token.reveal()
     else:

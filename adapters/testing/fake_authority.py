@@ -7,7 +7,7 @@ from itertools import count
 from authstate.adapters.testing.tokens import make_tokens
 from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ChatgptTokens
-from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason
+from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason, TokenRefused
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock, PartialRefresh, RefreshedTokens
 
@@ -35,6 +35,10 @@ class FakeAuthority:
         """Every answer that contained tokens, in order."""
         self.revoked: list[str] = []
         """Every refresh token that `revoke` was called with, in order."""
+        self.identified: list[str] = []
+        """Every token that `identify` was called with, in order."""
+        self.owners: dict[str, Account | Exception] = {}
+        """What `identify` returns or raises for a personal access token. It refuses every other one."""
         self.gate = asyncio.Event()
         """Answers wait for it. `hold` clears it, `release` sets it."""
         self.gate.set()
@@ -118,6 +122,15 @@ class FakeAuthority:
             raise self._revoke_error
         if self._live.pop(token, None) is not None:
             self._dead[token] = RefreshDeadReason.REVOKED
+
+    async def identify(self, token: Secret) -> Account:
+        """See `IdentifiesTokens`."""
+        self.identified.append(token.reveal())
+        outcome = self.owners.get(token.reveal(), TokenRefused("the issuer does not know it"))
+        await self.gate.wait()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def _settle(self, token: str) -> RefreshedTokens | Exception:
         if self._errors:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from urllib.request import ProxyHandler, Request, build_opener
 
 _OPENER = build_opener(ProxyHandler({}))
-_ENDPOINTS: Final = ("authorize", "refresh", "exchange", "revoke", "device", "backend", "model")
+_ENDPOINTS: Final = ("authorize", "refresh", "exchange", "revoke", "device", "whoami", "backend", "model")
 
 
 class LoopbackIssuer:
@@ -93,6 +93,7 @@ class LoopbackIssuer:
             "CODEX_REFRESH_TOKEN_URL_OVERRIDE": self.refresh_url,
             "CODEX_REVOKE_TOKEN_URL_OVERRIDE": self.revoke_url,
             "CODEX_APP_SERVER_LOGIN_ISSUER": self.url,
+            "CODEX_AUTHAPI_BASE_URL": f"{self.url}/api/accounts",
             "AUTHSTATE_REDIRECT_PORTS": "0",
             "NO_PROXY": "127.0.0.1,localhost",
         }
@@ -106,6 +107,10 @@ class LoopbackIssuer:
         """
         answer: dict[str, str] = self._call("/control/seed", login)
         return answer
+
+    def register_token(self, token: str, **login: Any) -> None:
+        """Accept a personal access token, here and at the backend. `login` is as for `seed`."""
+        self._call("/control/token", {"token": token, **login})
 
     def register_code(self, code: str, **login: Any) -> None:
         """Allow one exchange of an authorization code.
@@ -131,7 +136,7 @@ class LoopbackIssuer:
         """Set how an endpoint answers from now on. Without a `behaviour`, it answers normally again.
 
         Args:
-            endpoint: `authorize`, `refresh`, `exchange`, `revoke`, `device`, `backend` or `model`.
+            endpoint: `authorize`, `refresh`, `exchange`, `revoke`, `device`, `whoami`, `backend` or `model`.
             behaviour: a `mode`, and what it needs: see loopback_issuer_server.py. `times` is the number of requests.
 
         Raises:

@@ -8,11 +8,13 @@ Served
     POST /oauth/token       refresh_token (JSON; single use, rotating) and authorization_code (form)
     POST /oauth/revoke
     POST /api/accounts/deviceauth/usercode, /api/accounts/deviceauth/token
+    GET  /api/accounts/v1/user-auth-credential/whoami   whose a personal access token is
     GET  /backend-api/wham/usage, /api/codex/usage, /backend-api/wham/accounts/check
     POST /backend-api/.../responses   a model that answers in server-sent events, see fake_model.py
     any  /backend-api/...   an echo: the account, the method and the number of bytes
 Control (JSON)
-    POST /control/seed, /control/code, /control/device, /control/expire-access, /control/revoke, /control/behaviour
+    POST /control/seed, /control/token, /control/code, /control/device, /control/expire-access, /control/revoke,
+         /control/behaviour
     POST /control/release   {"endpoint"}: lets requests go on that are held
     POST /control/person    the person who agrees on the page from now on
     GET  /control/stats     refreshes_accepted, refreshes_refused, refreshes_failed (by behaviour), exchanges,
@@ -105,6 +107,9 @@ class Handler(BaseHTTPRequestHandler):
             return "revoke", lambda: issuer.revoke_one(body)
         if path == "/api/accounts/deviceauth/usercode":
             return "device", issuer.device_start
+        if path == "/api/accounts/v1/user-auth-credential/whoami":
+            bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            return "whoami", lambda: issuer.whoami(bearer)
         if path == "/api/accounts/deviceauth/token":
             return "device", lambda: issuer.device_poll(body)
         if path.startswith("/backend-api/") or path == "/api/codex/usage":

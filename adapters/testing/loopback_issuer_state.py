@@ -97,6 +97,14 @@ class IssuerState:
             self.dead[token] = "refresh_token_invalidated"
         return 200, {}
 
+    def whoami(self, bearer: str) -> Answer:
+        login = self.access.get(bearer)
+        if login is None or "is_personal" not in login:
+            return 401, error("invalid_token")
+        names = {"chatgpt_user_id": "user_id", "chatgpt_account_id": "account_id", "chatgpt_plan_type": "plan"}
+        answer = {name: login[member] for name, member in names.items()}
+        return 200, {"email": login["email"], **answer, "chatgpt_account_is_fedramp": False}
+
     def device_start(self) -> Answer:
         number = len(self.devices) + 1
         device: Json = {"device_auth_id": f"device-{number}", "user_code": f"ABCD-{number:04}", "login": None}
@@ -143,7 +151,9 @@ class IssuerState:
         if path == "/control/seed":
             login = _login(body)
             return 200, {**self.issue(login, login.get("expires_in", 3600)), "account_id": login["account_id"]}
-        if path == "/control/code":
+        if path == "/control/token":
+            self.access[body["token"]] = {**_login(body), "exp": None, "is_personal": True}
+        elif path == "/control/code":
             self.codes[body["code"]] = _login(body)
         elif path == "/control/person":
             self.person = _login(body)

@@ -20,7 +20,7 @@ import pytest
 from authstate.adapters.testing.fake_authority import FakeAuthority
 from authstate.adapters.testing.tokens import make_external, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, PersonalAccessToken
 from authstate.engine.model.errors import StoreBusy
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import CredentialStore
@@ -233,9 +233,10 @@ class StoreContract:
 
 
 def _samples() -> list[Credentials]:
-    """Return a key, and tokens of every shape: with all members, with few, and large."""
+    """Return what is static, and tokens of every shape: with all members, with few, and large."""
     return [
         _KEY,
+        PersonalAccessToken.read("at-contract-0123456789"),
         make_tokens(now=1_800_000_000.123456),
         make_tokens(email=None, account_id=None, user_id=None, plan=None, expires_in=None, now=1_800_000_000.0),
         make_tokens(refresh_token="rt-contract-" + "x" * 6000, now=1_800_000_000.0),

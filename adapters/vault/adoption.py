@@ -23,7 +23,7 @@ from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.machines.lease import Lease
 from authstate.engine.machines.refresh_claim import RefreshClaim, fingerprint_of
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, PersonalAccessToken
 from authstate.engine.model.errors import NotSignedIn
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
 from authstate.engine.ports import CredentialStore, HeldStore
@@ -53,7 +53,8 @@ class Adoption:
 
         Raises:
             NotSignedIn: nobody is signed in.
-            ConfigError: the login is an API key, has no refresh token, or is a lease of another vault.
+            ConfigError: the login is static (an API key, a personal access token), has no refresh token, or is a lease
+                of another vault.
             StoreUnavailable: nothing has changed.
         """
         makedirs(self._store.folder, mode=0o700, exist_ok=True)
@@ -148,6 +149,10 @@ class Adoption:
 def _adoptable(stored: object, place: str) -> ChatgptTokens:
     if isinstance(stored, ApiKey):
         raise ConfigError(f"{place} holds an API key, and a key cannot be leased: every program may use it as it is")
+    if isinstance(stored, PersonalAccessToken):
+        raise ConfigError(
+            f"{place} holds a personal access token, which cannot be leased: every program may use it as it is"
+        )
     if not isinstance(stored, ChatgptTokens):
         raise NotSignedIn(_NOBODY)
     if is_lease(stored.refresh_token):

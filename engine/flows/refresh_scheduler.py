@@ -16,7 +16,7 @@ from authstate.engine.flows.refresh_retries import RefreshProgress
 from authstate.engine.flows.refresh_urgency import Urgency, urgency_of
 from authstate.engine.flows.single_flight import SharedTask, SingleFlight, wait_shielded
 from authstate.engine.machines.auth_state import AuthMachine
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens
+from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import (
     AuthError,
     IssuerUnavailable,
@@ -114,7 +114,7 @@ class RefreshScheduler:
     def is_expired(self) -> bool:
         """Whether the current access token is past its `exp` by the wall clock."""
         credentials = self._machine.session.credentials
-        expires_at = None if credentials is None or isinstance(credentials, ApiKey) else credentials.expires_at
+        expires_at = credentials.expires_at if isinstance(credentials, ChatgptTokens | ExternalTokens) else None
         return expires_at is not None and expires_at <= self._clock.now()
 
     def is_usable(self) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens
+from authstate.engine.model.credentials import ChatgptTokens, StaticCredentials
 from authstate.engine.model.errors import AuthError
 from authstate.engine.model.events import Listeners
 from authstate.engine.model.secret import Secret
@@ -17,7 +17,7 @@ class Revocations:
         self._listeners = listeners
         self._tasks: list[asyncio.Task[None]] = []  # ordered, so that a simulated history is always the same
 
-    def begin(self, replaced: ChatgptTokens | None, current: ApiKey | ChatgptTokens | None = None) -> None:
+    def begin(self, replaced: ChatgptTokens | None, current: StaticCredentials | ChatgptTokens | None = None) -> None:
         """Revoke the refresh token of `replaced`, unless `current` still uses it. A failure is a warning."""
         if replaced is None or not replaced.can_refresh:
             return

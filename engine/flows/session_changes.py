@@ -11,7 +11,7 @@ from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.revocations import Revocations
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.login_attempt import LoginAttempt
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
+from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens, StaticCredentials
 from authstate.engine.model.errors import AuthError, LoginAttemptEnded, StoreUnavailable, StoreUnreadable
 from authstate.engine.model.events import AccountUpdated, Listeners, LoginCompleted
 from authstate.engine.model.states import AuthState, Trigger
@@ -42,7 +42,7 @@ class SessionChanges:
         self._listeners = listeners
 
     async def sign_in(
-        self, trigger: Trigger, credentials: ApiKey | ChatgptTokens, attempt: LoginAttempt | None = None
+        self, trigger: Trigger, credentials: StaticCredentials | ChatgptTokens, attempt: LoginAttempt | None = None
     ) -> None:
         """Store credentials and use them. Revoke the tokens that they replace.
 
@@ -122,7 +122,7 @@ class SessionChanges:
         try:
             await held.load()
         except StoreUnavailable as fault:  # anything else that cannot be read is removed
-            if isinstance(fault, StoreUnreadable) and fault.is_other_login:
+            if isinstance(fault, StoreUnreadable) and fault.other_login is not None:
                 raise
 
     def _signed_out(self, replaced: ChatgptTokens | None) -> None:

@@ -8,15 +8,16 @@ adopts them only when its caller says that no request is under way.
 from authstate.engine.flows.engine_locks import EngineLocks
 from authstate.engine.flows.pending_tokens import PendingTokens
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
+from authstate.engine.flows.token_identity import TokenIdentity
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
-from authstate.engine.model.errors import PolicyViolation, StoreUnavailable
+from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.events import AccountUpdated, Event, Listeners, StateChanged
-from authstate.engine.model.session import Failure
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import CredentialStore, FollowsSelection, HasRevision
 
 _MAX_SKIPPED = 63  # looks in a row, at a store that cannot be read
+_IDENTIFIED_WITHIN = 2.0  # seconds until a sign-in is announced without the owner of its token
 _USED_THE_STORE = (Trigger.USE_API_KEY, Trigger.COMPLETE_CHATGPT_LOGIN, Trigger.LOG_OUT)
 
 
@@ -34,6 +35,7 @@ class StoreSync:
         scheduler: RefreshScheduler,
         pending: PendingTokens,
         locks: EngineLocks,
+        identity: TokenIdentity,
         listeners: Listeners,
         own_key: ApiKey | None,
     ) -> None:
@@ -44,6 +46,7 @@ class StoreSync:
         self._scheduler = scheduler
         self._pending = pending
         self._locks = locks
+        self._identity = identity
         self._listeners = listeners
         self._own_key = own_key
         self._revisions = store if isinstance(store, HasRevision) else None
@@ -68,16 +71,16 @@ class StoreSync:
         reason is in `fault` and in a warning.
         """
         if self._own_key is not None:
-            self._install(self._own_key)
+            self._machine.restore(self._own_key)
             return
         try:
-            stored = await self._store.load()
+            stored = self._identity.completed(await self._store.load())
         except StoreUnavailable as fault:
             self.fault = fault.without_traceback()
             self._listeners.warn("store_unreadable", str(fault))
         else:
             if stored is not None:
-                self._install(stored)
+                self._machine.restore(stored)
 
     async def restore(self) -> None:
         """Use what is stored, if nobody is signed in and no login or logout is under way. Raises nothing."""
@@ -86,12 +89,12 @@ class StoreSync:
         async with self._locks.session:
             self._follow_selection()
             try:
-                stored = await self._store.load()
+                stored = self._identity.completed(await self._store.load())
             except StoreUnavailable:
                 return
             self.fault = None
             if stored is not None:
-                self._install(stored)
+                self._machine.restore(stored)
 
     async def follow(self, *, adopt: bool = False) -> None:
         """See `AuthEngine.follow`.
@@ -109,7 +112,7 @@ class StoreSync:
             self._to_skip -= 1
             return
         try:
-            stored = await self._store.load()
+            stored = self._identity.completed(await self._store.load())
         except StoreUnavailable:
             self._skip_more(revision)
             return
@@ -128,6 +131,7 @@ class StoreSync:
         is_settled = revision == self._last_revision and (adopt or not has_newer)
         self._settled_revision, self._last_revision = (revision if is_settled else None), revision
         if is_announced:
+            await self._identity.check(_IDENTIFIED_WITHIN)
             self._listeners.emit(AccountUpdated.of(self._machine.session))
 
     def _follow_selection(self) -> None:
@@ -164,13 +168,4 @@ class StoreSync:
         if stored is None:
             self._machine.fire(Trigger.LOG_OUT)
         else:
-            self._install(stored)
-
-    def _install(self, stored: Credentials) -> None:
-        """Use what is stored. If a policy forbids it, remember the reason, once for each reason."""
-        trigger = Trigger.USE_API_KEY if isinstance(stored, ApiKey) else Trigger.COMPLETE_CHATGPT_LOGIN
-        try:
-            self._machine.fire(trigger, stored)
-        except PolicyViolation as violation:
-            if self._machine.session.failure != (refusal := Failure(str(violation))):
-                self._machine.fire(Trigger.CREDENTIALS_REFUSED, refusal)
+            self._machine.restore(stored)

@@ -15,12 +15,13 @@ session holds afterwards:
 """
 
 from authstate.engine.machines.table import Row, Table, TableMachine
-from authstate.engine.model.credentials import ChatgptTokens, Credentials, ExternalTokens
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens, PersonalAccessToken
 from authstate.engine.model.errors import (
     AuthError,
     ExternalTokensActive,
     ParentUnavailable,
     PermanentRefreshError,
+    PolicyViolation,
     RefreshDeadReason,
     TransitionRefused,
 )
@@ -41,7 +42,7 @@ AUTH_TABLE = Table(
             Trigger.USE_API_KEY,
             (_OUT, _KEY, _CHATGPT, _DEAD),
             _KEY,
-            "an API key was given (call, store or environment)",
+            "an API key or a personal access token was given (call, store or environment), or its owner became known",
             guard="permitted",
             effect="install",
         ),
@@ -146,6 +147,15 @@ class AuthMachine:
         self.session = Session(AuthState(self.state), credentials, failure, previous.generation + 1)
         self._listeners.emit(StateChanged(trigger, previous, self.session))
         return self.session
+
+    def restore(self, stored: Credentials) -> None:
+        """Use credentials that nobody gave just now. If a policy forbids them, remember the reason, once for each."""
+        is_static = isinstance(stored, ApiKey | PersonalAccessToken)
+        try:
+            self.fire(Trigger.USE_API_KEY if is_static else Trigger.COMPLETE_CHATGPT_LOGIN, stored)
+        except PolicyViolation as violation:
+            if self.session.failure != (refusal := Failure(str(violation))):
+                self.fire(Trigger.CREDENTIALS_REFUSED, refusal)
 
     def check(self, trigger: Trigger, payload: Credentials) -> None:
         """Raise what `fire` would raise, and change nothing. A login calls it before it stores anything."""

@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from authstate.engine.machines.table import Row, Table, shared_machine
+from authstate.engine.model.credentials import ApiKey, PersonalAccessToken
 from authstate.engine.model.errors import AuthError, RecoveryExhausted
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import AuthState
@@ -22,7 +23,12 @@ RECOVERY_TABLE = Table(
     initial="diagnose",
     rows=(
         Row("generation_moved_on", ("diagnose",), "retry", "newer tokens are there already"),
-        Row("no_recovery", ("diagnose",), "exhausted", "an API key or no login: nothing can be renewed"),
+        Row(
+            "no_recovery",
+            ("diagnose",),
+            "exhausted",
+            "a static credential or no login: nothing can be renewed",
+        ),
         Row("managed_tokens", ("diagnose",), "reload", "chatgpt and refresh_dead: look into the store first"),
         Row("parent_owned_tokens", ("diagnose",), "ask_parent", "external_tokens: only the parent has new ones"),
         Row("store_changed", ("reload",), "retry", "another process refreshed: its tokens were adopted"),
@@ -86,11 +92,14 @@ async def diagnose(recovery: Recovery) -> str:
         return "managed_tokens"
     if session.state is AuthState.EXTERNAL_TOKENS:
         return "parent_owned_tokens"
-    recovery.error = RecoveryExhausted(
-        "the backend refused the API key: give a valid one"
-        if session.state is AuthState.API_KEY
-        else "the backend refused the request, and nobody is signed in: sign in first"
-    )
+    match session.credentials:
+        case ApiKey():
+            why = "the backend refused the API key: give a valid one"
+        case PersonalAccessToken():
+            why = "the backend refused the personal access token: create another one, and sign in with it"
+        case _:
+            why = "the backend refused the request, and nobody is signed in: sign in first"
+    recovery.error = RecoveryExhausted(why)
     return "no_recovery"
 
 

@@ -16,6 +16,7 @@ from authstate.engine.model.errors import InvalidCredentials, strip_tracebacks
 from authstate.engine.model.jwt_claims import LATEST_TIME, expiry_of, read_jwt_claims
 from authstate.engine.model.secret import Secret, ensure_header, fits_header
 
+_PERSONAL = "at-"
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’"}
 
 
@@ -48,6 +49,48 @@ class ApiKey(msgspec.Struct, frozen=True):
                 "the API key is too long or has characters that no API key has: copy only the key, and all of it"
             )
         return cls(Secret(key))
+
+
+class PersonalAccessToken(msgspec.Struct, frozen=True):
+    """A personal access token of a ChatGPT account. It is static like an API key, but has an owner and a workspace.
+
+    Nothing refreshes it. The token does not tell whose it is: the issuer does, when it is asked.
+    """
+
+    token: Secret
+    account: Account | None = None
+    """Its owner. None until the issuer was asked; it is not stored."""
+
+    @classmethod
+    @strip_tracebacks
+    def parse(cls, text: str) -> "PersonalAccessToken":
+        """Read a token that a person or a program gave. Quotes and a byte order mark around it are removed.
+
+        Raises:
+            InvalidCredentials: the text is blank, does not begin with `at-`, or has white space or control characters
+                inside.
+        """
+        token = _unquoted(text.strip().removeprefix("\ufeff"))
+        if token and not token.startswith(_PERSONAL):
+            raise InvalidCredentials(
+                f"this is not a personal access token, which begins with {_PERSONAL}: use --with-api-key for an API "
+                "key, and `codex login --with-access-token` for the token of an agent identity"
+            )
+        return cls.read(token)
+
+    @classmethod
+    @strip_tracebacks
+    def read(cls, token: str) -> "PersonalAccessToken":
+        """Build from a stored token, whatever it begins with: codex sends it as it is.
+
+        Raises:
+            InvalidCredentials: it is blank, or no header can carry it.
+        """
+        token = token.strip()
+        if not token:
+            raise InvalidCredentials("the personal access token is empty: create one, and give all of it")
+        ensure_header(token, "personal access token")
+        return cls(Secret(token))
 
 
 def _unquoted(text: str) -> str:
@@ -156,7 +199,9 @@ class ExternalTokens(msgspec.Struct, frozen=True):
         )
 
 
-Credentials: TypeAlias = ApiKey | ChatgptTokens | ExternalTokens
+Credentials: TypeAlias = ApiKey | PersonalAccessToken | ChatgptTokens | ExternalTokens
+StaticCredentials: TypeAlias = ApiKey | PersonalAccessToken
+"""What is never refreshed. Both are in the state `api_key`."""
 
 
 def storable_time(seconds: float) -> float:

@@ -3,6 +3,7 @@
     AuthError
       InvalidCredentials        what was given cannot be read as a key or a token
       NotSignedIn               there are no credentials to act with
+        TokenRefused            the issuer refused the personal access token when it was asked whose it is
       RecoveryExhausted         the backend refused the token, and there is no other
       TransitionRefused         the state table has no such row, or the row's guard refused
         ExternalTokensActive    a login was asked for while a parent owns the tokens
@@ -99,6 +100,16 @@ class InvalidCredentials(AuthError):
 
 class NotSignedIn(AuthError):
     """There are no credentials to act with."""
+
+
+class TokenRefused(NotSignedIn):
+    """The issuer does not know the personal access token, or no longer. What is stored was not changed."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(
+            f"{said}: the personal access token is mistyped, has expired or was revoked. Create another one, and sign "
+            "in with `authstate login --with-access-token`"
+        )
 
 
 class RecoveryExhausted(AuthError):
@@ -284,8 +295,8 @@ class StoreBusy(StoreUnavailable):
 class StoreUnreadable(StoreUnavailable):
     """What is stored is corrupt or foreign. A refresh never overwrites it; a login replaces it."""
 
-    is_other_login = False
-    """It is a login of a kind that is not managed here. A logout does not remove it."""
+    other_login: str | None = None
+    """The kind of the login, if it is one that is not managed here, as codex spells it. A logout does not remove it."""
 
 
 class RefreshInterrupted(TransientAuthError):

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from authstate.engine.model.account import PlanType
+from authstate.engine.model.credentials import PersonalAccessToken
 from authstate.engine.model.errors import AuthError
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import AuthState, Trigger
@@ -20,14 +21,22 @@ class AuthMode(StrEnum):
     API_KEY = "apikey"
     CHATGPT = "chatgpt"
     EXTERNAL_TOKENS = "chatgptAuthTokens"
+    PERSONAL_ACCESS_TOKEN = "personalAccessToken"
 
 
-MODE_OF_STATE = {
+_MODE_OF_STATE = {
     AuthState.API_KEY: AuthMode.API_KEY,
     AuthState.CHATGPT: AuthMode.CHATGPT,
     AuthState.REFRESH_DEAD: AuthMode.CHATGPT,
     AuthState.EXTERNAL_TOKENS: AuthMode.EXTERNAL_TOKENS,
 }
+
+
+def mode_of(session: Session) -> AuthMode | None:
+    """How the account of a session is signed in. None if nobody is. A dead refresh token is still a ChatGPT login."""
+    if isinstance(session.credentials, PersonalAccessToken):
+        return AuthMode.PERSONAL_ACCESS_TOKEN
+    return _MODE_OF_STATE.get(session.state)
 
 
 class StateChanged(msgspec.Struct, frozen=True):
@@ -56,7 +65,7 @@ class AccountUpdated(msgspec.Struct, frozen=True):
     def of(cls, session: Session) -> "AccountUpdated":
         """The event for a session."""
         account = session.account
-        return cls(MODE_OF_STATE.get(session.state), account.plan_type if account else None)
+        return cls(mode_of(session), account.plan_type if account else None)
 
 
 class RefreshFailed(msgspec.Struct, frozen=True):

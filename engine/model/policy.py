@@ -42,10 +42,17 @@ class Policy(msgspec.Struct, frozen=True, eq=False):
         return self.forced_login_method, self.forced_workspaces
 
     def violation(self, credentials: Credentials) -> PolicyViolation | None:
-        """The rule that forbids these credentials, or None."""
+        """The rule that forbids these credentials, or None.
+
+        A personal access token counts as a ChatGPT login. Its workspace is checked once it is known, before anybody
+        receives the token.
+        """
         if isinstance(credentials, ApiKey):
             return self.method_violation(LoginMethod.API)
-        return self.method_violation(LoginMethod.CHATGPT) or self._workspace_violation(credentials.account.account_id)
+        if violation := self.method_violation(LoginMethod.CHATGPT):
+            return violation
+        account = credentials.account
+        return None if account is None else self._workspace_violation(account.account_id)
 
     def method_violation(self, method: LoginMethod) -> PolicyViolation | None:
         """The rule that forbids a way to sign in, or None. It needs no credentials yet."""

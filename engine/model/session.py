@@ -3,8 +3,8 @@
 import msgspec
 
 from authstate.engine.model.account import Account
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
-from authstate.engine.model.errors import InvalidCredentials, NotSignedIn, RefreshDeadReason
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, PersonalAccessToken
+from authstate.engine.model.errors import InvalidCredentials, NotSignedIn, RefreshDeadReason, TransientAuthError
 from authstate.engine.model.secret import Secret, fits_header
 from authstate.engine.model.states import AuthState
 
@@ -34,7 +34,9 @@ class Session(msgspec.Struct, frozen=True):
 
     @property
     def account(self) -> Account | None:
-        """The account of the credentials. None for an API key, and if there are no credentials."""
+        """The account of the credentials. None for an API key, for a personal access token whose owner is not known
+        yet, and if there are no credentials.
+        """
         credentials = self.credentials
         if credentials is None or isinstance(credentials, ApiKey):
             return None
@@ -82,11 +84,21 @@ class Authorization(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, session: Session) -> "Authorization":
-        """The authorization of a session. Raises NotSignedIn, with the reason if one is known."""
+        """The authorization of a session.
+
+        Raises:
+            NotSignedIn: there are no credentials; with the reason, if one is known.
+            TransientAuthError: the owner of a personal access token is not known yet, so no policy has allowed it.
+        """
         credentials = session.credentials
         if credentials is None:
             raise NotSignedIn(session.failure.message if session.failure else "nobody is signed in: sign in first")
         if isinstance(credentials, ApiKey):
             return cls(credentials.key, None, session.generation, is_api_key=True)
+        if isinstance(credentials, PersonalAccessToken):
+            owner = credentials.account
+            if owner is None:
+                raise TransientAuthError("the owner of the personal access token is not known yet: try again")
+            return cls(credentials.token, owner.account_id, session.generation, owner.user_id)
         account = credentials.account
         return cls(credentials.access_token, account.account_id, session.generation, account.user_id)

@@ -5,12 +5,14 @@ optional member fails nothing.
 """
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.codex_binaries import NEW, OLD, newest
+from support.paths import REPO
 from support.real_parts import RealParts
 
 from authstate.adapters.child.token_dialects import Dialect, dialect_of
@@ -27,6 +29,12 @@ METHODS = {
     *("accountSession/list", "accountSession/switch", "getAuthStatus"),
     *("loginApiKey", "loginChatGpt", "cancelLoginChatGpt", "logoutChatGpt"),
 }
+NEW_KIND = (
+    "a kind of login is new. Find out what codex stores, what it prefers, and what its app-server answers; then add it "
+    "to adapters/stores/unmanaged_records.py (or manage it), to the table in docs/signing-in.md, and here"
+)
+ACCOUNTS = {"apiKey", "chatgpt", "amazonBedrock", "gcp"}
+LOGIN_OPTIONS = {"--with-api-key", "--with-access-token"}
 LOGINS = {"apiKey", "chatgpt", "chatgptDeviceCode", "chatgptAuthTokens", "amazonBedrock", "amazonBedrockAccessKeys"}
 QUESTIONS = {"account/chatgptAuthTokens/refresh"}
 MEMBERS = {
@@ -58,6 +66,11 @@ def values(definition: Any) -> set[str]:
     return {value for part in parts for value in part.get("enum", ())}
 
 
+def tags(definition: Any) -> set[str]:
+    """The `type` of each variant."""
+    return {one["properties"]["type"]["enum"][0] for one in definition["oneOf"]}
+
+
 def methods(folder: Path, name: str) -> set[str]:
     return {one["properties"]["method"]["enum"][0] for one in schema(folder, name)["oneOf"]}
 
@@ -78,13 +91,30 @@ def test_every_way_to_be_signed_in_is_known(release: tuple[str, Path]) -> None:
     modes = values(schema(release[1], "AccountUpdatedNotification")["definitions"]["AuthMode"])
     assert modes
     new = modes - {str(mode) for mode in AuthMode} - set(MODES)
-    assert not new, f"codex {release[0]} has new modes: {sorted(new)}: add them to unmanaged_logins.MODES"
+    assert not new, f"codex {release[0]} has the modes {sorted(new)}: {NEW_KIND}"
+    documented = set(re.findall(r"`(\w+)`", kinds_table()))
+    assert modes <= documented, f"no row of docs/signing-in.md#kinds-of-login has {sorted(modes - documented)}"
 
 
-def test_every_login_and_method_about_accounts_is_known(release: tuple[str, Path]) -> None:
+def test_every_type_of_account_and_way_to_sign_in_is_known(release: tuple[str, Path], real_parts: RealParts) -> None:
     version, folder = release
-    logins = {one["properties"]["type"]["enum"][0] for one in schema(folder, "LoginAccountParams")["oneOf"]}
-    assert logins and logins <= LOGINS, f"codex {version} has new logins: {sorted(logins - LOGINS)}"
+    accounts = tags(schema(folder, "GetAccountResponse")["definitions"]["Account"])
+    assert accounts and accounts <= ACCOUNTS, f"codex {version} has {sorted(accounts - ACCOUNTS)}: {NEW_KIND}"
+    logins = tags(schema(folder, "LoginAccountParams"))
+    assert logins and logins <= LOGINS, f"codex {version} has {sorted(logins - LOGINS)}: {NEW_KIND}"
+    words = [str(real_parts.codex(version)), "login", "--help"]
+    shown = subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout
+    options = set(re.findall(r"--with-[\w-]+", shown))
+    assert options and options <= LOGIN_OPTIONS, f"codex {version} has {sorted(options - LOGIN_OPTIONS)}: {NEW_KIND}"
+
+
+def kinds_table() -> str:
+    """The section of docs/signing-in.md about kinds of login."""
+    return (REPO / "docs/signing-in.md").read_text().partition("## Kinds of login\n")[2].partition("\n## ")[0]
+
+
+def test_every_method_about_accounts_is_known(release: tuple[str, Path]) -> None:
+    version, folder = release
     asked = {method for method in methods(folder, "ClientRequest") if is_about_accounts(method)}
     assert asked and asked <= METHODS, f"codex {version} has new methods: {sorted(asked - METHODS)}: pass them?"
     questions = {method for method in methods(folder, "ServerRequest") if is_about_accounts(method)}

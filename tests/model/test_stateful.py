@@ -48,7 +48,7 @@ def held_of(credentials: Credentials | None) -> model.Held:
         return model.Managed.of(credentials)
     if isinstance(credentials, ExternalTokens):
         return model.External.of(credentials)
-    return model.Key(credentials.key.reveal()) if credentials is not None else None
+    return model.Key(credentials.key.reveal()) if isinstance(credentials, ApiKey) else None
 
 
 class AuthStateMachine(RuleBasedStateMachine):

@@ -18,7 +18,11 @@ settings.load_profile("any machine")
 
 # What the person who runs the tests has set for the network and for codex is none of the tests' business.
 _OF_THE_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
-_OF_CODEX = ("CODEX_HOME", "CODEX_API_KEY", "CODEX_ACCESS_TOKEN", "CODEX_CA_CERTIFICATE", "OPENAI_API_KEY")
+_OF_CODEX = (
+    *("CODEX_HOME", "CODEX_API_KEY", "CODEX_ACCESS_TOKEN", "CODEX_CA_CERTIFICATE", "OPENAI_API_KEY"),
+    *("CODEX_AUTHAPI_BASE_URL", "OPENAI_IDENTITY_TOKEN_FILE", "OPENAI_FEDERATION_RULE_ID"),
+    *("OPENAI_IDENTITY_TOKEN_SOURCE", "OPENAI_SPIFFE_AUDIENCE"),
+)
 
 
 @pytest.fixture(scope="package", autouse=True)

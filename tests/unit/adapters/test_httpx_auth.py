@@ -11,7 +11,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
 from authstate.adapters.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.account import Account
+from authstate.engine.model.credentials import ApiKey, PersonalAccessToken
 from authstate.engine.model.errors import (
     NotSignedIn,
     ParentUnavailable,
@@ -118,6 +119,19 @@ async def test_without_a_recovery_the_401_is_the_answer() -> None:
     async with backend.client(EngineAuth(Engine(RecoveryExhausted("an API key")))) as client:
         assert (await client.get(URL)).status_code == 401
     assert len(backend.seen) == 1
+
+
+async def test_a_personal_access_token_is_sent_as_codex_sends_it_and_its_401_is_the_answer() -> None:
+    """With the workspace of its owner, unlike an API key: measured with 0.169.0 and 0.171.0."""
+    authority = FakeAuthority()
+    authority.owners["token-1"] = Account(account_id="org-1", user_id="user-1")
+    async with AuthEngine(MemoryStore(PersonalAccessToken.read("token-1")), authority) as engine:
+        for accepts, status in ((1, 200), (2, 401)):
+            backend = Backend(accepts)
+            async with backend.client(EngineAuth(engine)) as client:
+                assert (await client.get(URL)).status_code == status
+            assert backend.seen == [("Bearer token-1", "org-1")]
+    assert authority.sent == []
 
 
 async def test_nobody_signed_in() -> None:

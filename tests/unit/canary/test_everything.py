@@ -15,7 +15,8 @@ from authstate.adapters import logs
 from authstate.adapters.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore, make_jwt
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login_attempt import LoginKind
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
+from authstate.engine.model.account import Account
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, PersonalAccessToken
 from authstate.engine.model.errors import AuthError, InvalidCredentials, IssuerUnavailable, RefreshDeadReason
 from authstate.engine.model.events import Event
 from authstate.engine.model.refresh_settings import RefreshSettings
@@ -55,6 +56,7 @@ class Run:
         self.clock = ManualClock()
         self.first = tokens(1, self.clock.now() - 1)
         self.authority = CanaryAuthority(self.first, clock=self.clock)
+        self.authority.owners[f"at-{CANARY}"] = Account(account_id="org-1", user_id="user-1")
         self.store = MemoryStore(self.first)
         self.parent = FakeParent()
         self.engine = AuthEngine(
@@ -95,6 +97,9 @@ async def scripted() -> Run:
     await run.attempt(engine.authorization())
     await run.attempt(engine.recover(await engine.authorization()))
     await run.attempt(engine.use_api_key(ApiKey.parse(f"sk-{CANARY}")))
+    await run.attempt(engine.recover(await engine.authorization()))
+    await run.attempt(engine.use_api_key(PersonalAccessToken.parse(f"at-{CANARY}-unknown")))
+    await run.attempt(engine.use_api_key(PersonalAccessToken.parse(f"at-{CANARY}")))
     await run.attempt(engine.recover(await engine.authorization()))
     attempt = await engine.begin_login("login-1", LoginKind.BROWSER)
     attempt.authorized()

@@ -69,6 +69,7 @@ async def test_the_issuer(monkeypatch: pytest.MonkeyPatch, failure: str) -> None
         "request": device.request(),
         "exchange": exchange_code(ISSUER, code=secret, redirect_uri="http://localhost/", code_verifier=secret),
         "exchange of a device": device.exchange(DeviceApproval(secret, secret)),
+        "identify": authority.identify(secret),
     }
     if failure != "malformed":
         calls |= {"refresh": authority.refresh(secret), "revoke": authority.revoke(secret)}

@@ -20,13 +20,16 @@ from authstate.adapters.oauth.device_endpoint import HttpDeviceEndpoint
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey, Credentials, ExternalTokens
+from authstate.engine.model.account import Account as Owner
+from authstate.engine.model.account import PlanType
+from authstate.engine.model.credentials import ApiKey, Credentials, ExternalTokens, PersonalAccessToken
 from authstate.engine.model.errors import (
     InvalidCredentials,
     IssuerUnavailable,
     ParentUnavailable,
     PermanentRefreshError,
     RefreshDeadReason,
+    TokenRefused,
 )
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
@@ -264,6 +267,41 @@ async def test_account_read_shows_each_kind_of_login() -> None:
     client = await ready(make_tokens(plan="HC", now=ManualClock().now()))
     shown = {"type": "chatgpt", "email": "person@example.com", "planType": "enterprise"}
     assert (await client.result("account/read", None))["account"] == shown
+
+
+PERSONAL = PersonalAccessToken.read("at-1")
+OWNER = Owner(email="person@example.com", plan_type=PlanType.PRO, account_id="org-1", user_id="user-1")
+
+
+async def test_a_personal_access_token_shows_its_owner_and_never_itself() -> None:
+    """As codex answers: tests/interop/test_personal_token.py."""
+    client = Client(PERSONAL)
+    client.authority.owners["at-1"] = OWNER
+    await client.initialize()
+    for method, params in (("getAuthStatus", {"includeToken": True}), ("account/read", {"refreshToken": True})):
+        answer = await client.result(method, params)
+        assert "at-1" not in str(answer)
+    assert (await client.result("getAuthStatus", {"includeToken": True}))["authMethod"] == "personalAccessToken"
+    shown = {"type": "chatgpt", "email": "person@example.com", "planType": "pro"}
+    assert (await client.result("account/read"))["account"] == shown
+    assert await client.result("account/rateLimits/read") == {"rateLimits": {}}
+    assert len(client.authority.identified) == 1
+    await client.result("account/logout")
+    assert client.store.credentials is None
+
+
+@pytest.mark.parametrize("outcome", [TokenRefused("no"), IssuerUnavailable("down")], ids=["refused", "down"])
+async def test_nobody_is_shown_while_its_owner_is_not_known(outcome: Exception) -> None:
+    client = Client(PERSONAL)
+    client.authority.owners["at-1"] = outcome
+    await client.initialize()
+    for _ in range(2):
+        assert (await client.result("account/read"))["account"] is None
+        assert (await client.result("getAuthStatus", {}))["authMethod"] is None
+    assert len(client.authority.identified) == 1
+    client.authority.owners["at-1"] = OWNER
+    client.clock.advance(31)
+    assert (await client.result("account/read"))["account"]["planType"] == "pro"
 
 
 async def test_account_read_with_a_usable_token_is_answered_before_the_read_returns() -> None:

@@ -9,7 +9,8 @@ from authstate.adapters.child.failed_turns import Explanation, FailureCause, thr
 from authstate.adapters.child.token_sync import TokenSync
 from authstate.adapters.testing import make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.account import Account
+from authstate.engine.model.credentials import ApiKey, PersonalAccessToken
 from authstate.engine.model.policy import LoginMethod, Policy
 
 
@@ -29,6 +30,10 @@ async def sign_in_with_a_key(engine: AuthEngine) -> None:
     await engine.use_api_key(ApiKey.parse("sk-another-1"))
 
 
+async def sign_in_with_a_personal_token(engine: AuthEngine) -> None:
+    await engine.use_api_key(PersonalAccessToken.read("at-1"))
+
+
 async def sign_in_as_another(engine: AuthEngine) -> None:
     await engine.complete_chatgpt_login(make_tokens(email="second@example.com", account_id="org-2"))
 
@@ -40,6 +45,7 @@ async def forbid(engine: AuthEngine) -> None:
 CHANGES = {
     "signed out": (sign_out, "signed out", "Sign in, then send", True),
     "a key": (sign_in_with_a_key, "an API key", "Send the message again", False),
+    "a personal token": (sign_in_with_a_personal_token, "A personal access token", "Start it again", True),
     "another account": (sign_in_as_another, "second@example.com", "Send the message again", False),
     "forbidden": (forbid, "forced_login_method", "", True),
 }
@@ -49,6 +55,7 @@ CHANGES = {
 async def test_the_turns_that_ran_say_what_happened(name: str) -> None:
     change, what, remedy, needs_login = CHANGES[name]
     world, child = World(tokens()), Child("test/0.169.0 (Linux)")
+    world.authority.owners["at-1"] = Account(account_id="org-2")
     async with world.engine, world.child(child) as (link, _):
         token_sync = link._token_sync
         await child.begin("running")

@@ -10,7 +10,8 @@ from authstate.adapters.child.token_dialects import Dialect
 from authstate.adapters.child.token_sync import TokenSync
 from authstate.adapters.jsonrpc.peer import INTERNAL_ERROR, Peer, RemoteError
 from authstate.adapters.testing import make_external
-from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.account import Account
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, PersonalAccessToken
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, RefreshDeadReason
 from authstate.engine.model.policy import LoginMethod, Policy
 
@@ -91,12 +92,42 @@ async def test_a_refresh_a_login_and_a_logout_reach_every_child() -> None:
         ):
             await change
             held = world.engine.session.credentials
-            wanted = None if held is None else held.key if isinstance(held, ApiKey) else held.access_token
+            wanted = held.key if isinstance(held, ApiKey) else None
+            if isinstance(held, ChatgptTokens | ExternalTokens):
+                wanted = held.access_token
             for child in (one, other):
                 await child.until(partial(acts_with, child, None if wanted is None else wanted.reveal()))
         assert one.token is None
         # A key is taken only by a child that was signed out before.
         assert one.count("account/logout") == 2
+
+
+async def test_a_child_is_signed_out_when_a_personal_access_token_is_signed_in() -> None:
+    """No release takes one as external tokens: measured with 0.150.0, 0.169.0 and 0.171.0."""
+    world = World(tokens())
+    world.authority.owners["at-1"] = Account(account_id="org-1", user_id="user-1")
+    async with world.engine, world.child() as (link, child):
+        await world.engine.use_api_key(PersonalAccessToken.read("at-1"))
+        await child.until(lambda: child.token is None)
+        assert link._token_sync is not None
+        await link._token_sync.settled()
+        assert not link._token_sync.is_signed_in
+        assert child.count("account/logout") == 1
+        assert not [params for _, params in child.requests if "at-1" in str(params)]
+        await world.engine.complete_chatgpt_login(world.authority.issue())
+        await child.until(lambda: child.token == world.token())
+
+
+async def test_a_refresh_request_beside_a_personal_access_token_is_refused() -> None:
+    world = World(tokens())
+    world.authority.owners["at-1"] = Account(account_id="org-1", user_id="user-1")
+    async with world.engine, world.child() as (_, child):
+        child.silent.add("account/logout")
+        await world.engine.use_api_key(PersonalAccessToken.read("at-1"))
+        with pytest.raises(RemoteError) as caught:
+            await child.ask()
+        assert "personal access token" in caught.value.message
+        assert world.authority.sent == []
 
 
 async def test_the_error_for_a_dead_refresh_token_says_what_to_do() -> None:

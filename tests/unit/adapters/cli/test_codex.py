@@ -200,6 +200,18 @@ def test_what_uses_the_login_has_a_broker(tmp_path: Path, words: str, has_broker
     assert done.stderr == ""
 
 
+async def test_a_login_that_codex_does_not_use_is_not_refreshed(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with LoopbackIssuer() as issuer:
+        async with AuthJsonStore(home).locked() as held:
+            await held.save(tokens_of(issuer, expires_in=60))
+        before = (home / "auth.json").read_bytes()
+        environment = {**issuer.environment, "CODEX_ACCESS_TOKEN": "at-1"}
+        assert run(home, program(tmp_path / "codex"), "exec", "hello", **environment).returncode == 9
+        assert issuer.stats()["refreshes_accepted"] == 0
+    assert (home / "auth.json").read_bytes() == before
+
+
 @pytest.mark.parametrize("fault", ["issuer down", "corrupt", "configuration"])
 async def test_errors_of_the_login_are_left_to_codex(tmp_path: Path, fault: str) -> None:
     home = tmp_path / "home"

@@ -280,6 +280,115 @@ def test_a_person_is_asked_for_the_key(home: Path, monkeypatch: pytest.MonkeyPat
     assert stored(home)["OPENAI_API_KEY"] == "sk-typed"
 
 
+TOKEN = "at-canary-0123456789"
+
+
+def test_a_personal_access_token_comes_and_goes(
+    home: Path, issuer: LoopbackIssuer, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer.register_token(TOKEN, email="person@example.com", plan="pro", account_id="org-1")
+    type_in(monkeypatch, f"  {TOKEN}\n".encode())
+    assert main(["login", "--with-access-token"]) == 0
+    assert stored(home) == {"OPENAI_API_KEY": None, "personal_access_token": TOKEN}
+    assert main(["status"]) == 0
+    assert main(["status", "--json"]) == 0
+    output = capsys.readouterr()
+    assert "canary" not in output.out + output.err
+    assert "Signed in with a personal access token as person@example.com (workspace org-1)" in output.out
+    assert "\nSigned in with a personal access token.\n  email         person@example.com\n" in output.out
+    shown = json.loads(output.out[output.out.index("\n{") :])
+    assert [shown[name] for name in ("signedIn", "state", "authMode", "planType", "workspaceId", "otherLogin")] == [
+        *(True, "api_key", "personalAccessToken", "pro", "org-1", None)
+    ]
+    assert main(["token"]) == 0
+    assert capsys.readouterr().out == f"{TOKEN}\n"
+    assert main(["logout"]) == 0
+    assert not (home / "auth.json").exists()
+    assert issuer.stats()["requests"].get("/oauth/revoke") is None
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "is empty"),
+        (b"sk-canary", "--with-api-key"),
+        (b"at-canary two", "no HTTP header"),
+        (b"at-canary\xff", "no H"),
+    ],
+)
+def test_a_personal_access_token_that_is_none_is_refused(
+    data: bytes, said: str, home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_in(monkeypatch, data)
+    assert main(["login", "--with-access-token"]) == 1
+    error = capsys.readouterr().err
+    assert said in error and "canary" not in error
+    assert not (home / "auth.json").exists()
+
+
+@pytest.mark.parametrize(("status", "login", "code", "after"), [(401, 5, 1, 1), (403, 4, 4, 0), (500, 4, 4, 0)])
+def test_a_token_that_the_issuer_does_not_confirm(
+    status: int,
+    login: int,
+    code: int,
+    after: int,
+    home: Path,
+    issuer: LoopbackIssuer,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    issuer.behave("whoami", mode="status", status=status)
+    type_in(monkeypatch, TOKEN.encode())
+    assert main(["login", "--with-access-token"]) == login
+    assert not (home / "auth.json").exists()
+    (home / "auth.json").write_text(json.dumps({"personal_access_token": TOKEN}))
+    assert main(["token"]) == code
+    assert main(["status"]) == after
+    assert main(["status", "--json"]) == after
+    output = capsys.readouterr()
+    assert "canary" not in output.out + output.err
+    assert ("Sign in again: the issuer refused" in output.out) is (status == 401)
+    shown = json.loads(output.out[output.out.index("\n{") :])
+    assert (shown["signedIn"], len(shown["warnings"])) == (status != 401, 2), "the mode of the file, and the issuer"
+
+
+def test_a_person_is_asked_for_the_token(
+    home: Path, issuer: LoopbackIssuer, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer.register_token(TOKEN)
+    monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    monkeypatch.setattr("getpass.getpass", lambda prompt: TOKEN)
+    assert main(["login", "--with-access-token"]) == 0
+    assert stored(home)["personal_access_token"] == TOKEN
+    with pytest.MonkeyPatch.context() as ctrl_d:
+        ctrl_d.setattr("getpass.getpass", lambda prompt: (_ for _ in ()).throw(EOFError))
+        assert main(["login", "--with-access-token"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ('forced_login_method="api"', "forced_login_method"),
+        ('forced_chatgpt_workspace_id="org-2"', "org-1, and the configuration allows only org-2"),
+    ],
+)
+def test_what_the_configuration_forbids_is_neither_stored_nor_printed(
+    config: str, said: str, home: Path, issuer: LoopbackIssuer, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer.register_token(TOKEN)
+    type_in(monkeypatch, TOKEN.encode())
+    assert main(["-c", config, "login", "--with-access-token"]) == ExitStatus.LOGIN_REFUSED
+    assert said in capsys.readouterr().err
+    assert not (home / "auth.json").exists()
+    (home / "auth.json").write_text(json.dumps({"personal_access_token": TOKEN}))
+    assert main(["-c", config, "token"]) == 1
+    output = capsys.readouterr()
+    assert said in output.err and output.out == ""
+    assert main(["-c", config, "status"]) == 1
+    assert said in capsys.readouterr().out
+    assert stored(home) == {"personal_access_token": TOKEN}
+
+
 def test_a_forced_login_method_forbids_the_key(home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     type_in(monkeypatch, b"sk-1")
     assert main(["-c", 'forced_login_method="chatgpt"', "login", "--with-api-key"]) == ExitStatus.LOGIN_REFUSED

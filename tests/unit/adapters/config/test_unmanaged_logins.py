@@ -1,5 +1,6 @@
-"""Logins of codex's that authstate does not manage: nobody acts beside them, and nothing removes them."""
+"""Logins that codex uses by itself: nobody acts beside them, and nothing removes those that are not managed here."""
 
+import io
 import json
 import os
 import subprocess
@@ -17,25 +18,29 @@ from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import SERVICE, account_of_home
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, PersonalAccessToken
 from authstate.engine.model.errors import StoreUnreadable
 
 __all__ = ["fake_keyring"]
 OTHERS: list[dict[str, Any]] = [
-    {"personal_access_token": "at-canary-1"},
-    {"OPENAI_API_KEY": None, "tokens": None, "personal_access_token": "at-canary-1"},
-    {"auth_mode": "personalAccessToken", "personal_access_token": "at-canary-1"},
     {"auth_mode": "bedrockApiKey", "bedrock_api_key": {"api_key": "k-canary-1", "region": "us-east-1"}},
+    {"bedrock_api_key": {"api_key": "k-canary-1"}, "OPENAI_API_KEY": "sk-canary-1"},
     {"bedrock_access_keys": {"access_key_id": "AK-canary-1"}},
     {"auth_mode": "agentIdentity", "agent_identity": {"x": "canary-1"}},
+    {"agent_identity": "x.canary-1.y"},
+    {"auth_mode": "headers"},
 ]
+WORKLOAD = (
+    *("OPENAI_IDENTITY_TOKEN_FILE", "OPENAI_FEDERATION_RULE_ID"),
+    *("OPENAI_IDENTITY_TOKEN_SOURCE", "OPENAI_SPIFFE_AUDIENCE"),
+)
 ECHO = [sys.executable, "-c", "import sys; print(sys.argv[1:])"]
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CODEX_HOME", str(tmp_path))
-    for name in ("CODEX_API_KEY", "CODEX_ACCESS_TOKEN", "OPENAI_IDENTITY_TOKEN_FILE", "OPENAI_FEDERATION_RULE_ID"):
+    for name in ("CODEX_API_KEY", "CODEX_ACCESS_TOKEN", *WORKLOAD):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -59,7 +64,7 @@ async def test_one_beside_tokens_counts_as_codex_counts_it(home: Path) -> None:
     for stored, managed in ((login, False), ({"auth_mode": "chatgpt", **login}, True)):
         (home / "auth.json").write_text(json.dumps(stored))
         async with AuthEngine(AuthJsonStore(home), FakeAuthority()) as engine:
-            assert (engine.session.account is not None) is managed
+            assert isinstance(engine.session.credentials, ChatgptTokens if managed else PersonalAccessToken)
         assert (unmanaged_logins.find_in_file(str(home / "auth.json")) is None) is managed
 
 
@@ -74,7 +79,21 @@ async def test_a_sign_in_takes_its_place_and_keeps_its_member(home: Path) -> Non
     async with AuthEngine(AuthJsonStore(home), FakeAuthority()) as engine:
         await engine.complete_chatgpt_login(make_tokens())
     stored = json.loads((home / "auth.json").read_text())
-    assert (stored["auth_mode"], stored["personal_access_token"]) == ("chatgpt", "at-canary-1")
+    assert (stored["auth_mode"], stored["bedrock_api_key"]["api_key"]) == ("chatgpt", "k-canary-1")
+
+
+@pytest.mark.parametrize("stored", OTHERS)
+async def test_a_refresh_never_overwrites_one_that_was_stored_meanwhile(stored: dict[str, Any], home: Path) -> None:
+    tokens = make_tokens()
+    authority = FakeAuthority(tokens)
+    async with AuthJsonStore(home).locked() as held:
+        await held.save(tokens)
+    async with AuthEngine(AuthJsonStore(home), authority) as engine:
+        (home / "auth.json").write_text(json.dumps(stored))
+        with pytest.raises(StoreUnreadable):
+            await engine.refresh()
+    assert json.loads((home / "auth.json").read_text()) == stored
+    assert authority.sent == []
 
 
 @pytest.mark.parametrize("stored", OTHERS)
@@ -84,23 +103,82 @@ def test_status_names_it_and_logout_leaves_it(
     data = json.dumps(stored)
     (home / "auth.json").write_text(data)
     assert main(["status"]) == 1
-    assert "does not manage" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    other = unmanaged_logins.find_in_file(str(home / "auth.json"))
+    assert "does not manage" in shown and f"codex uses    {other}\n" in shown
+    assert "what to do" not in shown, "a sign-in would replace it"
+    assert main(["status", "--json"]) == 1
+    assert other is not None
+    assert json.loads(capsys.readouterr().out)["otherLogin"] == {"kind": other.kind, "source": None}
+    assert main(["token"]) == 1
+    assert "does not manage" in capsys.readouterr().err
     assert main(["logout"]) != 0
     output = capsys.readouterr()
     assert "does not manage" in output.err and "canary" not in output.out + output.err
     assert (home / "auth.json").read_text() == data
 
 
-def test_status_names_one_of_the_environment(
+@pytest.mark.parametrize(
+    ("named", "kind", "name"),
+    [
+        ({"CODEX_ACCESS_TOKEN": "at-canary-2"}, "personalAccessToken", "a personal access token"),
+        ({"CODEX_ACCESS_TOKEN": "eyJ.canary.x"}, "agentIdentity", "an agent identity"),
+        *(({variable: "canary"}, "workloadIdentity", "a workload identity") for variable in WORKLOAD),
+        (
+            {"OPENAI_FEDERATION_RULE_ID": "canary", "CODEX_ACCESS_TOKEN": "at-canary-2"},
+            "workloadIdentity",
+            "a workload identity",
+        ),
+    ],
+)
+def test_one_of_the_environment_is_named_and_nobody_acts_beside_it(
+    named: dict[str, str],
+    kind: str,
+    name: str,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (home / "auth.json").write_text('{"auth_mode": "apikey", "OPENAI_API_KEY": "sk-canary-3"}')
+    for variable, value in named.items():
+        monkeypatch.setenv(variable, value)
+    source = next(iter(named))
+    assert main(["status"]) == 0
+    text = capsys.readouterr().out
+    assert f"codex uses    {name} ({source}) instead of what is stored" in text and "canary" not in text
+    assert main(["status", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["otherLogin"] == {"kind": kind, "source": source}
+    for command in ("app-server", "token"):
+        assert main([command]) == 3
+        output = capsys.readouterr()
+        assert source in output.err and "canary" not in output.out + output.err
+    assert main(["logout"]) == 0, "as in codex, which deletes what is stored"
+    assert source in capsys.readouterr().err
+    assert not (home / "auth.json").exists()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"sk-canary-4")))
+    assert main(["login", "--with-api-key"]) == 0
+    assert source in capsys.readouterr().err
+
+
+def test_the_api_key_of_the_environment_wins_over_it(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In `codex exec`: measured with 0.171.0."""
     monkeypatch.setenv("CODEX_ACCESS_TOKEN", "at-canary-2")
-    main(["status"])
-    shown = capsys.readouterr().out
-    assert "CODEX_ACCESS_TOKEN" in shown and "canary" not in shown
-    assert main(["app-server"]) == 3
-    error = capsys.readouterr().err
-    assert "CODEX_ACCESS_TOKEN" in error and "canary" not in error
+    monkeypatch.setenv("CODEX_API_KEY", "sk-environment")
+    assert main(["token"]) == 0
+    assert capsys.readouterr().out == "sk-environment\n"
+
+
+@pytest.mark.parametrize("name", WORKLOAD)
+def test_a_workload_identity_is_found_in_dotenv_and_an_access_token_is_not(name: str, home: Path) -> None:
+    """codex ignores what begins with CODEX_ there."""
+    (home / ".env").write_text(f"CODEX_ACCESS_TOKEN=at-canary\n{name}=canary\n")
+    other = unmanaged_logins.find_in_environment(os.environ)
+    assert other is not None and other.kind == "workloadIdentity" and other.source == f"{name} in {home / '.env'}"
+    (home / ".env").write_text("CODEX_ACCESS_TOKEN=at-canary\n")
+    assert unmanaged_logins.find_in_environment(os.environ) is None
 
 
 @pytest.mark.parametrize(
@@ -108,7 +186,9 @@ def test_status_names_one_of_the_environment(
     [
         ({"CODEX_ACCESS_TOKEN": "at-1"}, None, False),
         ({"OPENAI_IDENTITY_TOKEN_FILE": "/f", "OPENAI_FEDERATION_RULE_ID": "r"}, None, False),
-        ({"OPENAI_IDENTITY_TOKEN_FILE": "/f"}, None, True),
+        ({"OPENAI_IDENTITY_TOKEN_FILE": "/f"}, None, False),
+        ({"CODEX_ACCESS_TOKEN": " "}, None, True),
+        ({}, {"bedrock_access_keys": {}}, False),
         ({}, {"personal_access_token": "at-1"}, False),
         ({}, {"personal_access_token": None, "OPENAI_API_KEY": "sk-1"}, True),
         ({}, None, True),
@@ -157,7 +237,7 @@ PERSONAL = {"personal_access_token": "at-canary-1"}
     [
         ("file", PERSONAL, None, False),
         ("keyring", PERSONAL, None, True),
-        ("keyring", OTHERS[3], None, True),
+        ("keyring", OTHERS[0], None, True),
         ("keyring", CHATGPT, PERSONAL, False),
         ("keyring", None, PERSONAL, False),
         ("auto", PERSONAL, None, True),

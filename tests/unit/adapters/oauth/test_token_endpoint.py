@@ -10,10 +10,18 @@ from typing import Any, NoReturn
 import httpx
 import pytest
 
+from authstate.adapters.network.insecure_http import InsecureTransport
 from authstate.adapters.oauth.issuer_http import LONGEST_ANSWER
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.testing import LoopbackIssuer
-from authstate.engine.model.errors import Delivery, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
+from authstate.engine.model.account import Account, PlanType
+from authstate.engine.model.errors import (
+    Delivery,
+    IssuerUnavailable,
+    PermanentRefreshError,
+    RefreshDeadReason,
+    TokenRefused,
+)
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import PartialRefresh
 
@@ -101,6 +109,46 @@ async def test_revocation(issuer: LoopbackIssuer, authority: Any) -> None:
     issuer.behave("revoke", mode="status", status=500, times=1)
     with pytest.raises(IssuerUnavailable):
         await authority.revoke(Secret("x"))
+
+
+WHOAMI = "/v1/user-auth-credential/whoami"
+
+
+async def test_the_owner_of_a_personal_access_token(issuer: LoopbackIssuer) -> None:
+    issuer.register_token("at-1", email="person@example.com", plan="Pro", account_id="org-1", user_id="user-1")
+    made = HttpTokenAuthority("https://issuer.example", "app", authapi_url=f"{issuer.url}/api/accounts/")
+    assert await made.identify(Secret("at-1")) == Account("person@example.com", PlanType.PRO, "org-1", "user-1")
+    with pytest.raises(TokenRefused, match=r"^127\.0\.0\.1:\d+ answered with status 401: "):
+        await made.identify(Secret("at-2"))
+    issuer.behave("whoami", mode="status", status=503)
+    with pytest.raises(IssuerUnavailable):
+        await made.identify(Secret("at-1"))
+    await made.aclose()
+
+
+async def test_the_request_is_the_one_of_codex(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured with 0.169.0 and 0.171.0: the default address, a bearer token and no account."""
+    names = {"chatgpt_account_id": "org-1", "chatgpt_user_id": "user-1", "chatgpt_plan_type": "plus", "email": None}
+    made, requests = answering(monkeypatch, json=names)
+    assert await made.identify(Secret("at-1")) == Account(None, PlanType.PLUS, "org-1", "user-1")
+    (request,) = requests
+    assert (request.method, str(request.url)) == ("GET", f"https://auth.openai.com/api/accounts{WHOAMI}")
+    assert request.headers["authorization"] == "Bearer at-1"
+    assert "chatgpt-account-id" not in request.headers
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"chatgpt_account_id": "org-1"}, {"chatgpt_account_id": "a b", "chatgpt_user_id": "user-1"}]
+)
+async def test_an_answer_without_an_owner_is_transient(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = answering(monkeypatch, json=answer)
+    with pytest.raises(IssuerUnavailable, match="did not say whose"):
+        await made.identify(Secret("at-1"))
+
+
+async def test_a_personal_access_token_is_not_sent_without_tls() -> None:
+    with pytest.raises(InsecureTransport, match="CODEX_AUTHAPI_BASE_URL"):
+        HttpTokenAuthority("https://issuer.example", "app", authapi_url="http://elsewhere.example")
 
 
 @pytest.mark.parametrize("mode", ["html", "empty", "huge", "reset", "lost", "garbage", "redirect", "error_200"])

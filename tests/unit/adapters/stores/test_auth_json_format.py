@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from authstate.adapters.stores.auth_json_format import LARGEST, decode, encode, is_json_object
 from authstate.adapters.testing import make_external, make_jwt, make_tokens
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, PersonalAccessToken
 from authstate.engine.model.errors import StoreUnreadable
 
 PLACE = "/home/person/.codex/auth.json"
@@ -45,6 +45,11 @@ def test_what_codex_writes_loads() -> None:
     ("document", "kind"),
     [
         ({"OPENAI_API_KEY": "sk-old"}, ApiKey),
+        ({"personal_access_token": "at-1", "OPENAI_API_KEY": "sk-old", "tokens": tokens()}, PersonalAccessToken),
+        ({"auth_mode": "personalAccessToken", "personal_access_token": "at-1"}, PersonalAccessToken),
+        ({"auth_mode": "apikey", "personal_access_token": "at-1", "OPENAI_API_KEY": "sk-old"}, ApiKey),
+        ({"agent_identity": "x", "tokens": tokens()}, ChatgptTokens),
+        ({"personal_access_token": None, "tokens": tokens()}, ChatgptTokens),
         ({"OPENAI_API_KEY": "sk-old", "tokens": tokens()}, ApiKey),
         ({"OPENAI_API_KEY": None, "tokens": tokens()}, ChatgptTokens),
         ({"OPENAI_API_KEY": " ", "tokens": tokens()}, ChatgptTokens),
@@ -155,11 +160,61 @@ def test_a_login_without_a_refresh_token_loads_and_is_written_as_codex_reads_it(
 
 
 def test_an_unknown_mode_is_named() -> None:
-    with pytest.raises(StoreUnreadable, match="auth_mode 'agentIdentity'") as caught:
+    with pytest.raises(StoreUnreadable, match="holds an agent identity") as caught:
         read({"auth_mode": "agentIdentity", "agent_identity": {"key": "canary"}})
     assert PLACE in str(caught.value)
+    assert caught.value.other_login == "agentIdentity"
     with pytest.raises(StoreUnreadable, match=r"x{40}…'"):
         read({"auth_mode": "x" * 500})
+
+
+PERSONAL = PersonalAccessToken.read("at-canary")
+
+
+def test_a_personal_access_token_is_written_as_codex_writes_it() -> None:
+    written = encode(PERSONAL, None)
+    assert written == b'{\n  "OPENAI_API_KEY": null,\n  "personal_access_token": "at-canary"\n}'
+    assert decode(written, PLACE).credentials == PERSONAL
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        {"auth_mode": "chatgpt", "OPENAI_API_KEY": "sk-1", "tokens": tokens(), "last_refresh": "2026-11-22T22:10:11Z"},
+        {"auth_mode": "bedrockApiKey", "bedrock_api_key": {}, "bedrock_access_keys": {}, "agent_identity": "x"},
+    ],
+)
+def test_it_leaves_no_other_login_in_the_record(over: dict[str, Any]) -> None:
+    """Without a mode, another login might count in some release."""
+    written = json.loads(encode(PERSONAL, json.dumps({**over, "ours": 1}).encode()))
+    assert written == {"OPENAI_API_KEY": None, "personal_access_token": "at-canary", "ours": 1}
+
+
+@pytest.mark.parametrize("credentials", [KEY, make_tokens()])
+def test_another_sign_in_removes_it(credentials: ApiKey | ChatgptTokens) -> None:
+    assert "personal_access_token" not in json.loads(encode(credentials, encode(PERSONAL, None)))
+
+
+def test_a_refresh_of_the_login_beside_it_keeps_it() -> None:
+    over = {"auth_mode": "chatgpt", "tokens": tokens(), "personal_access_token": "at-canary"}
+    written = json.loads(encode(read(over), json.dumps(over).encode()))
+    assert (written["auth_mode"], written["personal_access_token"]) == ("chatgpt", "at-canary")
+
+
+@pytest.mark.parametrize(
+    ("document", "fault"),
+    [
+        ({"personal_access_token": ""}, "in personal_access_token, the personal access token is empty"),
+        ({"personal_access_token": "at canary"}, "in personal_access_token, no HTTP header can carry"),
+        ({"personal_access_token": {"canary": 1}}, "personal_access_token has the wrong type"),
+        ({"auth_mode": "personalAccessToken"}, "in personal_access_token, the personal access token is empty"),
+    ],
+)
+def test_a_token_that_cannot_be_used_is_named_and_nothing_beside_it_is_used(document: Any, fault: str) -> None:
+    with pytest.raises(StoreUnreadable, match=fault) as caught:
+        read({**document, "tokens": tokens(), "OPENAI_API_KEY": "sk-canary"})
+    assert "canary" not in str(caught.value)
+    assert caught.value.other_login is None
 
 
 def test_an_api_key_is_written_as_codex_writes_it() -> None:
