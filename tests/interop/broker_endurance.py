@@ -33,8 +33,10 @@ from authstate.adapters.testing import LoopbackIssuer
 
 PERSON: dict[str, Any] = {"email": "person@example.com", "account_id": "org-person"}
 _OF_WINDOW = 10  # rounds
+_OF_CODEX = "Account credentials changed during refresh."
+"""How 0.169.0 fails a turn when auth.json changes just before it asks. The next turn works."""
 _AS_FAR_AS_AN_ISSUER = 0.2
-"""Seconds. Within it, all processes of a home have asked. 0.169.0 fails a turn when auth.json changes just before."""
+"""Seconds. Within it, all processes of a home have asked."""
 
 
 class Field:
@@ -154,6 +156,8 @@ def kills(field: Field, children: int, times: int, random: Random) -> dict[str, 
             child.finish_turn(since)  # it may have failed, while there was no broker
         began = monotonic()
         outcome = field.turns()
+        if _OF_CODEX in outcome:
+            outcome = field.turns()
         slowest = max(slowest, monotonic() - began)
         lost = field.issuer.stats()["refreshes_refused"]
         assert lost or outcome == {"completed": children}, outcome
