@@ -33,8 +33,8 @@ _SENTENCES = {
 async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
     """Check the stored login and print the result.
 
-    An expired access token is refreshed, by the home's broker if one is running. Nothing is changed if another user owns
-    the home folder.
+    An expired access token is refreshed, by the home's broker if one is running. Nothing is changed if another user
+    owns the home folder.
 
     Returns:
         DONE if somebody is signed in, otherwise NOT_SIGNED_IN, REFRESH_DEAD, or TRY_LATER if the store cannot be read

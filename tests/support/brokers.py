@@ -1,6 +1,7 @@
 """A broker in a process of its own, for codex processes that tests start themselves."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +49,47 @@ class RunningBroker:
         self._process.stdin.close()
         self._process.wait(timeout=60)
         self._process.stdout.close()
+
+
+class BrokerService:
+    """A running `authstate broker` on a loopback port that the system chooses. Use it as a context manager.
+
+    Args:
+        home: the home whose vault it serves.
+        issuer: where it refreshes.
+        arguments: more arguments of the command.
+        listen: the address.
+        environment: more variables.
+    """
+
+    def __init__(
+        self, home: Path, issuer: LoopbackIssuer, *arguments: str, listen: str = "127.0.0.1:0", **environment: str
+    ) -> None:
+        self.process = subprocess.Popen(
+            [*AUTHSTATE, "broker", "--listen", listen, *arguments],
+            env=clean_environment(home, **issuer.environment, **environment),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        self.first_line = self.process.stderr.readline()
+        assert " serves " in self.first_line, self.first_line + self.process.stderr.read()
+        self.url = self.first_line.partition(" serves ")[2].split()[0]
+        self.socket = home / "authstate" / "broker.sock"
+        self.log = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it with a signal, if it runs. Returns its exit status; `log` is then what it wrote."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        assert self.process.stderr is not None
+        if not self.process.stderr.closed:
+            self.log += self.process.stderr.read()
+            self.process.stderr.close()
+        return self.process.wait(timeout=60)
