@@ -211,6 +211,8 @@ async def test_metrics_count_what_happens(client: httpx.AsyncClient, world: Brok
     assert found["authstate_leases", "home", "ended"] == 1
     assert found["authstate_grant_seconds_count",] == 3
     assert found["authstate_accounts",] == 1
+    assert found["authstate_pool_open",] == 1
+    assert ("authstate_pool_evicted_total",) in found
     assert "person@example.com" not in answer.text
     assert "org-1" not in answer.text
     opened = await client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
