@@ -44,7 +44,7 @@ def run_broker(options: argparse.Namespace) -> int:
         from authstate.adapters.broker.server import ServerOptions
     except ModuleNotFoundError as missing:
         raise ConfigError(
-            f"`authstate broker` needs the package {missing.name}: run `pip install 'authstate[broker]'`"
+            f"`authstate broker` needs the package {_top_of(missing)}: run `pip install 'authstate[broker]'`"
         ) from None
     server_options = ServerOptions(
         address=Address(options.listen or f"{DEFAULT_ADDRESS}:{DEFAULT_PORT}"),
@@ -77,6 +77,10 @@ async def _serve(config: Config, environment: Environment, options: "ServerOptio
             print(printable(said), file=sys.stderr, flush=True)
 
         await server.serve(ready)
+
+
+def _top_of(missing: ModuleNotFoundError) -> str:
+    return (missing.name or "of the extra").partition(".")[0]
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
