@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
@@ -306,14 +307,14 @@ def test_it_comes_back_after_kill_9(make_home: MakeHome, issuer: LoopbackIssuer)
             assert broker.socket.exists()
 
 
-def test_two_brokers_on_one_vault(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: Path) -> None:
+def test_two_brokers_on_one_vault(make_home: MakeHome, issuer: LoopbackIssuer, running: ExitStack) -> None:
     home = make_home(expires_in=-10, **PERSON)
     with BrokerService(home, issuer) as first:
         again = authstate(home, issuer, "broker", "--listen", "127.0.0.1:0", status=3)
         assert "another broker serves" in again.stderr
         taken = authstate(home, issuer, "broker", "--listen", first.url.removeprefix("http://"), status=3)
         assert "another broker may be running" in taken.stderr
-        place = f"/tmp/authstate-{os.getpid()}.sock"
+        place = os.path.join(running.enter_context(TemporaryDirectory()), "sock")  # a short path
         with BrokerService(home, issuer, "--socket", place) as second:
             handle = json.loads(authstate(home, issuer, "lease", "new", "--json").stdout)["handle"]
             answers = [grant(broker.url, handle).json()["access_token"] for broker in (first, second, first)]
