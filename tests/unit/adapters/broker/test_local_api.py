@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from support.broker_in_memory import BrokerInMemory
 
+from authstate.adapters.broker import event_streams
 from authstate.adapters.broker.event_streams import MOST_STREAMS, QUEUE_LENGTH, EventStreams
 from authstate.adapters.broker.local_api import LocalApp, Place
 from authstate.adapters.broker.metrics import BrokerMetrics
@@ -34,7 +35,8 @@ class Api:
 
 
 @pytest.fixture
-async def api(world: BrokerInMemory) -> AsyncIterator[Api]:
+async def api(world: BrokerInMemory, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
+    monkeypatch.setattr(event_streams, "_LEASES_EVERY", 0.01)
     made = Api(world)
     async with made.client:
         yield made
