@@ -16,6 +16,7 @@ from support.broker_in_memory import BrokerInMemory
 from authstate.adapters.broker import app as app_module
 from authstate.adapters.broker.app import create_app
 from authstate.adapters.broker.oauth_messages import LARGEST_BODY
+from authstate.adapters.broker.token_grants import GRANTS
 from authstate.engine.model.credentials import ApiKey
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -60,6 +61,27 @@ async def test_codex_gets_json_for_json(client: httpx.AsyncClient, world: Broker
     refused = await client.post("/oauth/token", json={**sent, "refresh_token": "rt-unknown"})
     assert refused.status_code == 401
     assert refused.json()["error"]["code"] == "refresh_token_invalidated"
+
+
+async def test_many_clients_whose_token_was_refused_cost_one_refresh(
+    client: httpx.AsyncClient, world: BrokerInMemory
+) -> None:
+    first = [await refresh(client, await world.lease()) for _ in range(32)]
+    second = await asyncio.gather(*(refresh(client, answer.json()["refresh_token"]) for answer in first))
+    assert len(world.authority.sent) == 1
+    assert len({answer.json()["access_token"] for answer in second}) == 1
+    assert second[0].json()["access_token"] != first[0].json()["access_token"]
+
+
+async def test_a_client_that_asks_too_often_is_told_when_to_ask_again(
+    client: httpx.AsyncClient, world: BrokerInMemory
+) -> None:
+    handle = await world.lease()
+    answers = [await refresh(client, handle) for _ in range(GRANTS.burst + 1)]
+    assert {answer.status_code for answer in answers[:-1]} == {200}
+    assert (answers[-1].status_code, answers[-1].json()["error"]) == (429, "slow_down")
+    assert answers[-1].headers["retry-after"] == "1"
+    assert (await refresh(client, await world.lease())).status_code == 200, "another lease"
 
 
 async def test_a_revoked_handle_yields_nothing(client: httpx.AsyncClient, world: BrokerInMemory) -> None:
