@@ -2,8 +2,9 @@
 
 uvicorn closes a connection that is idle after an answer. It waits without an end for the first request, and for the
 rest of one. Here, a head must be whole within 10 seconds and 32 KiB. Of the connections that wait for a request, the
-oldest are closed when there are more than 256. A client that reads nothing for 10 seconds while data waits for it is
-cut off. So idle and slow clients keep nobody else from an answer.
+oldest are closed when there are more than 256. A client may send at most 64 requests before it reads their answers. One
+that reads nothing for 10 seconds while data waits for it is cut off. So idle and slow clients keep nobody else from an
+answer.
 """
 
 import asyncio
@@ -19,6 +20,12 @@ LARGEST_HEAD = 32 * 1024
 """Bytes."""
 MOST_IDLE = 256
 """Connections that wait for a request."""
+MOST_PIPELINED = 64
+"""Requests of one connection that wait for the answers to earlier ones. uvicorn takes any number into memory."""
+
+
+class _TooManyRequests(Exception):
+    """A connection has sent too many requests without waiting for an answer."""
 
 
 class IdleConnections:
@@ -86,16 +93,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A head is whole."""
         self._is_in_head = False
+        self._head_bytes = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self.idle.discard(self)
         super().on_headers_complete()
+        if len(self.pipeline) > MOST_PIPELINED:
+            raise _TooManyRequests  # the parser stops, and uvicorn closes the connection
 
     def on_response_complete(self) -> None:
         """The connection may wait for the next request."""
         super().on_response_complete()
-        if not self.transport.is_closing() and not self.pipeline:
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self.flow.pause_reading()
+        elif self.cycle.response_complete:
             self.idle.add(self)
 
     def pause_writing(self) -> None:

@@ -52,7 +52,7 @@ def fault_of(error: ApiFault | AuthError | ConfigError) -> ApiFault:
     if isinstance(error, ApiFault):
         return error
     if isinstance(error, ConfigError):
-        return ApiFault(404, "not_found", str(error))
+        return ApiFault(400, "invalid_request", str(error))
     if isinstance(error, PermanentRefreshError):
         return ApiFault(409, "refresh_dead", str(error))
     if isinstance(error, NotSignedIn):

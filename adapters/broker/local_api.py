@@ -30,6 +30,7 @@ from authstate.adapters.broker.local_answers import (
 from authstate.adapters.broker.metrics import BrokerMetrics
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.config.settings import BrokerEndpoints
+from authstate.adapters.vault.accounts_file import AccountEntry
 from authstate.engine.machines.lease import LeaseState
 from authstate.engine.model.errors import AuthError
 from authstate.engine.version import VERSION
@@ -90,7 +91,7 @@ class LocalApi:
 
     async def _account(self, request: Request) -> Response:
         """One account, as its engine sees it. An expired access token is refreshed first."""
-        entry = entry_of(self._broker, request.path_params["name"])
+        entry = self._entry(request.path_params["name"])
         selected = self._broker.vault.accounts().selected
         async with self._broker.accounts.engine(entry.id) as engine:
             await engine.check()
@@ -103,7 +104,7 @@ class LocalApi:
         form = query.get("format", "json")
         if form not in ("json", "bearer"):
             raise ApiFault(400, "invalid_request", "format must be json or bearer")
-        found = await token_of(self._broker, query.get("account"), lifetime)
+        found = await token_of(self._broker, self._entry(query.get("account")).id, lifetime)
         token = found.authorization.token.reveal()
         if form == "bearer":
             return Response(f"{token}\n", media_type="text/plain", headers={"Cache-Control": "no-store"})
@@ -126,7 +127,7 @@ class LocalApi:
             wish = msgspec.json.decode(await _body_of(request) or b"{}", type=LeaseWish)
         except (ValueError, RecursionError) as error:
             raise ApiFault(400, "invalid_request", f"the body must be a JSON object: {error}") from None
-        made = await make_lease(self._broker, wish.account, wish.ttl, wish.label)
+        made = await make_lease(self._broker, self._entry(wish.account).id, wish.ttl, wish.label)
         endpoints = BrokerEndpoints.of(self._place.url)
         members = {
             "lease": lease_members(made.lease),
@@ -137,7 +138,11 @@ class LocalApi:
         return json_answer(members, 201)
 
     async def _end_lease(self, request: Request) -> Response:
-        return json_answer({"lease": lease_members(self._broker.leases.end(request.path_params["id"]))})
+        try:
+            ended = self._broker.leases.end(request.path_params["id"])
+        except ConfigError as error:
+            raise ApiFault(404, "not_found", str(error)) from None
+        return json_answer({"lease": lease_members(ended)})
 
     async def _end_leases(self, request: Request) -> Response:
         """End all leases, but not that of an adopted home, which would lose its login."""
@@ -160,6 +165,13 @@ class LocalApi:
                 "leases": {state: sum(lease.state is state for lease in leases) for state in LeaseState},
             }
         )
+
+    def _entry(self, name: str | None) -> AccountEntry:
+        """Return an account, or the selected one. Raises ApiFault: there is no such account."""
+        try:
+            return entry_of(self._broker, name)
+        except ConfigError as error:
+            raise ApiFault(404, "not_found", str(error)) from None
 
     async def _events(self, request: Request) -> Response:
         if self._streams.is_full:

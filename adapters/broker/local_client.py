@@ -14,7 +14,8 @@ from urllib.parse import quote, unquote, urlencode
 from authstate.adapters.broker.listeners import HAS_UNIX_SOCKETS, HOME_HEADER, SOCKET_VARIABLE, default_socket
 
 _CONNECT_WITHIN = 2.0  # seconds
-_ANSWER_WITHIN = 40.0  # seconds: a refresh takes up to 30
+_ANSWER_WITHIN = 10.0  # seconds
+_TOKEN_WITHIN = 40.0  # seconds: a refresh takes up to 30
 _LARGEST = 1024 * 1024  # bytes
 
 
@@ -38,14 +39,22 @@ class BrokerClient:
             return None
         return cls(os.fspath(home), path)
 
-    async def get(self, path: str, **query: str) -> dict[str, Any] | None:
-        """Ask for a JSON object. None if the broker has no such answer, for whatever reason.
+    async def get(self, path: str, within: float = _ANSWER_WITHIN, **query: str) -> dict[str, Any] | None:
+        """Ask for a JSON object.
+
+        Args:
+            path: of the API.
+            within: seconds to wait at most.
+            query: the parameters.
+
+        Returns:
+            The object. None if the broker has no such answer, for whatever reason.
 
         Cancelling it closes the connection.
         """
         target = path + (f"?{urlencode(query)}" if query else "")
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN):
+            async with asyncio.timeout(within):
                 received = await self._exchange(target)
         except (OSError, TimeoutError, ValueError):
             return None
@@ -57,7 +66,7 @@ class BrokerClient:
 
     async def token(self, name: str, min_lifetime: float = 0.0) -> dict[str, Any] | None:
         """Ask for the token of an account. See `GET /v1/token`."""
-        return await self.get("/v1/token", account=name, min_lifetime=f"{min_lifetime:g}")
+        return await self.get("/v1/token", _TOKEN_WITHIN, account=name, min_lifetime=f"{min_lifetime:g}")
 
     async def _exchange(self, target: str) -> bytes:
         """Send a request, and return all that comes back. Raises OSError: there is no broker of ours."""

@@ -3,16 +3,19 @@
 from collections import Counter as Tally
 from collections.abc import Iterable
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from authstate.adapters.broker.broker import Broker
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.events import Event, RefreshFailed, StateChanged
 from authstate.engine.model.states import Trigger
+from authstate.engine.pool import PoolMetrics
 
+_SINCE_START = ("opened", "open_failures", "evicted", "refreshed", "refresh_failures")
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)  # seconds
 
 
@@ -98,4 +101,11 @@ class _BrokerCollector(Collector):
             readable.add_metric([], 0)
         else:
             readable.add_metric([], 1)
-        return accounts, leases, readable
+        return accounts, leases, readable, *_of_pool(self._broker.accounts.pool.metrics())
+
+
+def _of_pool(numbers: PoolMetrics) -> Iterable[Metric]:
+    """Return the numbers of the pool of engines: docs/broker-api.md lists them."""
+    for name, value in msgspec.structs.asdict(numbers).items():
+        kind = CounterMetricFamily if name in _SINCE_START else GaugeMetricFamily
+        yield kind(f"authstate_pool_{name}", f"Engines: {name.replace('_', ' ')}", value=value)

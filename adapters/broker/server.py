@@ -67,8 +67,8 @@ class BrokerServer:
             self.place = Place(_url(options.address, self._sockets, self._context), options.socket)
             _ensure_not_itself(environment, self.place.url)
             if options.socket is not None:
-                with suppress(FileExistsError):
-                    os.makedirs(os.path.dirname(options.socket), mode=0o700)
+                for folder in (environment.home, os.path.dirname(options.socket)):
+                    os.makedirs(folder, mode=0o700, exist_ok=True)
                 self._unix = UnixSocket(options.socket)
         except BaseException:
             self.close()

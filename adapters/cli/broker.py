@@ -15,7 +15,7 @@ from authstate.adapters.broker.listeners import DEFAULT_ADDRESS, DEFAULT_PORT, H
 from authstate.adapters.broker.local_client import BrokerClient, socket_path
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, printable
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
-from authstate.adapters.config.settings import ensure_secure_setting
+from authstate.adapters.config.settings import TOKEN_PATH, ensure_secure_setting
 from authstate.adapters.io.signals import ENDINGS, handle_signals
 from authstate.adapters.network.http_proxies import urlsplit_or_none
 
@@ -44,7 +44,7 @@ def run_broker(options: argparse.Namespace) -> int:
         from authstate.adapters.broker.server import ServerOptions
     except ModuleNotFoundError as missing:
         raise ConfigError(
-            f"`authstate broker` needs the package {missing.name}: run `pip install 'authstate[broker]'`"
+            f"`authstate broker` needs the package {_top_of(missing)}: run `pip install 'authstate[broker]'`"
         ) from None
     server_options = ServerOptions(
         address=Address(options.listen or f"{DEFAULT_ADDRESS}:{DEFAULT_PORT}"),
@@ -77,6 +77,10 @@ async def _serve(config: Config, environment: Environment, options: "ServerOptio
             print(printable(said), file=sys.stderr, flush=True)
 
         await server.serve(ready)
+
+
+def _top_of(missing: ModuleNotFoundError) -> str:
+    return (missing.name or "of the extra").partition(".")[0]
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -133,7 +137,8 @@ async def release(options: argparse.Namespace) -> ExitStatus:
 async def broker_url(environment: Environment, named: str | None) -> str:
     """Return the URL of the broker as its clients reach it, without a slash at the end.
 
-    That is the one that was named, or else that of the running broker, or else that of the default port.
+    That is the one that was named, or else that of the running broker, or else the one in the environment, or else that
+    of the default port.
 
     Raises:
         ConfigError: it is not a URL, would carry tokens to another machine without TLS, or cannot be known.
@@ -148,7 +153,7 @@ async def broker_url(environment: Environment, named: str | None) -> str:
     state = await client.get("/v1/state") if client is not None else None
     url = state.get("url") if state is not None else None
     if not isinstance(url, str):
-        return DEFAULT_URL
+        return DEFAULT_URL if environment.broker is None else environment.broker.refresh_url.removesuffix(TOKEN_PATH)
     found = urlsplit_or_none(url)
     if found is None or found.hostname in _WILDCARDS:
         raise ConfigError(f"the broker listens on every address ({url}): say with --broker-url how clients reach it")

@@ -12,7 +12,7 @@ from support.paths import REPO, TESTS
 INSTALLERS = {
     "codex_binaries": {"install"},
     "python_sdk": {"install"},
-    "debian": {"install", "chromium", "gnome_keyring"},
+    "debian": {"install", "chromium", "gnome_keyring", "systemd_analyze"},
 }
 RUN_BY_A_PERSON = {TESTS / "interop" / "fuzz_wrap.py"}
 

@@ -88,6 +88,10 @@ class BrokerService:
         """End it with a signal, if it runs. Returns its exit status; `log` is then what it wrote."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end. Returns its exit status; `log` is then what it wrote."""
         assert self.process.stderr is not None
         if not self.process.stderr.closed:
             self.log += self.process.stderr.read()

@@ -22,6 +22,11 @@ def gnome_keyring() -> None:
     install(("gnome-keyring-daemon", "dbus-run-session"), ("gnome-keyring", "dbus"))
 
 
+def systemd_analyze() -> None:
+    """Install systemd-analyze if it is missing. Raises CannotInstall."""
+    install(("systemd-analyze",), ("systemd",))
+
+
 def install(programs: Sequence[str], packages: Sequence[str], *, timeout: float = 240) -> None:
     """Install programs that are missing from the PATH.
 

@@ -35,6 +35,10 @@ class RealParts:
         """Install gnome-keyring and D-Bus, which are then on the PATH."""
         _installed(debian.gnome_keyring)
 
+    def systemd_analyze(self) -> None:
+        """Install systemd-analyze, which is then on the PATH."""
+        _installed(debian.systemd_analyze)
+
 
 def _installed(install: Callable[[], T]) -> T:
     """Install a part. One process installs at a time, because tests may run in several."""
