@@ -1,120 +1,148 @@
-"""docs/broker-api.md: its commands run, and its JSON has the members of the real answers."""
+"""The shell lines of docs/broker.md, as they stand there, in one home and in the order of the page.
+
+codex is the real one. docker, ssh and scp are stand-ins that keep what matters here: which environment and which files a
+codex in the other place has. Lines of `NOT_RUN` are of other programs.
+"""
 
 import json
+import os
 import re
+import shlex
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from support.brokers import BrokerService
+from support.codex_binaries import NEW
+from support.codex_turns import model_config
 from support.paths import REPO
-from support.wire_client import clean_environment
+from support.vaults import add_account
+from support.wire_client import AUTHSTATE, clean_environment
 
-from authstate.adapters.broker import app, connections, event_streams, local_api
-from authstate.adapters.broker.oauth_errors import OAuthError
-from authstate.adapters.broker.oauth_messages import LARGEST_BODY
-from authstate.adapters.broker.token_grants import GRANTS
+from authstate.adapters.cli.main import parse_command
+from authstate.adapters.cli.parser import parse
 from authstate.adapters.testing import LoopbackIssuer
 
-MakeHome = Callable[..., Path]
-PAGE = (REPO / "docs" / "broker-api.md").read_text(encoding="utf-8")
+PAGE = (REPO / "docs" / "broker.md").read_text(encoding="utf-8")
+LINES = [line for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S) for line in block.splitlines()]
+NOT_RUN = ("pip install 'authstate[broker]'", "systemctl --user enable --now authstate-broker")
+SERVES = re.compile(r"authstate broker( --listen .*)?")
+"""The test runs the broker itself, on a port of its own."""
+
+STAND_INS = {
+    "docker": """
+import os, subprocess, sys
+words, home = sys.argv[2:], ""
+environment = {name: value for name, value in os.environ.items() if not name.startswith(("CODEX_", "AUTHSTATE_"))}
+while words[0].startswith("-"):
+    option = words.pop(0)
+    if option == "--env-file":
+        lines = open(words.pop(0)).read().splitlines()
+        environment.update(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    elif option == "-v":
+        home = words.pop(0).partition(":")[0]
+    elif option in ("-e", "--network"):
+        words.pop(0)
+environment["CODEX_HOME"] = home
+sys.exit(subprocess.call(words[1:], env=environment))
+""",
+    "ssh": "import sys; assert sys.argv[1:2] == ['-R']",
+    "scp": "import shutil, sys; shutil.copytree(sys.argv[2], sys.argv[3].partition(':')[2])",
+    "npx": "import os; assert os.environ['CODEX_REFRESH_TOKEN_URL_OVERRIDE'].startswith('http://127.0.0.1:')",
+    "nightly.sh": "import os; assert os.environ['AUTHSTATE_BROKER_URL']",
+}
+"""Python programs in the place of others."""
+
+
+def test_every_line_of_authstate_is_a_valid_command() -> None:
+    for line in LINES:
+        words = shlex.split(line.partition(" > ")[0], comments=True)
+        if "authstate" in words:
+            words = words[words.index("authstate") + 1 :]
+            if parse_command(words, "run", "") is None:
+                parse(words)
 
 
 @pytest.fixture
-def broker(make_home: MakeHome, issuer: LoopbackIssuer) -> Iterator[BrokerService]:
-    with BrokerService(make_home(email="person@example.com"), issuer) as running:
-        yield running
+def programs(tmp_path: Path, binaries: dict[str, Path]) -> Path:
+    """A folder of programs: codex, authstate and the stand-ins."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "codex").symlink_to(binaries[NEW])
+    python = AUTHSTATE[0]
+    scripts = {name: f"#!{python}\n{text}" for name, text in STAND_INS.items()}
+    scripts["authstate"] = f'#!/bin/sh\nexec {shlex.join(AUTHSTATE)} "$@"\n'
+    for name, text in scripts.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    (tmp_path / "nightly.sh").symlink_to(folder / "nightly.sh")
+    return folder
 
 
-@pytest.fixture
-def local(broker: BrokerService) -> Iterator[httpx.Client]:
-    transport = httpx.HTTPTransport(uds=str(broker.socket))
-    with httpx.Client(transport=transport, base_url="http://localhost") as client:
-        yield client
+async def test_the_lines_of_the_page_work(
+    tmp_path: Path, programs: Path, make_home: Callable[..., Path], issuer: LoopbackIssuer
+) -> None:
+    person = {"email": "person@example.com", "account_id": "org-person"}
+    home = make_home(config=model_config(issuer) + "[notice]\nhide_full_access_warning = true\n", **person)
+    await add_account(home, issuer, "work", email="work@example.com", account_id="org-work")
+    ci = make_home(config=model_config(issuer), email="ci@example.com", account_id="org-ci")
+    (tmp_path / ".config" / "systemd" / "user").mkdir(parents=True)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    environment = clean_environment(home, **issuer.environment, PATH=path, HOME=str(tmp_path))
+    ran = run_lines(tmp_path, home, ci, environment, issuer)
+    assert ran == [line for line in LINES if line not in NOT_RUN and not SERVES.fullmatch(line)]
+    assert issuer.stats()["refreshes_refused"] == 0
 
 
-def block_of(heading: str) -> Any:
-    """The first JSON block below a heading."""
-    section = PAGE.partition(f"\n{heading}\n")[2]
-    return json.loads(section.partition("```json\n")[2].partition("```")[0])
+def run_lines(folder: Path, home: Path, ci: Path, environment: dict[str, str], issuer: LoopbackIssuer) -> list[str]:
+    """Run each line in a shell. What a line exports holds for those that follow. Returns those that ran."""
+    ran: list[str] = []
+    with BrokerService(home, issuer) as broker:
+        for line in LINES:
+            if line in NOT_RUN or SERVES.fullmatch(line):
+                continue
+            command = adapted(line, broker.url, ci, environment)
+            if command.startswith("export "):
+                name, _, value = command.removeprefix("export ").partition("=")
+                environment = {**environment, name: value}
+            else:
+                run(command, folder, environment)
+            ran.append(line)
+    return ran
 
 
-def shape(value: Any) -> Any:
-    """The members of JSON, without the values."""
-    if isinstance(value, dict):
-        return {name: shape(one) for name, one in value.items()}
-    return [shape(value[0])] if isinstance(value, list) else None
+def adapted(line: str, url: str, ci: Path, environment: dict[str, str]) -> str:
+    """The line with what differs for each reader: the port of the broker, folders, and the id of a lease."""
+    command = line.replace("http://127.0.0.1:4517", url).replace("/srv/ci-login", str(ci))
+    if "--broker-url https" in line:  # the certificate is the reader's
+        return command.replace("https://host.docker.internal:4518", url).replace("agent-home", "agent-home-2")
+    command = command.replace("authstate lease new", f"authstate lease new --broker-url {url}")
+    if line.endswith("-- codex"):  # a terminal program
+        command += " exec hi"
+    if "lease end" in line:
+        command = command.replace("1f2e3d4c", newest_lease(environment))
+    if "--skip-git-repo-check" not in line:
+        command = command.replace("codex exec", "codex exec --skip-git-repo-check")
+    return command
 
 
-def test_the_json_is_that_of_the_broker(broker: BrokerService, local: httpx.Client) -> None:
-    made = local.post("/v1/leases", json={"ttl": 3600, "label": "ci"})
-    sent = {"grant_type": "refresh_token", "refresh_token": made.json()["handle"]}
-    answers = {
-        "## OAuth": local.post("/oauth/token", data=sent),
-        "## Health and metrics": local.get("/healthz"),
-        "## The JSON API": local.get("/v1/accounts/work"),
-        "### GET /v1/token": local.get("/v1/token"),
-        "### GET /v1/accounts": local.get("/v1/accounts"),
-        "### GET /v1/accounts/NAME": local.get("/v1/accounts/home"),
-        "### GET /v1/leases": local.get("/v1/leases"),
-        "### POST /v1/leases": made,
-        "### GET /v1/state": local.get("/v1/state"),
-    }
-    for heading, answer in answers.items():
-        assert shape(block_of(heading)) == shape(answer.json()), heading
-    assert PAGE.count("```json\n") == len(answers)
-
-
-def test_the_metrics_are_those_of_the_broker(broker: BrokerService, local: httpx.Client) -> None:
-    local.post("/oauth/token", data={})
-    text = local.get("/metrics").text
-    families = set(re.findall(r"^# TYPE (\w+) (?:counter|gauge|histogram)$", text, re.M))
-    named = set(re.findall(r"`(authstate_\w+?)`", PAGE.partition("| metric |")[2].partition("\n\n")[0]))
-    found = {name for name in families if not name.startswith("authstate_pool_") and not name.endswith("_created")}
-    assert found == named
-    assert "authstate_pool_open" in families
-
-
-def test_the_limits_are_those_of_the_code() -> None:
-    assert (connections.HEAD_WITHIN, app._BODY_WITHIN) == (10, 10)
-    limits = PAGE.partition("## Limits")[2].partition("\n## ")[0]
-    for number in (
-        f"{connections.LARGEST_HEAD // 1024} KiB",
-        f"{LARGEST_BODY // 1024} KiB",
-        f"{local_api._LARGEST_BODY // 1024} KiB",
-        f"| {connections.MOST_IDLE};",
-        f"| {connections.MOST_PIPELINED} |",
-        f"| {GRANTS.burst} at once, {GRANTS.per_second:g} a second |",
-        f"| {event_streams.MOST_STREAMS} |",
-    ):
-        assert number in limits
-    assert f"{event_streams.QUEUE_LENGTH} unread events" in PAGE
-
-
-def test_every_error_is_listed() -> None:
-    for error in OAuthError:
-        assert f"| `{error}` |" in PAGE
-    codes = re.findall(r'ApiFault\(\d+, "(\w+)"', Path(local_api.__file__).read_text(encoding="utf-8"))
-    codes += re.findall(
-        r'ApiFault\(\d+, "(\w+)"', Path(local_api.__file__).with_name("local_answers.py").read_text(encoding="utf-8")
+def run(command: str, folder: Path, environment: dict[str, str]) -> str:
+    """Run a shell line, which must succeed. Returns its output."""
+    done = subprocess.run(
+        ["bash", "-ec", command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
-    assert len(set(codes)) >= 7
-    for code in codes:
-        assert f"| `{code}` |" in PAGE
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
 
 
-def test_its_commands_run(broker: BrokerService, make_home: MakeHome, issuer: LoopbackIssuer) -> None:
-    home = broker.socket.parent.parent
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.S) for line in block.splitlines()]
-    assert len(lines) == 5
-    for line in lines:
-        command = re.sub("^authstate ", f"{sys.executable} -m authstate.adapters.cli ", line)
-        environment = clean_environment(home, **issuer.environment)
-        done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout
-        assert '"error"' not in done.stdout
+def newest_lease(environment: dict[str, str]) -> str:
+    """The id of the newest lease."""
+    leases: list[dict[str, str]] = json.loads(run("authstate lease list --json", Path("/"), environment))["leases"]
+    return leases[-1]["id"]
