@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from authstate.engine.model.errors import ParentUnavailable as ParentUnavailable
     from authstate.engine.model.errors import PermanentRefreshError as PermanentRefreshError
     from authstate.engine.model.errors import PolicyViolation as PolicyViolation
+    from authstate.engine.model.errors import PoolClosed as PoolClosed
     from authstate.engine.model.errors import RecoveryExhausted as RecoveryExhausted
     from authstate.engine.model.errors import RefreshDeadReason as RefreshDeadReason
     from authstate.engine.model.errors import RefreshInDoubt as RefreshInDoubt
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
     from authstate.engine.model.session import Session as Session
     from authstate.engine.model.states import AuthState as AuthState
     from authstate.engine.model.states import Trigger as Trigger
+    from authstate.engine.pool import EnginePool as EnginePool
+    from authstate.engine.pool import PoolMetrics as PoolMetrics
+    from authstate.engine.pool import PoolSettings as PoolSettings
     from authstate.engine.ports import Clock as Clock
     from authstate.engine.ports import CredentialStore as CredentialStore
     from authstate.engine.ports import ExternalTokenSource as ExternalTokenSource
@@ -67,6 +71,7 @@ if TYPE_CHECKING:
     from authstate.engine.ports import LastChange as LastChange
     from authstate.engine.ports import PartialRefresh as PartialRefresh
     from authstate.engine.ports import RefreshedTokens as RefreshedTokens
+    from authstate.engine.ports import RefreshPacer as RefreshPacer
     from authstate.engine.ports import TokenAuthority as TokenAuthority
     from authstate.engine.version import VERSION as VERSION
 
@@ -86,6 +91,7 @@ __all__ = [
     "Credentials",
     "Delivery",
     "EngineClosed",
+    "EnginePool",
     "Event",
     "ExternalTokenSource",
     "ExternalTokens",
@@ -111,6 +117,9 @@ __all__ = [
     "PlanType",
     "Policy",
     "PolicyViolation",
+    "PoolClosed",
+    "PoolMetrics",
+    "PoolSettings",
     "RecoveryExhausted",
     "RecoveryPlan",
     "RefreshClaim",
@@ -118,6 +127,7 @@ __all__ = [
     "RefreshFailed",
     "RefreshInDoubt",
     "RefreshInterrupted",
+    "RefreshPacer",
     "RefreshSettings",
     "RefreshedTokens",
     "Secret",
@@ -163,6 +173,7 @@ _MODULES = {
     "ParentUnavailable": "model.errors",
     "PermanentRefreshError": "model.errors",
     "PolicyViolation": "model.errors",
+    "PoolClosed": "model.errors",
     "RecoveryExhausted": "model.errors",
     "RefreshDeadReason": "model.errors",
     "RefreshInDoubt": "model.errors",
@@ -188,6 +199,9 @@ _MODULES = {
     "Session": "model.session",
     "AuthState": "model.states",
     "Trigger": "model.states",
+    "EnginePool": "pool",
+    "PoolMetrics": "pool",
+    "PoolSettings": "pool",
     "Clock": "ports",
     "CredentialStore": "ports",
     "ExternalTokenSource": "ports",
@@ -195,6 +209,7 @@ _MODULES = {
     "IdentifiesTokens": "ports",
     "LastChange": "ports",
     "PartialRefresh": "ports",
+    "RefreshPacer": "ports",
     "RefreshedTokens": "ports",
     "TokenAuthority": "ports",
     "VERSION": "version",

@@ -9,7 +9,6 @@ that it is open and connects the flows; flows/engine_locks.py says which lock pr
 
 from collections.abc import Callable
 from random import Random
-from types import TracebackType
 from typing import Self
 
 from authstate.engine.clock import SystemClock
@@ -38,19 +37,18 @@ from authstate.engine.model.credentials import (
 from authstate.engine.model.errors import (
     AuthError,
     EngineClosed,
-    ExternalTokensActive,
     IssuerUnavailable,
-    RefreshInterrupted,
     StoreUnavailable,
     strip_tracebacks_of_methods,
 )
 from authstate.engine.model.events import AuthMode, Listener, Listeners, mode_of
-from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.engine.model.policy import Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
-from authstate.engine.model.session import Authorization, Failure, Session
+from authstate.engine.model.session import Authorization, Session
 from authstate.engine.model.states import AuthState, Trigger
-from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, TokenAuthority
+from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, RefreshPacer, TokenAuthority
 
+_CHANCE = Random()  # of all engines that are given none
 _MAX_LOOKS = 3  # of one request for a token, while the session keeps changing
 
 
@@ -91,7 +89,7 @@ class AuthEngine:
         listeners = Listeners()
         locks = EngineLocks()
         pending = PendingTokens(clock, settings.save_waits, listeners.warn)
-        refresher = Refresher(store, authority, clock, random or Random(), settings, pending, listeners.warn)
+        refresher = Refresher(store, authority, clock, random or _CHANCE, settings, pending, listeners.warn)
         machine = AuthMachine(policy or Policy(), listeners)
         self._closed = False
         self._settings = settings
@@ -166,6 +164,28 @@ class AuthEngine:
         """
         return self._scheduler.pause_reason()
 
+    @property
+    def is_refreshing(self) -> bool:
+        """Whether a refresh is under way."""
+        return self._scheduler.is_refreshing
+
+    @property
+    def is_replaceable(self) -> bool:
+        """Whether closing this engine now ends and loses nothing: a new one on the same store could take its place.
+
+        False during a refresh, or while one waits for its turn or for the end of a pause; while new tokens are not
+        stored; during a sign-in, a sign-out or a revocation; and with external tokens, which live in memory only.
+        """
+        is_needed = self._logins.current is not None or self.session.state is AuthState.EXTERNAL_TOKENS
+        is_idle = self._scheduler.is_idle and self._identity.is_idle and not self._revocations.are_under_way
+        return is_idle and not is_needed
+
+    def pace_with(self, pacer: RefreshPacer | None) -> None:
+        """Let a pacer choose when background refreshes begin (None: at once). A refresh that a caller waits for is not
+        paced.
+        """
+        self._scheduler.pacer = pacer
+
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with every event, in order, in the task that caused it.
 
@@ -182,9 +202,7 @@ class AuthEngine:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def start(self) -> Session:
@@ -234,11 +252,8 @@ class AuthEngine:
         self._recovery.close()
         self._external.close()
         self._identity.close()
-        try:
-            await self._scheduler.close(grace)
-        except RefreshInterrupted as interrupted:
-            self._listeners.warn("refresh_abandoned", str(interrupted))
-        await self._revocations.close(min(grace, self._settings.revoke_grace))
+        left = await self._scheduler.close(grace)
+        await self._revocations.close(min(left, self._settings.revoke_grace))
 
     # Using the login
 
@@ -358,12 +373,7 @@ class AuthEngine:
             ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.
         """
         self._ensure_open()
-        await self._logins.settled()
-        if self.session.state is AuthState.EXTERNAL_TOKENS:
-            raise ExternalTokensActive(Trigger.COMPLETE_CHATGPT_LOGIN, self.session.state)
-        if violation := self.policy.method_violation(LoginMethod.CHATGPT):
-            raise violation
-        return self._logins.begin(login_id, kind)
+        return await self._changes.begin_attempt(login_id, kind)
 
     async def cancel_login(self, login_id: str) -> bool:
         """Cancel a login attempt. Returns whether it was open. Waits instead for one that is being stored."""
@@ -409,11 +419,7 @@ class AuthEngine:
 
     def set_policy(self, policy: Policy) -> None:
         """Change the restrictions. Credentials that they forbid are refused at once; what is stored stays."""
-        self._machine.policy = policy
-        credentials = self.session.credentials
-        violation = policy.violation(credentials) if credentials is not None else None
-        if violation is not None:
-            self._machine.fire(Trigger.CREDENTIALS_REFUSED, Failure(str(violation)))
+        self._changes.set_policy(policy)
 
     def _ensure_open(self) -> None:
         if self._closed:

@@ -1,5 +1,6 @@
 """The Protocols that adapters implement. The engine reaches the world only through these."""
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
@@ -170,6 +171,22 @@ class IdentifiesTokens(Protocol):
         Raises:
             TokenRefused: the issuer does not accept the token.
             IssuerUnavailable: everything else.
+        """
+        ...
+
+
+class RefreshPacer(Protocol):
+    """Chooses when a background refresh begins, so that the refreshes of many engines do not begin at one instant."""
+
+    def pace(self, seconds: float, begin: Callable[[], None]) -> Callable[[], None]:
+        """Call `begin` once, later than this call returns and within about `seconds`. Raises nothing.
+
+        Args:
+            seconds: how long the refresh may wait. 0 or less: begin as soon as possible.
+            begin: begins the refresh. It does not block and raises nothing.
+
+        Returns:
+            A function that withdraws the request. It may be called at any time, and again.
         """
         ...
 

@@ -92,5 +92,5 @@ def open_broker(
         events.follow(account, engine)
         return engine
 
-    accounts = BrokerAccounts(vault, EnginePool(open_account))
+    accounts = BrokerAccounts(vault, EnginePool(open_account, clock=clock))
     return Broker(accounts, leases or LeaseBook(vault.folder, now=clock.now), authority, clock, events)

@@ -5,7 +5,7 @@ How a refresh works is in refresh.py. What a result changes in the state is in m
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from authstate.engine.clock import within
@@ -13,7 +13,7 @@ from authstate.engine.flows.engine_locks import EngineLocks
 from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
 from authstate.engine.flows.refresh import Refresher
 from authstate.engine.flows.refresh_retries import RefreshProgress
-from authstate.engine.flows.refresh_urgency import Urgency, urgency_of
+from authstate.engine.flows.refresh_urgency import Urgency, spare_time, urgency_of
 from authstate.engine.flows.single_flight import SharedTask, SingleFlight, wait_shielded
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens
@@ -32,7 +32,7 @@ from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Failure, Session
 from authstate.engine.model.states import AuthState, Trigger
-from authstate.engine.ports import Clock, CredentialStore
+from authstate.engine.ports import Clock, CredentialStore, RefreshPacer
 
 _MAX_REFUSED = 64  # access tokens to remember that the backend refused
 _OF_A_REFRESH = (Trigger.TOKENS_REFRESHED, Trigger.REFRESH_REJECTED)
@@ -52,6 +52,7 @@ class RefreshScheduler:
         settings: RefreshSettings,
         listeners: Listeners,
     ) -> None:
+        self.pacer: RefreshPacer | None = None  # chooses when a background refresh begins; None: at once
         self._machine = machine
         self._store = store
         self._refresher = refresher
@@ -62,6 +63,7 @@ class RefreshScheduler:
         self._listeners = listeners
         self._flight = SingleFlight()
         self._progress = RefreshProgress()  # of the refresh that is under way, or was last
+        self._withdraw: Callable[[], None] | None = None  # ends the wait of a paced refresh that has not begun
         self._settled_until = float("-inf")
         self._paused_until = float("-inf")
         self._pause_reason: IssuerUnavailable | None = None
@@ -74,6 +76,7 @@ class RefreshScheduler:
     def _on_event(self, event: Event) -> None:
         """Start afresh with other credentials after a login, a logout, external tokens or a refused policy."""
         if isinstance(event, StateChanged) and event.trigger not in _OF_A_REFRESH:
+            self._withdraw_paced()
             self._was_usable = event.current.credentials is not None and not self.is_expired()
             self._pause_reason = None
 
@@ -82,9 +85,9 @@ class RefreshScheduler:
     def urgency(self) -> Urgency:
         """How urgent a refresh is by the clock alone. NONE if this is not a managed login."""
         tokens = self._machine.session.credentials
-        return (
-            urgency_of(tokens, self._clock.now(), self._settings) if isinstance(tokens, ChatgptTokens) else Urgency.NONE
-        )
+        if not isinstance(tokens, ChatgptTokens):
+            return Urgency.NONE
+        return urgency_of(tokens, self._clock.now(), self._settings)
 
     def proactive_urgency(self) -> Urgency:
         """How urgent a refresh is before a request.
@@ -151,6 +154,19 @@ class RefreshScheduler:
         return None if is_unsent and not self.is_usable() else reason.without_traceback()
 
     @property
+    def is_refreshing(self) -> bool:
+        """Whether a refresh is under way."""
+        return self._flight.running is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way, waits to be done, or holds a refresh back (a pause, a wrong clock)."""
+        now = self._clock.monotonic()
+        is_held_back = now < self._paused_until or (now < self._settled_until and self.urgency() is not Urgency.NONE)
+        has_refresh = self.is_refreshing or self._withdraw is not None or is_held_back
+        return not has_refresh and not self._locks.is_any_held and self._pending.tokens is None
+
+    @property
     def last_fault(self) -> IssuerUnavailable | None:
         """Why the last try of the refresh that is under way, or was last, failed. None if it did not."""
         return self._progress.last_fault
@@ -180,11 +196,11 @@ class RefreshScheduler:
             if await self._reload_if_idle() or self._machine.session is not session:
                 return False
             raise fault
-        task = self.start_or_join()
         if urgency is Urgency.SOON:
+            self._refresh_soon()
             return True
         try:
-            error = await self.wait_for_request(task)
+            error = await self.wait_for_request(self.start_or_join())
         except TimeoutError:
             return True
         if isinstance(error, TransientAuthError) and not self.is_expired():
@@ -280,6 +296,24 @@ class RefreshScheduler:
         """Return the refresh that is under way, or start one. A cancelled caller does not cancel it."""
         return self._flight.start_or_join(self._start)
 
+    def _refresh_soon(self) -> None:
+        """Begin a background refresh: at once, or when the pacer says."""
+        tokens = self._machine.session.credentials
+        if self.pacer is None or self.is_refreshing:
+            self.start_or_join()
+        elif self._withdraw is None and isinstance(tokens, ChatgptTokens):
+            self._withdraw = self.pacer.pace(spare_time(tokens, self._clock.now(), self._settings), self._begin_paced)
+
+    def _begin_paced(self) -> None:
+        self._withdraw = None
+        if self.proactive_urgency() is not Urgency.NONE:
+            self.start_or_join()
+
+    def _withdraw_paced(self) -> None:
+        if self._withdraw is not None:
+            self._withdraw()
+            self._withdraw = None
+
     async def finish_or_cancel(self, grace: float = 60.0) -> None:
         """End the refresh that is under way: cancel it where nothing is lost, else wait until its tokens are stored.
 
@@ -296,18 +330,23 @@ class RefreshScheduler:
         if not done:
             raise RefreshInterrupted(f"a refresh has not ended within {grace:g} seconds: try again")
 
-    async def close(self, grace: float) -> None:
-        """End the refresh that is under way, then try once more to store pending tokens. Each takes at most `grace`
-        seconds.
-
-        Raises:
-            RefreshInterrupted: the refresh that was under way has not ended.
+    async def close(self, grace: float) -> float:
+        """End the refresh that is under way, then try once more to store pending tokens. A refresh that has not ended
+        within `grace` seconds is left alone, with a warning. Returns how many of these seconds are left.
         """
-        await self.finish_or_cancel(grace)
+        now = asyncio.get_running_loop().time
+        end = now() + grace
+        self._withdraw_paced()
+        try:
+            await self.finish_or_cancel(grace)
+        except RefreshInterrupted as interrupted:
+            self._listeners.warn("refresh_abandoned", str(interrupted))
         if self._pending.tokens is not None:
-            await asyncio.wait((self.start_or_join(),), timeout=grace)
+            await asyncio.wait((self.start_or_join(),), timeout=max(0.0, end - now()))
+        return max(0.0, end - now())
 
     def _start(self) -> Coroutine[Any, Any, AuthError | None]:
+        self._withdraw_paced()
         self._progress = RefreshProgress()
         return self._refresh(self._machine.session, self._progress)
 

@@ -16,6 +16,14 @@ class Urgency(StrEnum):
     """Refresh before the next request."""
 
 
+def spare_time(tokens: ChatgptTokens, now: float, settings: RefreshSettings) -> float:
+    """How many seconds a background refresh of these tokens may still wait; 0 or less if it may not.
+
+    If it fails at the end of that time, there is another try before requests have to wait for it.
+    """
+    return 0.0 if tokens.expires_at is None else tokens.expires_at - now - settings.blocking - settings.pause
+
+
 def urgency_of(tokens: ChatgptTokens, now: float, settings: RefreshSettings) -> Urgency:
     """How urgent a refresh of these tokens is at `now` (seconds since the epoch). The `exp` claim decides where it
     exists.

@@ -27,6 +27,11 @@ class Revocations:
         self._tasks.append(task)
         task.add_done_callback(self._tasks.remove)
 
+    @property
+    def are_under_way(self) -> bool:
+        """Whether the issuer has not answered all of them yet."""
+        return bool(self._tasks)
+
     async def close(self, grace: float) -> None:
         """Wait at most `grace` seconds for what is under way, then cancel it, with a warning for each."""
         if self._tasks:

@@ -10,10 +10,18 @@ from authstate.engine.flows.pending_tokens import PendingTokens
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.revocations import Revocations
 from authstate.engine.machines.auth_state import AuthMachine
-from authstate.engine.machines.login_attempt import LoginAttempt
+from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
 from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens, StaticCredentials
-from authstate.engine.model.errors import AuthError, LoginAttemptEnded, StoreUnavailable, StoreUnreadable
+from authstate.engine.model.errors import (
+    AuthError,
+    ExternalTokensActive,
+    LoginAttemptEnded,
+    StoreUnavailable,
+    StoreUnreadable,
+)
 from authstate.engine.model.events import AccountUpdated, Listeners, LoginCompleted
+from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.engine.model.session import Failure
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import CredentialStore, HeldStore
 
@@ -71,6 +79,15 @@ class SessionChanges:
                     attempt.stored()
                 self._announce(attempt.login_id if attempt is not None else None)
 
+    async def begin_attempt(self, login_id: str, kind: LoginKind) -> LoginAttempt:
+        """Open a login attempt. See `AuthEngine.begin_login`."""
+        await self._logins.settled()
+        if self._machine.session.state is AuthState.EXTERNAL_TOKENS:
+            raise ExternalTokensActive(Trigger.COMPLETE_CHATGPT_LOGIN, self._machine.session.state)
+        if violation := self._machine.policy.method_violation(LoginMethod.CHATGPT):
+            raise violation
+        return self._logins.begin(login_id, kind)
+
     async def complete_attempt(self, attempt: LoginAttempt, tokens: ChatgptTokens) -> None:
         """Sign in with the tokens of a login attempt. See `AuthEngine.complete_login`."""
         try:
@@ -116,6 +133,14 @@ class SessionChanges:
                     await held.delete()
                     # Announced under the lock: its release may wait, and a caller that is cancelled then is signed out.
                     self._signed_out(replaced)
+
+    def set_policy(self, policy: Policy) -> None:
+        """Change the restrictions. See `AuthEngine.set_policy`."""
+        self._machine.policy = policy
+        credentials = self._machine.session.credentials
+        violation = policy.violation(credentials) if credentials is not None else None
+        if violation is not None:
+            self._machine.fire(Trigger.CREDENTIALS_REFUSED, Failure(str(violation)))
 
     async def _ensure_managed(self, held: HeldStore) -> None:
         """Raise StoreUnreadable if a login of another kind is stored: it is not the login that ends."""

@@ -49,6 +49,11 @@ class TokenIdentity:
         return None
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nobody asks the issuer, and no pause keeps anybody from it."""
+        return self._flight.running is None and self._clock.monotonic() >= self._paused_until
+
+    @property
     def fault(self) -> AuthError | None:
         """Why the owner of the token of the session is not known, as a new error. None if nobody asked."""
         token = self.unidentified

@@ -14,6 +14,8 @@ session holds afterwards:
     mark_dead  the same credentials and account; the reason is remembered and shown
 """
 
+from functools import lru_cache
+
 from authstate.engine.machines.table import Row, Table, TableMachine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens, PersonalAccessToken
 from authstate.engine.model.errors import (
@@ -113,17 +115,23 @@ class AuthMachine:
         self._listeners = listeners
         self.session = Session()
         self.state: str = table.initial
-        self._machine = TableMachine(
+        self._machine = self._machine_of(table)
+        self._next: tuple[Credentials | None, Failure | None] = (None, None)
+
+    @staticmethod
+    @lru_cache(maxsize=16)
+    def _machine_of(table: Table) -> TableMachine:
+        """The one machine for all sessions of a table. Cached: it is large, and building it is slow."""
+        return TableMachine(
             table,
-            guards={"permitted": self._permitted, "same_account": self._same_account},
+            guards={"permitted": AuthMachine._permitted, "same_account": AuthMachine._same_account},
             effects={
-                "install": self._install,
-                "clear": self._clear,
-                "reject": self._reject,
-                "mark_dead": self._mark_dead,
+                "install": AuthMachine._install,
+                "clear": AuthMachine._clear,
+                "reject": AuthMachine._reject,
+                "mark_dead": AuthMachine._mark_dead,
             },
         )
-        self._next: tuple[Credentials | None, Failure | None] = (None, None)
 
     def fire(self, trigger: Trigger, payload: Credentials | Failure | None = None) -> Session:
         """Fire a trigger, tell the listeners, and return the new Session.
@@ -161,7 +169,7 @@ class AuthMachine:
         """Raise what `fire` would raise, and change nothing. A login calls it before it stores anything."""
         if self._machine.table.target(self.state, trigger) is None:
             raise self._refused(trigger)
-        if refusal := self._permitted(self, payload):
+        if refusal := self._permitted(payload):
             raise refusal
 
     def _refused(self, trigger: Trigger) -> TransitionRefused:
@@ -169,10 +177,10 @@ class AuthMachine:
             return ExternalTokensActive(trigger, self.state)
         return TransitionRefused(trigger, self.state)
 
-    def _permitted(self, _model: object, payload: Credentials) -> AuthError | None:
+    def _permitted(self, payload: Credentials) -> AuthError | None:
         return self.policy.violation(payload)
 
-    def _same_account(self, _model: object, payload: ChatgptTokens | ExternalTokens) -> AuthError | None:
+    def _same_account(self, payload: ChatgptTokens | ExternalTokens) -> AuthError | None:
         account = self.session.account
         if isinstance(payload, ExternalTokens):
             if account is None or account.account_id in (None, payload.account.account_id):
@@ -185,14 +193,14 @@ class AuthMachine:
             return None
         return PermanentRefreshError(RefreshDeadReason.ACCOUNT_CHANGED)
 
-    def _install(self, _model: object, payload: Credentials) -> None:
+    def _install(self, payload: Credentials) -> None:
         self._next = (payload, None)
 
-    def _clear(self, _model: object, _payload: None) -> None:
+    def _clear(self, _payload: None) -> None:
         self._next = (None, None)
 
-    def _reject(self, _model: object, payload: Failure) -> None:
+    def _reject(self, payload: Failure) -> None:
         self._next = (None, payload)
 
-    def _mark_dead(self, _model: object, payload: Failure) -> None:
+    def _mark_dead(self, payload: Failure) -> None:
         self._next = (self.session.credentials, payload)

@@ -22,6 +22,7 @@
           StoreUnreadable       what is stored is corrupt or foreign; a refresh never overwrites it
         RefreshInterrupted      a logout, a login or the end of the program came first
       EngineClosed              the engine was closed
+      PoolClosed                the pool of engines was closed
 
 A message says what happened, to which account or file, and what to do. No message holds a token.
 """
@@ -308,3 +309,10 @@ class EngineClosed(AuthError):
 
     def __init__(self) -> None:
         super().__init__("this engine was closed: make a new one")
+
+
+class PoolClosed(AuthError):
+    """The pool of engines was closed: make a new one."""
+
+    def __init__(self) -> None:
+        super().__init__("this pool of engines was closed: make a new one")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -87,13 +87,16 @@ Event: TypeAlias = StateChanged | LoginCompleted | AccountUpdated | RefreshFaile
 Listener = Callable[[Event], None]
 
 
-class Listeners:
+E = TypeVar("E")
+
+
+class Subscriptions(Generic[E]):
     """Calls every listener with every event, in order, in the task that caused it. A listener must not block."""
 
     def __init__(self) -> None:
-        self._listeners: list[Listener] = []
+        self._listeners: list[Callable[[E], None]] = []
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
+    def subscribe(self, listener: Callable[[E], None]) -> Callable[[], None]:
         """Call `listener` with every event from now on. Returns a function that ends this; it may be called again."""
         self._listeners.append(listener)
 
@@ -103,7 +106,7 @@ class Listeners:
 
         return end
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: E) -> None:
         """Call every listener. The event loop's exception handler gets what one raises; the others are still called."""
         for listener in tuple(self._listeners):
             try:
@@ -111,6 +114,10 @@ class Listeners:
             except Exception as error:
                 context = {"message": "a listener of the auth engine failed", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
+
+
+class Listeners(Subscriptions[Event]):
+    """The listeners of an engine."""
 
     def warn(self, code: str, message: str) -> None:
         """Emit a `Warned` event."""

@@ -18,6 +18,7 @@ from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimSt
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization, Failure, Session
+from authstate.engine.pool import EnginePool, PoolSettings
 
 
 def structs() -> Iterator[Any]:
@@ -52,7 +53,13 @@ def test_a_name_of_the_package_is_looked_up_once(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("method", "argument", "seconds"), [(AuthEngine.close, "grace", 30.0), (AuthEngine.check, "patience", 2.0)]
+    ("method", "argument", "seconds"),
+    [
+        (AuthEngine.close, "grace", 30.0),
+        (AuthEngine.check, "patience", 2.0),
+        (EnginePool.close, "grace", 30.0),
+        (EnginePool.drop, "grace", 30.0),
+    ],
 )
 def test_how_long_a_call_may_take_unless_somebody_says_more(method: object, argument: str, seconds: float) -> None:
     assert inspect.signature(method).parameters[argument].default == seconds  # type: ignore[arg-type]
@@ -81,6 +88,12 @@ def test_the_numbers_of_the_refresh_protocol() -> None:
         "parent_timeout": 10.0,
         "revoke_grace": 5.0,
     }
+
+
+def test_the_numbers_of_a_pool() -> None:
+    """docs/embedding.md names them."""
+    numbers = {"most_open": 1000, "idle_after": 900.0, "refresh_gap": 1.0}
+    assert msgspec.structs.asdict(PoolSettings()) == numbers
 
 
 def test_how_much_wrap_remembers_and_holds() -> None:
