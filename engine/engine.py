@@ -23,6 +23,7 @@ from authstate.engine.flows.revocations import Revocations
 from authstate.engine.flows.session_changes import SessionChanges
 from authstate.engine.flows.store_sync import StoreSync
 from authstate.engine.flows.token_identity import TokenIdentity
+from authstate.engine.flows.token_lifetime import TokenLifetime
 from authstate.engine.flows.token_recovery import TokenRecovery
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
@@ -102,6 +103,7 @@ class AuthEngine:
         )
         self._external = ExternalTokenRefresher(parent, machine, clock, settings.parent_timeout, listeners)
         self._recovery = TokenRecovery(recovery or RecoveryPlan(), machine, self._scheduler, self._external)
+        self._lifetime = TokenLifetime(machine, self._scheduler, clock, settings)
         self._revocations = Revocations(authority, listeners)
         self._logins = LoginAttempts(clock, listeners)
         self._changes = SessionChanges(
@@ -257,8 +259,13 @@ class AuthEngine:
 
     # Using the login
 
-    async def authorization(self) -> Authorization:
+    async def authorization(self, min_lifetime: float = 0.0) -> Authorization:
         """Return a token that can be used. Refresh it first if necessary.
+
+        Args:
+            min_lifetime: seconds that the token should last. One that lasts shorter is refreshed, but not if it is
+                younger than `RefreshSettings.settle` (60 s). The token may still last shorter, if the issuer gives no
+                longer ones or cannot be asked: `Authorization.expires_at` tells.
 
         A token that has not expired is returned within `RefreshSettings.patience` (2 s), and its refresh continues in
         the background. If it has expired, this waits for the refresh, at most about `RefreshSettings.total` plus one
@@ -280,6 +287,8 @@ class AuthEngine:
             await self._identity.ensure()
             if await self._scheduler.prepare_request():
                 break
+        if min_lifetime > 0:
+            await self._lifetime.ensure(min_lifetime)
         return Authorization.of(self.session)
 
     async def recover(self, refused: Authorization) -> Authorization:

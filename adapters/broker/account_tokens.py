@@ -9,7 +9,7 @@ from authstate.adapters.vault.lease_book import LeaseRequest
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.lease import Lease
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
-from authstate.engine.model.errors import NotSignedIn, TransientAuthError, strip_tracebacks
+from authstate.engine.model.errors import NotSignedIn, strip_tracebacks
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
 from authstate.engine.model.session import Authorization
 
@@ -19,7 +19,6 @@ LONGEST_TTL = 10 * 365 * 86_400.0
 """Seconds that a lease with an end lasts at most."""
 
 _LEASED_LIFETIME = 600.0  # seconds: codex asks for another token in the last 300 (measured)
-_BETWEEN_REFRESHES = 60.0  # seconds between two refreshes that a wish for a long lifetime causes
 
 
 class AccountToken(msgspec.Struct, frozen=True):
@@ -27,8 +26,6 @@ class AccountToken(msgspec.Struct, frozen=True):
 
     account: AccountEntry
     authorization: Authorization
-    expires_at: float | None
-    """Seconds since the epoch; None for an API key, or if it is not known."""
 
 
 class NewLease(msgspec.Struct, frozen=True):
@@ -66,9 +63,7 @@ async def token_of(broker: Broker, name: str | None, min_lifetime: float = 0.0) 
     """
     entry = entry_of(broker, name)
     async with broker.accounts.engine(entry.id) as engine:
-        await _signed_in(engine)
-        await _extend(engine, min_lifetime, broker.clock.now())
-        return AccountToken(entry, Authorization.of(engine.session), _expires_at(engine))
+        return AccountToken(entry, await _authorization(engine, min_lifetime))
 
 
 @strip_tracebacks
@@ -90,8 +85,7 @@ async def make_lease(broker: Broker, name: str | None, ttl: float | None = DEFAU
         raise ConfigError("the time of a lease must be more than 0 seconds and at most 10 years")
     entry = entry_of(broker, name)
     async with broker.accounts.engine(entry.id) as engine:
-        await _signed_in(engine)
-        await _extend(engine, _LEASED_LIFETIME, broker.clock.now())
+        await _authorization(engine, _LEASED_LIFETIME)
         tokens = engine.session.credentials
     if isinstance(tokens, ApiKey):
         raise ConfigError(f"the account {entry.name} uses an API key, which cannot be leased: pass the key itself on")
@@ -103,31 +97,11 @@ async def make_lease(broker: Broker, name: str | None, ttl: float | None = DEFAU
     return NewLease(lease, entry, handle, tokens)
 
 
-async def _signed_in(engine: AuthEngine) -> None:
-    """Make sure of a usable token. Raises AuthError; if the store cannot be read, that is the reason."""
+async def _authorization(engine: AuthEngine, min_lifetime: float) -> Authorization:
+    """See `AuthEngine.authorization`. If the store cannot be read, that is the reason."""
     try:
-        await engine.authorization()
+        return await engine.authorization(min_lifetime)
     except NotSignedIn:
         if engine.store_fault is not None:
             raise engine.store_fault from None
         raise
-
-
-async def _extend(engine: AuthEngine, min_lifetime: float, now: float) -> None:
-    """Refresh a token that lasts shorter, unless that was done just now. Keep it if that is not possible now."""
-    tokens = engine.session.credentials
-    if not isinstance(tokens, ChatgptTokens) or tokens.expires_at is None or not tokens.can_refresh:
-        return
-    is_new = tokens.last_refresh is not None and 0 <= now - tokens.last_refresh < _BETWEEN_REFRESHES
-    if tokens.expires_at - now >= min_lifetime or is_new:
-        return
-    try:
-        await engine.refresh()
-    except TransientAuthError:
-        if engine.is_expired():
-            raise
-
-
-def _expires_at(engine: AuthEngine) -> float | None:
-    credentials = engine.session.credentials
-    return credentials.expires_at if isinstance(credentials, ChatgptTokens) else None

@@ -112,7 +112,7 @@ class LocalApi:
             {
                 "token": token,
                 "kind": "api_key" if found.authorization.is_api_key else "access_token",
-                "expiresAt": found.expires_at,
+                "expiresAt": found.authorization.expires_at,
                 "workspaceId": found.authorization.account_id,
                 "account": {"id": found.account.id, "name": found.account.name},
                 "store": self._broker.vault.store(found.account.id).describe(),

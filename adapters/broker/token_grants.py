@@ -193,8 +193,8 @@ class TokenGrants:
             tokens = _tokens_of(engine)
             _ensure_owner(lease, tokens)
             is_current = handle.seen == digest_of_access(tokens.access_token)
-            if is_current or _is_short(tokens, self._clock.now()):
-                await self._renew(engine, lease.id, is_refused=is_current and is_refused)
+            if is_current:
+                await self._renew(engine, lease.id, is_refused=is_refused)
             tokens = await _current_tokens(engine)
         lease = self._active(handle)  # it may have ended meanwhile
         _ensure_owner(lease, tokens)
@@ -236,8 +236,8 @@ class TokenGrants:
         async with self._accounts.engine(account) as engine:
             tokens = _tokens_of(engine)
             is_current = tokens.refresh_token == refresh_token
-            if is_current or _is_short(tokens, self._clock.now()):
-                await self._renew(engine, account, is_refused=is_current and is_refused)
+            if is_current:
+                await self._renew(engine, account, is_refused=is_refused)
             return _grant(await _current_tokens(engine), account, None)
 
     async def _revoke_login(self, refresh_token: Secret) -> None:
@@ -254,7 +254,7 @@ class TokenGrants:
     # For both
 
     async def _renew(self, engine: AuthEngine, client: str, *, is_refused: bool) -> None:
-        """Refresh for a client that has the current access token and asks for another one, or that needs a longer one.
+        """Refresh for a client that has the current access token and asks for another one.
 
         If that was done too often for this client, the current one stays. So it does if it is not possible just now and
         the backend did not refuse it.
@@ -310,16 +310,9 @@ def _tokens_of(engine: AuthEngine) -> ChatgptTokens:
 
 
 async def _current_tokens(engine: AuthEngine) -> ChatgptTokens:
-    """Return tokens whose access token can be used now."""
-    await engine.authorization()
+    """Return tokens whose access token can be used now, and for a while, if the issuer gives such tokens."""
+    await engine.authorization(SHORTEST)
     return _tokens_of(engine)
-
-
-def _is_short(tokens: ChatgptTokens, now: float) -> bool:
-    """Whether the access token is about to expire, and the issuer gives tokens that last longer."""
-    if tokens.expires_at is None or tokens.expires_at - now > SHORTEST:
-        return False
-    return tokens.last_refresh is None or tokens.expires_at - tokens.last_refresh > 2 * SHORTEST
 
 
 def _ensure_owner(lease: Lease, tokens: ChatgptTokens) -> None:

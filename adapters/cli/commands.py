@@ -53,13 +53,14 @@ def _token(options: argparse.Namespace) -> int:
     import os
 
     from authstate.adapters.cli.token import print_token
+    from authstate.adapters.cli.token_formats import TokenFormat
     from authstate.adapters.config.unmanaged_logins import ensure_none_in_environment
 
     if sys.stdout.isatty() and not options.force:
         raise UsageError("a token is not printed to a terminal: pipe it into a program, or use --force")
     if not os.environ.get("CODEX_API_KEY", "").strip():  # which codex prefers to what authstate does not manage
         ensure_none_in_environment(os.environ)
-    return run_cancellable(print_token(options.overrides))
+    return run_cancellable(print_token(options.overrides, TokenFormat(options.format), options.min_lifetime))
 
 
 def _broker(options: argparse.Namespace) -> int:

@@ -23,9 +23,14 @@ _RUN = """Run a command on the login of today, and let its codex processes refre
 `authstate run -- codex exec "..."`. The exit status is that of the command; 127 if the program does not exist, 126 if
 it cannot be run."""
 
+_FORMATS = "the token alone (by default), one JSON object, HTTP header lines, or variables for a shell"
+
 _EXIT_STATUS = """Exit status: 0 done, 1 not signed in or failed, 2 the refresh token is dead or the command line is
 wrong, 3 the configuration is wrong, 4 try again later, 130 Ctrl-C, 143 SIGTERM. Of login: 5 refused, 6 timed out,
 7 cancelled."""
+
+
+_LONGEST_LIFETIME = 366 * 86_400.0  # seconds
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -84,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_command(commands, "logout", "remove the stored login and revoke its tokens")
 
     token = _add_command(commands, "token", "print a valid access token, or the API key, for a script")
+    token.add_argument("--format", choices=("bearer", "json", "header", "env"), default="bearer", help=_FORMATS)
+    token.add_argument(
+        "--min-lifetime", metavar="SECONDS", type=_seconds, default=0.0, help="refresh a token that lasts shorter"
+    )
     token.add_argument("--force", action="store_true", help="print it even to a terminal")
 
     diagram = _add_command(commands, "diagram", "write the diagrams of the state tables")
@@ -124,6 +133,13 @@ def _add_overrides(parser: argparse.ArgumentParser, destination: str) -> None:
         default=[],
         help="override a key of config.toml",
     )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= _LONGEST_LIFETIME:
+        raise ValueError
+    return seconds
 
 
 def _version() -> str:

@@ -10,6 +10,7 @@ import msgspec
 
 from authstate.adapters.broker.local_client import BrokerClient
 from authstate.adapters.cli.context import CommandContext
+from authstate.adapters.cli.token_formats import TokenAnswer
 from authstate.adapters.vault.vault_store import VaultStore
 from authstate.engine.model.policy import Policy
 
@@ -44,16 +45,24 @@ async def ask_broker(context: CommandContext) -> RunningBroker | None:
         return None
 
 
-async def token_of_broker(context: CommandContext) -> str | None:
-    """Return the token that the broker has for the account. None if there is no broker, or it has none."""
+async def token_of_broker(context: CommandContext, min_lifetime: float = 0.0) -> TokenAnswer | None:
+    """Return the token that the broker has for the account. None if there is no broker, or it has none.
+
+    Args:
+        context: of the command.
+        min_lifetime: seconds that the token should last.
+    """
     client = _client(context)
     if client is None or not isinstance(context.store, VaultStore) or context.engine.policy != Policy():
         return None
-    answer = await client.token(context.store.account)
+    answer = await client.token(context.store.account, min_lifetime)
     if answer is None or answer.get("store") != context.place:
         return None
-    token = answer.get("token")
-    return token if isinstance(token, str) else None
+    names = {"token": "token", "kind": "kind", "workspace_id": "workspaceId", "expires_at": "expiresAt"}
+    try:
+        return msgspec.convert({ours: answer.get(theirs) for ours, theirs in names.items()}, TokenAnswer)
+    except msgspec.ValidationError:  # of another release
+        return None
 
 
 def _client(context: CommandContext) -> BrokerClient | None:

@@ -59,6 +59,8 @@ class Authorization(msgspec.Struct, frozen=True):
     user_id: str | None = None
     """The person, if the claims name one. Two people of one workspace are two accounts."""
     is_api_key: bool = False
+    expires_at: float | None = None
+    """Seconds since the epoch; None if the token does not expire, or if that is not known."""
     is_parents_answer: bool = False
     """The parent application gave this token after a 401 for an earlier one. See `AuthEngine.recover`."""
 
@@ -101,4 +103,5 @@ class Authorization(msgspec.Struct, frozen=True):
                 raise TransientAuthError("the owner of the personal access token is not known yet: try again")
             return cls(credentials.token, owner.account_id, session.generation, owner.user_id)
         account = credentials.account
-        return cls(credentials.access_token, account.account_id, session.generation, account.user_id)
+        token, expires_at = credentials.access_token, credentials.expires_at
+        return cls(token, account.account_id, session.generation, account.user_id, expires_at=expires_at)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -45,9 +46,11 @@ class Field:
     Args:
         folder: for the homes.
         running: ends everything.
+        binaries: of codex, by release.
     """
 
-    def __init__(self, folder: Path, running: ExitStack) -> None:
+    def __init__(self, folder: Path, running: ExitStack, binaries: Mapping[str, Path]) -> None:
+        self._binaries = binaries
         self._folder = folder
         self._running = running
         self.issuer = running.enter_context(LoopbackIssuer())
@@ -89,11 +92,11 @@ class Field:
             if version == OLD or number % 4 == 1:
                 home = self._folder / f"sandbox-{number}"
                 asyncio.run(lease_into(home, self.home, self.issuer))
-            self.children.append(Child([str(install(version))], home, self.environment, self._running))
+            self.children.append(Child([str(self._binaries[version])], home, self.environment, self._running))
 
     def wrapped_window(self) -> Child:
         """Start a wrapped app-server on the adopted home."""
-        return Child([*AUTHSTATE, "wrap", "--", str(install(NEW))], self.home, self.environment, self._running)
+        return Child([*AUTHSTATE, "wrap", "--", str(self._binaries[NEW])], self.home, self.environment, self._running)
 
     def turns(self) -> Counter[str]:
         """Run a turn in every child at once. Returns how they ended."""
@@ -102,7 +105,7 @@ class Field:
 
     def exec(self) -> str:
         """Run `codex exec` on the adopted home. Returns what it prints."""
-        command = [str(install(NEW)), "exec", "--skip-git-repo-check", "hi"]
+        command = [str(self._binaries[NEW]), "exec", "--skip-git-repo-check", "hi"]
         environment = clean_environment(self.home, **self.environment)
         streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
         done = subprocess.run(command, cwd=self.home, env=environment, timeout=90, **streams)
@@ -172,14 +175,14 @@ def _pass(seconds: float) -> None:
         pass
 
 
-def many_kills(children: int, times: int, seed: int) -> dict[str, float]:
+def many_kills(binaries: Mapping[str, Path], children: int, times: int, seed: int) -> dict[str, float]:
     """Kill brokers so often, with a new login after each that is lost. Returns figures."""
     total: Counter[str] = Counter()
     slowest = 0.0
     random = Random(seed)
     while total["kills"] < times:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
-            figures = kills(Field(Path(folder), running), children, times - total["kills"], random)
+            figures = kills(Field(Path(folder), running, binaries), children, times - total["kills"], random)
         slowest = max(slowest, figures.pop("slowest"))
         total.update({name: int(value) for name, value in figures.items()})
     return {**total, "slowest round after a restart, seconds": round(slowest, 2)}
@@ -193,12 +196,13 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    binaries = {version: install(version) for version in (OLD, NEW)}
     began = monotonic()
     if options.what == "kills":
-        figures = many_kills(options.children, options.times, options.seed)
+        figures = many_kills(binaries, options.children, options.times, options.seed)
     else:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
-            figures = expiries(Field(Path(folder), running), options.children, options.times)
+            figures = expiries(Field(Path(folder), running, binaries), options.children, options.times)
     json.dump({**figures, "seconds": round(monotonic() - began, 1)}, sys.stdout, indent=2)
     print()
 

@@ -1,7 +1,7 @@
 """The shell lines of docs/broker.md, as they stand there, in one home and in the order of the page.
 
-codex is the real one. docker, ssh and scp are stand-ins that keep what matters here: which environment and which files a
-codex in the other place has. Lines of `NOT_RUN` are of other programs.
+codex is the real one. docker, ssh and scp are stand-ins that keep what matters here: which environment and which files
+a codex in the other place has. Lines of `NOT_RUN` are of other programs.
 """
 
 import json

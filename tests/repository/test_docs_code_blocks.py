@@ -53,8 +53,14 @@ def blocks() -> Iterator[Block]:
 
 
 ALL = list(blocks())
-WITH_CODEX = {"service.md": "test_docs_service.py", "wrapping.md": "test_docs_wrapping.py"}
+WITH_CODEX = {
+    "credential-helper.md": "test_docs_credential_helper.py",
+    "service.md": "test_docs_service.py",
+    "wrapping.md": "test_docs_wrapping.py",
+}
 """Pages whose Python needs a real codex, and the interop test that runs it."""
+RUN_AS_SHELL = ("broker.md", "credential-helper.md")
+"""Pages whose shell lines an interop test runs."""
 PYTHON = [block for block in ALL if block.language == "python" and block.page not in WITH_CODEX]
 
 
@@ -135,7 +141,7 @@ def test_the_page_for_embedders_names_all_that_an_engine_can_do() -> None:
 @pytest.mark.parametrize("block", [block for block in ALL if block.language != "python"], ids=name_of)
 def test_other_blocks_are_true(block: Block) -> None:
     if block.language == "mermaid":
-        assert block.text in [mermaid(table) for table in TABLES] or block.page == "architecture.md"
+        assert block.text in [mermaid(table) for table in TABLES] or block.text.startswith("flowchart")
     elif block.language == "sh":
         for line in block.text.splitlines():
             is_curl = line.startswith("curl ") and block.page == "broker-api.md"  # run by test_docs_broker.py

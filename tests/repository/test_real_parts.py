@@ -11,10 +11,10 @@ from support.paths import REPO, TESTS
 
 INSTALLERS = {
     "codex_binaries": {"install"},
-    "python_sdk": {"install"},
+    "python_sdk": {"install", "install_api_client"},
     "debian": {"install", "chromium", "gnome_keyring", "systemd_analyze"},
 }
-RUN_BY_A_PERSON = {TESTS / "interop" / "fuzz_wrap.py"}
+RUN_BY_A_PERSON = {TESTS / "interop" / name for name in ("fuzz_wrap.py", "broker_endurance.py")}
 
 
 def test_the_script_names_what_it_cannot_install(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,6 @@
-"""Installs OpenAI's Python SDK of codex from PyPI, once, without the codex binary that it depends on."""
+"""Installs OpenAI's Python packages from PyPI, once: the SDK of codex, without the codex binary that it depends on, and
+the client of its API.
+"""
 
 import os
 import shutil
@@ -9,6 +11,7 @@ from pathlib import Path
 from support.codex_binaries import CannotInstall, cache_folder
 
 RELEASE = "0.163.0"
+API_CLIENT = "3.57.0"
 _NEEDED = ("pydantic>=2.12,<3", "packaging>=26.2")
 
 
@@ -18,14 +21,21 @@ def install() -> Path:
     Raises:
         CannotInstall: there is no pip, no network, or no such release.
     """
-    cache = cache_folder()
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    folder = cache / f"openai-codex-{RELEASE}-python-{python}"
+    return _installed(f"openai-codex-{RELEASE}", ("--no-deps", f"openai-codex=={RELEASE}"), _NEEDED)
+
+
+def install_api_client() -> Path:
+    """The folder from which the package `openai` can be imported, like `install`. Raises CannotInstall."""
+    return _installed(f"openai-{API_CLIENT}", (f"openai=={API_CLIENT}",))
+
+
+def _installed(name: str, *steps: tuple[str, ...]) -> Path:
+    folder = cache_folder() / f"{name}-python-{sys.version_info.major}.{sys.version_info.minor}"
     if not folder.exists():
         unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
         try:
-            _pip_install(unfinished, "--no-deps", f"openai-codex=={RELEASE}")
-            _pip_install(unfinished, *_NEEDED)
+            for step in steps:
+                _pip_install(unfinished, *step)
             unfinished.rename(folder)
         except OSError:  # another run was faster
             pass

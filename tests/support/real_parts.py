@@ -31,6 +31,10 @@ class RealParts:
         """The folder from which the Python SDK is imported."""
         return _installed(python_sdk.install)
 
+    def api_client(self) -> Path:
+        """The folder from which the package `openai` is imported."""
+        return _installed(python_sdk.install_api_client)
+
     def keyring(self) -> None:
         """Install gnome-keyring and D-Bus, which are then on the PATH."""
         _installed(debian.gnome_keyring)

@@ -1,0 +1,123 @@
+"""The recipes of docs/credential-helper.md, as they stand there, with the programs that they are for."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.brokers import BrokerService
+from support.codex_binaries import NEW
+from support.paths import REPO
+from support.real_parts import RealParts
+from support.vaults import add_account
+from support.wire_client import AUTHSTATE, clean_environment
+
+from authstate.adapters.testing import LoopbackIssuer
+
+MakeHome = Callable[..., Path]
+PAGE = (REPO / "docs" / "credential-helper.md").read_text(encoding="utf-8")
+NAME = "credential-helper.md"
+PERSON = {"email": "person@example.com", "account_id": "org-person", "expires_in": -10}
+
+
+def blocks(language: str) -> list[str]:
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.M | re.S)
+    return found
+
+
+@pytest.fixture
+def program_folder(tmp_path: Path) -> Path:
+    """A folder for PATH, with `authstate`."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "authstate").write_text(f'#!/bin/sh\nexec {shlex.join(AUTHSTATE)} "$@"\n')
+    (folder / "authstate").chmod(0o755)
+    return folder
+
+
+def environment_of(home: Path, issuer: LoopbackIssuer, programs: Path, **more: str) -> dict[str, str]:
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    return clean_environment(home, **{**issuer.environment, "PATH": path, **more})
+
+
+def run(command: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_codex_runs_the_command_for_the_token_of_its_provider(
+    binaries: dict[str, Path], make_home: MakeHome, tmp_path: Path, program_folder: Path, issuer: LoopbackIssuer
+) -> None:
+    [config] = blocks("toml")
+    assert tomllib.loads(config)["model_providers"]["company"]["auth"]["command"] == "authstate"
+    home = make_home(**PERSON)
+    codex_home = tmp_path / "codex-home"
+    codex_home.mkdir()
+    config = config.replace("https://models.example.com/v1", f"{issuer.backend_url}/codex")
+    helper = json.dumps(f"CODEX_HOME={shlex.quote(str(home))} exec authstate token --min-lifetime 600")
+    config = config.replace('"authstate"', '"/bin/sh"').replace(
+        '["token", "--min-lifetime", "600"]', f'["-c", {helper}]'
+    )
+    (codex_home / "config.toml").write_text(f'model = "gpt-5"\n{config}')
+    environment = environment_of(codex_home, issuer, program_folder)
+    done = subprocess.run(
+        [str(binaries[NEW]), "exec", "--skip-git-repo-check", "hi"],
+        cwd=codex_home,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "You said: hi\n"), done.stderr
+    assert issuer.stats()["refreshes_accepted"] == 1
+
+
+def test_the_client_of_openai_calls_the_command(
+    real_parts: RealParts, make_home: MakeHome, program_folder: Path, issuer: LoopbackIssuer
+) -> None:
+    [program] = blocks("python")
+    more = {"BASE_URL": f"{issuer.backend_url}/codex", "PYTHONPATH": str(real_parts.api_client())}
+    environment = environment_of(make_home(**PERSON), issuer, program_folder, **more)
+    assert run([sys.executable, "-c", program], environment) == "You said: hello\n"
+    assert issuer.stats()["refreshes_accepted"] == 1
+
+
+async def test_claude_code_gets_one_line_and_nothing_else(
+    make_home: MakeHome, program_folder: Path, issuer: LoopbackIssuer
+) -> None:
+    """The contract of `apiKeyHelper`: a shell command whose output is the key, and an exit status."""
+    [settings] = [json.loads(block) for block in blocks("json") if "apiKeyHelper" in block]
+    home = make_home()
+    await add_account(home, issuer, "claude-key", **PERSON)
+    environment = environment_of(home, issuer, program_folder)
+    key = run(["/bin/sh", "-c", settings["apiKeyHelper"]], environment)
+    assert key == key.strip() + "\n"
+    assert len(key.split()) == 1
+    command = settings["apiKeyHelper"].replace("claude-key", "home")
+    done = subprocess.run(["/bin/sh", "-c", command], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_lines_for_a_shell(make_home: MakeHome, program_folder: Path, issuer: LoopbackIssuer) -> None:
+    header, socket, variables = (block.strip() for block in blocks("sh"))
+    home = make_home(**PERSON)
+    environment = environment_of(home, issuer, program_folder, NO_PROXY="*")
+    usage = header.replace("https://chatgpt.com/backend-api", issuer.backend_url)
+    assert json.loads(run(["bash", "-c", usage], environment))["plan_type"]
+    run(["bash", "-c", variables], environment)
+    with BrokerService(home, issuer) as broker:
+        asked = socket.replace("~/.codex/authstate/broker.sock", str(broker.socket))
+        token = run(["bash", "-c", asked], environment).strip()
+    assert token == json.loads((home / "auth.json").read_text())["tokens"]["access_token"]
+    assert issuer.stats()["refreshes_accepted"] == 1
