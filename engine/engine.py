@@ -97,15 +97,15 @@ class AuthEngine:
         self._listeners = listeners
         self._machine = machine
         self._scheduler = RefreshScheduler(machine, store, refresher, pending, locks, clock, settings, listeners)
-        self._identity = TokenIdentity(machine, authority, clock, settings.pause, listeners)
-        self._store_sync = StoreSync(
-            machine, store, self._scheduler, pending, locks, self._identity, listeners, api_key
-        )
         self._external = ExternalTokenRefresher(parent, machine, clock, settings.parent_timeout, listeners)
         self._recovery = TokenRecovery(recovery or RecoveryPlan(), machine, self._scheduler, self._external)
         self._lifetime = TokenLifetime(machine, self._scheduler, clock, settings)
         self._revocations = Revocations(authority, listeners)
         self._logins = LoginAttempts(clock, listeners)
+        self._identity = TokenIdentity(machine, authority, clock, settings.pause, listeners)
+        self._store_sync = StoreSync(
+            machine, store, self._scheduler, pending, locks, self._identity, self._logins, listeners, api_key
+        )
         self._changes = SessionChanges(
             machine, store, self._scheduler, pending, locks, self._revocations, self._logins, listeners
         )
@@ -225,8 +225,9 @@ class AuthEngine:
         await self._store_sync.restore()
         return self.session
 
-    async def follow(self, *, adopt: bool = False) -> Session:
-        """Apply sign-ins and sign-outs made by other processes. Call it about once a second.
+    async def follow(self, *, adopt: bool = False, switch: bool = True) -> Session:
+        """Apply sign-ins and sign-outs made by other processes, and change over to the account that is selected now
+        (`FollowsSelection`). Call it about once a second.
 
         It costs almost nothing while the store can tell that nothing changed (`HasRevision`). It does nothing while the
         session uses external tokens or the process's own API key, or while this process is about to change what is
@@ -236,9 +237,11 @@ class AuthEngine:
         Args:
             adopt: also adopt new tokens of the same account. Set it only while no request is under way: a request with
                 the older token would be refused.
+            switch: also change over to another account. Leave it out while something under way must keep its account.
+                A login attempt that is open then ends, because it was meant for the account before.
         """
         self._ensure_open()
-        await self._store_sync.follow(adopt=adopt)
+        await self._store_sync.follow(adopt=adopt, switch=switch)
         return self.session
 
     async def close(self, grace: float = 30.0) -> None:

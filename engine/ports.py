@@ -123,12 +123,19 @@ class HasRevision(Protocol):
 class FollowsSelection(Protocol):
     """What a `CredentialStore` may also offer: it keeps the login of an account that somebody can exchange for another.
 
-    The engine says when it may change over: not while a refresh is under way or new tokens wait to be stored.
+    The engine says when it changes over: not while a refresh is under way or new tokens wait to be stored, and only
+    once it has read the login of the other account.
     """
 
-    def follow_selection(self) -> None:
-        """From here on, keep the login of the account that is selected now. Blocks briefly, and raises nothing."""
+    def selected_store(self) -> CredentialStore | None:
+        """The store of the account that is selected now. None if it is in use already. Blocks briefly; raises nothing.
+
+        Every call returns the same object for an account.
+        """
         ...
+
+    def use_store(self, store: CredentialStore) -> None:
+        """From here on, keep the login of the account with this store, which `selected_store` returned."""
 
 
 class RefreshedTokens(msgspec.Struct, frozen=True):

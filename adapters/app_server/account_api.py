@@ -149,8 +149,11 @@ class AccountApi:
             return
 
     async def _catch_up(self) -> None:
-        """Apply sign-ins and sign-outs of other processes, so that nobody refreshes an account that is signed out."""
-        await self._engine.follow()
+        """Apply sign-ins and sign-outs of other processes, so that nobody refreshes an account that is signed out.
+
+        A turn may be under way, so this changes over to no other account: see `LazyAccount.follow`.
+        """
+        await self._engine.follow(switch=False)
         await self._engine.restore()  # also after a fault that `follow` would not retry so soon
 
     def _is_expired(self) -> bool:

@@ -97,11 +97,13 @@ class LazyAccount:
         except Exception as error:
             raise RpcError(INTERNAL_ERROR, explain(error)) from None
 
-    def follow(self, is_idle: Callable[[], bool] = lambda: False) -> None:
+    def follow(self, is_idle: Callable[[], bool] | None = None) -> None:
         """From now on apply sign-ins and sign-outs of other processes within a second, and tell the client.
 
         Args:
-            is_idle: whether nobody has a request under way, so that newer tokens of another process are adopted, too.
+            is_idle: whether nothing is under way that must keep its account and its token. Then newer tokens of another
+                process are adopted, and another account that is selected is changed over to. By default, an account is
+                changed over to at once, and newer tokens are not adopted before they are needed.
         """
         assert self.engine is not None
         self._following = asyncio.create_task(_follow(self.engine, is_idle))
@@ -191,7 +193,7 @@ def _retrieve_exception(opening: asyncio.Future[OpenAccount]) -> None:
         opening.exception()
 
 
-async def _follow(engine: "AuthEngine", is_idle: Callable[[], bool]) -> None:
+async def _follow(engine: "AuthEngine", is_idle: Callable[[], bool] | None) -> None:
     while True:
         await asyncio.sleep(_FOLLOW_EVERY)
-        await engine.follow(adopt=is_idle())
+        await engine.follow(adopt=is_idle is not None and is_idle(), switch=is_idle is None or is_idle())

@@ -43,7 +43,7 @@ class HeldToken:
         """
         before, self.authorization = self.authorization, authorization
         now = self._clock.monotonic()
-        if before is None or authorization is None or before.account_id != authorization.account_id:
+        if before is None or authorization is None or not authorization.is_same_account_as(before):
             self._replaced_at, self._late_requests, self._late_turns = float("-inf"), 0, frozenset()
         elif before.token != authorization.token:
             remaining = self._count_late(now)

@@ -109,7 +109,7 @@ class RefreshRequests:
         await self._engine.recover(held)
 
     def _tokens_for(self, previous: str | None) -> ChatgptTokens | ExternalTokens:
-        """The engine's tokens, if they are for the workspace that the child asked about."""
+        """The engine's tokens, if they are for the account that the child acts for and asked about."""
         session = self._engine.session
         credentials = session.credentials
         if not isinstance(credentials, ChatgptTokens | ExternalTokens):
@@ -117,6 +117,8 @@ class RefreshRequests:
         authorization = Authorization.of(session)
         if previous is not None and previous != authorization.account_id:
             raise self._refuse("another workspace is signed in now: try again")
+        if self.held.authorization is not None and not authorization.is_same_account_as(self.held.authorization):
+            raise self._refuse("another account is signed in now: try again")
         self.held.update(authorization, by_answer=True)
         return credentials
 

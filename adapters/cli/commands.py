@@ -29,18 +29,12 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _login(options: argparse.Namespace) -> int:
-    from authstate.adapters.cli.login import LoginFlow, read_access_token, read_api_key, sign_in, sign_in_with_secret
+    from authstate.adapters.cli.login import LoginFlow, method_of, sign_in, sign_in_with_secret
 
-    if options.with_api_key:
-        return run_cancellable(sign_in_with_secret(options.overrides, read_api_key()))
-    if options.with_access_token:
-        return run_cancellable(sign_in_with_secret(options.overrides, read_access_token()))
-    flow = LoginFlow.AUTOMATIC
-    if options.device:
-        flow = LoginFlow.DEVICE_CODE
-    elif options.no_browser:
-        flow = LoginFlow.URL_ONLY
-    return run_cancellable(sign_in(options.overrides, flow))
+    method = method_of(options)
+    if isinstance(method, LoginFlow):
+        return run_cancellable(sign_in(options.overrides, method))
+    return run_cancellable(sign_in_with_secret(options.overrides, method))
 
 
 def _logout(options: argparse.Namespace) -> int:
@@ -61,6 +55,22 @@ def _token(options: argparse.Namespace) -> int:
     if not os.environ.get("CODEX_API_KEY", "").strip():  # which codex prefers to what authstate does not manage
         ensure_none_in_environment(os.environ)
     return run_cancellable(print_token(options.overrides, TokenFormat(options.format), options.min_lifetime))
+
+
+def _account(options: argparse.Namespace) -> int:
+    from authstate.adapters.cli import account
+
+    if options.step == "add":
+        from authstate.adapters.cli.account_add import add
+
+        return add(options)
+    steps = {
+        "list": account.list_accounts,
+        "use": account.use_account,
+        "rename": account.rename_account,
+        "remove": account.remove_account,
+    }
+    return run_cancellable(steps[options.step](options))
 
 
 def _broker(options: argparse.Namespace) -> int:
@@ -98,6 +108,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "app-server": _not_parsed_here,
     "wrap": _not_parsed_here,
     "run": _not_parsed_here,
+    "account": _account,
     "broker": _broker,
     "lease": _lease,
     "status": _status,

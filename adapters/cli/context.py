@@ -8,11 +8,31 @@ import msgspec
 from authstate.adapters.assembly import open_engine, open_store
 from authstate.adapters.config import Environment
 from authstate.adapters.config.layers import EffectiveSetting
-from authstate.adapters.config.settings import read_config
+from authstate.adapters.config.settings import ACCOUNT_KEY, read_config
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.stores.permissions import Finding, Inspected, is_of_another_user
+from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
+from authstate.adapters.vault.vault_store import VaultStore
 from authstate.engine.engine import AuthEngine
+from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.ports import CredentialStore
+
+SELECTED = "selected"
+"""What chose an account that nothing names."""
+
+
+class AccountChoice(msgspec.Struct, frozen=True, rename="camel"):
+    """The account of the vault that a command uses."""
+
+    id: str
+    name: str
+    chosen_by: str
+    """`-c`, an environment variable, a path, or `SELECTED`."""
+
+    @property
+    def is_home(self) -> bool:
+        """Whether it is the home's own account."""
+        return self.id == HOME_ACCOUNT
 
 
 class CommandContext(msgspec.Struct, frozen=True):
@@ -29,6 +49,31 @@ class CommandContext(msgspec.Struct, frozen=True):
     def issuer(self) -> Issuer:
         """The issuer that people sign in to."""
         return Issuer.of(self.environment)
+
+    @property
+    def account(self) -> AccountChoice | None:
+        """The account in use, and what chose it. None if the vault has no other than the home's own."""
+        if not isinstance(self.store, VaultStore):
+            return None
+        try:
+            accounts = self.store.vault.accounts()
+        except StoreUnavailable:
+            return None
+        if len(accounts.entries) == 1:
+            return None
+        named_by = (one.decided_by for one in self.effective_settings if one.key == ACCOUNT_KEY)
+        entry = accounts.named(self.store.account)
+        return AccountChoice(entry.id, entry.name, next(named_by, None) or SELECTED)
+
+    @property
+    def vault_fault(self) -> str | None:
+        """Why the list of accounts cannot be read. None if it can."""
+        try:
+            if isinstance(self.store, VaultStore):
+                self.store.vault.accounts()
+        except StoreUnavailable as fault:
+            return str(fault)
+        return None
 
     @property
     def is_of_another_user(self) -> bool:

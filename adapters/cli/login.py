@@ -1,5 +1,6 @@
 """`authstate login`: sign in with a browser, a device code, an API key or a personal access token."""
 
+import argparse
 import asyncio
 import os
 import sys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from authstate.adapters.cli.browser import BrowserOpening
     from authstate.adapters.cli.pasted_lines import PastedLines
     from authstate.adapters.oauth.browser_login import BrowserLogin
+    from authstate.adapters.oauth.issuer import Issuer
     from authstate.adapters.oauth.running_login import RunningLogin
 
 _STATUSES = {
@@ -78,6 +80,21 @@ def _read_secret(name: str) -> str:
         return ""
 
 
+def method_of(options: argparse.Namespace) -> LoginFlow | StaticCredentials:
+    """Return how to sign in, or the secret to sign in with, which is read now. See `login_arguments`.
+
+    Raises:
+        InvalidCredentials: what was read is neither a key nor a token.
+    """
+    if options.with_api_key:
+        return read_api_key()
+    if options.with_access_token:
+        return read_access_token()
+    if options.device:
+        return LoginFlow.DEVICE_CODE
+    return LoginFlow.URL_ONLY if options.no_browser else LoginFlow.AUTOMATIC
+
+
 async def sign_in_with_secret(overrides: list[str], secret: StaticCredentials) -> int:
     """Store an API key or a personal access token. The issuer is asked whose the token is, as by codex.
 
@@ -95,10 +112,10 @@ async def sign_in_with_secret(overrides: list[str], secret: StaticCredentials) -
         except TokenRefused as error:
             return print_error(str(error), ExitStatus.LOGIN_REFUSED)
         account = engine.session.account
-    if account is None:
-        print(f"Signed in with an API key, stored in {context.place}.")
-    else:
-        print(printable(f"Signed in with a personal access token as {account}, stored in {context.place}."))
+    choice = context.account
+    to_account = "" if choice is None or choice.is_home else f" to the account {choice.name}"
+    what = "an API key" if account is None else f"a personal access token as {account}"
+    print(printable(f"Signed in{to_account} with {what}, stored in {context.place}."))
     _warn_of_environment(context)
     return ExitStatus.DONE
 
@@ -117,25 +134,33 @@ async def sign_in(overrides: list[str], flow: LoginFlow) -> int:
     completed and its result printed.
     """
     context = open_context(overrides, acts_with_key=False)
+    choice = context.account
+    if choice is not None and not choice.is_home:
+        print(f"This signs in to the account {choice.name}.", flush=True)
     async with context.engine as engine:
         current = _login_of(engine.session)
         if current is not None:
             print(printable(f"You are signed in {current}. A new sign-in replaces this."), flush=True)
         try:
-            attempt = await _run_login(context, engine, flow)
+            attempt = await run_login(context.issuer, engine, flow)
         except asyncio.CancelledError:
             print_error("the sign-in was cancelled; nothing was changed", ExitStatus.INTERRUPTED)
             raise
         session = engine.session
     if attempt.state != "succeeded":
-        status = print_error(attempt.message or f"the sign-in {attempt.state}", _STATUSES[attempt.state])
+        status = report_failure(attempt)
         current = _login_of(session)
         return status if current is None else print_error(f"you are still signed in {current}", status)
     from authstate.adapters.cli.status import as_text
 
-    print(as_text(session, context.place, []))
+    print(as_text(session, context.place, [], choice=choice))
     _warn_of_environment(context)
     return ExitStatus.DONE
+
+
+def report_failure(attempt: LoginAttempt) -> int:
+    """Print why a login did not succeed, and return the exit status."""
+    return print_error(attempt.message or f"the sign-in {attempt.state}", _STATUSES[attempt.state])
 
 
 def _login_of(session: Session) -> str | None:
@@ -157,8 +182,14 @@ def _warn_of_environment(context: CommandContext) -> None:
         print("CODEX_API_KEY is set and wins over the stored login: unset it to use the new sign-in.", file=sys.stderr)
 
 
-async def _run_login(context: CommandContext, engine: AuthEngine, flow: LoginFlow) -> LoginAttempt:
-    """Start the login, wait until it is over, and return the attempt."""
+async def run_login(issuer: "Issuer", engine: AuthEngine, flow: LoginFlow) -> LoginAttempt:
+    """Start a login, show the person what to do, wait until it is over, and return the attempt.
+
+    Raises:
+        AuthError: it could not be started.
+
+    Cancelling it cancels the login, unless its tokens are being stored: then it returns the attempt.
+    """
     if flow is LoginFlow.AUTOMATIC:
         from authstate.adapters.cli.browser import why_no_browser
 
@@ -169,18 +200,18 @@ async def _run_login(context: CommandContext, engine: AuthEngine, flow: LoginFlo
             flow = LoginFlow.DEVICE_CODE
     if flow is LoginFlow.DEVICE_CODE:
         with hidden_input(sys.stdin):
-            return await _with_device_code(context, engine)
-    return await _with_browser(context, engine, opens=flow is LoginFlow.AUTOMATIC)
+            return await _with_device_code(issuer, engine)
+    return await _with_browser(issuer, engine, opens=flow is LoginFlow.AUTOMATIC)
 
 
-async def _with_device_code(context: CommandContext, engine: AuthEngine) -> LoginAttempt:
+async def _with_device_code(issuer: "Issuer", engine: AuthEngine) -> LoginAttempt:
     from authstate.adapters.oauth.device_login import WARNING, start_device_login
     from authstate.adapters.oauth.issuer_http import ISSUER_VARIABLE, host_of
 
     countdown = Countdown(sys.stdout, "Waiting for you to enter the code")
-    countdown.prepare(f"Asking {host_of(context.issuer.url, ISSUER_VARIABLE)} for a code. Ctrl-C cancels.")
+    countdown.prepare(f"Asking {host_of(issuer.url, ISSUER_VARIABLE)} for a code. Ctrl-C cancels.")
     try:
-        login = await start_device_login(engine, context.issuer)
+        login = await start_device_login(engine, issuer)
     finally:
         countdown.clear()
     print(
@@ -191,10 +222,10 @@ async def _with_device_code(context: CommandContext, engine: AuthEngine) -> Logi
     return await _wait(engine, login, countdown)
 
 
-async def _with_browser(context: CommandContext, engine: AuthEngine, *, opens: bool) -> LoginAttempt:
+async def _with_browser(issuer: "Issuer", engine: AuthEngine, *, opens: bool) -> LoginAttempt:
     from authstate.adapters.oauth.browser_login import start_browser_login
 
-    login = await start_browser_login(engine, context.issuer)
+    login = await start_browser_login(engine, issuer)
     countdown = Countdown(sys.stdout, "Waiting for your browser")
     where = "If your browser does not open by itself, open this URL:" if opens else "Open this URL in a browser:"
     print(f"\n{where}\n\n{login.auth_url}\n", flush=True)

@@ -29,7 +29,9 @@ async def sign_out(overrides: list[str]) -> ExitStatus:
     context.engine.subscribe(on_event)
     async with context.engine as engine:
         await engine.log_out()
-    print(f"Signed out. Nothing is stored in {context.place} any more.")
+    choice = context.account
+    of_account = "" if choice is None or choice.is_home else f" of the account {choice.name}"
+    print(f"Signed out{of_account}. Nothing is stored in {context.place} any more.")
     for message in not_revoked:
         print_error(message, ExitStatus.DONE)
     if context.environment.api_key is not None:

@@ -5,7 +5,7 @@
     authstate run -- COMMAND...
     authstate status | login | logout | token | diagram | demo
 
-Each takes `-c KEY=VALUE`, any number of times, before and after its name.
+Each takes `--account NAME` and `-c KEY=VALUE`, any number of times, before and after its name.
 
 A front-end waits for the first answer of `app-server` and `wrap`. So their arguments are read here, without argparse
 and other imports that delay the start. The other commands are in `commands.py`.
@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
 from authstate.adapters.cli.fast_imports import paused_gc
-from authstate.adapters.config.override_arguments import split_overrides
+from authstate.adapters.config.override_arguments import ACCOUNT, split_overrides
 
 _STDIO = "stdio://"
 
@@ -77,12 +77,14 @@ def parse_app_server(arguments: Sequence[str]) -> list[str] | None:
         name, _, value = word.partition("=")
         if word in ("-h", "--help"):
             return None
-        if word in ("-c", "--config", "--listen"):
+        if word in ("-c", "--config", "--listen", ACCOUNT):
             if not rest:
                 raise UsageError(f"{word} needs a value")
             value = rest.pop(0)
         elif name != "--listen" and word != "--stdio":
-            raise UsageError(f"unknown argument '{word}': app-server takes -c KEY=VALUE and --listen {_STDIO}")
+            raise UsageError(
+                f"unknown argument '{word}': app-server takes --account NAME, -c KEY=VALUE and --listen {_STDIO}"
+            )
         if name == "--listen" and value != _STDIO:
             raise UsageError(f"--listen {value} is not supported: the only transport is {_STDIO}")
     return overrides

@@ -5,15 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from authstate.adapters.cli.account_arguments import add_account
 from authstate.adapters.cli.broker_arguments import add_broker, add_lease
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
+from authstate.adapters.cli.login_arguments import LOGIN, add_flows
+from authstate.adapters.config.override_arguments import ACCOUNT, account_override
 
 _STATUS = """Show who is signed in, and where the login is stored. Exit status: 0 somebody, 1 nobody, 2 the refresh
 token is dead, 3 the configuration is wrong, 4 the store cannot be read now."""
-
-_LOGIN = """Sign in with a browser, or with a device code where no browser can be opened (ssh, a container, no
-display). Exit status: 0 signed in, 4 try again later, 5 refused, 6 timed out, 7 cancelled, 130 Ctrl-C. A login that
-fails changes nothing: the previous login stays."""
 
 _WRAP = """Start an app-server, relay between it and the front-end on standard input and output, and own its login:
 `authstate wrap -- codex app-server`. The exit status is that of the app-server; 127 if the program does not exist, 126
@@ -72,20 +71,21 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--listen", metavar="stdio://", default="stdio://", help="the transport; there is only one")
 
     wrap = _add_command(commands, "wrap", "relay between a front-end and a codex app-server, and own its login", _WRAP)
-    wrap.usage = "authstate [-c KEY=VALUE] wrap [-c KEY=VALUE] -- COMMAND..."
+    wrap.usage = "authstate wrap [--account NAME] [-c KEY=VALUE] -- COMMAND..."
     wrap.add_argument("child", metavar="COMMAND", nargs="+", help="after --: the command that starts the app-server")
 
     run = _add_command(commands, "run", "run a command, and a broker for its codex processes", _RUN)
-    run.usage = "authstate [-c KEY=VALUE] run [-c KEY=VALUE] -- COMMAND..."
+    run.usage = "authstate run [--account NAME] [-c KEY=VALUE] -- COMMAND..."
     run.add_argument("child", metavar="COMMAND", nargs="+", help="after --: any command, for example a codex one")
 
+    add_account(commands, _add_command)
     add_broker(commands, _add_command)
     add_lease(commands, _add_command)
 
     status = _add_command(commands, "status", "show who is signed in", _STATUS)
     status.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
-    _add_login(commands)
+    add_flows(_add_command(commands, "login", "sign in with a browser, or with a device code if there is none", LOGIN))
     _add_command(commands, "logout", "remove the stored login and revoke its tokens")
 
     token = _add_command(commands, "token", "print a valid access token, or the API key, for a script")
@@ -103,15 +103,6 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_command(commands, "demo", "show what authstate does, without an account and without the network")
     return parser
-
-
-def _add_login(commands: "argparse._SubParsersAction[Any]") -> None:
-    login = _add_command(commands, "login", "sign in with a browser, or with a device code if there is none", _LOGIN)
-    flow = login.add_mutually_exclusive_group()
-    flow.add_argument("--device", "--device-auth", action="store_true", help="sign in with a code, on any device")
-    flow.add_argument("--no-browser", action="store_true", help="print the URL instead of opening a browser")
-    flow.add_argument("--with-api-key", action="store_true", help="read an API key from stdin, never from an argument")
-    flow.add_argument("--with-access-token", action="store_true", help="read a personal access token from stdin")
 
 
 def _add_command(
@@ -132,6 +123,15 @@ def _add_overrides(parser: argparse.ArgumentParser, destination: str) -> None:
         action="append",
         default=[],
         help="override a key of config.toml",
+    )
+    parser.add_argument(
+        ACCOUNT,
+        dest=destination,
+        metavar="NAME",
+        action="append",
+        default=[],
+        type=account_override,
+        help="use this account of the vault, instead of the selected one",
     )
 
 

@@ -24,6 +24,7 @@ from authstate.adapters.child.process import (
     may_have_reached_child,
     propagate_exit,
 )
+from authstate.adapters.cli.account_in_use import uses_home_account
 from authstate.adapters.cli.codex_arguments import without_daemon
 from authstate.adapters.cli.exec_command import exec_command, exec_unmanaged
 from authstate.adapters.cli.exit_status import print_error
@@ -66,7 +67,7 @@ def run(overrides: Sequence[str], command: Sequence[str]) -> int:
         ConfigError: the configuration is invalid. The command was not started.
         OSError: no port is free.
     """
-    if other := find_unmanaged_login(os.environ, overrides):
+    if other := find_unmanaged_login(os.environ, overrides, uses_home=lambda: uses_home_account(overrides)):
         return exec_unmanaged(command, other, "the command runs without a broker")
     environment = Environment.read(os.environ, acts_with_key=False)
     config = load_config(environment.home, overrides)

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from authstate.adapters.cli.context import CommandContext, open_context
+from authstate.adapters.cli.context import SELECTED, AccountChoice, CommandContext, open_context
 from authstate.adapters.cli.exit_status import ExitStatus, hide_secrets, printable
 from authstate.adapters.cli.running_broker import RunningBroker, ask_broker
-from authstate.adapters.config.layers import EffectiveSetting
+from authstate.adapters.config.layers import OVERRIDE, EffectiveSetting
 from authstate.adapters.config.unmanaged_logins import find_in_environment
 from authstate.adapters.stores.permissions import Finding
 from authstate.adapters.stores.unmanaged_records import MODES, OtherLogin
@@ -31,6 +31,7 @@ _SENTENCES = {
     AuthState.REFRESH_DEAD: "Sign in again: this sign-in can no longer be refreshed.",
 }
 _PERSONAL = ("Signed in with a personal access token.", "Sign in again: the issuer refused the personal access token.")
+_CHOSEN_BY = {SELECTED: "selected with `authstate account use`", OVERRIDE: "named by --account or -c"}
 
 
 async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
@@ -60,6 +61,8 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
         mode = engine.auth_mode
     expires_at, findings = _expires_at(session), home.findings  # a refresh may have corrected some
     warnings.extend(finding.message for finding in findings)
+    if home.vault_fault:
+        warnings.append(home.vault_fault)
     if home.is_of_another_user and session.state is AuthState.CHATGPT and expires_at and expires_at <= time.time():
         warnings.append(
             "the access token has expired: status does not refresh it, because another user owns the home folder"
@@ -76,7 +79,7 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
         print(_as_json(session, mode, home, warnings, findings, broker, other, is_refused=is_refused))
     else:
         settings = home.effective_settings
-        print(as_text(session, home.place, warnings, settings, broker, other, is_refused=is_refused))
+        print(as_text(session, home.place, warnings, settings, broker, other, home.account, is_refused=is_refused))
     if home.environment.api_key is not None and not as_json:
         print("The API key comes from CODEX_API_KEY, which wins over the stored login.", file=sys.stderr)
     if session.state is AuthState.REFRESH_DEAD:
@@ -121,6 +124,7 @@ def _as_json(
             "email": account.email if account else None,
             "planType": account.plan_type if account else None,
             "workspaceId": account.account_id if account else None,
+            "account": msgspec.to_builtins(home.account),
             "store": home.place,
             "accessTokenExpiresAt": _instant(expires_at) if expires_at else None,
             "failure": {"message": failure.message, "reason": failure.reason} if failure else None,
@@ -141,6 +145,7 @@ def as_text(
     effective_settings: Sequence[EffectiveSetting] = (),
     broker: RunningBroker | None = None,
     other: OtherLogin | None = None,
+    choice: AccountChoice | None = None,
     *,
     is_refused: bool = False,
 ) -> str:
@@ -153,10 +158,13 @@ def as_text(
         effective_settings: the settings that a file or `-c` sets.
         broker: the running broker of the home, if there is one.
         other: the login that codex uses by itself instead.
+        choice: the account of the vault, if there are several.
         is_refused: whether the issuer refused the personal access token.
     """
     is_personal = isinstance(session.credentials, PersonalAccessToken)
     lines = [_PERSONAL[is_refused] if is_personal else _SENTENCES[session.state]]
+    if choice:
+        lines.append(f"  account       {choice.name} ({_CHOSEN_BY.get(choice.chosen_by, choice.chosen_by)})")
     account, expires_at = session.account, _expires_at(session)
     if account:
         lines.append(f"  email         {account.email or 'not known'}")
@@ -174,8 +182,13 @@ def as_text(
         lines.append(f"  reason        {session.failure.message}")
     lines.extend(f"  warning       {warning}" for warning in warnings)
     if session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD) and other is None:
-        lines.append("  what to do    authstate login")
+        lines.append(f"  what to do    authstate login{_option_for(choice)}")
     return "\n".join(printable(line) for line in lines)
+
+
+def _option_for(choice: AccountChoice | None) -> str:
+    """Return what to add to a command so that it acts on the same account."""
+    return f" --account {choice.name}" if choice is not None and choice.chosen_by == OVERRIDE else ""
 
 
 def _shown(effective_settings: Sequence[EffectiveSetting]) -> list[EffectiveSetting]:

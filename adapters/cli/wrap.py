@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from authstate.adapters.child.command_line import ephemeral_command, overrides_of
 from authstate.adapters.child.pinned_store import refuse_pinned_store
 from authstate.adapters.child.process import CannotStart, PipedChildProcess, propagate_exit
+from authstate.adapters.cli.account_in_use import uses_home_account
 from authstate.adapters.cli.exec_command import exec_unmanaged
 from authstate.adapters.cli.exit_status import print_error
 from authstate.adapters.cli.fast_imports import paused_gc
@@ -34,7 +35,7 @@ def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
     """
     words = ephemeral_command(command)
     said = [*overrides_of(command), *overrides]
-    if other := find_unmanaged_login(os.environ, said):
+    if other := find_unmanaged_login(os.environ, said, uses_home=lambda: uses_home_account(said)):
         return exec_unmanaged(command, other, "the app-server is not wrapped")
     refuse_pinned_store(words, os.environ)
     try:

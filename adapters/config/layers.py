@@ -104,7 +104,7 @@ class EffectiveSetting(msgspec.Struct, frozen=True, rename="camel"):
     value: object
     """Without secrets."""
     decided_by: str | None
-    """A path, or `-c`. None for a default value."""
+    """A path, the name of an environment variable, or `-c`. None for a default value."""
 
 
 class Settings:

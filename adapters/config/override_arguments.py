@@ -2,11 +2,16 @@
 
     -c KEY=VALUE    --config KEY=VALUE    --config=KEY=VALUE    -cKEY=VALUE    -c=KEY=VALUE
 
+`--account NAME` and `--account=NAME` are authstate's own, and stand for `-c authstate.account="NAME"`. In the command
+of a child they are the child's.
+
 argparse reads them for the commands that need no fast start. It cannot read the command of a child, whose other
 arguments it does not know, and importing it would delay the first answer of `app-server`.
 """
 
 from collections.abc import Iterator, Sequence
+
+ACCOUNT = "--account"
 
 
 def override_at(words: Sequence[str], index: int) -> tuple[str, int] | None:
@@ -27,13 +32,30 @@ def override_at(words: Sequence[str], index: int) -> tuple[str, int] | None:
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split a command line into the overrides that it begins with, and the rest of its words."""
+    """Split a command line of authstate into the overrides that it begins with, and the rest of its words."""
     overrides: list[str] = []
     index = 0
-    while index < len(words) and (found := override_at(words, index)):
+    while index < len(words) and (found := override_at(words, index) or _account_at(words, index)):
         override, index = found
         overrides.append(override)
     return overrides, list(words[index:])
+
+
+def account_override(name: str) -> str:
+    """Return the override that names an account. The name is untrusted, and is a TOML string in any case."""
+    import json  # imported here: most command lines name no account
+
+    return f"authstate.account={json.dumps(name, ensure_ascii=False)}"
+
+
+def _account_at(words: Sequence[str], index: int) -> tuple[str, int] | None:
+    """Read the `--account` at a word, as `override_at` does."""
+    option, has_value, value = words[index].partition("=")
+    if option != ACCOUNT:
+        return None
+    if has_value:
+        return account_override(value), index + 1
+    return (account_override(words[index + 1]), index + 2) if index + 1 < len(words) else None
 
 
 def find_overrides(command: Sequence[str]) -> Iterator[tuple[int, int, str]]:

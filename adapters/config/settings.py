@@ -36,6 +36,7 @@ ACCOUNT_VARIABLE = "AUTHSTATE_ACCOUNT"
 """Names the account of the vault that a process uses."""
 
 _ACCOUNT = ("authstate", "account")
+ACCOUNT_KEY = ".".join(_ACCOUNT)
 _STORE = "cli_auth_credentials_store"
 _NEEDS_LOGIN = "requires_openai_auth"
 _BUILT_IN_PROVIDERS = {
@@ -180,8 +181,11 @@ def read_config(
     environ = os.environ if environ is None else environ
     layers = read_layers(home, overrides, system)
     if layers is None:
-        return Config(account=_account_variable(environ), model_url=environ.get("OPENAI_BASE_URL")), []
+        account = _account_variable(environ)
+        decided = [] if account is None else [EffectiveSetting(ACCOUNT_KEY, account, ACCOUNT_VARIABLE)]
+        return Config(account=account, model_url=environ.get("OPENAI_BASE_URL")), decided
     settings = layers.settings
+    account, account_from = _account(settings, environ)
     configured = policy_of(layers, system)
     policy = configured.policy
     store_mode = settings.choice(_STORE, StoreMode, StoreMode.FILE)
@@ -193,7 +197,7 @@ def read_config(
         store_mode=store_mode,
         chatgpt_base_url=base_url,
         requires_openai_auth=needs_login,
-        account=_account(settings, environ),
+        account=account,
         model_url=_model_url(settings, provider, needs_login, environ),
     )
     needs_keys = ("model_providers", provider or "", _NEEDS_LOGIN)
@@ -201,7 +205,7 @@ def read_config(
         EffectiveSetting(METHOD, policy.forced_login_method, configured.method_file),
         EffectiveSetting(WORKSPACES, list(policy.forced_workspaces), configured.workspaces_file),
         EffectiveSetting(_STORE, store_mode, settings.origin(_STORE)),
-        EffectiveSetting(".".join(_ACCOUNT), config.account, settings.origin(*_ACCOUNT)),
+        EffectiveSetting(ACCOUNT_KEY, account, account_from),
         EffectiveSetting(".".join(base_url_keys), _without_password(base_url), settings.origin(*base_url_keys)),
         EffectiveSetting(".".join(provider_keys), provider, settings.origin(*provider_keys)),
     ]
@@ -210,13 +214,14 @@ def read_config(
     return config, [decision for decision in decisions if decision.decided_by is not None]
 
 
-def _account(settings: Settings, environ: Mapping[str, str]) -> str | None:
-    """Return the account that `-c`, the variable or a file names, in this order. None if none does."""
+def _account(settings: Settings, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Return the account that `-c`, the variable or a file names, in this order, and which of them names it."""
     named = settings.get(*_ACCOUNT)
     if named is not None and (not isinstance(named, str) or not named.strip()):
         raise settings.fault(_ACCOUNT, "must be the name of an account: `authstate account list` shows them")
     variable = _account_variable(environ)
-    return variable if variable is not None and settings.origin(*_ACCOUNT) != OVERRIDE else named
+    origin = settings.origin(*_ACCOUNT)
+    return (variable, ACCOUNT_VARIABLE) if variable is not None and origin != OVERRIDE else (named, origin)
 
 
 def _account_variable(environ: Mapping[str, str]) -> str | None:

@@ -6,7 +6,7 @@ account.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from authstate.adapters.config.home import ConfigError
@@ -79,7 +79,11 @@ def find_in_file(path: str) -> OtherLogin | None:
 
 
 def find_unmanaged_login(
-    environ: Mapping[str, str], overrides: Sequence[str] = (), system: str | None = SYSTEM_FOLDER
+    environ: Mapping[str, str],
+    overrides: Sequence[str] = (),
+    system: str | None = SYSTEM_FOLDER,
+    *,
+    uses_home: Callable[[], bool] = lambda: True,
 ) -> OtherLogin | None:
     """Return the login that codex would use by itself in this environment. None if authstate can give it one.
 
@@ -87,12 +91,20 @@ def find_unmanaged_login(
         environ: the environment variables.
         overrides: the `-c KEY=VALUE` of the command, which may select the store.
         system: the administrator's folder.
+        uses_home: whether the account in use is the home's own. Called only after something was found in the home: if
+            another account is used, codex does not use that.
 
     A keyring is read only if the configuration selects it, for at most ten seconds, because it may ask the person.
     """
     named = find_in_environment(environ)
     if named is not None:
         return named
+    found = _find_stored(environ, overrides, system)
+    return found if found is not None and uses_home() else None
+
+
+def _find_stored(environ: Mapping[str, str], overrides: Sequence[str], system: str | None) -> OtherLogin | None:
+    """Return the login in the home that codex uses by itself. None if there is none."""
     home = _home(environ)
     mode = _store_mode(home, overrides, system)
     if mode == "ephemeral":

@@ -20,7 +20,8 @@ Control (JSON)
     GET  /control/stats     refreshes_accepted, refreshes_refused, refreshes_failed (by behaviour), exchanges,
                             revocations, backend_accepted, backend_refused, requests {path: count},
                             refresh_tokens_sent [the first 12 hex digits of each one's SHA-256],
-                            refreshes_accepted_at [this machine's monotonic clock in seconds, just before the answer]
+                            refreshes_accepted_at [this machine's monotonic clock in seconds, just before the answer],
+                            model_served [the email of each request that the model answered]
 
 Behaviour of an endpoint: `{"mode": ..., "status", "code", "retry_after", "delay": seconds, "times": requests,
 "hold": "request" or "answer"}`. A request that is held is served, or is answered, once its endpoint is released.

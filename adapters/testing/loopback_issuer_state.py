@@ -43,6 +43,7 @@ class IssuerState:
         self.requests: Counter[str] = Counter()
         self.sent: list[str] = []
         self.accepted_at: list[float] = []
+        self.model_served: list[str] = []
 
     def issue(self, login: Json, expires_in: float | None) -> Json:
         """Issue new tokens for a login. Their refresh token is valid from now on."""
@@ -137,6 +138,7 @@ class IssuerState:
         status, refusal = self.backend(path, "POST", bearer, None, 0)
         if status != 200:
             return status, refusal
+        self.model_served.append(str(self.access[bearer].get("email")))
         events = fake_model.answer(body, self.requests[path])
         if fake_model.wants_to_expire(body):
             self.access.clear()
@@ -147,6 +149,7 @@ class IssuerState:
             names = ("refreshes_accepted", "refreshes_refused", "refreshes_failed", "exchanges", "revocations")
             counts = {name: self.counts[name] for name in (*names, "backend_accepted", "backend_refused")}
             lists = {"refresh_tokens_sent": self.sent, "refreshes_accepted_at": self.accepted_at}
+            lists |= {"model_served": self.model_served}
             return 200, {**counts, "requests": dict(self.requests), **lists}
         if path == "/control/seed":
             login = _login(body)

@@ -17,6 +17,7 @@ HOME_ACCOUNT = "home"
 """The id of the home's own login, and its nickname until it is renamed."""
 
 _NAME = re.compile(r"[^\W_][\w.@+-]{0,63}")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 class AccountEntry(msgspec.Struct, frozen=True):
@@ -34,6 +35,14 @@ class AccountList(msgspec.Struct, frozen=True):
     entries: tuple[AccountEntry, ...] = (AccountEntry(HOME_ACCOUNT, HOME_ACCOUNT),)
     selected: str = HOME_ACCOUNT
     """The id of the account that is used when none is named."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a list that a person has damaged by hand: an id is the name of a folder."""
+        ids = [entry.id for entry in self.entries]
+        is_valid = all(map(_ID.fullmatch, ids)) and all(_NAME.fullmatch(entry.name) for entry in self.entries)
+        is_unique = len(set(ids)) == len(ids) == len({entry.name for entry in self.entries})
+        if not is_valid or not is_unique or ids[:1] != [HOME_ACCOUNT] or self.selected not in ids:
+            raise ValueError("this is no list of accounts")
 
     def named(self, name: str) -> AccountEntry:
         """Return the account with this nickname or id. Raises ConfigError: there is none, and which there are."""

@@ -133,14 +133,20 @@ class HeldAdoption:
     def __init__(self, home: HeldStore, vault: HeldStore) -> None:
         self._home = home
         self._vault = vault
+        self._has_lease = True  # in the home; a key takes its place, and a sign-out removes it
+
+    @property
+    def _login(self) -> HeldStore:
+        """Where the login is."""
+        return self._vault if self._has_lease else self._home
 
     async def load(self) -> Credentials | None:
         """See `HeldStore`."""
-        return await self._vault.load()
+        return await self._login.load()
 
     async def prepare(self) -> None:
         """See `HeldStore`."""
-        await self._vault.prepare()
+        await self._login.prepare()
 
     async def save(self, credentials: Credentials) -> None:
         """Save ChatGPT tokens in the vault. An API key goes to the home, because nothing about it can be leased.
@@ -150,8 +156,12 @@ class HeldAdoption:
 
         Raises StoreUnavailable: the old login is still there. A lease that cannot be updated is no error.
         """
+        if not self._has_lease:
+            await self._home.save(credentials)
+            return
         if not isinstance(credentials, ChatgptTokens):
             await self._home.save(credentials)
+            self._has_lease = False
             await self._vault.delete()
             return
         await self._vault.save(credentials)
@@ -166,10 +176,11 @@ class HeldAdoption:
         """Remove the login from the vault, and the lease from the home. Raises StoreUnavailable."""
         await self._vault.delete()
         await self._home.delete()
+        self._has_lease = False
 
     async def record(self, claim: RefreshClaim) -> None:
         """See `HeldStore`."""
-        await self._vault.record(claim)
+        await self._login.record(claim)
 
 
 def leased(tokens: ChatgptTokens, handle: str) -> ChatgptTokens:

@@ -5,7 +5,9 @@ kept until the file changes, so a look costs the status of one file.
 """
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import msgspec
@@ -70,25 +72,36 @@ class JsonFile(Generic[T]):
             StoreBusy: another process holds the lock for more than 10 seconds.
             StoreUnavailable, StoreUnreadable: the file cannot be read or written. It is unchanged.
         """
-        from filelock import FileLock, Timeout  # imported here: most processes only read
-
         try:
             self._disk.make_folder(os.path.dirname(self.path))
-            with FileLock(f"{self.path}.lock", timeout=_LOCK_WITHIN, poll_interval=_POLL, mode=0o600):
+            with self._locked():
                 before = self._load()
                 after = change(before)
                 if after != before:
                     data = msgspec.json.format(msgspec.json.encode(after), indent=2)
                     self._disk.publish(self.path, data, self._disk.temporary_path(self.path))
                 return after
-        except Timeout:
-            raise StoreBusy(
-                f"{self.path} is held by another process for more than {_LOCK_WITHIN:g} s: wait for it, then try again"
-            ) from None
         except OSError as error:
             raise unavailable("write", self.path, error) from error
         finally:
             self._read = None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Take the lock beside the file. Raises StoreBusy, OSError."""
+        lock = self._disk.lock(f"{self.path}.lock")
+        deadline = time.monotonic() + _LOCK_WITHIN
+        while not lock.acquire():
+            if time.monotonic() >= deadline:
+                raise StoreBusy(
+                    f"{self.path} is held by another process for more than {_LOCK_WITHIN:g} s: wait for it, then try "
+                    "again"
+                )
+            time.sleep(_POLL)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _load(self) -> T:
         try:

@@ -65,6 +65,10 @@ class Vault:
             self._stores[account] = self._open(account)
         return self._stores[account]
 
+    def account_of(self, store: CredentialStore) -> str:
+        """Return the id of the account that `store` was opened for."""
+        return next(account for account, opened in self._stores.items() if opened is store)
+
     @property
     def home_account(self) -> HomeAccountStore:
         """The store of the home's own account."""
@@ -76,20 +80,37 @@ class Vault:
         """Return the folder of an id inside of the vault. That of the home's account is missing until it is adopted."""
         return os.path.join(self.folder, "accounts", account)
 
-    def add(self, name: str | None = None) -> AccountEntry:
+    def add(self, name: str | None = None, *, wish: str | None = None) -> AccountEntry:
         """Add an account in which nobody is signed in yet, and return it.
 
         Args:
-            name: its nickname. By default its id, until `rename` gives it a better one.
+            name: its nickname.
+            wish: what the nickname is made of if there is no `name`. By default its id is its nickname, too.
 
         Raises:
             ConfigError: the nickname is invalid or taken.
             StoreUnavailable: the list cannot be written.
         """
         account = token_hex(4)
-        entry = AccountEntry(account, name or account)
-        self.file.change(lambda accounts: accounts.with_entry(entry))
-        return entry
+
+        def added(accounts: AccountList) -> AccountList:
+            nickname = name if name is not None else accounts.free_name(wish or account)
+            return accounts.with_entry(AccountEntry(account, nickname))
+
+        return self.file.change(added).named(account)
+
+    def check_addable(self, name: str | None = None) -> None:
+        """Check that an account can be added: that the list can be written and the nickname is free.
+
+        Raises ConfigError, StoreUnavailable.
+        """
+
+        def unchanged(accounts: AccountList) -> AccountList:
+            if name is not None:
+                accounts.with_entry(AccountEntry(token_hex(4), name))
+            return accounts
+
+        self.file.change(unchanged)
 
     def rename(self, account: str, name: str) -> None:
         """Give an id another nickname. Raises ConfigError, StoreUnavailable."""
@@ -114,7 +135,6 @@ class Vault:
                 raise StoreUnavailable(f"{store.describe()} still holds a login: sign out of the account first")
             self.file.change(lambda accounts: accounts.without(account))
         if account != HOME_ACCOUNT:
-            self._stores.pop(account, None)
             shutil.rmtree(self.folder_of(account), ignore_errors=True)
 
     def store_of_folder(self, folder: str) -> CredentialStore:

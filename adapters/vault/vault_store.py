@@ -16,8 +16,8 @@ from authstate.engine.ports import CredentialStore, HeldStore, LastChange
 class VaultStore:
     """A `CredentialStore` of one account at a time.
 
-    The engine tells when it may follow the selection (`FollowsSelection`): not while a refresh is under way, and not
-    while new tokens wait to be stored. So what a refresh brings is stored in the account that it was made for.
+    The engine says when to follow the selection (`FollowsSelection`): not while a refresh is under way, and not while
+    new tokens wait to be stored. So what a refresh brings is stored in the account that it was made for.
 
     Args:
         vault: the accounts.
@@ -31,25 +31,40 @@ class VaultStore:
     def __init__(self, vault: Vault, pinned: str | None = None) -> None:
         self.vault = vault
         self._is_pinned = pinned is not None
-        self._account = vault.accounts().named(pinned).id if pinned is not None else _selected(vault)
+        self._account = _pinned(vault, pinned) if pinned is not None else _selected(vault)
 
     @property
     def account(self) -> str:
         """The id of the account in use."""
         return self._account
 
-    def follow_selection(self) -> None:
-        """Use the selected account from here on, unless this process is pinned. See `FollowsSelection`."""
-        if not self._is_pinned:
-            self._account = _selected(self.vault, self._account)
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it keeps its account, whatever is selected."""
+        return self._is_pinned
+
+    def selected_store(self) -> CredentialStore | None:
+        """See `FollowsSelection`. None for a pinned store."""
+        account = self._account if self._is_pinned else _selected(self.vault, self._account)
+        return None if account == self._account else self.vault.store(account)
+
+    def use_store(self, store: CredentialStore) -> None:
+        """See `FollowsSelection`."""
+        self._account = self.vault.account_of(store)
 
     def describe(self) -> str:
         """Return the place of the account in use."""
         return self._store.describe()
 
     async def load(self) -> Credentials | None:
-        """See `CredentialStore`."""
-        return await self._store.load()
+        """See `CredentialStore`. Nobody is signed in to an account that was removed."""
+        account = self._account
+        try:
+            return await self.vault.store(account).load()
+        except StoreUnavailable:
+            if self._is_removed(account):
+                return None
+            raise
 
     async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
         """See `CredentialStore`."""
@@ -59,12 +74,23 @@ class VaultStore:
     async def locked(self) -> AsyncIterator[HeldStore]:
         """See `CredentialStore`. What is held stays that of the same account, whatever is selected meanwhile."""
         account = self._account
+        self._ensure_not_removed(account)  # the lock would make the folder again
         async with self.vault.store(account).locked() as held:
-            if account != HOME_ACCOUNT and self.vault.accounts().find(account) is None:
-                raise StoreUnavailable(
-                    "this account was removed from the vault: `authstate account list` shows those that there are"
-                )
+            self._ensure_not_removed(account)
             yield held
+
+    def _ensure_not_removed(self, account: str) -> None:
+        if self._is_removed(account):
+            raise StoreUnavailable(
+                "this account was removed from the vault: `authstate account list` shows those that there are"
+            )
+
+    def _is_removed(self, account: str) -> bool:
+        """Whether the vault no longer has an account. A list that cannot be read now says nothing."""
+        try:
+            return account != HOME_ACCOUNT and self.vault.accounts().find(account) is None
+        except StoreUnavailable:
+            return False
 
     def revision(self) -> object:
         """See `HasRevision`. It also changes when another account is selected."""
@@ -82,6 +108,16 @@ class VaultStore:
     @property
     def _store(self) -> CredentialStore:
         return self.vault.store(self._account)
+
+
+def _pinned(vault: Vault, name: str) -> str:
+    """Return the id of a name. The home's own account needs no list. Raises ConfigError, StoreUnavailable."""
+    try:
+        return vault.accounts().named(name).id
+    except StoreUnavailable:
+        if name == HOME_ACCOUNT:
+            return HOME_ACCOUNT
+        raise
 
 
 def _selected(vault: Vault, otherwise: str = HOME_ACCOUNT) -> str:

@@ -3,9 +3,13 @@
 New tokens of the same account are left to callers that need them: a refresh and the 401 recovery look for them. If they
 were adopted while a request with the older token is under way, its 401 would ask for still newer ones. So `follow`
 adopts them only when its caller says that no request is under way.
+
+Where somebody can select another account, its login is read first. Then the store and the session change over in one
+step, so no refresh ever meets the store of one account with the tokens of another.
 """
 
 from authstate.engine.flows.engine_locks import EngineLocks
+from authstate.engine.flows.login_attempts import LoginAttempts
 from authstate.engine.flows.pending_tokens import PendingTokens
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.token_identity import TokenIdentity
@@ -36,6 +40,7 @@ class StoreSync:
         pending: PendingTokens,
         locks: EngineLocks,
         identity: TokenIdentity,
+        logins: LoginAttempts,
         listeners: Listeners,
         own_key: ApiKey | None,
     ) -> None:
@@ -47,6 +52,7 @@ class StoreSync:
         self._pending = pending
         self._locks = locks
         self._identity = identity
+        self._logins = logins
         self._listeners = listeners
         self._own_key = own_key
         self._revisions = store if isinstance(store, HasRevision) else None
@@ -87,38 +93,44 @@ class StoreSync:
         if self._machine.session.state is not AuthState.LOGGED_OUT or self._locks.session.locked():
             return
         async with self._locks.session:
-            self._follow_selection()
+            other = self._selected_store()
             try:
-                stored = self._identity.completed(await self._store.load())
+                stored = self._identity.completed(await (other or self._store).load())
             except StoreUnavailable:
                 return
+            self._change_over(other)
             self.fault = None
             if stored is not None:
                 self._machine.restore(stored)
 
-    async def follow(self, *, adopt: bool = False) -> None:
+    async def follow(self, *, adopt: bool, switch: bool) -> None:
         """See `AuthEngine.follow`.
 
         It takes no lock, because reading a store may take long. What it reads counts only if nothing changed meanwhile.
         """
         if self._must_not_follow():
             return
-        self._follow_selection()
-        revision = self._revisions.revision() if self._revisions is not None else None
+        other = self._selected_store() if switch else None
+        revision = self._revision()
         before = self._machine.session
-        if revision is not None and revision == self._settled_revision:
+        if other is None and revision is not None and revision == self._settled_revision:
             return
         if revision == self._last_revision and self._to_skip:
             self._to_skip -= 1
             return
         try:
-            stored = self._identity.completed(await self._store.load())
-        except StoreUnavailable:
+            stored = self._identity.completed(await (other or self._store).load())
+        except StoreUnavailable as fault:
+            if other is not None and not self._next_skip:
+                self._listeners.warn("store_unreadable", f"the account that is selected now is not used yet: {fault}")
             self._skip_more(revision)
             return
         self._next_skip = self._to_skip = 0
         if self._machine.session is not before or self._must_not_follow():
             return
+        if other is not None:
+            self._change_over(other)
+            revision = self._revision()
         self._apply(stored)
         has_newer = self._has_newer(stored)
         if self._machine.session.state is AuthState.REFRESH_DEAD:
@@ -134,9 +146,19 @@ class StoreSync:
             await self._identity.check(_IDENTIFIED_WITHIN)
             self._listeners.emit(AccountUpdated.of(self._machine.session))
 
-    def _follow_selection(self) -> None:
-        if self._selection is not None:
-            self._selection.follow_selection()
+    def _revision(self) -> object:
+        return self._revisions.revision() if self._revisions is not None else None
+
+    def _selected_store(self) -> CredentialStore | None:
+        """The store of another account that is selected now. None if there is none."""
+        return self._selection.selected_store() if self._selection is not None else None
+
+    def _change_over(self, other: CredentialStore | None) -> None:
+        """Use the store of another account. A login that is open was meant for the account before."""
+        if other is not None and self._selection is not None:
+            self._selection.use_store(other)
+            self._logins.supersede("another account was selected")
+            self.fault = None
 
     def _must_not_follow(self) -> bool:
         """Whether the session is not about what is stored, or this process is about to change what is stored."""

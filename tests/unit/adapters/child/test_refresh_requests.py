@@ -1,5 +1,7 @@
 """Which token a refresh request is about, and how many refreshes one child may cause."""
 
+from typing import Any
+
 import pytest
 from support.child_in_memory import World, tokens
 
@@ -156,3 +158,31 @@ async def test_an_idle_child_gets_the_tokens_that_another_process_stored() -> No
             await world.engine.follow(adopt=link._token_sync.is_idle)
         await child.until(lambda: child.token == access_token_of(other))
         assert len(world.authority.sent) == 1
+
+
+@pytest.mark.parametrize("other", [{"user_id": "user-2"}, {"account_id": "org-2"}], ids=["user", "workspace"])
+async def test_a_request_about_one_account_is_not_answered_with_a_token_of_another(other: dict[str, Any]) -> None:
+    """The child has not taken the new account yet. Two people of one workspace are two accounts."""
+    first, second = tokens(), tokens(**other)
+    world = World(first)
+    world.authority.accept(second)
+    async with world.engine, world.child() as (_, child):
+        child.silent.add("account/login/start")
+        await world.engine.complete_chatgpt_login(second)
+        with pytest.raises(RemoteError) as refused:
+            await child.ask()
+        assert "is signed in now: try again" in refused.value.message
+        assert child.token == first.access_token.reveal()
+        assert world.authority.sent == [], "nothing is spent for it"
+
+
+async def test_turns_of_the_account_before_are_not_late_with_the_tokens_of_the_next() -> None:
+    world, second = World(tokens()), tokens(user_id="user-2")
+    world.authority.accept(second)
+    async with world.engine, world.child() as (link, child):
+        await child.begin("thread-1", "thread-2")
+        await world.engine.complete_chatgpt_login(second)
+        await link._token_sync.settled()
+        assert child.token == second.access_token.reveal()
+        world.clock.advance(1)
+        assert await child.ask() != second.access_token.reveal(), "the request is about the token that it holds"

@@ -685,7 +685,7 @@ def test_the_docs_list_every_exit_status() -> None:
 
 def test_the_help_of_wrap_shows_where_the_command_goes(capsys: Captured) -> None:
     assert main(["wrap", "--help"]) == 0
-    assert "wrap [-c KEY=VALUE] -- COMMAND" in capsys.readouterr().out
+    assert "wrap [--account NAME] [-c KEY=VALUE] -- COMMAND" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no executable without a format")

@@ -1,5 +1,6 @@
 """Logins that codex uses by itself: nobody acts beside them, and nothing removes those that are not managed here."""
 
+import asyncio
 import io
 import json
 import os
@@ -13,10 +14,11 @@ import pytest
 from support.fake_keyring import FakeKeyring, fake_keyring
 
 from authstate.adapters.cli.main import main
-from authstate.adapters.config import unmanaged_logins
+from authstate.adapters.config import StoreMode, unmanaged_logins
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import SERVICE, account_of_home
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
+from authstate.adapters.vault.vault import Vault
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, PersonalAccessToken
 from authstate.engine.model.errors import StoreUnreadable
@@ -179,6 +181,31 @@ def test_a_workload_identity_is_found_in_dotenv_and_an_access_token_is_not(name:
     assert other is not None and other.kind == "workloadIdentity" and other.source == f"{name} in {home / '.env'}"
     (home / ".env").write_text("CODEX_ACCESS_TOKEN=at-canary\n")
     assert unmanaged_logins.find_in_environment(os.environ) is None
+
+
+@pytest.mark.parametrize("command", ["wrap", "run"])
+@pytest.mark.parametrize(
+    ("account", "is_left_alone"), [(None, True), ("home", True), ("work", False), ("selected", False)]
+)
+def test_what_stands_in_the_home_does_not_count_where_another_account_is_used(
+    command: str, account: str | None, is_left_alone: bool, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "auth.json").write_text('{"personal_access_token": "at-1"}')
+    vault = Vault(home, StoreMode.FILE)
+    work = vault.add("work").id
+
+    async def sign_in() -> None:
+        async with vault.store(work).locked() as held:
+            await held.save(make_tokens())
+
+    asyncio.run(sign_in())
+    if account == "selected":
+        vault.select(work)
+    elif account is not None:
+        monkeypatch.setenv("AUTHSTATE_ACCOUNT", account)
+    words = [sys.executable, "-m", "authstate.adapters.cli", command, "--", *ECHO, "app-server"]
+    ran = subprocess.run(words, input=b"", capture_output=True, timeout=60)
+    assert ("which authstate does not manage" in ran.stderr.decode()) is is_left_alone
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,139 @@
+"""The home's own account: what stands in the home decides where its login is."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from unit.adapters.vault.conftest import save
+
+from authstate.adapters.testing import make_tokens
+from authstate.adapters.vault.home_account import leased
+from authstate.adapters.vault.vault import Vault
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimTrigger, fingerprint_of
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens
+from authstate.engine.model.errors import StoreUnavailable
+from authstate.engine.model.lease_handle import LeaseHandle, is_lease
+
+HANDLE = LeaseHandle.of(b"1" * 32).secret.reveal()
+KEY = ApiKey.parse("sk-0123456789")
+
+
+async def adopt(vault: Vault, tokens: ChatgptTokens) -> None:
+    """Let the vault have the login, and the home a lease."""
+    os.makedirs(vault.home_account.folder)
+    await save(vault.home_account.adopted, tokens)
+    await save(vault.home_account.home, leased(tokens, HANDLE))
+
+
+async def in_home(vault: Vault) -> ChatgptTokens:
+    found = await vault.home_account.home.load()
+    assert isinstance(found, ChatgptTokens)
+    return found
+
+
+async def test_while_a_lease_stands_in_the_home_the_login_is_in_the_vault(vault: Vault) -> None:
+    store, tokens, newer = vault.home_account, make_tokens(), make_tokens()
+    await adopt(vault, tokens)
+    assert await store.load() == tokens
+    await save(store, newer)
+    assert await store.load() == await store.adopted.load() == newer
+    lease = await in_home(vault)
+    assert lease.access_token == newer.access_token and is_lease(lease.refresh_token)
+    assert newer.refresh_token.reveal() not in Path(vault.home, "auth.json").read_text()
+
+
+async def test_who_signs_in_over_the_lease_is_the_login_again(vault: Vault) -> None:
+    store, other = vault.home_account, make_tokens(account_id="org-2")
+    await adopt(vault, make_tokens())
+    await save(store.home, other)
+    assert await store.load() == other
+    await save(store, None)
+    assert await store.load() is None
+    assert await store.adopted.load() is None, "the copy that nobody used goes, too"
+
+
+@pytest.mark.parametrize("then", ["tokens", "key", "nothing"])
+async def test_an_api_key_takes_the_place_of_the_lease_and_what_is_saved_next_is_seen(vault: Vault, then: str) -> None:
+    store, tokens = vault.home_account, make_tokens()
+    await adopt(vault, make_tokens())
+    async with store.locked() as held:
+        await held.save(KEY)
+        assert await held.load() == KEY
+        await held.prepare()
+        if then == "tokens":
+            await held.record(RefreshClaim(fingerprint_of(tokens.refresh_token)))
+            await held.save(tokens)
+        elif then == "nothing":
+            await held.delete()
+    assert await store.load() == {"tokens": tokens, "key": KEY, "nothing": None}[then]
+    assert await store.adopted.load() is None
+
+
+async def test_what_is_saved_after_a_sign_out_in_the_same_hold_is_seen(vault: Vault) -> None:
+    store, tokens = vault.home_account, make_tokens()
+    await adopt(vault, make_tokens())
+    async with store.locked() as held:
+        await held.delete()
+        assert await held.load() is None
+        await held.save(tokens)
+    assert await store.load() == tokens
+
+
+async def test_a_lease_that_cannot_be_updated_is_no_reason_to_lose_a_login(vault: Vault) -> None:
+    store, newer = vault.home_account, make_tokens()
+    await adopt(vault, make_tokens())
+    async with store.locked() as held:
+        Path(vault.home, "auth.json").write_text("{")
+        await held.save(newer)
+    assert await store.adopted.load() == newer
+    with pytest.raises(StoreUnavailable):
+        await store.load()
+
+
+async def test_both_locks_are_held_and_a_waiter_sees_where_the_login_went(vault: Vault) -> None:
+    store = vault.home_account
+    await adopt(vault, make_tokens())
+    other = Vault(vault.home, vault._mode).home_account
+
+    async def sign_in() -> None:
+        await save(other, KEY)
+
+    async with store.locked() as held:
+        waiter = asyncio.ensure_future(sign_in())
+        await held.delete()
+    await waiter
+    assert await store.load() == await store.home.load() == KEY
+
+
+async def test_a_claim_counts_wherever_it_was_recorded(vault: Vault) -> None:
+    store, tokens = vault.home_account, make_tokens()
+    await save(store, tokens)
+    claim = RefreshClaim(fingerprint_of(tokens.refresh_token)).after(RefreshClaimTrigger.CLAIM, 1.0)
+    async with store.locked() as held:
+        await held.record(claim)
+    found = await store.claim_on(claim.fingerprint)
+    assert found is not None
+    await adopt(vault, tokens)
+    assert await store.claim_on(claim.fingerprint) == found
+    assert await store.claim_on("0" * 32) is None
+
+
+async def test_the_revision_changes_with_both(vault: Vault) -> None:
+    store = vault.home_account
+    seen = [store.revision()]
+    await adopt(vault, make_tokens())
+    seen.append(store.revision())
+    await save(store.adopted, make_tokens())
+    seen.append(store.revision())
+    await save(store.home, KEY)
+    seen.append(store.revision())
+    assert len(set(map(repr, seen))) == 4
+    assert store.findings() == []
+    change = await store.last_change()
+    assert change is not None and not change.is_foreign
+
+
+def test_no_refresh_token_is_ever_left_in_a_home_with_a_lease() -> None:
+    with pytest.raises(AssertionError, match="never receives a refresh token"):
+        leased(make_tokens(), "no handle")
