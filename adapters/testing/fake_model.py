@@ -50,6 +50,8 @@ def answer(body: Json, number: int) -> str:
 
 def _items(body: Json) -> list[Json]:
     items: object = body.get("input")
+    if isinstance(items, str):
+        return [{"role": "user", "content": [{"type": "input_text", "text": items}]}]
     return _objects(cast("object", items)) if isinstance(items, list) else [{}]
 
 

@@ -46,10 +46,13 @@ def environment_of(home: Path, issuer: LoopbackIssuer, programs: Path, **more: s
     return clean_environment(home, **{**issuer.environment, "PATH": path, **more})
 
 
+def start(command: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.run(command, env=environment, text=True, timeout=60, **streams)
+
+
 def run(command: list[str], environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-    )
+    done = start(command, environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -103,10 +106,9 @@ async def test_claude_code_gets_one_line_and_nothing_else(
     key = run(["/bin/sh", "-c", settings["apiKeyHelper"]], environment)
     assert key == key.strip() + "\n"
     assert len(key.split()) == 1
-    command = settings["apiKeyHelper"].replace("claude-key", "home")
-    done = subprocess.run(["/bin/sh", "-c", command], env=environment, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.count("\n") == 1
+    refused = start(["/bin/sh", "-c", settings["apiKeyHelper"].replace("claude-key", "home")], environment)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.count("\n") == 1
 
 
 def test_the_lines_for_a_shell(make_home: MakeHome, program_folder: Path, issuer: LoopbackIssuer) -> None:
