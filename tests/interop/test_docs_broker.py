@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,8 @@ def run_lines(folder: Path, home: Path, ci: Path, environment: dict[str, str], i
                 environment = {**environment, name: value}
             else:
                 run(command, folder, environment)
+            if made := re.search(r"--into \./([\w-]+)", command):  # so that codex there uses the loopback backend
+                shutil.copy(home / "config.toml", folder / made[1] / "config.toml")
             ran.append(line)
     return ran
 

@@ -47,8 +47,9 @@ def environment_of(home: Path, issuer: LoopbackIssuer, programs: Path, **more: s
 
 
 def start(command: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.run(command, env=environment, text=True, timeout=60, **streams)
+    return subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
 
 
 def run(command: list[str], environment: dict[str, str]) -> str:
