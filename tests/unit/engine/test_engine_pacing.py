@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore
-from authstate.engine import ApiKey, AuthEngine, AuthState, IssuerUnavailable
+from authstate.engine import ApiKey, AuthEngine, AuthState, IssuerUnavailable, PersonalAccessToken
 
 
 class HeldPacer:
@@ -208,3 +208,20 @@ async def test_a_close_takes_its_grace_once() -> None:
     assert waits[-1] is not None and waits[-1] < 0.05
     world.authority.release()
     await refresh
+
+
+async def test_an_engine_that_asks_whose_a_personal_token_is_or_pauses_after_that_is_not_replaceable() -> None:
+    clock = ManualClock()
+    authority = FakeAuthority(clock=clock)
+    authority.owners["at-1"] = IssuerUnavailable("down")
+    authority.hold()
+    async with AuthEngine(MemoryStore(PersonalAccessToken.read("at-1")), authority, clock=clock) as engine:
+        assert engine.is_replaceable
+        asking = asyncio.create_task(engine.authorization())
+        await clock.settle()
+        assert not engine.is_replaceable
+        authority.release()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert not engine.is_replaceable
+        clock.advance(31)
+        assert engine.is_replaceable
