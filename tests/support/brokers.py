@@ -72,11 +72,13 @@ class BrokerService:
             text=True,
         )
         assert self.process.stderr is not None
-        self.first_line = self.process.stderr.readline()
-        assert " serves " in self.first_line, self.first_line + self.process.stderr.read()
-        self.url = self.first_line.partition(" serves ")[2].split()[0]
+        self.log = line = ""
+        while " serves " not in line:  # in asyncio's debug mode, other lines may come first
+            line = self.process.stderr.readline()
+            assert line, f"the broker ended: {self.log}"
+            self.log += line
+        self.url = line.partition(" serves ")[2].split()[0]
         self.socket = home / "authstate" / "broker.sock"
-        self.log = ""
 
     def __enter__(self) -> Self:
         return self
