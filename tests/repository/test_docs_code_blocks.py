@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import pytest
+import yaml
 from support.paths import REPO
 
 from authstate.adapters.child.command_line import ephemeral_command
@@ -142,10 +143,9 @@ def test_the_page_for_embedders_names_all_that_an_engine_can_do() -> None:
 def test_other_blocks_are_true(block: Block) -> None:
     if block.language == "mermaid":
         assert block.text in [mermaid(table) for table in TABLES] or block.text.startswith("flowchart")
-    elif block.language == "sh":
+    elif block.language == "sh" and block.page not in RUN_AS_SHELL:
         for line in block.text.splitlines():
-            is_curl = line.startswith("curl ") and block.page == "broker-api.md"  # run by test_docs_broker.py
-            assert line in COMMANDS or is_curl or line.startswith("authstate ")
+            assert line in COMMANDS or line.startswith("authstate ")
             if wrapped := parse_command(line.split()[1:], "wrap", ""):
                 assert ephemeral_command(wrapped[1])[-1] == "app-server"
     elif block.language == "toml":
@@ -153,7 +153,9 @@ def test_other_blocks_are_true(block: Block) -> None:
     elif block.language in ("json", "jsonl"):
         for text in block.text.splitlines() if block.language == "jsonl" else [block.text]:
             json.loads(text)
-    else:
+    elif block.language == "yaml":
+        yaml.safe_load(block.text)
+    elif block.language != "sh":
         known = {path.name for path in REPO.rglob("*") if ".git" not in path.parts}
         assert [name for name in re.findall(r"[\w.]+\.(?:py|md|json|toml)\b", block.text) if name not in known] == []
 

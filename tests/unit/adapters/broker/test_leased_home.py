@@ -10,6 +10,7 @@ from support.broker_in_memory import BrokerInMemory
 
 from authstate.adapters.broker.account_tokens import make_lease
 from authstate.adapters.broker.leased_home import ensure_usable, lease_environment, write_leased_home
+from authstate.adapters.broker.token_grants import PresentedToken
 from authstate.adapters.config import Config, ConfigError, load_config
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import NotSignedIn
@@ -41,7 +42,7 @@ async def test_it_holds_the_access_token_and_a_handle(world: BrokerInMemory, tmp
     for path in folder.rglob("*"):
         assert stored.refresh_token.reveal() not in path.read_text()
     assert load_config(folder, system=None, environ={}).chatgpt_base_url == OTHER.chatgpt_base_url
-    granted = await world.broker.grants.refresh(Secret(handle.secret.reveal()))
+    granted = await world.broker.grants.refresh(PresentedToken(Secret(handle.secret.reveal())))
     assert granted.access_token == stored.access_token.reveal()
 
 
