@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import pytest
-import yaml
 from support.paths import REPO
 
 from authstate.adapters.child.command_line import ephemeral_command
@@ -33,6 +32,9 @@ COMMANDS = (
     "python3.11 -m venv .venv && .venv/bin/pip install . && .venv/bin/authstate demo",
     "python3.11 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest",
 )
+
+
+yaml: Any = pytest.importorskip("yaml", reason="PyYAML of the test extra parses these blocks")
 
 
 class Block(NamedTuple):
