@@ -19,7 +19,7 @@ from authstate.adapters.vault.home_account import leased
 from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
 from authstate.adapters.vault.vault import VAULT_FOLDER, Vault
 from authstate.engine.machines.lease import LeaseState
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
+from authstate.engine.model.credentials import ChatgptTokens, Credentials, StaticCredentials
 from authstate.engine.model.errors import NotSignedIn
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
 
@@ -66,7 +66,7 @@ class AccountHome:
             if isinstance(found, ChatgptTokens) and not is_lease(found.refresh_token):
                 await self._move_into_vault(found)
             login = await self._login()
-            if isinstance(login, ApiKey):  # a key cannot be leased: codex needs the key itself
+            if not isinstance(login, ChatgptTokens):  # a static key cannot be leased: codex needs the key itself
                 if found != login:
                     await held.save(login)
             elif not self._is_lease_of(found, login):
@@ -75,7 +75,7 @@ class AccountHome:
         return self.folder
 
     async def remove(self) -> None:
-        """Remove the home, if there is one: the lease or the API key, the links, and the databases of codex.
+        """Remove the home, if there is one: the lease or the static key, the links, and the databases of codex.
 
         Raises StoreUnavailable: the lease or the key is still there.
         """
@@ -99,9 +99,9 @@ class AccountHome:
         async with self._vault.store(self._account).locked() as held:
             await held.save(tokens)
 
-    async def _login(self) -> ApiKey | ChatgptTokens:
+    async def _login(self) -> StaticCredentials | ChatgptTokens:
         stored = await self._vault.store(self._account).load()
-        if isinstance(stored, ApiKey | ChatgptTokens):
+        if isinstance(stored, StaticCredentials | ChatgptTokens):
             return stored
         name = self._vault.accounts().named(self._account).name
         raise NotSignedIn(f"nobody is signed in to the account {name}: `authstate login --account {name}`")

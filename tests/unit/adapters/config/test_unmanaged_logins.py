@@ -205,7 +205,7 @@ def test_what_stands_in_the_home_does_not_count_where_another_account_is_used(
         monkeypatch.setenv("AUTHSTATE_ACCOUNT", account)
     words = [sys.executable, "-m", "authstate.adapters.cli", command, "--", *ECHO, "app-server"]
     ran = subprocess.run(words, input=b"", capture_output=True, timeout=60)
-    assert ("which authstate does not manage" in ran.stderr.decode()) is is_left_alone
+    assert ("codex uses a personal access token by itself" in ran.stderr.decode()) is is_left_alone
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.account_home import AccountHome
 from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.adapters.vault.vault import Vault
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, PersonalAccessToken, StaticCredentials
 from authstate.engine.model.errors import NotSignedIn
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
 
@@ -83,10 +83,11 @@ async def test_who_signs_in_with_codex_there_is_moved_into_the_vault(place: Plac
     assert (await place.lease()).access_token == newer.access_token
 
 
-async def test_an_api_key_stands_there_itself(place: Place) -> None:
-    await save(place.vault.store(place.account), KEY)
+@pytest.mark.parametrize("key", [KEY, PersonalAccessToken.read("at-0123456789")], ids=["key", "token"])
+async def test_a_static_key_stands_there_itself(place: Place, key: StaticCredentials) -> None:
+    await save(place.vault.store(place.account), key)
     await place.home.prepare()
-    assert await place.stored() == KEY
+    assert await place.stored() == key
     await save(place.vault.store(place.account), make_tokens())
     await place.home.prepare()
     await place.lease()

@@ -11,7 +11,7 @@ from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.account_states import AccountState, find_login, read_account, read_accounts
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimTrigger, fingerprint_of
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, PersonalAccessToken
 from authstate.engine.model.errors import RefreshDeadReason
 from authstate.engine.model.secret import Secret
 
@@ -94,6 +94,12 @@ async def test_a_login_is_found_by_workspace_and_user_and_a_key_by_itself(vault:
     await save(vault.store(work.id), make_tokens(account_id="org-1", user_id="user-1"))
     assert await find_login(vault, KEY) == vault.accounts().named("home")
     assert await find_login(vault, ApiKey.parse("sk-another-one")) is None
+    token = PersonalAccessToken.read("at-0123456789")
+    assert await find_login(vault, token) is None
+    personal = vault.add("personal")
+    await save(vault.store(personal.id), token)
+    assert await find_login(vault, msgspec.structs.replace(token, account=make_tokens().account)) == personal
+    assert (await read_account(vault, personal.id)).auth_mode == "personalAccessToken"
     assert await find_login(vault, make_tokens(account_id="org-1", user_id="user-1", email="new@example.com")) == work
     assert await find_login(vault, make_tokens(account_id="org-2", user_id="user-1")) is None
     assert await find_login(vault, make_tokens(account_id="org-1", user_id="user-2")) is None
