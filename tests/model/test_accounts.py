@@ -253,6 +253,6 @@ def test_accounts_come_and_go_and_every_process_acts_as_the_one_that_it_should()
             max_examples=100,
             stateful_step_count=50,
             deadline=None,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much),
         ),
     )

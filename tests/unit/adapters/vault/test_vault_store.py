@@ -37,7 +37,7 @@ async def test_it_changes_over_when_it_is_told_and_not_before(vault: Vault, work
     assert (store.account, store.selected_store()) == (HOME_ACCOUNT, None)
     vault.select(work)
     other = store.selected_store()
-    assert other is vault.store(work)
+    assert other is not None and other is vault.store(work)
     assert await store.load() == ONE
     store.use_store(other)
     assert await store.load() == TWO
