@@ -25,6 +25,7 @@ from authstate.engine.ports import Clock, CredentialStore
 
 VAULT_FOLDER = "authstate"
 """The folder of the vault, in the home."""
+_CONTENT = ("accounts.json", "accounts", "leases.json")
 
 
 class Vault:
@@ -53,7 +54,8 @@ class Vault:
     @staticmethod
     def exists_in(home: str | os.PathLike[str]) -> bool:
         """Whether a home has a vault. If not, its own account is the only one."""
-        return os.path.isdir(os.path.join(home, VAULT_FOLDER))
+        folder = os.path.join(home, VAULT_FOLDER)
+        return any(os.path.exists(os.path.join(folder, name)) for name in _CONTENT)
 
     def accounts(self) -> AccountList:
         """Return all accounts, the home's first. Raises StoreUnavailable, StoreUnreadable."""

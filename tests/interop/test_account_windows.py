@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from support.codex_binaries import OLD
 from support.codex_turns import model_config
 from support.real_parts import RealParts
 from support.vaults import add_account
-from support.wire_client import AUTHSTATE, Message, clean_environment
+from support.wire_client import AUTHSTATE, Message, WireClient, clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer
 
@@ -97,6 +98,39 @@ def test_windows_follow_and_a_pinned_one_stays(desk: Desk, issuer: LoopbackIssue
     assert desk.served() == [HOME, HOME, WORK, HOME, HOME]
     stats = issuer.stats()
     assert (stats["refreshes_accepted"], stats["refreshes_refused"], stats["revocations"]) == (0, 0, 0)
+
+
+def test_a_codex_whose_only_setting_is_its_path_is_pinned_by_the_variable(desk: Desk, issuer: LoopbackIssuer) -> None:
+    desk.add_work()
+    environment = {"AUTHSTATE_CODEX": str(desk.codex), "AUTHSTATE_ACCOUNT": "work"}
+    program = str(Path(sys.executable).with_name("authstate-codex"))
+    with WireClient([program], clean_environment(desk.home, **issuer.environment, **environment)) as window:
+        window.initialize()
+        assert window.result("account/read")["account"]["email"] == WORK
+        desk.use("home")
+        window.drain(2.5)
+        assert window.result("account/read")["account"]["email"] == WORK
+
+
+def test_a_front_end_of_app_server_is_told(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
+    home = make_home(email=HOME, account_id="org-1", user_id="user-1")
+    desk = Desk(Path("none"), home, issuer)
+    desk.add_work()
+    with (
+        WireClient(AUTHSTATE, clean_environment(home, **issuer.environment)) as follows,
+        WireClient([*AUTHSTATE, "--account=home"], clean_environment(home, **issuer.environment)) as pinned,
+    ):
+        for window in (follows, pinned):
+            window.initialize()
+            assert window.result("account/read")["account"]["email"] == HOME
+        login = follows.result("account/login/start", {"type": "chatgptDeviceCode"})
+        desk.use("work")
+        ended = follows.until("account/login/completed")
+        assert ended["loginId"] == login["loginId"] and ended["success"] is False
+        assert "another account was selected" in ended["error"]
+        assert follows.until("account/updated")["authMode"] == "chatgpt"
+        assert follows.result("account/read")["account"]["email"] == WORK
+        assert pinned.result("account/read")["account"]["email"] == HOME
 
 
 def test_a_turn_that_runs_keeps_its_account_and_the_window_follows_when_it_ends(

@@ -25,7 +25,7 @@ from authstate.adapters.cli.codex import main as codex_main
 from authstate.adapters.cli.demo import _Demo, read_login
 from authstate.adapters.cli.demo_diagram import draw_states
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError
-from authstate.adapters.cli.main import main, parse_app_server, report_errors
+from authstate.adapters.cli.main import main, parse_app_server, parse_command, report_errors
 from authstate.adapters.cli.state_tables import TABLES
 from authstate.adapters.jsonrpc.peer import PeerClosed
 from authstate.adapters.stores.file_store import AuthJsonStore
@@ -681,6 +681,20 @@ def test_the_docs_list_every_exit_status() -> None:
     assert all(f"| {status} | " in page for status in (*map(int, ExitStatus), CANNOT_RUN, NOT_FOUND))
     places = dict(re.findall(r"^\| `(\w+)` \(`([\w.]+)`\)", page, re.MULTILINE))
     assert all(getattr(import_module(places[error.__name__]), error.__name__) is error for error in OF_A_CHILD)
+
+
+@pytest.mark.parametrize("name", ["wrap", "run"])
+def test_an_account_is_named_before_the_command_of_the_child_and_later_words_are_the_childs(name: str) -> None:
+    child = ["codex", "--account", "x", "app-server", "--account=y"]
+    named = 'authstate.account="work"'
+    for words in ([name, "--account", "work"], ["--account=work", name], ["-c", named, name]):
+        assert parse_command([*words, "--", *child], name, "") == ([named], child)
+        assert parse_command([*words, *child], name, "") == ([named], child)
+    assert parse_app_server(["--account=a", "app-server", "--account", "b"]) == [
+        'authstate.account="a"',
+        'authstate.account="b"',
+    ]
+    assert parse_app_server(["app-server", "--account=b", "--stdio"]) == ['authstate.account="b"']
 
 
 def test_the_help_of_wrap_shows_where_the_command_goes(capsys: Captured) -> None:

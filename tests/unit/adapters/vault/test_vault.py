@@ -76,6 +76,7 @@ def test_a_new_account_gets_the_name_that_was_asked_for_or_one_that_is_free(vaul
 def test_whether_an_account_can_be_added_is_known_beforehand(home: Path, vault: Vault) -> None:
     vault.check_addable()
     vault.check_addable("work")
+    assert not Vault.exists_in(home), "a look for the permission is no vault"
     assert vault.accounts() == AccountList()
     vault.add("work")
     with pytest.raises(ConfigError, match="is taken"):
