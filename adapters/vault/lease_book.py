@@ -18,7 +18,7 @@ import msgspec
 
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.vault.accounts_file import printable_name
+from authstate.adapters.vault.accounts_file import HOME_ACCOUNT, printable_name
 from authstate.adapters.vault.json_file import JsonFile
 from authstate.engine.machines.lease import Lease, LeaseState, LeaseTrigger
 from authstate.engine.model.account import Account
@@ -41,6 +41,11 @@ class LeaseRequest(msgspec.Struct, frozen=True):
     """Seconds. None: without an end."""
     label: str = ""
     is_of_home: bool = False
+
+
+def lease_of_home(owner: Account) -> LeaseRequest:
+    """Return the request for the lease that stands in the home whose login the vault took over."""
+    return LeaseRequest(HOME_ACCOUNT, owner, label="the home", is_of_home=True)
 
 
 class LeaseBook:
