@@ -62,11 +62,13 @@ class Adoption:
 
         Cancelling it is like ending the process: nothing is lost, and the next adoption completes it.
         """
+        if not self._store.may_be_adopted:  # a folder in the vault would make a lease of another vault look adopted
+            _adoptable(await self._store.home.load(), self._store.describe())
         async with self._both() as (home, vault):
             for _ in range(_TRIES):
                 stored = await home.load()
-                if self._store.is_adopted_by(stored) and isinstance(adopted := await vault.load(), ChatgptTokens):
-                    return await self._renew_lease(home, _handle_in(stored), adopted)
+                if self._store.is_adopted_by(stored):
+                    return await self._renew_lease(home, _handle_in(stored), await vault.load())
                 tokens = _adoptable(stored, self._store.describe())
                 if (lease := await self._move_in(home, vault, tokens)) is not None:
                     return lease
@@ -136,8 +138,12 @@ class Adoption:
         await vault.delete()
         return True
 
-    async def _renew_lease(self, home: HeldStore, handle: LeaseHandle | None, tokens: ChatgptTokens) -> Lease | None:
+    async def _renew_lease(
+        self, home: HeldStore, handle: LeaseHandle | None, tokens: Credentials | None
+    ) -> Lease | None:
         """Give the home another lease, if the one that stands there yields nothing. None if it works."""
+        if not isinstance(tokens, ChatgptTokens):
+            raise NotSignedIn(_NOBODY)
         lease = None if handle is None else self._leases.find(handle)
         if (
             lease is not None

@@ -52,15 +52,14 @@ class HomeAccountStore:
         return self.home.describe()
 
     async def load(self) -> Credentials | None:
-        """Read the login. See `CredentialStore`. A lease of another vault is the login itself."""
-        stored: Credentials | None = None
+        """Read the login. See `CredentialStore`. A lease without a login in the vault means that nobody is signed in."""
         for _ in range(_LOOKS):
             stored = await self.home.load()
             if not self.is_adopted_by(stored):
                 return stored
             if (adopted := await self.adopted.load()) is not None:
                 return adopted
-        return stored
+        return None
 
     async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
         """See `CredentialStore`. What was recorded before the login was moved still counts.
@@ -89,7 +88,7 @@ class HomeAccountStore:
         return os.path.isdir(self.folder)
 
     def is_adopted_by(self, stored: Credentials | None) -> bool:
-        """Whether what stands in the home means that the vault has the login, if it has one."""
+        """Whether what stands in the home means that the vault has the login."""
         return isinstance(stored, ChatgptTokens) and is_lease(stored.refresh_token) and self.may_be_adopted
 
     async def is_adopted_in(self, held_home: HeldStore) -> bool:
@@ -97,13 +96,9 @@ class HomeAccountStore:
         if not self.may_be_adopted:
             return False
         try:
-            is_leased = self.is_adopted_by(await held_home.load())
+            return self.is_adopted_by(await held_home.load())
         except StoreUnavailable:
             return False
-        try:
-            return is_leased and await self.adopted.load() is not None
-        except StoreUnavailable:
-            return True
 
     def revision(self) -> object:
         """See `HasRevision`. None if the home's store has none."""
@@ -115,8 +110,7 @@ class HomeAccountStore:
 
     async def last_change(self) -> LastChange | None:
         """See `ReportsLastChange`."""
-        is_leased = self.may_be_adopted and self.is_adopted_by(await self.home.load())
-        is_adopted = is_leased and await self.adopted.load() is not None
+        is_adopted = self.may_be_adopted and self.is_adopted_by(await self.home.load())
         return await last_change_of(self.adopted if is_adopted else self.home)
 
     def findings(self) -> list[Finding]:
