@@ -34,7 +34,7 @@ CODEX = {"client_id": "app", "grant_type": "refresh_token", "refresh_token": "rt
     ],
 )
 def test_a_refresh_is_read(body: str, content_type: str) -> None:
-    assert read_refresh(body.encode(), content_type).reveal() == "rt-1"
+    assert read_refresh(body.encode(), content_type).token.reveal() == "rt-1"
 
 
 @pytest.mark.parametrize(
