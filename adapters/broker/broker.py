@@ -93,4 +93,5 @@ def open_broker(
         return engine
 
     accounts = BrokerAccounts(vault, EnginePool(open_account, clock=clock))
-    return Broker(accounts, leases or LeaseBook(vault.folder, now=clock.now), authority, clock, events)
+    leases = leases or LeaseBook(vault.folder, now=clock.now, monotonic=clock.monotonic)
+    return Broker(accounts, leases, authority, clock, events)

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.refresh_claim import fingerprint_of
@@ -10,6 +12,15 @@ from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.secret import Secret
 from authstate.engine.pool import EnginePool
+
+
+class TokenOwner(msgspec.Struct, frozen=True):
+    """Whose a refresh token is, or was."""
+
+    account: str
+    """The id of the account in the vault."""
+    login: str
+    """`Account.digest` of who was signed in with it."""
 
 
 class BrokerAccounts:
@@ -37,24 +48,29 @@ class BrokerAccounts:
             await engine.follow(adopt=True)
             yield engine
 
-    async def owner_of(self, refresh_token: Secret) -> str | None:
-        """Return the id of the account that has, or had, this refresh token. None if no account is known to.
+    async def owner_of(self, refresh_token: Secret) -> TokenOwner | None:
+        """Return whose a refresh token is, or was. None if nobody's who is signed in to one of the accounts now.
 
-        Raises StoreUnavailable: the list of accounts, or all stores that may have it, cannot be read now.
+        Raises StoreUnavailable: the list of accounts, or a store that may have it, cannot be read now.
         """
         fingerprint = fingerprint_of(refresh_token)
         fault: StoreUnavailable | None = None
+        found: TokenOwner | None = None
         for entry in self.vault.accounts().entries:
             store = self.vault.store(entry.id)
             try:
-                if await store.claim_on(fingerprint) is not None:
-                    return entry.id
                 stored = await store.load()
+                claim = await store.claim_on(fingerprint)
             except StoreUnavailable as unavailable:
                 fault = unavailable
                 continue
-            if isinstance(stored, ChatgptTokens) and stored.refresh_token == refresh_token:
-                return entry.id
-        if fault is not None:
+            if not isinstance(stored, ChatgptTokens):
+                continue
+            owner = TokenOwner(entry.id, stored.account.digest)
+            if stored.refresh_token == refresh_token:
+                return owner
+            if claim is not None and claim.account == owner.login:
+                found = found or owner
+        if found is None and fault is not None:
             raise fault.without_traceback()
-        return None
+        return found

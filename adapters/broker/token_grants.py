@@ -25,6 +25,7 @@ from typing import Protocol
 
 import msgspec
 
+from authstate.adapters.broker.broker_accounts import TokenOwner
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.broker.rate_limits import Rate, RateLimit
 from authstate.adapters.confidential import Confidential
@@ -44,7 +45,7 @@ from authstate.engine.model.errors import (
     TransientAuthError,
     strip_tracebacks_of_methods,
 )
-from authstate.engine.model.lease_handle import LeaseHandle, digest_of_access
+from authstate.engine.model.lease_handle import LeaseHandle, digest_of_access, is_lease
 from authstate.engine.model.secret import MAX_TOKEN_LENGTH, Secret
 from authstate.engine.model.session import Authorization
 from authstate.engine.ports import Clock, TokenAuthority
@@ -63,6 +64,7 @@ _TRY_AGAIN = 5.0  # seconds
 _HELD_BACK = 1.0  # seconds
 _TIME_TO_WRITE = 0.025  # seconds
 _ANSWER_WITHIN = 15.0  # seconds; codex 0.169.0 gives up after 20 (measured). The refresh goes on
+_MOST_TURNS = 1000  # homes that are kept; those whose turn is over need not be
 _ASK_THE_OWNER = "ask whoever runs the broker for a new lease"
 
 
@@ -97,8 +99,8 @@ class LendsEngines(Protocol):
         """Lend the engine of an id, in step with what other processes have stored."""
         ...
 
-    async def owner_of(self, refresh_token: Secret) -> str | None:
-        """Return the id of the account that has, or had, this refresh token."""
+    async def owner_of(self, refresh_token: Secret) -> TokenOwner | None:
+        """Return whose a refresh token is, or was."""
         ...
 
 
@@ -118,9 +120,8 @@ class TokenGrants:
         self._leases = leases
         self._authority = authority
         self._clock = clock
-        self._next_turns: dict[
-            str, float
-        ] = {}  # by home: when the next client that writes in place may have its answer
+        self._next_turns: dict[str, float] = {}
+        """By home: when the next client that writes in place may have its answer."""
         self._grants = RateLimit(GRANTS, clock.monotonic)
         self._refreshes = RateLimit(REFRESHES, clock.monotonic)
         self._unknown = RateLimit(UNKNOWN, clock.monotonic)
@@ -160,6 +161,8 @@ class TokenGrants:
     async def _take_turn(self, home: str) -> None:
         """Wait until the client before, which shares the home, has had time to read and write auth.json."""
         now = self._clock.monotonic()
+        if len(self._next_turns) > _MOST_TURNS:
+            self._next_turns = {name: turn for name, turn in self._next_turns.items() if turn > now}
         turn = max(now, self._next_turns.get(home, now))
         self._next_turns[home] = turn + _TIME_TO_WRITE
         if turn > now:
@@ -219,37 +222,40 @@ class TokenGrants:
             return
         if lease.is_of_home and lease.state is LeaseState.ACTIVE:
             async with self._accounts.engine(lease.account) as engine:
-                if isinstance(engine.session.credentials, ChatgptTokens):
-                    _ensure_owner(lease, engine.session.credentials)
+                credentials = engine.session.credentials
+                if isinstance(credentials, ChatgptTokens) and lease.is_for(credentials.account):
                     await engine.log_out()
         self._leases.end(lease.id)
 
     # With a refresh token
 
     async def _for_login(self, refresh_token: Secret, *, is_refused: bool) -> Grant:
-        account = await self._accounts.owner_of(refresh_token)
-        if account is None:
+        owner = await self._accounts.owner_of(refresh_token)
+        if owner is None:
             self._bound(self._unknown, "unknown")
             said = "no account of this vault has this refresh token: sign in again with `authstate login`"
             raise OAuthRefusal(OAuthError.INVALID_GRANT, said)
-        self._bound(self._grants, account)
-        async with self._accounts.engine(account) as engine:
+        self._bound(self._grants, owner.account)
+        async with self._accounts.engine(owner.account) as engine:
             tokens = _tokens_of(engine)
+            _ensure_login(owner, tokens)
             is_current = tokens.refresh_token == refresh_token
             if is_current:
-                await self._renew(engine, account, is_refused=is_refused)
-            return _grant(await _current_tokens(engine), account, None)
+                await self._renew(engine, owner.account, is_refused=is_refused)
+            tokens = await _current_tokens(engine)
+        _ensure_login(owner, tokens)
+        return _grant(tokens, owner.account, None)
 
     async def _revoke_login(self, refresh_token: Secret) -> None:
         self._bound(self._unknown, "revocations")
-        account = await self._accounts.owner_of(refresh_token)
-        if account is not None:
-            async with self._accounts.engine(account) as engine:
-                credentials = engine.session.credentials
-                if isinstance(credentials, ChatgptTokens) and credentials.refresh_token == refresh_token:
-                    await engine.log_out()
-                    return
-        await self._authority.revoke(refresh_token)
+        owner = await self._accounts.owner_of(refresh_token)
+        if owner is None:
+            await self._authority.revoke(refresh_token)
+            return
+        async with self._accounts.engine(owner.account) as engine:
+            credentials = engine.session.credentials
+            if isinstance(credentials, ChatgptTokens) and credentials.refresh_token == refresh_token:
+                await engine.log_out()
 
     # For both
 
@@ -260,6 +266,10 @@ class TokenGrants:
         the backend did not refuse it.
         """
         if engine.urgency() is not Urgency.NOW and self._refreshes.take(client):
+            return
+        if not is_refused and (reason := engine.pause_reason) is not None:  # the issuer could not be asked just now
+            if engine.is_expired():
+                raise reason
             return
         try:
             if is_refused:
@@ -295,7 +305,11 @@ def _handle(presented: Secret) -> LeaseHandle | None:
     text = presented.reveal()
     if not text.strip() or len(text) > MAX_TOKEN_LENGTH:
         raise OAuthRefusal(OAuthError.INVALID_REQUEST, "the token is empty or too long: sign in again")
-    return LeaseHandle.parse(text)
+    handle = LeaseHandle.parse(text)
+    if handle is None and is_lease(presented):  # it must not be taken for a refresh token, which an issuer may see
+        said = f"the handle of this lease is damaged: {_ASK_THE_OWNER}"
+        raise OAuthRefusal(OAuthError.INVALID_GRANT, said)
+    return handle
 
 
 def _tokens_of(engine: AuthEngine) -> ChatgptTokens:
@@ -318,6 +332,12 @@ async def _current_tokens(engine: AuthEngine) -> ChatgptTokens:
 def _ensure_owner(lease: Lease, tokens: ChatgptTokens) -> None:
     if not lease.is_for(tokens.account):
         said = f"somebody else signed in to the account of the lease {lease.id} since it was made: {_ASK_THE_OWNER}"
+        raise OAuthRefusal(OAuthError.INVALID_GRANT, said)
+
+
+def _ensure_login(owner: TokenOwner, tokens: ChatgptTokens) -> None:
+    if tokens.account.digest != owner.login:
+        said = "somebody else has signed in since: start codex again, or sign in again with `authstate login`"
         raise OAuthRefusal(OAuthError.INVALID_GRANT, said)
 
 

@@ -19,6 +19,7 @@ from authstate.adapters.vault.home_account import leased
 from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
 from authstate.adapters.vault.vault import VAULT_FOLDER, Vault
 from authstate.engine.machines.lease import LeaseState
+from authstate.engine.machines.refresh_claim import RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens, Credentials, StaticCredentials
 from authstate.engine.model.errors import NotSignedIn
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
@@ -96,8 +97,12 @@ class AccountHome:
                     os.symlink(os.path.join(self._vault.home, name), place)
 
     async def _move_into_vault(self, tokens: ChatgptTokens) -> None:
-        async with self._vault.store(self._account).locked() as held:
-            await held.save(tokens)
+        """Store who signed in here. Tokens that the vault has replaced since are what a killed process left here."""
+        store = self._vault.store(self._account)
+        async with store.locked() as held:
+            claim = await store.claim_on(fingerprint_of(tokens.refresh_token))
+            if claim is None or claim.state is not RefreshClaimState.SPENT:
+                await held.save(tokens)
 
     async def _login(self) -> StaticCredentials | ChatgptTokens:
         stored = await self._vault.store(self._account).load()

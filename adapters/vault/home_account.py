@@ -8,18 +8,24 @@ in use, and another process finds out under the lock of the home, which every us
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
 
+from authstate.adapters.config.home import ConfigError
 from authstate.adapters.stores.permissions import Finding
 from authstate.adapters.vault.account_stores import findings_of, last_change_of, revision_of
-from authstate.engine.machines.refresh_claim import RefreshClaim
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
+from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ChatgptTokens, Credentials, storable_time
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import CredentialStore, HeldStore, LastChange
+
+_LOOKS = 3  # an adoption or a release may come between the two reads of a look
+_FINAL = (RefreshClaimState.SPENT, RefreshClaimState.DEAD)
 
 
 class HomeAccountStore:
@@ -29,29 +35,42 @@ class HomeAccountStore:
         home: the store that codex shares.
         adopted: the store in the vault.
         folder: the folder of `adopted`. While it is missing, nothing was ever adopted, and `home` is all there is.
+        new_lease: makes a lease for who signed in to the account, which replaces the one in the home. Returns the
+            handle. Raises ConfigError, StoreUnavailable.
     """
 
-    def __init__(self, home: CredentialStore, adopted: CredentialStore, folder: str) -> None:
+    def __init__(
+        self, home: CredentialStore, adopted: CredentialStore, folder: str, new_lease: Callable[[Account], Secret]
+    ) -> None:
         self.home = home
         self.adopted = adopted
         self.folder = folder
+        self._new_lease = new_lease
 
     def describe(self) -> str:
         """Return the place where codex expects the login."""
         return self.home.describe()
 
     async def load(self) -> Credentials | None:
-        """Read the login. See `CredentialStore`."""
-        stored = await self.home.load()
-        return await self.adopted.load() if self.is_adopted_by(stored) else stored
+        """Read the login. See `CredentialStore`. A lease without a login in the vault means that nobody is signed in."""
+        for _ in range(_LOOKS):
+            stored = await self.home.load()
+            if not self.is_adopted_by(stored):
+                return stored
+            if (adopted := await self.adopted.load()) is not None:
+                return adopted
+        return None
 
     async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
-        """See `CredentialStore`. What was recorded before the vault took the login over still counts."""
-        if self.may_be_adopted:
-            claim = await self.adopted.claim_on(fingerprint)
-            if claim is not None:
-                return claim
-        return await self.home.claim_on(fingerprint)
+        """See `CredentialStore`. What was recorded before the login was moved still counts.
+
+        A token that is spent or dead in one place is so in both. Otherwise the token may be in doubt.
+        """
+        of_home = await self.home.claim_on(fingerprint)
+        if not self.may_be_adopted:
+            return of_home
+        found = [claim for claim in (await self.adopted.claim_on(fingerprint), of_home) if claim is not None]
+        return next((claim for claim in found if claim.state in _FINAL), found[0] if found else None)
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[HeldStore]:
@@ -61,7 +80,7 @@ class HomeAccountStore:
                 yield _HeldHome(held_home, self.adopted) if self.may_be_adopted else held_home
                 return
             async with self.adopted.locked() as held:
-                yield HeldAdoption(held_home, held)
+                yield HeldAdoption(held_home, held, self._new_lease)
 
     @property
     def may_be_adopted(self) -> bool:
@@ -128,11 +147,13 @@ class HeldAdoption:
     Args:
         home: the home, which holds the lease.
         vault: the folder of the vault.
+        new_lease: see `HomeAccountStore`.
     """
 
-    def __init__(self, home: HeldStore, vault: HeldStore) -> None:
+    def __init__(self, home: HeldStore, vault: HeldStore, new_lease: Callable[[Account], Secret]) -> None:
         self._home = home
         self._vault = vault
+        self._new_lease = new_lease
         self._has_lease = True  # in the home; a key takes its place, and a sign-out removes it
 
     @property
@@ -153,6 +174,8 @@ class HeldAdoption:
 
         The lease in the home gets the new access token, too. So codex finds it when it starts, and several processes of
         0.169.0 or later take it from there instead of writing it one after the other, which may fail a turn (measured).
+        Somebody else who signed in gets another lease in the home, because a lease is for one account. What codex
+        signed in over the lease meanwhile stays as it is.
 
         Raises StoreUnavailable: the old login is still there. A lease that cannot be updated is no error.
         """
@@ -167,16 +190,18 @@ class HeldAdoption:
         await self._vault.save(credentials)
         try:
             lease = await self._home.load()
-            if isinstance(lease, ChatgptTokens):
-                await self._home.save(leased(credentials, lease.refresh_token.reveal()))
-        except StoreUnavailable:
+            if isinstance(lease, ChatgptTokens) and is_lease(lease.refresh_token):
+                is_same = lease.account.is_same_as(credentials.account)
+                handle = lease.refresh_token if is_same else self._new_lease(credentials.account)
+                await self._home.save(leased(credentials, handle.reveal()))
+        except (StoreUnavailable, ConfigError):
             return
 
     async def delete(self) -> None:
-        """Remove the login from the vault, and the lease from the home. Raises StoreUnavailable."""
-        await self._vault.delete()
+        """Remove the lease from the home, which signs out, then the login from the vault. Raises StoreUnavailable."""
         await self._home.delete()
         self._has_lease = False
+        await self._vault.delete()
 
     async def record(self, claim: RefreshClaim) -> None:
         """See `HeldStore`."""
@@ -189,9 +214,12 @@ def leased(tokens: ChatgptTokens, handle: str) -> ChatgptTokens:
     Args:
         tokens: of the account.
         handle: of the lease, with or without the digest of an earlier access token.
+
+    Raises ValueError: it is not the handle of a lease.
     """
     parsed = LeaseHandle.parse(handle)
-    refresh_token = tokens.refresh_token if parsed is None else parsed.text(tokens.access_token)
-    assert is_lease(refresh_token), "a home with a lease never receives a refresh token"
+    refresh_token = Secret(handle) if parsed is None else parsed.text(tokens.access_token)
+    if not is_lease(refresh_token):
+        raise ValueError("a home with a lease never receives a refresh token")
     last_refresh = tokens.last_refresh or time.time()  # codex does not use tokens without it (measured)
     return msgspec.structs.replace(tokens, refresh_token=refresh_token, last_refresh=storable_time(last_refresh))

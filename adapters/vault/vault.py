@@ -20,7 +20,11 @@ from authstate.adapters.config.settings import StoreMode
 from authstate.adapters.vault.account_stores import store_in
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT, AccountEntry, AccountList, accounts_file
 from authstate.adapters.vault.home_account import HomeAccountStore
+from authstate.adapters.vault.lease_book import LeaseBook, lease_of_home
+from authstate.engine.clock import SystemClock
+from authstate.engine.model.account import Account
 from authstate.engine.model.errors import StoreUnavailable
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock, CredentialStore
 
 VAULT_FOLDER = "authstate"
@@ -147,4 +151,13 @@ class Vault:
         inside = self.store_of_folder(self.folder_of(account))
         if account != HOME_ACCOUNT:
             return inside
-        return HomeAccountStore(self.store_of_folder(self.home), inside, self.folder_of(HOME_ACCOUNT))
+        return HomeAccountStore(
+            self.store_of_folder(self.home), inside, self.folder_of(HOME_ACCOUNT), self._new_lease_of_home
+        )
+
+    def _new_lease_of_home(self, owner: Account) -> Secret:
+        """See `HomeAccountStore`."""
+        book = LeaseBook(self.folder, now=(self._clock or SystemClock()).now)
+        _, handle = book.make(lease_of_home(owner))
+        book.end_of_home(besides=handle)
+        return handle.secret

@@ -195,7 +195,7 @@ class Refresher:
         if claim.is_in_doubt and is_usable():
             doubt = claim.describe_doubt()
             raise RefreshInDoubt(doubt[:1].upper() + doubt[1:], is_new=False)
-        return claim
+        return msgspec.structs.replace(claim, account=current.account.digest)
 
     async def _renew(
         self, held: HeldStore, current: ChatgptTokens, claim: OpenRefreshClaim, progress: RefreshProgress

@@ -83,6 +83,8 @@ class RefreshClaim(msgspec.Struct, frozen=True):
     """Why the token is dead."""
     detail: str = ""
     """What else is known of the cause: a sentence for a person."""
+    account: str = ""
+    """`Account.digest` of whose token it is. Empty in claims of older releases."""
 
     @property
     def is_in_doubt(self) -> bool:
@@ -103,7 +105,13 @@ class RefreshClaim(msgspec.Struct, frozen=True):
         sends = self.sends + (trigger is RefreshClaimTrigger.CLAIM)
         at = self.at if self.is_in_doubt and model.state in (_CLAIMED, _DOUBTFUL) else now
         return RefreshClaim(
-            self.fingerprint, RefreshClaimState(model.state), at, sends=sends, reason=reason, detail=detail
+            self.fingerprint,
+            RefreshClaimState(model.state),
+            at,
+            sends=sends,
+            reason=reason,
+            detail=detail,
+            account=self.account,
         )
 
     def describe_doubt(self) -> str:

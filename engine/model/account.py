@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any, cast
 
 import msgspec
@@ -63,6 +64,12 @@ class Account(msgspec.Struct, frozen=True):
         if self.user_id is not None and other.user_id is not None:
             return self.user_id == other.user_id
         return self.account_id is not None or self.email == other.email
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that tell logins apart: of the workspace and the user, or of the email without both."""
+        names = (self.account_id, self.user_id) if self.account_id or self.user_id else (self.email,)
+        return sha256("\n".join(name or "" for name in names).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         name = self.email or "an account without an email"

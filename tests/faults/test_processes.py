@@ -9,11 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.module_commands import command_of, with_tests
-from support.paths import OUTPUT
+from faults.reports import clean, report_of
 
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
@@ -22,25 +20,6 @@ from authstate.engine.model.credentials import ChatgptTokens
 LONGEST_END = 10.0
 """Seconds that the program may take to end after the issuer's answer. Most of it is for a busy machine."""
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes fork and get signals on Unix only")
-
-
-def report_of(module: str, *arguments: str, name: str) -> dict[str, Any]:
-    """Run a module and return its report. A copy is written to test-output/NAME."""
-    done = subprocess.run(
-        command_of(module, *arguments), capture_output=True, text=True, timeout=500, env=with_tests(clean())
-    )
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    assert not done.stderr, done.stderr
-    OUTPUT.mkdir(exist_ok=True)
-    (OUTPUT / name).write_text(done.stdout)
-    return report
-
-
-def clean(**more: str) -> dict[str, str]:
-    """The environment without variables that change a login, plus those given."""
-    noise = ("CODEX_", "OPENAI_", "COV_CORE_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(noise)} | more
 
 
 @pytest.mark.timeout(600)

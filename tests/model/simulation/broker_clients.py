@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from model.simulation.ledger import Ledger
 from model.simulation.scheduler import Runner
 
+from authstate.adapters.broker.broker_accounts import TokenOwner
 from authstate.adapters.broker.oauth_errors import OAuthRefusal
 from authstate.adapters.broker.token_grants import Grant, PresentedToken, TokenGrants
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
@@ -31,12 +32,14 @@ class _OneAccount:
         await self._engine.follow(adopt=True)
         yield self._engine
 
-    async def owner_of(self, refresh_token: Secret) -> str | None:
-        if await self._store.claim_on(fingerprint_of(refresh_token)) is not None:
-            return HOME_ACCOUNT
+    async def owner_of(self, refresh_token: Secret) -> TokenOwner | None:
         stored = await self._store.load()
-        is_current = isinstance(stored, ChatgptTokens) and stored.refresh_token == refresh_token
-        return HOME_ACCOUNT if is_current else None
+        if not isinstance(stored, ChatgptTokens):
+            return None
+        claim = await self._store.claim_on(fingerprint_of(refresh_token))
+        was_of_it = claim is not None and claim.account == stored.account.digest
+        is_known = was_of_it or stored.refresh_token == refresh_token
+        return TokenOwner(HOME_ACCOUNT, stored.account.digest) if is_known else None
 
 
 class LeasedChild:

@@ -248,3 +248,50 @@ async def test_a_closed_engine_follows_nobody() -> None:
     await engine.close()
     with pytest.raises(EngineClosed):
         await engine.follow()
+
+
+class SelectingStore(MemoryStore):
+    """A store in which somebody can select another account."""
+
+    def __init__(self) -> None:
+        super().__init__(ONE)
+        self.selected: Credentials | None = ONE
+        self.followed = 0
+
+    def follow_selection(self) -> None:
+        self.followed += 1
+        self.credentials = self.selected
+
+
+async def test_another_account_is_selected_and_followed() -> None:
+    store = SelectingStore()
+    async with AuthEngine(store, FakeAuthority()) as engine:
+        store.selected = TWO
+        assert engine.session.credentials is ONE
+        await engine.follow()
+        assert engine.session.credentials is TWO
+
+
+async def test_no_selection_is_followed_while_new_tokens_wait_to_be_stored() -> None:
+    store, clock = SelectingStore(), ManualClock()
+    authority = FakeAuthority(ONE, clock=clock)
+    async with AuthEngine(store, authority, clock=clock) as engine:
+        authority.hold()
+        refreshing = asyncio.create_task(engine.refresh())
+        await authority.asked()
+        store.selected = TWO
+        await engine.follow()
+        assert store.followed == 0, "a refresh of the other account is under way"
+        authority.release()
+        await refreshing
+        assert store.credentials is engine.session.credentials is not ONE
+        await engine.follow()
+        assert (engine.session.credentials, authority.sent) == (TWO, [ONE.refresh_token.reveal()])
+
+
+async def test_a_selection_is_followed_when_nobody_is_signed_in() -> None:
+    store = SelectingStore()
+    store.credentials = None
+    store.selected = TWO
+    async with AuthEngine(store, FakeAuthority()) as engine:
+        assert (await engine.restore()).credentials is TWO

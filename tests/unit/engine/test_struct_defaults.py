@@ -39,7 +39,7 @@ def test_what_a_value_is_unless_somebody_says_more() -> None:
     assert Failure("why") == Failure("why", reason=None, detail="", on_arrival=False)
     assert Session().generation == 0
     assert RefreshClaim("ab") == RefreshClaim(
-        "ab", RefreshClaimState.FREE, at=0.0, holder="", sends=0, reason=None, detail=""
+        "ab", RefreshClaimState.FREE, at=0.0, holder="", sends=0, reason=None, detail="", account=""
     )
     plain = Authorization(Secret("x"), None, 0)
     assert (plain.user_id, plain.is_api_key, plain.is_parents_answer) == (None, False, False)

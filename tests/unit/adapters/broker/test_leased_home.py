@@ -15,7 +15,6 @@ from authstate.adapters.config import Config, ConfigError, load_config
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import NotSignedIn
 from authstate.engine.model.lease_handle import LeaseHandle
-from authstate.engine.model.secret import Secret
 
 URL = "http://127.0.0.1:4517"
 OTHER = Config(chatgpt_base_url='http://127.0.0.1:1/back"end')
@@ -42,7 +41,7 @@ async def test_it_holds_the_access_token_and_a_handle(world: BrokerInMemory, tmp
     for path in folder.rglob("*"):
         assert stored.refresh_token.reveal() not in path.read_text()
     assert load_config(folder, system=None, environ={}).chatgpt_base_url == OTHER.chatgpt_base_url
-    granted = await world.broker.grants.refresh(PresentedToken(Secret(handle.secret.reveal())))
+    granted = await world.broker.grants.refresh(PresentedToken(handle.secret))
     assert granted.access_token == stored.access_token.reveal()
 
 

@@ -135,5 +135,5 @@ async def test_the_revision_changes_with_both(vault: Vault) -> None:
 
 
 def test_no_refresh_token_is_ever_left_in_a_home_with_a_lease() -> None:
-    with pytest.raises(AssertionError, match="never receives a refresh token"):
+    with pytest.raises(ValueError, match="never receives a refresh token"):
         leased(make_tokens(), "no handle")

@@ -47,6 +47,7 @@ def test_what_was_read_is_kept_until_the_file_changes(tmp_path: Path) -> None:
     disk = CountingDisk()
     file, other = numbers(tmp_path, disk), numbers(tmp_path)
     other.change(lambda _: [1])
+    os.utime(file.path, (0, 0))  # two changes at once may look like one, so a file that is new is read again
     assert [file.load() for _ in range(5)] == [[1]] * 5
     assert disk.reads == 1
     other.change(lambda _: [1, 2])

@@ -471,3 +471,11 @@ async def test_a_file_that_cannot_be_understood_counts_as_empty(
         await held.record(RefreshClaim("ab" * 16, RefreshClaimState.DEAD, 1.0, reason=RefreshDeadReason.REVOKED))
     found = await AuthJsonStore(tmp_path).claim_on("ab" * 16)
     assert found is not None and found.reason is RefreshDeadReason.REVOKED
+
+
+async def test_a_claim_says_whose_token_it_was() -> None:
+    home = SharedLogin()
+    await home.run(home.process())
+    assert home.claim is not None
+    assert home.claim.account == home.tokens.account.digest
+    assert home.claim.account != make_tokens(account_id="org-2").account.digest
