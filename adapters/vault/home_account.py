@@ -52,7 +52,10 @@ class HomeAccountStore:
         return self.home.describe()
 
     async def load(self) -> Credentials | None:
-        """Read the login. See `CredentialStore`. A lease without a login in the vault means that nobody is signed in."""
+        """Read the login. See `CredentialStore`.
+
+        A lease without a login in the vault means that nobody is signed in.
+        """
         for _ in range(_LOOKS):
             stored = await self.home.load()
             if not self.is_adopted_by(stored):
