@@ -133,7 +133,10 @@ def test_codex_works_in_a_home_that_lease_new_wrote(
         )
         assert (done.returncode, done.stdout) == (0, "You said: hi\n"), done.stderr
     assert stored(box)["refresh_token"].startswith(PREFIX)
-    assert refreshes(issuer) == ((0, 0) if way == "exec" else (1, 0))
+    accepted, refused = refreshes(issuer)
+    # codex sends several requests at once. One that is refused after the refresh may cause another one.
+    assert accepted in ((0,) if way == "exec" else (1, 2))
+    assert refused == 0
     for path in (path for path in box.rglob("*") if path.is_file()):
         assert stored(home)["refresh_token"].encode() not in path.read_bytes()
 
