@@ -60,6 +60,9 @@ UNKNOWN = Rate(burst=60, per_second=2.0)
 SHORTEST = 360.0
 """Seconds that an access token lasts at least when a client gets it: codex refreshes in the last 300."""
 
+JUST_NOW = 0.5
+"""Seconds: an access token is taken for a good one until it is so old."""
+
 _TRY_AGAIN = 5.0  # seconds
 _HELD_BACK = 1.0  # seconds
 _TIME_TO_WRITE = 0.025  # seconds
@@ -263,8 +266,14 @@ class TokenGrants:
         """Refresh for a client that has the current access token and asks for another one.
 
         If that was done too often for this client, the current one stays. So it does if it is not possible just now and
-        the backend did not refuse it.
+        the backend did not refuse it, and if it was issued just now: codex 0.169.0 asks once more when a request that
+        it sent with the old one is refused after it has the new one (measured).
         """
+        tokens = engine.session.credentials
+        if isinstance(tokens, ChatgptTokens) and tokens.last_refresh is not None:
+            age = self._clock.now() - tokens.last_refresh
+            if 0.0 <= age < JUST_NOW and not engine.is_expired():
+                return
         if engine.urgency() is not Urgency.NOW and self._refreshes.take(client):
             return
         if not is_refused and (reason := engine.pause_reason) is not None:  # the issuer could not be asked just now
