@@ -11,6 +11,7 @@ from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.account_home import AccountHome
 from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.adapters.vault.vault import Vault
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, PersonalAccessToken, StaticCredentials
 from authstate.engine.model.errors import NotSignedIn
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
@@ -107,3 +108,16 @@ async def test_it_is_removed_with_its_lease_and_what_it_links_to_stays(place: Pl
     await place.home.remove()
     assert not os.path.lexists(place.home.folder)
     assert (home / "sessions" / "one").read_text() == "kept"
+
+
+async def test_tokens_that_a_killed_process_left_do_not_replace_newer_ones(vault: Vault) -> None:
+    """It was killed after it had moved the login into the vault, and the login was refreshed since."""
+    account = vault.add("work").id
+    left, newer = make_tokens(), make_tokens()
+    await save(vault.store(account), newer)
+    async with vault.store(account).locked() as held:
+        await held.record(RefreshClaim(fingerprint_of(left.refresh_token), RefreshClaimState.SPENT, 1.0))
+    home = AccountHome(vault, LeaseBook(vault.folder), account)
+    await save(vault.store_of_folder(home.folder), left)
+    await home.prepare()
+    assert await vault.store(account).load() == newer
