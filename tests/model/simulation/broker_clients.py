@@ -99,7 +99,8 @@ class BrokerClients:
         """Let a child refresh. It must get a token of its own account, and none after its lease ended."""
         was_ended = child.is_ended
         try:
-            grant = await self._grants.refresh(PresentedToken(child.presents, access_was_refused=False))
+            is_refused = child.access in self._ledger.refused_access
+            grant = await self._grants.refresh(PresentedToken(child.presents, access_was_refused=is_refused))
         except OAuthRefusal as refusal:
             return f"refused: {refusal.error}"
         if was_ended:
@@ -115,7 +116,8 @@ class BrokerClients:
     async def ask_with_login(self, refresh_token: str) -> str:
         """Let a child of a home that was not adopted refresh, with a token that is or was in auth.json."""
         try:
-            grant = await self._grants.refresh(PresentedToken(Secret(refresh_token), access_was_refused=False))
+            is_refused = self._ledger.grants[refresh_token].access_token in self._ledger.refused_access
+            grant = await self._grants.refresh(PresentedToken(Secret(refresh_token), access_was_refused=is_refused))
         except OAuthRefusal as refusal:
             return f"refused: {refusal.error}"
         if grant.refresh_token is not None:
