@@ -33,6 +33,7 @@ _STATUS = {
     OAuthError.SERVER_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 _NOT_REFUSED = ("proactive_expiry", "scheduled", "forced")
+_AFTER_401 = "unauthorized_recovery"
 _CODEX_INVALID_GRANT = "refresh_token_invalidated"
 
 
@@ -71,8 +72,12 @@ def read_refresh(body: bytes, content_type: str) -> PresentedToken:
         )
     token = _present(request.refresh_token, "refresh_token")
     is_old_codex = bool(request.client_id) and not request.refresh_reason and not is_form(content_type)
-    is_refused = request.refresh_reason not in _NOT_REFUSED
-    return PresentedToken(token, access_was_refused=is_refused, writes_in_place=is_old_codex)
+    return PresentedToken(
+        token,
+        access_was_refused=request.refresh_reason not in _NOT_REFUSED,
+        may_be_late=request.refresh_reason == _AFTER_401,
+        writes_in_place=is_old_codex,
+    )
 
 
 def read_revocation(body: bytes, content_type: str) -> Secret:

@@ -61,7 +61,9 @@ SHORTEST = 360.0
 """Seconds that an access token lasts at least when a client gets it: codex refreshes in the last 300."""
 
 JUST_NOW = 0.5
-"""Seconds: an access token is taken for a good one until it is so old."""
+"""Seconds for which a new access token is taken for a good one. codex 0.169.0 asks once more if a request that it sent
+with the old one is refused after it has the new one (measured).
+"""
 
 _TRY_AGAIN = 5.0  # seconds
 _HELD_BACK = 1.0  # seconds
@@ -78,6 +80,8 @@ class PresentedToken(msgspec.Struct, frozen=True):
     """The handle of a lease, or a refresh token."""
     access_was_refused: bool = True
     """The backend may have refused the client's access token, so the same one would not help."""
+    may_be_late: bool = False
+    """The client may ask for a request that it sent before it got the current access token."""
     writes_in_place: bool = False
     """The client is a codex that empties auth.json before it writes it, so another one may read half of it."""
 
@@ -139,11 +143,7 @@ class TokenGrants:
         """
         try:
             handle = _handle(presented.token)
-            is_refused = presented.access_was_refused
-            if handle is None:
-                answer = self._for_login(presented.token, is_refused=is_refused)
-            else:
-                answer = self._for_lease(handle, is_refused=is_refused)
+            answer = self._for_login(presented) if handle is None else self._for_lease(handle, presented)
             grant = await within(self._clock, _ANSWER_WITHIN, answer)
             if presented.writes_in_place:
                 await self._take_turn(grant.account if handle is None else handle.digest)
@@ -192,15 +192,15 @@ class TokenGrants:
 
     # With the handle of a lease
 
-    async def _for_lease(self, handle: LeaseHandle, *, is_refused: bool) -> Grant:
+    async def _for_lease(self, handle: LeaseHandle, presented: PresentedToken) -> Grant:
         lease = self._active(handle)
         self._bound(self._grants, lease.id)
         async with self._accounts.engine(lease.account) as engine:
             tokens = _tokens_of(engine)
             _ensure_owner(lease, tokens)
             is_current = handle.seen == digest_of_access(tokens.access_token)
-            if is_current:
-                await self._renew(engine, lease.id, is_refused=is_refused)
+            if is_current and not (presented.may_be_late and self._is_just_new(tokens)):
+                await self._renew(engine, lease.id, is_refused=presented.access_was_refused)
             tokens = await _current_tokens(engine)
         lease = self._active(handle)  # it may have ended meanwhile
         _ensure_owner(lease, tokens)
@@ -232,7 +232,8 @@ class TokenGrants:
 
     # With a refresh token
 
-    async def _for_login(self, refresh_token: Secret, *, is_refused: bool) -> Grant:
+    async def _for_login(self, presented: PresentedToken) -> Grant:
+        refresh_token = presented.token
         owner = await self._accounts.owner_of(refresh_token)
         if owner is None:
             self._bound(self._unknown, "unknown")
@@ -243,8 +244,8 @@ class TokenGrants:
             tokens = _tokens_of(engine)
             _ensure_login(owner, tokens)
             is_current = tokens.refresh_token == refresh_token
-            if is_current:
-                await self._renew(engine, owner.account, is_refused=is_refused)
+            if is_current and not (presented.may_be_late and self._is_just_new(tokens)):
+                await self._renew(engine, owner.account, is_refused=presented.access_was_refused)
             tokens = await _current_tokens(engine)
         _ensure_login(owner, tokens)
         return _grant(tokens, owner.account, None)
@@ -266,14 +267,8 @@ class TokenGrants:
         """Refresh for a client that has the current access token and asks for another one.
 
         If that was done too often for this client, the current one stays. So it does if it is not possible just now and
-        the backend did not refuse it, and if it was issued just now: codex 0.169.0 asks once more when a request that
-        it sent with the old one is refused after it has the new one (measured).
+        the backend did not refuse it.
         """
-        tokens = engine.session.credentials
-        if isinstance(tokens, ChatgptTokens) and tokens.last_refresh is not None:
-            age = self._clock.now() - tokens.last_refresh
-            if 0.0 <= age < JUST_NOW and not engine.is_expired():
-                return
         if engine.urgency() is not Urgency.NOW and self._refreshes.take(client):
             return
         if not is_refused and (reason := engine.pause_reason) is not None:  # the issuer could not be asked just now
@@ -288,6 +283,11 @@ class TokenGrants:
         except TransientAuthError:
             if is_refused or engine.is_expired():
                 raise
+
+    def _is_just_new(self, tokens: ChatgptTokens) -> bool:
+        """Whether the issuer gave the access token just now, so that a request with an older one was refused."""
+        age = self._clock.now() - tokens.last_refresh if tokens.last_refresh is not None else JUST_NOW
+        return 0.0 <= age < JUST_NOW and (tokens.expires_at is None or tokens.expires_at > self._clock.now())
 
     def _bound(self, limit: RateLimit, client: str) -> None:
         if wait := limit.take(client):

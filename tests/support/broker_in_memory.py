@@ -1,6 +1,5 @@
 """A broker of a vault in a folder, with an issuer in memory."""
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -46,8 +45,8 @@ class BrokerInMemory:
         self.broker = Broker(accounts, leases, self.authority, clock, events)
 
     async def store(self, credentials: Credentials | None = None, account: str = "home") -> Credentials:
-        """Store credentials in an account; by default tokens that the issuer knows, and gave a minute ago."""
-        credentials = credentials or make_tokens(now=time.time() - 60)
+        """Store credentials in an account; by default tokens that the issuer knows."""
+        credentials = credentials or make_tokens()
         if isinstance(credentials, ChatgptTokens):
             self.authority.accept(credentials)
         async with self.vault.store(account).locked() as held:
