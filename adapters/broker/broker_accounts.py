@@ -13,6 +13,8 @@ from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.secret import Secret
 from authstate.engine.pool import EnginePool
 
+_MOST_REMEMBERED = 1000
+
 
 class TokenOwner(msgspec.Struct, frozen=True):
     """Whose a refresh token is, or was."""
@@ -34,6 +36,8 @@ class BrokerAccounts:
     def __init__(self, vault: Vault, pool: EnginePool[str]) -> None:
         self.vault = vault
         self.pool = pool
+        self._remembered: dict[str, TokenOwner] = {}
+        """By the fingerprint of a refresh token that was stored: whose it was."""
 
     @asynccontextmanager
     async def engine(self, account: str) -> AsyncIterator[AuthEngine]:
@@ -47,6 +51,20 @@ class BrokerAccounts:
         async with self.pool.engine(account) as engine:
             await engine.follow(adopt=True)
             yield engine
+
+    def remember(self, account: str, stored: ChatgptTokens) -> TokenOwner:
+        """Note what was stored in an account, and return whose it is.
+
+        A program that takes no lock and makes no claim, such as codex, may replace it. A client that loaded it before
+        still presents it then.
+        """
+        owner = TokenOwner(account, stored.account.digest)
+        fingerprint = fingerprint_of(stored.refresh_token)
+        self._remembered.pop(fingerprint, None)
+        self._remembered[fingerprint] = owner
+        if len(self._remembered) > _MOST_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        return owner
 
     async def owner_of(self, refresh_token: Secret) -> TokenOwner | None:
         """Return whose a refresh token is, or was. None if nobody's who is signed in to one of the accounts now.
@@ -66,10 +84,11 @@ class BrokerAccounts:
                 continue
             if not isinstance(stored, ChatgptTokens):
                 continue
-            owner = TokenOwner(entry.id, stored.account.digest)
+            owner = self.remember(entry.id, stored)
             if stored.refresh_token == refresh_token:
                 return owner
-            if claim is not None and claim.account == owner.login:
+            is_claimed = claim is not None and claim.account == owner.login
+            if is_claimed or self._remembered.get(fingerprint) == owner:
                 found = found or owner
         if found is None and fault is not None:
             raise fault.without_traceback()

@@ -81,7 +81,7 @@ def _run(codex: str, arguments: list[str]) -> int:
         from authstate.adapters.cli.run import run
 
         try:
-            return run(overrides_of(arguments), [codex, *arguments])
+            return run(overrides_of(arguments), [codex, *arguments], is_codex=True)
         except ConfigError:
             pass
     sys.stdout.flush()

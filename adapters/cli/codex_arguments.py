@@ -7,7 +7,8 @@ differ in which options take a value. So the codex that would be started is aske
 import os
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from authstate.adapters.child.command_line import SUBCOMMAND
@@ -26,10 +27,15 @@ NO_DAEMON = "--no-daemon"
 _NOT_OWN_SERVER = frozenset({NO_DAEMON, "--remote"})
 _IN_TERMINAL = frozenset({"resume", "fork", "agents"})
 """Subcommands that are the terminal program, too."""
+_NAME_OF_CODEX = re.compile(r"codex(-(x86_64|aarch64)-[\w-]+)?(\.exe|\.cmd)?")
+"""The program as npm and Homebrew install it, or as it is downloaded for one kind of machine."""
 _SUBCOMMAND = re.compile(r"^  ([a-z][\w-]*)  ", re.MULTILINE)
 _ALIASES = re.compile(r"\[aliases: ([\w, -]+)\]")
 _HELP_WITHIN = 10.0  # seconds
-_OPTION_WITH_VALUE = re.compile(r"^ +(?:(-\w), )?(--[\w-]+)[ =]<", re.MULTILINE)
+_OPTION_WITH_VALUE = re.compile(r"^ +(?:(-\w), )?(--[\w-]+)[ =]<[^>\n]*>(\.\.\.)?", re.MULTILINE)
+_END_OF_OPTIONS = "--"
+_ALL = sys.maxsize
+"""The number of values of an option that takes all words up to the next option, such as `--image`."""
 
 
 def starts_app_server(arguments: Sequence[str], codex: str) -> bool:
@@ -44,25 +50,27 @@ def starts_app_server(arguments: Sequence[str], codex: str) -> bool:
     if SUBCOMMAND not in arguments:
         return False
 
-    def takes_value(option: str, before: list[str]) -> bool:
-        return before in ([], [SUBCOMMAND]) and option in options_with_value(codex, *before)
+    def values_of(option: str, before: list[str]) -> int:
+        return options_with_value(codex, *before).get(option, 0) if before in ([], [SUBCOMMAND]) else 0
 
-    positional, only_prints = _read(arguments, takes_value)
+    positional, only_prints = _read(arguments, values_of)
     return positional == [SUBCOMMAND] and not only_prints
 
 
 def uses_login(arguments: Sequence[str]) -> bool:
     """Return whether a command line starts something that may send requests to the backend. In doubt it does."""
-    positional, only_prints = _read(arguments, lambda option, before: True)
+    positional, only_prints = _read(arguments, lambda option, before: 1)
     return not only_prints and not (positional and positional[0] in _WITHOUT_LOGIN)
 
 
-def _read(arguments: Sequence[str], takes_value: Callable[[str, list[str]], bool]) -> tuple[list[str], bool]:
+def _read(arguments: Sequence[str], values_of: Callable[[str, list[str]], int]) -> tuple[list[str], bool]:
     """Return the words that are neither options nor their values, and whether an option only prints something.
+
+    Words after `--` follow a `--` there: none of them is a subcommand.
 
     Args:
         arguments: the words after `codex`.
-        takes_value: whether the next word is the value of an option. Called with the option and the positional
+        values_of: how many of the next words can be values of an option. Called with the option and the positional
             words before it. It is not called for options that no word follows.
     """
     positional: list[str] = []
@@ -70,8 +78,8 @@ def _read(arguments: Sequence[str], takes_value: Callable[[str, list[str]], bool
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
-        if word == "--":
-            positional += rest
+        if word == _END_OF_OPTIONS:
+            positional += [word, *rest] if rest else []
             break
         if word in _PRINT_AND_END:
             only_prints = True
@@ -81,12 +89,14 @@ def _read(arguments: Sequence[str], takes_value: Callable[[str, list[str]], bool
             del rest[:1]
         else:
             has_word_after = "=" not in word and bool(rest) and not rest[0].startswith("-")
-            if has_word_after and takes_value(word, positional):
+            values = values_of(word, positional) if has_word_after else 0
+            while values > 0 and rest and not rest[0].startswith("-"):
                 del rest[:1]
+                values -= 1
     return positional, only_prints
 
 
-def without_daemon(command: Sequence[str]) -> list[str]:
+def without_daemon(command: Sequence[str], *, is_codex: bool | None = None) -> list[str]:
     """Return a command whose terminal program refreshes tokens itself, if it is the terminal program of codex.
 
     From 0.169.0 on, it leaves that to a daemon, which keeps the environment of whoever started it first: it would ask
@@ -94,11 +104,13 @@ def without_daemon(command: Sequence[str]) -> list[str]:
     releases have no such option, and need none.
 
     Args:
-        command: a program and its arguments. Any but `codex` is returned unchanged.
+        command: a program and its arguments. Any but codex is returned unchanged.
+        is_codex: whether the program is codex. By default its name decides.
     """
     words = list(command)
-    name = os.path.basename(words[0]).lower().removesuffix(".exe")
-    if name != "codex" or not starts_terminal_program(words[1:], words[0]):
+    if is_codex is None:
+        is_codex = _NAME_OF_CODEX.fullmatch(os.path.basename(words[0]).lower()) is not None
+    if not is_codex or not starts_terminal_program(words[1:], words[0]):
         return words
     return [words[0], *([NO_DAEMON] if NO_DAEMON in _help(words[0]) else []), *words[1:]]
 
@@ -110,9 +122,11 @@ def starts_terminal_program(arguments: Sequence[str], codex: str) -> bool:
         arguments: the words after `codex`.
         codex: the program, which is asked for its subcommands and options.
     """
-    if _NOT_OWN_SERVER & {word.partition("=")[0] for word in arguments}:
+    words = list(arguments)
+    options = words[: words.index(_END_OF_OPTIONS)] if _END_OF_OPTIONS in words else words
+    if _NOT_OWN_SERVER & {word.partition("=")[0] for word in options}:
         return False
-    positional, only_prints = _read(arguments, lambda option, before: option in options_with_value(codex))
+    positional, only_prints = _read(words, lambda option, before: options_with_value(codex).get(option, 0))
     page = _help(codex)
     aliases = [name for names in _ALIASES.findall(page) for name in names.split(", ")]
     is_subcommand = bool(positional) and positional[0] in (*_SUBCOMMAND.findall(page), *aliases)
@@ -120,9 +134,13 @@ def starts_terminal_program(arguments: Sequence[str], codex: str) -> bool:
 
 
 @lru_cache
-def options_with_value(codex: str, *subcommand: str) -> frozenset[str]:
-    """Return the options that take a value, as the help of codex lists them. Empty if codex cannot be asked."""
-    return frozenset(name for names in _OPTION_WITH_VALUE.findall(_help(codex, *subcommand)) for name in names if name)
+def options_with_value(codex: str, *subcommand: str) -> Mapping[str, int]:
+    """Return the options that take a value, as the help of codex lists them, and how many words can be their values.
+
+    Empty if codex cannot be asked.
+    """
+    found = _OPTION_WITH_VALUE.findall(_help(codex, *subcommand))
+    return {name: _ALL if many else 1 for short, long, many in found for name in (short, long) if name}
 
 
 @lru_cache

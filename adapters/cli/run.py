@@ -42,9 +42,12 @@ from authstate.adapters.config.settings import (
 from authstate.adapters.config.unmanaged_logins import find_unmanaged_login
 from authstate.adapters.io.signals import handle_signals
 from authstate.adapters.network.loopback_sockets import IPV4, listen_on
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
 from authstate.adapters.vault.vault import Vault
-from authstate.engine.model.lease_handle import PREFIX
+from authstate.engine.model.credentials import ChatgptTokens
+from authstate.engine.model.errors import AuthError
+from authstate.engine.model.lease_handle import PREFIX, is_lease
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _LOOPBACK = ("127.0.0.1", "localhost")
@@ -53,12 +56,13 @@ _LOOPBACK = ("127.0.0.1", "localhost")
 _LARGEST = 4 * 1024 * 1024  # bytes
 
 
-def run(overrides: Sequence[str], command: Sequence[str]) -> int:
+def run(overrides: Sequence[str], command: Sequence[str], *, is_codex: bool | None = None) -> int:
     """Run a command with a broker until it has ended.
 
     Args:
         overrides: `-c KEY=VALUE` for our own configuration.
         command: the program and its arguments. Its standard streams are ours.
+        is_codex: whether the program is codex. By default its name decides.
 
     Returns:
         The exit status of the command. If a signal ended it, this process ends with the same signal.
@@ -79,13 +83,14 @@ def run(overrides: Sequence[str], command: Sequence[str]) -> int:
     environ = environ_with_broker(os.environ, base_url, environment)
     if home is not None:
         environ["CODEX_HOME"] = home
+    before = stored_login(config, environment)
     try:
-        child = ChildProcess(without_daemon(command), environ)
+        child = ChildProcess(without_daemon(command, is_codex=is_codex), environ)
     except CannotStart as error:
         listener.close()
         return print_error(str(error), error.status)
     try:
-        status = asyncio.run(_serve(config, environment, child, listener))
+        status = asyncio.run(_serve(config, environment, child, listener, before))
     finally:
         child.kill()
     if left := leftover_processes(BROKER_VARIABLE, base_url):
@@ -108,6 +113,20 @@ def has_lease_of_another_broker(config: Config, environment: Environment) -> boo
             return PREFIX.encode() in file.read(_LARGEST)
     except OSError:
         return False
+
+
+def stored_login(config: Config, environment: Environment) -> ChatgptTokens | None:
+    """Return the login in auth.json, which the command may load when it starts. None if there is none, or only a lease.
+
+    A codex without authstate may replace it before the command presents it, and that leaves no claim.
+    """
+    if config.store_mode not in (StoreMode.FILE, StoreMode.AUTO):
+        return None
+    try:
+        found = asyncio.run(AuthJsonStore(environment.home).load())
+    except AuthError:  # whoever uses it reports it
+        return None
+    return found if isinstance(found, ChatgptTokens) and not is_lease(found.refresh_token) else None
 
 
 def account_home(config: Config, environment: Environment) -> str | None:
@@ -161,8 +180,10 @@ def environ_with_broker(environ: Mapping[str, str], base_url: str, environment: 
     return child
 
 
-async def _serve(config: Config, environment: Environment, child: ChildProcess, listener: socket) -> int:
-    """Answer the child's processes until it has ended. Return its exit status."""
+async def _serve(
+    config: Config, environment: Environment, child: ChildProcess, listener: socket, before: ChatgptTokens | None
+) -> int:
+    """Answer the child's processes until it has ended, and return its exit status. They may have loaded `before`."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()
     child.when_ended(lambda status: loop.call_soon_threadsafe(ended.set_result, status))
@@ -180,6 +201,8 @@ async def _serve(config: Config, environment: Environment, child: ChildProcess, 
         from authstate.adapters.broker.loopback_broker import LoopbackBroker
 
     async with open_broker(config, environment) as broker:
+        if before is not None:
+            broker.accounts.remember(HOME_ACCOUNT, before)
         server = LoopbackBroker(broker, listener)
         await server.start()
         status = await ended

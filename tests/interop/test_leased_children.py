@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from support.brokers import RunningBroker
-from support.codex_binaries import NEW
+from support.codex_binaries import NEW, OLD
 from support.codex_children import Child, memory_of
 from support.codex_turns import model_config
 from support.homes import fill
+from support.real_parts import RealParts
 from support.wire_client import AUTHSTATE, clean_environment
 
 from authstate.adapters.config import StoreMode
@@ -28,6 +29,7 @@ from authstate.engine.model.lease_handle import PREFIX
 
 MakeHome = Callable[..., Path]
 PERSON = {"email": "person@example.com", "account_id": "org-person"}
+RELEASES = (OLD, NEW, "newest")
 ROUNDS = 3
 
 
@@ -68,6 +70,12 @@ def run(command: list[str], environment: dict[str, str]) -> "subprocess.Complete
     )
 
 
+@pytest.fixture(params=RELEASES)
+def codex(request: pytest.FixtureRequest, real_parts: RealParts) -> Path:
+    """One codex binary. The newest release is tested as well."""
+    return real_parts.codex(request.param)
+
+
 @pytest.fixture
 def running() -> Iterator[ExitStack]:
     with ExitStack() as stack:
@@ -75,24 +83,24 @@ def running() -> Iterator[ExitStack]:
 
 
 async def test_leased_children_share_one_refresh_and_have_no_refresh_token(
-    binaries: dict[str, Path], make_home: MakeHome, tmp_path: Path, issuer: LoopbackIssuer, running: ExitStack
+    real_parts: RealParts, make_home: MakeHome, tmp_path: Path, issuer: LoopbackIssuer, running: ExitStack
 ) -> None:
-    """Children of both releases, on one adopted home and on homes of their own."""
+    """Children of each release, on one adopted home and on homes of their own."""
     home = make_home(config=model_config(issuer), **PERSON)
     refresh_tokens = [refresh_token_in(home)]
     await adopt(home)
-    homes = [home, home]
-    for number in range(2):
-        homes.append(tmp_path / f"sandbox-{number}")
+    homes = [home] * len(RELEASES)
+    for release in RELEASES:
+        homes.append(tmp_path / f"sandbox-{release}")
         await lease_into(homes[-1], home, issuer)
     broker = running.enter_context(RunningBroker(home, issuer))
     children = [
-        Child([str(binaries[version])], place, broker.environment, running)
-        for place, version in zip(homes, 2 * list(binaries), strict=True)
+        Child([str(real_parts.codex(release))], place, broker.environment, running)
+        for place, release in zip(homes, 2 * RELEASES, strict=True)
     ]
     for number in range(1, ROUNDS + 1):
         issuer.expire_access()
-        assert [child.turn() for child in children] == ["completed"] * 4
+        assert [child.turn() for child in children] == ["completed"] * len(children)
         stats = issuer.stats()
         assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (number, 0)
         refresh_tokens.append(refresh_token_in(home / "authstate" / "accounts" / "home"))
@@ -130,8 +138,14 @@ async def test_an_ended_lease_yields_nothing_and_codex_says_to_sign_in(
     assert os.path.exists(sandbox / "auth.json")
 
 
+@pytest.mark.parametrize("release", [NEW, "newest"])
 async def test_signing_out_with_codex_in_a_sandbox_ends_its_lease_and_nothing_else(
-    binaries: dict[str, Path], make_home: MakeHome, tmp_path: Path, issuer: LoopbackIssuer, running: ExitStack
+    release: str,
+    real_parts: RealParts,
+    make_home: MakeHome,
+    tmp_path: Path,
+    issuer: LoopbackIssuer,
+    running: ExitStack,
 ) -> None:
     """0.93.0 tells nobody that somebody signed out."""
     home = make_home(**PERSON)
@@ -139,21 +153,22 @@ async def test_signing_out_with_codex_in_a_sandbox_ends_its_lease_and_nothing_el
     await lease_into(sandbox, home, issuer)
     broker = running.enter_context(RunningBroker(home, issuer))
     environment = clean_environment(sandbox, **broker.environment)
-    assert run([str(binaries[NEW]), "logout"], environment).returncode == 0
+    assert run([str(real_parts.codex(release)), "logout"], environment).returncode == 0
     assert [lease.state for lease in book_of(home).leases()] == ["ended"]
     assert not (sandbox / "auth.json").exists()
     assert not refresh_token_in(home).startswith(PREFIX)
     assert issuer.stats()["revocations"] == 0
 
 
+@pytest.mark.parametrize("release", [NEW, "newest"])
 async def test_signing_out_with_codex_in_an_adopted_home_signs_the_account_out(
-    binaries: dict[str, Path], make_home: MakeHome, issuer: LoopbackIssuer, running: ExitStack
+    release: str, real_parts: RealParts, make_home: MakeHome, issuer: LoopbackIssuer, running: ExitStack
 ) -> None:
     home = make_home(**PERSON)
     await adopt(home)
     broker = running.enter_context(RunningBroker(home, issuer))
     environment = clean_environment(home, **broker.environment)
-    assert run([str(binaries[NEW]), "logout"], environment).returncode == 0
+    assert run([str(real_parts.codex(release)), "logout"], environment).returncode == 0
     assert [lease.state for lease in book_of(home).leases()] == ["ended"]
     assert not (home / "auth.json").exists()
     assert not (home / "authstate" / "accounts" / "home" / "auth.json").exists()

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from support.codex_binaries import NEW, OLD
 from support.codex_turns import model_config
+from support.real_parts import RealParts
 from support.vaults import add_account
 from support.wire_client import AUTHSTATE, clean_environment
 
@@ -24,6 +26,12 @@ RUN = (*AUTHSTATE, "run", "--")
 EXEC = ("exec", "--skip-git-repo-check", "hi")
 PERSON = {"email": "person@example.com", "account_id": "org-person", "expires_in": -10}
 COLLEAGUE = {"email": "colleague@example.com", "account_id": "org-colleague", "expires_in": -10}
+
+
+@pytest.fixture(params=[OLD, NEW, "newest"])
+def codex(request: pytest.FixtureRequest, real_parts: RealParts) -> Path:
+    """One codex binary. The newest release is tested as well."""
+    return real_parts.codex(request.param)
 
 
 def start(command: Sequence[str], home: Path, issuer: LoopbackIssuer, **more: str) -> "subprocess.Popen[str]":
@@ -225,6 +233,35 @@ os._exit(0)
         assert run.wait(timeout=60) == 0
     assert tokens_in(home)["refresh_token"] != before
     assert os.path.exists(home / "auth.json.authstate.claims")
+
+
+def test_a_login_that_codex_replaced_after_the_command_has_loaded_it(
+    make_home: MakeHome, issuer: LoopbackIssuer
+) -> None:
+    """A codex without authstate takes no lock and leaves no claim."""
+    home = make_home(**PERSON)
+    script = """
+import json, os, sys, urllib.request
+path = os.path.join(os.environ["CODEX_HOME"], "auth.json")
+body = json.dumps({"grant_type": "refresh_token", "refresh_token": json.load(open(path))["tokens"]["refresh_token"]})
+print("loaded", flush=True)
+sys.stdin.readline()
+request = urllib.request.Request(
+    os.environ["CODEX_REFRESH_TOKEN_URL_OVERRIDE"], body.encode(), {"Content-Type": "application/json"}
+)
+print(json.load(urllib.request.urlopen(request))["access_token"] == json.load(open(path))["tokens"]["access_token"])
+"""
+    environment = clean_environment(home, **issuer.environment)
+    command = [*RUN, *python(script)]
+    with subprocess.Popen(command, env=environment, stdin=-1, stdout=-1, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "loaded\n"
+        stored = json.loads((home / "auth.json").read_text())
+        stored["tokens"] |= issuer.seed(**{**PERSON, "expires_in": 3600})
+        (home / "auth.json").write_text(json.dumps(stored))
+        assert run.communicate("\n", timeout=60)[0] == "True\n"
+    assert run.returncode == 0
+    assert issuer.stats()["refreshes_accepted"] == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the environment of other processes")

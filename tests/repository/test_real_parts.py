@@ -12,7 +12,8 @@ from support.paths import REPO, TESTS
 INSTALLERS = {
     "codex_binaries": {"install"},
     "python_sdk": {"install", "install_api_client"},
-    "debian": {"install", "chromium", "gnome_keyring", "systemd_analyze"},
+    "codex_acp": {"install"},
+    "debian": {"install", "chromium", "gnome_keyring", "systemd_analyze", "tmux", "bubblewrap"},
 }
 RUN_BY_A_PERSON = {TESTS / "interop" / name for name in ("fuzz_wrap.py", "broker_endurance.py")}
 

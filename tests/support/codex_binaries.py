@@ -38,7 +38,7 @@ def install(version: str) -> Path:
     cache = cache_folder() / f"codex-{version}"
     found = _binary(cache)
     if found is None:
-        _npm_install(version, cache)
+        npm_install(f"@openai/codex@{version}", cache)
         found = _binary(cache)
     if found is None:
         raise CannotInstall(f"npm brought no codex {version} for {platform.system()} {platform.machine()}")
@@ -52,19 +52,29 @@ def _binary(folder: Path) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _npm_install(version: str, folder: Path) -> None:
+def npm_install(package: str, folder: Path, *options: str) -> None:
+    """Install an npm package into a folder.
+
+    Args:
+        package: its name and version.
+        folder: made if it is missing.
+        options: of `npm install`.
+
+    Raises:
+        CannotInstall: there is no npm, or it failed.
+    """
     npm = shutil.which("npm")
     if npm is None:
-        raise CannotInstall(f"codex {version} is not in the cache, and there is no npm to install it with")
+        raise CannotInstall(f"{package} is not in the cache, and there is no npm to install it with")
     folder.mkdir(parents=True, exist_ok=True)
-    command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"@openai/codex@{version}"]
+    command = [npm, "install", "--no-audit", "--no-fund", *options, "--prefix", str(folder), package]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
     except subprocess.TimeoutExpired:
-        raise CannotInstall(f"npm did not install codex {version} within 240 seconds") from None
+        raise CannotInstall(f"npm did not install {package} within 240 seconds") from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise CannotInstall(f"npm could not install codex {version}: {last}")
+        raise CannotInstall(f"npm could not install {package}: {last}")
 
 
 PINNED = (OLD, "0.120.0", "0.150.0", NEW, "0.171.0")

@@ -27,6 +27,20 @@ def systemd_analyze() -> None:
     install(("systemd-analyze",), ("systemd",))
 
 
+def tmux() -> None:
+    """Install tmux if it is missing. Raises CannotInstall."""
+    install(("tmux",), ("tmux",))
+
+
+def bubblewrap() -> None:
+    """Install bubblewrap if it is missing. Raises CannotInstall: also if it may not make namespaces here."""
+    install(("bwrap", "setpriv"), ("bubblewrap", "util-linux"))
+    command = ["bwrap", "--unshare-pid", "--unshare-net", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        raise CannotInstall(f"bubblewrap cannot make namespaces here: {done.stderr.strip()}")
+
+
 def install(programs: Sequence[str], packages: Sequence[str], *, timeout: float = 240) -> None:
     """Install programs that are missing from the PATH.
 

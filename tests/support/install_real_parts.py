@@ -1,8 +1,8 @@
 """Installs every real part that tests use: `python -m support.install_real_parts`, in the folder `tests`.
 
-These are codex (from npm), its Python SDK and the client of OpenAI's API (from PyPI), and Chromium, a keyring and
-systemd-analyze (Debian packages, which only root can install). The tests install a missing part themselves, in the same
-way. Use this script to prepare a machine.
+These are codex and its ACP agent (from npm), its Python SDK and the client of OpenAI's API (from PyPI), and Chromium, a
+keyring, systemd-analyze, tmux and bubblewrap (Debian packages, which only root can install). The tests install a
+missing part themselves, in the same way. Use this script to prepare a machine.
 
 Prints a line for each part. The exit status is 1 if one cannot be installed.
 """
@@ -11,16 +11,19 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from support import codex_binaries, debian, python_sdk
+from support import codex_acp, codex_binaries, debian, python_sdk
 from support.codex_binaries import PINNED, CannotInstall
 
 PARTS: Mapping[str, Callable[[], object]] = {
     **{f"codex {version}": partial(codex_binaries.install, version) for version in PINNED},
+    "codex-acp": codex_acp.install,
     "the Python SDK of codex": python_sdk.install,
     "the Python client of OpenAI's API": python_sdk.install_api_client,
     "Chromium": debian.chromium,
     "gnome-keyring and D-Bus": debian.gnome_keyring,
     "systemd-analyze": debian.systemd_analyze,
+    "tmux": debian.tmux,
+    "bubblewrap": debian.bubblewrap,
 }
 
 

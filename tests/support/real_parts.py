@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 from filelock import FileLock
-from support import codex_binaries, debian, python_sdk
+from support import codex_acp, codex_binaries, debian, python_sdk
 from support.codex_binaries import CannotInstall
 
 T = TypeVar("T")
@@ -42,6 +42,18 @@ class RealParts:
     def systemd_analyze(self) -> None:
         """Install systemd-analyze, which is then on the PATH."""
         _installed(debian.systemd_analyze)
+
+    def tmux(self) -> None:
+        """Install tmux, which is then on the PATH."""
+        _installed(debian.tmux)
+
+    def bubblewrap(self) -> None:
+        """Install bubblewrap, which is then on the PATH. Skip as well if namespaces are not permitted here."""
+        _installed(debian.bubblewrap)
+
+    def codex_acp(self) -> list[str]:
+        """The command of the ACP agent for codex, without a codex: `CODEX_PATH` names one."""
+        return _installed(codex_acp.install)
 
 
 def _installed(install: Callable[[], T]) -> T:

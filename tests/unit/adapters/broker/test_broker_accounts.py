@@ -51,6 +51,27 @@ async def test_a_token_that_was_replaced_belongs_to_who_is_signed_in_still(
     assert await accounts.owner_of(old.refresh_token) == expected
 
 
+async def test_a_token_that_codex_replaced_without_a_claim_is_remembered(
+    world: BrokerWorld, accounts: BrokerAccounts
+) -> None:
+    first = await world.sign_in()
+    await accounts.owner_of(make_tokens().refresh_token)
+    second = make_tokens()
+    await world.store("home", second)
+    expected = TokenOwner("home", second.account.digest)
+    assert first.account == second.account
+    assert await accounts.owner_of(first.refresh_token) == expected
+    await world.store("home", make_tokens(account_id="org-2"))
+    assert await accounts.owner_of(first.refresh_token) is None
+
+
+async def test_what_is_remembered_is_bounded(world: BrokerWorld, accounts: BrokerAccounts) -> None:
+    tokens = [await world.sign_in() for _ in range(3)]
+    for one in (*tokens, *(make_tokens() for _ in range(998))):
+        accounts.remember("home", one)
+    assert [await accounts.owner_of(one.refresh_token) is None for one in tokens] == [True, False, False]
+
+
 @pytest.mark.parametrize("stored", [None, ApiKey.parse("sk-1")])
 async def test_a_token_of_nobody_who_is_signed_in_has_no_owner(
     world: BrokerWorld, accounts: BrokerAccounts, stored: Credentials | None
