@@ -265,17 +265,18 @@ class AuthEngine:
     async def authorization(self, min_lifetime: float = 0.0) -> Authorization:
         """Return a token that can be used. Refresh it first if necessary.
 
-        Args:
-            min_lifetime: seconds that the token should last. One that lasts shorter is refreshed, but not if it is
-                younger than `RefreshSettings.settle` (60 s). The token may still last shorter, if the issuer gives no
-                longer ones or cannot be asked: `Authorization.expires_at` tells.
-
         A token that has not expired is returned within `RefreshSettings.patience` (2 s), and its refresh continues in
         the background. If it has expired, this waits for the refresh, at most about `RefreshSettings.total` plus one
         request. After the issuer could not be asked, callers get that reason at once for `RefreshSettings.pause`
         (30 s), unless another process stored newer tokens.
 
         For a personal access token, the first call asks the issuer whose it is, which the policy and the header need.
+
+        Args:
+            min_lifetime: seconds that the token should last. One that lasts shorter is refreshed, and this waits for it
+                as if it had expired. It is not refreshed if it is younger than `RefreshSettings.settle` (60 s), or
+                during the pause. The token may still last shorter, if the issuer gives no longer ones or cannot be
+                asked: `Authorization.expires_at` tells.
 
         Raises:
             NotSignedIn: nobody is signed in.

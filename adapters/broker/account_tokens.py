@@ -12,6 +12,7 @@ from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import NotSignedIn, strip_tracebacks
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
 from authstate.engine.model.session import Authorization
+from authstate.engine.model.states import AuthState
 
 DEFAULT_TTL = 8 * 3600.0
 """Seconds that a lease lasts if nothing else is said."""
@@ -26,6 +27,8 @@ class AccountToken(msgspec.Struct, frozen=True):
 
     account: AccountEntry
     authorization: Authorization
+    is_static: bool
+    """Whether it is an API key or a personal access token, which nothing refreshes."""
 
 
 class NewLease(msgspec.Struct, frozen=True):
@@ -63,7 +66,8 @@ async def token_of(broker: Broker, name: str | None, min_lifetime: float = 0.0) 
     """
     entry = entry_of(broker, name)
     async with broker.accounts.engine(entry.id) as engine:
-        return AccountToken(entry, await _authorization(engine, min_lifetime))
+        authorization = await _authorization(engine, min_lifetime)
+        return AccountToken(entry, authorization, is_static=engine.session.state is AuthState.API_KEY)
 
 
 @strip_tracebacks

@@ -111,7 +111,7 @@ class LocalApi:
         return json_answer(
             {
                 "token": token,
-                "kind": "api_key" if found.authorization.is_api_key else "access_token",
+                "kind": "api_key" if found.is_static else "access_token",
                 "expiresAt": found.authorization.expires_at,
                 "workspaceId": found.authorization.account_id,
                 "account": {"id": found.account.id, "name": found.account.name},

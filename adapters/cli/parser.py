@@ -24,12 +24,16 @@ it cannot be run."""
 
 _FORMATS = "the token alone (by default), one JSON object, HTTP header lines, or variables for a shell"
 
+_TOKEN = """Print a token that authorizes requests now, for a script or as the credential helper of another program. It
+is refreshed first if it has expired. On failure, nothing is printed on standard output. Exit status: 0 done, 1 not
+signed in, 2 the refresh token is dead, 3 the configuration is wrong, 4 try again later."""
+
 _EXIT_STATUS = """Exit status: 0 done, 1 not signed in or failed, 2 the refresh token is dead or the command line is
 wrong, 3 the configuration is wrong, 4 try again later, 130 Ctrl-C, 143 SIGTERM. Of login: 5 refused, 6 timed out,
 7 cancelled."""
 
 
-_LONGEST_LIFETIME = 366 * 86_400.0  # seconds
+_LONGEST_LIFETIME = 365 * 86_400.0  # seconds
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -88,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     add_flows(_add_command(commands, "login", "sign in with a browser, or with a device code if there is none", LOGIN))
     _add_command(commands, "logout", "remove the stored login and revoke its tokens")
 
-    token = _add_command(commands, "token", "print a valid access token, or the API key, for a script")
+    token = _add_command(commands, "token", "print a valid access token, or the API key, for a script", _TOKEN)
     token.add_argument("--format", choices=("bearer", "json", "header", "env"), default="bearer", help=_FORMATS)
     token.add_argument(
         "--min-lifetime", metavar="SECONDS", type=_seconds, default=0.0, help="refresh a token that lasts shorter"
@@ -136,9 +140,12 @@ def _add_overrides(parser: argparse.ArgumentParser, destination: str) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not 0 <= seconds <= _LONGEST_LIFETIME:
-        raise ValueError
+        raise argparse.ArgumentTypeError("must be a number of seconds, at most a year")
     return seconds
 
 

@@ -1,12 +1,17 @@
 """The forms in which `authstate token` prints a token, for scripts and as the credential helper of other programs."""
 
 import json
-import shlex
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from authstate.adapters.confidential import Confidential
+from authstate.engine.model.errors import InvalidCredentials, strip_tracebacks
+from authstate.engine.model.secret import ensure_header
+
+_PLAIN = re.compile(r"[\w.+/=@%-][\w.+/=@%~-]*", re.ASCII)
+"""What a shell leaves as it is, so that it needs no quotes: the env files of docker know none."""
 
 
 class TokenKind(StrEnum):
@@ -38,9 +43,16 @@ class TokenFormat(StrEnum):
     ENV = "env"
 
 
+@strip_tracebacks
 def format_token(answer: TokenAnswer, form: TokenFormat) -> str:
-    """Return what is printed, without a newline at the end. It holds the token."""
-    return _FORMATS[form](answer)
+    """Return what is printed, with a newline at its end. It holds the token.
+
+    Raises:
+        InvalidCredentials: the token or the workspace has characters that this form cannot carry.
+    """
+    ensure_header(answer.token, "token")
+    ensure_header(answer.workspace_id or "none", "workspace")
+    return _FORMATS[form](answer) + "\n"
 
 
 def _bearer(answer: TokenAnswer) -> str:
@@ -66,12 +78,14 @@ def _header(answer: TokenAnswer) -> str:
 
 
 def _env(answer: TokenAnswer) -> str:
-    values = {
-        "AUTHSTATE_TOKEN": answer.token,
-        "AUTHSTATE_TOKEN_EXPIRES_AT": None if answer.expires_at is None else _instant(answer.expires_at),
-        "AUTHSTATE_WORKSPACE_ID": answer.workspace_id,
-    }
-    return "\n".join(f"{name}={shlex.quote(value)}" for name, value in values.items() if value is not None)
+    """What is not known is empty, so that no older value stays in a shell."""
+    values = {"AUTHSTATE_TOKEN": answer.token, "AUTHSTATE_WORKSPACE_ID": answer.workspace_id or ""}
+    if not all(_PLAIN.fullmatch(value) for value in values.values() if value):
+        raise InvalidCredentials(
+            "the token or the workspace has characters that a shell changes: use --format json or --format header"
+        )
+    values["AUTHSTATE_TOKEN_EXPIRES_AT"] = "" if answer.expires_at is None else _instant(answer.expires_at)
+    return "\n".join(f"{name}={value}" for name, value in values.items())
 
 
 _FORMATS: dict[TokenFormat, Callable[[TokenAnswer], str]] = {

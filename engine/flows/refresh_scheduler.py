@@ -114,6 +114,15 @@ class RefreshScheduler:
         credentials = self._machine.session.credentials
         return credentials.access_token if isinstance(credentials, ChatgptTokens) else None
 
+    def may_refresh_early(self) -> bool:
+        """Whether a refresh that the clock does not ask for yet is allowed, and may bring newer tokens.
+
+        It is not during a pause, for tokens that just came, and while the refresh token may be spent.
+        """
+        is_held_back = self._clock.monotonic() < max(self._settled_until, self._paused_until)
+        is_doubted = self._doubted is not None and self._access_token() == self._doubted
+        return self._machine.session.state is AuthState.CHATGPT and not is_held_back and not is_doubted
+
     def is_expired(self) -> bool:
         """Whether the current access token is past its `exp` by the wall clock."""
         credentials = self._machine.session.credentials

@@ -7,6 +7,8 @@ from authstate.engine.model.errors import PermanentRefreshError, TransientAuthEr
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.ports import Clock
 
+_MAX_REFRESHES = 2  # the first one may bring tokens of another process, which last too short as well
+
 
 class TokenLifetime:
     """Makes an access token last, as far as the issuer allows it."""
@@ -23,20 +25,27 @@ class TokenLifetime:
         """Refresh if the access token expires within so many seconds.
 
         It does nothing while the tokens are younger than `RefreshSettings.settle` (60 s): an issuer whose tokens never
-        last so long is not asked again and again. A token that has not expired is kept if a refresh is not possible.
+        last so long is not asked again and again. Nor does it during the pause after a failed refresh. A token that has
+        not expired is kept if a refresh is not possible.
 
         Raises:
             PermanentRefreshError, TransientAuthError: the access token has expired meanwhile.
         """
+        for _ in range(_MAX_REFRESHES):
+            if not self._is_short(seconds) or not self._scheduler.may_refresh_early():
+                return
+            try:
+                await self._scheduler.refresh()
+            except (PermanentRefreshError, TransientAuthError):
+                if self._scheduler.is_expired():
+                    raise
+                return
+
+    def _is_short(self, seconds: float) -> bool:
+        """Whether there may be an access token that lasts longer than this one, which lasts less than `seconds`."""
         tokens = self._machine.session.credentials
         if not isinstance(tokens, ChatgptTokens) or tokens.expires_at is None or not tokens.can_refresh:
-            return
+            return False
         now = self._clock.now()
         is_new = tokens.last_refresh is not None and 0 <= now - tokens.last_refresh < self._settings.settle
-        if tokens.expires_at - now >= seconds or is_new:
-            return
-        try:
-            await self._scheduler.refresh()
-        except (PermanentRefreshError, TransientAuthError):
-            if self._scheduler.is_expired():
-                raise
+        return tokens.expires_at - now < seconds and not is_new

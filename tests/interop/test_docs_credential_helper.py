@@ -68,6 +68,7 @@ def test_codex_runs_the_command_for_the_token_of_its_provider(
     codex_home.mkdir()
     config = config.replace("https://models.example.com/v1", f"{issuer.backend_url}/codex")
     helper = json.dumps(f"CODEX_HOME={shlex.quote(str(home))} exec authstate token --min-lifetime 600")
+    assert tomllib.loads(config)["model_providers"]["company"]["auth"]["timeout_ms"] > 60_000
     config = config.replace('"authstate"', '"/bin/sh"').replace(
         '["token", "--min-lifetime", "600"]', f'["-c", {helper}]'
     )
@@ -86,10 +87,10 @@ def test_codex_runs_the_command_for_the_token_of_its_provider(
     assert issuer.stats()["refreshes_accepted"] == 1
 
 
-def test_the_client_of_openai_calls_the_command(
-    real_parts: RealParts, make_home: MakeHome, program_folder: Path, issuer: LoopbackIssuer
+@pytest.mark.parametrize("program", blocks("python"), ids=["command", "engine"])
+def test_the_client_of_openai_gets_the_token_from_a_function(
+    program: str, real_parts: RealParts, make_home: MakeHome, program_folder: Path, issuer: LoopbackIssuer
 ) -> None:
-    [program] = blocks("python")
     more = {"BASE_URL": f"{issuer.backend_url}/codex", "PYTHONPATH": str(real_parts.api_client())}
     environment = environment_of(make_home(**PERSON), issuer, program_folder, **more)
     assert run([sys.executable, "-c", program], environment) == "You said: hello\n"
@@ -112,15 +113,46 @@ async def test_claude_code_gets_one_line_and_nothing_else(
     assert refused.stderr.count("\n") == 1
 
 
+DOCKER = """
+import os, subprocess, sys
+assert sys.argv[1:3] == ["run", "--rm"]
+option, value, image, *command = sys.argv[3:]
+if option == "--env-file":
+    inside = dict(line.split("=", 1) for line in open(value).read().splitlines())
+else:
+    assert option == "-e"
+    inside = {value: os.environ[value]}
+assert image == "IMAGE"
+sys.exit(subprocess.call(command, env={"PATH": os.environ["PATH"], **inside}))
+"""
+"""Gives a command the environment that docker would give it: it takes what follows the first `=` as it is."""
+
+
 def test_the_lines_for_a_shell(make_home: MakeHome, program_folder: Path, issuer: LoopbackIssuer) -> None:
-    header, socket, variables = (block.strip() for block in blocks("sh"))
+    curls, socket, variables = (block.splitlines() for block in blocks("sh"))
+    docker = program_folder / "docker"
+    docker.write_text(f"#!{sys.executable}\n{DOCKER}")
+    docker.chmod(0o755)
     home = make_home(**PERSON)
     environment = environment_of(home, issuer, program_folder, NO_PROXY="*")
-    usage = header.replace("https://chatgpt.com/backend-api", issuer.backend_url)
-    assert json.loads(run(["bash", "-c", usage], environment))["plan_type"]
-    run(["bash", "-c", variables], environment)
+    for line in curls:
+        usage = line.replace("https://chatgpt.com/backend-api", issuer.backend_url)
+        assert json.loads(run(["bash", "-c", usage], environment))["plan_type"]
+    token = json.loads((home / "auth.json").read_text())["tokens"]["access_token"]
+    evaluated, *in_docker = variables
+    assert run(["bash", "-c", f'{evaluated} && echo "$AUTHSTATE_TOKEN"'], environment) == f"{token}\n"
+    for line in in_docker:
+        assert run(["bash", "-c", line], environment) == f"{token}\n"
     with BrokerService(home, issuer) as broker:
-        asked = socket.replace("~/.codex/authstate/broker.sock", str(broker.socket))
-        token = run(["bash", "-c", asked], environment).strip()
-    assert token == json.loads((home / "auth.json").read_text())["tokens"]["access_token"]
+        for line in socket:
+            asked = line.replace("~/.codex/authstate/broker.sock", str(broker.socket))
+            assert run(["bash", "-c", asked], environment) == f"{token}\n"
     assert issuer.stats()["refreshes_accepted"] == 1
+
+
+def test_the_line_for_a_shell_fails_if_there_is_no_token(
+    make_home: MakeHome, program_folder: Path, issuer: LoopbackIssuer
+) -> None:
+    line = blocks("sh")[-1].splitlines()[0]
+    environment = environment_of(make_home(), issuer, program_folder, AUTHSTATE_TOKEN="of yesterday")
+    assert start(["bash", "-c", line], environment).returncode == 1
