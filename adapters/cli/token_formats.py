@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from authstate.adapters.confidential import Confidential
-from authstate.engine.model.errors import InvalidCredentials
+from authstate.engine.model.errors import InvalidCredentials, strip_tracebacks
 from authstate.engine.model.secret import ensure_header
 
 _PLAIN = re.compile(r"[\w.+/=@%-][\w.+/=@%~-]*", re.ASCII)
@@ -43,6 +43,7 @@ class TokenFormat(StrEnum):
     ENV = "env"
 
 
+@strip_tracebacks
 def format_token(answer: TokenAnswer, form: TokenFormat) -> str:
     """Return what is printed, with a newline at its end. It holds the token.
 

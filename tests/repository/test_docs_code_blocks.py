@@ -62,7 +62,7 @@ WITH_CODEX = {
     "wrapping.md": "test_docs_wrapping.py",
 }
 """Pages whose Python needs a real codex, and the interop test that runs it."""
-RUN_AS_SHELL = ("broker.md", "broker-api.md", "credential-helper.md")
+RUN_AS_SHELL = ("broker-api.md", "broker.md", "credential-helper.md")
 """Pages whose shell lines an interop test runs."""
 PYTHON = [block for block in ALL if block.language == "python" and block.page not in WITH_CODEX]
 

@@ -12,6 +12,7 @@ from support.login_harness import LoginHarness, agree, asked, follow_redirect, g
 
 from authstate.adapters.app_server import wire
 from authstate.adapters.child.token_dialects import Dialect, tokens_of
+from authstate.adapters.cli.token_formats import TokenAnswer, TokenKind
 from authstate.adapters.jsonrpc.peer import RemoteError, RpcError
 from authstate.adapters.oauth.browser_login import BrowserLogin
 from authstate.adapters.oauth.device_endpoint import DeviceApproval, DeviceCode
@@ -36,6 +37,7 @@ CONFIDENTIAL = (
     DeviceCode(Secret(CANARY), CANARY, 5.0, "https://issuer.example"),
     DeviceApproval(Secret(CANARY), Secret(CANARY)),
     RefreshClaim(fingerprint_of(Secret(CANARY)), RefreshClaimState.CLAIMED),
+    TokenAnswer(CANARY, TokenKind.API_KEY),
     *(tokens_of(TOKENS, dialect) for dialect in Dialect),
 )
 
