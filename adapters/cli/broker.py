@@ -161,10 +161,16 @@ async def broker_url(environment: Environment, named: str | None) -> str:
 
 
 def _adoption(environment: Environment, config: Config) -> "Adoption":
+    from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
     from authstate.adapters.vault.adoption import Adoption
     from authstate.adapters.vault.lease_book import LeaseBook
     from authstate.adapters.vault.vault import Vault
 
+    if config.account not in (None, HOME_ACCOUNT):
+        raise ConfigError(
+            f"only the home's own login can be adopted or released, and the account {config.account} is another one: "
+            "leave out --account, AUTHSTATE_ACCOUNT and authstate.account, or make a lease with `authstate lease new`"
+        )
     if config.store_mode is StoreMode.EPHEMERAL:
         raise ConfigError("credentials in memory cannot be adopted: use another cli_auth_credentials_store")
     vault = Vault(environment.home, config.store_mode)

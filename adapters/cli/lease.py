@@ -97,10 +97,10 @@ def seconds_of(text: str) -> float | None:
     """Return a time such as `30m`, `8h` or `7d` in seconds. None for `none`. Raises UsageError."""
     if text.strip().lower() == "none":
         return None
-    found = re.fullmatch(r"(\d{1,9})\s*([smhd]?)", text.strip().lower())
+    found = re.fullmatch(r"(\d{1,9})([smhd])", text.strip())
     if found is None or int(found[1]) == 0:
         raise UsageError("--ttl must be a time such as 90s, 30m, 8h or 7d, or `none`")
-    return float(int(found[1]) * _UNITS[found[2] or "s"])
+    return float(int(found[1]) * _UNITS[found[2]])
 
 
 def _configured(options: argparse.Namespace) -> tuple[Environment, Config]:

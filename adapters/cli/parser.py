@@ -145,7 +145,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= _LONGEST_LIFETIME:
-        raise argparse.ArgumentTypeError("must be a number of seconds, at most a year")
+        raise argparse.ArgumentTypeError("must be a number of seconds, at most a year, such as 300")
     return seconds
 
 

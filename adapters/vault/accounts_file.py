@@ -97,7 +97,10 @@ class AccountList(msgspec.Struct, frozen=True):
             )
         taken = self.find(name)
         if taken is not None and taken.id != besides:
-            raise ConfigError(f"the name {name!r} is taken: choose another one, or `authstate account remove {name}`")
+            raise ConfigError(
+                f"the name {name!r} is taken: choose another one. To sign in to that account again: `authstate login "
+                f"--account {name}`"
+            )
 
 
 def printable_name(name: str) -> str:

@@ -19,6 +19,7 @@ from interop.test_canary import Recorder
 from support.brokers import BrokerService
 from support.codex_turns import model_config
 from support.ports import private_port
+from support.vaults import add_account
 from support.wire_client import AUTHSTATE, clean_environment
 
 from authstate.adapters.testing import LoopbackIssuer
@@ -209,6 +210,7 @@ def test_leases_from_the_beginning_to_the_end(make_home: MakeHome, issuer: Loopb
         (("new",), 2, "one of the arguments --into --env --json is required"),
         (("new", "--json", "--ttl", "soon"), 2, "--ttl must be a time"),
         (("new", "--json", "--ttl", "0h"), 2, "--ttl must be a time"),
+        (("new", "--json", "--ttl", "8"), 2, "--ttl must be a time"),
         (("new", "--json", "--ttl", "9999d"), 3, "at most 10 years"),
         (("new", "--json", "--broker-url", "nonsense"), 3, "--broker-url must be a URL"),
         (("new", "--json", "--broker-url", "http://example.com"), 3, "AUTHSTATE_ALLOW_HTTP_HOSTS"),
@@ -412,3 +414,13 @@ def stored_handle(answer: httpx.Response) -> str:
     members: dict[str, Any] = answer.json()
     handle: str = members["refresh_token"]
     return handle
+
+
+@pytest.mark.parametrize("step", ["adopt", "release"])
+async def test_only_the_login_of_the_home_is_adopted(make_home: MakeHome, issuer: LoopbackIssuer, step: str) -> None:
+    home = make_home(**PERSON)
+    before = (home / "auth.json").read_bytes()
+    await add_account(home, issuer, "work", email="work@example.com", account_id="org-work")
+    done = authstate(home, issuer, "--account", "work", "broker", step, status=3)
+    assert "the account work is another one" in done.stderr
+    assert (home / "auth.json").read_bytes() == before

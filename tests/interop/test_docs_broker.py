@@ -27,7 +27,7 @@ from authstate.adapters.testing import LoopbackIssuer
 
 PAGE = (REPO / "docs" / "broker.md").read_text(encoding="utf-8")
 LINES = [line for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S) for line in block.splitlines()]
-NOT_RUN = ("pip install 'authstate[broker]'", "systemctl --user enable --now authstate-broker")
+NOT_RUN = ("pip install '.[broker]'", "systemctl --user enable --now authstate-broker")
 SERVES = re.compile(r"authstate broker( --listen .*)?")
 """The test runs the broker itself, on a port of its own."""
 
