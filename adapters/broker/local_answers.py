@@ -12,7 +12,7 @@ from authstate.adapters.vault.accounts_file import AccountEntry
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.lease import Lease
 from authstate.engine.model.account import Account
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens
+from authstate.engine.model.credentials import ChatgptTokens, StaticCredentials
 from authstate.engine.model.errors import (
     AuthError,
     NotSignedIn,
@@ -74,7 +74,7 @@ async def summary_of(broker: Broker, entry: AccountEntry, selected: str) -> dict
         stored, fault = await broker.vault.store(entry.id).load(), None
     except StoreUnavailable as unavailable:
         stored, fault = None, str(unavailable)
-    kind = "chatgpt" if isinstance(stored, ChatgptTokens) else "api_key" if isinstance(stored, ApiKey) else None
+    kind = "chatgpt" if isinstance(stored, ChatgptTokens) else "api_key" if isinstance(stored, StaticCredentials) else None
     return {
         **_names(entry, selected),
         "kind": kind,
