@@ -74,7 +74,9 @@ async def summary_of(broker: Broker, entry: AccountEntry, selected: str) -> dict
         stored, fault = await broker.vault.store(entry.id).load(), None
     except StoreUnavailable as unavailable:
         stored, fault = None, str(unavailable)
-    kind = "chatgpt" if isinstance(stored, ChatgptTokens) else "api_key" if isinstance(stored, StaticCredentials) else None
+    kind = "chatgpt" if isinstance(stored, ChatgptTokens) else None
+    if isinstance(stored, StaticCredentials):
+        kind = "api_key"
     return {
         **_names(entry, selected),
         "kind": kind,
