@@ -130,6 +130,7 @@ class TokenGrants:
         self._next_turns: dict[str, float] = {}
         """By home: when the next client that writes in place may have its answer."""
         self._grants = RateLimit(GRANTS, clock.monotonic)
+        self._renewed: dict[str, str] = {}  # by client: the digest of the access token that it had refreshed last
         self._refreshes = RateLimit(REFRESHES, clock.monotonic)
         self._unknown = RateLimit(UNKNOWN, clock.monotonic)
 
@@ -269,7 +270,7 @@ class TokenGrants:
         If that was done too often for this client, the current one stays. So it does if it is not possible just now and
         the backend did not refuse it.
         """
-        if engine.urgency() is not Urgency.NOW and self._refreshes.take(client):
+        if engine.urgency() is not Urgency.NOW and self._is_too_often(client, _tokens_of(engine)):
             return
         if not is_refused and (reason := engine.pause_reason) is not None:  # the issuer could not be asked just now
             if engine.is_expired():
@@ -283,6 +284,16 @@ class TokenGrants:
         except TransientAuthError:
             if is_refused or engine.is_expired():
                 raise
+
+    def _is_too_often(self, client: str, tokens: ChatgptTokens) -> bool:
+        """Whether a client causes too many refreshes. Many processes that could not use one token cause one refresh."""
+        access = digest_of_access(tokens.access_token)
+        if self._renewed.get(client) == access:
+            return False
+        if self._refreshes.take(client):
+            return True
+        self._renewed[client] = access
+        return False
 
     def _is_just_new(self, tokens: ChatgptTokens) -> bool:
         """Whether the issuer gave the access token just now, so that a request with an older one was refused."""

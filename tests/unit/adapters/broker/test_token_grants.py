@@ -12,7 +12,7 @@ from support.leaks import CANARY, assert_clean
 from authstate.adapters.broker import token_grants
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.broker.rate_limits import Rate
-from authstate.adapters.broker.token_grants import PresentedToken
+from authstate.adapters.broker.token_grants import PresentedToken, TokenGrants
 from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.lease_book import LeaseRequest
 from authstate.engine.machines.lease import LeaseState
@@ -284,6 +284,22 @@ async def test_a_client_that_refuses_every_token_causes_a_bounded_number_of_refr
         assert grant.refresh_token is not None
         presented = Secret(grant.refresh_token)
     assert len(world.authority.sent) == token_grants.REFRESHES.burst
+
+
+async def test_many_processes_that_refuse_one_token_count_as_one_refresh(
+    world: BrokerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_grants, "GRANTS", Rate(burst=1000, per_second=1.0))
+    monkeypatch.setattr(token_grants, "REFRESHES", Rate(burst=3, per_second=0.001))
+    tokens = await world.sign_in()
+    grants = TokenGrants(world.broker.accounts, world.broker.leases, world.authority, world.clock)
+    _, handle = world.lease(tokens)
+    presented = handle.text(tokens.access_token)
+    for number in range(1, 4):
+        answers = await asyncio.gather(*(grants.refresh(PresentedToken(presented)) for _ in range(20)))
+        assert len(world.authority.sent) == number
+        assert answers[0].refresh_token is not None
+        presented = Secret(answers[0].refresh_token)
 
 
 async def test_unknown_tokens_are_looked_for_at_a_bounded_rate(
