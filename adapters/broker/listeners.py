@@ -45,7 +45,8 @@ class Address:
         host, colon, port = text.rpartition(":")
         self.host = host.removeprefix("[").removesuffix("]")
         is_bare_ipv6 = ":" in host and not host.startswith("[")
-        if not colon or not self.host or is_bare_ipv6 or not (port.isascii() and port.isdigit() and int(port) < 65536):
+        is_port = port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65536
+        if not colon or not self.host or is_bare_ipv6 or not is_port:
             raise ConfigError(
                 f"--listen must be ADDRESS:PORT, such as {DEFAULT_ADDRESS}:{DEFAULT_PORT} or [::1]:{DEFAULT_PORT}"
             )
@@ -73,6 +74,9 @@ class Address:
                 listener.bind((address[0], port, *address[2:]))
                 listener.listen(_BACKLOG)
                 listener.setblocking(False)
+        except UnicodeError:  # a label of the name is empty or too long
+            said = f"{self.host} is no name of a host: name an address of this machine with --listen"
+            raise ConfigError(said) from None
         except OSError as error:
             for listener in sockets:
                 listener.close()

@@ -146,9 +146,7 @@ class LocalApi:
 
     async def _end_leases(self, request: Request) -> Response:
         """End all leases, but not that of an adopted home, which would lose its login."""
-        leases = self._broker.leases.leases()
-        active = [lease for lease in leases if lease.state is LeaseState.ACTIVE and not lease.is_of_home]
-        ended = [self._broker.leases.end(lease.id) for lease in active]
+        ended = self._broker.leases.end_all()
         return json_answer({"leases": [lease_members(lease) for lease in ended]})
 
     async def _state(self, request: Request) -> Response:

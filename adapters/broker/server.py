@@ -73,7 +73,8 @@ class BrokerServer:
         except BaseException:
             self.close()
             raise
-        self._hosts = None if self._context else {*_LOOPBACK_NAMES, *map(str.lower, options.hosts)}
+        ours = urlsplit(self.place.url).netloc.rpartition(":")[0]
+        self._hosts = None if self._context else {*_LOOPBACK_NAMES, ours.lower(), *map(str.lower, options.hosts)}
 
     async def serve(self, ready: Callable[[Place], None]) -> None:
         """Serve until `stop`. Then answer what is under way, at most 35 seconds. Cancelling it stops it, too.

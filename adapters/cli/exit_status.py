@@ -58,6 +58,7 @@ def hide_secrets(text: str) -> str:
 
     text = re.sub(r"(?i)([\w-]*(?:token|api[_-]?key|secret|password)=)[^\s]+", rf"\1{HIDDEN}", text)
     text = re.sub(r"eyJ[\w-]{8,}(?:\.[\w-]*)*", HIDDEN, text)
+    text = re.sub(r"authstate_lease_[\w.-]{6,}", HIDDEN, text)
     return re.sub(r"(?<![A-Za-z0-9])(?:sk|rt|at|sess)[-_][\w-]{6,}", HIDDEN, text)
 
 

@@ -86,10 +86,8 @@ async def end_lease(options: argparse.Namespace) -> ExitStatus:
         lease = leases.end(options.id)
         print(f"The lease {lease.id} is over.")
         return ExitStatus.DONE
-    active = [lease for lease in leases.leases() if lease.state is LeaseState.ACTIVE and not lease.is_of_home]
-    for lease in active:
-        leases.end(lease.id)
-    print(f"Ended {len(active)} lease{'' if len(active) == 1 else 's'}.")
+    ended = leases.end_all()
+    print(f"Ended {len(ended)} lease{'' if len(ended) == 1 else 's'}.")
     return ExitStatus.DONE
 
 
@@ -147,4 +145,7 @@ def _members(lease: Lease, account: str | None) -> dict[str, object]:
 
 
 def _instant(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):  # somebody damaged the file by hand
+        return f"{seconds:g}"

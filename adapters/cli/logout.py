@@ -6,6 +6,10 @@ import sys
 from authstate.adapters.cli.context import open_context
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
 from authstate.adapters.config.unmanaged_logins import find_in_environment
+from authstate.adapters.vault.account_home import AccountHome
+from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
+from authstate.adapters.vault.lease_book import LeaseBook
+from authstate.adapters.vault.vault_store import VaultStore
 from authstate.engine.model.events import Event, Warned
 
 
@@ -29,6 +33,9 @@ async def sign_out(overrides: list[str]) -> ExitStatus:
     context.engine.subscribe(on_event)
     async with context.engine as engine:
         await engine.log_out()
+    if isinstance(context.store, VaultStore) and context.store.account != HOME_ACCOUNT:
+        vault = context.store.vault
+        await AccountHome(vault, LeaseBook(vault.folder), context.store.account).sign_out()
     choice = context.account
     of_account = "" if choice is None or choice.is_home else f" of the account {choice.name}"
     print(f"Signed out{of_account}. Nothing is stored in {context.place} any more.")

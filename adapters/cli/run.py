@@ -32,6 +32,7 @@ from authstate.adapters.cli.fast_imports import paused_gc
 from authstate.adapters.cli.leftover_processes import describe_leftovers, leftover_processes
 from authstate.adapters.config import Config, Environment, StoreMode, load_config
 from authstate.adapters.config.settings import (
+    ACCOUNT_VARIABLE,
     BROKER_VARIABLE,
     ISSUER_REFRESH_VARIABLE,
     ISSUER_REVOKE_VARIABLE,
@@ -83,14 +84,17 @@ def run(overrides: Sequence[str], command: Sequence[str], *, is_codex: bool | No
     environ = environ_with_broker(os.environ, base_url, environment)
     if home is not None:
         environ["CODEX_HOME"] = home
+        environ[ACCOUNT_VARIABLE] = HOME_ACCOUNT  # in that home, which also links the config.toml that may name another
     before = stored_login(config, environment)
+    command = without_daemon(command, is_codex=is_codex)
+    early = _remember_signals()
     try:
-        child = ChildProcess(without_daemon(command, is_codex=is_codex), environ)
+        child = ChildProcess(command, environ)
     except CannotStart as error:
         listener.close()
         return print_error(str(error), error.status)
     try:
-        status = asyncio.run(_serve(config, environment, child, listener, before))
+        status = asyncio.run(_serve(config, environment, child, listener, before, early))
     finally:
         child.kill()
     if left := leftover_processes(BROKER_VARIABLE, base_url):
@@ -106,7 +110,7 @@ def has_lease_of_another_broker(config: Config, environment: Environment) -> boo
     """
     place = os.path.join(environment.home, "auth.json")
     is_file = config.store_mode in (StoreMode.FILE, StoreMode.AUTO)
-    if not is_file or config.account is not None or Vault.exists_in(environment.home):
+    if not is_file or config.account not in (None, HOME_ACCOUNT) or Vault.exists_in(environment.home):
         return False
     try:
         with open(place, "rb") as file:
@@ -180,10 +184,33 @@ def environ_with_broker(environ: Mapping[str, str], base_url: str, environment: 
     return child
 
 
+def _remember_signals() -> list[int]:
+    """Note the signals that come before the event loop handles them. One of them would end us, and leave the child."""
+    early: list[int] = []
+    for name in FORWARDED:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, lambda number, frame: early.append(number))
+    return early
+
+
 async def _serve(
-    config: Config, environment: Environment, child: ChildProcess, listener: socket, before: ChatgptTokens | None
+    config: Config,
+    environment: Environment,
+    child: ChildProcess,
+    listener: socket,
+    before: ChatgptTokens | None,
+    early: Sequence[int],
 ) -> int:
-    """Answer the child's processes until it has ended, and return its exit status. They may have loaded `before`."""
+    """Answer the child's processes until it has ended. Return its exit status.
+
+    Args:
+        config, environment: what was configured.
+        child: runs.
+        listener: of the broker.
+        before: what the child's processes may have loaded.
+        early: the signals that came before.
+    """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()
     child.when_ended(lambda status: loop.call_soon_threadsafe(ended.set_result, status))
@@ -193,6 +220,8 @@ async def _serve(
             child.forward(number)
 
     unhandled = handle_signals(FORWARDED, on_signal)
+    for number in early:
+        on_signal(number)
     for number in unhandled:  # on Windows: the child gets a Ctrl-C by itself
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_IGN)

@@ -15,6 +15,7 @@ import shutil
 from contextlib import suppress
 
 from authstate.adapters.stores.disk import unavailable
+from authstate.adapters.vault.adoption import copy_claim
 from authstate.adapters.vault.home_account import leased
 from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
 from authstate.adapters.vault.vault import VAULT_FOLDER, Vault
@@ -26,7 +27,7 @@ from authstate.engine.model.lease_handle import LeaseHandle, is_lease
 
 _FILES = ("config.toml", "history.jsonl", "AGENTS.md")
 """What codex or a person creates later. It is linked before it exists, so that it is created in the home."""
-_FOLDERS = ("sessions",)
+_FOLDERS = ("sessions", "archived_sessions")
 """The same for folders. They are made first: codex 0.169.0 cannot create one behind a link (measured)."""
 _OWN = (VAULT_FOLDER, "auth", "app-server-control", "app-server-daemon", "tmp", "installation_id", ".tmp", "log")
 """What each home has for itself, by the name before the first dot of a file, or by the name of a folder."""
@@ -75,15 +76,19 @@ class AccountHome:
                 await held.save(leased(login, handle.secret.reveal()))
         return self.folder
 
+    async def sign_out(self) -> None:
+        """Remove the lease or the static key, if there is one. Raises StoreUnavailable: it is still there."""
+        if os.path.isdir(self.folder):
+            async with self._store.locked() as held:
+                await held.delete()
+
     async def remove(self) -> None:
         """Remove the home, if there is one: the lease or the static key, the links, and the databases of codex.
 
         Raises StoreUnavailable: the lease or the key is still there.
         """
-        if os.path.isdir(self.folder):
-            async with self._store.locked() as held:
-                await held.delete()
-            shutil.rmtree(self.folder, ignore_errors=True)
+        await self.sign_out()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _link_entries(self) -> None:
         """Link what the home has, and what codex will create there."""
@@ -91,10 +96,13 @@ class AccountHome:
             os.makedirs(os.path.join(self._vault.home, name), mode=0o700, exist_ok=True)
         names = [name for name in os.listdir(self._vault.home) if not _is_own(name)]
         for name in dict.fromkeys((*_FILES, *names)):
-            place = os.path.join(self.folder, name)
+            target, place = os.path.join(self._vault.home, name), os.path.join(self.folder, name)
+            if os.path.islink(place) and os.readlink(place) != target and not os.path.exists(place):
+                with suppress(FileNotFoundError):
+                    os.unlink(place)  # the home was moved
             if not os.path.lexists(place):
                 with suppress(FileExistsError):  # another run links it at the same moment
-                    os.symlink(os.path.join(self._vault.home, name), place)
+                    os.symlink(target, place)
 
     async def _move_into_vault(self, tokens: ChatgptTokens) -> None:
         """Store who signed in here. Tokens that the vault has replaced since are what a killed process left here."""
@@ -102,6 +110,7 @@ class AccountHome:
         async with store.locked() as held:
             claim = await store.claim_on(fingerprint_of(tokens.refresh_token))
             if claim is None or claim.state is not RefreshClaimState.SPENT:
+                await copy_claim(self._store, held, tokens)  # it may be in doubt, or dead
                 await held.save(tokens)
 
     async def _login(self) -> StaticCredentials | ChatgptTokens:

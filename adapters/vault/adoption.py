@@ -113,7 +113,7 @@ class Adoption:
     async def _move_in(self, home: HeldStore, vault: HeldStore, tokens: ChatgptTokens) -> Lease | None:
         """Do the steps of an adoption. None if another program changed the home meanwhile."""
         await self._set_aside(vault, tokens)
-        await _copy_claim(self._store.home, vault, tokens)
+        await copy_claim(self._store.home, vault, tokens)
         await vault.prepare()
         await vault.save(tokens)
         await home.prepare()
@@ -129,7 +129,7 @@ class Adoption:
         self, home: HeldStore, vault: HeldStore, stored: Credentials | None, tokens: ChatgptTokens
     ) -> bool:
         """Do the steps of a release. Return False if another program changed the home meanwhile."""
-        await _copy_claim(self._store.adopted, home, tokens)
+        await copy_claim(self._store.adopted, home, tokens)
         await home.prepare()
         if await home.load() != stored:
             return False
@@ -178,7 +178,7 @@ class Adoption:
         if is_other and isinstance(left, ChatgptTokens) and not await self._is_in_vault(left):
             entry = self._add_account(left)
             async with self._vault.store(entry.id).locked() as held:
-                await _copy_claim(self._store.adopted, held, left)
+                await copy_claim(self._store.adopted, held, left)
                 await held.save(left)
         await vault.delete()
 
@@ -229,7 +229,7 @@ def _is_same(left: Credentials, stored: ChatgptTokens) -> bool:
     return isinstance(left, ChatgptTokens) and left.account.is_same_as(stored.account)
 
 
-async def _copy_claim(source: CredentialStore, target: HeldStore, tokens: ChatgptTokens) -> None:
+async def copy_claim(source: CredentialStore, target: HeldStore, tokens: ChatgptTokens) -> None:
     """Take along what is known of the refresh token, before the token itself: it may be in doubt, or dead."""
     claim: RefreshClaim | None = await source.claim_on(fingerprint_of(tokens.refresh_token))
     if claim is not None:

@@ -138,6 +138,15 @@ class LeaseBook:
             raise ConfigError(f"there is no lease {printable_name(lease_id)!r}: `authstate lease list` shows them")
         return ended[0]
 
+    def end_all(self) -> Leases:
+        """End every lease but that of an adopted home, which would lose its login. Returns those that were active.
+
+        Raises StoreUnavailable.
+        """
+        active = {lease.id for lease in self.leases() if lease.state is LeaseState.ACTIVE and not lease.is_of_home}
+        ended = self._end(lambda lease: lease.id in active) if active else ()
+        return tuple(lease for lease in ended if lease.id in active)
+
     def end_all_of(self, account: str) -> None:
         """End every lease of an account of the vault. Raises StoreUnavailable."""
         self._end_if_any(lambda lease: lease.account == account)

@@ -31,7 +31,7 @@ class VaultStore:
     def __init__(self, vault: Vault, pinned: str | None = None) -> None:
         self.vault = vault
         self._is_pinned = pinned is not None
-        self._account = _pinned(vault, pinned) if pinned is not None else _selected(vault)
+        self._account = _pinned(vault, pinned) if pinned is not None else vault.accounts().selected
 
     @property
     def account(self) -> str:
@@ -120,7 +120,7 @@ def _pinned(vault: Vault, name: str) -> str:
         raise
 
 
-def _selected(vault: Vault, otherwise: str = HOME_ACCOUNT) -> str:
+def _selected(vault: Vault, otherwise: str) -> str:
     """Return the selected id. A list that cannot be read now changes nothing."""
     try:
         return vault.accounts().selected

@@ -109,14 +109,16 @@ class TestADamagedList:
     def damaged(self, vault: Vault, work: str) -> None:
         Path(vault.file.path).write_text('{"entries": [')
 
-    async def test_the_home_is_used_where_no_other_is_named(self, vault: Vault) -> None:
-        for pinned in (None, HOME_ACCOUNT):
-            store = VaultStore(vault, pinned)
-            assert await store.load() == ONE
-            newer = make_tokens()
-            await save(store, newer)
-            assert await store.load() == newer
-            await save(store, ONE)
+    async def test_the_home_can_be_used_by_its_name(self, vault: Vault) -> None:
+        store = VaultStore(vault, HOME_ACCOUNT)
+        assert await store.load() == ONE
+        newer = make_tokens()
+        await save(store, newer)
+        assert await store.load() == newer
+
+    def test_nobody_knows_which_account_is_selected(self, vault: Vault) -> None:
+        with pytest.raises(StoreUnreadable, match=r"accounts\.json cannot be read"):
+            VaultStore(vault)
 
     def test_another_account_cannot_be_found(self, vault: Vault) -> None:
         with pytest.raises(StoreUnreadable, match=r"accounts\.json cannot be read"):
