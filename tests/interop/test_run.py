@@ -151,10 +151,10 @@ def test_a_signal_that_ends_the_command_ends_the_run(make_home: MakeHome, issuer
 def test_signals_reach_the_command(make_home: MakeHome, issuer: LoopbackIssuer, name: str) -> None:
     script = f"""
 import signal, sys
-signal.signal(signal.{name}, lambda *_: sys.exit(9))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.{name}])
 print("ready", flush=True)
-while True:
-    signal.pause()
+signal.sigwait([signal.{name}])
+sys.exit(9)
 """
     run = start([*RUN, *python(script)], make_home(), issuer)
     assert run.stdout is not None
@@ -162,6 +162,13 @@ while True:
     run.send_signal(getattr(signal, name))
     run.communicate(timeout=60)
     assert run.returncode == 9
+
+
+def test_a_signal_that_comes_before_the_broker_runs(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
+    script = 'trap "exit 9" TERM; kill -TERM $PPID; read line; exit 1'
+    environment = clean_environment(make_home(), **issuer.environment)
+    with subprocess.Popen([*RUN, "sh", "-c", script], env=environment, stdin=subprocess.PIPE) as run:
+        assert run.wait(timeout=60) == 9
 
 
 @pytest.mark.parametrize(
