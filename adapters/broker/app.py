@@ -26,15 +26,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from authstate.adapters.broker.broker import Broker
 from authstate.adapters.broker.metrics import BrokerMetrics
+from authstate.adapters.broker.oauth_endpoints import answer_oauth
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.broker.oauth_messages import (
     LARGEST_BODY,
     OAuthAnswer,
     answer_refused,
-    answer_revoked,
-    answer_with,
-    read_refresh,
-    read_revocation,
 )
 from authstate.adapters.confidential import place_of
 from authstate.adapters.config.settings import REVOKE_PATH, TOKEN_PATH
@@ -102,12 +99,7 @@ class BrokerApp:
         result = "granted" if path == TOKEN_PATH else "done"
         try:
             body = await _read_body(receive, headers.length)
-            if path == TOKEN_PATH:
-                grant = await self._broker.grants.refresh(read_refresh(body, headers.content_type))
-                answer = answer_with(grant, self._broker.clock.now())
-            else:
-                await self._broker.grants.revoke(read_revocation(body, headers.content_type))
-                answer = answer_revoked()
+            answer = await answer_oauth(self._broker, path, body, headers.content_type)
         except _ClientGone:
             return
         except _BodyRefused as refused:

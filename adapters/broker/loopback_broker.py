@@ -7,42 +7,11 @@ service with everything else is in server.py.
 import socket
 
 from authstate.adapters.broker.broker import Broker
+from authstate.adapters.broker.oauth_endpoints import answer_oauth
 from authstate.adapters.broker.oauth_errors import OAuthRefusal
-from authstate.adapters.broker.oauth_messages import (
-    LARGEST_BODY,
-    OAuthAnswer,
-    answer_refused,
-    answer_revoked,
-    answer_with,
-    read_refresh,
-    read_revocation,
-)
+from authstate.adapters.broker.oauth_messages import LARGEST_BODY, answer_refused
 from authstate.adapters.config.settings import REVOKE_PATH, TOKEN_PATH
 from authstate.adapters.network.loopback_server import Limits, LoopbackServer, Request, Response
-
-
-async def answer_oauth(broker: Broker, path: str, body: bytes, content_type: str) -> OAuthAnswer | None:
-    """Answer a POST to an OAuth endpoint, also with a refusal.
-
-    Args:
-        broker: gives the tokens.
-        path: `/oauth/token` or `/oauth/revoke`.
-        body, content_type: of the request.
-
-    Returns:
-        The answer. None if there is no such endpoint.
-
-    Cancelling it cancels no refresh.
-    """
-    try:
-        if path == TOKEN_PATH:
-            return answer_with(await broker.grants.refresh(read_refresh(body, content_type)), broker.clock.now())
-        if path == REVOKE_PATH:
-            await broker.grants.revoke(read_revocation(body, content_type))
-            return answer_revoked()
-    except OAuthRefusal as refusal:
-        return answer_refused(refusal, content_type)
-    return None
 
 
 class LoopbackBroker:
@@ -66,7 +35,10 @@ class LoopbackBroker:
         await self._server.aclose()
 
     async def _answer(self, request: Request) -> Response:
-        answer = await answer_oauth(self._broker, request.path, request.body, request.content_type)
-        if answer is None:
+        if request.path not in (TOKEN_PATH, REVOKE_PATH):
             return Response(404, b"404 Not Found\n", {"Content-Type": "text/plain; charset=utf-8"})
+        try:
+            answer = await answer_oauth(self._broker, request.path, request.body, request.content_type)
+        except OAuthRefusal as refusal:
+            answer = answer_refused(refusal, request.content_type)
         return Response(answer.status, answer.body, answer.headers)
