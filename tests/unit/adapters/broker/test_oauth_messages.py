@@ -38,6 +38,26 @@ def test_a_refresh_is_read(body: str, content_type: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("reason", "was_refused", "may_be_late", "writes_in_place"),
+    [
+        ("", True, False, True),  # 0.93.0 gives none
+        ("unauthorized_recovery", True, True, False),
+        ("proactive_expiry", False, False, False),
+        ("scheduled", False, False, False),
+        ("forced", False, False, False),
+    ],
+)
+def test_the_reason_of_codex_says_what_it_needs(
+    reason: str, was_refused: bool, may_be_late: bool, writes_in_place: bool
+) -> None:
+    members = {**CODEX, "refresh_reason": reason} if reason else CODEX
+    presented = read_refresh(json.dumps(members).encode(), JSON)
+    assert presented.access_was_refused is was_refused
+    assert presented.may_be_late is may_be_late
+    assert presented.writes_in_place is writes_in_place
+
+
+@pytest.mark.parametrize(
     ("body", "content_type", "error", "said"),
     [
         ('{"grant_type": "authorization_code", "code": "x"}', JSON, "unsupported_grant_type", "refresh_token"),

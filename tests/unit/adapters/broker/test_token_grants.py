@@ -302,6 +302,22 @@ async def test_many_processes_that_refuse_one_token_count_as_one_refresh(
         presented = Secret(answers[0].refresh_token)
 
 
+async def test_a_late_refusal_of_the_old_token_does_not_spend_the_new_one(world: BrokerWorld) -> None:
+    """codex 0.169.0 asks once more if a request that it sent with the old token is refused after it has the new one."""
+    tokens = await world.sign_in()
+    _, handle = world.lease(tokens)
+    grants = world.broker.grants
+    world.clock.advance(60)
+    new = await grants.refresh(PresentedToken(handle.text(tokens.access_token), may_be_late=True))
+    assert new.refresh_token is not None
+    presented = PresentedToken(Secret(new.refresh_token), may_be_late=True)
+    assert (await grants.refresh(presented)).access_token == new.access_token
+    assert len(world.authority.sent) == 1
+    world.clock.advance(token_grants.JUST_NOW)
+    assert (await grants.refresh(presented)).access_token != new.access_token
+    assert len(world.authority.sent) == 2
+
+
 async def test_unknown_tokens_are_looked_for_at_a_bounded_rate(
     world: BrokerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
