@@ -92,6 +92,6 @@ def open_broker(
         events.follow(account, engine)
         return engine
 
-    accounts = BrokerAccounts(vault, EnginePool(open_account, clock=clock))
     leases = leases or LeaseBook(vault.folder, now=clock.now, monotonic=clock.monotonic)
+    accounts = BrokerAccounts(vault, EnginePool(open_account, clock=clock), leases)
     return Broker(accounts, leases, authority, clock, events)

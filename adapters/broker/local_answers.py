@@ -6,7 +6,7 @@ import msgspec
 from starlette.responses import Response
 
 from authstate.adapters.broker.broker import Broker
-from authstate.adapters.broker.token_grants import refusal_of
+from authstate.adapters.broker.refusals import refusal_of
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.vault.accounts_file import AccountEntry
 from authstate.engine.engine import AuthEngine

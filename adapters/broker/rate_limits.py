@@ -36,8 +36,7 @@ class RateLimit:
             0.0 if it is within the bound. Otherwise the seconds after which one is: it is not counted then.
         """
         now = self._monotonic()
-        left, since = self._buckets.get(client, (float(self._rate.burst), now))
-        left = min(float(self._rate.burst), left + (now - since) * self._rate.per_second)
+        left = self._left(client, now)
         if left < 1.0:
             self._buckets[client] = (left, now)
             return (1.0 - left) / self._rate.per_second
@@ -45,6 +44,15 @@ class RateLimit:
             self._forget_full(now)
         self._buckets[client] = (left - 1.0, now)
         return 0.0
+
+    def wait(self, client: Hashable) -> float:
+        """Return what `take` would return, without counting a request."""
+        left = self._left(client, self._monotonic())
+        return 0.0 if left >= 1.0 else (1.0 - left) / self._rate.per_second
+
+    def _left(self, client: Hashable, now: float) -> float:
+        left, since = self._buckets.get(client, (float(self._rate.burst), now))
+        return min(float(self._rate.burst), left + (now - since) * self._rate.per_second)
 
     def _forget_full(self, now: float) -> None:
         """Drop the buckets that have filled up again."""

@@ -20,14 +20,13 @@ codex 0.93.0 empties auth.json before it writes it. Several of them that share a
 other, or one would read what another has emptied.
 """
 
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
-
 import msgspec
 
-from authstate.adapters.broker.broker_accounts import TokenOwner
+from authstate.adapters.broker.lends_engines import LendsEngines
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.broker.rate_limits import Rate, RateLimit
+from authstate.adapters.broker.refusals import TRY_AGAIN, refusal_of, slow_down
+from authstate.adapters.broker.token_owners import TokenOwner
 from authstate.adapters.confidential import Confidential
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.vault.lease_book import LeaseBook
@@ -40,8 +39,6 @@ from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import (
     AuthError,
     NotSignedIn,
-    PermanentRefreshError,
-    PolicyViolation,
     TransientAuthError,
     strip_tracebacks_of_methods,
 )
@@ -65,12 +62,16 @@ JUST_NOW = 0.5
 with the old one is refused after it has the new one (measured).
 """
 
-_TRY_AGAIN = 5.0  # seconds
 _HELD_BACK = 1.0  # seconds
 _TIME_TO_WRITE = 0.025  # seconds
 _ANSWER_WITHIN = 15.0  # seconds; codex 0.169.0 gives up after 20 (measured). The refresh goes on
 _MOST_TURNS = 1000  # homes that are kept; those whose turn is over need not be
 _ASK_THE_OWNER = "ask whoever runs the broker for a new lease"
+_UNKNOWN_TOKEN = (
+    "no account of this vault has this refresh token, or it is of an earlier login: start codex again, or sign in "
+    "again with `authstate login`"
+)
+_ALL_CLIENTS = "all"
 
 
 class PresentedToken(msgspec.Struct, frozen=True):
@@ -97,18 +98,6 @@ class Grant(Confidential, frozen=True):
     """Seconds since the epoch; None if it is not known."""
     account: str
     """The id of the account in the vault."""
-
-
-class LendsEngines(Protocol):
-    """The accounts of a broker: see `BrokerAccounts`."""
-
-    def engine(self, account: str) -> AbstractAsyncContextManager[AuthEngine]:
-        """Lend the engine of an id, in step with what other processes have stored."""
-        ...
-
-    async def owner_of(self, refresh_token: Secret) -> TokenOwner | None:
-        """Return whose a refresh token is, or was."""
-        ...
 
 
 @strip_tracebacks_of_methods
@@ -151,7 +140,7 @@ class TokenGrants:
             return grant
         except TimeoutError:
             said = "the issuer has not answered yet: try again"
-            refusal = OAuthRefusal(OAuthError.TEMPORARILY_UNAVAILABLE, said, _TRY_AGAIN)
+            refusal = OAuthRefusal(OAuthError.TEMPORARILY_UNAVAILABLE, said, TRY_AGAIN)
         except AuthError as error:
             refusal = refusal_of(error)
         except ConfigError as error:  # the account was removed
@@ -235,11 +224,9 @@ class TokenGrants:
 
     async def _for_login(self, presented: PresentedToken) -> Grant:
         refresh_token = presented.token
-        owner = await self._accounts.owner_of(refresh_token)
+        owner = await self._owner_of(refresh_token)
         if owner is None:
-            self._bound(self._unknown, "unknown")
-            said = "no account of this vault has this refresh token: sign in again with `authstate login`"
-            raise OAuthRefusal(OAuthError.INVALID_GRANT, said)
+            raise OAuthRefusal(OAuthError.INVALID_GRANT, _UNKNOWN_TOKEN)
         self._bound(self._grants, owner.account)
         async with self._accounts.engine(owner.account) as engine:
             tokens = _tokens_of(engine)
@@ -252,8 +239,7 @@ class TokenGrants:
         return _grant(tokens, owner.account, None)
 
     async def _revoke_login(self, refresh_token: Secret) -> None:
-        self._bound(self._unknown, "revocations")
-        owner = await self._accounts.owner_of(refresh_token)
+        owner = await self._owner_of(refresh_token)
         if owner is None:
             await self._authority.revoke(refresh_token)
             return
@@ -261,6 +247,18 @@ class TokenGrants:
             credentials = engine.session.credentials
             if isinstance(credentials, ChatgptTokens) and credentials.refresh_token == refresh_token:
                 await engine.log_out()
+
+    async def _owner_of(self, refresh_token: Secret) -> TokenOwner | None:
+        """Return whose a token is. Unknown tokens are bounded before anybody looks for them."""
+        owners = self._accounts.owners
+        if owner := await owners.known(refresh_token):
+            return owner
+        if wait := self._unknown.wait(_ALL_CLIENTS):
+            raise slow_down(wait)
+        owner = await owners.find(refresh_token)
+        if owner is None:
+            self._unknown.take(_ALL_CLIENTS)
+        return owner
 
     # For both
 
@@ -302,18 +300,7 @@ class TokenGrants:
 
     def _bound(self, limit: RateLimit, client: str) -> None:
         if wait := limit.take(client):
-            said = f"too many requests: try again in {wait:.0f} s" if wait >= 1 else "too many requests: try again"
-            raise OAuthRefusal(OAuthError.SLOW_DOWN, said, retry_after=wait)
-
-
-def refusal_of(error: AuthError) -> OAuthRefusal:
-    """Return the refusal for an error of the engine or of a store."""
-    if isinstance(error, PermanentRefreshError | NotSignedIn | PolicyViolation):
-        return OAuthRefusal(OAuthError.INVALID_GRANT, str(error))
-    retry_after = getattr(error, "retry_after", None)
-    if isinstance(error, TransientAuthError):
-        return OAuthRefusal(OAuthError.TEMPORARILY_UNAVAILABLE, str(error), retry_after or _TRY_AGAIN)
-    return OAuthRefusal(OAuthError.TEMPORARILY_UNAVAILABLE, str(error), _TRY_AGAIN)
+            raise slow_down(wait)
 
 
 def _handle(presented: Secret) -> LeaseHandle | None:

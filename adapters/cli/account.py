@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from authstate.adapters.assembly import open_engine
+from authstate.adapters.cli.command_home import describe_taken
 from authstate.adapters.cli.exit_status import ExitStatus, print_error, printable
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode
 from authstate.adapters.config.settings import ACCOUNT_KEY, read_config
@@ -132,16 +133,19 @@ async def remove_account(options: argparse.Namespace) -> ExitStatus:
         if isinstance(event, Warned) and event.code == "not_revoked":
             not_revoked.append(event.message)
 
+    is_home = entry.id == HOME_ACCOUNT
+    leases = LeaseBook(command.vault.folder)
+    home = AccountHome(command.vault, leases, entry.id)
+    taken = None if is_home else await home.take_over()
     store = command.store_of(entry.id)
     engine = open_engine(command.config, command.environment, store=store, api_key=None)
     engine.subscribe(on_event)
     async with engine:
         await engine.log_out()
-    leases = LeaseBook(command.vault.folder)
     leases.end_all_of(entry.id)
-    is_home = entry.id == HOME_ACCOUNT
+    kept: list[str] = []
     if not is_home:
-        await AccountHome(command.vault, leases, entry.id).remove()
+        kept = await home.remove()
         await command.vault.remove(entry.id)
     if options.json:
         print(json.dumps({"name": entry.name, "id": entry.id, "isRemoved": not is_home}, indent=2))
@@ -149,6 +153,10 @@ async def remove_account(options: argparse.Namespace) -> ExitStatus:
         print(f"Signed out of {entry.name}. It is the home's own account, and stays in the list.")
     else:
         print(f"Signed out of {entry.name}, and removed it.")
+    if said := describe_taken(taken, home, entry.name):
+        print_error(said, ExitStatus.DONE)
+    for path in kept:
+        print_error(f"{path} is still there: the home has another one of this name", ExitStatus.DONE)
     for message in not_revoked:
         print_error(message, ExitStatus.DONE)
     return ExitStatus.DONE

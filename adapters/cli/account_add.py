@@ -19,8 +19,9 @@ from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.vault.account_states import find_login, read_account
 from authstate.adapters.vault.accounts_file import AccountEntry
+from authstate.adapters.vault.codex_login import wished_name
 from authstate.engine.engine import AuthEngine
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, StaticCredentials
+from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens, StaticCredentials
 from authstate.engine.model.errors import AuthError, TokenRefused
 
 
@@ -96,7 +97,7 @@ async def _store(
     entry = await find_login(vault, credentials)
     is_new = entry is None
     if entry is None:
-        entry = vault.add(name, wish=_wish(credentials))
+        entry = vault.add(name, wish=wished_name(credentials))
     try:
         await _sign_in_to(command, entry, credentials)
     except BaseException:
@@ -105,13 +106,6 @@ async def _store(
                 await vault.remove(entry.id)
         raise
     return entry, is_new
-
-
-def _wish(credentials: StaticCredentials | ChatgptTokens) -> str:
-    """Return what the nickname of a new account is made of."""
-    if isinstance(credentials, ApiKey):
-        return "api-key"
-    return (credentials.account.email if credentials.account is not None else None) or "account"
 
 
 async def _sign_in_to(

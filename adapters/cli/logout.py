@@ -11,6 +11,7 @@ from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
 from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.adapters.vault.vault_store import VaultStore
 from authstate.engine.model.events import Event, Warned
+from authstate.engine.ports import CredentialStore
 
 
 async def sign_out(overrides: list[str]) -> ExitStatus:
@@ -31,11 +32,13 @@ async def sign_out(overrides: list[str]) -> ExitStatus:
             not_revoked.append(event.message)
 
     context.engine.subscribe(on_event)
+    home = _home_of_account(context.store)
+    if home is not None:
+        await home.take_over()
     async with context.engine as engine:
         await engine.log_out()
-    if isinstance(context.store, VaultStore) and context.store.account != HOME_ACCOUNT:
-        vault = context.store.vault
-        await AccountHome(vault, LeaseBook(vault.folder), context.store.account).sign_out()
+    if home is not None:
+        await home.sign_out()
     choice = context.account
     of_account = "" if choice is None or choice.is_home else f" of the account {choice.name}"
     print(f"Signed out{of_account}. Nothing is stored in {context.place} any more.")
@@ -46,3 +49,10 @@ async def sign_out(overrides: list[str]) -> ExitStatus:
     if other := find_in_environment(os.environ):
         print(f"codex still uses {other}: unset it to be signed out everywhere.", file=sys.stderr)
     return ExitStatus.DONE
+
+
+def _home_of_account(store: CredentialStore) -> AccountHome | None:
+    """Return what codex uses as its home with the account of a store. None for the home's own account."""
+    if not isinstance(store, VaultStore) or store.account == HOME_ACCOUNT:
+        return None
+    return AccountHome(store.vault, LeaseBook(store.vault.folder), store.account)

@@ -26,13 +26,13 @@ from authstate.adapters.child.process import (
 )
 from authstate.adapters.cli.account_in_use import uses_home_account
 from authstate.adapters.cli.codex_arguments import without_daemon
+from authstate.adapters.cli.command_home import command_home
 from authstate.adapters.cli.exec_command import exec_command, exec_unmanaged
 from authstate.adapters.cli.exit_status import print_error
 from authstate.adapters.cli.fast_imports import paused_gc
 from authstate.adapters.cli.leftover_processes import describe_leftovers, leftover_processes
 from authstate.adapters.config import Config, Environment, StoreMode, load_config
 from authstate.adapters.config.settings import (
-    ACCOUNT_VARIABLE,
     BROKER_VARIABLE,
     ISSUER_REFRESH_VARIABLE,
     ISSUER_REVOKE_VARIABLE,
@@ -52,8 +52,6 @@ from authstate.engine.model.lease_handle import PREFIX, is_lease
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _LOOPBACK = ("127.0.0.1", "localhost")
-
-
 _LARGEST = 4 * 1024 * 1024  # bytes
 
 
@@ -78,13 +76,12 @@ def run(overrides: Sequence[str], command: Sequence[str], *, is_codex: bool | No
     config = load_config(environment.home, overrides)
     if config.store_mode is StoreMode.EPHEMERAL or has_lease_of_another_broker(config, environment):
         return exec_command(command)
-    home = account_home(config, environment)
+    place = command_home(config, environment)
     listener = listen_on(0)
     base_url = f"http://{IPV4}:{listener.getsockname()[1]}"
     environ = environ_with_broker(os.environ, base_url, environment)
-    if home is not None:
-        environ["CODEX_HOME"] = home
-        environ[ACCOUNT_VARIABLE] = HOME_ACCOUNT  # in that home, which also links the config.toml that may name another
+    if place is not None:
+        environ.update(place.environment)
     before = stored_login(config, environment)
     command = without_daemon(command, is_codex=is_codex)
     early = _remember_signals()
@@ -97,6 +94,8 @@ def run(overrides: Sequence[str], command: Sequence[str], *, is_codex: bool | No
         status = asyncio.run(_serve(config, environment, child, listener, before, early))
     finally:
         child.kill()
+    if place is not None and (said := place.take_over()):
+        print_error(said, status)
     if left := leftover_processes(BROKER_VARIABLE, base_url):
         print_error(describe_leftovers(left), status)
     sys.stderr.flush()
@@ -131,26 +130,6 @@ def stored_login(config: Config, environment: Environment) -> ChatgptTokens | No
     except AuthError:  # whoever uses it reports it
         return None
     return found if isinstance(found, ChatgptTokens) and not is_lease(found.refresh_token) else None
-
-
-def account_home(config: Config, environment: Environment) -> str | None:
-    """Return the home of the account in use, if it is another one than the home's own. It is made if it is missing.
-
-    Raises:
-        ConfigError: there is no such account.
-        AuthError: nobody is signed in to it, or its home cannot be written.
-    """
-    if config.store_mode is StoreMode.EPHEMERAL or not (config.account or Vault.exists_in(environment.home)):
-        return None
-    from authstate.adapters.vault.account_home import AccountHome
-    from authstate.adapters.vault.lease_book import LeaseBook
-    from authstate.adapters.vault.vault_store import VaultStore
-
-    vault = Vault(environment.home, config.store_mode)
-    account = VaultStore(vault, config.account).account
-    if account == HOME_ACCOUNT:
-        return None
-    return asyncio.run(AccountHome(vault, LeaseBook(vault.folder), account).prepare())
 
 
 def environ_with_broker(environ: Mapping[str, str], base_url: str, environment: Environment) -> dict[str, str]:
@@ -231,7 +210,7 @@ async def _serve(
 
     async with open_broker(config, environment) as broker:
         if before is not None:
-            broker.accounts.remember(HOME_ACCOUNT, before)
+            broker.accounts.owners.remember(HOME_ACCOUNT, before)
         server = LoopbackBroker(broker, listener)
         await server.start()
         status = await ended

@@ -19,6 +19,9 @@ _HINTS = {
 }
 """Advice for a path that contains a character which a shell would have removed or expanded."""
 
+ACCOUNT_HOMES = os.path.join("authstate", "homes")
+"""The folder, in the home, of the homes that codex uses with another account of the vault."""
+
 
 class ConfigError(StrippableError):
     """The configuration is invalid. The message names the file or variable, the key, and what to write there."""
@@ -26,6 +29,9 @@ class ConfigError(StrippableError):
 
 def find_home(environ: Mapping[str, str]) -> Path:
     """Return the home folder as an absolute path without symbolic links.
+
+    If CODEX_HOME is the home of an account (see `account_of_home`), as for a command under `authstate run`, that is the
+    home that has the vault.
 
     Raises:
         ConfigError: CODEX_HOME is not a folder, or the user has no home folder.
@@ -47,7 +53,18 @@ def find_home(environ: Mapping[str, str]) -> Path:
         raise ConfigError(f"CODEX_HOME cannot be {_shown(named)}: {why}: set it to a folder of your own") from None
     if not is_folder:
         raise ConfigError(f"CODEX_HOME is {_shown(named)}, which is not a folder: set it to a folder of your own")
-    return Path(home)
+    return Path(home if account_of_home(environ) is None else home[: home.rindex(ACCOUNT_HOMES) - 1])
+
+
+def account_of_home(environ: Mapping[str, str]) -> str | None:
+    """Return the id of the account whose home CODEX_HOME is: `$CODEX_HOME/authstate/homes/ID` of another home.
+
+    None if it is a home of its own, or not set.
+    """
+    named = environ.get("CODEX_HOME", "").strip()
+    folder, account = os.path.split(os.path.realpath(named)) if named else ("", "")
+    is_one = folder.endswith(os.sep + ACCOUNT_HOMES) and os.path.isdir(os.path.join(folder, account))
+    return account if is_one else None
 
 
 def _shown(name: str) -> str:

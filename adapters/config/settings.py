@@ -13,7 +13,7 @@ import msgspec
 
 from authstate.adapters.config.dotenv_file import read_dotenv
 from authstate.adapters.config.home import ConfigError as ConfigError
-from authstate.adapters.config.home import find_home
+from authstate.adapters.config.home import account_of_home, find_home
 from authstate.adapters.config.layers import OVERRIDE, SYSTEM_FOLDER, EffectiveSetting, Layers, Settings, read_layers
 from authstate.adapters.config.login_policy import METHOD, WORKSPACES, policy_of
 from authstate.adapters.network.http_proxies import Network
@@ -181,8 +181,8 @@ def read_config(
     environ = os.environ if environ is None else environ
     layers = read_layers(home, overrides, system)
     if layers is None:
-        account = _account_variable(environ)
-        decided = [] if account is None else [EffectiveSetting(ACCOUNT_KEY, account, ACCOUNT_VARIABLE)]
+        account, account_from = _account_variable(environ)
+        decided = [] if account is None else [EffectiveSetting(ACCOUNT_KEY, account, account_from)]
         return Config(account=account, model_url=environ.get("OPENAI_BASE_URL")), decided
     settings = layers.settings
     account, account_from = _account(settings, environ)
@@ -215,17 +215,21 @@ def read_config(
 
 
 def _account(settings: Settings, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Return the account that `-c`, the variable or a file names, in this order, and which of them names it."""
+    """Return the account that `-c`, a variable or a file names, in this order, and which of them names it."""
     named = settings.get(*_ACCOUNT)
     if named is not None and (not isinstance(named, str) or not named.strip()):
         raise settings.fault(_ACCOUNT, "must be the name of an account: `authstate account list` shows them")
-    variable = _account_variable(environ)
+    variable, origin_of_variable = _account_variable(environ)
     origin = settings.origin(*_ACCOUNT)
-    return (variable, ACCOUNT_VARIABLE) if variable is not None and origin != OVERRIDE else (named, origin)
+    return (variable, origin_of_variable) if variable is not None and origin != OVERRIDE else (named, origin)
 
 
-def _account_variable(environ: Mapping[str, str]) -> str | None:
-    return environ.get(ACCOUNT_VARIABLE, "").strip() or None
+def _account_variable(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Return the account that a variable names, and which variable. The home of an account stands for the account."""
+    if named := environ.get(ACCOUNT_VARIABLE, "").strip():
+        return named, ACCOUNT_VARIABLE
+    account = account_of_home(environ)
+    return account, None if account is None else "CODEX_HOME"
 
 
 def _selected(layers: Layers, key: str) -> tuple[Any, tuple[str, ...]]:

@@ -6,32 +6,37 @@ codex reads and writes its settings, sessions and instructions through the links
 0.171.0). Its databases are not shared: they hold the paths of sessions as seen from one home, and from 0.169.0 on a
 session whose path is gone cannot be resumed. The folder stays, so these paths stay valid.
 
-It holds no refresh token. When somebody signs in with codex in such a home, the next use moves that login into the
-vault and puts a lease in its place.
+It holds no refresh token. When somebody signs in with codex in such a home, that login is moved into the vault, and a
+lease takes its place (codex_login.py): when the command under `authstate run` ends, when a broker is asked for a token
+with it, and at the next use of the home.
 """
 
 import os
-import shutil
-from contextlib import suppress
 
+import msgspec
+
+from authstate.adapters.config.home import ACCOUNT_HOMES
 from authstate.adapters.stores.disk import unavailable
-from authstate.adapters.vault.adoption import copy_claim
+from authstate.adapters.vault.accounts_file import AccountEntry
+from authstate.adapters.vault.codex_login import store_codex_login
 from authstate.adapters.vault.home_account import leased
+from authstate.adapters.vault.home_links import link_entries, remove_links
 from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
-from authstate.adapters.vault.vault import VAULT_FOLDER, Vault
+from authstate.adapters.vault.vault import Vault
 from authstate.engine.machines.lease import LeaseState
-from authstate.engine.machines.refresh_claim import RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens, Credentials, StaticCredentials
-from authstate.engine.model.errors import NotSignedIn
+from authstate.engine.model.errors import NotSignedIn, StoreUnavailable
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
+from authstate.engine.model.secret import Secret
+from authstate.engine.ports import HeldStore
 
-_FILES = ("config.toml", "history.jsonl", "AGENTS.md")
-"""What codex or a person creates later. It is linked before it exists, so that it is created in the home."""
-_FOLDERS = ("sessions", "archived_sessions")
-"""The same for folders. They are made first: codex 0.169.0 cannot create one behind a link (measured)."""
-_OWN = (VAULT_FOLDER, "auth", "app-server-control", "app-server-daemon", "tmp", "installation_id", ".tmp", "log")
-"""What each home has for itself, by the name before the first dot of a file, or by the name of a folder."""
-_OWN_ENDINGS = (".lock", "-wal", "-shm", ".sqlite", "-locks")
+
+class PreparedHome(msgspec.Struct, frozen=True):
+    """A home that can be used."""
+
+    folder: str
+    taken_over_by: AccountEntry | None = None
+    """The account that has the login which codex had stored here. None if it had stored none."""
 
 
 class AccountHome:
@@ -46,12 +51,12 @@ class AccountHome:
     def __init__(self, vault: Vault, leases: LeaseBook, account: str) -> None:
         self._vault = vault
         self._leases = leases
-        self._account = account
-        self.folder = os.path.join(vault.folder, "homes", account)
+        self.account = account
+        self.folder = os.path.join(vault.home, ACCOUNT_HOMES, account)
         self._store = vault.store_of_folder(self.folder)
 
-    async def prepare(self) -> str:
-        """Make the home, or bring it up to date, and return its folder.
+    async def prepare(self) -> PreparedHome:
+        """Make the home, or bring it up to date.
 
         Raises:
             NotSignedIn: nobody is signed in to the account.
@@ -60,64 +65,98 @@ class AccountHome:
         """
         try:
             os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            self._link_entries()
+            link_entries(self._vault.home, self.folder)
         except OSError as error:
             raise unavailable("write", self.folder, error) from error
         async with self._store.locked() as held:
+            taken = await self._take_over(held)
             found = await held.load()
-            if isinstance(found, ChatgptTokens) and not is_lease(found.refresh_token):
-                await self._move_into_vault(found)
             login = await self._login()
             if not isinstance(login, ChatgptTokens):  # a static key cannot be leased: codex needs the key itself
                 if found != login:
                     await held.save(login)
             elif not self._is_lease_of(found, login):
-                _, handle = self._leases.make(LeaseRequest(self._account, login.account, label="authstate run"))
-                await held.save(leased(login, handle.secret.reveal()))
-        return self.folder
+                await held.save(self._leased(login, self.account))
+        return PreparedHome(self.folder, taken)
+
+    async def has_login(self, refresh_token: Secret) -> bool:
+        """Whether codex has stored this very token here. What cannot be read now counts as another one."""
+        if not os.path.isdir(self.folder):
+            return False
+        try:
+            found = await self._store.load()
+        except StoreUnavailable:
+            return False
+        return isinstance(found, ChatgptTokens) and found.refresh_token == refresh_token
+
+    async def take_over(self) -> AccountEntry | None:
+        """Move a login that codex has stored here into the vault, and leave a lease on it. A key stays here, too.
+
+        Returns:
+            The account that has it now. None if codex has stored none.
+
+        Raises:
+            ConfigError: the account was removed.
+            StoreUnavailable: it could not be moved. It is still here.
+        """
+        if not os.path.isdir(self.folder):
+            return None
+        async with self._store.locked() as held:
+            return await self._take_over(held)
 
     async def sign_out(self) -> None:
-        """Remove the lease or the static key, if there is one. Raises StoreUnavailable: it is still there."""
+        """Remove the lease or the static key, if there is one. A login that codex stored is moved into the vault first.
+
+        Raises:
+            ConfigError: the account was removed.
+            StoreUnavailable: it is still there.
+        """
         if os.path.isdir(self.folder):
             async with self._store.locked() as held:
+                if isinstance(await held.load(), ChatgptTokens):
+                    await self._take_over(held)
                 await held.delete()
 
-    async def remove(self) -> None:
+    async def remove(self) -> list[str]:
         """Remove the home, if there is one: the lease or the static key, the links, and the databases of codex.
 
-        Raises StoreUnavailable: the lease or the key is still there.
+        What codex has made for a person here, such as a folder of prompts, is moved to the home.
+
+        Returns:
+            The paths of what was not removed, because the home has something else of this name.
+
+        Raises:
+            ConfigError: the account was removed.
+            StoreUnavailable: the lease or the key is still there.
         """
         await self.sign_out()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        return remove_links(self._vault.home, self.folder) if os.path.isdir(self.folder) else []
 
-    def _link_entries(self) -> None:
-        """Link what the home has, and what codex will create there."""
-        for name in _FOLDERS:
-            os.makedirs(os.path.join(self._vault.home, name), mode=0o700, exist_ok=True)
-        names = [name for name in os.listdir(self._vault.home) if not _is_own(name)]
-        for name in dict.fromkeys((*_FILES, *names)):
-            target, place = os.path.join(self._vault.home, name), os.path.join(self.folder, name)
-            if os.path.islink(place) and os.readlink(place) != target and not os.path.exists(place):
-                with suppress(FileNotFoundError):
-                    os.unlink(place)  # the home was moved
-            if not os.path.lexists(place):
-                with suppress(FileExistsError):  # another run links it at the same moment
-                    os.symlink(target, place)
+    async def _take_over(self, held: HeldStore) -> AccountEntry | None:
+        """See `take_over`."""
+        found = await held.load()
+        if not isinstance(found, ChatgptTokens | StaticCredentials):
+            return None
+        if not isinstance(found, ChatgptTokens):
+            is_copy = found == await self._vault.store(self.account).load()
+            return None if is_copy else await store_codex_login(self._vault, self.account, found, self._store)
+        if is_lease(found.refresh_token):
+            return None
+        entry = await store_codex_login(self._vault, self.account, found, self._store)
+        stored = await self._vault.store(entry.id).load()
+        await held.save(self._leased(stored if isinstance(stored, ChatgptTokens) else found, entry.id))
+        return entry
 
-    async def _move_into_vault(self, tokens: ChatgptTokens) -> None:
-        """Store who signed in here. Tokens that the vault has replaced since are what a killed process left here."""
-        store = self._vault.store(self._account)
-        async with store.locked() as held:
-            claim = await store.claim_on(fingerprint_of(tokens.refresh_token))
-            if claim is None or claim.state is not RefreshClaimState.SPENT:
-                await copy_claim(self._store, held, tokens)  # it may be in doubt, or dead
-                await held.save(tokens)
+    def _leased(self, login: ChatgptTokens, account: str) -> ChatgptTokens:
+        """Return a new lease on the login of an account, as it stands in the home."""
+        _, handle = self._leases.make(LeaseRequest(account, login.account, label="authstate run"))
+        return leased(login, handle.secret.reveal())
 
     async def _login(self) -> StaticCredentials | ChatgptTokens:
-        stored = await self._vault.store(self._account).load()
+        stored = await self._vault.store(self.account).load()
         if isinstance(stored, StaticCredentials | ChatgptTokens):
             return stored
-        name = self._vault.accounts().named(self._account).name
+        name = self._vault.accounts().named(self.account).name
         raise NotSignedIn(f"nobody is signed in to the account {name}: `authstate login --account {name}`")
 
     def _is_lease_of(self, found: Credentials | None, login: ChatgptTokens) -> bool:
@@ -129,10 +168,6 @@ class AccountHome:
         return (
             lease is not None
             and lease.state is LeaseState.ACTIVE
-            and lease.account == self._account
+            and lease.account == self.account
             and lease.is_for(login.account)
         )
-
-
-def _is_own(name: str) -> bool:
-    return name.partition(".")[0] in _OWN or name in _OWN or name.endswith(_OWN_ENDINGS)

@@ -95,12 +95,13 @@ async def find_login(vault: Vault, credentials: Credentials) -> AccountEntry | N
             stored = await vault.store(entry.id).load()
         except StoreUnavailable:
             continue
-        if _is_same_login(stored, credentials):
+        if is_same_login(stored, credentials):
             return entry
     return None
 
 
-def _is_same_login(stored: Credentials | None, credentials: Credentials) -> bool:
+def is_same_login(stored: Credentials | None, credentials: Credentials) -> bool:
+    """Whether both are of the same person in the same workspace, or the same key or personal access token."""
     if isinstance(stored, ChatgptTokens) and isinstance(credentials, ChatgptTokens):
         return stored.account.is_same_as(credentials.account)
     if isinstance(stored, PersonalAccessToken) and isinstance(credentials, PersonalAccessToken):

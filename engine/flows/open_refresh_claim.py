@@ -6,8 +6,14 @@ from contextlib import suppress
 
 import msgspec
 
-from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, RefreshClaimTrigger
+from authstate.engine.machines.refresh_claim import (
+    RefreshClaim,
+    RefreshClaimState,
+    RefreshClaimTrigger,
+    fingerprint_of,
+)
 from authstate.engine.model.errors import RefreshDeadReason, StoreUnavailable
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock, HeldStore
 
 
@@ -21,8 +27,8 @@ class OpenRefreshClaim:
 
     def __init__(self, found: RefreshClaim, clock: Clock) -> None:
         self.found = found
-        self.was_rotated = False
-        """The issuer answered with another refresh token, so this one is spent."""
+        self.successor: Secret | None = None
+        """The refresh token that the issuer sent instead of this one, which is spent. None: it sent none."""
         self._clock = clock
         self._claim = found
 
@@ -33,7 +39,10 @@ class OpenRefreshClaim:
 
     async def settle(self, held: HeldStore) -> None:
         """End the claim: the answer is stored, or must no longer be stored."""
-        await self._end(held, RefreshClaimTrigger.SETTLE if self.was_rotated else RefreshClaimTrigger.WITHDRAW)
+        if self.successor is None:
+            await self._fire(held, RefreshClaimTrigger.WITHDRAW)
+        else:
+            await self._fire(held, RefreshClaimTrigger.SETTLE, successor=fingerprint_of(self.successor))
 
     async def end_unanswered(self, held: HeldStore, *, is_lost: bool) -> None:
         """End the claim without an answer. A doubt that existed before remains.
@@ -41,13 +50,12 @@ class OpenRefreshClaim:
         Args:
             is_lost: the token may be spent.
         """
-        await self._end(
-            held, RefreshClaimTrigger.LOSE if is_lost or self.found.is_in_doubt else RefreshClaimTrigger.WITHDRAW
-        )
+        is_doubtful = is_lost or self.found.is_in_doubt
+        await self._fire(held, RefreshClaimTrigger.LOSE if is_doubtful else RefreshClaimTrigger.WITHDRAW)
 
     async def refuse(self, held: HeldStore, reason: RefreshDeadReason, detail: str) -> None:
         """End the claim: the issuer refused the token for good."""
-        await self._end(held, RefreshClaimTrigger.REFUSE, reason, detail)
+        await self._fire(held, RefreshClaimTrigger.REFUSE, reason=reason, detail=detail)
 
     async def add_detail(self, held: HeldStore, reason: RefreshDeadReason, detail: str) -> None:
         """Add a detail, found out later, to why the token was refused."""
@@ -56,14 +64,19 @@ class OpenRefreshClaim:
             with suppress(StoreUnavailable):
                 await held.record(self._claim)
 
-    async def _end(
-        self, held: HeldStore, trigger: RefreshClaimTrigger, reason: RefreshDeadReason | None = None, detail: str = ""
+    async def _fire(
+        self,
+        held: HeldStore,
+        trigger: RefreshClaimTrigger,
+        *,
+        reason: RefreshDeadReason | None = None,
+        detail: str = "",
+        successor: str = "",
     ) -> None:
-        """Fire a trigger, if the claim is still open. If the store cannot write the result, the claim stays in doubt,
-        which is safe.
-        """
+        """End the claim, if it is still open. If the store cannot write that, it stays in doubt, which is safe."""
         if self._claim.state is not RefreshClaimState.CLAIMED:
             return
-        self._claim = self._claim.after(trigger, self._clock.now(), reason, detail)
+        now = self._clock.now()
+        self._claim = self._claim.after(trigger, now, reason=reason, detail=detail, successor=successor)
         with suppress(StoreUnavailable):
             await held.record(self._claim)

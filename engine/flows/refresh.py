@@ -205,7 +205,7 @@ class Refresher:
             answer = await self._ask(held, current.refresh_token, claim, progress)
         except PartialRefresh as partial:
             # The old refresh token is spent: the new one is stored whatever else is missing.
-            self._note_spent(current, claim)
+            self._note_spent(current, partial.refresh_token, claim)
             rotated = msgspec.structs.replace(current, refresh_token=partial.refresh_token)
             await self._ensure_still_signed_in(held, current, claim)
             self._pending.keep(RefreshResult(rotated, was_adopted=True), claim)  # the access token is not a new one
@@ -216,8 +216,8 @@ class Refresher:
                 self._pending.keep(RefreshResult(stored, was_adopted=False), claim)
                 return
             raise
-        if answer.refresh_token not in (None, current.refresh_token):
-            self._note_spent(current, claim)
+        if answer.refresh_token is not None and answer.refresh_token != current.refresh_token:
+            self._note_spent(current, answer.refresh_token, claim)
         await self._ensure_still_signed_in(held, current, claim)
         self._pending.keep(RefreshResult(self._merged(current, answer), was_adopted=False), claim)
 
@@ -238,9 +238,9 @@ class Refresher:
             await claim.end_unanswered(held, is_lost=request.is_lost)
             raise
 
-    def _note_spent(self, current: ChatgptTokens, claim: OpenRefreshClaim) -> None:
+    def _note_spent(self, current: ChatgptTokens, successor: Secret, claim: OpenRefreshClaim) -> None:
         self._spent.append(current.refresh_token)
-        claim.was_rotated = True
+        claim.successor = successor
 
     async def _ensure_still_signed_in(self, held: HeldStore, current: ChatgptTokens, claim: OpenRefreshClaim) -> None:
         """Check that the store still holds this login, before the answer is stored.

@@ -85,6 +85,8 @@ class RefreshClaim(msgspec.Struct, frozen=True):
     """What else is known of the cause: a sentence for a person."""
     account: str = ""
     """`Account.digest` of whose token it is. Empty in claims of older releases."""
+    successor: str = ""
+    """The fingerprint of the token that the issuer sent for it, once it is spent. Empty in claims of older releases."""
 
     @property
     def is_in_doubt(self) -> bool:
@@ -92,10 +94,21 @@ class RefreshClaim(msgspec.Struct, frozen=True):
         return self.state in (RefreshClaimState.CLAIMED, RefreshClaimState.DOUBTFUL)
 
     def after(
-        self, trigger: RefreshClaimTrigger, now: float, reason: RefreshDeadReason | None = None, detail: str = ""
+        self,
+        trigger: RefreshClaimTrigger,
+        now: float,
+        *,
+        reason: RefreshDeadReason | None = None,
+        detail: str = "",
+        successor: str = "",
     ) -> "RefreshClaim":
-        """Return the claim after a trigger at `now`, in seconds since the epoch. `reason` and `detail` say why a token
-        is dead.
+        """Return the claim after a trigger.
+
+        Args:
+            trigger: what happened.
+            now: in seconds since the epoch.
+            reason, detail: why the token is dead.
+            successor: the fingerprint of the token that the issuer sent for it.
 
         Raises:
             TransitionRefused: the table has no such row.
@@ -112,6 +125,7 @@ class RefreshClaim(msgspec.Struct, frozen=True):
             reason=reason,
             detail=detail,
             account=self.account,
+            successor=successor,
         )
 
     def describe_doubt(self) -> str:

@@ -40,8 +40,8 @@ class BrokerInMemory:
             events.follow(account, engine)
             return engine
 
-        accounts = BrokerAccounts(self.vault, EnginePool(open_account))
         leases = LeaseBook(self.vault.folder, now=clock.now)
+        accounts = BrokerAccounts(self.vault, EnginePool(open_account), leases)
         self.broker = Broker(accounts, leases, self.authority, clock, events)
 
     async def store(self, credentials: Credentials | None = None, account: str = "home") -> Credentials:

@@ -79,7 +79,7 @@ class BrokerWorld:
             return AuthEngine(vault.store(account), self.authority, clock=self.clock)
 
         pool: EnginePool[str] = EnginePool(open_engine)
-        return Broker(BrokerAccounts(vault, pool), self.leases, self.authority, self.clock)
+        return Broker(BrokerAccounts(vault, pool, self.leases), self.leases, self.authority, self.clock)
 
     async def store(self, account: str, credentials: Credentials | None) -> None:
         """Store a login as another process does, or remove it."""

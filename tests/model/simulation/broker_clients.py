@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from model.simulation.ledger import Ledger
 from model.simulation.scheduler import Runner
 
-from authstate.adapters.broker.broker_accounts import TokenOwner
+from authstate.adapters.broker.lends_engines import FindsOwners
 from authstate.adapters.broker.oauth_errors import OAuthRefusal
 from authstate.adapters.broker.token_grants import Grant, PresentedToken, TokenGrants
+from authstate.adapters.broker.token_owners import TokenOwner, leads_to
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
 from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
 from authstate.engine.engine import AuthEngine
@@ -32,14 +33,19 @@ class _OneAccount:
         await self._engine.follow(adopt=True)
         yield self._engine
 
-    async def owner_of(self, refresh_token: Secret) -> TokenOwner | None:
+    @property
+    def owners(self) -> FindsOwners:
+        return self
+
+    async def known(self, refresh_token: Secret) -> TokenOwner | None:
+        return None
+
+    async def find(self, refresh_token: Secret) -> TokenOwner | None:
         stored = await self._store.load()
         if not isinstance(stored, ChatgptTokens):
             return None
-        claim = await self._store.claim_on(fingerprint_of(refresh_token))
-        was_of_it = claim is not None and claim.account == stored.account.digest
-        is_known = was_of_it or stored.refresh_token == refresh_token
-        return TokenOwner(HOME_ACCOUNT, stored.account.digest) if is_known else None
+        is_of_it = await leads_to(self._store, fingerprint_of(refresh_token), stored)
+        return TokenOwner(HOME_ACCOUNT, stored.account.digest) if is_of_it else None
 
 
 class LeasedChild:

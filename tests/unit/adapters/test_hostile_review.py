@@ -68,7 +68,7 @@ async def test_the_home_of_an_account_follows_a_home_that_was_moved(tmp_path: Pa
     before.rename(after)
     (after / "config.toml").write_text("model = 'x'\n")
     vault = Vault(after, StoreMode.FILE)
-    folder = Path(await AccountHome(vault, LeaseBook(vault.folder), work).prepare())
+    folder = Path((await AccountHome(vault, LeaseBook(vault.folder), work).prepare()).folder)
     assert (folder / "config.toml").read_text() == "model = 'x'\n"
     assert (folder / "archived_sessions").resolve() == after / "archived_sessions"
 

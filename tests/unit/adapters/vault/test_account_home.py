@@ -9,10 +9,17 @@ from unit.adapters.vault.conftest import save
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.account_home import AccountHome
+from authstate.adapters.vault.accounts_file import AccountEntry
 from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
-from authstate.engine.model.credentials import ApiKey, ChatgptTokens, PersonalAccessToken, StaticCredentials
+from authstate.engine.model.credentials import (
+    ApiKey,
+    ChatgptTokens,
+    Credentials,
+    PersonalAccessToken,
+    StaticCredentials,
+)
 from authstate.engine.model.errors import NotSignedIn
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
 
@@ -47,7 +54,7 @@ async def test_it_holds_a_lease_and_links(place: Place, home: Path) -> None:
     await save(place.vault.store(place.account), tokens)
     (home / "config.toml").write_text("model = 'x'\n")
     (home / "state_5.sqlite").write_text("")
-    folder = Path(await place.home.prepare())
+    folder = Path((await place.home.prepare()).folder)
     assert (folder / "config.toml").readlink() == home / "config.toml"
     assert {"sessions", "history.jsonl", "AGENTS.md"} <= {path.name for path in folder.iterdir() if path.is_symlink()}
     assert not {"authstate", "state_5.sqlite"} & set(os.listdir(folder))
@@ -121,3 +128,119 @@ async def test_tokens_that_a_killed_process_left_do_not_replace_newer_ones(vault
     await save(vault.store_of_folder(home.folder), left)
     await home.prepare()
     assert await vault.store(account).load() == newer
+
+
+# Somebody else
+
+
+class Visitor:
+    """Somebody else who signs in with codex in the home of `work`."""
+
+    def __init__(self, place: Place, tokens: ChatgptTokens) -> None:
+        self.place = place
+        self.tokens = tokens
+
+    async def sign_in(self, login: Credentials | None = None) -> None:
+        await save(AuthJsonStore(self.place.home.folder), login or self.tokens)
+
+    def account(self) -> AccountEntry:
+        """The account that was made for the visitor, the third one."""
+        return self.place.vault.accounts().entries[2]
+
+
+@pytest.fixture
+async def visitor(place: Place) -> Visitor:
+    await save(place.vault.store(place.account), make_tokens())
+    await place.home.prepare()
+    return Visitor(place, make_tokens(email="visitor@example.com", account_id="org-visitor", user_id="visitor"))
+
+
+async def test_somebody_else_who_signs_in_there_gets_an_account(place: Place, visitor: Visitor) -> None:
+    before = await place.vault.store(place.account).load()
+    await visitor.sign_in()
+    prepared = await place.home.prepare()
+    assert await place.vault.store(place.account).load() == before
+    assert prepared.taken_over_by == visitor.account()
+    assert visitor.account().name == "visitor@example.com"
+    assert await place.vault.store(visitor.account().id).load() == visitor.tokens
+    assert (await place.lease()).account.account_id == "org-1"
+
+
+async def test_until_the_next_use_the_home_acts_as_who_signed_in(place: Place, visitor: Visitor) -> None:
+    await visitor.sign_in()
+    assert await place.home.has_login(visitor.tokens.refresh_token)
+    assert await place.home.take_over() == visitor.account()
+    assert not await place.home.has_login(visitor.tokens.refresh_token)
+    lease = await place.lease()
+    assert lease.access_token == visitor.tokens.access_token
+    found = place.leases.find(LeaseHandle.parse(lease.refresh_token.reveal()) or LeaseHandle.of(b"0" * 32))
+    assert found is not None and found.account == visitor.account().id
+    assert await place.home.take_over() is None
+
+
+async def test_who_has_an_account_already_gets_no_second_one(place: Place, visitor: Visitor) -> None:
+    await visitor.sign_in()
+    await place.home.take_over()
+    newer = make_tokens(email="visitor@example.com", account_id="org-visitor", user_id="visitor")
+    await visitor.sign_in(newer)
+    assert await place.home.take_over() == visitor.account()
+    assert len(place.vault.accounts().entries) == 3
+    assert await place.vault.store(visitor.account().id).load() == newer
+
+
+async def test_a_key_that_codex_stored_gets_an_account(place: Place, visitor: Visitor) -> None:
+    await visitor.sign_in(KEY)
+    assert await place.home.take_over() == visitor.account()
+    assert visitor.account().name == "api-key"
+    assert await place.stored() == KEY
+    await place.home.prepare()
+    await place.lease()
+    assert await place.vault.store(visitor.account().id).load() == KEY
+
+
+async def test_somebody_who_signs_in_over_a_key(place: Place, visitor: Visitor) -> None:
+    await save(place.vault.store(place.account), KEY)
+    await visitor.sign_in()
+    await place.home.prepare()
+    assert await place.vault.store(place.account).load() == await place.stored() == KEY
+    assert await place.vault.store(visitor.account().id).load() == visitor.tokens
+
+
+async def test_a_login_that_is_not_in_the_vault_yet_is_not_removed_with_the_home(
+    place: Place, visitor: Visitor
+) -> None:
+    await visitor.sign_in()
+    assert await place.home.remove() == []
+    assert await place.vault.store(visitor.account().id).load() == visitor.tokens
+
+
+# What codex makes there for a person
+
+
+async def test_a_folder_that_codex_makes_is_moved_to_the_home(place: Place, visitor: Visitor, home: Path) -> None:
+    folder = Path(place.home.folder)
+    (folder / "prompts").mkdir()
+    (folder / "prompts" / "one.md").write_text("one")
+    (folder / "log").mkdir()
+    (folder / ".tmp-half").mkdir()
+    (folder / "version.json").write_text("{}")
+    await place.home.prepare()
+    assert (folder / "prompts").readlink() == home / "prompts"
+    assert (home / "prompts" / "one.md").read_text() == "one"
+    assert not (folder / "version.json").is_symlink(), "a file may be in the middle of a change"
+    assert not {"log", ".tmp-half"} & set(os.listdir(home))
+
+
+async def test_what_codex_made_stays_when_the_home_is_removed(place: Place, visitor: Visitor, home: Path) -> None:
+    folder = Path(place.home.folder)
+    for name in ("prompts", "skills"):
+        (folder / name).mkdir()
+        (folder / name / "own").write_text(name)
+    (folder / "notes.md").write_text("notes")
+    (folder / "state_5.sqlite").write_text("")
+    (folder / "log").mkdir()
+    (home / "skills").mkdir()
+    assert await place.home.remove() == [str(folder / "skills")]
+    assert os.listdir(folder) == ["skills"]
+    assert (home / "prompts" / "own").read_text() == "prompts"
+    assert (home / "notes.md").read_text() == "notes"

@@ -21,7 +21,7 @@ KEY = ApiKey.parse("sk-0123456789")
 async def record(vault: Vault, account: str, tokens: ChatgptTokens, *triggers: RefreshClaimTrigger) -> None:
     claim = RefreshClaim(fingerprint_of(tokens.refresh_token))
     for trigger in (RefreshClaimTrigger.CLAIM, *triggers):
-        claim = claim.after(trigger, 1.0, RefreshDeadReason.REVOKED)
+        claim = claim.after(trigger, 1.0, reason=RefreshDeadReason.REVOKED)
     async with vault.store(account).locked() as held:
         await held.record(claim)
 

@@ -186,8 +186,10 @@ async def test_a_lost_answer_is_repeated_once_at_once_and_then_left() -> None:
 async def test_the_repeat_may_bring_the_answer() -> None:
     home = SharedLogin()
     home.authority.fail_next(LOST)
-    assert not (await home.run(home.process())).was_adopted
+    brought = await home.run(home.process())
+    assert not brought.was_adopted
     assert home.claim is not None and home.claim.state is RefreshClaimState.SPENT
+    assert home.claim.successor == fingerprint_of(brought.tokens.refresh_token)
 
 
 @pytest.mark.parametrize("second", [UNSENT, BUSY, LOST], ids=["unsent", "busy", "lost"])
