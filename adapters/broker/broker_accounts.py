@@ -1,13 +1,14 @@
 """The accounts of a vault, each with an engine that is opened when it is needed."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from authstate.adapters.broker.token_owners import TokenOwners
 from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ChatgptTokens
+from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.pool import EnginePool
 
 
@@ -25,6 +26,11 @@ class BrokerAccounts:
         self.pool = pool
         self.owners = TokenOwners(vault, leases)
         """Whose a refresh token is."""
+
+    async def update_lease_of_home(self) -> None:
+        """Bring the lease in the home up to date with the login in the vault. See `HomeAccountStore.update_lease`."""
+        with suppress(StoreUnavailable):
+            await self.vault.home_account.update_lease()
 
     @asynccontextmanager
     async def engine(self, account: str) -> AsyncIterator[AuthEngine]:

@@ -194,6 +194,8 @@ class TokenGrants:
             tokens = await _current_tokens(engine)
         lease = self._active(handle)  # it may have ended meanwhile
         _ensure_owner(lease, tokens)
+        if lease.is_of_home and not is_current:
+            await self._accounts.update_lease_of_home()
         # The lease in the home was updated with the login, and a codex from 0.169.0 on takes it from there.
         return _grant(tokens, lease.account, None if lease.is_of_home else handle.text(tokens.access_token))
 

@@ -41,7 +41,7 @@ from authstate.adapters.config.settings import (
     BrokerEndpoints,
 )
 from authstate.adapters.config.unmanaged_logins import find_unmanaged_login
-from authstate.adapters.io.signals import handle_signals
+from authstate.adapters.io.signals import handle_signals, signals_noted
 from authstate.adapters.network.loopback_sockets import IPV4, listen_on
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
@@ -84,16 +84,16 @@ def run(overrides: Sequence[str], command: Sequence[str], *, is_codex: bool | No
         environ.update(place.environment)
     before = stored_login(config, environment)
     command = without_daemon(command, is_codex=is_codex)
-    early = _remember_signals()
-    try:
-        child = ChildProcess(command, environ)
-    except CannotStart as error:
-        listener.close()
-        return print_error(str(error), error.status)
-    try:
-        status = asyncio.run(_serve(config, environment, child, listener, before, early))
-    finally:
-        child.kill()
+    with signals_noted(FORWARDED) as early:  # one of them would end us, and leave the child
+        try:
+            child = ChildProcess(command, environ)
+        except CannotStart as error:
+            listener.close()
+            return print_error(str(error), error.status)
+        try:
+            status = asyncio.run(_serve(config, environment, child, listener, before, early))
+        finally:
+            child.kill()
     if place is not None and (said := place.take_over()):
         print_error(said, status)
     if left := leftover_processes(BROKER_VARIABLE, base_url):
@@ -161,16 +161,6 @@ def environ_with_broker(environ: Mapping[str, str], base_url: str, environment: 
         hosts = [*(host.strip() for host in named.split(",") if host.strip()), *_LOOPBACK]
         child["no_proxy"] = child["NO_PROXY"] = ",".join(dict.fromkeys(hosts))
     return child
-
-
-def _remember_signals() -> list[int]:
-    """Note the signals that come before the event loop handles them. One of them would end us, and leave the child."""
-    early: list[int] = []
-    for name in FORWARDED:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(number, lambda number, frame: early.append(number))
-    return early
 
 
 async def _serve(

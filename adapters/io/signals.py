@@ -2,10 +2,31 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 ENDINGS = ("SIGTERM", "SIGINT", "SIGHUP")
 """The signals that end a program."""
+
+
+@contextmanager
+def signals_noted(names: Iterable[str]) -> Iterator[list[int]]:
+    """Note the numbers of signals that come before an event loop handles them, instead of ending the program.
+
+    A signal that is ignored or handled already is left alone. At the end, each is as it was before.
+    """
+    came: list[int] = []
+    before = {}
+    for name in names:
+        number = getattr(signal, name, None)
+        if number is not None and (handler := signal.getsignal(number)) in (signal.SIG_DFL, signal.default_int_handler):
+            before[number] = handler
+            signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def handle_signals(names: Iterable[str], on_event: Callable[[int], None]) -> list[int]:

@@ -85,6 +85,19 @@ class HomeAccountStore:
             async with self.adopted.locked() as held:
                 yield HeldAdoption(held_home, held, self._new_lease)
 
+    async def update_lease(self) -> None:
+        """Bring the lease in the home up to date with the login in the vault. A process that was killed between its two
+        writes left it behind. A lease that cannot be updated is no error.
+
+        Raises StoreUnavailable: the home or the vault cannot be read now.
+        """
+        lease, login = await self.home.load(), await self.adopted.load()
+        if not self.is_adopted_by(lease) or _is_up_to_date(lease, login):
+            return
+        async with self.locked() as held:
+            if isinstance(held, HeldAdoption):
+                await held.update_lease()
+
     @property
     def may_be_adopted(self) -> bool:
         """Whether the vault has, or had, the login."""
@@ -191,8 +204,14 @@ class HeldAdoption:
             await self._vault.delete()
             return
         await self._vault.save(credentials)
+        await self.update_lease()
+
+    async def update_lease(self) -> None:
+        """Put the access token of the vault into the lease in the home. A lease that cannot be updated is no error."""
         try:
-            lease = await self._home.load()
+            lease, credentials = await self._home.load(), await self._vault.load()
+            if not isinstance(credentials, ChatgptTokens) or _is_up_to_date(lease, credentials):
+                return
             if isinstance(lease, ChatgptTokens) and is_lease(lease.refresh_token):
                 is_same = lease.account.is_same_as(credentials.account)
                 handle = lease.refresh_token if is_same else self._new_lease(credentials.account)
@@ -209,6 +228,15 @@ class HeldAdoption:
     async def record(self, claim: RefreshClaim) -> None:
         """See `HeldStore`."""
         await self._login.record(claim)
+
+
+def _is_up_to_date(lease: Credentials | None, login: Credentials | None) -> bool:
+    """Whether a lease in a home has the access token of the login, and a handle that tells so."""
+    if not isinstance(lease, ChatgptTokens) or not isinstance(login, ChatgptTokens):
+        return False
+    handle = LeaseHandle.parse(lease.refresh_token.reveal())
+    is_told = handle is not None and handle.text(login.access_token) == lease.refresh_token
+    return is_told and lease.access_token == login.access_token and lease.account.is_same_as(login.account)
 
 
 def leased(tokens: ChatgptTokens, handle: str) -> ChatgptTokens:

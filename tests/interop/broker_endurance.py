@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any
 
 from interop.test_leased_children import adopt, lease_into
-from support.brokers import BrokerService
+from support.brokers import BrokerService, refuse_access
 from support.codex_binaries import NEW, OLD, install
 from support.codex_children import Child
 from support.codex_turns import model_config
@@ -111,11 +111,9 @@ class Field:
         done = subprocess.run(command, cwd=self.home, env=environment, timeout=90, **streams)
         return str(done.stdout)
 
-    def refresh_token(self) -> str:
-        """The refresh token in the vault."""
-        stored = json.loads((self.home / "authstate" / "accounts" / "home" / "auth.json").read_text())
-        token: str = stored["tokens"]["refresh_token"]
-        return token
+    def refuse_access(self) -> None:
+        """Let the backend refuse the access token."""
+        refuse_access(self.issuer, self.home / "authstate" / "accounts" / "home" / "auth.json")
 
 
 def expiries(field: Field, children: int, rounds: int) -> dict[str, float]:
@@ -125,7 +123,7 @@ def expiries(field: Field, children: int, rounds: int) -> dict[str, float]:
     window = field.wrapped_window()
     of_codex = 0
     for number in range(1, rounds + 1):
-        field.issuer.expire_access()
+        field.refuse_access()
         outcome = field.turns()
         if _OF_CODEX in outcome:
             of_codex += outcome[_OF_CODEX]
@@ -155,7 +153,7 @@ def kills(field: Field, children: int, times: int, random: Random) -> dict[str, 
     assert field.turns() == {"completed": children}
     slowest, killed, lost = 0.0, 0, 0
     while killed < times and not lost:
-        field.issuer.expire_access()
+        field.refuse_access()
         begun = [(child, child.begin_turn()) for child in field.children]
         _pass(random.random() * 0.5)
         field.restart()

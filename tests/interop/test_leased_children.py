@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support.brokers import RunningBroker
+from support.brokers import RunningBroker, refuse_access
 from support.codex_binaries import NEW, OLD
 from support.codex_children import Child, memory_of
 from support.codex_turns import model_config
@@ -98,12 +98,13 @@ async def test_leased_children_share_one_refresh_and_have_no_refresh_token(
         Child([str(real_parts.codex(release))], place, broker.environment, running)
         for place, release in zip(homes, 2 * RELEASES, strict=True)
     ]
+    vault = home / "authstate" / "accounts" / "home"
     for number in range(1, ROUNDS + 1):
-        issuer.expire_access()
+        refuse_access(issuer, vault / "auth.json")
         assert [child.turn() for child in children] == ["completed"] * len(children)
         stats = issuer.stats()
         assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (number, 0)
-        refresh_tokens.append(refresh_token_in(home / "authstate" / "accounts" / "home"))
+        refresh_tokens.append(refresh_token_in(vault))
     assert len(set(refresh_tokens)) == ROUNDS + 1
     for place in homes:
         assert refresh_token_in(place).startswith(PREFIX)

@@ -4,11 +4,14 @@ import json
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
+from time import time
 from typing import Self
 
 from support.wire_client import AUTHSTATE, clean_environment
 
+from authstate.adapters.broker.token_grants import JUST_NOW
 from authstate.adapters.testing import LoopbackIssuer
 
 _WAIT = """
@@ -17,6 +20,19 @@ ours = {name: value for name, value in os.environ.items() if name.startswith(("C
 print(json.dumps(ours), flush=True)
 sys.stdin.read()
 """
+
+
+def refuse_access(issuer: LoopbackIssuer, stored_in: Path) -> None:
+    """Let the backend refuse the access token, once a broker no longer takes it for a good one (`JUST_NOW`).
+
+    Args:
+        issuer: gave it.
+        stored_in: the auth.json that has it.
+    """
+    newest = datetime.fromisoformat(json.loads(stored_in.read_text())["last_refresh"]).timestamp()
+    while time() < newest + JUST_NOW:
+        pass
+    issuer.expire_access()
 
 
 class RunningBroker:

@@ -33,6 +33,9 @@ class _OneAccount:
         await self._engine.follow(adopt=True)
         yield self._engine
 
+    async def update_lease_of_home(self) -> None:
+        pass
+
     @property
     def owners(self) -> FindsOwners:
         return self

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from authstate.adapters.io.signals import handle_signals
+from authstate.adapters.io.signals import handle_signals, signals_noted
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="an event loop on Windows has no signal handlers")
 USR1 = getattr(signal, "SIGUSR1", 0)
@@ -37,6 +37,23 @@ async def test_one_that_is_ignored_stays_ignored() -> None:
     os.kill(os.getpid(), USR1)
     await asyncio.sleep(0)
     assert signal.getsignal(USR1) is signal.SIG_IGN and heard == []
+
+
+def test_signals_before_the_loop_are_noted() -> None:
+    signal.signal(USR1, signal.SIG_DFL)
+    with signals_noted(["SIGUSR1", "SIGNOTHING"]) as came:
+        os.kill(os.getpid(), USR1)
+        os.kill(os.getpid(), USR1)
+        assert signal.getsignal(USR1) is not signal.SIG_DFL
+    assert came == [USR1, USR1]
+    assert signal.getsignal(USR1) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, print])
+def test_one_that_somebody_handles_or_ignores_is_not_noted(handler: signal.Handlers) -> None:
+    signal.signal(USR1, handler)
+    with signals_noted(["SIGUSR1"]):
+        assert signal.getsignal(USR1) is handler
 
 
 def test_outside_of_the_main_thread_none_is_heard() -> None:

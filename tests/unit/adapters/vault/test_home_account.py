@@ -4,6 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from unit.adapters.vault.conftest import save
 
@@ -13,7 +14,7 @@ from authstate.adapters.vault.vault import Vault
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimTrigger, fingerprint_of
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import StoreUnavailable
-from authstate.engine.model.lease_handle import LeaseHandle, is_lease
+from authstate.engine.model.lease_handle import LeaseHandle, digest_of_access, is_lease
 
 HANDLE = LeaseHandle.of(b"1" * 32).secret.reveal()
 KEY = ApiKey.parse("sk-0123456789")
@@ -89,6 +90,52 @@ async def test_a_lease_that_cannot_be_updated_is_no_reason_to_lose_a_login(vault
     assert await store.adopted.load() == newer
     with pytest.raises(StoreUnavailable):
         await store.load()
+
+
+@pytest.mark.parametrize("left", ["old access token", "old handle", "another account"])
+async def test_a_lease_that_a_killed_process_left_behind_is_updated(vault: Vault, left: str) -> None:
+    store, old, newer = vault.home_account, make_tokens(), make_tokens()
+    await adopt(vault, newer)
+    up_to_date = await in_home(vault)
+    lease = {
+        "old access token": leased(old, HANDLE),
+        "old handle": msgspec.structs.replace(up_to_date, refresh_token=leased(old, HANDLE).refresh_token),
+        "another account": leased(make_tokens(account_id="org-2"), HANDLE),
+    }[left]
+    await save(store.home, lease)
+    await store.update_lease()
+    found = await in_home(vault)
+    assert found.access_token == newer.access_token
+    handle = LeaseHandle.parse(found.refresh_token.reveal())
+    assert handle is not None and handle.seen == digest_of_access(newer.access_token)
+    if left == "another account":
+        assert handle.secret.reveal() != HANDLE
+    else:
+        assert handle.secret.reveal() == HANDLE
+
+
+@pytest.mark.parametrize("stands", ["the lease", "a login", "a key", "nothing", "half a file"])
+async def test_nothing_else_in_the_home_is_touched(vault: Vault, stands: str) -> None:
+    store = vault.home_account
+    await adopt(vault, make_tokens())
+    place = Path(vault.home, "auth.json")
+    if stands == "half a file":
+        place.write_text("{")
+    elif stands != "the lease":
+        await save(store.home, {"a login": make_tokens(), "a key": KEY, "nothing": None}[stands])
+    before = place.read_bytes() if place.exists() else None
+    if stands == "half a file":
+        with pytest.raises(StoreUnavailable):
+            await store.update_lease()
+    else:
+        await store.update_lease()
+    assert (place.read_bytes() if place.exists() else None) == before
+
+
+async def test_a_home_that_was_never_adopted_has_no_lease_to_update(vault: Vault) -> None:
+    await save(vault.home_account, tokens := make_tokens())
+    await vault.home_account.update_lease()
+    assert await vault.home_account.load() == tokens
 
 
 async def test_both_locks_are_held_and_a_waiter_sees_where_the_login_went(vault: Vault) -> None:
