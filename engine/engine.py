@@ -11,21 +11,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Self
 
-from authstate.engine.clock import SystemClock
-from authstate.engine.flows.engine_locks import EngineLocks
-from authstate.engine.flows.external_tokens import ExternalTokenRefresher
-from authstate.engine.flows.login_attempts import LoginAttempts
-from authstate.engine.flows.pending_tokens import PendingTokens
-from authstate.engine.flows.refresh import Refresher
-from authstate.engine.flows.refresh_scheduler import RefreshScheduler
+from authstate.engine.flows.engine_flows import EngineFlows, EngineParts
 from authstate.engine.flows.refresh_urgency import Urgency
-from authstate.engine.flows.revocations import Revocations
-from authstate.engine.flows.session_changes import SessionChanges
-from authstate.engine.flows.store_sync import StoreSync
-from authstate.engine.flows.token_identity import TokenIdentity
-from authstate.engine.flows.token_lifetime import TokenLifetime
-from authstate.engine.flows.token_recovery import TokenRecovery
-from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
 from authstate.engine.machines.recovery import RecoveryPlan
 from authstate.engine.model.credentials import (
@@ -42,14 +29,13 @@ from authstate.engine.model.errors import (
     StoreUnavailable,
     strip_tracebacks_of_methods,
 )
-from authstate.engine.model.events import AuthMode, Listener, Listeners, mode_of
+from authstate.engine.model.events import AuthMode, Listener, mode_of
 from authstate.engine.model.policy import Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.session import Authorization, Session
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, RefreshPacer, TokenAuthority
 
-_CHANCE = Random()  # of all engines that are given none
 _MAX_LOOKS = 3  # of one request for a token, while the session keeps changing
 
 
@@ -85,29 +71,9 @@ class AuthEngine:
         api_key: ApiKey | None = None,
         recovery: RecoveryPlan | None = None,
     ) -> None:
-        clock = clock or SystemClock()
-        settings = settings or RefreshSettings()
-        listeners = Listeners()
-        locks = EngineLocks()
-        pending = PendingTokens(clock, settings.save_waits, listeners.warn)
-        refresher = Refresher(store, authority, clock, random or _CHANCE, settings, pending, listeners.warn)
-        machine = AuthMachine(policy or Policy(), listeners)
         self._closed = False
-        self._settings = settings
-        self._listeners = listeners
-        self._machine = machine
-        self._scheduler = RefreshScheduler(machine, store, refresher, pending, locks, clock, settings, listeners)
-        self._external = ExternalTokenRefresher(parent, machine, clock, settings.parent_timeout, listeners)
-        self._recovery = TokenRecovery(recovery or RecoveryPlan(), machine, self._scheduler, self._external)
-        self._lifetime = TokenLifetime(machine, self._scheduler, clock, settings)
-        self._revocations = Revocations(authority, listeners)
-        self._logins = LoginAttempts(clock, listeners)
-        self._identity = TokenIdentity(machine, authority, clock, settings.pause, listeners)
-        self._store_sync = StoreSync(
-            machine, store, self._scheduler, pending, locks, self._identity, self._logins, listeners, api_key
-        )
-        self._changes = SessionChanges(
-            machine, store, self._scheduler, pending, locks, self._revocations, self._logins, listeners
+        self._flows = EngineFlows(
+            EngineParts(store, authority, parent, policy, clock, random, settings, api_key, recovery)
         )
 
     # Current state
@@ -115,21 +81,21 @@ class AuthEngine:
     @property
     def session(self) -> Session:
         """The current snapshot. Costs an attribute read."""
-        return self._machine.session
+        return self._flows.machine.session
 
     @property
     def parent(self) -> ExternalTokenSource | None:
         """Whom to ask for new external tokens after a 401."""
-        return self._external.parent
+        return self._flows.external.parent
 
     @parent.setter
     def parent(self, parent: ExternalTokenSource | None) -> None:
-        self._external.parent = parent
+        self._flows.external.parent = parent
 
     @property
     def policy(self) -> Policy:
         """The restrictions in force. `set_policy` changes them."""
-        return self._machine.policy
+        return self._flows.machine.policy
 
     @property
     def auth_mode(self) -> AuthMode | None:
@@ -138,38 +104,38 @@ class AuthEngine:
 
     def urgency(self) -> Urgency:
         """How urgent a refresh is by the clock alone. NONE if this is not a managed login."""
-        return self._scheduler.urgency()
+        return self._flows.scheduler.urgency()
 
     def is_expired(self) -> bool:
         """Whether the current access token is past its `exp` by the wall clock."""
-        return self._scheduler.is_expired()
+        return self._flows.scheduler.is_expired()
 
     @property
     def store_fault(self) -> StoreUnavailable | None:
         """Why the store could not be read at the start. None once it was read or written."""
-        return self._store_sync.fault
+        return self._flows.store_sync.fault
 
     @property
     def identity_fault(self) -> AuthError | None:
         """Why the owner of the personal access token is not known. None if it is known, or if nobody needed it yet."""
-        return self._identity.fault
+        return self._flows.identity.fault
 
     @property
     def refresh_fault(self) -> IssuerUnavailable | None:
         """Why the last try of the refresh that is under way, or was last, failed. None if it did not."""
-        return self._scheduler.last_fault
+        return self._flows.scheduler.last_fault
 
     @property
     def pause_reason(self) -> IssuerUnavailable | None:
         """Why the issuer is not asked just now. After it could not be asked, callers that need a refresh get the reason
         at once for `RefreshSettings.pause` (30 s).
         """
-        return self._scheduler.pause_reason()
+        return self._flows.scheduler.pause_reason()
 
     @property
     def is_refreshing(self) -> bool:
         """Whether a refresh is under way."""
-        return self._scheduler.is_refreshing
+        return self._flows.scheduler.is_refreshing
 
     @property
     def is_replaceable(self) -> bool:
@@ -178,15 +144,13 @@ class AuthEngine:
         False during a refresh, or while one waits for its turn or for the end of a pause; while new tokens are not
         stored; during a sign-in, a sign-out or a revocation; and with external tokens, which live in memory only.
         """
-        is_needed = self._logins.current is not None or self.session.state is AuthState.EXTERNAL_TOKENS
-        is_idle = self._scheduler.is_idle and self._identity.is_idle and not self._revocations.are_under_way
-        return is_idle and not is_needed
+        return self._flows.are_idle and self.session.state is not AuthState.EXTERNAL_TOKENS
 
     def pace_with(self, pacer: RefreshPacer | None) -> None:
         """Let a pacer choose when background refreshes begin (None: at once). A refresh that a caller waits for is not
         paced.
         """
-        self._scheduler.pacer = pacer
+        self._flows.scheduler.paced.pacer = pacer
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with every event, in order, in the task that caused it.
@@ -196,7 +160,7 @@ class AuthEngine:
         Returns:
             A function that ends the subscription.
         """
-        return self._listeners.subscribe(listener)
+        return self._flows.listeners.subscribe(listener)
 
     # Start and end
 
@@ -213,7 +177,7 @@ class AuthEngine:
         A store that cannot be read counts as empty and is not changed; the reason is in `store_fault` and in a `Warned`
         event. Credentials that a policy forbids are refused; the reason is in `session.failure`.
         """
-        await self._store_sync.start()
+        await self._flows.store_sync.start()
         return self.session
 
     async def restore(self) -> Session:
@@ -222,7 +186,7 @@ class AuthEngine:
         Does nothing while a login or a logout is under way. Raises nothing: an unreadable store counts as empty.
         """
         self._ensure_open()
-        await self._store_sync.restore()
+        await self._flows.store_sync.restore()
         return self.session
 
     async def follow(self, *, adopt: bool = False, switch: bool = True) -> Session:
@@ -241,7 +205,7 @@ class AuthEngine:
                 A login attempt that is open then ends, because it was meant for the account before.
         """
         self._ensure_open()
-        await self._store_sync.follow(adopt=adopt, switch=switch)
+        await self._flows.store_sync.follow(adopt=adopt, switch=switch)
         return self.session
 
     async def close(self, grace: float = 30.0) -> None:
@@ -253,12 +217,7 @@ class AuthEngine:
             grace: seconds to wait at most.
         """
         self._closed = True
-        self._logins.supersede("the program ends")
-        self._recovery.close()
-        self._external.close()
-        self._identity.close()
-        left = await self._scheduler.close(grace)
-        await self._revocations.close(min(left, self._settings.revoke_grace))
+        await self._flows.close(grace)
 
     # Using the login
 
@@ -288,11 +247,11 @@ class AuthEngine:
         """
         for _ in range(_MAX_LOOKS):
             self._ensure_open()
-            await self._identity.ensure()
-            if await self._scheduler.prepare_request():
+            await self._flows.identity.ensure()
+            if await self._flows.scheduler.prepare_request():
                 break
         if min_lifetime > 0:
-            await self._lifetime.ensure(min_lifetime)
+            await self._flows.lifetime.ensure(min_lifetime)
         return Authorization.of(self.session)
 
     async def recover(self, refused: Authorization) -> Authorization:
@@ -308,8 +267,8 @@ class AuthEngine:
             PermanentRefreshError, TransientAuthError, NotSignedIn: the reason why there is no other token.
         """
         self._ensure_open()
-        await self._identity.ensure()
-        return await self._recovery.recover(refused)
+        await self._flows.identity.ensure()
+        return await self._flows.recovery.recover(refused)
 
     async def refresh(self, patience: float | None = None) -> Session:
         """Refresh a managed login now, whatever the clock says. Other logins are left alone.
@@ -325,7 +284,7 @@ class AuthEngine:
             TransientAuthError: a refresh is not possible just now; nothing changed.
         """
         self._ensure_open()
-        await self._scheduler.refresh(patience)
+        await self._flows.scheduler.refresh(patience)
         return self.session
 
     async def check(self, patience: float = 2.0) -> Session:
@@ -339,13 +298,13 @@ class AuthEngine:
             patience: seconds to wait. After that this returns, and the refresh continues.
         """
         self._ensure_open()
-        await self._identity.check(patience)
-        await self._scheduler.check(patience)
+        await self._flows.identity.check(patience)
+        await self._flows.scheduler.check(patience)
         return self.session
 
     async def reload(self) -> bool:
         """Read the store and adopt other tokens of the same account. Returns whether there were any."""
-        return await self._scheduler.reload()
+        return await self._flows.scheduler.reload()
 
     # Signing in and out
 
@@ -360,9 +319,9 @@ class AuthEngine:
         """
         self._ensure_open()
         if isinstance(key, PersonalAccessToken):
-            self._machine.check(Trigger.USE_API_KEY, key)  # what is refused is not sent to the issuer
-            key = await self._identity.identify(key)
-        await self._changes.sign_in(Trigger.USE_API_KEY, key)
+            self._flows.machine.check(Trigger.USE_API_KEY, key)  # what is refused is not sent to the issuer
+            key = await self._flows.identity.identify(key)
+        await self._flows.changes.sign_in(Trigger.USE_API_KEY, key)
 
     async def complete_chatgpt_login(self, tokens: ChatgptTokens) -> None:
         """Sign in with the tokens of a login and store them. Revoke the tokens that they replace, as best effort.
@@ -373,7 +332,7 @@ class AuthEngine:
             RefreshInterrupted: a refresh that was under way has not ended within a minute; nothing changed.
         """
         self._ensure_open()
-        await self._changes.sign_in(Trigger.COMPLETE_CHATGPT_LOGIN, tokens)
+        await self._flows.changes.sign_in(Trigger.COMPLETE_CHATGPT_LOGIN, tokens)
 
     async def begin_login(self, login_id: str, kind: LoginKind) -> LoginAttempt:
         """Open a login attempt and supersede one that is open. The adapter that runs the attempt reports to it.
@@ -386,11 +345,11 @@ class AuthEngine:
             ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.
         """
         self._ensure_open()
-        return await self._changes.begin_attempt(login_id, kind)
+        return await self._flows.changes.begin_attempt(login_id, kind)
 
     async def cancel_login(self, login_id: str) -> bool:
         """Cancel a login attempt. Returns whether it was open. Waits instead for one that is being stored."""
-        return await self._logins.cancel(login_id)
+        return await self._flows.logins.cancel(login_id)
 
     async def complete_login(self, attempt: LoginAttempt, tokens: ChatgptTokens) -> None:
         """Store the tokens of an attempt and end the attempt: it succeeds, or fails with the error that this raises.
@@ -405,7 +364,7 @@ class AuthEngine:
             closed = EngineClosed()
             attempt.end("refused", str(closed))
             raise closed
-        await self._changes.complete_attempt(attempt, tokens)
+        await self._flows.changes.complete_attempt(attempt, tokens)
 
     async def use_external_tokens(self, tokens: ExternalTokens) -> None:
         """Use tokens that a parent owns. They are never stored, and what is stored stays.
@@ -414,8 +373,8 @@ class AuthEngine:
             PolicyViolation: refused; nothing changed.
         """
         self._ensure_open()
-        self._external.allow(tokens)
-        await self._changes.use_external(tokens)
+        self._flows.external.allow(tokens)
+        await self._flows.changes.use_external(tokens)
 
     async def log_out(self) -> None:
         """Remove what is stored, end the session, and revoke the newest refresh token in the background.
@@ -428,11 +387,11 @@ class AuthEngine:
             RefreshInterrupted: a refresh that was under way has not ended within a minute; the login is unchanged.
         """
         self._ensure_open()
-        await self._changes.sign_out(keeps_store=self._store_sync.is_own_key_in_use)
+        await self._flows.changes.sign_out(keeps_store=self._flows.store_sync.is_own_key_in_use)
 
     def set_policy(self, policy: Policy) -> None:
         """Change the restrictions. Credentials that they forbid are refused at once; what is stored stays."""
-        self._changes.set_policy(policy)
+        self._flows.changes.set_policy(policy)
 
     def _ensure_open(self) -> None:
         if self._closed:

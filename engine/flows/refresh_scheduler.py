@@ -5,11 +5,12 @@ How a refresh works is in refresh.py. What a result changes in the state is in m
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from authstate.engine.clock import within
 from authstate.engine.flows.engine_locks import EngineLocks
+from authstate.engine.flows.paced_refresh import PacedRefresh
 from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
 from authstate.engine.flows.refresh import Refresher
 from authstate.engine.flows.refresh_retries import RefreshProgress
@@ -32,7 +33,7 @@ from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Failure, Session
 from authstate.engine.model.states import AuthState, Trigger
-from authstate.engine.ports import Clock, CredentialStore, RefreshPacer
+from authstate.engine.ports import Clock, CredentialStore
 
 _MAX_REFUSED = 64  # access tokens to remember that the backend refused
 _OF_A_REFRESH = (Trigger.TOKENS_REFRESHED, Trigger.REFRESH_REJECTED)
@@ -52,7 +53,7 @@ class RefreshScheduler:
         settings: RefreshSettings,
         listeners: Listeners,
     ) -> None:
-        self.pacer: RefreshPacer | None = None  # chooses when a background refresh begins; None: at once
+        self.paced = PacedRefresh()
         self._machine = machine
         self._store = store
         self._refresher = refresher
@@ -63,7 +64,6 @@ class RefreshScheduler:
         self._listeners = listeners
         self._flight = SingleFlight()
         self._progress = RefreshProgress()  # of the refresh that is under way, or was last
-        self._withdraw: Callable[[], None] | None = None  # ends the wait of a paced refresh that has not begun
         self._settled_until = float("-inf")
         self._paused_until = float("-inf")
         self._pause_reason: IssuerUnavailable | None = None
@@ -76,7 +76,7 @@ class RefreshScheduler:
     def _on_event(self, event: Event) -> None:
         """Start afresh with other credentials after a login, a logout, external tokens or a refused policy."""
         if isinstance(event, StateChanged) and event.trigger not in _OF_A_REFRESH:
-            self._withdraw_paced()
+            self.paced.withdraw()
             self._was_usable = event.current.credentials is not None and not self.is_expired()
             self._pause_reason = None
 
@@ -102,9 +102,8 @@ class RefreshScheduler:
         if now < self._settled_until:
             if urgency is Urgency.NOW and not self._warned_of_clock:
                 self._warned_of_clock = True
-                self._listeners.warn(
-                    "clock_may_be_wrong", "new tokens look expired already: check this machine's clock"
-                )
+                said = "new tokens look expired already: check this machine's clock"
+                self._listeners.warn("clock_may_be_wrong", said)
             return Urgency.NONE
         if self._doubted is not None and self.is_usable() and self._access_token() == self._doubted:
             return Urgency.NONE
@@ -172,7 +171,7 @@ class RefreshScheduler:
         """Whether nothing is under way, waits to be done, or holds a refresh back (a pause, a wrong clock)."""
         now = self._clock.monotonic()
         is_held_back = now < self._paused_until or (now < self._settled_until and self.urgency() is not Urgency.NONE)
-        has_refresh = self.is_refreshing or self._withdraw is not None or is_held_back
+        has_refresh = self.is_refreshing or self.paced.is_waiting or is_held_back
         return not has_refresh and not self._locks.is_any_held and self._pending.tokens is None
 
     @property
@@ -308,20 +307,12 @@ class RefreshScheduler:
     def _refresh_soon(self) -> None:
         """Begin a background refresh: at once, or when the pacer says."""
         tokens = self._machine.session.credentials
-        if self.pacer is None or self.is_refreshing:
-            self.start_or_join()
-        elif self._withdraw is None and isinstance(tokens, ChatgptTokens):
-            self._withdraw = self.pacer.pace(spare_time(tokens, self._clock.now(), self._settings), self._begin_paced)
+        if not self.is_refreshing and isinstance(tokens, ChatgptTokens):
+            self.paced.begin(spare_time(tokens, self._clock.now(), self._settings), self._begin_paced)
 
     def _begin_paced(self) -> None:
-        self._withdraw = None
         if self.proactive_urgency() is not Urgency.NONE:
             self.start_or_join()
-
-    def _withdraw_paced(self) -> None:
-        if self._withdraw is not None:
-            self._withdraw()
-            self._withdraw = None
 
     async def finish_or_cancel(self, grace: float = 60.0) -> None:
         """End the refresh that is under way: cancel it where nothing is lost, else wait until its tokens are stored.
@@ -345,7 +336,7 @@ class RefreshScheduler:
         """
         now = asyncio.get_running_loop().time
         end = now() + grace
-        self._withdraw_paced()
+        self.paced.withdraw()
         try:
             await self.finish_or_cancel(grace)
         except RefreshInterrupted as interrupted:
@@ -355,7 +346,7 @@ class RefreshScheduler:
         return max(0.0, end - now())
 
     def _start(self) -> Coroutine[Any, Any, AuthError | None]:
-        self._withdraw_paced()
+        self.paced.withdraw()
         self._progress = RefreshProgress()
         return self._refresh(self._machine.session, self._progress)
 

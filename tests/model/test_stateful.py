@@ -232,7 +232,7 @@ class AuthStateMachine(RuleBasedStateMachine):
 
         tests/unit/engine/test_engine_recover.py has the case that it is not.
         """
-        if not self.reals[which].engine._scheduler.is_usable():
+        if not self.reals[which].engine._flows.scheduler.is_usable():
             return
         session = self.reals[which].engine.session
         old = Authorization(Secret("an older token"), None, session.generation - 1)

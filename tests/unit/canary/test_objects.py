@@ -96,20 +96,20 @@ async def test_a_browser_login_in_each_of_its_moments(harness: LoginHarness, loo
     await browser
     await login.closed()
     assert login.attempt.state == "succeeded"
-    holders: tuple[object, ...] = (login, login.attempt, harness.engine._logins, login._server)
+    holders: tuple[object, ...] = (login, login.attempt, harness.engine._flows.logins, login._server)
     for holder in holders:
         assert_shows_none(holder, secrets)
     tokens = harness.engine.session.credentials
     assert isinstance(tokens, ChatgptTokens)
     assert_shows_none(harness.engine, [tokens.access_token.reveal(), tokens.refresh_token.reveal()])
     assert_shows_none(
-        harness.engine._scheduler._refresher, [tokens.access_token.reveal(), tokens.refresh_token.reveal()]
+        harness.engine._flows.scheduler._refresher, [tokens.access_token.reveal(), tokens.refresh_token.reveal()]
     )
     unpicklable: tuple[object, ...] = (
         login,
         login.attempt,
         harness.engine.session,
-        harness.engine._scheduler._refresher,
+        harness.engine._flows.scheduler._refresher,
     )
     for thing in unpicklable:
         with pytest.raises(Exception):  # noqa: B017 - locks and secrets refuse it, each in its own way

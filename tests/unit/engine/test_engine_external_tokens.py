@@ -108,7 +108,7 @@ async def test_one_question_for_a_thousand_401s() -> None:
 async def test_one_question_for_all_who_ask_directly() -> None:
     world = await World.together()
     world.parent.will_answer(make_external())
-    await asyncio.gather(*(world.engine._external.ask() for _ in range(10)))
+    await asyncio.gather(*(world.engine._flows.external.ask() for _ in range(10)))
     assert world.parent.count == 1
 
 
@@ -118,7 +118,7 @@ async def test_a_parent_is_asked_only_for_tokens_that_it_owns(stored: Credential
     before = await world.engine.start()
     world.parent.will_answer(make_external())
     with pytest.raises(TransitionRefused, match="no parent application owns"):
-        await world.engine._external.ask()
+        await world.engine._flows.external.ask()
     assert world.parent.count == 0
     assert world.engine.session is before
 
@@ -161,7 +161,7 @@ async def test_a_parent_that_fails_leaves_the_state_and_is_asked_again(
 
 async def test_a_policy_holds_for_what_the_parent_sends() -> None:
     world = await World.together()
-    world.engine._machine.policy = Policy(LoginMethod.API)
+    world.engine._flows.machine.policy = Policy(LoginMethod.API)
     world.parent.will_answer(make_external())
     with pytest.raises(LoginMethodForbidden):
         await world.engine.recover(await world.engine.authorization())

@@ -237,10 +237,10 @@ async def test_tokens_that_could_not_be_stored_are_kept() -> None:
     authority.accept(ONE)
     async with AuthEngine(store, authority) as engine:
         claim = OpenRefreshClaim(RefreshClaim(fingerprint_of(ONE.refresh_token)), ManualClock())
-        engine._scheduler._pending.keep(RefreshResult(TWO, was_adopted=False), claim)
+        engine._flows.scheduler._pending.keep(RefreshResult(TWO, was_adopted=False), claim)
         store.credentials = None
         assert (await engine.follow()).credentials is ONE
-        engine._scheduler._pending.discard()
+        engine._flows.scheduler._pending.discard()
 
 
 async def test_a_closed_engine_follows_nobody() -> None:

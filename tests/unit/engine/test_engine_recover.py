@@ -82,7 +82,7 @@ async def test_an_older_refused_token_of_a_dead_login_that_expired_is_an_error()
 async def test_tokens_that_keep_being_of_no_use_are_not_looked_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Windows()
     async with world.one as one:
-        monkeypatch.setattr(one._scheduler, "is_usable", lambda: False)
+        monkeypatch.setattr(one._flows.scheduler, "is_usable", lambda: False)
         await one.recover(await one.authorization())
         assert len(world.authority.sent) == 3
 

@@ -96,7 +96,7 @@ class World:
     async def with_pending_tokens(cls) -> "World":
         """A world that has just refreshed, and whose store did not take the new tokens: it is read-only still."""
         world = await cls.open(expires_in=-1)
-        world.engine._scheduler._pending._save_waits = (0.0,)
+        world.engine._flows.scheduler._pending._save_waits = (0.0,)
         world.store.read_only = True
         with pytest.raises(StoreUnavailable):
             await world.engine.authorization()
@@ -194,7 +194,7 @@ async def test_a_logout_waits_for_the_lock_of_the_store() -> None:
 
 async def test_a_logout_and_a_look_into_the_store_take_turns() -> None:
     world = await World.open()
-    async with world.engine._scheduler._locks.store:
+    async with world.engine._flows.scheduler._locks.store:
         logout = asyncio.create_task(world.engine.log_out())
         await world.clock.settle()
         assert not logout.done() and world.store.deletes == 0
@@ -215,7 +215,7 @@ async def test_a_login_and_a_logout_take_turns(first: str) -> None:
         [act] = acts.values()
         other = asyncio.create_task(act())
         await world.clock.settle()
-        assert world.engine._scheduler._locks.session.locked() and not (one.done() or other.done())
+        assert world.engine._flows.scheduler._locks.session.locked() and not (one.done() or other.done())
     await asyncio.gather(one, other)
     is_in = first == "logout"
     assert world.engine.session.state is (AuthState.CHATGPT if is_in else AuthState.LOGGED_OUT)
@@ -262,7 +262,7 @@ async def test_a_logout_with_nothing_or_a_key_or_something_unreadable_stored_rev
     world.store.load = corrupt
     await world.engine.log_out()
     assert world.store.deletes == 1
-    assert not world.engine._revocations._tasks
+    assert not world.engine._flows.revocations._tasks
     assert world.told() == ["warned", "state", "account"]
     assert world.events[0] == Warned("not_revoked", "what was stored could not be read, so it was not revoked: no JSON")
 
@@ -347,11 +347,11 @@ async def test_a_logout_drops_a_refresh_that_waits_between_two_tries() -> None:
 
 async def test_a_refresh_that_starts_after_a_logout_sends_nothing() -> None:
     world = await World.open(expires_in=-1)
-    await world.engine._scheduler._locks.store.acquire()
-    task = world.engine._scheduler.start_or_join()
+    await world.engine._flows.scheduler._locks.store.acquire()
+    task = world.engine._flows.scheduler.start_or_join()
     await world.clock.settle()
     world.engine.set_policy(Policy(LoginMethod.API))
-    world.engine._scheduler._locks.store.release()
+    world.engine._flows.scheduler._locks.store.release()
     assert await task is None
     assert world.authority.sent == []
 

@@ -168,11 +168,11 @@ async def test_a_dead_login_that_ends_during_the_look_is_judged_anew() -> None:
     world.authority.kill()
     await world.engine.start()
     await world.engine.check()
-    await world.engine._scheduler._locks.store.acquire()
+    await world.engine._flows.scheduler._locks.store.acquire()
     waiting = asyncio.create_task(world.engine.authorization())
     await world.clock.settle()
     world.engine.set_policy(Policy(forced_workspaces=("org-9",)))
-    world.engine._scheduler._locks.store.release()
+    world.engine._flows.scheduler._locks.store.release()
     with pytest.raises(NotSignedIn, match="org-9"):
         await waiting
 

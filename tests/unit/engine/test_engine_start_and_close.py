@@ -243,7 +243,7 @@ async def test_the_end_gives_a_revocation_a_moment_and_no_more() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert authority.live  # the issuer never got to it: the task was cancelled
-    assert not engine._revocations._tasks
+    assert not engine._flows.revocations._tasks
     [warning] = [event for event in events if isinstance(event, Warned)]
     assert warning.code == "not_revoked" and "no answer within 0.01 seconds" in warning.message
 

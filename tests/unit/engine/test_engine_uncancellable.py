@@ -193,7 +193,7 @@ async def test_by_default_a_request_waits_two_seconds_and_never_half_of_what_is_
     await world.engine.start()
     world.authority.hold()
     wait_for_request = asyncio.create_task(
-        world.engine._scheduler.wait_for_request(world.engine._scheduler.start_or_join())
+        world.engine._flows.scheduler.wait_for_request(world.engine._flows.scheduler.start_or_join())
     )
     await world.authority.asked()
     await world.clock.elapse(patience - 0.01)

@@ -218,5 +218,5 @@ async def test_a_login_is_refused_before_a_port_is_opened_or_a_code_is_asked_for
     for start in (start_browser_login, start_device_login):
         with pytest.raises(IssuerUnavailable, match=ALLOWED_HOSTS_VARIABLE):
             await start(engine, Issuer("http://issuer.example"))
-        assert engine._logins.current is None
+        assert engine._flows.logins.current is None
     await engine.close(0)

@@ -375,8 +375,8 @@ async def test_a_refusal_that_comes_during_a_look_at_the_doubt_counts() -> None:
     home = SharedLogin(expires_in=3600.0)
     await lose(home)
     async with home.engine() as engine:
-        task = engine._scheduler.start_or_join()
-        task.add_done_callback(lambda _: engine._scheduler.note_refused(home.tokens.access_token))
+        task = engine._flows.scheduler.start_or_join()
+        task.add_done_callback(lambda _: engine._flows.scheduler.note_refused(home.tokens.access_token))
         await engine.refresh()
         assert engine.session.credentials is home.store.credentials is not home.tokens
     assert len(home.authority.sent) == 3
@@ -387,9 +387,9 @@ async def test_tokens_that_come_while_somebody_waits_for_a_refresh_are_better_ne
     newer = make_tokens(now=home.clock.now())
     await lose(home)
     async with home.engine() as engine:
-        task = engine._scheduler.start_or_join()
+        task = engine._flows.scheduler.start_or_join()
         arrived = RefreshResult(newer, was_adopted=True)
-        task.add_done_callback(lambda _: engine._scheduler._adopt(home.tokens, arrived))
+        task.add_done_callback(lambda _: engine._flows.scheduler._adopt(home.tokens, arrived))
         assert (await engine.refresh()).credentials is newer
         assert isinstance(task.result(), RefreshInDoubt)
 

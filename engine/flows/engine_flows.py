@@ -1,0 +1,91 @@
+"""Creates the flows of one engine, and connects them."""
+
+from random import Random
+
+import msgspec
+
+from authstate.engine.clock import SystemClock
+from authstate.engine.flows.engine_locks import EngineLocks
+from authstate.engine.flows.external_tokens import ExternalTokenRefresher
+from authstate.engine.flows.login_attempts import LoginAttempts
+from authstate.engine.flows.pending_tokens import PendingTokens
+from authstate.engine.flows.refresh import Refresher
+from authstate.engine.flows.refresh_scheduler import RefreshScheduler
+from authstate.engine.flows.revocations import Revocations
+from authstate.engine.flows.session_changes import SessionChanges
+from authstate.engine.flows.store_sync import StoreSync
+from authstate.engine.flows.token_identity import TokenIdentity
+from authstate.engine.flows.token_lifetime import TokenLifetime
+from authstate.engine.flows.token_recovery import TokenRecovery
+from authstate.engine.machines.auth_state import AuthMachine
+from authstate.engine.machines.recovery import RecoveryPlan
+from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.events import Listeners
+from authstate.engine.model.policy import Policy
+from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, TokenAuthority
+
+_CHANCE = Random()  # of all engines that are given none
+
+
+class EngineParts(msgspec.Struct, frozen=True):
+    """What an engine is made of. See the arguments of `AuthEngine`."""
+
+    store: CredentialStore
+    authority: TokenAuthority
+    parent: ExternalTokenSource | None = None
+    policy: Policy | None = None
+    clock: Clock | None = None
+    random: Random | None = None
+    settings: RefreshSettings | None = None
+    api_key: ApiKey | None = None
+    recovery: RecoveryPlan | None = None
+
+
+class EngineFlows:
+    """The flows of one engine. Each has its own file.
+
+    Args:
+        parts: what the engine is made of.
+    """
+
+    def __init__(self, parts: EngineParts) -> None:
+        store, authority = parts.store, parts.authority
+        clock = parts.clock or SystemClock()
+        settings = parts.settings or RefreshSettings()
+        random = parts.random or _CHANCE
+        listeners, locks = Listeners(), EngineLocks()
+        pending = PendingTokens(clock, settings.save_waits, listeners.warn)
+        refresher = Refresher(store, authority, clock, random, settings, pending, listeners.warn)
+        machine = AuthMachine(parts.policy or Policy(), listeners)
+        self.settings = settings
+        self.listeners = listeners
+        self.machine = machine
+        self.scheduler = RefreshScheduler(machine, store, refresher, pending, locks, clock, settings, listeners)
+        self.external = ExternalTokenRefresher(parts.parent, machine, clock, settings.parent_timeout, listeners)
+        self.recovery = TokenRecovery(parts.recovery or RecoveryPlan(), machine, self.scheduler, self.external)
+        self.lifetime = TokenLifetime(machine, self.scheduler, clock, settings)
+        self.revocations = Revocations(authority, listeners)
+        self.logins = LoginAttempts(clock, listeners)
+        self.identity = TokenIdentity(machine, authority, clock, settings.pause, listeners)
+        self.store_sync = StoreSync(
+            machine, store, self.scheduler, pending, locks, self.identity, self.logins, listeners, parts.api_key
+        )
+        self.changes = SessionChanges(
+            machine, store, self.scheduler, pending, locks, self.revocations, self.logins, listeners
+        )
+
+    @property
+    def are_idle(self) -> bool:
+        """Whether nothing is under way: no refresh, no question to the issuer, no sign-in and no revocation."""
+        is_asking = not self.identity.is_idle or self.revocations.are_under_way
+        return self.scheduler.is_idle and not is_asking and self.logins.current is None
+
+    async def close(self, grace: float) -> None:
+        """Wait for a refresh token that is being spent, at most `grace` seconds, and cancel everything else."""
+        self.logins.supersede("the program ends")
+        self.recovery.close()
+        self.external.close()
+        self.identity.close()
+        left = await self.scheduler.close(grace)
+        await self.revocations.close(min(left, self.settings.revoke_grace))
