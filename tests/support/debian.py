@@ -41,6 +41,15 @@ def bubblewrap() -> None:
         raise CannotInstall(f"bubblewrap cannot make namespaces here: {done.stderr.strip()}")
 
 
+def faketime() -> Path:
+    """Install libfaketime if it is missing. Returns the library to preload. Raises CannotInstall."""
+    install(("faketime",), ("faketime",))
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        raise CannotInstall("faketime is installed, and its library is not where Debian puts it")
+    return found[0]
+
+
 def install(programs: Sequence[str], packages: Sequence[str], *, timeout: float = 240) -> None:
     """Install programs that are missing from the PATH.
 

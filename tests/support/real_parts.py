@@ -51,6 +51,10 @@ class RealParts:
         """Install bubblewrap, which is then on the PATH. Skip as well if namespaces are not permitted here."""
         _installed(debian.bubblewrap)
 
+    def faketime(self) -> Path:
+        """The library that lets a program see another time. It is preloaded."""
+        return _installed(debian.faketime)
+
     def codex_acp(self) -> list[str]:
         """The command of the ACP agent for codex, without a codex: `CODEX_PATH` names one."""
         return _installed(codex_acp.install)

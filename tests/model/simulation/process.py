@@ -257,6 +257,9 @@ class Process:
         try:
             self._outdated = self._access()
             return await asked
+        except asyncio.CancelledError:
+            self._outdated = self._access()  # the login was read meanwhile, and the refresh for this client goes on
+            raise
         finally:
             self._asked -= 1
 
