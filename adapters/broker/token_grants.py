@@ -164,8 +164,8 @@ class TokenGrants:
     async def revoke(self, presented: Secret) -> None:
         """Answer a revocation, as RFC 7009 describes it: an unknown token is no error.
 
-        The handle of a lease ends that lease. In the home whose login the vault took over, and with the refresh token
-        of an account, it signs the account out, because that is what signing out of codex means.
+        The handle of a lease ends that lease. In a home of the vault's owner (`Lease.signs_out`), and with the refresh
+        token of an account, it signs the account out, because that is what signing out of codex means.
 
         Raises:
             OAuthRefusal: it cannot be revoked now.
@@ -215,7 +215,7 @@ class TokenGrants:
         lease = self._leases.find(handle)
         if lease is None or lease.state is LeaseState.ENDED:
             return
-        if lease.is_of_home and lease.state is LeaseState.ACTIVE:
+        if (lease.signs_out or lease.is_of_home) and lease.state is LeaseState.ACTIVE:
             async with self._accounts.engine(lease.account) as engine:
                 credentials = engine.session.credentials
                 if isinstance(credentials, ChatgptTokens) and lease.is_for(credentials.account):

@@ -149,7 +149,7 @@ class AccountHome:
 
     def _leased(self, login: ChatgptTokens, account: str) -> ChatgptTokens:
         """Return a new lease on the login of an account, as it stands in the home."""
-        _, handle = self._leases.make(LeaseRequest(account, login.account, label="authstate run"))
+        _, handle = self._leases.make(LeaseRequest(account, login.account, label="authstate run", signs_out=True))
         return leased(login, handle.secret.reveal())
 
     async def _login(self) -> StaticCredentials | ChatgptTokens:

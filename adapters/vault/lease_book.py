@@ -41,11 +41,12 @@ class LeaseRequest(msgspec.Struct, frozen=True):
     """Seconds. None: without an end."""
     label: str = ""
     is_of_home: bool = False
+    signs_out: bool = False
 
 
 def lease_of_home(owner: Account) -> LeaseRequest:
     """Return the request for the lease that stands in the home whose login the vault took over."""
-    return LeaseRequest(HOME_ACCOUNT, owner, label="the home", is_of_home=True)
+    return LeaseRequest(HOME_ACCOUNT, owner, label="the home", is_of_home=True, signs_out=True)
 
 
 class LeaseBook:
@@ -122,6 +123,7 @@ class LeaseBook:
             created_at=now,
             expires_at=None if request.ttl is None else now + request.ttl,
             is_of_home=request.is_of_home,
+            signs_out=request.signs_out,
         )
         lease = self._change(lambda leases: _with_lease(leases, lease, now))[-1]
         return self._as_now(lease), handle

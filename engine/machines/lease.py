@@ -61,7 +61,9 @@ class Lease(msgspec.Struct, frozen=True):
     """Seconds since the epoch. None if it has no end."""
     state: LeaseState = LeaseState.ACTIVE
     is_of_home: bool = False
-    """It stands in the home whose login the vault took over. Signing out with it signs the account out."""
+    """It stands in the home whose login the vault took over."""
+    signs_out: bool = False
+    """Signing out with it signs the account out, because it stands where codex expects the login of its owner."""
 
     def after(self, trigger: LeaseTrigger) -> "Lease":
         """Return the lease after a trigger. Raises TransitionRefused if the table has no such row."""

@@ -116,3 +116,18 @@ async def test_what_codex_made_is_kept_when_the_account_is_removed(make_home: Ma
     assert removal.returncode == 0
     assert "skills is still there: the home has another one of this name" in errors
     assert (home / "prompts" / "one.md").read_text() == "kept\n"
+
+
+@pytest.mark.parametrize("release", [NEW, "newest"])
+async def test_codex_signs_out_of_the_account(
+    make_home: MakeHome, issuer: LoopbackIssuer, real_parts: RealParts, release: str
+) -> None:
+    """It is what happens on the home of today, too. 0.93.0 tells nobody that somebody signed out."""
+    home = make_home(**PERSON)
+    work = await add_account(home, issuer, "work", **COLLEAGUE)
+    run = start([*AS_WORK, str(real_parts.codex(release)), "logout"], home, issuer)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 0, errors
+    assert accounts_of(home, issuer) == {"home": "person@example.com", "work": None}
+    assert not (home / "authstate" / "homes" / work / "auth.json").exists()
+    assert issuer.stats()["revocations"] == 1

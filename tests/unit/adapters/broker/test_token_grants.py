@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.broker_world import BrokerWorld
 from support.leaks import CANARY, assert_clean
@@ -401,16 +402,17 @@ async def test_a_revoked_handle_ends_its_lease_and_nothing_else(world: BrokerWor
     assert (world.authority.revoked, lease.id != other.id) == ([], True)
 
 
-async def test_a_revoked_handle_of_the_home_signs_its_account_out(world: BrokerWorld) -> None:
+@pytest.mark.parametrize("where", ["is_of_home", "signs_out"])
+async def test_a_revoked_handle_of_a_home_of_the_owner_signs_its_account_out(world: BrokerWorld, where: str) -> None:
     tokens = await world.sign_in()
-    _, handle = world.lease(tokens, is_of_home=True)
+    _, handle = world.leases.make(msgspec.structs.replace(LeaseRequest("home", tokens.account), **{where: True}))
     await world.finished(world.broker.grants.revoke(handle.text()))
     assert await world.vault.store("home").load() is None
     assert world.authority.revoked == [tokens.refresh_token.reveal()]
     assert world.leases.leases()[0].state is LeaseState.ENDED
 
 
-async def test_a_revoked_handle_of_the_home_signs_nobody_else_out(world: BrokerWorld) -> None:
+async def test_a_revoked_handle_of_a_home_signs_nobody_else_out(world: BrokerWorld) -> None:
     _, handle = world.lease(await world.sign_in(), is_of_home=True)
     colleague = await world.sign_in(**COLLEAGUE)
     await world.finished(world.broker.grants.revoke(handle.text()))
