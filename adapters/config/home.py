@@ -21,6 +21,8 @@ _HINTS = {
 
 ACCOUNT_HOMES = os.path.join("authstate", "homes")
 """The folder, in the home, of the homes that codex uses with another account of the vault."""
+ACCOUNT_LIST = "accounts.json"
+"""The list of accounts, beside that folder."""
 
 
 class ConfigError(StrippableError):
@@ -39,11 +41,8 @@ def find_home(environ: Mapping[str, str]) -> Path:
     named = environ.get("CODEX_HOME", "").strip()
     if not named:
         return Path(os.path.abspath(os.path.join(_user_folder(environ), ".codex")))
-    expanded = named
-    if named == "~" or named.startswith(("~/", "~" + os.sep)):
-        expanded = _user_folder(environ) + named[1:]
     try:
-        home = os.path.realpath(expanded)
+        home = os.path.realpath(_expanded(named, environ))
         is_folder = stat.S_ISDIR(os.stat(home).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         advice = next((hint for sign, hint in _HINTS.items() if sign in named), "make the folder, or name another one")
@@ -57,14 +56,19 @@ def find_home(environ: Mapping[str, str]) -> Path:
 
 
 def account_of_home(environ: Mapping[str, str]) -> str | None:
-    """Return the id of the account whose home CODEX_HOME is: `$CODEX_HOME/authstate/homes/ID` of another home.
+    """Return the id of the account whose home CODEX_HOME is: `authstate/homes/ID` in a home that has a vault.
 
     None if it is a home of its own, or not set.
     """
     named = environ.get("CODEX_HOME", "").strip()
-    folder, account = os.path.split(os.path.realpath(named)) if named else ("", "")
+    folder, account = os.path.split(os.path.realpath(_expanded(named, environ))) if named else ("", "")
     is_one = folder.endswith(os.sep + ACCOUNT_HOMES) and os.path.isdir(os.path.join(folder, account))
-    return account if is_one else None
+    return account if is_one and os.path.isfile(os.path.join(folder, os.pardir, ACCOUNT_LIST)) else None
+
+
+def _expanded(named: str, environ: Mapping[str, str]) -> str:
+    is_of_user = named == "~" or named.startswith(("~/", "~" + os.sep))
+    return _user_folder(environ) + named[1:] if is_of_user else named
 
 
 def _shown(name: str) -> str:

@@ -9,7 +9,7 @@ import re
 
 import msgspec
 
-from authstate.adapters.config.home import ConfigError
+from authstate.adapters.config.home import ACCOUNT_LIST, ConfigError
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.vault.json_file import JsonFile
 
@@ -110,4 +110,4 @@ def printable_name(name: str) -> str:
 
 def accounts_file(folder: str, disk: Disk | None = None) -> JsonFile[AccountList]:
     """Return the file in the folder of a vault. It does not have to exist."""
-    return JsonFile(os.path.join(folder, "accounts.json"), AccountList, AccountList(), disk)
+    return JsonFile(os.path.join(folder, ACCOUNT_LIST), AccountList, AccountList(), disk)

@@ -16,6 +16,7 @@ import os
 import shutil
 from secrets import token_hex
 
+from authstate.adapters.config.home import ACCOUNT_LIST
 from authstate.adapters.config.settings import StoreMode
 from authstate.adapters.vault.account_stores import store_in
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT, AccountEntry, AccountList, accounts_file
@@ -29,7 +30,7 @@ from authstate.engine.ports import Clock, CredentialStore
 
 VAULT_FOLDER = "authstate"
 """The folder of the vault, in the home."""
-_CONTENT = ("accounts.json", "accounts", "leases.json")
+_CONTENT = (ACCOUNT_LIST, "accounts", "leases.json")
 
 
 class Vault:
