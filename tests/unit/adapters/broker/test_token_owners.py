@@ -76,7 +76,7 @@ async def test_a_token_belongs_to_the_login_that_it_was_refreshed_to(world: Brok
 
 @pytest.mark.parametrize(
     ("what", "is_owned"),
-    [("nothing else", True), ("somebody else", False), ("no account", False), ("no successor", False)],
+    [("nothing else", True), ("somebody else", False), ("no account", False), ("no successor", False), ("dead", False)],
 )
 async def test_every_step_must_be_known(world: BrokerWorld, owners: TokenOwners, what: str, is_owned: bool) -> None:
     stored = await world.sign_in()
@@ -86,6 +86,7 @@ async def test_every_step_must_be_known(world: BrokerWorld, owners: TokenOwners,
         "somebody else": spent(between, stored, account="ab" * 8),
         "no account": spent(between, stored, account=""),
         "no successor": msgspec.structs.replace(spent(between, stored), successor=""),
+        "dead": msgspec.structs.replace(spent(between, stored), state=DEAD),
     }[what]
     await note(world, "home", spent(old, between))
     await note(world, "home", claim)
@@ -176,6 +177,24 @@ async def test_another_sign_in_of_the_same_person_is_told_by_its_time(
     owners.remember("home", first)
     await world.store("home", second)
     assert (await owners.find(first.refresh_token) is not None) is is_same
+
+
+async def test_an_id_token_that_is_no_jwt_tells_no_time(world: BrokerWorld, owners: TokenOwners) -> None:
+    first, second = (msgspec.structs.replace(make_tokens(), id_token=Secret("opaque")) for _ in range(2))
+    await world.store("home", first)
+    owners.remember("home", first)
+    await world.store("home", second)
+    assert await owners.find(first.refresh_token) is not None
+
+
+async def test_a_token_that_moved_to_another_account_is_of_that_one(world: BrokerWorld, owners: TokenOwners) -> None:
+    tokens = await world.sign_in()
+    assert owners.remember("home", tokens).account == "home"
+    work = world.vault.add("work").id
+    await world.store("home", None)
+    await world.store(work, tokens)
+    assert await owners.find(tokens.refresh_token) == TokenOwner(work, tokens.account.digest)
+    assert await owners.known(tokens.refresh_token) == TokenOwner(work, tokens.account.digest)
 
 
 async def test_what_was_seen_is_forgotten_once_nobody_is_signed_in(world: BrokerWorld, owners: TokenOwners) -> None:

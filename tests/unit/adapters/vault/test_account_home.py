@@ -8,6 +8,7 @@ from unit.adapters.vault.conftest import save
 
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import make_tokens
+from authstate.adapters.vault import codex_login
 from authstate.adapters.vault.account_home import AccountHome
 from authstate.adapters.vault.accounts_file import AccountEntry
 from authstate.adapters.vault.lease_book import LeaseBook
@@ -62,7 +63,7 @@ async def test_it_holds_a_lease_and_links(place: Place, home: Path) -> None:
     assert lease.access_token == tokens.access_token and lease.last_refresh is not None
     assert tokens.refresh_token.reveal() not in (folder / "auth.json").read_text()
     found = place.leases.find(LeaseHandle.parse(lease.refresh_token.reveal()) or LeaseHandle.of(b"0" * 32))
-    assert found is not None and found.account == place.account
+    assert found is not None and (found.account, found.signs_out) == (place.account, True)
 
 
 async def test_the_same_lease_is_used_again_until_it_is_over_or_another_person_signs_in(place: Place) -> None:
@@ -126,8 +127,21 @@ async def test_tokens_that_a_killed_process_left_do_not_replace_newer_ones(vault
         await held.record(RefreshClaim(fingerprint_of(left.refresh_token), RefreshClaimState.SPENT, 1.0))
     home = AccountHome(vault, LeaseBook(vault.folder), account)
     await save(vault.store_of_folder(home.folder), left)
-    await home.prepare()
+    taken = await home.take_over()
+    assert taken is not None and taken.id == account
+    stands = await vault.store_of_folder(home.folder).load()
+    assert isinstance(stands, ChatgptTokens) and stands.access_token == newer.access_token
     assert await vault.store(account).load() == newer
+    assert len(vault.accounts().entries) == 2
+
+
+async def test_a_login_is_looked_for_in_a_home_that_is_missing_or_cannot_be_read(place: Place) -> None:
+    tokens = make_tokens()
+    assert await place.home.has_login(tokens.refresh_token) is False
+    await save(AuthJsonStore(place.home.folder), tokens)
+    assert await place.home.has_login(tokens.refresh_token) is True
+    Path(place.home.folder, "auth.json").write_text("{")
+    assert await place.home.has_login(tokens.refresh_token) is False
 
 
 # Somebody else
@@ -212,6 +226,25 @@ async def test_a_login_that_is_not_in_the_vault_yet_is_not_removed_with_the_home
     await visitor.sign_in()
     assert await place.home.remove() == []
     assert await place.vault.store(visitor.account().id).load() == visitor.tokens
+
+
+async def test_another_one_who_signs_in_at_this_moment_is_not_replaced(
+    place: Place, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account of the visitor was found, and gets another login before that of the visitor is stored."""
+    entry = place.vault.add("busy")
+    other = make_tokens(account_id="org-busy", user_id="busy")
+    await save(place.vault.store(entry.id), other)
+
+    async def found(vault: Vault, login: Credentials) -> AccountEntry:
+        return entry
+
+    monkeypatch.setattr(codex_login, "find_login", found)
+    await visitor.sign_in()
+    taken = await place.home.take_over()
+    assert taken is not None and taken.id not in (entry.id, place.account)
+    assert await place.vault.store(entry.id).load() == other
+    assert await place.vault.store(taken.id).load() == visitor.tokens
 
 
 # What codex makes there for a person
