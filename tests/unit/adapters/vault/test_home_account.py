@@ -138,6 +138,15 @@ async def test_a_home_that_was_never_adopted_has_no_lease_to_update(vault: Vault
     assert await vault.home_account.load() == tokens
 
 
+async def test_what_is_saved_over_half_a_file_is_the_login_of_the_home(vault: Vault) -> None:
+    store, tokens, newer = vault.home_account, make_tokens(), make_tokens()
+    await adopt(vault, tokens)
+    Path(vault.home, "auth.json").write_text("{")
+    async with store.locked() as held:
+        await held.save(newer)
+    assert (await store.load(), await store.adopted.load()) == (newer, tokens)
+
+
 async def test_both_locks_are_held_and_a_waiter_sees_where_the_login_went(vault: Vault) -> None:
     store = vault.home_account
     await adopt(vault, make_tokens())
