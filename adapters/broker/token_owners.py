@@ -4,10 +4,11 @@ A client may hold a token that was replaced since, because it loaded the login b
 only while refreshes lead from its token to the one that is stored: each refresh claim names the token that came
 instead. When somebody has signed out, nothing leads from the old tokens to a new login, even one of the same person.
 
-Two gaps are filled. A process that dies between storing an answer and settling its claim leaves a claim in doubt: its
-token counts if the stored one was issued right after it was sent. And a program that makes no claim, such as codex,
-may replace a token: what this process has seen in an account still counts, until it sees that the account was signed
-out, or an id token of another sign-in (`auth_time`, OpenID Connect Core 12.2).
+Two gaps are filled, by the time of the sign-in in the id token (`auth_time`). A process that dies between storing an
+answer and settling its claim leaves a claim in doubt: its token counts if nobody signed in since it was sent. And a
+program that makes no claim, such as codex, may replace a token: what this process has seen in an account still counts
+if it is of the same sign-in. For an issuer that does not tell that time, the first counts if the stored token was
+issued within two minutes, and the second until this process sees that the account was signed out.
 """
 
 import msgspec
@@ -18,8 +19,8 @@ from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.machines.refresh_claim import MAX_CLAIMS, RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens
-from authstate.engine.model.errors import InvalidCredentials, StoreUnavailable
-from authstate.engine.model.jwt_claims import read_jwt_claims
+from authstate.engine.model.errors import StoreUnavailable
+from authstate.engine.model.jwt_claims import auth_time_of
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import CredentialStore
 
@@ -45,7 +46,7 @@ class _Seen(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, account: str, stored: ChatgptTokens) -> "_Seen":
-        return cls(TokenOwner(account, stored.account.digest), _signed_in_at(stored))
+        return cls(TokenOwner(account, stored.account.digest), auth_time_of(stored.id_token.reveal()))
 
 
 class TokenOwners:
@@ -163,13 +164,11 @@ async def leads_to(store: CredentialStore, fingerprint: str, stored: ChatgptToke
 
 
 def _is_answer(claim: RefreshClaim, stored: ChatgptTokens) -> bool:
-    """Whether the stored tokens came right after this token was sent, by a process that died before it noted that."""
+    """Whether the stored tokens came for this token, which was sent by a process that died before it noted that.
+
+    They did not if somebody signed in since. Without `auth_time`, tokens that came soon after count.
+    """
+    signed_in_at = auth_time_of(stored.id_token.reveal())
+    if signed_in_at is not None:
+        return signed_in_at <= claim.at
     return stored.last_refresh is not None and 0 <= stored.last_refresh - claim.at <= _LONGEST_REFRESH
-
-
-def _signed_in_at(stored: ChatgptTokens) -> float | None:
-    try:
-        found = read_jwt_claims(stored.id_token.reveal(), "id token").get("auth_time")
-    except InvalidCredentials:
-        return None
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None

@@ -3,6 +3,7 @@
 import os
 import sys
 
+from authstate.adapters.cli.command_home import describe_taken
 from authstate.adapters.cli.context import open_context
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
 from authstate.adapters.config.unmanaged_logins import find_in_environment
@@ -33,8 +34,7 @@ async def sign_out(overrides: list[str]) -> ExitStatus:
 
     context.engine.subscribe(on_event)
     home = _home_of_account(context.store)
-    if home is not None:
-        await home.take_over()
+    taken = await home.take_over() if home is not None else None
     async with context.engine as engine:
         await engine.log_out()
     if home is not None:
@@ -42,6 +42,8 @@ async def sign_out(overrides: list[str]) -> ExitStatus:
     choice = context.account
     of_account = "" if choice is None or choice.is_home else f" of the account {choice.name}"
     print(f"Signed out{of_account}. Nothing is stored in {context.place} any more.")
+    if home is not None and choice is not None and (said := describe_taken(taken, home, choice.name)):
+        print_error(said, ExitStatus.DONE)
     for message in not_revoked:
         print_error(message, ExitStatus.DONE)
     if context.environment.api_key is not None:

@@ -52,7 +52,8 @@ def find_home(environ: Mapping[str, str]) -> Path:
         raise ConfigError(f"CODEX_HOME cannot be {_shown(named)}: {why}: set it to a folder of your own") from None
     if not is_folder:
         raise ConfigError(f"CODEX_HOME is {_shown(named)}, which is not a folder: set it to a folder of your own")
-    return Path(home if account_of_home(environ) is None else home[: home.rindex(ACCOUNT_HOMES) - 1])
+    found = _vault_home(named, environ)
+    return Path(home if found is None else found[0])
 
 
 def account_of_home(environ: Mapping[str, str]) -> str | None:
@@ -60,10 +61,21 @@ def account_of_home(environ: Mapping[str, str]) -> str | None:
 
     None if it is a home of its own, or not set.
     """
-    named = environ.get("CODEX_HOME", "").strip()
-    folder, account = os.path.split(os.path.realpath(_expanded(named, environ))) if named else ("", "")
-    is_one = folder.endswith(os.sep + ACCOUNT_HOMES) and os.path.isdir(os.path.join(folder, account))
-    return account if is_one and os.path.isfile(os.path.join(folder, os.pardir, ACCOUNT_LIST)) else None
+    found = _vault_home(environ.get("CODEX_HOME", "").strip(), environ)
+    return None if found is None else found[1]
+
+
+def _vault_home(named: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the home that has the vault, and the id of the account. Each folder on the way may be a symbolic link."""
+    if not named:
+        return None
+    expanded = _expanded(named, environ)
+    for path in (os.path.abspath(expanded), os.path.realpath(expanded)):
+        folder, account = os.path.split(path)
+        is_listed = os.path.isfile(os.path.join(os.path.dirname(folder), ACCOUNT_LIST))
+        if folder.endswith(os.sep + ACCOUNT_HOMES) and is_listed and os.path.isdir(path):
+            return os.path.realpath(os.path.dirname(os.path.dirname(folder))), account
+    return None
 
 
 def _expanded(named: str, environ: Mapping[str, str]) -> str:

@@ -22,6 +22,7 @@ from authstate.adapters.vault.codex_login import store_codex_login
 from authstate.adapters.vault.home_account import leased
 from authstate.adapters.vault.home_links import link_entries, remove_links
 from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
+from authstate.adapters.vault.placed_key import forget_key, is_noted, note_key
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.machines.lease import LeaseState
 from authstate.engine.model.credentials import ChatgptTokens, Credentials, StaticCredentials
@@ -29,6 +30,8 @@ from authstate.engine.model.errors import NotSignedIn, StoreUnavailable
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import HeldStore
+
+_LOOKS = 5  # codex may write between two looks
 
 
 class PreparedHome(msgspec.Struct, frozen=True):
@@ -69,15 +72,7 @@ class AccountHome:
         except OSError as error:
             raise unavailable("write", self.folder, error) from error
         async with self._store.locked() as held:
-            taken = await self._take_over(held)
-            found = await held.load()
-            login = await self._login()
-            if not isinstance(login, ChatgptTokens):  # a static key cannot be leased: codex needs the key itself
-                if found != login:
-                    await held.save(login)
-            elif not self._is_lease_of(found, login):
-                await held.save(self._leased(login, self.account))
-        return PreparedHome(self.folder, taken)
+            return PreparedHome(self.folder, await self._settle(held))
 
     async def has_login(self, refresh_token: Secret) -> bool:
         """Whether codex has stored this very token here. What cannot be read now counts as another one."""
@@ -111,11 +106,16 @@ class AccountHome:
             ConfigError: the account was removed.
             StoreUnavailable: it is still there.
         """
-        if os.path.isdir(self.folder):
-            async with self._store.locked() as held:
-                if isinstance(await held.load(), ChatgptTokens):
-                    await self._take_over(held)
-                await held.delete()
+        if not os.path.isdir(self.folder):
+            return
+        async with self._store.locked() as held:
+            for _ in range(_LOOKS):
+                await self._take_over(held)
+                found = await held.load()
+                if not _is_login(found) and await self._replace(held, found, None):
+                    forget_key(self.folder)
+                    return
+        raise self._changing()
 
     async def remove(self) -> list[str]:
         """Remove the home, if there is one: the lease or the static key, the links, and the databases of codex.
@@ -132,20 +132,72 @@ class AccountHome:
         await self.sign_out()
         return remove_links(self._vault.home, self.folder) if os.path.isdir(self.folder) else []
 
+    async def _settle(self, held: HeldStore) -> AccountEntry | None:
+        """Put a lease, or the static key, where codex expects the login. Return who has what codex had stored there."""
+        taken = None
+        for _ in range(_LOOKS):
+            taken = await self._take_over(held) or taken
+            found = await held.load()
+            try:
+                login = await self._login()
+            except NotSignedIn:
+                if isinstance(found, StaticCredentials):
+                    await self._replace(held, found, None)
+                raise
+            if await self._replace(held, found, self._wanted(found, login)):
+                return taken
+        raise self._changing()
+
     async def _take_over(self, held: HeldStore) -> AccountEntry | None:
         """See `take_over`."""
-        found = await held.load()
-        if not isinstance(found, ChatgptTokens | StaticCredentials):
-            return None
-        if not isinstance(found, ChatgptTokens):
-            is_copy = found == await self._vault.store(self.account).load()
-            return None if is_copy else await store_codex_login(self._vault, self.account, found, self._store)
-        if is_lease(found.refresh_token):
-            return None
-        entry = await store_codex_login(self._vault, self.account, found, self._store)
-        stored = await self._vault.store(entry.id).load()
-        await held.save(self._leased(stored if isinstance(stored, ChatgptTokens) else found, entry.id))
-        return entry
+        for _ in range(_LOOKS):
+            found = await held.load()
+            if isinstance(found, ChatgptTokens) and _is_login(found):
+                entry = await store_codex_login(self._vault, self.account, found, self._store)
+                stored = await self._vault.store(entry.id).load()
+                login = stored if isinstance(stored, ChatgptTokens) else found
+                if await self._replace(held, found, self._leased(login, entry.id)):
+                    return entry
+            elif isinstance(found, StaticCredentials) and not await self._is_copy(found):
+                entry = await store_codex_login(self._vault, self.account, found, self._store)
+                self._note(found)
+                return entry
+            else:
+                return None
+        raise self._changing()
+
+    def _wanted(self, found: Credentials | None, login: StaticCredentials | ChatgptTokens) -> Credentials | None:
+        """What should stand here for a login of the account. A static key cannot be leased: codex needs it itself."""
+        if isinstance(login, ChatgptTokens):
+            return found if self._is_lease_of(found, login) else self._leased(login, self.account)
+        self._note(login)
+        return login
+
+    def _note(self, key: StaticCredentials) -> None:
+        try:
+            note_key(self.folder, key)
+        except OSError as error:
+            raise unavailable("write", self.folder, error) from error
+
+    async def _is_copy(self, key: StaticCredentials) -> bool:
+        """Whether a key was put here for codex. The account may have another one by now, or none."""
+        return is_noted(self.folder, key) or key == await self._vault.store(self.account).load()
+
+    async def _replace(self, held: HeldStore, found: Credentials | None, wanted: Credentials | None) -> bool:
+        """Write what is wanted, unless codex, which takes no lock, has written meanwhile. Return whether it is here."""
+        if not await self._is_still(held, found):
+            return False
+        if wanted is None:
+            await held.delete()
+        elif wanted != found:
+            await held.save(wanted)
+        return True
+
+    async def _is_still(self, held: HeldStore, found: Credentials | None) -> bool:
+        return await held.load() == found
+
+    def _changing(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._store.describe()} changes all the time: another program writes it. Try again")
 
     def _leased(self, login: ChatgptTokens, account: str) -> ChatgptTokens:
         """Return a new lease on the login of an account, as it stands in the home."""
@@ -171,3 +223,8 @@ class AccountHome:
             and lease.account == self.account
             and lease.is_for(login.account)
         )
+
+
+def _is_login(found: Credentials | None) -> bool:
+    """Whether this is a ChatGPT login, and not a lease on one."""
+    return isinstance(found, ChatgptTokens) and not is_lease(found.refresh_token)

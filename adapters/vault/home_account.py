@@ -215,7 +215,8 @@ class HeldAdoption:
             if isinstance(lease, ChatgptTokens) and is_lease(lease.refresh_token):
                 is_same = lease.account.is_same_as(credentials.account)
                 handle = lease.refresh_token if is_same else self._new_lease(credentials.account)
-                await self._home.save(leased(credentials, handle.reveal()))
+                if await self._home.load() == lease:  # codex, which takes no lock, may have signed in over it
+                    await self._home.save(leased(credentials, handle.reveal()))
         except (StoreUnavailable, ConfigError):
             return
 

@@ -10,9 +10,10 @@ _FILES = ("config.toml", "history.jsonl", "AGENTS.md")
 """What codex or a person creates later. It is linked before it exists, so that it is created in the home."""
 _FOLDERS = ("sessions", "archived_sessions")
 """The same for folders. They are made first: codex 0.169.0 cannot create one behind a link (measured)."""
-_OWN = (VAULT_FOLDER, "auth", "app-server-control", "app-server-daemon", "tmp", "installation_id", ".tmp", "log")
-"""What each home has for itself, by the name before the first dot of a file, or by the name of a folder."""
-_OWN_ENDINGS = (".lock", "-wal", "-shm", ".sqlite", "-locks")
+_OWN = (VAULT_FOLDER, "auth.json", "app-server-control", "app-server-daemon", "tmp", "installation_id", "log")
+"""What each home has for itself."""
+_OWN_BEGINNINGS = ("auth.json.", ".tmp")
+_OWN_ENDINGS = ("-wal", "-shm", ".sqlite", "-locks")
 
 
 def link_entries(home: str, folder: str) -> None:
@@ -29,7 +30,7 @@ def link_entries(home: str, folder: str) -> None:
     for name in _FOLDERS:
         os.makedirs(os.path.join(home, name), mode=0o700, exist_ok=True)
     _move_to_home(home, folder, [name for name in _made_in(folder) if os.path.isdir(os.path.join(folder, name))])
-    names = [name for name in os.listdir(home) if not _is_own(name)]
+    names = [name for name in os.listdir(home) if not _is_own(name) and not _is_lock(os.path.join(home, name))]
     for name in dict.fromkeys((*_FILES, *names)):
         target, place = os.path.join(home, name), os.path.join(folder, name)
         if os.path.islink(place) and os.readlink(place) != target and not os.path.exists(place):
@@ -46,8 +47,7 @@ def remove_links(home: str, folder: str) -> list[str]:
     Returns:
         The paths of what was not removed, because the home has something else of this name.
     """
-    with suppress(OSError):
-        _move_to_home(home, folder, _made_in(folder))
+    _move_to_home(home, folder, _made_in(folder))
     kept = _made_in(folder)
     for name in os.listdir(folder):
         if name not in kept:
@@ -64,18 +64,23 @@ def remove_links(home: str, folder: str) -> list[str]:
 
 def _made_in(folder: str) -> list[str]:
     """Return the names of what codex has made in the folder of an account, instead of behind a link."""
-    names = [name for name in sorted(os.listdir(folder)) if not _is_own(name)]
-    return [name for name in names if not os.path.islink(os.path.join(folder, name))]
+    names = [name for name in sorted(os.listdir(folder)) if not os.path.islink(os.path.join(folder, name))]
+    return [name for name in names if not _is_own(name) and not _is_lock(os.path.join(folder, name))]
 
 
 def _move_to_home(home: str, folder: str, names: list[str]) -> None:
-    """Move entries for which the home has none."""
+    """Move entries for which the home has none. What cannot be moved stays: on another file system, for example."""
     for name in names:
         if not os.path.lexists(target := os.path.join(home, name)):
-            with suppress(FileNotFoundError):  # another run moves it at the same moment
+            with suppress(OSError):  # another run may move it at the same moment
                 os.rename(os.path.join(folder, name), target)
 
 
 def _is_own(name: str) -> bool:
     """Whether each home has this for itself. codex writes a file under a name with `.tmp` first."""
-    return name.partition(".")[0] in _OWN or name in _OWN or name.startswith(".tmp") or name.endswith(_OWN_ENDINGS)
+    return name in _OWN or name.startswith(_OWN_BEGINNINGS) or name.endswith(_OWN_ENDINGS)
+
+
+def _is_lock(path: str) -> bool:
+    """Whether this is a file that somebody locks. One with content, such as flake.lock, is something else."""
+    return path.endswith(".lock") and os.path.isfile(path) and os.path.getsize(path) == 0

@@ -44,3 +44,15 @@ def expiry_of(token: str) -> float | None:
     if isinstance(exp, bool) or not isinstance(exp, int | float) or not 0 < exp <= LATEST_TIME:
         return None
     return float(exp)
+
+
+def auth_time_of(id_token: str) -> float | None:
+    """The `auth_time` of an id token in seconds since the epoch: when the person signed in. None if it has none.
+
+    A refresh does not change it (OpenID Connect Core 12.2).
+    """
+    try:
+        found = read_jwt_claims(id_token, "id token").get("auth_time")
+    except InvalidCredentials:
+        return None
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None

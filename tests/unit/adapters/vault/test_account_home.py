@@ -2,13 +2,16 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from unit.adapters.vault.conftest import save
 
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import make_tokens
-from authstate.adapters.vault import codex_login
+from authstate.adapters.testing.jwt import account_claims, make_jwt
+from authstate.adapters.vault import account_home, codex_login
 from authstate.adapters.vault.account_home import AccountHome
 from authstate.adapters.vault.accounts_file import AccountEntry
 from authstate.adapters.vault.lease_book import LeaseBook
@@ -23,6 +26,7 @@ from authstate.engine.model.credentials import (
 )
 from authstate.engine.model.errors import NotSignedIn
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
+from authstate.engine.model.secret import Secret
 
 KEY = ApiKey.parse("sk-0123456789")
 
@@ -100,6 +104,33 @@ async def test_a_static_key_stands_there_itself(place: Place, key: StaticCredent
     await save(place.vault.store(place.account), make_tokens())
     await place.home.prepare()
     await place.lease()
+    assert len(place.vault.accounts().entries) == 2, "the old key is a copy, and gets no account"
+
+
+@pytest.mark.parametrize("then", ["another key", "nothing"])
+async def test_a_key_that_was_replaced_or_signed_out_does_not_come_back(place: Place, then: str) -> None:
+    await save(place.vault.store(place.account), KEY)
+    await place.home.prepare()
+    newer = None if then == "nothing" else ApiKey.parse("sk-another-0123")
+    await save(place.vault.store(place.account), newer)
+    if newer is None:
+        with pytest.raises(NotSignedIn):
+            await place.home.prepare()
+    else:
+        await place.home.prepare()
+    assert await place.stored() == newer
+    assert await place.vault.store(place.account).load() == newer
+    assert len(place.vault.accounts().entries) == 2
+
+
+async def test_the_note_of_a_key_tells_nothing_of_it(place: Place) -> None:
+    await save(place.vault.store(place.account), KEY)
+    await place.home.prepare()
+    note = Path(place.home.folder, "auth.json.authstate.key")
+    assert KEY.key.reveal() not in note.read_text()
+    assert note.stat().st_mode & 0o777 == 0o600
+    await place.home.sign_out()
+    assert not note.exists()
 
 
 async def test_nobody_is_signed_in(place: Place) -> None:
@@ -207,6 +238,7 @@ async def test_a_key_that_codex_stored_gets_an_account(place: Place, visitor: Vi
     assert await place.home.take_over() == visitor.account()
     assert visitor.account().name == "api-key"
     assert await place.stored() == KEY
+    assert await place.home.take_over() is None, "it is the account's key from now on"
     await place.home.prepare()
     await place.lease()
     assert await place.vault.store(visitor.account().id).load() == KEY
@@ -277,3 +309,91 @@ async def test_what_codex_made_stays_when_the_home_is_removed(place: Place, visi
     assert os.listdir(folder) == ["skills"]
     assert (home / "prompts" / "own").read_text() == "prompts"
     assert (home / "notes.md").read_text() == "notes"
+
+
+# The same person, twice
+
+
+def signed_in_at(tokens: ChatgptTokens, auth_time: float | None, last_refresh: float | None = None) -> ChatgptTokens:
+    claims = account_claims("person@example.com", "org-1", "user-1", "plus")
+    id_token = Secret(make_jwt(**claims, auth_time=auth_time)) if auth_time is not None else tokens.id_token
+    return msgspec.structs.replace(tokens, id_token=id_token, last_refresh=last_refresh or tokens.last_refresh)
+
+
+@pytest.mark.parametrize(
+    ("left", "stored", "kept"),
+    [
+        ((1000.0, 90.0), (2000.0, 80.0), "stored"),
+        ((2000.0, 80.0), (1000.0, 90.0), "left"),
+        ((1000.0, 80.0), (1000.0, 90.0), "stored"),
+        ((None, 80.0), (1000.0, 90.0), "stored"),
+        ((None, 90.0), (None, 80.0), "left"),
+        ((None, 80.0), (None, 80.0), "left"),
+    ],
+)
+async def test_the_later_login_of_a_person_is_kept(
+    place: Place, left: tuple[float | None, float], stored: tuple[float | None, float], kept: str
+) -> None:
+    logins = {"left": signed_in_at(make_tokens(), *left), "stored": signed_in_at(make_tokens(), *stored)}
+    await save(place.vault.store(place.account), logins["stored"])
+    await save(AuthJsonStore(place.home.folder), logins["left"])
+    await place.home.prepare()
+    assert await place.vault.store(place.account).load() == logins[kept]
+    assert (await place.lease()).access_token == logins[kept].access_token
+
+
+@pytest.mark.parametrize("where", ["the home", "the vault"])
+async def test_a_dead_login_replaces_nothing(place: Place, where: str) -> None:
+    stored, dead = make_tokens(), make_tokens()
+    await save(place.vault.store(place.account), stored)
+    source = AuthJsonStore(place.home.folder)
+    await save(source, dead)
+    claim = RefreshClaim(fingerprint_of(dead.refresh_token), RefreshClaimState.DEAD, 1.0)
+    async with (source if where == "the home" else place.vault.store(place.account)).locked() as held:
+        await held.record(claim)
+    await place.home.prepare()
+    assert await place.vault.store(place.account).load() == stored
+
+
+async def test_a_login_without_a_refresh_token_replaces_none_that_has_one(place: Place) -> None:
+    stored = make_tokens(now=1.0)
+    await save(place.vault.store(place.account), stored)
+    await save(AuthJsonStore(place.home.folder), make_tokens(refresh_token="", now=2.0))
+    await place.home.prepare()
+    assert await place.vault.store(place.account).load() == stored
+
+
+async def test_a_login_in_the_home_of_a_removed_account_gets_an_account(place: Place, visitor: Visitor) -> None:
+    await visitor.sign_in()
+    await save(place.vault.store(place.account), None)
+    await place.vault.remove(place.account)
+    taken = await place.home.take_over()
+    assert taken is not None and taken.name == "visitor@example.com"
+    assert await place.vault.store(taken.id).load() == visitor.tokens
+
+
+# codex writes meanwhile, without a lock
+
+
+@pytest.mark.parametrize("method", ["prepare", "take_over", "sign_out"])
+async def test_a_login_that_codex_writes_meanwhile_is_not_lost(
+    place: Place, visitor: Visitor, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    first = make_tokens(email="first@example.com", account_id="org-first", user_id="first")
+    await visitor.sign_in(first)
+    await save(AuthJsonStore(place.vault.home), visitor.tokens)
+    written = Path(place.vault.home, "auth.json").read_bytes()
+    await save(AuthJsonStore(place.vault.home), None)
+    real = codex_login.store_codex_login
+
+    async def slow(*arguments: Any) -> AccountEntry:
+        entry = await real(*arguments)
+        if arguments[2] == first:
+            Path(place.home.folder, "auth.json").write_bytes(written)
+        return entry
+
+    monkeypatch.setattr(account_home, "store_codex_login", slow)
+    await getattr(place.home, method)()
+    stored = [await place.vault.store(entry.id).load() for entry in place.vault.accounts().entries]
+    assert first in stored
+    assert visitor.tokens in stored
