@@ -3,8 +3,8 @@
 uvicorn closes a connection that is idle after an answer. It waits without an end for the first request, and for the
 rest of one. Here, a head must be whole within 10 seconds and 32 KiB. Of the connections that wait for a request, the
 oldest are closed when there are more than 256. A client may send at most 64 requests before it reads their answers. One
-that reads nothing for 10 seconds while data waits for it is cut off. So idle and slow clients keep nobody else from an
-answer.
+that reads nothing for 10 seconds while data waits for it is cut off, also while its connection is being closed. So idle
+and slow clients keep nobody else from an answer.
 """
 
 import asyncio
@@ -42,6 +42,10 @@ class IdleConnections:
             del self._idle[oldest]
             oldest.transport.abort()
 
+    def __contains__(self, connection: "BoundedHttpProtocol") -> bool:
+        """Whether a connection waits for a request."""
+        return connection in self._idle
+
     def discard(self, connection: "BoundedHttpProtocol") -> None:
         """Note that a connection handles a request, or is closed."""
         self._idle.pop(connection, None)
@@ -64,6 +68,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head."""
         super().connection_made(transport)
+        if self.scheme == "http":  # the end of a TLS connection has a timeout of its own, in asyncio
+            transport.set_write_buffer_limits(0)  # call `pause_writing` for any data that the system does not take
         self._await_head()
         self.idle.add(self)
 
@@ -77,12 +83,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Read, and bound a head that is not whole yet."""
         self._head_bytes += len(data)
         super().data_received(data)
-        if not self._is_in_head or self.transport.is_closing():
+        # uvicorn no longer closes an idle connection once anything comes: an empty line, or the rest of a body.
+        is_idle = self in self.idle and self.timeout_keep_alive_task is None
+        if self.transport.is_closing():
+            return
+        if not self._is_in_head:
             self._head_bytes = 0
         elif self._head_bytes > LARGEST_HEAD:
             self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n")
             self.transport.close()
-        elif self._timer is None:
+            return
+        if self._timer is None and (self._is_in_head or is_idle):
             self._await_head()
 
     def on_message_begin(self) -> None:

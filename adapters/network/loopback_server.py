@@ -173,6 +173,7 @@ class LoopbackServer:
             return
         try:
             async with asyncio.timeout(self._limits.patience):
+                writer.transport.set_write_buffer_limits(0)  # so `drain` waits until the system has taken everything
                 writer.write(_encoded(http, response))
                 await writer.drain()
                 await self._drain(http, reader, writer)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,33 @@ def test_a_jump_back_costs_nothing(jumping: Jumping) -> None:
     jumping.jump(-400 * DAY)
     assert jumping.ask(handle)[1]["access_token"] == before
     assert jumping.refreshes == (0, 0)
+
+
+@pytest.mark.parametrize("seconds", [DAY, -DAY])
+def test_many_clients_at_once_after_a_jump_cost_one_refresh_at_most(jumping: Jumping, seconds: float) -> None:
+    handle = jumping.lease("none")
+    jumping.jump(seconds)
+    with ThreadPoolExecutor(16) as clients:
+        answers = list(clients.map(jumping.ask, [handle] * 32))
+    assert {status for status, _ in answers} == {200}
+    assert len({granted["access_token"] for _, granted in answers}) == 1
+    assert jumping.refreshes == (1 if seconds > 0 else 0, 0)
+
+
+@pytest.mark.parametrize("seconds", [2 * DAY, 0, -DAY])
+def test_a_jump_while_the_issuer_is_asked(jumping: Jumping, issuer: LoopbackIssuer, seconds: float) -> None:
+    """The token that is being spent is sent once, and its answer is used."""
+    handle = jumping.lease("none")
+    issuer.hold("refresh", "answer")
+    jumping.jump(DAY)
+    with ThreadPoolExecutor() as clients:
+        first = clients.submit(jumping.ask, handle)
+        while jumping.refreshes == (0, 0):
+            assert not first.done(), first.result()
+        jumping.jump(seconds)
+        second = clients.submit(jumping.ask, handle)
+        issuer.release("refresh")
+        assert first.result()[0] == second.result()[0] == 200
+    assert jumping.refreshes == (1, 0)
+    assert jumping.ask(handle)[1]["access_token"] == first.result()[1]["access_token"]
+    assert jumping.refreshes == (1, 0)

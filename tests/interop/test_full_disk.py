@@ -18,9 +18,11 @@ PERSON = {"email": "person@example.com", "account_id": "org-person", "expires_in
 SIZE = 256 * 1024  # bytes
 
 BEGIN = """
-import json, os, subprocess, sys, urllib.error, urllib.request
+import atexit, json, os, subprocess, sys, urllib.error, urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
-home = os.environ["CODEX_HOME"]
+environment = dict(os.environ)
+home = environment["CODEX_HOME"]
 
 def fill():
     with open(os.path.join(home, "filler"), "wb", 0) as file:
@@ -52,6 +54,25 @@ def authstate(*arguments):
     done = subprocess.run([*json.loads(os.environ["AUTHSTATE_COMMAND"]), *arguments], capture_output=True, text=True)
     return done.returncode, done.stderr
 
+def serve():
+    command = [*json.loads(os.environ["AUTHSTATE_COMMAND"]), "broker", "--listen", "127.0.0.1:0"]
+    broker = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    atexit.register(broker.kill)
+    while " serves " not in (line := broker.stderr.readline()):
+        assert line
+    os.environ["CODEX_REFRESH_TOKEN_URL_OVERRIDE"] = line.partition(" serves ")[2].split()[0] + "/oauth/token"
+    return broker
+
+def stop(broker):
+    broker.terminate()
+    return broker.wait(), broker.stderr.read()
+
+def tell_issuer(path, **members):
+    request = urllib.request.Request(os.environ["ISSUER"] + path, json.dumps(members).encode() if members else None)
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
 presented = stored()["refresh_token"]
 """
 
@@ -69,7 +90,7 @@ def on_small_disk(
         inside = f'cp -a "{home}/." "{small}/" && exec "$@"'
         mounts = ("--bind", "/", "/", "--dev-bind", "/dev", "/dev", "--size", str(SIZE), "--tmpfs", str(small))
         environment = clean_environment(home, **issuer.environment)
-        environment |= {"CODEX_HOME": str(small), "AUTHSTATE_COMMAND": json.dumps(AUTHSTATE)}
+        environment |= {"CODEX_HOME": str(small), "AUTHSTATE_COMMAND": json.dumps(AUTHSTATE), "ISSUER": issuer.url}
         done = subprocess.run(
             ["bwrap", *mounts, "--", "sh", "-c", inside, "sh", *command, sys.executable, "-c", BEGIN + script],
             env=environment,
@@ -83,8 +104,14 @@ def on_small_disk(
     return run
 
 
+BY_RUN = ("", (*AUTHSTATE, "run", "--"))
+BY_SERVICE = ("broker = serve()\n", ())
+BOTH = pytest.mark.parametrize(("begin", "command"), [BY_RUN, BY_SERVICE], ids=["run", "service"])
+
+
+@BOTH
 def test_nothing_is_spent_while_nothing_can_be_stored(
-    on_small_disk: Callable[..., list[Any]], issuer: LoopbackIssuer
+    on_small_disk: Callable[..., list[Any]], issuer: LoopbackIssuer, begin: str, command: tuple[str, ...]
 ) -> None:
     script = """
 before = stored()
@@ -95,7 +122,7 @@ empty()
 print(json.dumps(ask()))
 print(json.dumps(stored()["refresh_token"] != before["refresh_token"]))
 """
-    (status, refused), is_unchanged, (later, granted), is_new = on_small_disk(script, *AUTHSTATE, "run", "--")
+    (status, refused), is_unchanged, (later, granted), is_new = on_small_disk(begin + script, *command)
     assert status == 503
     assert refused["error"]["code"] == "temporarily_unavailable"
     assert "no space left on device" in refused["error"]["message"].lower()
@@ -105,6 +132,47 @@ print(json.dumps(stored()["refresh_token"] != before["refresh_token"]))
     stats = issuer.stats()
     assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (1, 0)
     assert stats["requests"]["/oauth/token"] == 1, "none was sent while the disk was full"
+
+
+@BOTH
+def test_new_tokens_are_stored_if_the_disk_becomes_full_while_the_issuer_is_asked(
+    on_small_disk: Callable[..., list[Any]], issuer: LoopbackIssuer, begin: str, command: tuple[str, ...]
+) -> None:
+    """The space for them was reserved before."""
+    script = """
+before = stored()
+with ThreadPoolExecutor() as pool:
+    asked = pool.submit(ask)
+    while tell_issuer("/control/stats")["refreshes_accepted"] == 0:
+        assert not asked.done(), asked.result()
+    fill()
+    tell_issuer("/control/release", endpoint="refresh")
+    print(json.dumps(asked.result()))
+print(json.dumps(stored()["refresh_token"] != before["refresh_token"]))
+print(json.dumps(stored()["access_token"]))
+"""
+    issuer.hold("refresh", "answer")
+    (status, granted), is_new, access_token = on_small_disk(begin + script, *command)
+    assert (status, is_new) == (200, True)
+    assert granted["access_token"] == access_token
+    assert (issuer.stats()["refreshes_accepted"], issuer.stats()["refreshes_refused"]) == (1, 0)
+
+
+def test_a_broker_starts_on_a_full_disk_and_says_what_is_wrong(on_small_disk: Callable[..., list[Any]]) -> None:
+    script = """
+stop(serve())  # its lock file is there from now on
+fill()
+broker = serve()
+print(json.dumps(ask()))
+empty()
+print(json.dumps(ask()))
+print(json.dumps(stop(broker)))
+"""
+    (status, refused), (later, _), (ended, log) = on_small_disk(script)
+    assert (status, later, ended) == (503, 200, 0)
+    assert "free some space" in refused["error"]["message"]
+    assert "no space left on device" in log
+    assert "Traceback" not in log
 
 
 @pytest.mark.parametrize(

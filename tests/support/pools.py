@@ -99,5 +99,15 @@ class PoolOfTests(EnginePool[str]):
         async with self.engine(name) as engine:
             return (await engine.authorization()).token.reveal()
 
+    async def begin_refresh(self, name: str) -> tuple[FakeAuthority, "asyncio.Task[str]"]:
+        """Use an account whose token needs a refresh. Returns its issuer, which has been asked and waits for `release`,
+        and the task of the caller.
+        """
+        authority = self.account(name).authority
+        authority.hold()
+        user = asyncio.create_task(self.use(name))
+        await authority.asked()
+        return authority, user
+
     def names_open(self) -> set[str]:
         return {name for name, account in self.accounts.items() if account.alive}

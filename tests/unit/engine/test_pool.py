@@ -256,10 +256,7 @@ async def test_who_waits_for_an_opening_that_ended_just_before_a_drop_gets_the_n
 
 async def test_a_new_engine_waits_for_the_end_of_the_one_before_and_other_accounts_do_not() -> None:
     async with PoolOfTests(expires_in=-1.0) as pool:
-        authority = pool.account("a").authority
-        authority.hold()
-        user = asyncio.create_task(pool.use("a"))
-        await authority.asked()
+        authority, user = await pool.begin_refresh("a")
         dropping = asyncio.create_task(pool.drop("a"))
         await pool.clock.settle()
         next_user = asyncio.create_task(pool.use("a"))
@@ -281,10 +278,7 @@ async def test_a_new_engine_waits_for_the_end_of_the_one_before_and_other_accoun
 
 async def test_a_drop_that_is_cancelled_closes_the_engine_all_the_same() -> None:
     async with PoolOfTests(expires_in=-1.0) as pool:
-        authority = pool.account("a").authority
-        authority.hold()
-        user = asyncio.create_task(pool.use("a"))
-        await authority.asked()
+        authority, user = await pool.begin_refresh("a")
         dropping = asyncio.create_task(pool.drop("a"))
         await pool.clock.settle()
         dropping.cancel()
@@ -362,10 +356,7 @@ async def test_a_close_ends_with_its_grace_and_says_which_refresh_it_left() -> N
 
 async def test_a_close_does_not_wait_longer_than_its_own_grace_for_an_earlier_drop() -> None:
     pool = PoolOfTests(expires_in=-1.0)
-    authority = pool.account("a").authority
-    authority.hold()
-    user = asyncio.create_task(pool.use("a"))
-    await authority.asked()
+    authority, user = await pool.begin_refresh("a")
     dropping = asyncio.create_task(pool.drop("a", grace=1000.0))
     await pool.clock.settle()
     await pool.close(grace=0.01)
@@ -378,10 +369,7 @@ async def test_a_close_does_not_wait_longer_than_its_own_grace_for_an_earlier_dr
 
 async def test_a_close_that_is_cancelled_closes_all_the_same_and_can_be_waited_for_again() -> None:
     pool = PoolOfTests(expires_in=-1.0)
-    authority = pool.account("a").authority
-    authority.hold()
-    user = asyncio.create_task(pool.use("a"))
-    await authority.asked()
+    authority, user = await pool.begin_refresh("a")
     closing = asyncio.create_task(pool.close())
     await pool.clock.settle()
     closing.cancel()

@@ -83,10 +83,7 @@ async def test_an_engine_that_was_closed_is_opened_anew_with_the_login_of_its_st
 
 async def test_a_refresh_that_is_under_way_keeps_its_engine() -> None:
     async with PoolOfTests(expires_in=20.0, most_open=0) as pool:
-        authority = pool.account("a").authority
-        authority.hold()
-        user = asyncio.create_task(pool.use("a"))
-        await authority.asked()
+        authority, user = await pool.begin_refresh("a")
         await pool.clock.elapse(3)
         await user
         assert (pool.metrics().open, pool.metrics().in_use, pool.metrics().refreshing) == (1, 0, 1)
@@ -100,10 +97,7 @@ async def test_a_refresh_that_is_under_way_keeps_its_engine() -> None:
 
 async def test_an_engine_that_had_work_left_is_used_again_meanwhile() -> None:
     async with PoolOfTests(expires_in=20.0, most_open=0) as pool:
-        authority = pool.account("a").authority
-        authority.hold()
-        user = asyncio.create_task(pool.use("a"))
-        await authority.asked()
+        authority, user = await pool.begin_refresh("a")
         await pool.clock.elapse(3)
         await user
         authority.release()

@@ -5,12 +5,13 @@ Everything goes over real sockets. The limits are small where time would have to
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
-from support.login_harness import Answer, get, read, send, until
+from support.login_harness import Answer, get, open_files, read, send, until
 
 from authstate.adapters.network.loopback_server import Limits, LoopbackServer, Request, Response
 from authstate.adapters.oauth.redirect.port import open_port
@@ -324,6 +325,28 @@ async def test_who_reads_slowly_is_cut_off(serve: Any) -> None:
     await until(lambda: not serving.server._tasks)
     client.close()
     assert serving.faults == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it counts descriptors")
+async def test_who_reads_nothing_of_a_short_answer_is_cut_off(serve: Any) -> None:
+    """It is too long for the buffers of the system, and so short that asyncio would close the connection only when
+    everything was read.
+    """
+    serving = await serve(Limits(patience=0.2))
+    serving.server._handle = short
+    serving.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        client.connect(("127.0.0.1", serving.port))
+        client.sendall(f"GET / HTTP/1.1\r\nHost: localhost:{serving.port}\r\n\r\n".encode())
+        await until(lambda: len(serving.server._tasks) == 1)
+        before = open_files()
+        await until(lambda: open_files() == before - 1)
+    assert not serving.server._tasks
+
+
+async def short(request: Request) -> Response:
+    return Response(200, b"x" * 40_000)
 
 
 async def huge(request: Request) -> Response:

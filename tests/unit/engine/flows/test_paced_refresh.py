@@ -13,8 +13,8 @@ class Turns:
         self.withdrawn = 0
         self.give: Callable[[], None] = lambda: None
 
-    def pace(self, spare: float, begin: Callable[[], None]) -> Callable[[], None]:
-        self.asked.append(spare)
+    def pace(self, seconds: float, begin: Callable[[], None]) -> Callable[[], None]:
+        self.asked.append(seconds)
         self.give = begin
 
         def withdraw() -> None:
