@@ -28,6 +28,11 @@ class AccountEntry(msgspec.Struct, frozen=True):
     name: str
     """Its nickname, unique in the vault."""
 
+    @property
+    def signed_out_message(self) -> str:
+        """What a person is told if nobody is signed in to it."""
+        return f"nobody is signed in to the account {self.name}: sign in with `authstate login --account {self.name}`"
+
 
 class AccountList(msgspec.Struct, frozen=True):
     """All accounts, the home's first."""

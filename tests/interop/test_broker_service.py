@@ -247,7 +247,7 @@ def test_a_host_that_is_allowed_without_tls(make_home: MakeHome, issuer: Loopbac
 def test_nobody_is_signed_in(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
     home = make_home()
     for words in (("lease", "new", "--json"), ("broker", "adopt")):
-        assert "sign in" in authstate(home, issuer, *words, status=1).stderr
+        assert "`authstate login --account home`" in authstate(home, issuer, *words, status=1).stderr
     with BrokerService(home, issuer) as broker:
         assert grant(broker.url, "authstate_lease_" + "x" * 43).status_code == 400
         authstate(home, issuer, "token", status=1)
