@@ -13,7 +13,7 @@ request of a page in a browser is refused. The JSON API of local_api.py is not p
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from time import perf_counter
 
@@ -42,6 +42,10 @@ _MOST_DRAINED = 16 * 1024 * 1024  # bytes of a body that are read and dropped, s
 _BODY_WITHIN = 10.0  # seconds
 
 
+OnRefusal = Callable[[str, OAuthRefusal], None]
+"""Called with the path of an OAuth endpoint, and what was refused there. It must not block."""
+
+
 class _ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
@@ -54,6 +58,7 @@ class BrokerApp:
         metrics: counts the answers.
         routes: what is served beside the OAuth endpoints.
         hosts: the names in `Host` under which it may be reached, in lower case and without a port. None: any.
+        on_refusal: called with the path and each refusal of an OAuth endpoint.
     """
 
     def __init__(
@@ -62,10 +67,12 @@ class BrokerApp:
         metrics: BrokerMetrics,
         routes: Collection[BaseRoute],
         hosts: Collection[str] | None = None,
+        on_refusal: OnRefusal | None = None,
     ) -> None:
         self._broker = broker
         self._metrics = metrics
         self._hosts = hosts
+        self._on_refusal = on_refusal
         self._rest: ASGIApp = Starlette(routes=list(routes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,20 +104,26 @@ class BrokerApp:
     async def _answer(self, path: str, headers: "_Headers", receive: Receive, send: Send) -> None:
         began = perf_counter()
         result = "granted" if path == TOKEN_PATH else "done"
+        refused: OAuthRefusal | None = None
         try:
             body = await _read_body(receive, headers.length)
             answer = await answer_oauth(self._broker, path, body, headers.content_type)
         except _ClientGone:
             return
-        except _BodyRefused as refused:
-            result, answer = str(refused.error), _closing(answer_refused(refused, headers.content_type), refused.status)
         except OAuthRefusal as refusal:
-            result, answer = str(refusal.error), answer_refused(refusal, headers.content_type)
+            refused = refusal
+            answer = answer_refused(refusal, headers.content_type)
+            if isinstance(refusal, _BodyRefused):
+                answer = _closing(answer, refusal.status)
         except Exception as fault:  # a bug: the frames of its traceback hold tokens
             context = {"message": f"the broker failed to answer {path}: {place_of(fault)}"}
             asyncio.get_running_loop().call_exception_handler(context)
-            broken = OAuthRefusal(OAuthError.SERVER_ERROR, "the broker failed: its log says more", retry_after=5.0)
-            result, answer = str(broken.error), answer_refused(broken, headers.content_type)
+            refused = OAuthRefusal(OAuthError.SERVER_ERROR, "the broker failed: its log says more", retry_after=5.0)
+            answer = answer_refused(refused, headers.content_type)
+        if refused is not None:
+            result = str(refused.error)
+            if self._on_refusal is not None:
+                self._on_refusal(path, refused)
         if path == TOKEN_PATH:
             self._metrics.count_grant(result, perf_counter() - began)
         else:
@@ -127,7 +140,11 @@ class _BodyRefused(OAuthRefusal):
 
 
 def create_app(
-    broker: Broker, *, hosts: Collection[str] | None = None, metrics: BrokerMetrics | None = None
+    broker: Broker,
+    *,
+    hosts: Collection[str] | None = None,
+    metrics: BrokerMetrics | None = None,
+    on_refusal: OnRefusal | None = None,
 ) -> ASGIApp:
     """Create the application that serves a broker to its clients. It can be mounted below any path.
 
@@ -138,9 +155,10 @@ def create_app(
         broker: gives the tokens.
         hosts: the names in `Host` under which it may be reached. None: any, for a service that checks them itself.
         metrics: by default new ones.
+        on_refusal: called with the path and each refusal of an OAuth endpoint, for a log.
     """
     metrics = metrics or BrokerMetrics(broker)
-    return BrokerApp(broker, metrics, public_routes(broker, metrics), hosts)
+    return BrokerApp(broker, metrics, public_routes(broker, metrics), hosts, on_refusal)
 
 
 def public_routes(broker: Broker, metrics: BrokerMetrics) -> list[BaseRoute]:

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authstate.adapters.broker.account_tokens import DEFAULT_TTL, entry_of, make_lease, token_of
-from authstate.adapters.broker.app import BrokerApp, public_routes
+from authstate.adapters.broker.app import BrokerApp, OnRefusal, public_routes
 from authstate.adapters.broker.broker import Broker
 from authstate.adapters.broker.event_streams import EventStreamResponse, EventStreams
 from authstate.adapters.broker.listeners import HOME_HEADER
@@ -185,11 +185,19 @@ class LocalApp:
         metrics: count the answers.
         streams: of the broker's events.
         place: where the broker is reached.
+        on_refusal: called with the path and each refusal of an OAuth endpoint.
     """
 
-    def __init__(self, broker: Broker, metrics: BrokerMetrics, streams: EventStreams, place: Place) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        metrics: BrokerMetrics,
+        streams: EventStreams,
+        place: Place,
+        on_refusal: OnRefusal | None = None,
+    ) -> None:
         routes = [*public_routes(broker, metrics), *LocalApi(broker, streams, place).routes()]
-        self._app: ASGIApp = BrokerApp(broker, metrics, routes)
+        self._app: ASGIApp = BrokerApp(broker, metrics, routes, on_refusal=on_refusal)
         self._home = quote(broker.vault.home).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

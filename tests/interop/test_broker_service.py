@@ -401,7 +401,8 @@ def test_no_secret_shows(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: 
         recorder.learn_stored(home)
         recorder.written += [authstate(home, issuer, "lease", "list", "--json").stdout]
         broker.stop()
-        assert "refresh_failed" in broker.log
+        for event in ("refresh_failed", "oauth_refused endpoint=token error=invalid_grant", "lease_made"):
+            assert f"event={event}" in broker.log
         recorder.written.append(broker.log)
     recorder.written += [(home / "authstate" / "leases.json").read_text()]
     recorder.secrets |= {"rt-canary-unknown-1234567890", "rt-canary-in-a-url"}
