@@ -5,8 +5,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from authstate.adapters.logs import redact_text
-from authstate.adapters.vault.accounts_file import printable_name
+from authstate.adapters.vault.accounts_file import shown_name
 
 JSON_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
@@ -52,8 +51,7 @@ def explain_host(hosts: Sequence[str]) -> str:
     """
     if len(hosts) != 1:
         return f"the request has {len(hosts) or 'no'} headers `Host`: send one"
-    host = redact_text(printable_name(hosts[0]))
     return (
-        f"this broker is not reached as {host!r}: use 127.0.0.1 or localhost, or start `authstate broker` with "
-        "--allow-host NAME, without the port"
+        f"this broker is not reached as {shown_name(hosts[0])}: use 127.0.0.1 or localhost, or start `authstate "
+        "broker` with --allow-host NAME, without the port"
     )

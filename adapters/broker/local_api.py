@@ -30,6 +30,7 @@ from authstate.adapters.broker.local_answers import (
 from authstate.adapters.broker.metrics import BrokerMetrics
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.config.settings import BrokerEndpoints
+from authstate.adapters.logs import redact_text
 from authstate.adapters.vault.accounts_file import AccountEntry
 from authstate.engine.machines.lease import LeaseState
 from authstate.engine.model.errors import AuthError
@@ -126,7 +127,8 @@ class LocalApi:
         try:
             wish = msgspec.json.decode(await _body_of(request) or b"{}", type=LeaseWish)
         except (ValueError, RecursionError) as error:
-            raise ApiFault(400, "invalid_request", f"the body must be a JSON object: {error}") from None
+            said = redact_text(f"the body must be a JSON object: {error}")  # it names members that are unknown
+            raise ApiFault(400, "invalid_request", said) from None
         made = await make_lease(self._broker, self._entry(wish.account).id, wish.ttl, wish.label)
         endpoints = BrokerEndpoints.of(self._place.url)
         members = {

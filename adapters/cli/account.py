@@ -11,7 +11,7 @@ from typing import Any
 
 from authstate.adapters.assembly import open_engine
 from authstate.adapters.cli.command_home import describe_taken
-from authstate.adapters.cli.exit_status import ExitStatus, print_error, printable
+from authstate.adapters.cli.exit_status import ExitStatus, hide_secrets, print_error, printable
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode
 from authstate.adapters.config.settings import ACCOUNT_KEY, read_config
 from authstate.adapters.vault.account_home import AccountHome
@@ -65,7 +65,7 @@ class AccountCommand:
             return
         found = self.vault.accounts().find(name)
         what = "which the vault does not have" if found is None else "which wins here over the selected account"
-        print(printable(f"{self.named_by} names the account {name}, {what}."), file=sys.stderr)
+        print(printable(f"{self.named_by} names the account {hide_secrets(name)}, {what}."), file=sys.stderr)
 
 
 async def list_accounts(options: argparse.Namespace) -> ExitStatus:

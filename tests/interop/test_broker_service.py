@@ -216,7 +216,7 @@ def test_leases_from_the_beginning_to_the_end(make_home: MakeHome, issuer: Loopb
         (("new", "--json", "--broker-url", "http://example.com"), 3, "AUTHSTATE_ALLOW_HTTP_HOSTS"),
         (("new", "--into", "HOME"), 3, "holds a login already"),
         (("-c", 'authstate.account="nobody"', "new", "--json"), 3, "there is no account 'nobody'"),
-        (("end", "00000000"), 3, "there is no lease '00000000'"),
+        (("end", "00000000"), 3, "there is no lease 00000000"),
         (("end",), 2, "required"),
         (("list", "-c", 'cli_auth_credentials_store="ephemeral"'), 3, "another cli_auth_credentials_store"),
         (("new", "--json", "-c", 'cli_auth_credentials_store="ephemeral"'), 3, "use another store"),

@@ -170,6 +170,31 @@ async def test_leases_are_made_listed_and_ended(client: httpx.AsyncClient, world
     assert world.authority.sent == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("DELETE", "/v1/leases/{}"), ("GET", "/v1/accounts/{}"), ("GET", "/v1/token?account={}"), ("GET", "/v1/{}")],
+)
+@pytest.mark.parametrize("secret", ["a handle", "half a handle", "sk-canary-123456", "rt-canary_1234", "at-canary-12"])
+async def test_no_error_repeats_what_may_be_a_secret(
+    client: httpx.AsyncClient, world: BrokerInMemory, method: str, path: str, secret: str
+) -> None:
+    if "handle" in secret:
+        handle = await world.lease()
+        secret = handle[: len(handle) if secret == "a handle" else 40]
+    answer = await client.request(method, path.format(secret))
+    assert answer.status_code == 404
+    assert secret[:12] not in answer.text.replace("authstate_lease_[", "")
+    assert secret[-12:] not in answer.text
+    if "leases" in path:
+        assert answer.json()["error"]["message"] == "this is no id of a lease: `authstate lease list` shows the ids"
+
+
+async def test_an_unknown_member_that_is_a_token_is_not_repeated(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/leases", json={"rt-canary-123456": 1})
+    assert answer.status_code == 400
+    assert "canary" not in answer.text
+
+
 async def test_all_leases_end_but_that_of_the_home(client: httpx.AsyncClient, world: BrokerInMemory) -> None:
     home = await Adoption(world.vault, world.broker.leases).adopt()
     assert home is not None
