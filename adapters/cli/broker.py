@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_URL = f"http://{DEFAULT_ADDRESS}:{DEFAULT_PORT}"
 _WILDCARDS = ("0.0.0.0", "::", "")
 _OPEN_FILES = 4096
+_HOST = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]")
 
 
 def run_broker(options: argparse.Namespace) -> int:
@@ -37,6 +39,9 @@ def run_broker(options: argparse.Namespace) -> int:
         OSError: the socket cannot be created.
     """
     environment, config = _configured(options.overrides)
+    for host in options.allow_host:
+        if not _HOST.fullmatch(host):
+            raise UsageError("--allow-host must be the name of a host, such as host.docker.internal, without a port")
     if options.print_unit is not None:
         print(_unit(options), end="")
         return ExitStatus.DONE

@@ -336,6 +336,8 @@ def test_two_brokers_on_one_vault(make_home: MakeHome, issuer: LoopbackIssuer, r
         (("--tls-certificate", "/nowhere/cert.pem"), "cannot read /nowhere/cert.pem"),
         (("--socket", "/tmp/" + "x" * 120), "AUTHSTATE_BROKER_SOCKET"),
         (("-c", 'cli_auth_credentials_store="ephemeral"'), "nothing that a broker could share"),
+        (("--print-unit", "launchd", "--listen", "a\x07:1"), "cannot stand in a unit"),
+        (("--print-unit", "systemd", "--socket", "/tmp/\x1b"), "cannot stand in a unit"),
     ],
 )
 def test_an_option_that_cannot_be_used(
@@ -343,6 +345,14 @@ def test_an_option_that_cannot_be_used(
 ) -> None:
     done = authstate(make_home(**PERSON), issuer, "broker", *words, status=3)
     assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("host", ["a\x07", "http://a", "a:4517", "", "a b"])
+@pytest.mark.parametrize("words", [(), ("--print-unit", "launchd")])
+def test_a_host_that_is_no_name(make_home: MakeHome, issuer: LoopbackIssuer, words: tuple[str, ...], host: str) -> None:
+    done = authstate(make_home(**PERSON), issuer, "broker", *words, "--allow-host", host, status=2)
+    assert done.stderr.startswith("authstate: --allow-host must be the name of a host")
     assert len(done.stderr.splitlines()) == 1
 
 
