@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from authstate.adapters.broker.account_tokens import NewLease, make_lease
 from authstate.adapters.broker.broker import open_broker
 from authstate.adapters.broker.leased_home import ensure_usable, lease_environment, write_leased_home
-from authstate.adapters.cli.broker import broker_url
-from authstate.adapters.cli.exit_status import ExitStatus, UsageError, printable
+from authstate.adapters.cli.broker_place import START, find_broker
+from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error, printable
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
 from authstate.adapters.network.http_proxies import urlsplit_or_none
 from authstate.adapters.network.insecure_http import is_loopback
@@ -33,12 +33,14 @@ async def new_lease(options: argparse.Namespace) -> ExitStatus:
     """
     ttl = seconds_of(options.ttl)
     environment, config = _configured(options)
-    url = await broker_url(environment, options.broker_url)
+    place = await find_broker(environment, options.broker_url)
     if options.into is not None:
         ensure_usable(options.into)
-    variables = lease_environment(url, _allowed_host(url))
+    variables = lease_environment(place.url, _allowed_host(place.url))
     async with open_broker(config, environment) as broker:
         made = await make_lease(broker, config.account, ttl, options.label)
+        if not place.answers:
+            print_error(f"no broker answers now, and the lease yields nothing without one: {START}", ExitStatus.DONE)
         if options.into is not None:
             try:
                 written = await write_leased_home(os.path.abspath(options.into), made, config, variables)
@@ -113,7 +115,7 @@ def _vault(environment: Environment, config: Config) -> Vault:
 
 
 def _allowed_host(url: str) -> str | None:
-    """Return the host of an `http://` URL of another machine: `broker_url` found that its owner allows it."""
+    """Return the host of an `http://` URL of another machine: `find_broker` found that its owner allows it."""
     parts = urlsplit_or_none(url)
     host = parts.hostname if parts is not None and parts.scheme == "http" else None
     return None if host is None or is_loopback(host) else host

@@ -3,14 +3,13 @@
 import asyncio
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.adopted_home import Home
+from support.health_server import HEALTH
 
 from authstate.adapters.cli.demo import read_login
 from authstate.adapters.cli.main import main
@@ -40,37 +39,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loopback: LoopbackIssu
     made = Home(folder, StoreMode.FILE)
     asyncio.run(made.sign_in(read_login(loopback.seed(email="person@example.com"))))
     return made
-
-
-class _Health(BaseHTTPRequestHandler):
-    """What a broker answers, or something that is no broker."""
-
-    body = b'{"status": "ok", "version": "0.1.0"}'
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[bytes], str]]:
-    """Starts a server that answers every GET with a body, and returns its URL."""
-    servers: list[HTTPServer] = []
-
-    def start(body: bytes) -> str:
-        server = HTTPServer(("127.0.0.1", 0), type("Handler", (_Health,), {"body": body}))
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture
@@ -125,7 +93,7 @@ def test_an_adopted_home_whose_broker_answers(
     home: Home, capsys: Captured, serve: Callable[[bytes], str], named: Callable[[str], None]
 ) -> None:
     asyncio.run(home.adoption.adopt())
-    named(serve(_Health.body))
+    named(serve(HEALTH))
     text, lease = shown(capsys)
     assert (lease["hasBroker"], lease["advice"]) == (True, None)
     assert "what to do" not in text
@@ -164,7 +132,7 @@ def test_a_home_with_a_lease_from_elsewhere(
     assert f"\n  lease         {LEASED}" in text
     assert (lease["madeBy"], lease["hasBroker"]) == ("another_broker", False)
     assert "authstate.env" in lease["advice"]
-    named(url := serve(_Health.body))
+    named(url := serve(HEALTH))
     text, lease = shown(capsys)
     assert f"the broker at {url} makes the access tokens" in text
     assert (lease["hasBroker"], lease["advice"]) == (True, None)
