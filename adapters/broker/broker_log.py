@@ -71,13 +71,15 @@ class BrokerLog:
         self._refusals.add(tuple(members.values()), {**known, "message": refusal.description})
 
     async def watch(self) -> None:
-        """Log what other processes do, without an end. Cancelling it writes the last line of what was counted."""
-        try:
-            while True:
-                await self.look()
-                await self._broker.clock.sleep(LOOK_EVERY)
-        finally:
-            self._refusals.flush(is_end=True)
+        """Log what other processes do, without an end."""
+        while True:
+            await self.look()
+            await self._broker.clock.sleep(LOOK_EVERY)
+
+    async def close(self) -> None:
+        """Log what has happened since the last look, and how often refusals came again."""
+        await self.look()
+        self._refusals.flush(is_end=True)
 
     async def look(self) -> None:
         """Log what has happened since the last look."""

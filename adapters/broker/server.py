@@ -96,8 +96,8 @@ class BrokerServer:
         async with AsyncExitStack() as stack:
             stack.callback(self.close)
             stack.callback(self._broker.events.subscribe(_log_event))
-            watch = asyncio.create_task(log.watch())
-            stack.push_async_callback(_cancel, watch)
+            stack.push_async_callback(log.close)
+            stack.push_async_callback(_cancel, asyncio.create_task(log.watch()))
             async with asyncio.TaskGroup() as group:
                 for server, sockets in zip(servers, listeners, strict=True):
                     group.create_task(server.serve(list(sockets)))

@@ -150,7 +150,7 @@ async def test_the_end_writes_what_was_counted(logged: Logged) -> None:
     for _ in range(3):
         await logged.present("rt-unknown")
     logged.lines.clear()
-    logged.log._refusals.flush(is_end=True)
+    await logged.log.close()
     assert [members["repeated"] for _, members in logged.lines] == [2]
 
 
