@@ -1,10 +1,10 @@
 """Streams what happens in a broker, as server-sent events. No event holds a secret.
 
-    stateChanged   account, previous, state, trigger, failure    somebody signed in or out, or a login is dead
-    refreshed      account, expiresAt                            the account has new tokens
-    refreshFailed  account, permanent, message                   the issuer gave none
-    warning        account, code, message
-    leaseEnded     id, account, state                            it was ended, or its time is over
+    stateChanged   accountId, previous, state, trigger, failure    somebody signed in or out, or a login is dead
+    refreshed      accountId, expiresAt                            the account has new tokens
+    refreshFailed  accountId, permanent, message                   the issuer gave none
+    warning        accountId, code, message
+    leaseEnded     id, accountId, state                            it was ended, or its time is over
 
 Each reader has a queue of its own. A reader that does not keep up is dropped: its stream ends, and it has to begin
 again.
@@ -125,7 +125,7 @@ class EventStreams:
     def _on_event(self, account: str, event: Event) -> None:
         if self._streams and (described := _described(event)) is not None:
             name, members = described
-            self._send(name, {"account": account, **members})
+            self._send(name, {"accountId": account, **members})
 
     def _send(self, name: str, members: Mapping[str, Any]) -> None:
         self._number += 1
@@ -141,7 +141,7 @@ class EventStreams:
             await self._broker.clock.sleep(_LEASES_EVERY)
             for lease in changes.look():
                 if lease.state is not LeaseState.ACTIVE:
-                    self._send("leaseEnded", {"id": lease.id, "account": lease.account, "state": lease.state})
+                    self._send("leaseEnded", {"id": lease.id, "accountId": lease.account, "state": lease.state})
 
 
 class EventStreamResponse(Response):

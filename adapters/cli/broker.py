@@ -108,7 +108,8 @@ async def adopt(options: argparse.Namespace) -> ExitStatus:
     if not place.answers:
         print_error(f"no broker answers now, and codex gets access tokens from one only: {START}", ExitStatus.DONE)
     if options.json:
-        print(json.dumps({"adopted": lease is not None, "lease": lease.id if lease else None, "variables": variables}))
+        lease_id = lease.id if lease is not None else None
+        print(json.dumps({"adopted": lease is not None, "leaseId": lease_id, "variables": variables}))
         return ExitStatus.DONE
     print("The vault now has the login of this home." if lease else "The vault has the login of this home already.")
     print("codex refreshes it through the broker. Put these lines into your shell profile, and keep a broker running")

@@ -49,6 +49,11 @@ class AccountList(msgspec.Struct, frozen=True):
         if not is_valid or not is_unique or ids[:1] != [HOME_ACCOUNT] or self.selected not in ids:
             raise ValueError("this is no list of accounts")
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The nicknames, by id."""
+        return {entry.id: entry.name for entry in self.entries}
+
     def named(self, name: str) -> AccountEntry:
         """Return the account with this nickname or id. Raises ConfigError: there is none, and which there are."""
         found = self.find(name)

@@ -1,5 +1,6 @@
 """`authstate broker` and `authstate lease` as processes, with clients that are not ours: curl, httpx and codex."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -191,16 +192,17 @@ def test_leases_from_the_beginning_to_the_end(make_home: MakeHome, issuer: Loopb
         other = dict(line.split("=", 1) for line in lines)["AUTHSTATE_LEASE"]
         assert grant(broker.url, other).status_code == 200
         listed = authstate(home, issuer, "lease", "list").stdout
-        assert f"{made['id']}  home  until " in listed
+        assert f"{made['lease']['id']}  home  until " in listed
         assert listed.splitlines()[0].endswith("  ci")
         assert "home  without an end" in listed
-        authstate(home, issuer, "lease", "end", made["id"])
+        authstate(home, issuer, "lease", "end", made["lease"]["id"])
         refused = grant(broker.url, made["handle"])
         assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant"), "at once"
         assert authstate(home, issuer, "lease", "end", "--all").stdout == "Ended 1 lease.\n"
         assert grant(broker.url, other).status_code == 400
         leases = json.loads(authstate(home, issuer, "lease", "list", "--json").stdout)["leases"]
         assert [lease["state"] for lease in leases] == ["ended", "ended"]
+        assert leases[0]["account"] == {"id": "home", "name": "home"}
     assert refreshes(issuer) == (0, 0)
 
 
@@ -242,6 +244,26 @@ def test_a_host_that_is_allowed_without_tls(make_home: MakeHome, issuer: Loopbac
     lines = (box / "authstate.env").read_text().splitlines()
     assert "AUTHSTATE_BROKER_URL=http://host.docker.internal:4517" in lines
     assert "AUTHSTATE_ALLOW_HTTP_HOSTS=host.docker.internal" in lines
+
+
+def test_the_commands_and_the_api_show_the_same(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
+    home = make_home(**PERSON)
+    asyncio.run(add_account(home, issuer, "work"))
+    with BrokerService(home, issuer) as broker:
+        authstate(home, issuer, "lease", "new", "--json")
+        transport = httpx.HTTPTransport(uds=str(broker.socket))
+        with httpx.Client(transport=transport, base_url="http://localhost") as local:
+            for command, path in (("account", "accounts"), ("lease", "leases")):
+                ours = json.loads(authstate(home, issuer, command, "list", "--json").stdout)[path]
+                theirs = local.get(f"/v1/{path}").json()[path]
+                assert [without_times(one) for one in ours] == [without_times(one) for one in theirs]
+            made = json.loads(authstate(home, issuer, "lease", "new", "--json").stdout)
+            assert made.keys() - {"variables"} == local.post("/v1/leases").json().keys()
+
+
+def without_times(members: dict[str, Any]) -> dict[str, Any]:
+    """The members, without the values that are numbers here and text there."""
+    return {name: None if name.endswith("At") else value for name, value in members.items()}
 
 
 def test_nobody_is_signed_in(make_home: MakeHome, issuer: LoopbackIssuer) -> None:

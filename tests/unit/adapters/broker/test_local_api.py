@@ -68,8 +68,10 @@ async def test_accounts_are_listed_without_an_engine(client: httpx.AsyncClient, 
     assert found["home"]["email"] == "person@example.com"
     assert found["home"]["isSelected"]
     assert found["home"]["accessTokenExpiresAt"] > 1e9
-    assert found["work"]["kind"] == "api_key"
-    assert found["empty"]["kind"] is None
+    assert found["home"]["state"] == "chatgpt"
+    assert (found["work"]["state"], found["work"]["authMode"]) == ("api_key", "apikey")
+    assert (found["empty"]["state"], found["empty"]["authMode"]) == ("logged_out", None)
+    assert found["empty"]["storeFault"] is None
     assert found["empty"]["id"] == empty.id
 
 
@@ -156,6 +158,7 @@ async def test_leases_are_made_listed_and_ended(client: httpx.AsyncClient, world
     lease, handle = made.json()["lease"], made.json()["handle"]
     assert made.json()["refreshUrl"] == f"{PLACE.url}/oauth/token"
     assert (lease["label"], lease["state"]) == ("box", "active")
+    assert lease["account"] == {"id": "home", "name": "home"}
     granted = await client.post("/oauth/token", data={"grant_type": "refresh_token", "refresh_token": handle})
     assert granted.status_code == 200
     listed = await client.get("/v1/leases")
@@ -274,12 +277,12 @@ async def test_events_tell_what_happens(api: Api, world: BrokerInMemory) -> None
     assert isinstance(tokens, ChatgptTokens)
     await api.client.get("/v1/token")
     name, members = await reader.next() or ("", {})
-    assert (name, members["account"], members["state"]) == ("stateChanged", "home", "chatgpt")
+    assert (name, members["accountId"], members["state"]) == ("stateChanged", "home", "chatgpt")
     name, members = await reader.next() or ("", {})
-    assert (name, members["account"]) == ("refreshed", "home")
+    assert (name, members["accountId"]) == ("refreshed", "home")
     assert members["expiresAt"] > 1e9
     world.broker.events.emit("home", Warned("clock", "the clock is wrong"))
-    assert await reader.next() == ("warning", {"account": "home", "code": "clock", "message": "the clock is wrong"})
+    assert await reader.next() == ("warning", {"accountId": "home", "code": "clock", "message": "the clock is wrong"})
     assert reader.status == 200
     reader.gone.set()
     assert await reader.next() is None
@@ -291,7 +294,7 @@ async def test_events_tell_when_a_lease_is_over(api: Api, world: BrokerInMemory)
     reader = Reader(api)
     assert await reader.next() == ("open", {})
     world.broker.leases.end(lease["id"])
-    assert await reader.next() == ("leaseEnded", {"id": lease["id"], "account": "home", "state": "ended"})
+    assert await reader.next() == ("leaseEnded", {"id": lease["id"], "accountId": "home", "state": "ended"})
     reader.gone.set()
     await reader.task
 

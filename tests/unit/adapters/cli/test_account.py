@@ -97,7 +97,7 @@ class TestList:
         assert "  work  worker@example.com (workspace org-2)" in out
         assert "access token  expires at " in out
         home, work = read(capsys, "account", "list")["accounts"]
-        assert (home["name"], home["id"], home["isSelected"], home["state"]) == ("home", "home", True, "signed_in")
+        assert (home["name"], home["id"], home["isSelected"], home["state"]) == ("home", "home", True, "chatgpt")
         assert (work["email"], work["planType"], work["workspaceId"]) == ("worker@example.com", "plus", "org-2")
         assert work["accessTokenExpiresAt"].endswith("Z") and work["authMode"] == "chatgpt"
         assert work["store"] == two.store(work["id"]).describe()
