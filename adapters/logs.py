@@ -23,7 +23,8 @@ _PATTERNS: Final = (
     (re.compile(rf"(?i)([\"']{_NAMES}[\"']\s*:\s*)(\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?)"), rf"\1{HIDDEN}"),
     (re.compile(rf"(?i)\b({_NAMES}=)[^\s&\"',;)}}]+"), rf"\1{HIDDEN}"),
     (re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*"), HIDDEN),
-    (re.compile(r"(?<![A-Za-z0-9])(?:sk|rt|ac|sess)[-_][A-Za-z0-9_-]{6,}"), HIDDEN),
+    (re.compile(r"authstate_lease_[A-Za-z0-9_.-]{6,}"), HIDDEN),
+    (re.compile(r"(?<![A-Za-z0-9])(?:sk|rt|ac|at|sess)[-_][A-Za-z0-9_-]{6,}"), HIDDEN),
     (re.compile(r"[A-Za-z0-9_+=-]{40,}"), HIDDEN),
 )
 

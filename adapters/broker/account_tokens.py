@@ -66,7 +66,7 @@ async def token_of(broker: Broker, name: str | None, min_lifetime: float = 0.0) 
     """
     entry = entry_of(broker, name)
     async with broker.accounts.engine(entry.id) as engine:
-        authorization = await _authorization(engine, min_lifetime)
+        authorization = await _authorization(engine, entry, min_lifetime)
         return AccountToken(entry, authorization, is_static=engine.session.state is AuthState.API_KEY)
 
 
@@ -89,23 +89,25 @@ async def make_lease(broker: Broker, name: str | None, ttl: float | None = DEFAU
         raise ConfigError("the time of a lease must be more than 0 seconds and at most 10 years")
     entry = entry_of(broker, name)
     async with broker.accounts.engine(entry.id) as engine:
-        await _authorization(engine, _LEASED_LIFETIME)
+        await _authorization(engine, entry, _LEASED_LIFETIME)
         tokens = engine.session.credentials
     if isinstance(tokens, ApiKey):
         raise ConfigError(f"the account {entry.name} uses an API key, which cannot be leased: pass the key itself on")
     if not isinstance(tokens, ChatgptTokens):
-        raise NotSignedIn(f"nobody is signed in to the account {entry.name}: sign in first")
+        raise NotSignedIn(entry.signed_out_message)
     if is_lease(tokens.refresh_token):
         raise ConfigError(f"the account {entry.name} is itself a lease: ask the broker that made it for another one")
     lease, handle = broker.leases.make(LeaseRequest(entry.id, tokens.account, ttl=ttl, label=label))
     return NewLease(lease, entry, handle, tokens)
 
 
-async def _authorization(engine: AuthEngine, min_lifetime: float) -> Authorization:
-    """See `AuthEngine.authorization`. If the store cannot be read, that is the reason."""
+async def _authorization(engine: AuthEngine, entry: AccountEntry, min_lifetime: float) -> Authorization:
+    """See `AuthEngine.authorization`. If the store cannot be read, that is the reason. An error names the account."""
     try:
         return await engine.authorization(min_lifetime)
     except NotSignedIn:
         if engine.store_fault is not None:
             raise engine.store_fault from None
+        if engine.session.failure is None and engine.session.credentials is None:
+            raise NotSignedIn(entry.signed_out_message) from None
         raise

@@ -13,18 +13,21 @@ request of a page in a browser is refused. The JSON API of local_api.py is not p
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from time import perf_counter
+from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from authstate.adapters.broker.broker import Broker
+from authstate.adapters.broker.http_errors import JSON_HEADERS, error_body, explain_host, message_of
 from authstate.adapters.broker.metrics import BrokerMetrics
 from authstate.adapters.broker.oauth_endpoints import answer_oauth
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
@@ -42,6 +45,10 @@ _MOST_DRAINED = 16 * 1024 * 1024  # bytes of a body that are read and dropped, s
 _BODY_WITHIN = 10.0  # seconds
 
 
+OnRefusal = Callable[[str, OAuthRefusal], None]
+"""Called with the path of an OAuth endpoint, and what was refused there. It must not block."""
+
+
 class _ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
@@ -54,6 +61,7 @@ class BrokerApp:
         metrics: counts the answers.
         routes: what is served beside the OAuth endpoints.
         hosts: the names in `Host` under which it may be reached, in lower case and without a port. None: any.
+        on_refusal: called with the path and each refusal of an OAuth endpoint.
     """
 
     def __init__(
@@ -62,11 +70,14 @@ class BrokerApp:
         metrics: BrokerMetrics,
         routes: Collection[BaseRoute],
         hosts: Collection[str] | None = None,
+        on_refusal: OnRefusal | None = None,
     ) -> None:
         self._broker = broker
         self._metrics = metrics
         self._hosts = hosts
-        self._rest: ASGIApp = Starlette(routes=list(routes))
+        self._on_refusal = on_refusal
+        handlers: Any = {HTTPException: _answer_error, Exception: _answer_bug}
+        self._rest: ASGIApp = Starlette(routes=list(routes), exception_handlers=handlers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -74,43 +85,60 @@ class BrokerApp:
             await self._rest(scope, receive, send)
             return
         headers = _Headers(scope)
-        if (refusal := self._refusal(headers)) is not None:
-            await _send(send, refusal)
-            return
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path not in (TOKEN_PATH, REVOKE_PATH):
+        is_oauth = path in (TOKEN_PATH, REVOKE_PATH)
+        if (status := self._fault_of(headers)) is not None:
+            said = explain_host(headers.hosts) if status is HTTPStatus.MISDIRECTED_REQUEST else None
+            await _send(send, self._refuse(path, headers, status, said))
+        elif not is_oauth:
             await self._rest(scope, receive, send)
         elif scope["method"] != "POST":
-            await _send(send, _plain(HTTPStatus.METHOD_NOT_ALLOWED, Allow="POST"))
+            answer = self._refuse(path, headers, HTTPStatus.METHOD_NOT_ALLOWED, "this endpoint only takes POST")
+            await _send(send, msgspec.structs.replace(answer, headers={**answer.headers, "Allow": "POST"}))
         else:
             await self._answer(path, headers, receive, send)
 
-    def _refusal(self, headers: "_Headers") -> OAuthAnswer | None:
+    def _fault_of(self, headers: "_Headers") -> HTTPStatus | None:
         """Refuse what a page in a browser sends, under this name or another one (DNS rebinding)."""
         if headers.origin is not None or headers.site not in (None, "none", "same-origin"):
-            return _plain(HTTPStatus.FORBIDDEN)
+            return HTTPStatus.FORBIDDEN
         if self._hosts is None:
             return None
         is_ours = len(headers.hosts) == 1 and _name_of(headers.hosts[0]) in self._hosts
-        return None if is_ours else _plain(HTTPStatus.MISDIRECTED_REQUEST)
+        return None if is_ours else HTTPStatus.MISDIRECTED_REQUEST
+
+    def _refuse(self, path: str, headers: "_Headers", status: HTTPStatus, said: str | None) -> OAuthAnswer:
+        """Return the answer to a request that no endpoint takes. Those to the OAuth endpoints have OAuth's form."""
+        if path not in (TOKEN_PATH, REVOKE_PATH):
+            return OAuthAnswer(status, error_body(status, said), JSON_HEADERS)
+        refusal = OAuthRefusal(OAuthError.INVALID_REQUEST, said or message_of(status))
+        if self._on_refusal is not None:
+            self._on_refusal(path, refusal)
+        return msgspec.structs.replace(answer_refused(refusal, headers.content_type), status=status)
 
     async def _answer(self, path: str, headers: "_Headers", receive: Receive, send: Send) -> None:
         began = perf_counter()
         result = "granted" if path == TOKEN_PATH else "done"
+        refused: OAuthRefusal | None = None
         try:
             body = await _read_body(receive, headers.length)
             answer = await answer_oauth(self._broker, path, body, headers.content_type)
         except _ClientGone:
             return
-        except _BodyRefused as refused:
-            result, answer = str(refused.error), _closing(answer_refused(refused, headers.content_type), refused.status)
         except OAuthRefusal as refusal:
-            result, answer = str(refusal.error), answer_refused(refusal, headers.content_type)
+            refused = refusal
+            answer = answer_refused(refusal, headers.content_type)
+            if isinstance(refusal, _BodyRefused):
+                answer = _closing(answer, refusal.status)
         except Exception as fault:  # a bug: the frames of its traceback hold tokens
             context = {"message": f"the broker failed to answer {path}: {place_of(fault)}"}
             asyncio.get_running_loop().call_exception_handler(context)
-            broken = OAuthRefusal(OAuthError.SERVER_ERROR, "the broker failed: its log says more", retry_after=5.0)
-            result, answer = str(broken.error), answer_refused(broken, headers.content_type)
+            refused = OAuthRefusal(OAuthError.SERVER_ERROR, "the broker failed: its log says more", retry_after=5.0)
+            answer = answer_refused(refused, headers.content_type)
+        if refused is not None:
+            result = str(refused.error)
+            if self._on_refusal is not None:
+                self._on_refusal(path, refused)
         if path == TOKEN_PATH:
             self._metrics.count_grant(result, perf_counter() - began)
         else:
@@ -127,7 +155,11 @@ class _BodyRefused(OAuthRefusal):
 
 
 def create_app(
-    broker: Broker, *, hosts: Collection[str] | None = None, metrics: BrokerMetrics | None = None
+    broker: Broker,
+    *,
+    hosts: Collection[str] | None = None,
+    metrics: BrokerMetrics | None = None,
+    on_refusal: OnRefusal | None = None,
 ) -> ASGIApp:
     """Create the application that serves a broker to its clients. It can be mounted below any path.
 
@@ -138,9 +170,10 @@ def create_app(
         broker: gives the tokens.
         hosts: the names in `Host` under which it may be reached. None: any, for a service that checks them itself.
         metrics: by default new ones.
+        on_refusal: called with the path and each refusal of an OAuth endpoint, for a log.
     """
     metrics = metrics or BrokerMetrics(broker)
-    return BrokerApp(broker, metrics, public_routes(broker, metrics), hosts)
+    return BrokerApp(broker, metrics, public_routes(broker, metrics), hosts, on_refusal)
 
 
 def public_routes(broker: Broker, metrics: BrokerMetrics) -> list[BaseRoute]:
@@ -158,6 +191,20 @@ def public_routes(broker: Broker, metrics: BrokerMetrics) -> list[BaseRoute]:
         return Response(text, headers={"Content-Type": content_type})
 
     return [Route("/healthz", health), Route("/metrics", show_metrics)]
+
+
+async def _answer_error(request: Request, error: HTTPException) -> Response:
+    """Answer what no route takes. The path may hold a handle, and is not repeated."""
+    headers = {**JSON_HEADERS, **(error.headers or {})}
+    said = None
+    if error.status_code == HTTPStatus.NOT_FOUND and request.url.path.startswith("/v1"):
+        said = "there is no such endpoint here: the broker serves the JSON API at its unix socket only"
+    return Response(error_body(error.status_code, said), error.status_code, headers)
+
+
+async def _answer_bug(request: Request, error: Exception) -> Response:
+    """Answer when an endpoint failed. Starlette raises the error again, for the log."""
+    return Response(error_body(HTTPStatus.INTERNAL_SERVER_ERROR), HTTPStatus.INTERNAL_SERVER_ERROR, JSON_HEADERS)
 
 
 class _Headers:
@@ -232,11 +279,6 @@ def _too_large() -> str:
 def _closing(answer: OAuthAnswer, status: HTTPStatus) -> OAuthAnswer:
     """Return an answer after which the connection is closed, because not all of the request was read."""
     return msgspec.structs.replace(answer, status=status, headers={**answer.headers, "Connection": "close"})
-
-
-def _plain(status: HTTPStatus, **headers: str) -> OAuthAnswer:
-    text = f"{status.value} {status.phrase}\n".encode()
-    return OAuthAnswer(status, text, {"Content-Type": "text/plain; charset=utf-8", **headers})
 
 
 async def _send(send: Send, answer: OAuthAnswer) -> None:

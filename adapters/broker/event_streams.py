@@ -1,10 +1,10 @@
 """Streams what happens in a broker, as server-sent events. No event holds a secret.
 
-    stateChanged   account, previous, state, trigger, failure    somebody signed in or out, or a login is dead
-    refreshed      account, expiresAt                            the account has new tokens
-    refreshFailed  account, permanent, message                   the issuer gave none
-    warning        account, code, message
-    leaseEnded     id, account, state                            it was ended, or its time is over
+    stateChanged   accountId, previous, state, trigger, failure    somebody signed in or out, or a login is dead
+    refreshed      accountId, expiresAt                            the account has new tokens
+    refreshFailed  accountId, permanent, message                   the issuer gave none
+    warning        accountId, code, message
+    leaseEnded     id, accountId, state                            it was ended, or its time is over
 
 Each reader has a queue of its own. A reader that does not keep up is dropped: its stream ends, and it has to begin
 again.
@@ -13,7 +13,7 @@ again.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -21,10 +21,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from authstate.adapters.broker.broker import Broker
+from authstate.adapters.broker.lease_changes import LeaseChanges
 from authstate.adapters.broker.metrics import BrokerMetrics
-from authstate.engine.machines.lease import Lease, LeaseState
+from authstate.engine.machines.lease import LeaseState
 from authstate.engine.model.credentials import ChatgptTokens
-from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.events import Event, RefreshFailed, StateChanged, Warned
 from authstate.engine.model.states import Trigger
 
@@ -125,7 +125,7 @@ class EventStreams:
     def _on_event(self, account: str, event: Event) -> None:
         if self._streams and (described := _described(event)) is not None:
             name, members = described
-            self._send(name, {"account": account, **members})
+            self._send(name, {"accountId": account, **members})
 
     def _send(self, name: str, members: Mapping[str, Any]) -> None:
         self._number += 1
@@ -136,24 +136,12 @@ class EventStreams:
 
     async def _watch_leases(self) -> None:
         """Report leases that are over. Any process may end one, so the list is looked at again and again."""
-        active = self._active()
+        changes = LeaseChanges(self._broker.leases)
         while True:
             await self._broker.clock.sleep(_LEASES_EVERY)
-            with suppress(StoreUnavailable):
-                leases = {lease.id: lease for lease in self._broker.leases.leases()}
-                for lease_id, before in active.items():
-                    lease = leases.get(lease_id)
-                    state = LeaseState.ENDED if lease is None else lease.state
-                    if state is not LeaseState.ACTIVE:
-                        self._send("leaseEnded", {"id": lease_id, "account": before.account, "state": state})
-                active = {lease.id: lease for lease in leases.values() if lease.state is LeaseState.ACTIVE}
-
-    def _active(self) -> dict[str, Lease]:
-        try:
-            leases = self._broker.leases.leases()
-        except StoreUnavailable:
-            return {}
-        return {lease.id: lease for lease in leases if lease.state is LeaseState.ACTIVE}
+            for lease in changes.look():
+                if lease.state is not LeaseState.ACTIVE:
+                    self._send("leaseEnded", {"id": lease.id, "accountId": lease.account, "state": lease.state})
 
 
 class EventStreamResponse(Response):

@@ -1,24 +1,21 @@
-"""The answers of the JSON API: what they show of an account, a lease and an error."""
+"""The answers of the JSON API: what they show of an error and of a running account. See shown_members.py, too."""
 
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
-from authstate.adapters.broker.broker import Broker
 from authstate.adapters.broker.refusals import refusal_of
+from authstate.adapters.broker.shown_members import name_members, owner_members
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.vault.accounts_file import AccountEntry
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.lease import Lease
-from authstate.engine.model.account import Account
-from authstate.engine.model.credentials import ChatgptTokens, StaticCredentials
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import (
     AuthError,
     NotSignedIn,
     PermanentRefreshError,
     PolicyViolation,
-    StoreUnavailable,
 )
 
 
@@ -68,58 +65,18 @@ def json_answer(members: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(members) + b"\n", status, headers, media_type="application/json")
 
 
-async def summary_of(broker: Broker, entry: AccountEntry, selected: str) -> dict[str, Any]:
-    """Return what the store says of an account. It opens no engine, so that a list of many accounts costs little."""
-    try:
-        stored, fault = await broker.vault.store(entry.id).load(), None
-    except StoreUnavailable as unavailable:
-        stored, fault = None, str(unavailable)
-    kind = "chatgpt" if isinstance(stored, ChatgptTokens) else None
-    if isinstance(stored, StaticCredentials):
-        kind = "api_key"
-    return {
-        **_names(entry, selected),
-        "kind": kind,
-        **_owner(stored.account if isinstance(stored, ChatgptTokens) else None),
-        "accessTokenExpiresAt": stored.expires_at if isinstance(stored, ChatgptTokens) else None,
-        "storeFault": fault,
-    }
-
-
 def session_members(engine: AuthEngine, entry: AccountEntry, selected: str) -> dict[str, Any]:
     """Return what the engine of an account knows."""
     session, failure, fault = engine.session, engine.session.failure, engine.pause_reason
     credentials = session.credentials
     return {
-        **_names(entry, selected),
+        **name_members(entry),
+        "isSelected": entry.id == selected,
         "state": session.state,
         "authMode": engine.auth_mode,
-        **_owner(session.account),
+        **owner_members(session.account),
         "accessTokenExpiresAt": credentials.expires_at if isinstance(credentials, ChatgptTokens) else None,
         "failure": {"message": failure.message, "reason": failure.reason} if failure else None,
         "issuerFault": str(fault) if fault is not None else None,
         "storeFault": str(engine.store_fault) if engine.store_fault is not None else None,
     }
-
-
-def lease_members(lease: Lease) -> dict[str, Any]:
-    """Return what may be shown of a lease: everything but the digest of its handle."""
-    return {
-        "id": lease.id,
-        "account": lease.account,
-        "label": lease.label,
-        "state": lease.state,
-        "createdAt": lease.created_at,
-        "expiresAt": lease.expires_at,
-        "isOfHome": lease.is_of_home,
-    }
-
-
-def _names(entry: AccountEntry, selected: str) -> dict[str, Any]:
-    return {"id": entry.id, "name": entry.name, "isSelected": entry.id == selected}
-
-
-def _owner(account: Account | None) -> dict[str, Any]:
-    if account is None:
-        return {"email": None, "planType": None, "workspaceId": None}
-    return {"email": account.email, "planType": account.plan_type, "workspaceId": account.account_id}

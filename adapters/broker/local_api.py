@@ -4,8 +4,10 @@ Every answer names the home of the broker in the header `Authstate-Home`, so tha
 another home for its own.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from os import getpid
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -15,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authstate.adapters.broker.account_tokens import DEFAULT_TTL, entry_of, make_lease, token_of
-from authstate.adapters.broker.app import BrokerApp, public_routes
+from authstate.adapters.broker.app import BrokerApp, OnRefusal, public_routes
 from authstate.adapters.broker.broker import Broker
 from authstate.adapters.broker.event_streams import EventStreamResponse, EventStreams
 from authstate.adapters.broker.listeners import HOME_HEADER
@@ -23,16 +25,17 @@ from authstate.adapters.broker.local_answers import (
     ApiFault,
     fault_of,
     json_answer,
-    lease_members,
     session_members,
-    summary_of,
 )
 from authstate.adapters.broker.metrics import BrokerMetrics
+from authstate.adapters.broker.shown_members import account_members, lease_members, name_members
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.config.settings import BrokerEndpoints
+from authstate.adapters.logs import redact_text
+from authstate.adapters.vault.account_states import read_accounts
 from authstate.adapters.vault.accounts_file import AccountEntry
-from authstate.engine.machines.lease import LeaseState
-from authstate.engine.model.errors import AuthError
+from authstate.engine.machines.lease import Lease, LeaseState
+from authstate.engine.model.errors import AuthError, StoreUnavailable
 from authstate.engine.version import VERSION
 
 _LARGEST_BODY = 64 * 1024  # bytes
@@ -85,9 +88,9 @@ class LocalApi:
         ]
 
     async def _accounts(self, request: Request) -> Response:
-        accounts = self._broker.vault.accounts()
-        found = [await summary_of(self._broker, entry, accounts.selected) for entry in accounts.entries]
-        return json_answer({"accounts": found})
+        """All accounts, as they are stored. It opens no engine, so that a list of many accounts costs little."""
+        found = await read_accounts(self._broker.vault)
+        return json_answer({"accounts": [account_members(one) for one in found]})
 
     async def _account(self, request: Request) -> Response:
         """One account, as its engine sees it. An expired access token is refreshed first."""
@@ -114,23 +117,24 @@ class LocalApi:
                 "kind": "api_key" if found.is_static else "access_token",
                 "expiresAt": found.authorization.expires_at,
                 "workspaceId": found.authorization.account_id,
-                "account": {"id": found.account.id, "name": found.account.name},
+                "account": name_members(found.account),
                 "store": self._broker.vault.store(found.account.id).describe(),
             }
         )
 
     async def _leases(self, request: Request) -> Response:
-        return json_answer({"leases": [lease_members(lease) for lease in self._broker.leases.leases()]})
+        return json_answer({"leases": self._shown(self._broker.leases.leases())})
 
     async def _new_lease(self, request: Request) -> Response:
         try:
             wish = msgspec.json.decode(await _body_of(request) or b"{}", type=LeaseWish)
         except (ValueError, RecursionError) as error:
-            raise ApiFault(400, "invalid_request", f"the body must be a JSON object: {error}") from None
+            said = redact_text(f"the body must be a JSON object: {error}")  # it names members that are unknown
+            raise ApiFault(400, "invalid_request", said) from None
         made = await make_lease(self._broker, self._entry(wish.account).id, wish.ttl, wish.label)
         endpoints = BrokerEndpoints.of(self._place.url)
         members = {
-            "lease": lease_members(made.lease),
+            "lease": self._shown([made.lease])[0],
             "handle": made.handle.secret.reveal(),
             "refreshUrl": endpoints.refresh_url,
             "revokeUrl": endpoints.revoke_url,
@@ -142,12 +146,12 @@ class LocalApi:
             ended = self._broker.leases.end(request.path_params["id"])
         except ConfigError as error:
             raise ApiFault(404, "not_found", str(error)) from None
-        return json_answer({"lease": lease_members(ended)})
+        return json_answer({"lease": self._shown([ended])[0]})
 
     async def _end_leases(self, request: Request) -> Response:
         """End all leases, but not that of an adopted home, which would lose its login."""
         ended = self._broker.leases.end_all()
-        return json_answer({"leases": [lease_members(lease) for lease in ended]})
+        return json_answer({"leases": self._shown(ended)})
 
     async def _state(self, request: Request) -> Response:
         accounts, leases = self._broker.vault.accounts(), self._broker.leases.leases()
@@ -158,11 +162,18 @@ class LocalApi:
                 "home": self._broker.vault.home,
                 "url": self._place.url,
                 "socket": self._place.socket,
-                "selectedAccount": accounts.selected,
+                "selectedAccountId": accounts.selected,
                 "accounts": len(accounts.entries),
                 "leases": {state: sum(lease.state is state for lease in leases) for state in LeaseState},
             }
         )
+
+    def _shown(self, leases: Sequence[Lease]) -> list[dict[str, Any]]:
+        """Return what is shown of leases. If the list of accounts cannot be read, their names are null."""
+        names: dict[str, str] = {}
+        with suppress(StoreUnavailable):
+            names = self._broker.vault.accounts().names
+        return [lease_members(lease, names) for lease in leases]
 
     def _entry(self, name: str | None) -> AccountEntry:
         """Return an account, or the selected one. Raises ApiFault: there is no such account."""
@@ -185,11 +196,19 @@ class LocalApp:
         metrics: count the answers.
         streams: of the broker's events.
         place: where the broker is reached.
+        on_refusal: called with the path and each refusal of an OAuth endpoint.
     """
 
-    def __init__(self, broker: Broker, metrics: BrokerMetrics, streams: EventStreams, place: Place) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        metrics: BrokerMetrics,
+        streams: EventStreams,
+        place: Place,
+        on_refusal: OnRefusal | None = None,
+    ) -> None:
         routes = [*public_routes(broker, metrics), *LocalApi(broker, streams, place).routes()]
-        self._app: ASGIApp = BrokerApp(broker, metrics, routes)
+        self._app: ASGIApp = BrokerApp(broker, metrics, routes, on_refusal=on_refusal)
         self._home = quote(broker.vault.home).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,8 +5,11 @@ service with everything else is in server.py.
 """
 
 import socket
+from collections.abc import Sequence
+from http import HTTPStatus
 
 from authstate.adapters.broker.broker import Broker
+from authstate.adapters.broker.http_errors import JSON_HEADERS, error_body, explain_host
 from authstate.adapters.broker.oauth_endpoints import answer_oauth
 from authstate.adapters.broker.oauth_errors import OAuthRefusal
 from authstate.adapters.broker.oauth_messages import LARGEST_BODY, answer_refused
@@ -24,7 +27,8 @@ class LoopbackBroker:
 
     def __init__(self, broker: Broker, listener: socket.socket) -> None:
         self._broker = broker
-        self._server = LoopbackServer(listener, self._answer, Limits(body_bytes=LARGEST_BODY), method="POST")
+        limits = Limits(body_bytes=LARGEST_BODY)
+        self._server = LoopbackServer(listener, self._answer, limits, method="POST", refuse=_refuse)
 
     async def start(self) -> None:
         """Accept connections."""
@@ -36,9 +40,15 @@ class LoopbackBroker:
 
     async def _answer(self, request: Request) -> Response:
         if request.path not in (TOKEN_PATH, REVOKE_PATH):
-            return Response(404, b"404 Not Found\n", {"Content-Type": "text/plain; charset=utf-8"})
+            return _refuse(HTTPStatus.NOT_FOUND, ())
         try:
             answer = await answer_oauth(self._broker, request.path, request.body, request.content_type)
         except OAuthRefusal as refusal:
             answer = answer_refused(refusal, request.content_type)
         return Response(answer.status, answer.body, answer.headers)
+
+
+def _refuse(status: HTTPStatus, hosts: Sequence[str]) -> Response:
+    """Return the answer to a request that no endpoint takes."""
+    said = explain_host(hosts) if status is HTTPStatus.MISDIRECTED_REQUEST else None
+    return Response(status, error_body(status, said), JSON_HEADERS)

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+import msgspec
+
 from authstate.engine.model.errors import StrippableError
 
 
@@ -14,6 +16,15 @@ class OAuthError(StrEnum):
     SLOW_DOWN = "slow_down"
     TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
     SERVER_ERROR = "server_error"
+
+
+class RefusedClient(msgspec.Struct, frozen=True):
+    """Who presented what was refused, as far as it is known."""
+
+    account: str
+    """The id of the account in the vault."""
+    lease: str | None = None
+    """The id of the lease. None for a refresh token."""
 
 
 class OAuthRefusal(StrippableError):
@@ -30,3 +41,4 @@ class OAuthRefusal(StrippableError):
         self.error = error
         self.description = description
         self.retry_after = retry_after
+        self.client: RefusedClient | None = None

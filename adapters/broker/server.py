@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from authstate.adapters.broker.app import create_app
 from authstate.adapters.broker.broker import Broker
+from authstate.adapters.broker.broker_log import BrokerLog
 from authstate.adapters.broker.connections import BoundedHttpProtocol, IdleConnections, OwnersHttpProtocol
 from authstate.adapters.broker.event_streams import EventStreams
 from authstate.adapters.broker.listeners import Address, UnixSocket, tls_context
@@ -84,16 +85,19 @@ class BrokerServer:
         """
         metrics = BrokerMetrics(self._broker)
         streams = EventStreams(self._broker, metrics)
-        app = create_app(self._broker, hosts=self._hosts, metrics=metrics)
+        log = BrokerLog(self._broker)
+        app = create_app(self._broker, hosts=self._hosts, metrics=metrics, on_refusal=log.refused)
         servers = [_Server(app, BoundedHttpProtocol.of(IdleConnections()), self._end, self._context)]
         listeners: list[Sequence[socket]] = [self._sockets]
         if self._unix is not None:
-            local = LocalApp(self._broker, metrics, streams, self.place)
+            local = LocalApp(self._broker, metrics, streams, self.place, log.refused)
             servers.append(_Server(local, OwnersHttpProtocol.of(IdleConnections()), self._end, None))
             listeners.append([self._unix.listener])
         async with AsyncExitStack() as stack:
             stack.callback(self.close)
             stack.callback(self._broker.events.subscribe(_log_event))
+            stack.push_async_callback(log.close)
+            stack.push_async_callback(_cancel, asyncio.create_task(log.watch()))
             async with asyncio.TaskGroup() as group:
                 for server, sockets in zip(servers, listeners, strict=True):
                     group.create_task(server.serve(list(sockets)))
@@ -180,6 +184,12 @@ def _ensure_not_itself(environment: Environment, url: str) -> None:
             "CODEX_REFRESH_TOKEN_URL_OVERRIDE names this broker, which would send refresh tokens to itself: start it "
             f"without that variable, or set AUTHSTATE_BROKER_URL={url} beside it"
         )
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def _log_event(account: str, event: Event) -> None:

@@ -3,6 +3,8 @@
 import plistlib
 from collections.abc import Mapping, Sequence
 
+from authstate.adapters.config.home import ConfigError
+
 LAUNCHD_LABEL = "authstate.broker"
 KEPT_VARIABLES = (
     "CODEX_HOME",
@@ -43,7 +45,11 @@ def systemd_unit(command: Sequence[str], environment: Mapping[str, str]) -> str:
     Args:
         command: the absolute path of the program, and its arguments.
         environment: the variables to set.
+
+    Raises:
+        ConfigError: a word or a variable cannot stand in a unit.
     """
+    _ensure_printable(command, environment)
     lines = "".join(
         f"Environment={_quoted(f'{name}={value}', in_command=False)}\n" for name, value in environment.items()
     )
@@ -56,7 +62,11 @@ def launchd_plist(command: Sequence[str], environment: Mapping[str, str]) -> str
     Args:
         command: the absolute path of the program, and its arguments.
         environment: the variables to set.
+
+    Raises:
+        ConfigError: a word or a variable cannot stand in a unit.
     """
+    _ensure_printable(command, environment)
     agent = {
         "Label": LAUNCHD_LABEL,
         "ProgramArguments": list(command),
@@ -68,6 +78,20 @@ def launchd_plist(command: Sequence[str], environment: Mapping[str, str]) -> str
         "Umask": 0o077,
     }
     return plistlib.dumps(agent, sort_keys=False).decode()
+
+
+def _ensure_printable(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Refuse control characters, which XML cannot hold, and bytes that are not UTF-8. A line break is possible."""
+    for word in (*command, *(f"{name}={value}" for name, value in environment.items())):
+        if any(_is_unfit(letter) for letter in word):
+            shown = "".join("\ufffd" if _is_unfit(letter) else letter for letter in word[:64])
+            raise ConfigError(
+                f"{shown!r} cannot stand in a unit, because it has a control character or is no UTF-8: use another name"
+            )
+
+
+def _is_unfit(letter: str) -> bool:
+    return (ord(letter) < 0x20 and letter not in "\t\n") or "\x7f" <= letter < "\xa0" or "\ud800" <= letter < "\ue000"
 
 
 def _quoted(word: str, *, in_command: bool = True) -> str:

@@ -186,7 +186,7 @@ class TokenGrants:
         lease = self._active(handle)
         self._bound(self._grants, lease.id)
         async with self._accounts.engine(lease.account) as engine:
-            tokens = _tokens_of(engine)
+            tokens = _tokens_of(engine, lease.account)
             _ensure_owner(lease, tokens)
             is_current = handle.seen == digest_of_access(tokens.access_token)
             if is_current and not (presented.may_be_late and self._is_just_new(tokens)):
@@ -231,7 +231,7 @@ class TokenGrants:
             raise OAuthRefusal(OAuthError.INVALID_GRANT, _UNKNOWN_TOKEN)
         self._bound(self._grants, owner.account)
         async with self._accounts.engine(owner.account) as engine:
-            tokens = _tokens_of(engine)
+            tokens = _tokens_of(engine, owner.account)
             _ensure_login(owner, tokens)
             is_current = tokens.refresh_token == refresh_token
             if is_current and not (presented.may_be_late and self._is_just_new(tokens)):
@@ -321,15 +321,22 @@ def _handle(presented: Secret) -> LeaseHandle | None:
     return handle
 
 
-def _tokens_of(engine: AuthEngine) -> ChatgptTokens:
-    """Return the tokens of a session. Raises NotSignedIn, with the reason if one is known."""
+def _tokens_of(engine: AuthEngine, account: str = "") -> ChatgptTokens:
+    """Return the tokens of a session. Raises NotSignedIn, with the reason if one is known.
+
+    Args:
+        engine: of the account.
+        account: its id, for the message.
+    """
     session = engine.session
     if isinstance(session.credentials, ChatgptTokens):
         return session.credentials
     if engine.store_fault is not None:
         raise engine.store_fault.without_traceback()
-    why = session.failure.message if session.failure else "nobody is signed in to this account with ChatGPT"
-    raise NotSignedIn(why)
+    if session.failure is not None:
+        raise NotSignedIn(session.failure.message)
+    what, option = (f"the account {account}", f" --account {account}") if account else ("this account", "")
+    raise NotSignedIn(f"nobody is signed in to {what} with ChatGPT: sign in with `authstate login{option}`")
 
 
 async def _current_tokens(engine: AuthEngine) -> ChatgptTokens:

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from authstate.adapters.assembly import open_engine
+from authstate.adapters.broker.shown_members import account_members
 from authstate.adapters.cli.command_home import describe_taken
-from authstate.adapters.cli.exit_status import ExitStatus, print_error, printable
+from authstate.adapters.cli.exit_status import ExitStatus, hide_secrets, print_error, printable
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode
 from authstate.adapters.config.settings import ACCOUNT_KEY, read_config
 from authstate.adapters.vault.account_home import AccountHome
@@ -23,7 +24,8 @@ from authstate.adapters.vault.vault_store import VaultStore
 from authstate.engine.model.events import AuthMode, Event, Warned
 
 _STATES = {
-    AccountState.SIGNED_IN: "signed in",
+    AccountState.CHATGPT: "signed in",
+    AccountState.API_KEY: "signed in",
     AccountState.SIGNED_OUT: "not signed in",
     AccountState.DEAD: "can no longer be refreshed: sign in again",
     AccountState.OTHER_LOGIN: "another kind of login",
@@ -65,7 +67,7 @@ class AccountCommand:
             return
         found = self.vault.accounts().find(name)
         what = "which the vault does not have" if found is None else "which wins here over the selected account"
-        print(printable(f"{self.named_by} names the account {name}, {what}."), file=sys.stderr)
+        print(printable(f"{self.named_by} names the account {hide_secrets(name)}, {what}."), file=sys.stderr)
 
 
 async def list_accounts(options: argparse.Namespace) -> ExitStatus:
@@ -99,8 +101,8 @@ async def use_account(options: argparse.Namespace) -> ExitStatus:
         print(json.dumps({"account": members(found), "namedBy": command.named_by}, indent=2))
     else:
         print(printable(f"Using {entry.name}: {described(found)}."))
-    if found.state is not AccountState.SIGNED_IN:
-        print_error(f"{found.message or _STATES[found.state]}: `authstate login` signs in to {entry.name}", 0)
+    if not found.is_signed_in:
+        print_error(f"{found.store_fault or _STATES[found.state]}: `authstate login` signs in to {entry.name}", 0)
     command.warn_of_named()
     return ExitStatus.DONE
 
@@ -164,7 +166,7 @@ async def remove_account(options: argparse.Namespace) -> ExitStatus:
 
 def described(found: StoredAccount) -> str:
     """Return who is signed in to an account, as the end of a sentence."""
-    if found.state is not AccountState.SIGNED_IN:
+    if not found.is_signed_in:
         return _STATES[found.state]
     if found.account is not None:
         return str(found.account)
@@ -172,34 +174,22 @@ def described(found: StoredAccount) -> str:
 
 
 def members(found: StoredAccount) -> dict[str, Any]:
-    """Return an account as a program reads it."""
-    account = found.account
-    return {
-        "name": found.entry.name,
-        "id": found.entry.id,
-        "isSelected": found.is_selected,
-        "state": found.state,
-        "authMode": found.auth_mode,
-        "email": account.email if account else None,
-        "planType": account.plan_type if account else None,
-        "workspaceId": account.account_id if account else None,
-        "accessTokenExpiresAt": None if found.expires_at is None else _instant(found.expires_at),
-        "store": found.store,
-        "message": found.message,
-    }
+    """Return an account as a program reads it: as in the API of the broker, with times as text."""
+    shown = account_members(found)
+    return {**shown, "accessTokenExpiresAt": None if found.expires_at is None else _instant(found.expires_at)}
 
 
 def _details(found: StoredAccount) -> list[tuple[str, str]]:
     details = []
     if found.account is not None:
-        if found.state is not AccountState.SIGNED_IN:
+        if not found.is_signed_in:
             details.append(("email", str(found.account)))
         details.append(("plan", str(found.account.plan_type)))
     if found.auth_mode is AuthMode.CHATGPT and found.expires_at is not None:
         word = "expires" if found.expires_at > time.time() else "expired"
         details.append(("access token", f"{word} at {_instant(found.expires_at)}"))
-    if found.message is not None:
-        details.append(("reason", found.message))
+    if found.store_fault is not None:
+        details.append(("reason", found.store_fault))
     details += [("store", found.store), ("id", found.entry.id)]
     return details
 

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -12,21 +13,19 @@ from typing import TYPE_CHECKING
 
 from authstate.adapters.broker.leased_home import lease_environment
 from authstate.adapters.broker.listeners import DEFAULT_ADDRESS, DEFAULT_PORT, HAS_UNIX_SOCKETS, Address
-from authstate.adapters.broker.local_client import BrokerClient, socket_path
-from authstate.adapters.cli.exit_status import ExitStatus, UsageError, printable
+from authstate.adapters.broker.local_client import socket_path
+from authstate.adapters.cli.broker_place import DEFAULT_URL, START, find_broker
+from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error, printable
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
-from authstate.adapters.config.settings import TOKEN_PATH, ensure_secure_setting
 from authstate.adapters.io.signals import ENDINGS, handle_signals
-from authstate.adapters.network.http_proxies import urlsplit_or_none
 
 if TYPE_CHECKING:
     from authstate.adapters.broker.local_api import Place
     from authstate.adapters.broker.server import ServerOptions
     from authstate.adapters.vault.adoption import Adoption
 
-DEFAULT_URL = f"http://{DEFAULT_ADDRESS}:{DEFAULT_PORT}"
-_WILDCARDS = ("0.0.0.0", "::", "")
 _OPEN_FILES = 4096
+_HOST = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]")
 
 
 def run_broker(options: argparse.Namespace) -> int:
@@ -37,6 +36,9 @@ def run_broker(options: argparse.Namespace) -> int:
         OSError: the socket cannot be created.
     """
     environment, config = _configured(options.overrides)
+    for host in options.allow_host:
+        if not _HOST.fullmatch(host):
+            raise UsageError("--allow-host must be the name of a host, such as host.docker.internal, without a port")
     if options.print_unit is not None:
         print(_unit(options), end="")
         return ExitStatus.DONE
@@ -99,12 +101,15 @@ async def adopt(options: argparse.Namespace) -> ExitStatus:
         ConfigError, AuthError: nothing was moved.
     """
     environment, config = _configured(options.overrides)
-    url = await broker_url(environment, options.broker_url)
+    place = await find_broker(environment, options.broker_url)
     adoption = _adoption(environment, config)
     lease = await adoption.adopt()
-    variables = lease_environment(url)
+    variables = lease_environment(place.url)
+    if not place.answers:
+        print_error(f"no broker answers now, and codex gets access tokens from one only: {START}", ExitStatus.DONE)
     if options.json:
-        print(json.dumps({"adopted": lease is not None, "lease": lease.id if lease else None, "variables": variables}))
+        lease_id = lease.id if lease is not None else None
+        print(json.dumps({"adopted": lease is not None, "leaseId": lease_id, "variables": variables}))
         return ExitStatus.DONE
     print("The vault now has the login of this home." if lease else "The vault has the login of this home already.")
     print("codex refreshes it through the broker. Put these lines into your shell profile, and keep a broker running")
@@ -132,32 +137,6 @@ async def release(options: argparse.Namespace) -> ExitStatus:
     for name in lease_environment(DEFAULT_URL):
         print(f"  {name}")
     return ExitStatus.DONE
-
-
-async def broker_url(environment: Environment, named: str | None) -> str:
-    """Return the URL of the broker as its clients reach it, without a slash at the end.
-
-    That is the one that was named, or else that of the running broker, or else the one in the environment, or else that
-    of the default port.
-
-    Raises:
-        ConfigError: it is not a URL, would carry tokens to another machine without TLS, or cannot be known.
-    """
-    if named is not None:
-        parts = urlsplit_or_none(named)
-        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or not named.isprintable():
-            raise ConfigError("--broker-url must be a URL such as https://HOST:PORT")
-        ensure_secure_setting(named, "--broker-url", os.environ)
-        return named.rstrip("/")
-    client = BrokerClient.of(environment.home, os.environ)
-    state = await client.get("/v1/state") if client is not None else None
-    url = state.get("url") if state is not None else None
-    if not isinstance(url, str):
-        return DEFAULT_URL if environment.broker is None else environment.broker.refresh_url.removesuffix(TOKEN_PATH)
-    found = urlsplit_or_none(url)
-    if found is None or found.hostname in _WILDCARDS:
-        raise ConfigError(f"the broker listens on every address ({url}): say with --broker-url how clients reach it")
-    return url
 
 
 def _adoption(environment: Environment, config: Config) -> "Adoption":

@@ -11,7 +11,7 @@ from authstate.adapters.config.layers import EffectiveSetting
 from authstate.adapters.config.settings import ACCOUNT_KEY, read_config
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.stores.permissions import Finding, Inspected, is_of_another_user
-from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
+from authstate.adapters.vault.accounts_file import HOME_ACCOUNT, AccountEntry, AccountList
 from authstate.adapters.vault.vault_store import VaultStore
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.errors import StoreUnavailable
@@ -53,17 +53,26 @@ class CommandContext(msgspec.Struct, frozen=True):
     @property
     def account(self) -> AccountChoice | None:
         """The account in use, and what chose it. None if the vault has no other than the home's own."""
+        found = self._accounts_and_entry()
+        if found is None or len(found[0].entries) == 1:
+            return None
+        named_by = (one.decided_by for one in self.effective_settings if one.key == ACCOUNT_KEY)
+        return AccountChoice(found[1].id, found[1].name, next(named_by, None) or SELECTED)
+
+    @property
+    def account_entry(self) -> AccountEntry | None:
+        """The account in use. None if there is no vault, or if its list of accounts cannot be read."""
+        found = self._accounts_and_entry()
+        return None if found is None else found[1]
+
+    def _accounts_and_entry(self) -> tuple[AccountList, AccountEntry] | None:
         if not isinstance(self.store, VaultStore):
             return None
         try:
             accounts = self.store.vault.accounts()
         except StoreUnavailable:
             return None
-        if len(accounts.entries) == 1:
-            return None
-        named_by = (one.decided_by for one in self.effective_settings if one.key == ACCOUNT_KEY)
-        entry = accounts.named(self.store.account)
-        return AccountChoice(entry.id, entry.name, next(named_by, None) or SELECTED)
+        return accounts, accounts.named(self.store.account)
 
     @property
     def vault_fault(self) -> str | None:

@@ -4,14 +4,17 @@ import argparse
 import json
 import os
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from authstate.adapters.broker.account_tokens import NewLease, make_lease
 from authstate.adapters.broker.broker import open_broker
 from authstate.adapters.broker.leased_home import ensure_usable, lease_environment, write_leased_home
-from authstate.adapters.cli.broker import broker_url
-from authstate.adapters.cli.exit_status import ExitStatus, UsageError, printable
+from authstate.adapters.broker.shown_members import lease_members
+from authstate.adapters.cli.broker_place import START, find_broker
+from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error, printable
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
+from authstate.adapters.config.settings import REFRESH_URL_VARIABLE, REVOKE_URL_VARIABLE
 from authstate.adapters.network.http_proxies import urlsplit_or_none
 from authstate.adapters.network.insecure_http import is_loopback
 from authstate.adapters.vault.lease_book import LeaseBook
@@ -33,12 +36,14 @@ async def new_lease(options: argparse.Namespace) -> ExitStatus:
     """
     ttl = seconds_of(options.ttl)
     environment, config = _configured(options)
-    url = await broker_url(environment, options.broker_url)
+    place = await find_broker(environment, options.broker_url)
     if options.into is not None:
         ensure_usable(options.into)
-    variables = lease_environment(url, _allowed_host(url))
+    variables = lease_environment(place.url, _allowed_host(place.url))
     async with open_broker(config, environment) as broker:
         made = await make_lease(broker, config.account, ttl, options.label)
+        if not place.answers:
+            print_error(f"no broker answers now, and the lease yields nothing without one: {START}", ExitStatus.DONE)
         if options.into is not None:
             try:
                 written = await write_leased_home(os.path.abspath(options.into), made, config, variables)
@@ -52,8 +57,9 @@ async def new_lease(options: argparse.Namespace) -> ExitStatus:
         for name, value in {**variables, HANDLE_VARIABLE: handle}.items():
             print(f"{name}={value}")
     else:
-        members = {**_members(made.lease, made.account.name), "handle": handle, "variables": variables}
-        print(json.dumps(members, indent=2))
+        lease = _members(made.lease, broker.vault.accounts().names)
+        urls = {"refreshUrl": variables[REFRESH_URL_VARIABLE], "revokeUrl": variables[REVOKE_URL_VARIABLE]}
+        print(json.dumps({"lease": lease, "handle": handle, **urls, "variables": variables}, indent=2))
     return ExitStatus.DONE
 
 
@@ -61,11 +67,10 @@ async def list_leases(options: argparse.Namespace) -> ExitStatus:
     """Print all leases. Raises ConfigError, StoreUnavailable."""
     environment, config = _configured(options)
     vault = _vault(environment, config)
-    accounts = vault.accounts()
+    names = vault.accounts().names
     leases = LeaseBook(vault.folder).leases()
-    names = {entry.id: entry.name for entry in accounts.entries}
     if options.json:
-        found = [_members(lease, names.get(lease.account)) for lease in leases]
+        found = [_members(lease, names) for lease in leases]
         print(json.dumps({"leases": found}, indent=2))
         return ExitStatus.DONE
     for lease in leases:
@@ -113,7 +118,7 @@ def _vault(environment: Environment, config: Config) -> Vault:
 
 
 def _allowed_host(url: str) -> str | None:
-    """Return the host of an `http://` URL of another machine: `broker_url` found that its owner allows it."""
+    """Return the host of an `http://` URL of another machine: `find_broker` found that its owner allows it."""
     parts = urlsplit_or_none(url)
     host = parts.hostname if parts is not None and parts.scheme == "http" else None
     return None if host is None or is_loopback(host) else host
@@ -131,17 +136,10 @@ def _described(made: NewLease, folder: str, written: list[str]) -> str:
     return "\n".join(printable(line) for line in lines)
 
 
-def _members(lease: Lease, account: str | None) -> dict[str, object]:
-    return {
-        "id": lease.id,
-        "account": account,
-        "accountId": lease.account,
-        "label": lease.label,
-        "state": lease.state,
-        "createdAt": _instant(lease.created_at),
-        "expiresAt": _instant(lease.expires_at) if lease.expires_at is not None else None,
-        "isOfHome": lease.is_of_home,
-    }
+def _members(lease: Lease, names: Mapping[str, str]) -> dict[str, object]:
+    """Return a lease as a program reads it: as in the API of the broker, with times as text."""
+    end = _instant(lease.expires_at) if lease.expires_at is not None else None
+    return {**lease_members(lease, names), "createdAt": _instant(lease.created_at), "expiresAt": end}
 
 
 def _instant(seconds: float) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from authstate.adapters.cli.context import SELECTED, AccountChoice, CommandContext, open_context
 from authstate.adapters.cli.exit_status import ExitStatus, hide_secrets, printable
+from authstate.adapters.cli.home_lease import HomeLease, find_home_lease
 from authstate.adapters.cli.running_broker import RunningBroker, ask_broker
 from authstate.adapters.config.layers import OVERRIDE, EffectiveSetting
 from authstate.adapters.config.unmanaged_logins import find_in_environment
@@ -74,12 +75,12 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
     if isinstance(session.credentials, PersonalAccessToken) and session.account is None and not engine.identity_fault:
         warnings.append("the issuer has not said yet whose the personal access token is: try again later")
     is_refused = isinstance(engine.identity_fault, TokenRefused)
-    other = other or _stored_other(engine)
+    other, lease = other or _stored_other(engine), await find_home_lease(home, session)
     if as_json:
-        print(_as_json(session, mode, home, warnings, findings, broker, other, is_refused=is_refused))
+        print(_as_json(session, mode, home, warnings, findings, broker, other, lease, is_refused=is_refused))
     else:
-        settings = home.effective_settings
-        print(as_text(session, home.place, warnings, settings, broker, other, home.account, is_refused=is_refused))
+        shown = (home.effective_settings, broker, other, home.account, lease)
+        print(as_text(session, home.place, warnings, *shown, is_refused=is_refused))
     if home.environment.api_key is not None and not as_json:
         print("The API key comes from CODEX_API_KEY, which wins over the stored login.", file=sys.stderr)
     if session.state is AuthState.REFRESH_DEAD:
@@ -112,6 +113,7 @@ def _as_json(
     findings: list[Finding],
     broker: RunningBroker | None,
     other: OtherLogin | None,
+    lease: HomeLease | None,
     *,
     is_refused: bool,
 ) -> str:
@@ -129,6 +131,7 @@ def _as_json(
             "accessTokenExpiresAt": _instant(expires_at) if expires_at else None,
             "failure": {"message": failure.message, "reason": failure.reason} if failure else None,
             "broker": {"url": broker.url, "processId": broker.process_id} if broker else None,
+            "homeLease": msgspec.to_builtins(lease),
             "otherLogin": {"kind": other.kind, "source": other.source} if other else None,
             "warnings": warnings,
             "settings": [msgspec.to_builtins(setting) for setting in _shown(home.effective_settings)],
@@ -146,6 +149,7 @@ def as_text(
     broker: RunningBroker | None = None,
     other: OtherLogin | None = None,
     choice: AccountChoice | None = None,
+    lease: HomeLease | None = None,
     *,
     is_refused: bool = False,
 ) -> str:
@@ -159,6 +163,7 @@ def as_text(
         broker: the running broker of the home, if there is one.
         other: the login that codex uses by itself instead.
         choice: the account of the vault, if there are several.
+        lease: what stands in the home instead of a login.
         is_refused: whether the issuer refused the personal access token.
     """
     is_personal = isinstance(session.credentials, PersonalAccessToken)
@@ -175,13 +180,17 @@ def as_text(
     lines.append(f"  store         {place}")
     if broker:
         lines.append(f"  broker        {broker.url} (process {broker.process_id})")
+    if lease:
+        lines.append(f"  lease         {lease.message}")
     if other:
         lines.append(f"  codex uses    {other}{'' if other.source is None else ' instead of what is stored'}")
     lines.extend(f"  setting       {_setting(setting)}" for setting in _shown(effective_settings))
     if session.failure:
         lines.append(f"  reason        {session.failure.message}")
     lines.extend(f"  warning       {warning}" for warning in warnings)
-    if session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD) and other is None:
+    if lease and lease.advice:
+        lines.append(f"  what to do    {lease.advice}")
+    elif session.state in (AuthState.LOGGED_OUT, AuthState.REFRESH_DEAD) and other is None:
         lines.append(f"  what to do    authstate login{_option_for(choice)}")
     return "\n".join(printable(line) for line in lines)
 

@@ -58,6 +58,8 @@ async def _own_answer(context: CommandContext, min_lifetime: float) -> tuple[Tok
         except NotSignedIn:
             if engine.store_fault is not None:
                 raise engine.store_fault from None
+            if engine.session.failure is None and engine.session.credentials is None and (one := context.account_entry):
+                raise NotSignedIn(one.signed_out_message) from None
             raise
         session = engine.session
     answer = TokenAnswer(

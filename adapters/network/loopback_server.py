@@ -10,7 +10,7 @@ dropped.
 import asyncio
 import re
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -73,6 +73,8 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+Refuse = Callable[[HTTPStatus, Sequence[str]], Response]
+"""Makes the response to a request that is refused: from its status, and the `Host` headers if these are the reason."""
 
 
 class LoopbackServer:
@@ -83,14 +85,22 @@ class LoopbackServer:
         handle: answers a request.
         limits: the limits for all clients together.
         method: the only one that is served. The body of a GET is ignored.
+        refuse: makes the response to a request that is refused; by default plain text.
     """
 
     def __init__(
-        self, listener: socket.socket, handle: Handler, limits: Limits | None = None, *, method: str = "GET"
+        self,
+        listener: socket.socket,
+        handle: Handler,
+        limits: Limits | None = None,
+        *,
+        method: str = "GET",
+        refuse: Refuse | None = None,
     ) -> None:
         self.port: int = listener.getsockname()[1]
         self._method = method
         self._handle = handle
+        self._refuse = refuse or _plain
         self._limits = limits or Limits()
         self._listener = listener
         self._servers: list[asyncio.Server] = []
@@ -168,7 +178,7 @@ class LoopbackServer:
                     checked = await self._with_body(checked, http, reader)
             response = await self._respond(checked, event)
         except h11.RemoteProtocolError as error:
-            response = _plain(HTTPStatus(error.error_status_hint))
+            response = self._refuse(HTTPStatus(error.error_status_hint), ())
         except (OSError, TimeoutError):
             return
         try:
@@ -196,16 +206,16 @@ class LoopbackServer:
                 parts.append(bytes(event.data))
                 left -= len(event.data)
                 if left < 0:
-                    return _plain(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                    return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ())
             else:
-                return _plain(HTTPStatus.BAD_REQUEST)
+                return self._refuse(HTTPStatus.BAD_REQUEST, ())
 
     async def _respond(self, request: Request | Response, event: h11.Request) -> Response:
         """Let the handler answer a request that passed the checks."""
         if isinstance(request, Response):
             return request if event.method != b"HEAD" else msgspec.structs.replace(request, body=b"")
         if len(self._tasks) - len(self._idle) >= self._limits.connections:
-            return _plain(HTTPStatus.SERVICE_UNAVAILABLE)
+            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, ())
         task = asyncio.current_task()
         assert task is not None
         self._idle.pop(task, None)
@@ -214,22 +224,23 @@ class LoopbackServer:
         except Exception as error:
             context = {"message": "the loopback server failed to answer a request", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
-            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, ())
 
     def _checked(self, event: h11.Request, address: str) -> Request | Response:
         headers = [(name, value.decode("latin-1")) for name, value in event.headers]
         ours = {f"{name}:{self.port}" for name in ("localhost", f"[{IPV6}]" if address == IPV6 else address)}
         hosts = [value.strip().lower() for name, value in headers if name == b"host"]
         if len(hosts) != 1 or hosts[0] not in ours:
-            return _plain(HTTPStatus.MISDIRECTED_REQUEST)
+            return self._refuse(HTTPStatus.MISDIRECTED_REQUEST, hosts)
         origins = {value.strip().lower() for name, value in headers if name == b"origin"}
         if not origins <= {f"http://{host}" for host in ours}:
-            return _plain(HTTPStatus.FORBIDDEN)
+            return self._refuse(HTTPStatus.FORBIDDEN, ())
         if event.method != self._method.encode():
-            return _plain(HTTPStatus.METHOD_NOT_ALLOWED, Allow=self._method)
+            refused = self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, ())
+            return msgspec.structs.replace(refused, headers={**refused.headers, "Allow": self._method})
         target = event.target.decode("ascii", "replace")
         if not target.startswith("/"):
-            return _plain(HTTPStatus.BAD_REQUEST)
+            return self._refuse(HTTPStatus.BAD_REQUEST, ())
         path, _, query = target.partition("?")
         sites = {value.strip().lower() for name, value in headers if name == b"sec-fetch-site"}
         referrers = [value.strip().lower() for name, value in headers if name == b"referer"]
@@ -271,9 +282,9 @@ async def _receive(http: h11.Connection, reader: asyncio.StreamReader, most: int
         http.receive_data(data)
 
 
-def _plain(status: HTTPStatus, **headers: str) -> Response:
+def _plain(status: HTTPStatus, hosts: Sequence[str]) -> Response:
     text = f"{status.value} {status.phrase}\n".encode()
-    return Response(status, text, {"Content-Type": "text/plain; charset=utf-8", **headers})
+    return Response(status, text, {"Content-Type": "text/plain; charset=utf-8"})
 
 
 def _encoded(http: h11.Connection, response: Response) -> bytes:

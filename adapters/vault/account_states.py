@@ -18,10 +18,14 @@ _OVER = (RefreshClaimState.DEAD, RefreshClaimState.SPENT)
 
 
 class AccountState(StrEnum):
-    """Whether an account can be used."""
+    """Whether an account can be used: the states of the engine (`AuthState`), as far as they can be stored, and two
+    more for what cannot be read.
+    """
 
-    SIGNED_IN = "signed_in"
-    SIGNED_OUT = "signed_out"
+    CHATGPT = "chatgpt"
+    API_KEY = "api_key"
+    """An API key or a personal access token, as `auth_mode` says."""
+    SIGNED_OUT = "logged_out"
     """Nobody is signed in."""
     DEAD = "refresh_dead"
     """The login can no longer be refreshed: sign in again."""
@@ -43,8 +47,13 @@ class StoredAccount(msgspec.Struct, frozen=True):
     account: Account | None = None
     expires_at: float | None = None
     """When the access token expires, in seconds since the epoch."""
-    message: str | None = None
+    store_fault: str | None = None
     """Why it cannot be read."""
+
+    @property
+    def is_signed_in(self) -> bool:
+        """Whether there is a login that can be used."""
+        return self.state in (AccountState.CHATGPT, AccountState.API_KEY)
 
 
 async def read_accounts(vault: Vault) -> list[StoredAccount]:
@@ -68,17 +77,17 @@ async def read_account(vault: Vault, account: str) -> StoredAccount:
     except StoreUnavailable as fault:
         is_other = isinstance(fault, StoreUnreadable) and fault.other_login is not None
         state = AccountState.OTHER_LOGIN if is_other else AccountState.UNREADABLE
-        return StoredAccount(entry, is_selected, store.describe(), state, message=str(fault))
+        return StoredAccount(entry, is_selected, store.describe(), state, store_fault=str(fault))
     found = StoredAccount(entry, is_selected, store.describe(), AccountState.SIGNED_OUT)
     if stored is None:
         return found
     if not isinstance(stored, ChatgptTokens):
         is_key = isinstance(stored, ApiKey)
         mode = AuthMode.API_KEY if is_key else AuthMode.PERSONAL_ACCESS_TOKEN
-        return msgspec.structs.replace(found, state=AccountState.SIGNED_IN, auth_mode=mode)
+        return msgspec.structs.replace(found, state=AccountState.API_KEY, auth_mode=mode)
     return msgspec.structs.replace(
         found,
-        state=AccountState.DEAD if is_dead else AccountState.SIGNED_IN,
+        state=AccountState.DEAD if is_dead else AccountState.CHATGPT,
         auth_mode=AuthMode.CHATGPT,
         account=stored.account,
         expires_at=stored.expires_at,

@@ -28,6 +28,11 @@ class AccountEntry(msgspec.Struct, frozen=True):
     name: str
     """Its nickname, unique in the vault."""
 
+    @property
+    def signed_out_message(self) -> str:
+        """What a person is told if nobody is signed in to it."""
+        return f"nobody is signed in to the account {self.name}: sign in with `authstate login --account {self.name}`"
+
 
 class AccountList(msgspec.Struct, frozen=True):
     """All accounts, the home's first."""
@@ -44,12 +49,17 @@ class AccountList(msgspec.Struct, frozen=True):
         if not is_valid or not is_unique or ids[:1] != [HOME_ACCOUNT] or self.selected not in ids:
             raise ValueError("this is no list of accounts")
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The nicknames, by id."""
+        return {entry.id: entry.name for entry in self.entries}
+
     def named(self, name: str) -> AccountEntry:
         """Return the account with this nickname or id. Raises ConfigError: there is none, and which there are."""
         found = self.find(name)
         if found is None:
             names = ", ".join(entry.name for entry in self.entries)
-            raise ConfigError(f"there is no account {printable_name(name)!r}: `authstate account list` shows {names}")
+            raise ConfigError(f"there is no account {shown_name(name)}: `authstate account list` shows {names}")
         return found
 
     def find(self, name: str) -> AccountEntry | None:
@@ -92,7 +102,7 @@ class AccountList(msgspec.Struct, frozen=True):
     def _ensure_free(self, name: str, besides: str | None = None) -> None:
         if not _NAME.fullmatch(name):
             raise ConfigError(
-                f"{printable_name(name)!r} cannot be the name of an account: use 1 to 64 letters, digits and . @ + - "
+                f"{shown_name(name)} cannot be the name of an account: use 1 to 64 letters, digits and . @ + - "
                 "_, with a letter or a digit first"
             )
         taken = self.find(name)
@@ -106,6 +116,16 @@ class AccountList(msgspec.Struct, frozen=True):
 def printable_name(name: str) -> str:
     """Return the beginning of a name that a person typed, without what a terminal would execute."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in name[:64])
+
+
+def shown_name(name: str) -> str:
+    """Return what an error repeats of a name that a person or a program sent: its beginning, in quotes.
+
+    It may be a token that was put into the wrong place. What looks like one is hidden.
+    """
+    from authstate.adapters.logs import redact_text  # imported here: most commands repeat no name
+
+    return repr(redact_text(printable_name(name)))
 
 
 def accounts_file(folder: str, disk: Disk | None = None) -> JsonFile[AccountList]:

@@ -30,7 +30,7 @@ from authstate.engine.model.lease_handle import LeaseHandle, is_lease
 from authstate.engine.ports import CredentialStore, HeldStore
 
 _TRIES = 5  # while another program changes the login in the home
-_NOBODY = "nobody is signed in: sign in with `authstate login`, then adopt the login"
+_NOBODY = "nobody is signed in to the account home: sign in with `authstate login --account home`, then adopt the login"
 
 
 class Adoption:

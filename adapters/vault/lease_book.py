@@ -9,6 +9,7 @@ that it does not come back to life in another process, or after a restart.
 
 import math
 import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +28,7 @@ from authstate.engine.model.lease_handle import SECRET_BYTES, LeaseHandle
 
 _KEPT = 30 * 86_400.0  # seconds for which a lease that is over is still listed
 _MOST = 10_000  # leases
+_ID = re.compile(r"[0-9a-f]{8}")
 Leases = tuple[Lease, ...]
 
 
@@ -137,7 +139,9 @@ class LeaseBook:
         """
         ended = [lease for lease in self._end(lambda lease: lease.id == lease_id) if lease.id == lease_id]
         if not ended:
-            raise ConfigError(f"there is no lease {printable_name(lease_id)!r}: `authstate lease list` shows them")
+            # What was sent may be the handle of a lease. It is not repeated, not even in part.
+            what = f"there is no lease {lease_id}" if _ID.fullmatch(lease_id) else "this is no id of a lease"
+            raise ConfigError(f"{what}: `authstate lease list` shows the ids")
         return ended[0]
 
     def end_all(self) -> Leases:

@@ -78,7 +78,7 @@ def test_with_a_browser_for_a_program(person: Person, issuer: LoopbackIssuer) ->
     assert shown.end() == 0
     answer = json.loads(shown.text[shown.text.index("\n{") :])
     assert answer["isNew"] is True and answer["account"]["name"] == "work"
-    assert answer["account"]["workspaceId"] == "org-2" and answer["account"]["state"] == "signed_in"
+    assert answer["account"]["workspaceId"] == "org-2" and answer["account"]["state"] == "chatgpt"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -1,5 +1,6 @@
 """`authstate broker` and `authstate lease` as processes, with clients that are not ours: curl, httpx and codex."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -191,16 +192,17 @@ def test_leases_from_the_beginning_to_the_end(make_home: MakeHome, issuer: Loopb
         other = dict(line.split("=", 1) for line in lines)["AUTHSTATE_LEASE"]
         assert grant(broker.url, other).status_code == 200
         listed = authstate(home, issuer, "lease", "list").stdout
-        assert f"{made['id']}  home  until " in listed
+        assert f"{made['lease']['id']}  home  until " in listed
         assert listed.splitlines()[0].endswith("  ci")
         assert "home  without an end" in listed
-        authstate(home, issuer, "lease", "end", made["id"])
+        authstate(home, issuer, "lease", "end", made["lease"]["id"])
         refused = grant(broker.url, made["handle"])
         assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant"), "at once"
         assert authstate(home, issuer, "lease", "end", "--all").stdout == "Ended 1 lease.\n"
         assert grant(broker.url, other).status_code == 400
         leases = json.loads(authstate(home, issuer, "lease", "list", "--json").stdout)["leases"]
         assert [lease["state"] for lease in leases] == ["ended", "ended"]
+        assert leases[0]["account"] == {"id": "home", "name": "home"}
     assert refreshes(issuer) == (0, 0)
 
 
@@ -216,7 +218,7 @@ def test_leases_from_the_beginning_to_the_end(make_home: MakeHome, issuer: Loopb
         (("new", "--json", "--broker-url", "http://example.com"), 3, "AUTHSTATE_ALLOW_HTTP_HOSTS"),
         (("new", "--into", "HOME"), 3, "holds a login already"),
         (("-c", 'authstate.account="nobody"', "new", "--json"), 3, "there is no account 'nobody'"),
-        (("end", "00000000"), 3, "there is no lease '00000000'"),
+        (("end", "00000000"), 3, "there is no lease 00000000"),
         (("end",), 2, "required"),
         (("list", "-c", 'cli_auth_credentials_store="ephemeral"'), 3, "another cli_auth_credentials_store"),
         (("new", "--json", "-c", 'cli_auth_credentials_store="ephemeral"'), 3, "use another store"),
@@ -244,10 +246,30 @@ def test_a_host_that_is_allowed_without_tls(make_home: MakeHome, issuer: Loopbac
     assert "AUTHSTATE_ALLOW_HTTP_HOSTS=host.docker.internal" in lines
 
 
+def test_the_commands_and_the_api_show_the_same(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
+    home = make_home(**PERSON)
+    asyncio.run(add_account(home, issuer, "work"))
+    with BrokerService(home, issuer) as broker:
+        authstate(home, issuer, "lease", "new", "--json")
+        transport = httpx.HTTPTransport(uds=str(broker.socket))
+        with httpx.Client(transport=transport, base_url="http://localhost") as local:
+            for command, path in (("account", "accounts"), ("lease", "leases")):
+                ours = json.loads(authstate(home, issuer, command, "list", "--json").stdout)[path]
+                theirs = local.get(f"/v1/{path}").json()[path]
+                assert [without_times(one) for one in ours] == [without_times(one) for one in theirs]
+            made = json.loads(authstate(home, issuer, "lease", "new", "--json").stdout)
+            assert made.keys() - {"variables"} == local.post("/v1/leases").json().keys()
+
+
+def without_times(members: dict[str, Any]) -> dict[str, Any]:
+    """The members, without the values that are numbers here and text there."""
+    return {name: None if name.endswith("At") else value for name, value in members.items()}
+
+
 def test_nobody_is_signed_in(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
     home = make_home()
     for words in (("lease", "new", "--json"), ("broker", "adopt")):
-        assert "sign in" in authstate(home, issuer, *words, status=1).stderr
+        assert "`authstate login --account home`" in authstate(home, issuer, *words, status=1).stderr
     with BrokerService(home, issuer) as broker:
         assert grant(broker.url, "authstate_lease_" + "x" * 43).status_code == 400
         authstate(home, issuer, "token", status=1)
@@ -336,6 +358,8 @@ def test_two_brokers_on_one_vault(make_home: MakeHome, issuer: LoopbackIssuer, r
         (("--tls-certificate", "/nowhere/cert.pem"), "cannot read /nowhere/cert.pem"),
         (("--socket", "/tmp/" + "x" * 120), "AUTHSTATE_BROKER_SOCKET"),
         (("-c", 'cli_auth_credentials_store="ephemeral"'), "nothing that a broker could share"),
+        (("--print-unit", "launchd", "--listen", "a\x07:1"), "cannot stand in a unit"),
+        (("--print-unit", "systemd", "--socket", "/tmp/\x1b"), "cannot stand in a unit"),
     ],
 )
 def test_an_option_that_cannot_be_used(
@@ -343,6 +367,14 @@ def test_an_option_that_cannot_be_used(
 ) -> None:
     done = authstate(make_home(**PERSON), issuer, "broker", *words, status=3)
     assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("host", ["a\x07", "http://a", "a:4517", "", "a b"])
+@pytest.mark.parametrize("words", [(), ("--print-unit", "launchd")])
+def test_a_host_that_is_no_name(make_home: MakeHome, issuer: LoopbackIssuer, words: tuple[str, ...], host: str) -> None:
+    done = authstate(make_home(**PERSON), issuer, "broker", *words, "--allow-host", host, status=2)
+    assert done.stderr.startswith("authstate: --allow-host must be the name of a host")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -401,7 +433,8 @@ def test_no_secret_shows(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: 
         recorder.learn_stored(home)
         recorder.written += [authstate(home, issuer, "lease", "list", "--json").stdout]
         broker.stop()
-        assert "refresh_failed" in broker.log
+        for event in ("refresh_failed", "oauth_refused endpoint=token error=invalid_grant", "lease_made"):
+            assert f"event={event}" in broker.log
         recorder.written.append(broker.log)
     recorder.written += [(home / "authstate" / "leases.json").read_text()]
     recorder.secrets |= {"rt-canary-unknown-1234567890", "rt-canary-in-a-url"}

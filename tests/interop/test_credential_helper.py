@@ -138,7 +138,10 @@ def test_codex_shows_the_line_of_a_command_that_fails(
     provider = Provider(tmp_path, issuer, make_home())
     done = provider.run(codex)
     assert done.returncode == 1
-    assert "exited with status exit status: 1: authstate: nobody is signed in: sign in first" in done.stderr
+    assert (
+        "exited with status exit status: 1: authstate: nobody is signed in to the account home: sign in with "
+        in done.stderr
+    )
 
 
 def test_a_turn_with_the_login_of_the_same_home_behind_run(

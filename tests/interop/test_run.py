@@ -136,7 +136,7 @@ def test_the_command_has_our_streams_and_an_environment_without_secrets(
 
 @pytest.mark.parametrize("status", [0, 3, 77])
 def test_the_exit_status_is_that_of_the_command(make_home: MakeHome, issuer: LoopbackIssuer, status: int) -> None:
-    run = start([*RUN, *python(f"raise SystemExit({status})")], make_home(), issuer)
+    run = start([*RUN, *python(f"raise SystemExit({status})")], make_home(**PERSON), issuer)
     assert run.communicate(timeout=60) == ("", "")
     assert run.returncode == status
 
@@ -185,7 +185,7 @@ def test_a_signal_that_comes_before_the_broker_runs(make_home: MakeHome, issuer:
 def test_bad_input_is_one_line_and_starts_nothing(
     make_home: MakeHome, issuer: LoopbackIssuer, arguments: list[str], status: int, said: str
 ) -> None:
-    run = start([*AUTHSTATE, *arguments], make_home(), issuer)
+    run = start([*AUTHSTATE, *arguments], make_home(**PERSON), issuer)
     _, errors = run.communicate(timeout=60)
     assert run.returncode == status
     assert said in errors
@@ -278,7 +278,7 @@ import subprocess, sys
 left = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=sys.stdin, stdout=2, stderr=2)
 print(left.pid, flush=True)
 """
-    environment = clean_environment(make_home(), **issuer.environment)
+    environment = clean_environment(make_home(**PERSON), **issuer.environment)
     command = [*RUN, *python(script)]
     with subprocess.Popen(command, env=environment, stdin=-1, stdout=-1, stderr=-1, text=True) as run:
         assert run.stdout is not None

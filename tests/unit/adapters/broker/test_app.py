@@ -164,6 +164,64 @@ async def test_only_post_is_served(client: httpx.AsyncClient) -> None:
     for path in ("/oauth/token", "/oauth/revoke"):
         answer = await client.get(path)
         assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        assert answer.json()["error"] == {"code": "invalid_request", "message": "this endpoint only takes POST"}
+    answer = await client.post("/healthz")
+    assert (answer.status_code, set(answer.headers["allow"].split(", "))) == (405, {"GET", "HEAD"})
+    assert answer.json()["error"]["code"] == "method_not_allowed"
+
+
+async def test_what_is_not_there_is_json_and_repeats_no_path(client: httpx.AsyncClient) -> None:
+    for path, said in (("/rt-canary-1234", "no such endpoint"), ("/v1/leases/rt-canary-1234", "at its unix socket")):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+        assert said in answer.json()["error"]["message"]
+        assert "canary" not in answer.text
+        assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        (b"host.docker.internal:4517", "'host.docker.internal:4517'"),
+        (b"evil\x07.x" + b".x" * 5000, "'evil\ufffd" + ".x" * 29 + ".'"),
+        (b"sk-canary-123456", "'[redacted]'"),
+    ],
+)
+async def test_another_host_is_named_and_how_to_allow_it(client: httpx.AsyncClient, host: bytes, shown: str) -> None:
+    json_answer = await client.get("/healthz", headers={b"Host": host})
+    form_answer = await client.post("/oauth/token", data={"grant_type": "refresh_token"}, headers={b"Host": host})
+    assert json_answer.json()["error"]["code"] == "misdirected_request"
+    assert form_answer.json()["error"] == "invalid_request"
+    for answer, said in (
+        (json_answer, json_answer.json()["error"]["message"]),
+        (form_answer, form_answer.json()["error_description"]),
+    ):
+        assert answer.status_code == 421
+        assert f"not reached as {shown}" in said
+        assert "--allow-host NAME" in said
+
+
+async def test_a_request_without_a_host(world: BrokerInMemory) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/healthz", "headers": []}
+    await create_app(world.broker, hosts=HOSTS)(scope, None, send)  # type: ignore[arg-type]
+    assert sent[0]["status"] == 421
+    assert "has no headers `Host`" in json.loads(sent[1]["body"])["error"]["message"]
+
+
+async def test_an_endpoint_that_fails_is_json(world: BrokerInMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(world.broker.vault, "accounts", broken)
+    transport = httpx.ASGITransport(create_app(world.broker), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answer = await client.get("/healthz")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "server_error")
 
 
 @pytest.mark.parametrize(

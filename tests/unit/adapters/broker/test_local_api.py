@@ -68,8 +68,10 @@ async def test_accounts_are_listed_without_an_engine(client: httpx.AsyncClient, 
     assert found["home"]["email"] == "person@example.com"
     assert found["home"]["isSelected"]
     assert found["home"]["accessTokenExpiresAt"] > 1e9
-    assert found["work"]["kind"] == "api_key"
-    assert found["empty"]["kind"] is None
+    assert found["home"]["state"] == "chatgpt"
+    assert (found["work"]["state"], found["work"]["authMode"]) == ("api_key", "apikey")
+    assert (found["empty"]["state"], found["empty"]["authMode"]) == ("logged_out", None)
+    assert found["empty"]["storeFault"] is None
     assert found["empty"]["id"] == empty.id
 
 
@@ -156,6 +158,7 @@ async def test_leases_are_made_listed_and_ended(client: httpx.AsyncClient, world
     lease, handle = made.json()["lease"], made.json()["handle"]
     assert made.json()["refreshUrl"] == f"{PLACE.url}/oauth/token"
     assert (lease["label"], lease["state"]) == ("box", "active")
+    assert lease["account"] == {"id": "home", "name": "home"}
     granted = await client.post("/oauth/token", data={"grant_type": "refresh_token", "refresh_token": handle})
     assert granted.status_code == 200
     listed = await client.get("/v1/leases")
@@ -168,6 +171,31 @@ async def test_leases_are_made_listed_and_ended(client: httpx.AsyncClient, world
     assert refused.status_code == 400
     assert (await client.delete("/v1/leases/00000000")).status_code == 404
     assert world.authority.sent == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("DELETE", "/v1/leases/{}"), ("GET", "/v1/accounts/{}"), ("GET", "/v1/token?account={}"), ("GET", "/v1/{}")],
+)
+@pytest.mark.parametrize("secret", ["a handle", "half a handle", "sk-canary-123456", "rt-canary_1234", "at-canary-12"])
+async def test_no_error_repeats_what_may_be_a_secret(
+    client: httpx.AsyncClient, world: BrokerInMemory, method: str, path: str, secret: str
+) -> None:
+    if "handle" in secret:
+        handle = await world.lease()
+        secret = handle[: len(handle) if secret == "a handle" else 40]
+    answer = await client.request(method, path.format(secret))
+    assert answer.status_code == 404
+    assert secret[:12] not in answer.text.replace("authstate_lease_[", "")
+    assert secret[-12:] not in answer.text
+    if "leases" in path:
+        assert answer.json()["error"]["message"] == "this is no id of a lease: `authstate lease list` shows the ids"
+
+
+async def test_an_unknown_member_that_is_a_token_is_not_repeated(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/leases", json={"rt-canary-123456": 1})
+    assert answer.status_code == 400
+    assert "canary" not in answer.text
 
 
 async def test_all_leases_end_but_that_of_the_home(client: httpx.AsyncClient, world: BrokerInMemory) -> None:
@@ -249,12 +277,12 @@ async def test_events_tell_what_happens(api: Api, world: BrokerInMemory) -> None
     assert isinstance(tokens, ChatgptTokens)
     await api.client.get("/v1/token")
     name, members = await reader.next() or ("", {})
-    assert (name, members["account"], members["state"]) == ("stateChanged", "home", "chatgpt")
+    assert (name, members["accountId"], members["state"]) == ("stateChanged", "home", "chatgpt")
     name, members = await reader.next() or ("", {})
-    assert (name, members["account"]) == ("refreshed", "home")
+    assert (name, members["accountId"]) == ("refreshed", "home")
     assert members["expiresAt"] > 1e9
     world.broker.events.emit("home", Warned("clock", "the clock is wrong"))
-    assert await reader.next() == ("warning", {"account": "home", "code": "clock", "message": "the clock is wrong"})
+    assert await reader.next() == ("warning", {"accountId": "home", "code": "clock", "message": "the clock is wrong"})
     assert reader.status == 200
     reader.gone.set()
     assert await reader.next() is None
@@ -266,7 +294,7 @@ async def test_events_tell_when_a_lease_is_over(api: Api, world: BrokerInMemory)
     reader = Reader(api)
     assert await reader.next() == ("open", {})
     world.broker.leases.end(lease["id"])
-    assert await reader.next() == ("leaseEnded", {"id": lease["id"], "account": "home", "state": "ended"})
+    assert await reader.next() == ("leaseEnded", {"id": lease["id"], "accountId": "home", "state": "ended"})
     reader.gone.set()
     await reader.task
 

@@ -86,8 +86,17 @@ async def test_a_revocation_ends_the_lease(served: Served) -> None:
 
 async def test_other_paths_and_methods_are_not_there(served: Served) -> None:
     for path in ("/", "/oauth/authorize", "/v1/leases", "/oauth/token/"):
-        assert (await served.client.post(path, json={})).status_code == 404
-    assert (await served.client.get("/oauth/token")).status_code == 405
+        answer = await served.client.post(path, json={})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    answer = await served.client.get("/oauth/token")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"
+
+
+async def test_another_host_is_named(served: Served) -> None:
+    answer = await served.client.post("/oauth/token", json={}, headers={"Host": "evil.example:80"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (421, "misdirected_request")
+    assert "not reached as 'evil.example:80'" in answer.json()["error"]["message"]
 
 
 def bad_requests(tokens: ChatgptTokens, handle: str) -> list[tuple[bytes, dict[str, str]]]:

@@ -87,8 +87,11 @@ async def test_any_number_of_clients_at_once_cost_one_refresh_for_each_expiry(wo
         ("damaged", "the handle of this lease is damaged"),
         ("cut", "the handle of this lease is damaged"),
         ("of somebody else", "somebody else signed in to the account of the lease"),
-        ("signed out", "nobody is signed in"),
-        ("key", "nobody is signed in to this account with ChatGPT"),
+        (
+            "signed out",
+            r"nobody is signed in to the account (\w+) with ChatGPT: sign in with `authstate login --account \1`",
+        ),
+        ("key", r"nobody is signed in to the account \w+ with ChatGPT"),
         ("removed account", "there is no account"),
     ],
 )

@@ -97,7 +97,7 @@ class TestList:
         assert "  work  worker@example.com (workspace org-2)" in out
         assert "access token  expires at " in out
         home, work = read(capsys, "account", "list")["accounts"]
-        assert (home["name"], home["id"], home["isSelected"], home["state"]) == ("home", "home", True, "signed_in")
+        assert (home["name"], home["id"], home["isSelected"], home["state"]) == ("home", "home", True, "chatgpt")
         assert (work["email"], work["planType"], work["workspaceId"]) == ("worker@example.com", "plus", "org-2")
         assert work["accessTokenExpiresAt"].endswith("Z") and work["authMode"] == "chatgpt"
         assert work["store"] == two.store(work["id"]).describe()
@@ -252,6 +252,19 @@ class TestOption:
         assert read(capsys, "status")["account"] == {"id": "home", "name": "home", "chosenBy": "AUTHSTATE_ACCOUNT"}
         assert read(capsys, "status", "--account", "work")["account"]["chosenBy"] == "-c"
         assert read(capsys, "status", "--account", "work")["email"] == "worker@example.com"
+
+    def test_a_key_in_the_place_of_a_name_is_not_repeated(
+        self, two: Vault, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AUTHSTATE_ACCOUNT", "sk-canary-123456")
+        for words in (
+            ("account", "list"),
+            ("account", "use", "sk-canary-123456"),
+            ("lease", "end", "sk-canary-123456"),
+        ):
+            _, out, err = run(capsys, *words)
+            assert "canary" not in out + err, words
+            assert err
 
     def test_status_says_how_an_account_was_chosen_if_there_are_several(self, vault: Vault, capsys: Captured) -> None:
         save(vault, "home", make_tokens())

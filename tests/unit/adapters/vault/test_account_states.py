@@ -34,11 +34,11 @@ async def test_every_account_is_read_the_homes_first(vault: Vault) -> None:
     await save(vault.store(work), tokens)
     vault.select(work)
     home, office, empty = await read_accounts(vault)
-    assert (home.entry.name, home.state, home.auth_mode, home.is_selected) == ("home", "signed_in", "apikey", False)
-    assert (office.state, office.auth_mode, office.is_selected) == ("signed_in", "chatgpt", True)
+    assert (home.entry.name, home.state, home.auth_mode, home.is_selected) == ("home", "api_key", "apikey", False)
+    assert (office.state, office.auth_mode, office.is_selected) == ("chatgpt", "chatgpt", True)
     assert (office.account, office.expires_at) == (tokens.account, tokens.expires_at)
     assert office.store == vault.store(work).describe()
-    assert (empty.state, empty.auth_mode, empty.message) == (AccountState.SIGNED_OUT, None, None)
+    assert (empty.state, empty.auth_mode, empty.store_fault) == (AccountState.SIGNED_OUT, None, None)
     shown = msgspec.json.encode([home, office, empty]).decode()
     assert not [one for one in (KEY.key, tokens.refresh_token, tokens.access_token) if one.reveal() in shown]
 
@@ -48,14 +48,14 @@ async def test_a_token_that_was_refused_or_replaced_is_dead(vault: Vault, trigge
     tokens = make_tokens()
     await save(vault.home_account, tokens)
     await record(vault, "home", tokens)
-    assert (await read_account(vault, "home")).state is AccountState.SIGNED_IN, "it may be spent, or it may not"
+    assert (await read_account(vault, "home")).state is AccountState.CHATGPT, "it may be spent, or it may not"
     await record(vault, "home", tokens, trigger)
     found = await read_account(vault, "home")
     assert (found.state, found.account) == (AccountState.DEAD, tokens.account)
 
 
 async def test_without_a_refresh_token_it_lives_as_long_as_the_access_token(vault: Vault) -> None:
-    for seconds, state in ((3600.0, AccountState.SIGNED_IN), (-1.0, AccountState.DEAD)):
+    for seconds, state in ((3600.0, AccountState.CHATGPT), (-1.0, AccountState.DEAD)):
         tokens = make_tokens(expires_in=seconds)
         await save(vault.home_account, msgspec.structs.replace(tokens, refresh_token=Secret("")))
         assert (await read_account(vault, "home")).state is state
@@ -78,8 +78,8 @@ async def test_a_store_that_cannot_be_read_is_one_account_that_says_so(
     await save(vault.store(vault.add("work").id), make_tokens())
     Path(vault.home, "auth.json").write_text(text)
     home, work = await read_accounts(vault)
-    assert home.state is state and home.message
-    assert work.state is AccountState.SIGNED_IN
+    assert home.state is state and home.store_fault
+    assert work.state is AccountState.CHATGPT
     assert await find_login(vault, make_tokens(email="new@example.com", account_id="org-9")) is None
 
 

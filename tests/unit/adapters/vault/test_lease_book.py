@@ -76,8 +76,11 @@ def test_no_handle_is_stored(tmp_path: Path, clock: ManualClock) -> None:
 
 
 def test_a_lease_that_is_not_there_cannot_be_ended(tmp_path: Path, clock: ManualClock) -> None:
-    with pytest.raises(ConfigError, match=r"there is no lease 'nobody\ufffd': `authstate lease list`"):
-        book_of(tmp_path, clock).end("nobody\x1b")
+    with pytest.raises(ConfigError, match="there is no lease 0123abcd: `authstate lease list` shows the ids"):
+        book_of(tmp_path, clock).end("0123abcd")
+    for name in ("nobody\x1b", "", "0123abcd\n", LeaseHandle.of(bytes(32)).secret.reveal()):
+        with pytest.raises(ConfigError, match=r"^this is no id of a lease: `authstate lease list` shows the ids$"):
+            book_of(tmp_path, clock).end(name)
 
 
 def test_a_label_is_stored_without_what_a_terminal_would_execute(tmp_path: Path, clock: ManualClock) -> None:
