@@ -31,6 +31,7 @@ from authstate.adapters.cli.exec_command import exec_command, exec_unmanaged
 from authstate.adapters.cli.exit_status import print_error
 from authstate.adapters.cli.fast_imports import paused_gc
 from authstate.adapters.cli.leftover_processes import describe_leftovers, leftover_processes
+from authstate.adapters.cli.signed_out_home import say_if_signed_out
 from authstate.adapters.config import Config, Environment, StoreMode, load_config
 from authstate.adapters.config.settings import (
     BROKER_VARIABLE,
@@ -83,6 +84,8 @@ def run(overrides: Sequence[str], command: Sequence[str], *, is_codex: bool | No
     if place is not None:
         environ.update(place.environment)
     before = stored_login(config, environment)
+    if before is None and place is None and is_codex is None:  # authstate-codex is as quiet as codex
+        say_if_signed_out(config, environment, command)
     command = without_daemon(command, is_codex=is_codex)
     with signals_noted(FORWARDED) as early:  # one of them would end us, and leave the child
         try:

@@ -46,12 +46,16 @@ class IssuerState:
         self.model_served: list[str] = []
 
     def issue(self, login: Json, expires_in: float | None) -> Json:
-        """Issue new tokens for a login. Their refresh token is valid from now on."""
+        """Issue new tokens for a login. Their refresh token is valid from now on.
+
+        A login without `auth_time` is a new sign-in. A refresh keeps its time, as OpenID Connect Core 12.2 says.
+        """
+        login = {"auth_time": time.time(), **login}
         names = (login.get("email"), login.get("account_id"), login.get("user_id"), login.get("plan"))
         claims = account_claims(*names)
         expiry = {} if expires_in is None else {"exp": int(time.time() + expires_in)}
         tokens = {
-            "id_token": make_jwt(**claims, jti=secrets.token_hex(8)),
+            "id_token": make_jwt(**claims, jti=secrets.token_hex(8), auth_time=login["auth_time"]),
             "access_token": make_jwt(**claims, jti=secrets.token_hex(8), **expiry),
             "refresh_token": "rt_" + secrets.token_urlsafe(32),
         }

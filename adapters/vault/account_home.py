@@ -208,8 +208,7 @@ class AccountHome:
         stored = await self._vault.store(self.account).load()
         if isinstance(stored, StaticCredentials | ChatgptTokens):
             return stored
-        name = self._vault.accounts().named(self.account).name
-        raise NotSignedIn(f"nobody is signed in to the account {name}: `authstate login --account {name}`")
+        raise NotSignedIn(self._vault.accounts().named(self.account).signed_out_message)
 
     def _is_lease_of(self, found: Credentials | None, login: ChatgptTokens) -> bool:
         """Whether what stands in the home is a lease on this login that still works."""

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import httpx
 import pytest
 from support.codex_binaries import NEW, OLD
 from support.codex_turns import model_config
@@ -141,6 +142,13 @@ def test_the_exit_status_is_that_of_the_command(make_home: MakeHome, issuer: Loo
     assert run.returncode == status
 
 
+def test_nobody_is_signed_in(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
+    run = start([*RUN, *python("print(1)")], make_home(), issuer)
+    said = "authstate: nobody is signed in to the account home: sign in with `authstate login --account home`\n"
+    assert run.communicate(timeout=60) == ("1\n", said)
+    assert run.returncode == 0
+
+
 def test_a_signal_that_ends_the_command_ends_the_run(make_home: MakeHome, issuer: LoopbackIssuer) -> None:
     run = start([*RUN, *python("import os; os.kill(os.getpid(), 9)")], make_home(), issuer)
     run.communicate(timeout=60)
@@ -264,11 +272,12 @@ print(json.load(urllib.request.urlopen(request))["access_token"] == json.load(op
         assert run.stdout is not None
         assert run.stdout.readline() == "loaded\n"
         stored = json.loads((home / "auth.json").read_text())
-        stored["tokens"] |= issuer.seed(**{**PERSON, "expires_in": 3600})
+        body = {"grant_type": "refresh_token", "refresh_token": stored["tokens"]["refresh_token"]}
+        stored["tokens"] |= httpx.post(issuer.refresh_url, json=body, trust_env=False).json()
         (home / "auth.json").write_text(json.dumps(stored))
         assert run.communicate("\n", timeout=60)[0] == "True\n"
     assert run.returncode == 0
-    assert issuer.stats()["refreshes_accepted"] == 0
+    assert issuer.stats()["refreshes_accepted"] == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the environment of other processes")
