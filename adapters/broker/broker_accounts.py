@@ -1,9 +1,12 @@
 """The accounts of a vault, each with an engine that is opened when it is needed."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from authstate.adapters.broker.token_owners import TokenOwners
+from authstate.adapters.config.home import ACCOUNT_HOMES
+from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
 from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.engine import AuthEngine
@@ -26,6 +29,10 @@ class BrokerAccounts:
         self.pool = pool
         self.owners = TokenOwners(vault, leases)
         """Whose a refresh token is."""
+
+    def home_of(self, account: str) -> str:
+        """Return what codex uses as its home with an account. It need not exist."""
+        return self.vault.home if account == HOME_ACCOUNT else os.path.join(self.vault.home, ACCOUNT_HOMES, account)
 
     async def update_lease_of_home(self) -> None:
         """Bring the lease in the home up to date with the login in the vault. See `HomeAccountStore.update_lease`."""

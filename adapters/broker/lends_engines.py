@@ -27,6 +27,10 @@ class LendsEngines(Protocol):
         """Lend the engine of an id, in step with what other processes have stored."""
         ...
 
+    def home_of(self, account: str) -> str:
+        """Return what codex uses as its home with an account. It need not exist."""
+        ...
+
     async def update_lease_of_home(self) -> None:
         """Bring the lease in the home up to date with the login in the vault, if it was left behind."""
         ...

@@ -17,11 +17,12 @@ codex 0.169.0 and later ask again without a pause when they are told to try agai
 when they get a token with 5 minutes left or less (measured). So such a refusal is held back for a second, a client gets
 the current access token instead while that is valid, and one that lasts longer wherever the issuer gives such tokens.
 codex 0.93.0 empties auth.json before it writes it. Several of them that share a home get their answers one after the
-other, or one would read what another has emptied.
+other (answer_turns.py).
 """
 
 import msgspec
 
+from authstate.adapters.broker.answer_turns import AnswerTurns
 from authstate.adapters.broker.lends_engines import LendsEngines
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.broker.rate_limits import Rate, RateLimit
@@ -63,9 +64,7 @@ with the old one is refused after it has the new one (measured).
 """
 
 _HELD_BACK = 1.0  # seconds
-_TIME_TO_WRITE = 0.025  # seconds
 _ANSWER_WITHIN = 15.0  # seconds; codex 0.169.0 gives up after 20 (measured). The refresh goes on
-_MOST_TURNS = 1000  # homes that are kept; those whose turn is over need not be
 _ASK_THE_OWNER = "ask whoever runs the broker for a new lease"
 _UNKNOWN_TOKEN = (
     "no account of this vault has this refresh token, or it is of an earlier login: start codex again, or sign in "
@@ -116,8 +115,7 @@ class TokenGrants:
         self._leases = leases
         self._authority = authority
         self._clock = clock
-        self._next_turns: dict[str, float] = {}
-        """By home: when the next client that writes in place may have its answer."""
+        self._turns = AnswerTurns(clock)
         self._grants = RateLimit(GRANTS, clock.monotonic)
         self._renewed: dict[str, str] = {}  # by client: the digest of the access token that it had refreshed last
         self._refreshes = RateLimit(REFRESHES, clock.monotonic)
@@ -136,7 +134,7 @@ class TokenGrants:
             answer = self._for_login(presented) if handle is None else self._for_lease(handle, presented)
             grant = await within(self._clock, _ANSWER_WITHIN, answer)
             if presented.writes_in_place:
-                await self._take_turn(grant.account if handle is None else handle.digest)
+                await self._take_turn(grant, handle)
             return grant
         except TimeoutError:
             said = "the issuer has not answered yet: try again"
@@ -151,15 +149,13 @@ class TokenGrants:
             await self._clock.sleep(_HELD_BACK)
         raise refusal
 
-    async def _take_turn(self, home: str) -> None:
-        """Wait until the client before, which shares the home, has had time to read and write auth.json."""
-        now = self._clock.monotonic()
-        if len(self._next_turns) > _MOST_TURNS:
-            self._next_turns = {name: turn for name, turn in self._next_turns.items() if turn > now}
-        turn = max(now, self._next_turns.get(home, now))
-        self._next_turns[home] = turn + _TIME_TO_WRITE
-        if turn > now:
-            await self._clock.sleep(turn - now)
+    async def _take_turn(self, grant: Grant, handle: LeaseHandle | None) -> None:
+        """Wait until the client before, which shares the home, has written auth.json. See `AnswerTurns`."""
+        lease = None if handle is None else self._leases.find(handle)
+        if handle is None or (lease is not None and (lease.is_of_home or lease.signs_out)):
+            await self._turns.wait_in_home(self._accounts.home_of(grant.account))
+        else:
+            await self._turns.wait_elsewhere(handle.digest)
 
     async def revoke(self, presented: Secret) -> None:
         """Answer a revocation, as RFC 7009 describes it: an unknown token is no error.

@@ -139,6 +139,9 @@ async def remove_account(options: argparse.Namespace) -> ExitStatus:
     leases = LeaseBook(command.vault.folder)
     home = AccountHome(command.vault, leases, entry.id)
     taken = None if is_home else await home.take_over()
+    if not is_home and entry.id == command.vault.accounts().selected:
+        # Windows that follow the selection change over before the account signs out.
+        command.vault.select(HOME_ACCOUNT)
     store = command.store_of(entry.id)
     engine = open_engine(command.config, command.environment, store=store, api_key=None)
     engine.subscribe(on_event)

@@ -33,6 +33,9 @@ class _OneAccount:
         await self._engine.follow(adopt=True)
         yield self._engine
 
+    def home_of(self, account: str) -> str:
+        return "/no/such/home"
+
     async def update_lease_of_home(self) -> None:
         pass
 

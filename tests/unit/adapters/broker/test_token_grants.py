@@ -1,6 +1,7 @@
 """What clients of a broker get: those with a lease, and those with a refresh token of the vault."""
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from support.broker_world import BrokerWorld
 from support.leaks import CANARY, assert_clean
 
 from authstate.adapters.broker import token_grants
+from authstate.adapters.broker.answer_turns import AnswerTurns
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.broker.rate_limits import Rate
 from authstate.adapters.broker.token_grants import PresentedToken, TokenGrants
@@ -463,3 +465,31 @@ async def test_a_refusal_shows_no_secret(world: BrokerWorld, how: str, caplog: p
     assert handle.secret.reveal()[len(PREFIX) :] not in f"{refusal!r} {refusal.description} {caplog.text}"
     assert digest_of_access(tokens.access_token) not in refusal.description
     assert CANARY not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("presents", "waits"),
+    [("a refresh token", "in the home"), ("of the home", "in the home"), ("of an account", "in homes"), ("other", "")],
+)
+async def test_a_client_that_writes_in_place_waits_for_its_turn(
+    world: BrokerWorld, monkeypatch: pytest.MonkeyPatch, presents: str, waits: str
+) -> None:
+    waited: list[str] = []
+
+    async def note(turns: AnswerTurns, where: str) -> None:
+        waited.append(where)
+
+    monkeypatch.setattr(AnswerTurns, "wait_in_home", note)
+    monkeypatch.setattr(AnswerTurns, "wait_elsewhere", note)
+    account = world.vault.add("work").id if presents == "of an account" else "home"
+    tokens = await world.sign_in(account)
+    kinds = {"of the home": {"is_of_home": True}, "of an account": {"signs_out": True}}
+    request = msgspec.structs.replace(LeaseRequest(account, tokens.account), **kinds.get(presents, {}))
+    _, handle = world.leases.make(request)
+    presented = tokens.refresh_token if presents == "a refresh token" else handle.text()
+    for writes_in_place in (False, True):
+        token = PresentedToken(presented, writes_in_place=writes_in_place)
+        await world.finished(world.broker.grants.refresh(token))
+    home = world.vault.home
+    places = {"in the home": home, "in homes": os.path.join(home, "authstate", "homes", account), "": handle.digest}
+    assert waited == [places[waits]]
