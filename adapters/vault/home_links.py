@@ -1,6 +1,7 @@
 """What the home of an account shares with the home: links to settings, sessions and whatever else codex keeps there."""
 
 import os
+import re
 import shutil
 from contextlib import suppress
 
@@ -12,7 +13,8 @@ _FOLDERS = ("sessions", "archived_sessions")
 """The same for folders. They are made first: codex 0.169.0 cannot create one behind a link (measured)."""
 _OWN = (VAULT_FOLDER, "auth.json", "app-server-control", "app-server-daemon", "tmp", "installation_id", "log")
 """What each home has for itself."""
-_OWN_BEGINNINGS = ("auth.json.", ".tmp")
+_OWN_PATTERN = re.compile(r"auth\.json\..+|\.tmp([A-Za-z0-9]{6}|-.*)?")
+"""The same. codex writes a file under a name such as `.tmpAbC123` first."""
 _OWN_ENDINGS = ("-wal", "-shm", ".sqlite", "-locks")
 
 
@@ -77,8 +79,8 @@ def _move_to_home(home: str, folder: str, names: list[str]) -> None:
 
 
 def _is_own(name: str) -> bool:
-    """Whether each home has this for itself. codex writes a file under a name with `.tmp` first."""
-    return name in _OWN or name.startswith(_OWN_BEGINNINGS) or name.endswith(_OWN_ENDINGS)
+    """Whether each home has this for itself."""
+    return name in _OWN or name.endswith(_OWN_ENDINGS) or _OWN_PATTERN.fullmatch(name) is not None
 
 
 def _is_lock(path: str) -> bool:

@@ -70,3 +70,23 @@ def test_a_link_that_leads_out_is_removed_and_not_what_it_leads_to(home: Path, f
     assert remove_links(str(home), str(folder)) == []
     assert (tmp_path / "outside" / "one").read_text() == "one"
     assert not (home / "outside").exists()
+
+
+@pytest.mark.parametrize("name", ["auth.notes.md", "tmp.md", "log.md", ".tmpl", "flake.lock", "authstate.md"])
+def test_a_file_of_a_person_is_kept_whatever_its_name(home: Path, folder: Path, name: str) -> None:
+    (folder / name).write_text("mine")
+    assert remove_links(str(home), str(folder)) == []
+    assert (home / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["auth.json.authstate.claims", ".tmpAbC123", ".tmp-half", "state_5.sqlite", "state_5.sqlite-wal", "x.lock"]
+)
+def test_what_belongs_to_the_home_itself_is_neither_linked_nor_kept(home: Path, folder: Path, name: str) -> None:
+    for place in (home, folder):
+        (place / name).write_text("" if name == "x.lock" else "own")
+    link_entries(str(home), str(folder))
+    assert not (folder / name).is_symlink()
+    (home / name).unlink()
+    assert remove_links(str(home), str(folder)) == []
+    assert not (home / name).exists()
