@@ -4,7 +4,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -48,13 +48,26 @@ def has_line(start: str) -> Callable[[str], bool]:
     return lambda screen: any(line.startswith(start) for line in screen.splitlines())
 
 
+def any_of(shown: Callable[[str], bool], text: str) -> Callable[[str], bool]:
+    return lambda screen: shown(screen) or text in screen
+
+
 def leave(terminal: Terminal) -> None:
-    """End the terminal program, whose shell then prints `ended with 0`. In 0.93.0 the turn may not be over yet."""
+    """End the terminal program, whose shell then prints `ended with 0`.
+
+    In 0.93.0 the turn may not be over yet: the first C-c interrupts it. 0.171.0 ignores one that comes while it ends a
+    turn (seen once). So it is pressed again until the program has ended.
+    """
     ended = has_line("ended with 0")
-    terminal.press("C-c")
-    if not ended(terminal.until(lambda screen: ended(screen) or "interrupted" in screen)):
+    is_interrupted = False
+    for _ in range(12):
         terminal.press("C-c")
-        terminal.until(ended)
+        with suppress(TimeoutError):
+            screen = terminal.until(ended if is_interrupted else any_of(ended, "interrupted"), timeout=5)
+            if ended(screen):
+                return
+            is_interrupted = True
+    raise AssertionError(f"the program has not ended:\n{terminal.screen()}")
 
 
 @pytest.fixture
