@@ -47,8 +47,7 @@ async def find_broker(environment: Environment, named: str | None) -> BrokerPlac
     """
     state = await _state_of_home(environment)
     if named is not None:
-        url = _checked(named)
-        has_path = bool(urlsplit_or_none(url).path)  # type: ignore[union-attr]
+        url, has_path = _checked(named)
         answers = (state is not None and not has_path) or await broker_answers(url, environment.network)
         if has_path and not answers:
             raise ConfigError(
@@ -68,8 +67,8 @@ async def find_broker(environment: Environment, named: str | None) -> BrokerPlac
     return BrokerPlace(running, answers=True)
 
 
-def _checked(named: str) -> str:
-    """Return the URL that was named, without a slash at the end. Raises ConfigError."""
+def _checked(named: str) -> tuple[str, bool]:
+    """Return the URL that was named, without a slash at the end, and whether it has a path. Raises ConfigError."""
     parts: SplitResult | None = urlsplit_or_none(named)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or not named.isprintable():
         raise ConfigError("--broker-url must be a URL such as https://HOST:PORT")
@@ -82,7 +81,7 @@ def _checked(named: str) -> str:
     if url.endswith((TOKEN_PATH, REVOKE_PATH)):
         base = url.removesuffix(TOKEN_PATH).removesuffix(REVOKE_PATH)
         raise ConfigError(f"--broker-url names an endpoint of the broker, not the broker: use {base}")
-    return url
+    return url, bool(parts.path.rstrip("/"))
 
 
 def url_in_environment(environment: Environment) -> str | None:

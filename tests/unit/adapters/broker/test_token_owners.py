@@ -108,6 +108,19 @@ async def test_an_answer_that_a_killed_process_stored(
     assert (await owners.find(old.refresh_token) is not None) is (is_near and state is not DEAD)
 
 
+@pytest.mark.parametrize(("signed_in", "is_owned"), [(900.0, True), (1000.0, True), (1001.0, False)])
+async def test_whether_somebody_signed_in_since_a_token_in_doubt_was_sent(
+    world: BrokerWorld, owners: TokenOwners, signed_in: float, is_owned: bool
+) -> None:
+    """The time of the sign-in tells it, however long ago that was."""
+    stored = signed_in_at(make_tokens(), signed_in)
+    await world.store("home", stored)
+    old = make_tokens()
+    fingerprint = fingerprint_of(old.refresh_token)
+    await note(world, "home", RefreshClaim(fingerprint, DOUBTFUL, 1000.0, account=stored.account.digest))
+    assert (await owners.find(old.refresh_token) is not None) is is_owned
+
+
 async def test_claims_that_lead_in_a_circle(world: BrokerWorld, owners: TokenOwners) -> None:
     await world.sign_in()
     one, two = make_tokens(), make_tokens()

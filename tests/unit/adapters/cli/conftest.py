@@ -1,9 +1,23 @@
-"""Fixtures: what answers in the place of a broker."""
+"""Fixtures: a home, and what answers in the place of a broker."""
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from support.health_server import health_servers
+
+
+@pytest.fixture
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, which `CODEX_HOME` names. No other variable of codex, OpenAI or authstate is set."""
+    for name in list(os.environ):
+        if name.startswith(("CODEX_", "OPENAI_", "AUTHSTATE_")):
+            monkeypatch.delenv(name)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("CODEX_HOME", str(folder))
+    return folder
 
 
 @pytest.fixture

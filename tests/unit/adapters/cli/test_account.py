@@ -19,6 +19,7 @@ from authstate.adapters.testing import LoopbackIssuer, make_tokens
 from authstate.adapters.vault.account_home import AccountHome
 from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
 from authstate.adapters.vault.vault import Vault
+from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.lease import LeaseState
 from authstate.engine.model.credentials import Credentials
 from authstate.engine.model.errors import StoreUnavailable
@@ -27,17 +28,11 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loopback: LoopbackIssuer) -> Path:
+def home(empty_home: Path, monkeypatch: pytest.MonkeyPatch, loopback: LoopbackIssuer) -> Path:
     """An empty home, and an issuer on loopback."""
-    for name in list(os.environ):
-        if name.startswith(("CODEX_", "OPENAI_", "AUTHSTATE_")):
-            monkeypatch.delenv(name)
     for name, value in loopback.environment.items():
         monkeypatch.setenv(name, value)
-    folder = tmp_path / "home"
-    folder.mkdir()
-    monkeypatch.setenv("CODEX_HOME", str(folder))
-    return folder
+    return empty_home
 
 
 @pytest.fixture
@@ -195,6 +190,21 @@ class TestRemove:
         assert [lease.state for lease in leases.leases() if lease.id == made.id] == [LeaseState.ACTIVE]
         assert [entry.name for entry in two.accounts().entries] == ["home"] and two.accounts().selected == "home"
         assert not os.path.exists(two.folder_of(work)) and not os.path.lexists(os.path.join(two.folder, "homes", work))
+
+    def test_windows_may_change_over_before_it_signs_out(
+        self, two: Vault, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        selected: list[str] = []
+        log_out = AuthEngine.log_out
+
+        async def note(engine: AuthEngine) -> None:
+            selected.append(two.accounts().selected)
+            await log_out(engine)
+
+        monkeypatch.setattr(AuthEngine, "log_out", note)
+        two.select(two.accounts().named("work").id)
+        assert run(capsys, "account", "remove", "work")[0] == 0
+        assert selected == ["home"]
 
     def test_the_homes_own_account_is_signed_out_only(self, two: Vault, capsys: Captured) -> None:
         status, out, _ = run(capsys, "account", "remove", "home")

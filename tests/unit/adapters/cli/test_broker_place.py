@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,17 +22,12 @@ ADOPT = ["broker", "adopt", "--json"]
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loopback: LoopbackIssuer) -> Home:
+def home(empty_home: Path, monkeypatch: pytest.MonkeyPatch, loopback: LoopbackIssuer) -> Home:
     """A home with a login, and no broker."""
-    for name in list(os.environ):
-        if name.startswith(("CODEX_", "OPENAI_", "AUTHSTATE_")):
-            monkeypatch.delenv(name)
     for name, value in loopback.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(broker_place, "DEFAULT_URL", "http://127.0.0.1:9")
-    (tmp_path / "home").mkdir()
-    monkeypatch.setenv("CODEX_HOME", str(tmp_path / "home"))
-    made = Home(tmp_path / "home", StoreMode.FILE)
+    made = Home(empty_home, StoreMode.FILE)
     asyncio.run(made.sign_in(read_login(loopback.seed(email="person@example.com"))))
     return made
 

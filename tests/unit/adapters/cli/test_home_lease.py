@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,11 @@ LEASED = "auth.json holds a lease, and no login"
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loopback: LoopbackIssuer) -> Home:
+def home(empty_home: Path, monkeypatch: pytest.MonkeyPatch, loopback: LoopbackIssuer) -> Home:
     """A home with a login, and an issuer on loopback."""
-    for name in list(os.environ):
-        if name.startswith(("CODEX_", "OPENAI_", "AUTHSTATE_")):
-            monkeypatch.delenv(name)
     for name, value in loopback.environment.items():
         monkeypatch.setenv(name, value)
-    folder = tmp_path / "home"
-    folder.mkdir()
-    monkeypatch.setenv("CODEX_HOME", str(folder))
-    made = Home(folder, StoreMode.FILE)
+    made = Home(empty_home, StoreMode.FILE)
     asyncio.run(made.sign_in(read_login(loopback.seed(email="person@example.com"))))
     return made
 

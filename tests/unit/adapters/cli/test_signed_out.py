@@ -1,6 +1,5 @@
 """What a command says if nobody is signed in to the account that it uses: which account, and how to sign in to it."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,8 @@ COMMANDS = [["token"], ["lease", "new", "--json"]]
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home."""
-    for name in list(os.environ):
-        if name.startswith(("CODEX_", "OPENAI_", "AUTHSTATE_")):
-            monkeypatch.delenv(name)
-    folder = tmp_path / "home"
-    folder.mkdir()
-    monkeypatch.setenv("CODEX_HOME", str(folder))
-    return folder
+def home(empty_home: Path) -> Path:
+    return empty_home
 
 
 @pytest.mark.parametrize("words", [*COMMANDS, ["broker", "adopt"]])

@@ -12,9 +12,11 @@ from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.home_account import leased
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimTrigger, fingerprint_of
+from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.lease_handle import LeaseHandle, digest_of_access, is_lease
+from authstate.engine.model.secret import Secret
 
 HANDLE = LeaseHandle.of(b"1" * 32).secret.reveal()
 KEY = ApiKey.parse("sk-0123456789")
@@ -112,6 +114,23 @@ async def test_a_lease_that_a_killed_process_left_behind_is_updated(vault: Vault
         assert handle.secret.reveal() != HANDLE
     else:
         assert handle.secret.reveal() == HANDLE
+
+
+async def test_what_codex_signs_in_meanwhile_stays(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes no lock. Here it comes while another account's lease is made."""
+    store, signed_in = vault.home_account, make_tokens(account_id="org-3")
+    await save(store.home, signed_in)
+    written = Path(vault.home, "auth.json").read_bytes()
+    await adopt(vault, make_tokens())
+    await save(store.home, leased(make_tokens(account_id="org-2"), HANDLE))
+
+    def new_lease(owner: Account) -> Secret:
+        Path(vault.home, "auth.json").write_bytes(written)
+        return LeaseHandle.of(b"2" * 32).secret
+
+    monkeypatch.setattr(store, "_new_lease", new_lease)
+    await store.update_lease()
+    assert Path(vault.home, "auth.json").read_bytes() == written
 
 
 @pytest.mark.parametrize("stands", ["the lease", "a login", "a key", "nothing", "half a file"])
