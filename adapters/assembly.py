@@ -1,8 +1,11 @@
 """Builds an engine from the configuration and the environment."""
 
+import os
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from authstate.adapters.config import Config, ConfigError, Environment, StoreMode
+import msgspec
+
+from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
 
 if TYPE_CHECKING:
     from random import Random
@@ -52,22 +55,43 @@ def open_store(config: Config, environment: Environment, clock: "Clock | None" =
 
 
 def open_engine(
-    config: Config,
-    environment: Environment,
+    config: Config | None = None,
+    environment: Environment | None = None,
     *,
+    home: "str | os.PathLike[str] | None" = None,
+    account: str | None = None,
     store: "CredentialStore | None" = None,
     authority: "TokenAuthority | None" = None,
     **options: Unpack[EngineOptions],
 ) -> "AuthEngine":
-    """Create an engine that is not started yet. It reads and writes nothing before it starts.
+    """Create an engine for the login of a home. Start it with `async with`.
+
+    Without arguments, this is the login that codex and the command `authstate` use. Before the engine starts, only the
+    configuration and the list of accounts are read.
 
     Args:
-        config: the settings of config.toml.
-        environment: the settings in environment variables.
+        config: the settings of config.toml. Default: they are read from the home.
+        environment: the settings in environment variables. Default: those of this process.
+        home: the folder that holds the login, instead of `CODEX_HOME` and `~/.codex`. It must exist.
+        account: the nickname or id of an account of the home, instead of the one that is configured or selected.
         store, authority: used instead of the configured store and issuer.
         options: other arguments of `AuthEngine`. They win over the configuration.
+
+    Raises:
+        ConfigError: a setting is invalid, or there is no such home or account.
+        StoreUnavailable: an account is named, and the list of accounts cannot be read.
+        TypeError: both `home` and `environment` are given. `Environment.home` is the home.
     """
     from authstate.engine.engine import AuthEngine
+
+    if environment is None:
+        environment = Environment.read(None if home is None else {**os.environ, "CODEX_HOME": os.fspath(home)})
+    elif home is not None:
+        raise TypeError("open_engine takes `home` or `environment`, not both: `environment.home` is the home")
+    if config is None:
+        config = load_config(environment.home)
+    if account is not None:
+        config = msgspec.structs.replace(config, account=account)
 
     said: EngineOptions = {"policy": config.policy, "api_key": environment.api_key, **options}
     if store is None:

@@ -19,7 +19,6 @@ from authstate.engine.model.credentials import (
     ApiKey,
     ChatgptTokens,
     ExternalTokens,
-    PersonalAccessToken,
     StaticCredentials,
 )
 from authstate.engine.model.errors import (
@@ -308,20 +307,21 @@ class AuthEngine:
 
     # Signing in and out
 
-    async def use_api_key(self, key: StaticCredentials) -> None:
+    async def use_api_key(self, key: StaticCredentials | str) -> None:
         """Sign in with an API key or a personal access token, and store it. The issuer is asked whose the token is.
 
+        Args:
+            key: the key. Text may be as a person pastes it, see `ApiKey.parse`. It is a token if it begins with `at-`.
+
         Raises:
+            InvalidCredentials: the text is no key; nothing changed.
             ExternalTokensActive, PolicyViolation: refused; nothing changed.
             TokenRefused, IssuerUnavailable: the issuer does not accept the token, or cannot be asked; nothing changed.
             StoreUnavailable: it could not be stored; the old login still works.
             RefreshInterrupted: a refresh that was under way has not ended within a minute; nothing changed.
         """
         self._ensure_open()
-        if isinstance(key, PersonalAccessToken):
-            self._flows.machine.check(Trigger.USE_API_KEY, key)  # what is refused is not sent to the issuer
-            key = await self._flows.identity.identify(key)
-        await self._flows.changes.sign_in(Trigger.USE_API_KEY, key)
+        await self._flows.changes.sign_in(Trigger.USE_API_KEY, await self._flows.identified(key))
 
     async def complete_chatgpt_login(self, tokens: ChatgptTokens) -> None:
         """Sign in with the tokens of a login and store them. Revoke the tokens that they replace, as best effort.

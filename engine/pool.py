@@ -27,7 +27,7 @@ from authstate.engine.clock import SystemClock
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.alarm import Alarm
 from authstate.engine.flows.refresh_pacing import SpreadRefreshes
-from authstate.engine.model.errors import PoolClosed, StrippableError, TransientAuthError
+from authstate.engine.model.errors import AuthstateError, PoolClosed, TransientAuthError
 from authstate.engine.model.events import Event, RefreshFailed, StateChanged, Subscriptions
 from authstate.engine.model.states import Trigger
 from authstate.engine.ports import Clock
@@ -162,7 +162,7 @@ class EnginePool(Generic[K]):
             if self._lent.get(account) is lent:
                 return lent
             if (fault := lent.fault) is not None:
-                raise fault.without_traceback() if isinstance(fault, StrippableError) else fault
+                raise fault.without_traceback() if isinstance(fault, AuthstateError) else fault
             # `drop` or `close` came before the engine was open
         raise PoolClosed
 

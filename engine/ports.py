@@ -9,7 +9,7 @@ import msgspec
 from authstate.engine.machines.refresh_claim import RefreshClaim
 from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import Credentials, ExternalTokens
-from authstate.engine.model.errors import StrippableError
+from authstate.engine.model.errors import AuthstateError
 from authstate.engine.model.secret import Secret
 
 
@@ -198,7 +198,7 @@ class RefreshPacer(Protocol):
         ...
 
 
-class PartialRefresh(StrippableError):
+class PartialRefresh(AuthstateError):
     """The issuer rotated the refresh token but sent no access token. The new refresh token must be stored."""
 
     def __init__(self, refresh_token: Secret) -> None:

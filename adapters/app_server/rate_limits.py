@@ -10,7 +10,7 @@ from authstate.adapters.network.http_proxies import Network, NetworkSettingError
 from authstate.adapters.network.insecure_http import InsecureTransport, ensure_secure
 from authstate.adapters.oauth.issuer_http import IN_BETWEEN, LONGEST_ANSWER, AnswerTooLong, read_bounded
 from authstate.engine.model.account import PlanType
-from authstate.engine.model.errors import StrippableError, strip_tracebacks
+from authstate.engine.model.errors import AuthstateError, strip_tracebacks
 
 if TYPE_CHECKING:
     import httpx
@@ -25,7 +25,7 @@ _BACKEND: Final = "the backend"
 _UNREACHED: Final = "check the network and the proxy, then try again"
 
 
-class RateLimitsUnavailable(StrippableError):
+class RateLimitsUnavailable(AuthstateError):
     """The backend did not give the rate limits. `str(error)` is written for the person who reads it.
 
     Args:
@@ -83,7 +83,7 @@ async def read_rate_limits(
         raise RateLimitsUnavailable(
             f"the backend sent an answer of more than {LONGEST_ANSWER} bytes: {IN_BETWEEN}"
         ) from None
-    except StrippableError:
+    except AuthstateError:
         raise
     except Exception as error:  # whatever it is, its frames hold the token
         raise _unanswered(error, base_url, proxy) from None

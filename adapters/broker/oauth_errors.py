@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
-from authstate.engine.model.errors import StrippableError
+from authstate.engine.model.errors import AuthstateError
 
 
 class OAuthError(StrEnum):
@@ -27,7 +27,7 @@ class RefusedClient(msgspec.Struct, frozen=True):
     """The id of the lease. None for a refresh token."""
 
 
-class OAuthRefusal(StrippableError):
+class OAuthRefusal(AuthstateError):
     """A request that is refused.
 
     Args:

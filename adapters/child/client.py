@@ -29,6 +29,7 @@ from authstate.adapters.child.token_sync import TokenSync
 from authstate.adapters.jsonrpc.peer import INVALID_REQUEST, Peer, PeerClosed, RpcError
 from authstate.engine.clock import SystemClock, within
 from authstate.engine.engine import AuthEngine
+from authstate.engine.model.errors import AuthstateError
 from authstate.engine.ports import Clock
 
 _CHUNK = 256 * 1024  # bytes a read
@@ -61,7 +62,7 @@ class Outgoing(Protocol):
         """Send what is held, and end."""
 
 
-class HandshakeFailed(Exception):
+class HandshakeFailed(AuthstateError):
     """The child did not answer `initialize` as an app-server does. The message says what it did instead."""
 
 

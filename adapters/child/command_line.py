@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from authstate.adapters.config.override_arguments import find_overrides
+from authstate.engine.model.errors import AuthstateError
 
 STORE_KEY = "cli_auth_credentials_store"
 EPHEMERAL = ("-c", f'{STORE_KEY}="ephemeral"')
@@ -10,7 +11,7 @@ SUBCOMMAND = "app-server"
 _STDIO = "stdio://"
 
 
-class CommandError(ValueError):
+class CommandError(AuthstateError, ValueError):
     """The command cannot be wrapped. The message says why, and what to write."""
 
 

@@ -14,6 +14,7 @@ from authstate.adapters.confidential import Confidential
 from authstate.adapters.jsonrpc.peer import Peer, PeerClosed, RemoteError
 from authstate.engine.clock import within
 from authstate.engine.model.credentials import ApiKey, Credentials
+from authstate.engine.model.errors import AuthstateError
 from authstate.engine.model.session import Session
 from authstate.engine.ports import Clock
 
@@ -22,7 +23,7 @@ _LONGEST_KIND = 40  # characters
 _ANSWER_WITHIN = 10.0  # seconds
 
 
-class ChildHasOwnLogin(Exception):
+class ChildHasOwnLogin(AuthstateError):
     """The child acts with a login of its own, and must not be sent the engine's. The message says what to do."""
 
     def __init__(self, kind: str) -> None:

@@ -205,7 +205,7 @@ async def run_login(issuer: "Issuer", engine: AuthEngine, flow: LoginFlow) -> Lo
 
 
 async def _with_device_code(issuer: "Issuer", engine: AuthEngine) -> LoginAttempt:
-    from authstate.adapters.oauth.device_login import WARNING, start_device_login
+    from authstate.adapters.oauth.device_login import DEVICE_CODE_WARNING, start_device_login
     from authstate.adapters.oauth.issuer_http import ISSUER_VARIABLE, host_of
 
     countdown = Countdown(sys.stdout, "Waiting for you to enter the code")
@@ -216,7 +216,7 @@ async def _with_device_code(issuer: "Issuer", engine: AuthEngine) -> LoginAttemp
         countdown.clear()
     print(
         f"\n1. Open this page on any device, and sign in:\n\n     {login.verification_url}\n"
-        f"\n2. Enter this code there:\n\n     {login.user_code}\n\n{fitted(WARNING, sys.stdout)}\n",
+        f"\n2. Enter this code there:\n\n     {login.user_code}\n\n{fitted(DEVICE_CODE_WARNING, sys.stdout)}\n",
         flush=True,
     )
     return await _wait(engine, login, countdown)

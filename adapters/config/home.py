@@ -8,7 +8,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from authstate.engine.model.errors import StrippableError
+from authstate.engine.model.errors import AuthstateError
 
 _HINTS = {
     '"': "leave out the quotation marks, they are part of the name here",
@@ -25,7 +25,7 @@ ACCOUNT_LIST = "accounts.json"
 """The list of accounts, beside that folder."""
 
 
-class ConfigError(StrippableError):
+class ConfigError(AuthstateError):
     """The configuration is invalid. The message names the file or variable, the key, and what to write there."""
 
 

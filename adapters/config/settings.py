@@ -112,17 +112,18 @@ class Environment(msgspec.Struct, frozen=True):
 
     @classmethod
     @strip_tracebacks
-    def read(cls, environ: Mapping[str, str], *, acts_with_key: bool = True) -> "Environment":
+    def read(cls, environ: Mapping[str, str] | None = None, *, acts_with_key: bool = True) -> "Environment":
         """Read the variables, and the network settings in `home`/.env. A blank variable counts as not set.
 
         Args:
-            environ: the variables.
+            environ: the variables. Default: those of this process.
             acts_with_key: False for a command that does not use `CODEX_API_KEY`: an invalid key then counts as not set.
                 codex's app-server, `codex login` and `codex logout` do not read it.
 
         Raises:
             ConfigError: a variable has an invalid value, or no home folder can be found.
         """
+        environ = os.environ if environ is None else environ
         key = environ.get("CODEX_API_KEY", "").strip()
         try:
             api_key = ApiKey.parse(key) if key else None
@@ -150,7 +151,7 @@ class Environment(msgspec.Struct, frozen=True):
 
 @strip_tracebacks
 def load_config(
-    home: Path,
+    home: Path | None = None,
     overrides: Sequence[str] = (),
     system: str | None = SYSTEM_FOLDER,
     environ: Mapping[str, str] | None = None,
@@ -158,7 +159,7 @@ def load_config(
     """Read `home`/config.toml and the administrator's files (see `read_layers`). Each of them may be missing.
 
     Args:
-        home: the folder.
+        home: the folder. Default: `CODEX_HOME`, or `~/.codex`.
         overrides: codex's `-c KEY=VALUE`: KEY with dots, VALUE in TOML, or a plain string if it is not valid TOML.
         system: the administrator's folder; None if there is none.
         environ: the environment variables, which may allow a host without TLS; by default those of this process.
@@ -167,7 +168,8 @@ def load_config(
         ConfigError: a file cannot be read or parsed, a key has an invalid value, no login is allowed, or a token would
             leave this machine without TLS.
     """
-    return read_config(home, overrides, system, environ)[0]
+    environ = os.environ if environ is None else environ
+    return read_config(find_home(environ) if home is None else home, overrides, system, environ)[0]
 
 
 @strip_tracebacks

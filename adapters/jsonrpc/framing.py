@@ -4,6 +4,7 @@ import msgspec
 from msgspec import Raw
 
 from authstate.adapters.confidential import Confidential
+from authstate.engine.model.errors import AuthstateError
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -17,7 +18,7 @@ ABSENT = Raw(b"")
 NULL = b"null"
 
 
-class RpcError(Exception):
+class RpcError(AuthstateError):
     """A handler raises it to refuse a request. The other side receives the code and the message.
 
     Args:
@@ -39,7 +40,7 @@ class _RemoteMessage(Confidential, frozen=True):
     text: str
 
 
-class RemoteError(Exception):
+class RemoteError(AuthstateError):
     """The other side answered our request with an error. `str` leaves out its message, which may contain anything."""
 
     def __init__(self, code: int, message: str) -> None:

@@ -6,9 +6,10 @@ from msgspec import Raw
 
 from authstate.adapters.jsonrpc.batched_output import BatchedOutput
 from authstate.adapters.jsonrpc.framing import NULL, Envelope, encode, remote_error
+from authstate.engine.model.errors import AuthstateError
 
 
-class PeerClosed(Exception):
+class PeerClosed(AuthstateError):
     """The connection ended before the answer came."""
 
 

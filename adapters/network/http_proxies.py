@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from authstate.engine.model.errors import AuthstateError
 from authstate.engine.model.secret import Secret
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _FORM: Final = "write it as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
 _ENCODE: Final = "in a user name or password, write characters such as # / : @ as %23 %2F %3A %40"
 
 
-class NetworkSettingError(Exception):
+class NetworkSettingError(AuthstateError):
     """A network setting is invalid. The message names the variable and the problem, never the value."""
 
 

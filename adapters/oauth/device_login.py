@@ -1,7 +1,7 @@
 """Sign in with a device code: the person types a short code into a page of the issuer, on any device.
 
     login = await start_device_login(engine, issuer)
-    ...show login.verification_url, login.user_code and WARNING...
+    ...show login.verification_url, login.user_code and DEVICE_CODE_WARNING...
     await login.closed()
     login.attempt.state, login.attempt.message
 
@@ -28,7 +28,7 @@ from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, LoginAttemptEnded
 from authstate.engine.ports import Clock
 
-WARNING: Final = (
+DEVICE_CODE_WARNING: Final = (
     "Never give this code to anybody: whoever has it can sign in as you. "
     "Enter it only on the page above, and only if you started this sign-in yourself."
 )

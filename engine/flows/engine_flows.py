@@ -19,10 +19,11 @@ from authstate.engine.flows.token_lifetime import TokenLifetime
 from authstate.engine.flows.token_recovery import TokenRecovery
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.recovery import RecoveryPlan
-from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.credentials import ApiKey, PersonalAccessToken, StaticCredentials, read_static_credentials
 from authstate.engine.model.events import Listeners
 from authstate.engine.model.policy import Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.states import Trigger
 from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, TokenAuthority
 
 _CHANCE = Random()  # of all engines that are given none
@@ -80,6 +81,14 @@ class EngineFlows:
         """Whether nothing is under way: no refresh, no question to the issuer, no sign-in and no revocation."""
         is_asking = not self.identity.is_idle or self.revocations.are_under_way
         return self.scheduler.is_idle and not is_asking and self.logins.current is None
+
+    async def identified(self, given: StaticCredentials | str) -> StaticCredentials:
+        """Return a key, or a token with its owner: the issuer is asked, unless the token is refused anyway."""
+        key = read_static_credentials(given)
+        if not isinstance(key, PersonalAccessToken):
+            return key
+        self.machine.check(Trigger.USE_API_KEY, key)
+        return await self.identity.identify(key)
 
     async def close(self, grace: float) -> None:
         """Wait for a refresh token that is being spent, at most `grace` seconds, and cancel everything else."""

@@ -25,6 +25,9 @@ class ApiKey(msgspec.Struct, frozen=True):
 
     key: Secret
 
+    def __post_init__(self) -> None:
+        _ensure_secret(self.key, "ApiKey.parse")
+
     @classmethod
     @strip_tracebacks
     def parse(cls, text: str) -> "ApiKey":
@@ -61,6 +64,9 @@ class PersonalAccessToken(msgspec.Struct, frozen=True):
     account: Account | None = None
     """Its owner. None until the issuer was asked; it is not stored."""
 
+    def __post_init__(self) -> None:
+        _ensure_secret(self.token, "PersonalAccessToken.parse")
+
     @classmethod
     @strip_tracebacks
     def parse(cls, text: str) -> "PersonalAccessToken":
@@ -93,6 +99,12 @@ class PersonalAccessToken(msgspec.Struct, frozen=True):
         return cls(Secret(token))
 
 
+def _ensure_secret(value: object, reader: str) -> None:
+    """Refuse plain text in the place of a Secret: it would be shown wherever the credentials are."""
+    if not isinstance(value, Secret):
+        raise TypeError(f"a token or key is a Secret here, not {type(value).__name__}: use {reader}, which takes text")
+
+
 def _unquoted(text: str) -> str:
     """The text without the white space and the pairs of quotes around it."""
     text = text.strip()
@@ -113,6 +125,10 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
     """Seconds since the epoch: the `exp` of the access token, None if it has none."""
     last_refresh: float | None = None
     """Seconds since the epoch: when the issuer gave them."""
+
+    def __post_init__(self) -> None:
+        for token in (self.id_token, self.access_token, self.refresh_token):
+            _ensure_secret(token, "ChatgptTokens.read")
 
     @classmethod
     @strip_tracebacks
@@ -168,6 +184,10 @@ class ExternalTokens(msgspec.Struct, frozen=True):
     id_token: Secret | None = None
     expires_at: float | None = None
 
+    def __post_init__(self) -> None:
+        for token in (self.access_token, self.id_token or self.access_token):
+            _ensure_secret(token, "ExternalTokens.read")
+
     @classmethod
     @strip_tracebacks
     def read(
@@ -202,6 +222,22 @@ class ExternalTokens(msgspec.Struct, frozen=True):
 Credentials: TypeAlias = ApiKey | PersonalAccessToken | ChatgptTokens | ExternalTokens
 StaticCredentials: TypeAlias = ApiKey | PersonalAccessToken
 """What is never refreshed. Both are in the state `api_key`."""
+
+
+def read_static_credentials(given: StaticCredentials | str) -> StaticCredentials:
+    """Return an API key or a personal access token. Text is read: it is a token if it begins with `at-`.
+
+    Raises:
+        InvalidCredentials: the text is neither.
+        TypeError: it is something else.
+    """
+    if isinstance(given, str):
+        return PersonalAccessToken.parse(given) if _unquoted(given).startswith(_PERSONAL) else ApiKey.parse(given)
+    kind = type(given)
+    if kind not in (ApiKey, PersonalAccessToken):
+        wanted = "an API key as text, an ApiKey or a PersonalAccessToken"
+        raise TypeError(f"this is of the type {kind.__name__}: give {wanted}")
+    return given
 
 
 def storable_time(seconds: float) -> float:

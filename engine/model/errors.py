@@ -1,4 +1,4 @@
-"""Every error that the engine raises.
+"""The errors that authstate raises. Each is an `AuthstateError`, and each of the engine is an `AuthError`:
 
     AuthError
       InvalidCredentials        what was given cannot be read as a key or a token
@@ -37,8 +37,11 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _C = TypeVar("_C")
 
 
-class StrippableError(Exception):
-    """An exception that can be copied without its traceback."""
+class AuthstateError(Exception):
+    """The base class of every error of authstate. `str(error)` is written for the person who reads it.
+
+    A wrong call, such as one with an argument of another type, raises `TypeError` or `ValueError` instead.
+    """
 
     def without_traceback(self) -> Self:
         """The same error as a new object, without traceback, context, cause and notes.
@@ -52,12 +55,12 @@ class StrippableError(Exception):
         return copy
 
 
-class AuthError(StrippableError):
-    """The root of the tree. `str(error)` is written for the person who reads it."""
+class AuthError(AuthstateError):
+    """The base class of what the engine raises: it says why a login cannot be used, changed or stored."""
 
 
 def strip_tracebacks(function: _F) -> _F:
-    """Decorate a function that handles secrets: a StrippableError leaves it without the traceback inside it.
+    """Decorate a function that handles secrets: an AuthstateError leaves it without the traceback inside it.
 
     The new traceback begins here, in a frame that no longer holds the arguments. Other exceptions pass unchanged.
     Coroutine functions are decorated in the same way.
@@ -68,7 +71,7 @@ def strip_tracebacks(function: _F) -> _F:
         async def stripped_async(*args: Any, **kwargs: Any) -> Any:
             try:
                 return await function(*args, **kwargs)
-            except StrippableError as error:
+            except AuthstateError as error:
                 stripped = error.without_traceback()
             del args, kwargs
             raise stripped
@@ -79,7 +82,7 @@ def strip_tracebacks(function: _F) -> _F:
     def stripped_sync(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except StrippableError as error:
+        except AuthstateError as error:
             stripped = error.without_traceback()
         del args, kwargs
         raise stripped

@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 from time import perf_counter, process_time
 
+from authstate import AuthEngine, EnginePool, PoolSettings
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, make_tokens
-from authstate.engine import AuthEngine, EnginePool, PoolSettings
 
 IDLE = 3.0
 """Seconds that the pool is watched while nothing happens."""

@@ -10,11 +10,11 @@ import httpx
 import pytest
 from benchmarks.side_by_side import keep
 
+from authstate import AuthEngine
 from authstate.adapters.httpx_auth import EngineAuth
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer
-from authstate.engine import AuthEngine
 
 CALLERS = 1000
 REQUESTS = 100

@@ -25,12 +25,12 @@ from faults.forked_processes import exit_status_of, fork
 from faults.many_processes import sign_in
 from support.adopted_home import COLLEAGUE, Home
 
+from authstate import AuthEngine, RefreshSettings
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.config.settings import StoreMode
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.testing import LoopbackIssuer
 from authstate.adapters.vault.vault_store import VaultStore
-from authstate.engine import AuthEngine, RefreshSettings
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError, NotSignedIn, PermanentRefreshError, StoreBusy
 from authstate.engine.model.session import Authorization

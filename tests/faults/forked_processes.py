@@ -14,10 +14,10 @@ import filelock
 import httpx
 import tenacity
 
+from authstate import AuthEngine, RefreshSettings
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.engine import AuthEngine, RefreshSettings
 from authstate.engine.model.credentials import ChatgptTokens, Credentials
 from authstate.engine.ports import TokenAuthority
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from faults.catalogue import AS_BEFORE, NEW
 
+from authstate import AuthEngine, ChatgptTokens, RefreshSettings
 from authstate.adapters.stores.auth_json_format import decode, encode, is_json_object
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, make_tokens
-from authstate.engine import AuthEngine, ChatgptTokens, RefreshSettings
 from authstate.engine.model.errors import AuthError
 from authstate.engine.model.events import Event, Warned
 from authstate.engine.ports import Clock, TokenAuthority

@@ -9,10 +9,10 @@ import pytest
 from faults.bad_issuer import HANG, HANG_HALFWAY, RESET, answer, serve_answers
 from support.ports import private_port
 
+from authstate import AuthEngine, AuthState, ChatgptTokens, RefreshSettings
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import make_tokens
-from authstate.engine import AuthEngine, AuthState, ChatgptTokens, RefreshSettings
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
 
 ONE_TRY = RefreshSettings(first_wait=0.0, total=0.0, rechecks=(0.0,))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from authstate import ApiKey, AuthEngine, AuthState, ChatgptTokens, RefreshSettings
 from authstate.adapters.stores.auth_json_format import encode
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, make_tokens
-from authstate.engine import ApiKey, AuthEngine, AuthState, ChatgptTokens, RefreshSettings
 from authstate.engine.model.errors import (
     PermanentRefreshError,
     RefreshDeadReason,

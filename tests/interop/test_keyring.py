@@ -16,10 +16,10 @@ from support.codex_binaries import NEW, OLD
 from support.real_parts import RealParts
 from support.secret_service import SecretService
 
+from authstate import ChatgptTokens
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import SERVICE, AutoStore, KeyringStore, account_of_home
 from authstate.adapters.testing import LoopbackIssuer, StoreContract, make_tokens
-from authstate.engine import ChatgptTokens
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.ports import CredentialStore

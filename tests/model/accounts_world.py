@@ -7,11 +7,11 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from authstate import AuthEngine, AuthState, RefreshSettings
 from authstate.adapters.config import StoreMode
 from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
 from authstate.adapters.vault.vault import Vault
 from authstate.adapters.vault.vault_store import VaultStore
-from authstate.engine import AuthEngine, AuthState, RefreshSettings
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 
 T = TypeVar("T")

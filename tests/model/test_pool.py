@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from model.pool_reference import Pool
 from support.pools import PoolOfTests
 
-from authstate.engine import AuthEngine, PoolMetrics
+from authstate import AuthEngine, PoolMetrics
 
 NAMES = "abcd"
 NAME = st.sampled_from(NAMES)

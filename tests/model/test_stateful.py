@@ -22,8 +22,8 @@ from hypothesis.stateful import (
 )
 from model.worlds import RealEngine, RealWorld
 
+from authstate import ApiKey, Authorization, AuthState, Policy
 from authstate.adapters.testing import make_external
-from authstate.engine import ApiKey, Authorization, AuthState, Policy
 from authstate.engine.model.credentials import ChatgptTokens, Credentials, ExternalTokens
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, ParentUnavailable, RefreshDeadReason
 from authstate.engine.model.policy import LoginMethod

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from model.reference import Answer
 
+from authstate import AuthEngine, Policy, RefreshSettings
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore
-from authstate.engine import AuthEngine, Policy, RefreshSettings
 from authstate.engine.machines.refresh_claim import RefreshClaim
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import StoreUnavailable

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.paths import REPO
 
-from authstate.engine import AuthEngine
+from authstate import AuthEngine
 
 TOPS = "engine|adapters|tests|docs|diagrams"
 PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", REPO / "SECURITY.md", *sorted((REPO / "docs").rglob("*.md"))]

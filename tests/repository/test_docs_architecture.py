@@ -7,10 +7,10 @@ import pytest
 from repository.test_source_tree import ADAPTERS, ENGINE, module_graph, part_of
 from support.paths import REPO
 
+from authstate import AuthEngine
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, make_tokens
-from authstate.engine import AuthEngine
 
 PAGE = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
 PACKAGES = {f"engine.{name}" for name in ENGINE} | {f"adapters.{name}" for name in ADAPTERS}

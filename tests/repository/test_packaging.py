@@ -1,4 +1,4 @@
-"""What is published: the sdist holds the whole project, the wheel holds the two packages and nothing else."""
+"""What is published: the sdist holds the whole project, the wheel holds the package and nothing else."""
 
 import subprocess
 import sys
@@ -62,9 +62,10 @@ def test_the_sdist_holds_the_code_the_tests_and_the_docs(unpacked: Path) -> None
     assert {name for name in held - expected if "/" in name} == set()
 
 
-def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel: Path) -> None:
-    assert wheel_files(wheel) == {f"authstate/{name}" for top in ("engine", "adapters") for name in files_of(top)}
-    assert {"authstate/engine/py.typed", "authstate/adapters/py.typed"} <= wheel_files(wheel)
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    ours = {name.removeprefix("adapters/package/") for top in ("engine", "adapters") for name in files_of(top)}
+    assert wheel_files(wheel) == {f"authstate/{name}" for name in ours}
+    assert {"authstate/__init__.py", "authstate/__main__.py", "authstate/py.typed"} <= wheel_files(wheel)
 
 
 def test_the_wheel_names_the_project_and_the_license(wheel: Path) -> None:

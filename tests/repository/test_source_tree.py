@@ -14,11 +14,11 @@ from types import ModuleType
 import pytest
 from support.paths import REPO
 
-from authstate import engine
+import authstate
+from authstate import AuthEngine
 from authstate.adapters import testing
 from authstate.adapters.assembly import EngineOptions
 from authstate.adapters.cli.state_tables import TABLES
-from authstate.engine import AuthEngine
 from authstate.engine.machines.diagrams import render_all
 from authstate.engine.model import errors
 from authstate.engine.version import VERSION
@@ -33,7 +33,7 @@ ENGINE = ("version", "model", "machines", "ports", "clock", "flows", "engine", "
 """The parts of the engine, from its data up: a part imports from itself and from those before it."""
 ADAPTERS = (
     *("confidential", "logs", "io", "jsonrpc", "stores", "network", "httpx_auth", "config", "vault", "oauth"),
-    *("assembly", "broker", "testing", "app_server", "child", "proxy", "cli", "__init__"),
+    *("assembly", "broker", "testing", "app_server", "child", "proxy", "cli", "package", "__init__"),
 )
 """The parts of the adapters, in the same way. All of them may import from the engine."""
 
@@ -99,6 +99,12 @@ def test_a_part_imports_only_from_those_before_it() -> None:
                 assert rank[other] <= rank[one], f"{importer} imports {target}"
 
 
+def test_only_users_come_through_the_front_door() -> None:
+    """The package `authstate` leads to every module, so a module that imports it would be part of a circle."""
+    inside = [*python_files("engine"), *python_files("adapters")]
+    assert [path for path in inside if "authstate" in imports(path) and path.name != "__main__.py"] == []
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Imports inside of functions count, too: what is loaded late is no less known."""
     TopologicalSorter(module_graph()).prepare()
@@ -149,7 +155,7 @@ def test_files_and_functions_are_short(path: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno < 60, f"{node.name} is long"
 
 
-@pytest.mark.parametrize("package", [engine, testing], ids=lambda package: package.__name__)
+@pytest.mark.parametrize("package", [authstate, testing], ids=lambda package: package.__name__)
 def test_a_package_shows_the_names_that_it_loads_at_their_first_use(package: ModuleType) -> None:
     tree = ast.parse(Path(package.__file__ or "").read_text(encoding="utf-8"))
     typed = {name.asname or name.name for block in tree.body if isinstance(block, ast.If) for name in _names(block)}

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from random import Random
 
+from authstate import AuthEngine, EnginePool, Event, PoolSettings, Session
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore
-from authstate.engine import AuthEngine, EnginePool, Event, PoolSettings, Session
 from authstate.engine.model.credentials import Credentials
 
 

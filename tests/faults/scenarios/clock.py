@@ -2,8 +2,8 @@
 
 from faults.scenario_run import ScenarioResult, ScenarioRun
 
+from authstate import Authorization
 from authstate.adapters.testing import FakeAuthority, ManualClock
-from authstate.engine import Authorization
 
 YEAR = 365 * 86_400.0
 

@@ -8,9 +8,9 @@ from faults.bad_issuer import RESET, answer, serve_answers
 from faults.scenario_run import ScenarioResult, ScenarioRun
 from support.ports import private_port
 
+from authstate import RefreshSettings
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.testing import FakeAuthority
-from authstate.engine import RefreshSettings
 from authstate.engine.model.errors import IssuerUnavailable
 
 

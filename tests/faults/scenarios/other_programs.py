@@ -9,9 +9,9 @@ from pathlib import Path
 from faults.catalogue import THEIRS
 from faults.scenario_run import ScenarioResult, ScenarioRun, checked
 
+from authstate import Authorization, RefreshSettings
 from authstate.adapters.stores.auth_json_format import encode
 from authstate.adapters.testing import ManualClock
-from authstate.engine import Authorization, RefreshSettings
 from authstate.engine.clock import SystemClock
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimTrigger, fingerprint_of
 from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
+from authstate import ApiKey, AuthEngine, AuthState, IssuerUnavailable, PermanentRefreshError
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
-from authstate.engine import ApiKey, AuthEngine, AuthState, IssuerUnavailable, PermanentRefreshError
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import Delivery, StoreUnavailable
 from authstate.engine.model.refresh_settings import RefreshSettings

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+from authstate import ApiKey, AuthEngine, AuthState, IssuerUnavailable, PersonalAccessToken
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore
-from authstate.engine import ApiKey, AuthEngine, AuthState, IssuerUnavailable, PersonalAccessToken
 
 
 class HeldPacer:

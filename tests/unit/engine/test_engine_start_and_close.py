@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-import authstate.engine
 from authstate.adapters.testing import (
     NEVER,
     FakeAuthority,
@@ -246,14 +245,3 @@ async def test_the_end_gives_a_revocation_a_moment_and_no_more() -> None:
     assert not engine._flows.revocations._tasks
     [warning] = [event for event in events if isinstance(event, Warned)]
     assert warning.code == "not_revoked" and "no answer within 0.01 seconds" in warning.message
-
-
-async def test_the_package_shows_its_names_and_no_others() -> None:
-    assert authstate.engine.AuthEngine is AuthEngine
-    assert all(
-        getattr(authstate.engine, name).__name__ == name
-        for name in authstate.engine.__all__
-        if name not in ("VERSION", "Credentials", "Event")
-    )
-    with pytest.raises(AttributeError, match="nothing_such"):
-        _ = authstate.engine.nothing_such

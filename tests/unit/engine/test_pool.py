@@ -5,8 +5,7 @@ import asyncio
 import pytest
 from support.pools import PoolOfTests
 
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
-from authstate.engine import (
+from authstate import (
     AuthEngine,
     EngineClosed,
     EnginePool,
@@ -18,6 +17,7 @@ from authstate.engine import (
     Trigger,
     Warned,
 )
+from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
 
 
 async def test_an_engine_is_opened_with_its_first_use_and_kept() -> None:

@@ -4,8 +4,8 @@ import asyncio
 
 from support.pools import PoolOfTests
 
+from authstate import IssuerUnavailable, StoreUnavailable
 from authstate.adapters.testing import make_external
-from authstate.engine import IssuerUnavailable, StoreUnavailable
 from authstate.engine.machines.login_attempt import LoginKind
 
 

@@ -45,13 +45,6 @@ def test_what_a_value_is_unless_somebody_says_more() -> None:
     assert (plain.user_id, plain.is_api_key, plain.is_parents_answer) == (None, False, False)
 
 
-def test_a_name_of_the_package_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = vars(authstate.engine)
-    monkeypatch.delitem(names, "Policy", raising=False)
-    found = authstate.engine.Policy
-    assert names["Policy"] is found
-
-
 @pytest.mark.parametrize(
     ("method", "argument", "seconds"),
     [
@@ -63,12 +56,6 @@ def test_a_name_of_the_package_is_looked_up_once(monkeypatch: pytest.MonkeyPatch
 )
 def test_how_long_a_call_may_take_unless_somebody_says_more(method: object, argument: str, seconds: float) -> None:
     assert inspect.signature(method).parameters[argument].default == seconds  # type: ignore[arg-type]
-
-
-def test_the_package_lists_what_it_has_though_nobody_looked_it_up_yet() -> None:
-    listed = dir(authstate.engine)
-    assert {"AuthEngine", "Authorization", "Policy", "Session", "AuthState", "RefreshSettings"} <= set(listed)
-    assert listed == sorted(set(listed))
 
 
 def test_the_numbers_of_the_refresh_protocol() -> None:

@@ -442,3 +442,26 @@ def test_the_ports_of_the_redirect(value: str, ports: tuple[int, ...]) -> None:
 def test_ports_that_are_none_are_refused(value: str) -> None:
     with pytest.raises(ConfigError, match="AUTHSTATE_REDIRECT_PORTS"):
         Environment.read({"HOME": "/home/somebody", "AUTHSTATE_REDIRECT_PORTS": value})
+
+
+async def test_an_engine_without_arguments_uses_the_login_of_this_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODEX_HOME", str(tmp_path))
+    write(tmp_path, 'forced_login_method = "api"')
+    async with open_engine() as engine:
+        await engine.use_api_key("sk-example")
+        assert engine.policy.forced_login_method is LoginMethod.API
+    assert (tmp_path / "auth.json").exists()
+
+
+async def test_an_engine_can_be_given_a_home_and_an_account(tmp_path: Path) -> None:
+    async with open_engine(home=tmp_path) as engine:
+        await engine.use_api_key("sk-example")
+    assert (tmp_path / "auth.json").exists()
+    with pytest.raises(ConfigError, match="no account 'work'"):
+        open_engine(home=tmp_path, account="work")
+    with pytest.raises(ConfigError, match="no such folder"):
+        open_engine(home=tmp_path / "missing")
+    with pytest.raises(TypeError, match="not both"):
+        open_engine(environment=Environment(home=tmp_path), home=tmp_path)

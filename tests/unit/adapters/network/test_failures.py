@@ -15,13 +15,13 @@ import pytest
 import truststore
 from support.network_servers import Authority, FixedAnswer, TunnellingProxy, serving
 
+from authstate import AuthEngine
 from authstate.adapters.app_server.rate_limits import RateLimitsUnavailable, read_rate_limits
 from authstate.adapters.network import certificates
 from authstate.adapters.network.http_proxies import Network
 from authstate.adapters.oauth.issuer_http import IssuerHttp
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.testing import MemoryStore, make_tokens
-from authstate.engine import AuthEngine
 from authstate.engine.model.errors import Delivery, IssuerUnavailable
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization

@@ -12,7 +12,7 @@ from authstate.adapters.oauth.device_endpoint import (
     DeviceCodeNotEnabled,
     SlowDown,
 )
-from authstate.adapters.oauth.device_login import WARNING, DeviceLogin, start_device_login
+from authstate.adapters.oauth.device_login import DEVICE_CODE_WARNING, DeviceLogin, start_device_login
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
@@ -114,7 +114,7 @@ async def test_a_login_that_succeeds() -> None:
 
 
 def test_the_warning_says_never_to_give_the_code_away() -> None:
-    assert "Never give this code to anybody" in WARNING
+    assert "Never give this code to anybody" in DEVICE_CODE_WARNING
 
 
 async def test_slowing_down() -> None:

@@ -13,13 +13,13 @@ import pytest
 from support.failing_disk import FailingDisk
 from support.fake_keyring import no_keyring
 
+from authstate import AuthEngine, AuthState
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.file_writer import HeldAuthJson
 from authstate.adapters.stores.keyring import AutoStore
 from authstate.adapters.stores.os_locks import DiskLock
 from authstate.adapters.testing import FakeAuthority, make_tokens
-from authstate.engine import AuthEngine, AuthState
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import StoreBusy, StoreUnavailable
 from authstate.engine.ports import CredentialStore

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from authstate import AuthEngine, AuthState
 from authstate.adapters.stores import home_lock, os_locks
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
@@ -19,7 +20,6 @@ from authstate.adapters.stores.home_lock import HomeLock, SaveRecord
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
 from authstate.adapters.stores.os_locks import DiskLock, FileLock
 from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
-from authstate.engine import AuthEngine, AuthState
 from authstate.engine.model.errors import StoreBusy, StoreUnavailable
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links, pipes and forks are those of Unix")

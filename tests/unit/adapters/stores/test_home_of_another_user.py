@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from authstate import AuthEngine
 from authstate.adapters.cli.main import main
 from authstate.adapters.stores.auth_json_format import encode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import FakeAuthority, make_tokens
-from authstate.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, Credentials
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="owners and modes are those of Unix")

@@ -14,12 +14,12 @@ import msgspec
 import pytest
 from support.mounted_disk import MountedDisk
 
+from authstate import AuthEngine, AuthState
 from authstate.adapters.stores.auth_json_format import encode, is_json_object
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.in_place import InPlaceWriter, PendingWrite, pending_paths
 from authstate.adapters.testing import FakeAuthority, make_tokens
-from authstate.engine import AuthEngine, AuthState
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import RefreshDeadReason, StoreBusy, StoreUnavailable

@@ -14,11 +14,11 @@ from keyring.backend import KeyringBackend
 from keyring.backends import fail, null
 from support.fake_keyring import FakeKeyring, fake_keyring, no_keyring
 
+from authstate import AuthEngine, AuthState
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import SERVICE, AutoStore, KeyringStore, account_of_home
 from authstate.adapters.stores.keyring_entry import KeyringEntry, NoKeyring
 from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
-from authstate.engine import AuthEngine, AuthState
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import StoreBusy, StoreUnavailable, StoreUnreadable
 from authstate.engine.ports import CredentialStore

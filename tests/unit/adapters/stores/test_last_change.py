@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from authstate import AuthEngine, AuthState, ChatgptTokens, RefreshSettings
 from authstate.adapters.child.command_line import ephemeral_command
 from authstate.adapters.stores.auth_json_format import encode
 from authstate.adapters.stores.disk import Disk
@@ -18,7 +19,6 @@ from authstate.adapters.stores.home_lock import HomeLock, SaveRecord
 from authstate.adapters.stores.last_change import _codex_processes, digest_of, last_change
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.testing import FakeAuthority, ManualClock, make_external, make_tokens
-from authstate.engine import AuthEngine, AuthState, ChatgptTokens, RefreshSettings
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason, StoreUnavailable
 from authstate.engine.ports import LastChange

@@ -1,0 +1,1 @@
+../../adapters/package/__init__.py

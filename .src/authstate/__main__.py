@@ -1,0 +1,1 @@
+../../adapters/package/__main__.py

@@ -1,0 +1,1 @@
+../../adapters/package/_lazy_names.py

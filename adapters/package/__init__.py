@@ -1,0 +1,299 @@
+"""Sign a person in once, and keep every process that acts for them authorized.
+
+    import asyncio
+
+    from authstate import open_engine
+
+    async def main() -> None:
+        async with open_engine() as engine:
+            authorization = await engine.authorization()
+
+Every public name of authstate is here or in `authstate.testing`. Each is loaded when
+it is used first, so `import authstate` costs next to nothing. All other modules are internal.
+"""
+
+TYPE_CHECKING = False  # what type checkers take for `typing.TYPE_CHECKING`, without the import
+if TYPE_CHECKING:
+    from authstate.adapters.assembly import EngineOptions, open_authority, open_engine, open_store
+    from authstate.adapters.broker.account_tokens import AccountToken, NewLease, make_lease
+    from authstate.adapters.broker.app import BrokerApp, create_app
+    from authstate.adapters.broker.broker import Broker, open_broker
+    from authstate.adapters.child.client import AppServerClient, HandshakeFailed
+    from authstate.adapters.child.command_line import CommandError
+    from authstate.adapters.child.own_login import ChildHasOwnLogin
+    from authstate.adapters.child.process import CannotStart
+    from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
+    from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
+    from authstate.adapters.jsonrpc.framing import RemoteError
+    from authstate.adapters.jsonrpc.outgoing_requests import PeerClosed
+    from authstate.adapters.network.http_proxies import Network, NetworkSettingError
+    from authstate.adapters.network.insecure_http import InsecureTransport
+    from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
+    from authstate.adapters.oauth.device_endpoint import DeviceCodeNotEnabled
+    from authstate.adapters.oauth.device_login import DEVICE_CODE_WARNING, DeviceLogin, start_device_login
+    from authstate.adapters.oauth.issuer import Issuer
+    from authstate.adapters.oauth.redirect.port import PortsBusy
+    from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
+    from authstate.adapters.stores.file_store import AuthJsonStore
+    from authstate.adapters.stores.keyring import AutoStore, KeyringStore
+    from authstate.adapters.stores.memory import MemoryStore
+    from authstate.adapters.vault.vault import Vault
+    from authstate.adapters.vault.vault_store import VaultStore
+    from authstate.engine.engine import AuthEngine
+    from authstate.engine.flows.refresh_urgency import Urgency
+    from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
+    from authstate.engine.machines.recovery import RecoveryPlan
+    from authstate.engine.machines.refresh_claim import RefreshClaim
+    from authstate.engine.model.account import Account, PlanType
+    from authstate.engine.model.credentials import (
+        ApiKey,
+        ChatgptTokens,
+        Credentials,
+        ExternalTokens,
+        PersonalAccessToken,
+        StaticCredentials,
+    )
+    from authstate.engine.model.errors import (
+        AuthError,
+        AuthstateError,
+        Delivery,
+        EngineClosed,
+        ExternalTokensActive,
+        InvalidCredentials,
+        IssuerUnavailable,
+        LoginAttemptEnded,
+        LoginFailed,
+        LoginMethodForbidden,
+        NotSignedIn,
+        ParentUnavailable,
+        PermanentRefreshError,
+        PolicyViolation,
+        PoolClosed,
+        RecoveryExhausted,
+        RefreshDeadReason,
+        RefreshInDoubt,
+        RefreshInterrupted,
+        StoreBusy,
+        StoreUnavailable,
+        StoreUnreadable,
+        TokenRefused,
+        TransientAuthError,
+        TransitionRefused,
+        WorkspaceForbidden,
+    )
+    from authstate.engine.model.events import (
+        AccountUpdated,
+        AuthMode,
+        Event,
+        Listener,
+        LoginCompleted,
+        RefreshFailed,
+        StateChanged,
+        Warned,
+    )
+    from authstate.engine.model.policy import LoginMethod, Policy
+    from authstate.engine.model.refresh_settings import RefreshSettings
+    from authstate.engine.model.secret import Secret
+    from authstate.engine.model.session import Authorization, Failure, Session
+    from authstate.engine.model.states import AuthState, Trigger
+    from authstate.engine.pool import EnginePool, PoolMetrics, PoolSettings
+    from authstate.engine.ports import (
+        Clock,
+        CredentialStore,
+        ExternalTokenSource,
+        FollowsSelection,
+        HasRevision,
+        HeldStore,
+        IdentifiesTokens,
+        LastChange,
+        PartialRefresh,
+        RefreshedTokens,
+        RefreshPacer,
+        ReportsLastChange,
+        TokenAuthority,
+    )
+    from authstate.engine.version import VERSION as __version__
+else:
+    from authstate._lazy_names import lazy_names
+
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "adapters.assembly": "EngineOptions open_authority open_engine open_store",
+            "adapters.broker.account_tokens": "AccountToken NewLease make_lease",
+            "adapters.broker.app": "BrokerApp create_app",
+            "adapters.broker.broker": "Broker open_broker",
+            "adapters.child.client": "AppServerClient HandshakeFailed",
+            "adapters.child.command_line": "CommandError",
+            "adapters.child.own_login": "ChildHasOwnLogin",
+            "adapters.child.process": "CannotStart",
+            "adapters.config": "Config ConfigError Environment StoreMode load_config",
+            "adapters.httpx_auth": "EngineAuth SyncEngineAuth",
+            "adapters.jsonrpc.framing": "RemoteError",
+            "adapters.jsonrpc.outgoing_requests": "PeerClosed",
+            "adapters.network.http_proxies": "Network NetworkSettingError",
+            "adapters.network.insecure_http": "InsecureTransport",
+            "adapters.oauth.browser_login": "BrowserLogin start_browser_login",
+            "adapters.oauth.device_endpoint": "DeviceCodeNotEnabled",
+            "adapters.oauth.device_login": "DEVICE_CODE_WARNING DeviceLogin start_device_login",
+            "adapters.oauth.issuer": "Issuer",
+            "adapters.oauth.redirect.port": "PortsBusy",
+            "adapters.oauth.token_endpoint": "HttpTokenAuthority",
+            "adapters.stores.file_store": "AuthJsonStore",
+            "adapters.stores.keyring": "AutoStore KeyringStore",
+            "adapters.stores.memory": "MemoryStore",
+            "adapters.vault.vault": "Vault",
+            "adapters.vault.vault_store": "VaultStore",
+            "engine.engine": "AuthEngine",
+            "engine.flows.refresh_urgency": "Urgency",
+            "engine.machines.login_attempt": "LoginAttempt LoginKind",
+            "engine.machines.recovery": "RecoveryPlan",
+            "engine.machines.refresh_claim": "RefreshClaim",
+            "engine.model.account": "Account PlanType",
+            "engine.model.credentials": (
+                "ApiKey ChatgptTokens Credentials ExternalTokens PersonalAccessToken StaticCredentials"
+            ),
+            "engine.model.errors": (
+                "AuthError AuthstateError Delivery EngineClosed ExternalTokensActive InvalidCredentials "
+                "IssuerUnavailable LoginAttemptEnded LoginFailed LoginMethodForbidden NotSignedIn "
+                "ParentUnavailable PermanentRefreshError PolicyViolation PoolClosed RecoveryExhausted "
+                "RefreshDeadReason RefreshInDoubt RefreshInterrupted StoreBusy StoreUnavailable "
+                "StoreUnreadable TokenRefused TransientAuthError TransitionRefused WorkspaceForbidden"
+            ),
+            "engine.model.events": (
+                "AccountUpdated AuthMode Event Listener LoginCompleted RefreshFailed StateChanged Warned"
+            ),
+            "engine.model.policy": "LoginMethod Policy",
+            "engine.model.refresh_settings": "RefreshSettings",
+            "engine.model.secret": "Secret",
+            "engine.model.session": "Authorization Failure Session",
+            "engine.model.states": "AuthState Trigger",
+            "engine.pool": "EnginePool PoolMetrics PoolSettings",
+            "engine.ports": (
+                "Clock CredentialStore ExternalTokenSource FollowsSelection HasRevision HeldStore "
+                "IdentifiesTokens LastChange PartialRefresh RefreshPacer RefreshedTokens ReportsLastChange "
+                "TokenAuthority"
+            ),
+        },
+    )
+    from authstate.engine.version import VERSION as __version__
+
+__all__ = [
+    "DEVICE_CODE_WARNING",
+    "Account",
+    "AccountToken",
+    "AccountUpdated",
+    "ApiKey",
+    "AppServerClient",
+    "AuthEngine",
+    "AuthError",
+    "AuthJsonStore",
+    "AuthMode",
+    "AuthState",
+    "Authorization",
+    "AuthstateError",
+    "AutoStore",
+    "Broker",
+    "BrokerApp",
+    "BrowserLogin",
+    "CannotStart",
+    "ChatgptTokens",
+    "ChildHasOwnLogin",
+    "Clock",
+    "CommandError",
+    "Config",
+    "ConfigError",
+    "CredentialStore",
+    "Credentials",
+    "Delivery",
+    "DeviceCodeNotEnabled",
+    "DeviceLogin",
+    "EngineAuth",
+    "EngineClosed",
+    "EngineOptions",
+    "EnginePool",
+    "Environment",
+    "Event",
+    "ExternalTokenSource",
+    "ExternalTokens",
+    "ExternalTokensActive",
+    "Failure",
+    "FollowsSelection",
+    "HandshakeFailed",
+    "HasRevision",
+    "HeldStore",
+    "HttpTokenAuthority",
+    "IdentifiesTokens",
+    "InsecureTransport",
+    "InvalidCredentials",
+    "Issuer",
+    "IssuerUnavailable",
+    "KeyringStore",
+    "LastChange",
+    "Listener",
+    "LoginAttempt",
+    "LoginAttemptEnded",
+    "LoginCompleted",
+    "LoginFailed",
+    "LoginKind",
+    "LoginMethod",
+    "LoginMethodForbidden",
+    "MemoryStore",
+    "Network",
+    "NetworkSettingError",
+    "NewLease",
+    "NotSignedIn",
+    "ParentUnavailable",
+    "PartialRefresh",
+    "PeerClosed",
+    "PermanentRefreshError",
+    "PersonalAccessToken",
+    "PlanType",
+    "Policy",
+    "PolicyViolation",
+    "PoolClosed",
+    "PoolMetrics",
+    "PoolSettings",
+    "PortsBusy",
+    "RecoveryExhausted",
+    "RecoveryPlan",
+    "RefreshClaim",
+    "RefreshDeadReason",
+    "RefreshFailed",
+    "RefreshInDoubt",
+    "RefreshInterrupted",
+    "RefreshPacer",
+    "RefreshSettings",
+    "RefreshedTokens",
+    "RemoteError",
+    "ReportsLastChange",
+    "Secret",
+    "Session",
+    "StateChanged",
+    "StaticCredentials",
+    "StoreBusy",
+    "StoreMode",
+    "StoreUnavailable",
+    "StoreUnreadable",
+    "SyncEngineAuth",
+    "TokenAuthority",
+    "TokenRefused",
+    "TransientAuthError",
+    "TransitionRefused",
+    "Trigger",
+    "Urgency",
+    "Vault",
+    "VaultStore",
+    "Warned",
+    "WorkspaceForbidden",
+    "__version__",
+    "create_app",
+    "load_config",
+    "make_lease",
+    "open_authority",
+    "open_broker",
+    "open_engine",
+    "open_store",
+    "start_browser_login",
+    "start_device_login",
+]
