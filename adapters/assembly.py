@@ -74,7 +74,8 @@ def open_engine(
         environment: the settings in environment variables. Default: those of this process.
         home: the folder that holds the login, instead of `CODEX_HOME` and `~/.codex`. It must exist.
         account: the nickname or id of an account of the home, instead of the one that is configured or selected.
-        store, authority: used instead of the configured store and issuer.
+        store: used instead of the configured store.
+        authority: used instead of the configured issuer.
         options: other arguments of `AuthEngine`. They win over the configuration.
 
     Raises:

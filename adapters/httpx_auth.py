@@ -135,8 +135,9 @@ class SyncEngineAuth(_Authorized):
     event loop, and after the portal has stopped.
 
     Args:
-        engine, origins: see `EngineAuth`.
+        engine: the engine.
         portal: the portal to the event loop that the engine was started in.
+        origins: see `EngineAuth`.
     """
 
     def __init__(self, engine: Authorizer, portal: "BlockingPortal", origins: Iterable[str] | None = None) -> None:

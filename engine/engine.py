@@ -51,7 +51,8 @@ class AuthEngine:
         authority: the issuer's token endpoint.
         parent: whom to ask for new external tokens after a 401. May be set later.
         policy: forced login method and workspaces.
-        clock, random: the ports for time and chance.
+        clock: the port for time.
+        random: the port for chance.
         settings: the numbers of the refresh protocol.
         api_key: the process's own key. It is used instead of what is stored, and never stored.
         recovery: the 401 recovery, as a table and its steps.

@@ -67,7 +67,8 @@ def open_broker(
     """Create the broker of a home. It reads and writes nothing before it is used.
 
     Args:
-        config, environment: what was configured. The policy holds for every account.
+        config: the settings of config.toml. The policy holds for every account.
+        environment: the settings in environment variables.
         leases: by default those of the vault, which all its brokers share.
         clock: by default the real one.
 

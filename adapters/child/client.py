@@ -101,8 +101,10 @@ class AppServerClient:
 
     Args:
         engine: started.
-        incoming, outgoing: the streams of the child.
-        name, version: who the client is.
+        incoming: the output of the child.
+        outgoing: the input of the child.
+        name: what the client is called.
+        version: the version of the client.
         on_request: answers the child's requests, except its refresh requests; by default refuses each.
         on_notification: takes the child's notifications, those about its account too. It must not block.
         warn: takes what a log should hold.

@@ -107,7 +107,8 @@ class RefreshClaim(msgspec.Struct, frozen=True):
         Args:
             trigger: what happened.
             now: in seconds since the epoch.
-            reason, detail: why the token is dead.
+            reason: why the token is dead.
+            detail: what else is known of the cause.
             successor: the fingerprint of the token that the issuer sent for it.
 
         Raises:
