@@ -1,20 +1,26 @@
 """The disk operations of the auth.json store. Each step is one method, so a simulation can fail or stop at any step.
 
-All calls block briefly: the files are a few kilobytes. Because they block, neither a task switch nor a cancellation can
-interrupt a step.
+Every method blocks. Reads are brief: the files are a few kilobytes, and mostly in the system's cache. Writes wait for
+the disk, so stores run them through `off_loop`.
 """
 
+import asyncio
 import errno
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from authstate.adapters.io.regular_files import read_regular_file
 from authstate.adapters.stores.file_ownership import copy_ownership, is_mount_point, share_with_group, tighten
+from authstate.adapters.stores.off_loop import completed, in_disk_thread
 from authstate.adapters.stores.os_locks import ContentLock, DiskLock, FileLock, close
 from authstate.adapters.stores.permissions import Finding, findings, is_of_another_user, reason_to_refuse
 from authstate.engine.model.errors import StoreUnavailable
+
+T = TypeVar("T")
 
 _OPEN_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM})
@@ -29,6 +35,14 @@ class Disk:
     On Windows a folder cannot be synced after a rename. File modes have no effect there: the folder's access list
     protects the file. A rename waits up to half a second for a reader to close the target.
     """
+
+    async def off_loop(self, steps: Callable[[], T]) -> T:
+        """Run steps in a thread, to their end. A cancellation of the caller is delivered at its next await."""
+        return await completed(self.begin(steps))
+
+    def begin(self, steps: Callable[[], T]) -> "asyncio.Future[T]":
+        """Begin steps in a thread. Returns their result."""
+        return in_disk_thread(steps)
 
     def read(self, path: str, limit: int) -> bytes:
         """Read the first `limit` bytes of a regular file. Never waits for a pipe or a device."""

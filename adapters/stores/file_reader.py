@@ -4,6 +4,8 @@ codex does not take the lock, and some versions write in place. Therefore an inc
 before it counts as corrupt.
 """
 
+from collections.abc import Awaitable, Callable
+
 from authstate.adapters.stores.auth_json_format import LARGEST, is_json_object
 from authstate.adapters.stores.disk import Disk, unavailable
 from authstate.adapters.stores.home_lock import HomeLock
@@ -49,13 +51,25 @@ class AuthJsonReader:
 
     async def read_settled(self) -> bytes | None:
         """Read the bytes of the file, again for up to 0.1 s while they are incomplete. Raises StoreUnavailable."""
-        data = self.read()
+        return await self._until_complete(self.read(), self._read_on_loop)
+
+    async def read_settled_off_loop(self) -> bytes | None:
+        """Like `read_settled`, in a thread: while many homes are written, the disk lets a reader wait, too."""
+        return await self._until_complete(await self._read_off_loop(), self._read_off_loop)
+
+    async def _until_complete(self, data: bytes | None, read: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
         for _ in range(_REREADS):
             if data is None or is_json_object(data):
                 break
             await self._clock.sleep(_REREAD_WAIT)
-            data = self.read()
+            data = await read()
         return data
+
+    async def _read_on_loop(self) -> bytes | None:
+        return self.read()
+
+    async def _read_off_loop(self) -> bytes | None:
+        return await self._disk.off_loop(self.read)
 
     def _is_home_missing(self) -> bool:
         try:

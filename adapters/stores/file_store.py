@@ -4,7 +4,8 @@ Only the process that holds the lock writes (home_lock.py, file_writer.py). Ever
 (file_reader.py). codex does not take the lock. If auth.json is a symbolic link, its target is locked and rewritten, and
 the link stays.
 
-Disk operations run in the event loop's own thread: see disk.py for the reason.
+Writes run in threads (off_loop.py). Reads run in the event loop's own thread: they are brief, and a thread would cost
+more.
 """
 
 import logging
@@ -84,7 +85,7 @@ class AuthJsonStore:
 
     async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
         """See `CredentialStore`."""
-        return self.claims.find(fingerprint)
+        return await self._disk.off_loop(lambda: self.claims.find(fingerprint))
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[HeldStore]:
@@ -97,11 +98,15 @@ class AuthJsonStore:
         held = self.hold(lock)
         try:
             self._warn_of_findings()
-            held.recover()
+            await self._disk.off_loop(held.recover)
             yield held
-        finally:
-            held.discard()
-            lock.release()
+        except GeneratorExit:  # the loop is gone: nothing can be awaited
+            held.end()
+            raise
+        except BaseException:
+            await self._disk.off_loop(held.end)
+            raise
+        await self._disk.off_loop(held.end)
 
     def hold(self, lock: HeldLock) -> HeldAuthJson:
         """Return the file for a lock that is already held. The caller discards it and releases the lock."""

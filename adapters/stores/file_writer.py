@@ -54,7 +54,7 @@ class HeldAuthJson:
     async def load(self) -> Credentials | None:
         """Read what is stored. The next `prepare` uses what this read, if it is complete, instead of reading again."""
         self._loaded = None
-        self._loaded = data = await self._reader.read_settled()
+        self._loaded = data = await self._reader.read_settled_off_loop()
         return None if data is None else decode(data, self._reader.path).credentials
 
     async def prepare(self) -> None:
@@ -66,7 +66,7 @@ class HeldAuthJson:
         if self._temporary is None and not self._must_write_in_place:
             self._before = self._take_loaded() or await self._read_if_permitted()
             self._ensure_login(self._before)
-            self._reserve()
+            await self._disk.off_loop(self._reserve)
 
     def _take_loaded(self) -> bytes | None:
         """Return what the last `load` read, if it is complete. Only once: later, another program may have written."""
@@ -76,7 +76,7 @@ class HeldAuthJson:
     async def _read_if_permitted(self) -> bytes | None:
         """Read what is stored. None if this user may not read it, but may replace it."""
         try:
-            return await self._reader.read_settled()
+            return await self._reader.read_settled_off_loop()
         except StoreUnavailable as fault:
             if isinstance(fault.__cause__, PermissionError) and self._disk.is_of_another_user(self._target):
                 return None
@@ -87,12 +87,15 @@ class HeldAuthJson:
         return error.errno in _ONLY_IN_PLACE or (error.errno in _DENIED and self._disk.is_not_replaceable(self._target))
 
     async def save(self, credentials: Credentials) -> None:
-        """Replace the file. After `prepare` this awaits nothing, so cancellation cannot interrupt it.
+        """Replace the file. A cancellation waits for the end, and is delivered at the caller's next await.
 
         Raises StoreUnavailable: the old content is still there, except in one case that the message names. There, the
         new content is in place, but the disk did not confirm that it survives a power cut.
         """
         await self.prepare()
+        await self._disk.off_loop(lambda: self._save(credentials))
+
+    def _save(self, credentials: Credentials) -> None:
         now = None
         with suppress(StoreUnavailable):  # the file can still be replaced, and a token may already be spent
             now = self._reader.read()
@@ -121,19 +124,26 @@ class HeldAuthJson:
         self._sync_folder()
 
     async def delete(self) -> None:
+        """Remove the file. A cancellation waits for the end, and is delivered at the caller's next await."""
+        await self._disk.off_loop(self._delete)
+
+    def _delete(self) -> None:
         self._ensure_removable()
         self._lock.record_save(digest_of(None))
         self._remove()
 
     async def record(self, claim: RefreshClaim) -> None:
-        """See `HeldStore`. This awaits nothing."""
-        self._claims.record(claim)
+        """See `HeldStore`. A cancellation waits for the end, and is delivered at the caller's next await."""
+        await self._disk.off_loop(lambda: self._claims.record(claim))
 
-    def remove_copy(self) -> None:
+    async def remove_copy(self) -> None:
         """Remove a file that may hold a copy of a login kept elsewhere, without recording a save.
 
-        Raises StoreUnavailable.
+        Raises StoreUnavailable. A cancellation waits for the end, and is delivered at the caller's next await.
         """
+        await self._disk.off_loop(self._remove_copy)
+
+    def _remove_copy(self) -> None:
         try:
             self._ensure_removable()
         except StoreUnavailable:
@@ -182,6 +192,11 @@ class HeldAuthJson:
             self._disk.sync(self._target)
         except OSError:
             raise unavailable("remove", self._target, fault) from fault
+
+    def end(self) -> None:
+        """Release the reserved space that was not used, and the lock."""
+        self.discard()
+        self._lock.release()
 
     def discard(self) -> None:
         """Release the reserved space that was not used."""

@@ -99,31 +99,46 @@ class HomeLock:
         self._lasting_file: str | None = None  # the lock file, once it has existed, if releasing keeps it
 
     async def acquire(self) -> HeldLock:
-        """Wait for the lock and take it. Nothing is awaited after it is taken.
+        """Wait for the lock and take it. Nothing is awaited after it is taken. A caller that is cancelled just then has
+        the lock, and the cancellation is delivered at its next await.
 
         Raises StoreBusy after the timeout, naming the process that holds the lock if it is known, and StoreUnavailable
-        if no lock is possible. Cancellation leaves no lock behind.
+        if no lock is possible. Cancellation while waiting leaves no lock behind.
         """
-        self._make_home()
         deadline = self._clock.monotonic() + self._timeout
         files: dict[str, DiskLock] = {}
         while True:
-            target = self._disk.resolve(self._path)
-            lock_file = target + _SUFFIX
-            try:
-                taken = self._try(target, files)
-            except OSError as error:
-                raise unavailable("lock", lock_file, error) from error
+            taken = await self._disk.off_loop(lambda: self._take(files))
             if taken is not None:
-                if self._disk.resolve(self._path) == target:
-                    return taken
-                taken.release()
+                return taken
             if self._clock.monotonic() >= deadline:
+                target = self._disk.resolve(self._path)
+                lock_file = target + _SUFFIX
                 raise StoreBusy(
                     f"{lock_file} is held by {_holder(lock_file, target)} for more than {self._timeout:g} s: "
                     "wait for it to finish, or end it, then try again"
                 )
             await self._clock.sleep(_WAIT)
+
+    def _take(self, files: dict[str, DiskLock]) -> HeldLock | None:
+        """Take the lock without waiting. None if somebody holds it, or if a link was changed meanwhile.
+
+        Args:
+            files: the locks that were created so far, by file.
+
+        Raises:
+            StoreUnavailable: no lock is possible.
+        """
+        self._make_home()
+        target = self._disk.resolve(self._path)
+        try:
+            taken = self._try(target, files)
+        except OSError as error:
+            raise unavailable("lock", target + _SUFFIX, error) from error
+        if taken is None or self._disk.resolve(self._path) == target:
+            return taken
+        taken.release()
+        return None
 
     def try_acquire(self) -> HeldLock | None:
         """Take the lock without waiting. None if somebody holds it, or if no lock is possible."""

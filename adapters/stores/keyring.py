@@ -80,7 +80,7 @@ class KeyringStore:
 
     async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
         """See `CredentialStore`. The claims are kept in the home."""
-        return self.file.claims.find(fingerprint)
+        return await self.file.claim_on(fingerprint)
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[HeldStore]:
@@ -177,14 +177,14 @@ class _HeldKeyring:
         text = encode(credentials, over if over is not None and is_json_object(over) else None, indent=-1).decode()
         await self._change(credentials, lambda: self._store.entry.write(text))
         try:
-            self.file.remove_copy()
+            await self.file.remove_copy()
         except StoreUnavailable as fault:
             _log.warning("the login is in the keyring, but an older copy is left: %s", fault)
 
     async def delete(self) -> None:
         """Remove the entry and auth.json. Raises StoreUnavailable: then one of them may be left."""
         await self._change(None, self._store.entry.remove)
-        self.file.remove_copy()
+        await self.file.remove_copy()
 
     async def record(self, claim: RefreshClaim) -> None:
         """See `HeldStore`. The claim is kept in the home."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
+from authstate.adapters.stores.off_loop import completed
 from authstate.engine.clock import within
 from authstate.engine.ports import Clock
 
@@ -48,18 +49,7 @@ class WorkerThreads:
         """
         future = self._start(work)
         self._uncancellable = {*(one for one in self._uncancellable if not one.done()), future}
-        waiter = asyncio.ensure_future(within(self._clock, self.timeout, _result(future)))
-        cancellations = 0
-        while not waiter.done():
-            try:
-                await asyncio.wait((waiter,))
-            except asyncio.CancelledError:
-                cancellations += 1
-        if (task := asyncio.current_task()) is not None:
-            for _ in range(cancellations):
-                task.uncancel()
-                task.cancel()
-        return waiter.result()
+        return await completed(asyncio.ensure_future(within(self._clock, self.timeout, _result(future))))
 
     def call_when_done(self, call: Callable[[], None]) -> None:
         """Call `call` once, when every `run_uncancellable` has ended: now, or later from a thread."""

@@ -10,6 +10,7 @@ An issuer that forgives a lost answer does so for a few seconds, so the one repe
 look like a stolen token and cost the whole login.
 """
 
+from asyncio import sleep
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,8 @@ class RefreshRequest:
             RefreshInDoubt: no answer came, and the token may be spent.
             IssuerUnavailable: no answer came, and the token works as before.
         """
+        # A cancellation that came while the store wrote is delivered here: nothing is sent yet.
+        await sleep(0)
         # Imported here: only a refresh needs it, and the app-server answers `initialize` before that.
         from tenacity import AsyncRetrying
 

@@ -4,8 +4,11 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
+
+from support.prompt_disk import without_threads
 
 from authstate import AuthEngine, AuthState, RefreshSettings
 from authstate.adapters.config import StoreMode
@@ -28,6 +31,18 @@ def login_of(credentials: object) -> Login:
     return credentials.key.reveal() if isinstance(credentials, ApiKey) else None
 
 
+class LockClock:
+    """The time of the world for a store. A wait for a lock takes none of it: the other processes go on, and it ends."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.now = clock.now
+        self.monotonic = clock.monotonic
+
+    async def sleep(self, seconds: float) -> None:
+        """Let others go on."""
+        await asyncio.sleep(0)
+
+
 class Process:
     """A process with an engine on the vault.
 
@@ -37,7 +52,7 @@ class Process:
     """
 
     def __init__(self, world: "AccountsWorld", pinned: str | None) -> None:
-        self.vault = Vault(world.home, StoreMode.FILE, world.clock)
+        self.vault = Vault(world.home, StoreMode.FILE, LockClock(world.clock))
         self.store = VaultStore(self.vault, pinned)
         self.engine = AuthEngine(self.store, world.issuer, clock=world.clock, settings=_SETTINGS)
         self.pinned = self.store.account if pinned is not None else None
@@ -54,13 +69,15 @@ class AccountsWorld:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._no_threads = ExitStack()
+        self._no_threads.enter_context(without_threads())
         in_memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # nothing here depends on the disk
         self._folder = tempfile.TemporaryDirectory(dir=in_memory)
         self.home = Path(self._folder.name) / "home"
         self.home.mkdir()
         self.clock = ManualClock()
         self.issuer = FakeAuthority(clock=self.clock)
-        self.vault = Vault(self.home, StoreMode.FILE, self.clock)
+        self.vault = Vault(self.home, StoreMode.FILE, LockClock(self.clock))
         self.processes: list[Process] = []
         self.names = {"home": "home"}
         """The nickname of each id."""
@@ -77,6 +94,7 @@ class AccountsWorld:
         for process in self.processes:
             self.run(process.engine.close())
         self._loop.close()
+        self._no_threads.close()
         self._folder.cleanup()
 
     def open(self, pinned: str | None) -> Process:
@@ -101,7 +119,7 @@ class AccountsWorld:
 
         Raises AssertionError.
         """
-        fresh = Vault(self.home, StoreMode.FILE, self.clock)
+        fresh = Vault(self.home, StoreMode.FILE, LockClock(self.clock))
         accounts = fresh.accounts()
         assert {entry.id: entry.name for entry in accounts.entries} == self.names
         assert accounts.selected == self.selected

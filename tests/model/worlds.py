@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from model.reference import Answer
+from support.prompt_disk import PromptDisk
 
 from authstate import AuthEngine, Policy, RefreshSettings
 from authstate.adapters.stores.file_store import AuthJsonStore
@@ -120,7 +121,9 @@ class RealWorld:
         self.issuer = FakeAuthority(clock=self.clock)
         self.answers: deque[Answer] = deque()
         self.home = tempfile.TemporaryDirectory() if on_disk else None
-        self.inner: CredentialStore = AuthJsonStore(Path(self.home.name)) if self.home else MemoryStore()
+        self.inner: CredentialStore = (
+            AuthJsonStore(Path(self.home.name), disk=PromptDisk()) if self.home else MemoryStore()
+        )
         self.store = WatchedStore(self.inner)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -68,6 +68,14 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {"authstate/__init__.py", "authstate/__main__.py", "authstate/py.typed"} <= wheel_files(wheel)
 
 
+def test_an_editable_installation_copies_no_code(tmp_path: Path) -> None:
+    """What is copied would hide the working tree."""
+    program = "import sys; from hatchling.build import build_editable; build_editable(sys.argv[1])"
+    built = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=REPO, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert wheel_files(next(tmp_path.glob("*.whl"))) == {"_authstate.pth"}
+
+
 def test_the_wheel_names_the_project_and_the_license(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         [described] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]

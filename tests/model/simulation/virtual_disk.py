@@ -5,10 +5,11 @@ power cut only after the folder was synced; of those that were not, a power cut 
 that was not synced comes back as the old one, as a part of the new one, or as the new one.
 """
 
+import asyncio
 import errno
 import os
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 from model.simulation.scheduler import Runner
@@ -16,6 +17,8 @@ from model.simulation.scheduler import Runner
 from authstate.adapters.stores.disk import TEMPORARY, Disk
 from authstate.adapters.stores.permissions import Finding
 from authstate.engine.machines.refresh_claim import RefreshClaim
+
+T = TypeVar("T")
 
 HOME = "/simulated"
 FILE = "auth.json"
@@ -191,6 +194,22 @@ class SimDisk(Disk):
         self._platter = virtual_disk
         self._runner = runner
         self._marks = 0
+
+    def begin(self, steps: Callable[[], T]) -> "asyncio.Future[T]":
+        """Let the process do other things before the steps and after them, as if a thread did them."""
+        loop = asyncio.get_running_loop()
+        begun: asyncio.Future[T] = loop.create_future()
+
+        def run() -> None:
+            try:
+                result = steps()
+            except Exception as error:
+                begun.set_exception(error)
+            else:
+                begun.set_result(result)
+
+        loop.call_soon(run)
+        return begun
 
     def read(self, path: str, limit: int) -> bytes:
         if path.endswith(CLAIMS):  # it changes only under the lock, so nothing can come in between

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -679,8 +678,8 @@ def test_an_output_that_takes_nothing_is_one_line() -> None:
 def test_the_docs_list_every_exit_status() -> None:
     page = (REPO / "docs" / "errors.md").read_text(encoding="utf-8")
     assert all(f"| {status} | " in page for status in (*map(int, ExitStatus), CANNOT_RUN, NOT_FOUND))
-    places = dict(re.findall(r"^\| `(\w+)` \(`([\w.]+)`\)", page, re.MULTILINE))
-    assert all(getattr(import_module(places[error.__name__]), error.__name__) is error for error in OF_A_CHILD)
+    listed = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
+    assert {error.__name__ for error in OF_A_CHILD} <= listed
 
 
 @pytest.mark.parametrize("name", ["wrap", "run"])

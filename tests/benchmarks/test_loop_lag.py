@@ -1,0 +1,111 @@
+"""How long the event loop stands still while many engines refresh at once, and what one refresh costs.
+
+The store with threads is compared, in turns, with one whose disk works in the event loop's thread.
+"""
+
+import asyncio
+import statistics
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks.side_by_side import keep
+from support.prompt_disk import PromptDisk
+
+from authstate import AuthEngine, AuthJsonStore
+from authstate.adapters.stores.disk import Disk
+from authstate.adapters.testing import FakeAuthority
+
+ENGINES = 200
+ROUNDS = 3
+SINGLE = 60
+MOST_LAG = 0.02
+"""Seconds, at the 99th percentile."""
+TICK = 0.001
+
+
+class CountingDisk(Disk):
+    """A disk that counts the syncs in the main thread."""
+
+    def __init__(self) -> None:
+        self.in_the_loop = 0
+
+    def sync(self, path: str) -> None:
+        self.in_the_loop += threading.current_thread() is threading.main_thread()
+        super().sync(path)
+
+
+async def lags_during(work: Callable[[], Awaitable[object]]) -> list[float]:
+    """Do the work. Return how much later than asked for each of many short sleeps ended meanwhile."""
+    found: list[float] = []
+
+    async def measure() -> None:
+        while True:
+            began = perf_counter()
+            await asyncio.sleep(TICK)
+            found.append(perf_counter() - began - TICK)
+
+    measuring = asyncio.ensure_future(measure())
+    await work()
+    measuring.cancel()
+    return sorted(found)
+
+
+async def engines_on(folder: Path, disk: Disk) -> list[AuthEngine]:
+    """Started engines, each on a home of its own."""
+    engines = []
+    for number in range(ENGINES):
+        authority = FakeAuthority()
+        store = AuthJsonStore(folder / str(number), disk=disk)
+        async with store.locked() as held:
+            await held.save(authority.issue(email=f"{number}@example.com"))
+        engine = AuthEngine(store, authority)
+        await engine.start()
+        engines.append(engine)
+    return engines
+
+
+async def test_the_loop_goes_on_while_two_hundred_engines_refresh(tmp_path: Path) -> None:
+    counting = CountingDisk()
+    disks: dict[str, Disk] = {"threads": counting, "in the loop": PromptDisk()}
+    engines = {name: await engines_on(tmp_path / name, disk) for name, disk in disks.items()}
+    counting.in_the_loop = 0
+    lags: dict[str, list[float]] = {name: [] for name in disks}
+    seconds: dict[str, list[float]] = {name: [] for name in disks}
+    for _ in range(ROUNDS):
+        for name, group in engines.items():
+            began = perf_counter()
+            lags[name] += await lags_during(lambda group=group: asyncio.gather(*(one.refresh() for one in group)))
+            seconds[name].append(perf_counter() - began)
+    keep(f"{ENGINES} refreshes at once", seconds)
+    for name, found in lags.items():
+        cuts = statistics.quantiles(found, n=100)
+        print(
+            f"lag, {name}: median {cuts[49] * 1e3:.1f} ms, 99th {cuts[98] * 1e3:.1f} ms, most {max(found) * 1e3:.1f} ms"
+        )
+    for group in engines.values():
+        for one in group:
+            await one.close()
+    assert counting.in_the_loop == 0
+    assert statistics.quantiles(lags["threads"], n=100)[98] <= MOST_LAG
+
+
+async def test_a_refresh_is_as_fast_with_threads(tmp_path: Path) -> None:
+    seconds: dict[str, list[float]] = {"threads": [], "in the loop": []}
+    engines: dict[str, AuthEngine] = {}
+    for name, disk in (("threads", Disk()), ("in the loop", PromptDisk())):
+        authority = FakeAuthority()
+        store = AuthJsonStore(tmp_path / name, disk=disk)
+        async with store.locked() as held:
+            await held.save(authority.issue())
+        engines[name] = AuthEngine(store, authority)
+        await engines[name].start()
+    for _ in range(SINGLE):
+        for name, engine in engines.items():
+            began = perf_counter()
+            await engine.refresh()
+            seconds[name].append(perf_counter() - began)
+    keep("one refresh", seconds)
+    for engine in engines.values():
+        await engine.close()

@@ -1,0 +1,137 @@
+"""Writes run in threads, to their end, and the event loop goes on meanwhile."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from authstate import AuthJsonStore, StoreUnavailable
+from authstate.adapters.stores.disk import Disk
+from authstate.adapters.stores.off_loop import completed, in_disk_thread
+from authstate.adapters.testing import make_tokens
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
+
+
+class SlowDisk(Disk):
+    """A disk whose syncs wait until they are let go, and that notes which thread syncs."""
+
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+        self.began = threading.Event()
+        self.threads: list[str] = []
+
+    def sync(self, path: str) -> None:
+        self.threads.append(threading.current_thread().name)
+        self.began.set()
+        assert self.may_end.wait(60)
+        super().sync(path)
+
+
+CLAIM = RefreshClaim("fingerprint", RefreshClaimState.CLAIMED, at=1.0)
+
+
+async def until_it_began(disk: SlowDisk) -> None:
+    assert await asyncio.to_thread(disk.began.wait, 60)
+
+
+@pytest.mark.parametrize("step", ["save", "prepare", "record"])
+async def test_the_loop_goes_on_while_the_disk_syncs(tmp_path: Path, step: str) -> None:
+    disk = SlowDisk()
+    async with AuthJsonStore(tmp_path, disk=disk).locked() as held:
+        work = {"save": lambda: held.save(make_tokens()), "prepare": held.prepare, "record": lambda: held.record(CLAIM)}
+        writing = asyncio.ensure_future(work[step]())
+        await until_it_began(disk)
+        await asyncio.sleep(0)  # the loop runs, and the write has not ended
+        assert not writing.done()
+        disk.may_end.set()
+        await writing
+    assert disk.threads and all(name.startswith("authstate-disk") for name in disk.threads)
+
+
+async def test_a_cancelled_save_is_complete_and_the_lock_is_held_until_then(tmp_path: Path) -> None:
+    disk, tokens = SlowDisk(), make_tokens()
+    store, other = AuthJsonStore(tmp_path, disk=disk), AuthJsonStore(tmp_path)
+
+    async def sign_in() -> None:
+        async with store.locked() as held:
+            await held.save(tokens)
+            noted.append("saved")
+            await asyncio.sleep(0)
+            noted.append("not reached")
+
+    noted: list[str] = []
+    signing_in = asyncio.ensure_future(sign_in())
+    await until_it_began(disk)
+    for _ in range(3):
+        signing_in.cancel()
+        await asyncio.sleep(0)
+    assert not signing_in.done() and other.home_lock.try_acquire() is None
+    disk.may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await signing_in
+    assert noted == ["saved"], "the caller notes what was done, and is cancelled at its next await"
+    assert await other.load() == tokens
+    lock = other.home_lock.try_acquire()
+    assert lock is not None
+    lock.release()
+    assert {path.name for path in tmp_path.iterdir()} == {"auth.json", "auth.json.authstate.lock"}
+
+
+async def test_an_error_of_the_thread_is_that_of_the_store(tmp_path: Path) -> None:
+    class FullDisk(Disk):
+        def sync(self, path: str) -> None:
+            raise OSError(28, os.strerror(28), path)
+
+    async with AuthJsonStore(tmp_path, disk=FullDisk()).locked() as held:
+        with pytest.raises(StoreUnavailable, match="no space left") as raised:
+            await held.save(make_tokens())
+    assert raised.value.__traceback__ is not None and raised.value.__cause__ is None
+
+
+async def test_what_a_thread_returns_comes_through() -> None:
+    assert await completed(in_disk_thread(lambda: 7)) == 7
+    with pytest.raises(ZeroDivisionError):
+        await completed(in_disk_thread(lambda: 1 // 0))
+
+
+FORKED = """
+import asyncio, os
+from authstate.adapters.stores.off_loop import completed, in_disk_thread
+
+async def write() -> int:
+    return await completed(in_disk_thread(lambda: 7))
+
+assert asyncio.run(write()) == 7
+child = os.fork()
+if child == 0:
+    os._exit(asyncio.run(write()))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+"""
+AT_THE_END = """
+import asyncio, atexit, threading
+from authstate.adapters.stores.off_loop import completed, in_disk_thread
+
+async def write() -> int:
+    return await completed(in_disk_thread(lambda: 7))
+
+def last() -> None:
+    print(asyncio.run(write()))
+
+asyncio.run(write())
+atexit.register(last)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_write_while_the_interpreter_ends_is_done_all_the_same() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
