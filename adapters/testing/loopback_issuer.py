@@ -87,6 +87,11 @@ class LoopbackIssuer:
         return f"{self.url}/backend-api"
 
     @property
+    def model_url(self) -> str:
+        """The `base_url` of a client of the model, for the Responses API and Chat Completions."""
+        return f"{self.url}/v1"
+
+    @property
     def environment(self) -> dict[str, str]:
         """The environment variables that make a codex or authstate process use this issuer instead of the real one."""
         return {
@@ -148,19 +153,22 @@ class LoopbackIssuer:
             raise ValueError(f"times must be at least 1, and is {behaviour['times']}")
         self._call("/control/behaviour", {endpoint: behaviour})
 
-    def hold(self, endpoint: str = "refresh", what: Literal["request", "answer"] = "request", **behaviour: Any) -> None:
+    def hold(
+        self, endpoint: str = "refresh", what: Literal["request", "answer", "middle"] = "request", **behaviour: Any
+    ) -> None:
         """Let requests of an endpoint that come from now on wait until `release`.
 
         Args:
             endpoint: as for `behave`.
             what: "request" to serve them afterwards, "answer" to serve them at once and keep the answer back.
+                "middle" sends the first half of a stream of events and keeps the rest back.
             behaviour: as for `behave`, for example `times=1` to hold one request only.
 
         Raises:
             ValueError: as for `behave`, or `what` is something else.
         """
-        if what not in ("request", "answer"):
-            raise ValueError(f"what must be 'request' or 'answer', and is {what!r}")
+        if what not in ("request", "answer", "middle"):
+            raise ValueError(f"what must be 'request', 'answer' or 'middle', and is {what!r}")
         self.behave(endpoint, hold=what, **behaviour)
 
     def release(self, endpoint: str = "refresh") -> None:

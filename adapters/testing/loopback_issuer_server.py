@@ -10,8 +10,9 @@ Served
     POST /api/accounts/deviceauth/usercode, /api/accounts/deviceauth/token
     GET  /api/accounts/v1/user-auth-credential/whoami   whose a personal access token is
     GET  /backend-api/wham/usage, /api/codex/usage, /backend-api/wham/accounts/check
-    POST /backend-api/.../responses   a model that answers in server-sent events, see fake_model.py
-    any  /backend-api/...   an echo: the account, the method and the number of bytes
+    POST /backend-api/.../responses, /v1/responses   a model, see fake_model.py: with `"stream": true` it sends events
+    POST /backend-api/.../chat/completions, /v1/chat/completions   the same model
+    any  /backend-api/..., /v1/...   an echo: the account, the method and the number of bytes
 Control (JSON)
     POST /control/seed, /control/token, /control/code, /control/device, /control/expire-access, /control/revoke,
          /control/behaviour
@@ -24,13 +25,18 @@ Control (JSON)
                             model_served [the email of each request that the model answered]
 
 Behaviour of an endpoint: `{"mode": ..., "status", "code", "retry_after", "delay": seconds, "times": requests,
-"hold": "request" or "answer"}`. A request that is held is served, or is answered, once its endpoint is released.
+"hold": "request", "answer" or "middle"}`. A request that is held is served, or is answered, or gets the second half of
+its stream of events, once its endpoint is released.
     normal | status | error_200 | html | empty | huge | garbage (JSON of wrong types) | redirect
     hang     no answer for `delay` seconds (an hour), then the connection ends
     reset    the request is not served, and the connection is reset
     lost     the request is served, but the connection is reset instead of the answer
     partial  (refresh) a new refresh token without an access token
     bad_id_token (refresh) the new id token is not a JWT
+    cut      half of the answer is sent, or half of the events of a stream, and the connection is reset
+    refuse_midway (model) half of the events are sent, and an error event ends the stream: every access token is refused
+             from then on. An answer that is not a stream is a 401
+    expire_after (model) the request is served, and every access token is refused from then on
 """
 
 import hashlib
@@ -45,7 +51,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
-from authstate.adapters.testing.loopback_issuer_state import EVENTS, PAGE, REDIRECT, Answer, IssuerState, Json, error
+from authstate.adapters.testing.loopback_issuer_state import (
+    EVENTS,
+    PAGE,
+    REDIRECT,
+    REFUSAL,
+    Answer,
+    IssuerState,
+    Json,
+    error,
+)
+
+_SERVING = ("normal", "lost", "partial", "bad_id_token", "cut", "refuse_midway", "expire_after")
+"""The modes in which an endpoint does what it is asked."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -113,10 +131,10 @@ class Handler(BaseHTTPRequestHandler):
             return "whoami", lambda: issuer.whoami(bearer)
         if path == "/api/accounts/deviceauth/token":
             return "device", lambda: issuer.device_poll(body)
-        if path.startswith("/backend-api/") or path == "/api/codex/usage":
+        if path.startswith(("/backend-api/", "/v1/")) or path == "/api/codex/usage":
             bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
             account, method = self.headers.get("chatgpt-account-id"), self.command
-            if path.endswith("/responses") and method == "POST":
+            if path.endswith(("/responses", "/chat/completions")) and method == "POST":
                 return "model", lambda: issuer.model(path, bearer, body)
             return "backend", lambda: issuer.backend(path, method, bearer, account, size)
         return "other", lambda: (404, error("not_found"))
@@ -127,9 +145,13 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(behaviour.get("delay", 3600))
         elif behaviour.get("delay"):
             time.sleep(behaviour["delay"])
-        serves = mode in ("normal", "lost", "partial", "bad_id_token")
+        serves = mode in _SERVING
         with self.issuer.lock:
             status, body = serve() if serves else (0, {})
+            if mode == "expire_after" or (mode == "refuse_midway" and EVENTS not in body):
+                self.issuer.access.clear()
+            if mode == "refuse_midway" and EVENTS not in body:
+                status, body = 401, error("token_expired")
             if endpoint == "refresh" and not serves:
                 self.issuer.counts["refreshes_failed"] += 1
             if behaviour.get("hold") == "answer":
@@ -141,9 +163,55 @@ class Handler(BaseHTTPRequestHandler):
                 body.pop("access_token", None)
             elif mode == "bad_id_token" and "id_token" in body:
                 body["id_token"] = "no-jwt"
-            self._send(status, body)
+            if EVENTS in body:
+                self._stream(body, mode, lambda: self._wait_in_the_middle(behaviour, endpoint, releases))
+            elif mode == "cut":
+                self._send_half(status, body)
+            else:
+                self._send(status, body)
         else:
             self._misbehave(mode, behaviour)
+
+    def _wait_in_the_middle(self, behaviour: Json, endpoint: str, releases: int) -> None:
+        if behaviour.get("hold") == "middle":
+            with self.issuer.lock:
+                self.issuer.wait_for_release(endpoint, releases)
+
+    def _stream(self, body: Json, mode: str, wait: Callable[[], None]) -> None:
+        """Send events one by one. Between the first half and the second, do what the mode says."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        events, middle = body[EVENTS], len(body[EVENTS]) // 2
+        self._send_chunks(events[:middle])
+        wait()
+        if mode == "cut":
+            self._reset()
+            return
+        if mode == "refuse_midway":
+            with self.issuer.lock:
+                self.issuer.access.clear()
+            self._send_chunks([body[REFUSAL]])
+        else:
+            self._send_chunks(events[middle:])
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _send_chunks(self, events: list[str]) -> None:
+        for event in events:
+            data = event.encode()
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+            self.wfile.flush()
+
+    def _send_half(self, status: int, body: Json) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2])
+        self.wfile.flush()
+        self._reset()
 
     def _misbehave(self, mode: str, behaviour: Json) -> None:
         refusal = error(behaviour["code"]) if behaviour.get("code") else {}
@@ -166,9 +234,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(500, error(f"no such mode: {mode}"))
 
     def _send(self, status: int, body: Json, retry_after: object = None) -> None:
-        if EVENTS in body:
-            self._send_bytes(status, body[EVENTS].encode(), "text/event-stream")
-        elif PAGE in body:
+        if PAGE in body:
             self._send_bytes(status, body[PAGE].encode(), "text/html; charset=utf-8")
         elif REDIRECT in body:
             self._send_bytes(status, b"", location=body[REDIRECT])

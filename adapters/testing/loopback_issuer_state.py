@@ -9,15 +9,19 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
-from authstate.adapters.testing import consent_page, fake_model
+from authstate.adapters.testing import consent_page
+from authstate.adapters.testing.fake_model import turn_for
 from authstate.adapters.testing.jwt import account_claims, make_jwt
+from authstate.adapters.testing.model_wire import chat_answer, responses_answer
 
 Json = dict[str, Any]
 Answer = tuple[int, Json]
 EVENTS = "server-sent events"
-"""The member of an answer that is its body: a stream of events."""
+"""The member of an answer that is its body: a list of events, which are sent one by one."""
+REFUSAL = "refusal"
+"""... the event that ends the stream in the middle if the token is refused there."""
 PAGE = "page"
 """... its body, as HTML."""
 REDIRECT = "redirect"
@@ -131,6 +135,11 @@ class IssuerState:
             self.counts["backend_refused"] += 1
             return 401, error("token_expired")
         self.counts["backend_accepted"] += 1
+        if path == "/v1/models":
+            return 200, {
+                "object": "list",
+                "data": [{"id": "gpt-5", "object": "model", "created": 0, "owned_by": "test"}],
+            }
         if path.endswith("/usage"):
             return 200, _usage(login.get("plan"))
         if path.endswith("/wham/accounts/check"):
@@ -143,10 +152,16 @@ class IssuerState:
         if status != 200:
             return status, refusal
         self.model_served.append(str(self.access[bearer].get("email")))
-        events = fake_model.answer(body, self.requests[path])
-        if fake_model.wants_to_expire(body):
+        turn, name, number = turn_for(body), str(body.get("model", "gpt-5")), self.requests[path]
+        if path.endswith("/chat/completions"):
+            options: object = body.get("stream_options")
+            with_usage = isinstance(options, dict) and bool(cast("Json", options).get("include_usage"))
+            answer = chat_answer(turn, name, number, with_usage=with_usage)
+        else:
+            answer = responses_answer(turn, name, number)
+        if turn.expires:
             self.access.clear()
-        return 200, {EVENTS: events}
+        return 200, {EVENTS: answer.events, REFUSAL: answer.refusal} if body.get("stream") is True else answer.whole
 
     def control(self, path: str, body: Json) -> Answer:
         if path == "/control/stats":
