@@ -6,8 +6,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.request import ProxyHandler, Request, build_opener
+
+from authstate.adapters.testing.transcript import Transcript
+
+if TYPE_CHECKING:
+    from authstate.adapters.testing.faults import LoopbackFaults
 
 _OPENER = build_opener(ProxyHandler({}))
 _ENDPOINTS: Final = ("authorize", "refresh", "exchange", "revoke", "device", "whoami", "backend", "model")
@@ -137,6 +142,26 @@ class LoopbackIssuer:
         answer: dict[str, Any] = self._call("/control/stats", None)
         return answer
 
+    @property
+    def transcript(self) -> Transcript:
+        """What was sent to the issuer and the backend so far: a snapshot, without secrets."""
+        return Transcript(self._call("/control/transcript", {})["lines"])
+
+    @property
+    def faults(self) -> "LoopbackFaults":
+        """Faults to order, with the names that they have in memory too."""
+        from authstate.adapters.testing.faults import LoopbackFaults
+
+        return LoopbackFaults(self)
+
+    def clear_transcript(self) -> None:
+        """Forget what was sent so far. The tokens keep their names."""
+        self._call("/control/transcript/clear", {})
+
+    def reset(self) -> None:
+        """Forget every login, token and request, and behave normally, as after the start. Held requests go on."""
+        self._call("/control/reset", {})
+
     def behave(self, endpoint: str = "refresh", **behaviour: Any) -> None:
         """Set how an endpoint answers from now on. Without a `behaviour`, it answers normally again.
 
@@ -179,9 +204,9 @@ class LoopbackIssuer:
         """Answer 401 to every access token issued so far."""
         self._call("/control/expire-access", {})
 
-    def revoke(self) -> None:
-        """Sign everybody out: refuse every refresh token with `refresh_token_invalidated`."""
-        self._call("/control/revoke", {})
+    def revoke(self, code: str = "refresh_token_invalidated") -> None:
+        """Sign everybody out: refuse every refresh token that is accepted now, with this error code."""
+        self._call("/control/revoke", {"code": code})
 
     def _call(self, path: str, body: Mapping[str, Any] | None) -> Any:
         data = None if body is None else json.dumps(body).encode()

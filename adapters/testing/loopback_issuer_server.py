@@ -17,6 +17,8 @@ Control (JSON)
     POST /control/seed, /control/token, /control/code, /control/device, /control/expire-access, /control/revoke,
          /control/behaviour
     POST /control/release   {"endpoint"}: lets requests go on that are held
+    POST /control/reset     forgets everything, for the next test
+    POST /control/transcript, /control/transcript/clear   {"lines"}: what was sent, see transcript.py
     POST /control/person    the person who agrees on the page from now on
     GET  /control/stats     refreshes_accepted, refreshes_refused, refreshes_failed (by behaviour), exchanges,
                             revocations, backend_accepted, backend_refused, requests {path: count},
@@ -61,6 +63,7 @@ from authstate.adapters.testing.loopback_issuer_state import (
     Json,
     error,
 )
+from authstate.adapters.testing.loopback_transcript import Exchange, record
 
 _SERVING = ("normal", "lost", "partial", "bad_id_token", "cut", "refuse_midway", "expire_after")
 """The modes in which an endpoint does what it is asked."""
@@ -72,7 +75,9 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1
     disable_nagle_algorithm = True
+    current: IssuerState
     issuer: IssuerState
+    """What was current when this request came."""
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -84,10 +89,16 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def do_POST(self) -> None:
+        self.issuer = Handler.current
         path = urlsplit(self.path).path
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = self._parsed(data)
         with self.issuer.lock:
+            if path == "/control/reset":
+                self.issuer.end()
+                Handler.current = IssuerState()
+                self._send(200, {})
+                return
             if path.startswith("/control/"):
                 self._send(*self.issuer.control(path, body))
                 return
@@ -99,7 +110,9 @@ class Handler(BaseHTTPRequestHandler):
             releases = self.issuer.releases[endpoint]
             if behaviour.get("hold") == "request":
                 self.issuer.wait_for_release(endpoint, releases)
-        self._answer(behaviour, endpoint, releases, serve)
+        bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        exchange = Exchange(endpoint, self.command, path, bearer, body, "normal", 0, {})
+        self._answer(behaviour, releases, serve, exchange)
 
     do_GET = do_PUT = do_DELETE = do_POST
 
@@ -139,19 +152,16 @@ class Handler(BaseHTTPRequestHandler):
             return "backend", lambda: issuer.backend(path, method, bearer, account, size)
         return "other", lambda: (404, error("not_found"))
 
-    def _answer(self, behaviour: Json, endpoint: str, releases: int, serve: Callable[[], Answer]) -> None:
-        mode = behaviour.get("mode", "normal")
+    def _answer(self, behaviour: Json, releases: int, serve: Callable[[], Answer], exchange: Exchange) -> None:
+        endpoint, mode = exchange.endpoint, behaviour.get("mode", "normal")
         if mode == "hang":
             time.sleep(behaviour.get("delay", 3600))
         elif behaviour.get("delay"):
             time.sleep(behaviour["delay"])
         serves = mode in _SERVING
         with self.issuer.lock:
-            status, body = serve() if serves else (0, {})
-            if mode == "expire_after" or (mode == "refuse_midway" and EVENTS not in body):
-                self.issuer.access.clear()
-            if mode == "refuse_midway" and EVENTS not in body:
-                status, body = 401, error("token_expired")
+            status, body = self._outcome(mode, serve) if serves else _outage(mode, behaviour)
+            record(self.issuer.transcript, exchange._replace(mode=mode, status=status, answered=body))
             if endpoint == "refresh" and not serves:
                 self.issuer.counts["refreshes_failed"] += 1
             if behaviour.get("hold") == "answer":
@@ -159,10 +169,6 @@ class Handler(BaseHTTPRequestHandler):
         if mode in ("hang", "reset", "lost"):
             self._reset()
         elif serves:
-            if mode == "partial":
-                body.pop("access_token", None)
-            elif mode == "bad_id_token" and "id_token" in body:
-                body["id_token"] = "no-jwt"
             if EVENTS in body:
                 self._stream(body, mode, lambda: self._wait_in_the_middle(behaviour, endpoint, releases))
             elif mode == "cut":
@@ -171,6 +177,18 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(status, body)
         else:
             self._misbehave(mode, behaviour)
+
+    def _outcome(self, mode: str, serve: Callable[[], Answer]) -> Answer:
+        """Do what was asked, and change the answer or the tokens as the mode says."""
+        status, body = serve()
+        if mode == "partial":
+            body.pop("access_token", None)
+        elif mode == "bad_id_token" and "id_token" in body:
+            body["id_token"] = "no-jwt"
+        is_refused = mode == "refuse_midway" and EVENTS not in body
+        if is_refused or mode == "expire_after":
+            self.issuer.access.clear()
+        return (401, error("token_expired")) if is_refused else (status, body)
 
     def _wait_in_the_middle(self, behaviour: Json, endpoint: str, releases: int) -> None:
         if behaviour.get("hold") == "middle":
@@ -257,6 +275,13 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
 
+def _outage(mode: str, behaviour: Json) -> Answer:
+    """Return what the transcript says of a request that is not served."""
+    if mode != "status":
+        return 0, {}
+    return behaviour.get("status", 503), error(behaviour["code"]) if behaviour.get("code") else {}
+
+
 class Server(ThreadingHTTPServer):
     """The server. It has a thread for each connection, and none of them outlives the process."""
 
@@ -270,7 +295,7 @@ class Server(ThreadingHTTPServer):
 
 def main() -> None:
     """Serve until standard input closes."""
-    Handler.issuer = IssuerState()
+    Handler.current = IssuerState()
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps({"port": server.server_address[1]}), flush=True)

@@ -219,7 +219,7 @@ def test_names_are_loaded_when_they_are_named() -> None:
     assert MemoryStore().describe()
     assert "LoopbackIssuer" in dir(testing)
     with pytest.raises(AttributeError):
-        _ = testing.nothing
+        _ = testing.nothing  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_the_loopback_issuer_rotates_and_refuses(issuer: LoopbackIssuer) -> None:
