@@ -5,40 +5,33 @@ import sys
 import tomllib
 from textwrap import dedent
 
-import anyio.pytest_plugin
 import pytest
+from support.embedder_runs import (
+    WITH_ANYIO,
+    WITH_ASYNCIO_AUTO,
+    WITH_ASYNCIO_STRICT,
+    WITHOUT_ASYNC,
+    run_as_embedder,
+)
 from support.paths import REPO
 
-import authstate
 from authstate import AuthState
-from authstate.adapters import testing
 from authstate.adapters.testing import pytest_plugin
 
 pytest_plugins = ["pytester"]
 
 PLUGIN = "authstate.adapters.testing.pytest_plugin"
-WITHOUT_ASYNC = ("-p", "no:asyncio", "-p", "no:anyio")
-LOOP = ("-p", "no:anyio", "-o", "asyncio_default_fixture_loop_scope=function")
 ASYNC = {
-    "pytest-asyncio auto": (*LOOP, "-o", "asyncio_mode=auto"),
-    "pytest-asyncio strict": (*LOOP, "-o", "asyncio_mode=strict"),
-    "anyio": ("-p", "no:asyncio"),
+    "pytest-asyncio auto": WITH_ASYNCIO_AUTO,
+    "pytest-asyncio strict": WITH_ASYNCIO_STRICT,
+    "anyio": WITH_ANYIO,
 }
 MARKS = {"pytest-asyncio auto": "", "pytest-asyncio strict": "@pytest.mark.asyncio", "anyio": "@pytest.mark.anyio"}
 
 
-@pytest.fixture(autouse=True)
-def everything_is_loaded() -> None:
-    """Load what the runs use. They forget what they load themselves, and others would then meet a second copy."""
-    assert all(getattr(testing, name) is not None for name in testing.__all__)
-    assert all(getattr(authstate, name) is not None for name in authstate.__all__)
-    assert anyio.pytest_plugin
-
-
 def run(pytester: pytest.Pytester, text: str, *options: str) -> pytest.RunResult:
-    """Run the tests of a file in this process, with the plugin."""
-    pytester.makepyfile(test_it=f"import httpx, pytest\nfrom authstate import *\n\n{dedent(text)}")
-    return pytester.runpytest_inprocess("-p", "no:authstate", "-p", PLUGIN, "-p", "no:cacheprovider", "-q", *options)
+    """Run tests that use httpx, pytest and every public name."""
+    return run_as_embedder(pytester, f"import httpx, pytest\nfrom authstate import *\n\n{dedent(text)}", *options)
 
 
 def test_a_test_without_an_event_loop(pytester: pytest.Pytester) -> None:
