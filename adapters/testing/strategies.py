@@ -4,6 +4,7 @@ They need hypothesis: `pip install hypothesis`. All secrets that they make are i
 is shown readably in a failure, except for the secrets.
 """
 
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -42,7 +43,13 @@ NOW = 1_800_000_000.0
 """The time that expiry counts from, unless a test gives another one: where a `ManualClock` begins."""
 
 _NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=12)
+_VALUES = (None, True, 7, "", "text", "Zoë 🔑", ["a", "list"], {"a": "mapping"})
+"""The values of claims that nobody reads. Arbitrary text would make hypothesis load its tables of characters first."""
 _TOKENS = st.text("ABCDEFabcdef0123456789_-", min_size=4, max_size=40)
+_EDGES = st.sampled_from((-100.0, 20.0, 200.0, 3600.0))
+_LIFETIMES = st.none() | _EDGES | st.integers(-86_400, 30 * 86_400).map(float)
+_AGES = st.none() | st.integers(0, 30 * 86_400)
+_MOSTLY = st.sampled_from((True, True, True, False))
 
 
 def emails() -> st.SearchStrategy[str]:
@@ -52,9 +59,10 @@ def emails() -> st.SearchStrategy[str]:
 
 def lifetimes() -> st.SearchStrategy[float | None]:
     """How long an access token lasts, in seconds: it has expired, is about to, lasts for days, or has no `exp`."""
-    return st.none() | st.sampled_from((-100.0, 20.0, 200.0, 3600.0)) | st.integers(-86_400, 30 * 86_400).map(float)
+    return _LIFETIMES
 
 
+@cache
 def id_token_claims() -> st.SearchStrategy[dict[str, Any]]:
     """The claims of an id token. Every claim that names the account may be missing; others may be there."""
     known = st.builds(
@@ -64,7 +72,7 @@ def id_token_claims() -> st.SearchStrategy[dict[str, Any]]:
         st.none() | _NAMES.map(lambda name: f"user-{name}"),
         st.none() | st.sampled_from([*map(str, PlanType), "a plan of tomorrow"]),
     )
-    others = st.dictionaries(_NAMES.map(lambda name: f"x-{name}"), st.none() | st.booleans() | st.text(max_size=9))
+    others = st.dictionaries(_NAMES.map(lambda name: f"x-{name}"), st.sampled_from(_VALUES), max_size=3)
     return st.tuples(others, known).map(lambda both: {**both[0], **both[1]})
 
 
@@ -86,14 +94,15 @@ def chatgpt_tokens(draw: st.DrawFn, *, now: float = NOW, can_refresh: bool | Non
         now: seconds since the epoch; the tokens are up to 30 days old.
         can_refresh: whether there is a refresh token. None: mostly.
     """
-    claims, lifetime, salt = draw(id_token_claims()), draw(lifetimes()), draw(_TOKENS)
+    claims, lifetime, salt = draw(id_token_claims()), draw(_LIFETIMES), draw(_TOKENS)
     expiry = {} if lifetime is None else {"exp": now + lifetime}
-    has_refresh = draw(st.sampled_from((True, True, True, False))) if can_refresh is None else can_refresh
+    has_refresh = draw(_MOSTLY) if can_refresh is None else can_refresh
+    age = draw(_AGES)
     return ChatgptTokens.read(
         id_token=make_jwt(**claims),
         access_token=make_jwt(**{**claims, **expiry, "jti": salt}),
         refresh_token=f"rt-{salt}" if has_refresh else "",
-        last_refresh=draw(st.none() | st.integers(0, 30 * 86_400).map(lambda age: now - age)),
+        last_refresh=None if age is None else now - age,
     )
 
 
@@ -104,11 +113,11 @@ def external_tokens(draw: st.DrawFn, *, now: float = NOW) -> ExternalTokens:
     Args:
         now: seconds since the epoch, from which the expiry counts.
     """
-    claims, lifetime = draw(id_token_claims()), draw(lifetimes())
+    claims, lifetime = draw(id_token_claims()), draw(_LIFETIMES)
     expiry = {} if lifetime is None else {"exp": now + lifetime}
     return ExternalTokens.read(
         access_token=make_jwt(**{**claims, **expiry, "jti": draw(_TOKENS)}),
-        id_token=draw(st.none() | st.just(make_jwt(**claims))),
+        id_token=make_jwt(**claims) if draw(st.booleans()) else None,
     )
 
 
@@ -143,7 +152,7 @@ def sessions(state: AuthState | None = None, *, now: float = NOW) -> st.SearchSt
         now: seconds since the epoch, from which the expiry counts.
     """
     if state is None:
-        return st.sampled_from(AuthState).flatmap(lambda one: sessions(one, now=now))
+        return st.one_of([sessions(one, now=now) for one in AuthState])
     generations = st.integers(0, 1000)
     holds: dict[AuthState, st.SearchStrategy[Any]] = {
         AuthState.LOGGED_OUT: st.none(),

@@ -2,8 +2,10 @@
 
 import inspect
 import re
+from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from support.embedder_runs import WITH_ASYNCIO_AUTO, run_as_embedder
 from support.paths import REPO
 
@@ -16,9 +18,19 @@ PAGE = (REPO / "docs" / "testing.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
 
 
+@pytest.fixture
+def ci_profile() -> Iterator[tuple[str, ...]]:
+    """The options for hypothesis to accept a busy machine. They count for the whole process until the test ends."""
+    before = settings.get_current_profile_name()
+    yield ("--hypothesis-profile", "ci")
+    settings.load_profile(before)
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: str(re.findall(r"(?:def|class) ([tT]est\w+)", block)[0]))
-def test_a_block_is_a_file_of_tests_that_pass(pytester: pytest.Pytester, block: str) -> None:
-    result = run_as_embedder(pytester, block, *WITH_ASYNCIO_AUTO)
+def test_a_block_is_a_file_of_tests_that_pass(
+    pytester: pytest.Pytester, block: str, ci_profile: tuple[str, ...]
+) -> None:
+    result = run_as_embedder(pytester, block, *WITH_ASYNCIO_AUTO, *ci_profile)
     outcomes = result.parseoutcomes()
     assert set(outcomes) == {"passed"}, outcomes
     if "StoreContract" in block:

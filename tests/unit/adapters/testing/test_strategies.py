@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authstate import Authorization, AuthState, Credentials, ExternalTokens, Session, StateChanged, TransientAuthError
@@ -16,18 +16,23 @@ from authstate.adapters.testing.engines import EngineInState
 from authstate.engine.model.account import account_of
 from authstate.engine.model.jwt_claims import read_jwt_claims
 
+SETTINGS = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 
+
+@SETTINGS
 @given(strategies.id_token_claims())
 def test_claims_name_an_account_or_none(claims: dict[str, Any]) -> None:
     assert read_jwt_claims(make_jwt(**claims), "id token") == claims
     assert account_of(claims).email is None or account_of(claims).email == claims["email"]
 
 
+@SETTINGS
 @given(strategies.stored_credentials())
 def test_what_can_be_stored_is_stored_without_loss(credentials: Credentials) -> None:
     assert decode(encode(credentials, None), "the test").credentials == credentials
 
 
+@SETTINGS
 @given(strategies.credentials())
 def test_no_credentials_show_a_secret(credentials: Credentials) -> None:
     for name in credentials.__struct_fields__:
@@ -36,6 +41,7 @@ def test_no_credentials_show_a_secret(credentials: Credentials) -> None:
             assert value.reveal() not in repr(credentials)
 
 
+@SETTINGS
 @given(strategies.sessions())
 def test_a_session_is_one_that_an_engine_could_have(session: Session) -> None:
     assert (session.credentials is None) == (session.state is AuthState.LOGGED_OUT)
@@ -45,13 +51,14 @@ def test_a_session_is_one_that_an_engine_could_have(session: Session) -> None:
         assert Authorization.of(session).headers()["Authorization"].startswith("Bearer ")
 
 
-@settings(max_examples=10)
+@settings(SETTINGS, max_examples=10)
 @pytest.mark.parametrize("state", AuthState)
 @given(data=st.data())
 def test_every_state_has_sessions(state: AuthState, data: st.DataObject) -> None:
     assert data.draw(strategies.sessions(state)).state is state
 
 
+@SETTINGS
 @given(strategies.chatgpt_tokens(now=5000.0, can_refresh=True))
 def test_tokens_are_of_the_time_that_is_given(tokens: Any) -> None:
     assert tokens.can_refresh
@@ -71,7 +78,7 @@ async def keep_promises(history: list[HistoryAction], state: AuthState) -> None:
     assert [line for line, times in Counter(served).items() if times > 1] == [], engines.transcript
 
 
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(SETTINGS, max_examples=150, derandomize=True)
 @given(strategies.histories(max_size=20), st.sampled_from(AuthState))
 def test_every_history_spends_a_refresh_token_once(history: list[HistoryAction], state: AuthState) -> None:
     asyncio.run(asyncio.wait_for(keep_promises(history, state), 60))
