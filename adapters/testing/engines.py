@@ -205,6 +205,10 @@ class EngineInState:
         with engine_in_state as engine: ...         # in the event loop of a thread, for tests without one
 
     Leaving it closes the engine.
+
+    Raises:
+        RuntimeError: it is entered a second time.
+        AssertionError: the engine did not get into its state, for example because of a policy.
     """
 
     def __init__(self, engine: AuthEngine, store: CredentialStore, enter: Callable[[], Awaitable[None]]) -> None:
@@ -215,6 +219,7 @@ class EngineInState:
         self._enter = enter
         self._thread = ExitStack()
         self._portal: BlockingPortal | None = None
+        self._was_entered = False
 
     async def __aenter__(self) -> AuthEngine:
         await self._start()
@@ -240,6 +245,9 @@ class EngineInState:
         self._thread.__exit__(kind, error, trace)
 
     async def _start(self) -> None:
+        if self._was_entered:
+            raise RuntimeError("this engine was entered before, and an engine starts once: make another one")
+        self._was_entered = True
         try:
             await self._enter()
         except BaseException:

@@ -63,6 +63,11 @@ class LoopbackIssuer:
             process.kill()
             process.wait()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the process was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def __enter__(self) -> "LoopbackIssuer":
         return self.start()
 

@@ -109,6 +109,9 @@ def authstate_issuer_process() -> "Iterator[LoopbackIssuer]":
 @pytest.fixture
 def authstate_issuer(authstate_issuer_process: "LoopbackIssuer") -> "LoopbackIssuer":
     """A real issuer, backend and model on loopback. Nobody is signed in, and it behaves normally."""
+    if not authstate_issuer_process.is_running:  # a test stopped it
+        authstate_issuer_process.stop()
+        authstate_issuer_process.start()
     authstate_issuer_process.reset()
     return authstate_issuer_process
 

@@ -72,6 +72,16 @@ async def test_an_engine_that_gets_into_another_state_says_why() -> None:
         await Engines().chatgpt(policy=policy).__aenter__()
 
 
+async def test_an_engine_is_entered_once() -> None:
+    process = Engines().chatgpt()
+    async with process:
+        pass
+    with pytest.raises(RuntimeError, match="entered before"):
+        await process.__aenter__()
+    with pytest.raises(RuntimeError, match="entered before"):
+        process.__enter__()
+
+
 def test_there_is_no_sixth_state() -> None:
     with pytest.raises(ValueError):
         Engines().in_state("signed_in")

@@ -108,6 +108,31 @@ def test_an_issuer_on_loopback_is_new_in_each_test(pytester: pytest.Pytester) ->
     run(pytester, text, *WITHOUT_ASYNC).assert_outcomes(passed=2)
 
 
+def test_an_issuer_that_a_test_stopped_is_started_again(pytester: pytest.Pytester) -> None:
+    text = """
+    @pytest.mark.parametrize("turn", [1, 2])
+    def test_it(authstate_issuer, turn):
+        assert authstate_issuer.is_running and authstate_issuer.stats()["exchanges"] == 0
+        authstate_issuer.stop()
+        assert not authstate_issuer.is_running
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(authstate_issuer.url, trust_env=False)
+    """
+    run(pytester, text, *WITHOUT_ASYNC).assert_outcomes(passed=2)
+
+
+def test_the_clock_of_an_engine_in_a_thread_is_advanced_there(pytester: pytest.Pytester) -> None:
+    text = """
+    def test_it(authstate_engine_chatgpt, authstate_clock, authstate_transcript):
+        with authstate_engine_chatgpt as engine:
+            portal = authstate_engine_chatgpt.portal
+            first = portal.call(engine.authorization)
+            portal.call(authstate_clock.elapse, 3600)
+            assert portal.call(engine.authorization).token != first.token
+    """
+    run(pytester, text, *WITHOUT_ASYNC).assert_outcomes(passed=1)
+
+
 def test_code_that_opens_its_engine_itself_uses_the_home_of_the_test(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
