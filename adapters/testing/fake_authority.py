@@ -54,7 +54,7 @@ class FakeAuthority:
         self.outage: IssuerUnavailable | None = None
         """While set, every refresh and revocation raises it, and no refresh token is spent."""
         self.delay = 0.0
-        """How long answers take, in seconds of the clock."""
+        """How long answers to a refresh take, in seconds of the clock."""
         self.gate = asyncio.Event()
         """Answers wait for it. `hold` clears it, `release` sets it."""
         self.gate.set()
@@ -105,7 +105,10 @@ class FakeAuthority:
         self._partial += 1
 
     def lose_next(self, times: int = 1) -> None:
-        """Serve the next `times` refreshes, but raise IssuerUnavailable instead of the answer: the token is spent."""
+        """Serve the next `times` refreshes, but raise IssuerUnavailable instead of the answer: the token is spent.
+
+        0 ends this.
+        """
         self._lost = times
 
     def fail_revoke(self, error: Exception | None) -> None:
@@ -145,7 +148,9 @@ class FakeAuthority:
         self.transcript.add(f"refresh {self.transcript.name('refresh', token)}", self._shown(outcome))
         async with self._arrival:
             self._arrival.notify_all()
-        await self._wait()
+        await self.gate.wait()
+        if self.delay > 0:
+            await (self.clock.sleep(self.delay) if self.clock else asyncio.sleep(self.delay))
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -156,7 +161,7 @@ class FakeAuthority:
         self.revoked.append(token)
         error = self.outage or self._revoke_error
         self.transcript.add(f"revoke {self.transcript.name('refresh', token)}", "unavailable" if error else "done")
-        await self._wait()
+        await self.gate.wait()
         if (error := self.outage or self._revoke_error) is not None:
             raise error
         if self._live.pop(token, None) is not None:
@@ -168,16 +173,10 @@ class FakeAuthority:
         outcome = self.owners.get(token.reveal(), TokenRefused("the issuer does not know it"))
         shown = "refused" if isinstance(outcome, Exception) else "an account"
         self.transcript.add(f"identify {self.transcript.name('key', token.reveal())}", shown)
-        await self._wait()
+        await self.gate.wait()
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
-
-    async def _wait(self) -> None:
-        """Wait for the gate and for the delay."""
-        await self.gate.wait()
-        if self.delay > 0:
-            await (self.clock.sleep(self.delay) if self.clock else asyncio.sleep(self.delay))
 
     def _shown(self, outcome: RefreshedTokens | Exception) -> str:
         """Return how the transcript shows the answer to a refresh."""

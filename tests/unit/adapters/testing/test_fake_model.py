@@ -2,7 +2,6 @@
 
 import http.client
 import json
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,15 +11,9 @@ from authstate.adapters.testing import LoopbackIssuer
 from authstate.adapters.testing.fake_model import Turn, turn_for
 
 
-@pytest.fixture(scope="module")
-def running_issuer() -> Iterator[LoopbackIssuer]:
-    with LoopbackIssuer() as started:
-        yield started
-
-
 @pytest.fixture
 def issuer(running_issuer: LoopbackIssuer) -> LoopbackIssuer:
-    running_issuer.behave("model")
+    running_issuer.reset()
     return running_issuer
 
 

@@ -1,7 +1,7 @@
 """Faults to order: the same ones, in memory and on loopback, with the same transcript."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -31,12 +31,6 @@ class Place:
 
     async def status(self) -> int:
         return (await self.client.get("/backend-api/thing", params={"secret": "in-a-query"})).status_code
-
-
-@pytest.fixture(scope="module")
-def running_issuer() -> Iterator[LoopbackIssuer]:
-    with LoopbackIssuer() as started:
-        yield started
 
 
 @pytest.fixture(params=["memory", "loopback"])
