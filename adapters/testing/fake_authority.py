@@ -1,13 +1,21 @@
 """An issuer in memory, as strict as the real one: every refresh token works once."""
 
 import asyncio
+import time
 from collections import deque
 from itertools import count
 
 from authstate.adapters.testing.tokens import make_tokens
+from authstate.adapters.testing.transcript import Transcript
 from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ChatgptTokens
-from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason, TokenRefused
+from authstate.engine.model.errors import (
+    Delivery,
+    IssuerUnavailable,
+    PermanentRefreshError,
+    RefreshDeadReason,
+    TokenRefused,
+)
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock, PartialRefresh, RefreshedTokens
 
@@ -39,6 +47,14 @@ class FakeAuthority:
         """Every token that `identify` was called with, in order."""
         self.owners: dict[str, Account | Exception] = {}
         """What `identify` returns or raises for a personal access token. It refuses every other one."""
+        self.access_tokens: set[str] = set()
+        """Every access token that it issued or that came with `accept`."""
+        self.transcript = Transcript()
+        """The requests so far, without secrets."""
+        self.outage: IssuerUnavailable | None = None
+        """While set, every refresh and revocation raises it, and no refresh token is spent."""
+        self.delay = 0.0
+        """How long answers to a refresh take, in seconds of the clock."""
         self.gate = asyncio.Event()
         """Answers wait for it. `hold` clears it, `release` sets it."""
         self.gate.set()
@@ -46,6 +62,7 @@ class FakeAuthority:
         self._dead: dict[str, RefreshDeadReason] = {}
         self._errors: deque[Exception] = deque()
         self._partial = 0
+        self._lost = 0
         self._revoke_error: Exception | None = None
         self._name = next(_authorities)
         self._arrival = asyncio.Condition()
@@ -59,8 +76,16 @@ class FakeAuthority:
 
     def accept(self, tokens: ChatgptTokens) -> ChatgptTokens:
         """Accept the refresh token of these tokens from now on. Returns them."""
-        self._live[tokens.refresh_token.reveal()] = tokens.account
+        access, refresh = tokens.access_token.reveal(), tokens.refresh_token.reveal()
+        self._live[refresh] = tokens.account
+        self.access_tokens.add(access)
+        self.transcript.name("access", access)
+        self.transcript.name("refresh", refresh)
         return tokens
+
+    def now(self) -> float:
+        """Return the seconds since the epoch, by its clock."""
+        return self.clock.now() if self.clock else time.time()
 
     def issue(
         self, *, email: str = "person@example.com", account_id: str = "org-1", plan: str = "plus"
@@ -79,6 +104,13 @@ class FakeAuthority:
         """Rotate at the next refresh, but raise PartialRefresh with the new refresh token."""
         self._partial += 1
 
+    def lose_next(self, times: int = 1) -> None:
+        """Serve the next `times` refreshes, but raise IssuerUnavailable instead of the answer: the token is spent.
+
+        0 ends this.
+        """
+        self._lost = times
+
     def fail_revoke(self, error: Exception | None) -> None:
         """Raise `error` for every revocation from now on; None ends this."""
         self._revoke_error = error
@@ -87,6 +119,13 @@ class FakeAuthority:
         """Refuse every refresh token that is accepted now, with this reason."""
         self._dead |= dict.fromkeys(self._live, reason)
         self._live.clear()
+
+    def issue_dead(self, reason: RefreshDeadReason = RefreshDeadReason.REVOKED) -> ChatgptTokens:
+        """Return the tokens of a login whose refresh token is refused with this reason. Its access token is good."""
+        tokens = self.issue()
+        self._dead[tokens.refresh_token.reveal()] = reason
+        del self._live[tokens.refresh_token.reveal()]
+        return tokens
 
     def hold(self) -> None:
         """Hold answers back from now on: the token is spent, but the answer waits for `release`."""
@@ -106,9 +145,12 @@ class FakeAuthority:
         token = refresh_token.reveal()
         self.sent.append(token)
         outcome = self._settle(token)
+        self.transcript.add(f"refresh {self.transcript.name('refresh', token)}", self._shown(outcome))
         async with self._arrival:
             self._arrival.notify_all()
         await self.gate.wait()
+        if self.delay > 0:
+            await (self.clock.sleep(self.delay) if self.clock else asyncio.sleep(self.delay))
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -117,9 +159,11 @@ class FakeAuthority:
         """See `TokenAuthority`."""
         token = refresh_token.reveal()
         self.revoked.append(token)
+        error = self.outage or self._revoke_error
+        self.transcript.add(f"revoke {self.transcript.name('refresh', token)}", "unavailable" if error else "done")
         await self.gate.wait()
-        if self._revoke_error is not None:
-            raise self._revoke_error
+        if (error := self.outage or self._revoke_error) is not None:
+            raise error
         if self._live.pop(token, None) is not None:
             self._dead[token] = RefreshDeadReason.REVOKED
 
@@ -127,14 +171,38 @@ class FakeAuthority:
         """See `IdentifiesTokens`."""
         self.identified.append(token.reveal())
         outcome = self.owners.get(token.reveal(), TokenRefused("the issuer does not know it"))
+        shown = "refused" if isinstance(outcome, Exception) else "an account"
+        self.transcript.add(f"identify {self.transcript.name('key', token.reveal())}", shown)
         await self.gate.wait()
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
+    def _shown(self, outcome: RefreshedTokens | Exception) -> str:
+        """Return how the transcript shows the answer to a refresh."""
+        if isinstance(outcome, PermanentRefreshError):
+            return f"refused: {outcome.reason}"
+        if isinstance(outcome, PartialRefresh):
+            return self.transcript.name("refresh", outcome.refresh_token.reveal())
+        if isinstance(outcome, Exception):
+            is_lost = isinstance(outcome, IssuerUnavailable) and outcome.delivery is Delivery.UNKNOWN
+            return "answer lost" if is_lost else "unavailable"
+        assert outcome.refresh_token is not None
+        access, refresh = outcome.access_token.reveal(), outcome.refresh_token.reveal()
+        return f"{self.transcript.name('access', access)} {self.transcript.name('refresh', refresh)}"
+
     def _settle(self, token: str) -> RefreshedTokens | Exception:
+        if self.outage is not None:
+            return self.outage
         if self._errors:
             return self._errors.popleft()
+        outcome = self._serve(token)
+        if self._lost:
+            self._lost -= 1
+            return IssuerUnavailable("the answer of the issuer was lost", delivery=Delivery.UNKNOWN)
+        return outcome
+
+    def _serve(self, token: str) -> RefreshedTokens | Exception:
         account = self._live.pop(token, None)
         if account is None:
             return PermanentRefreshError(self._dead.get(token, RefreshDeadReason.UNKNOWN))
@@ -146,6 +214,7 @@ class FakeAuthority:
             self._partial -= 1
             return PartialRefresh(granted.refresh_token)
         self.grants.append(granted)
+        self.access_tokens.add(granted.access_token.reveal())
         return granted
 
     def _grant(self, account: Account) -> RefreshedTokens:

@@ -6,8 +6,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.request import ProxyHandler, Request, build_opener
+
+from authstate.adapters.testing.transcript import Transcript
+
+if TYPE_CHECKING:
+    from authstate.adapters.testing.faults import LoopbackFaults
 
 _OPENER = build_opener(ProxyHandler({}))
 _ENDPOINTS: Final = ("authorize", "refresh", "exchange", "revoke", "device", "whoami", "backend", "model")
@@ -58,6 +63,11 @@ class LoopbackIssuer:
             process.kill()
             process.wait()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the process was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def __enter__(self) -> "LoopbackIssuer":
         return self.start()
 
@@ -85,6 +95,11 @@ class LoopbackIssuer:
     def backend_url(self) -> str:
         """The value for `chatgpt_base_url`."""
         return f"{self.url}/backend-api"
+
+    @property
+    def model_url(self) -> str:
+        """The `base_url` of a client of the model, for the Responses API and Chat Completions."""
+        return f"{self.url}/v1"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -132,6 +147,26 @@ class LoopbackIssuer:
         answer: dict[str, Any] = self._call("/control/stats", None)
         return answer
 
+    @property
+    def transcript(self) -> Transcript:
+        """What was sent to the issuer and the backend so far: a snapshot, without secrets."""
+        return Transcript(self._call("/control/transcript", {})["lines"])
+
+    @property
+    def faults(self) -> "LoopbackFaults":
+        """Faults to order, with the names that they have in memory too."""
+        from authstate.adapters.testing.faults import LoopbackFaults
+
+        return LoopbackFaults(self)
+
+    def clear_transcript(self) -> None:
+        """Forget what was sent so far. The tokens keep their names."""
+        self._call("/control/transcript/clear", {})
+
+    def reset(self) -> None:
+        """Forget every login, token and request, and behave normally, as after the start. Held requests go on."""
+        self._call("/control/reset", {})
+
     def behave(self, endpoint: str = "refresh", **behaviour: Any) -> None:
         """Set how an endpoint answers from now on. Without a `behaviour`, it answers normally again.
 
@@ -148,19 +183,22 @@ class LoopbackIssuer:
             raise ValueError(f"times must be at least 1, and is {behaviour['times']}")
         self._call("/control/behaviour", {endpoint: behaviour})
 
-    def hold(self, endpoint: str = "refresh", what: Literal["request", "answer"] = "request", **behaviour: Any) -> None:
+    def hold(
+        self, endpoint: str = "refresh", what: Literal["request", "answer", "middle"] = "request", **behaviour: Any
+    ) -> None:
         """Let requests of an endpoint that come from now on wait until `release`.
 
         Args:
             endpoint: as for `behave`.
             what: "request" to serve them afterwards, "answer" to serve them at once and keep the answer back.
+                "middle" sends the first half of a stream of events and keeps the rest back.
             behaviour: as for `behave`, for example `times=1` to hold one request only.
 
         Raises:
             ValueError: as for `behave`, or `what` is something else.
         """
-        if what not in ("request", "answer"):
-            raise ValueError(f"what must be 'request' or 'answer', and is {what!r}")
+        if what not in ("request", "answer", "middle"):
+            raise ValueError(f"what must be 'request', 'answer' or 'middle', and is {what!r}")
         self.behave(endpoint, hold=what, **behaviour)
 
     def release(self, endpoint: str = "refresh") -> None:
@@ -171,9 +209,9 @@ class LoopbackIssuer:
         """Answer 401 to every access token issued so far."""
         self._call("/control/expire-access", {})
 
-    def revoke(self) -> None:
-        """Sign everybody out: refuse every refresh token with `refresh_token_invalidated`."""
-        self._call("/control/revoke", {})
+    def revoke(self, code: str = "refresh_token_invalidated") -> None:
+        """Sign everybody out: refuse every refresh token that is accepted now, with this error code."""
+        self._call("/control/revoke", {"code": code})
 
     def _call(self, path: str, body: Mapping[str, Any] | None) -> Any:
         data = None if body is None else json.dumps(body).encode()

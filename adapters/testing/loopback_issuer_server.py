@@ -10,12 +10,15 @@ Served
     POST /api/accounts/deviceauth/usercode, /api/accounts/deviceauth/token
     GET  /api/accounts/v1/user-auth-credential/whoami   whose a personal access token is
     GET  /backend-api/wham/usage, /api/codex/usage, /backend-api/wham/accounts/check
-    POST /backend-api/.../responses   a model that answers in server-sent events, see fake_model.py
-    any  /backend-api/...   an echo: the account, the method and the number of bytes
+    POST /backend-api/.../responses, /v1/responses   a model, see fake_model.py: with `"stream": true` it sends events
+    POST /backend-api/.../chat/completions, /v1/chat/completions   the same model
+    any  /backend-api/..., /v1/...   an echo: the account, the method and the number of bytes
 Control (JSON)
     POST /control/seed, /control/token, /control/code, /control/device, /control/expire-access, /control/revoke,
          /control/behaviour
     POST /control/release   {"endpoint"}: lets requests go on that are held
+    POST /control/reset     forgets everything, for the next test
+    POST /control/transcript, /control/transcript/clear   {"lines"}: what was sent, see transcript.py
     POST /control/person    the person who agrees on the page from now on
     GET  /control/stats     refreshes_accepted, refreshes_refused, refreshes_failed (by behaviour), exchanges,
                             revocations, backend_accepted, backend_refused, requests {path: count},
@@ -24,13 +27,18 @@ Control (JSON)
                             model_served [the email of each request that the model answered]
 
 Behaviour of an endpoint: `{"mode": ..., "status", "code", "retry_after", "delay": seconds, "times": requests,
-"hold": "request" or "answer"}`. A request that is held is served, or is answered, once its endpoint is released.
+"hold": "request", "answer" or "middle"}`. A request that is held is served, or is answered, or gets the second half of
+its stream of events, once its endpoint is released.
     normal | status | error_200 | html | empty | huge | garbage (JSON of wrong types) | redirect
     hang     no answer for `delay` seconds (an hour), then the connection ends
     reset    the request is not served, and the connection is reset
     lost     the request is served, but the connection is reset instead of the answer
     partial  (refresh) a new refresh token without an access token
     bad_id_token (refresh) the new id token is not a JWT
+    cut      half of the answer is sent, or half of the events of a stream, and the connection is reset
+    refuse_midway (model) half of the events are sent, and an error event ends the stream: every access token is refused
+             from then on. An answer that is not a stream is a 401
+    expire_after (model) the request is served, and every access token is refused from then on
 """
 
 import hashlib
@@ -45,7 +53,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
-from authstate.adapters.testing.loopback_issuer_state import EVENTS, PAGE, REDIRECT, Answer, IssuerState, Json, error
+from authstate.adapters.testing.loopback_issuer_state import (
+    EVENTS,
+    PAGE,
+    REDIRECT,
+    REFUSAL,
+    Answer,
+    IssuerState,
+    Json,
+    error,
+)
+from authstate.adapters.testing.loopback_transcript import Exchange, record
+
+_SERVING = ("normal", "lost", "partial", "bad_id_token", "cut", "refuse_midway", "expire_after")
+"""The modes in which an endpoint does what it is asked."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -54,7 +75,9 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1
     disable_nagle_algorithm = True
+    current: IssuerState
     issuer: IssuerState
+    """What was current when this request came."""
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -66,10 +89,16 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def do_POST(self) -> None:
+        self.issuer = Handler.current
         path = urlsplit(self.path).path
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = self._parsed(data)
         with self.issuer.lock:
+            if path == "/control/reset":
+                self.issuer.end()
+                Handler.current = IssuerState()
+                self._send(200, {})
+                return
             if path.startswith("/control/"):
                 self._send(*self.issuer.control(path, body))
                 return
@@ -81,7 +110,9 @@ class Handler(BaseHTTPRequestHandler):
             releases = self.issuer.releases[endpoint]
             if behaviour.get("hold") == "request":
                 self.issuer.wait_for_release(endpoint, releases)
-        self._answer(behaviour, endpoint, releases, serve)
+        bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        exchange = Exchange(endpoint, self.command, path, bearer, body, "normal", 0, {})
+        self._answer(behaviour, releases, serve, exchange)
 
     do_GET = do_PUT = do_DELETE = do_POST
 
@@ -113,23 +144,24 @@ class Handler(BaseHTTPRequestHandler):
             return "whoami", lambda: issuer.whoami(bearer)
         if path == "/api/accounts/deviceauth/token":
             return "device", lambda: issuer.device_poll(body)
-        if path.startswith("/backend-api/") or path == "/api/codex/usage":
+        if path.startswith(("/backend-api/", "/v1/")) or path == "/api/codex/usage":
             bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
             account, method = self.headers.get("chatgpt-account-id"), self.command
-            if path.endswith("/responses") and method == "POST":
+            if path.endswith(("/responses", "/chat/completions")) and method == "POST":
                 return "model", lambda: issuer.model(path, bearer, body)
             return "backend", lambda: issuer.backend(path, method, bearer, account, size)
         return "other", lambda: (404, error("not_found"))
 
-    def _answer(self, behaviour: Json, endpoint: str, releases: int, serve: Callable[[], Answer]) -> None:
-        mode = behaviour.get("mode", "normal")
+    def _answer(self, behaviour: Json, releases: int, serve: Callable[[], Answer], exchange: Exchange) -> None:
+        endpoint, mode = exchange.endpoint, behaviour.get("mode", "normal")
         if mode == "hang":
             time.sleep(behaviour.get("delay", 3600))
         elif behaviour.get("delay"):
             time.sleep(behaviour["delay"])
-        serves = mode in ("normal", "lost", "partial", "bad_id_token")
+        serves = mode in _SERVING
         with self.issuer.lock:
-            status, body = serve() if serves else (0, {})
+            status, body = self._outcome(mode, serve) if serves else _outage(mode, behaviour)
+            record(self.issuer.transcript, exchange._replace(mode=mode, status=status, answered=body))
             if endpoint == "refresh" and not serves:
                 self.issuer.counts["refreshes_failed"] += 1
             if behaviour.get("hold") == "answer":
@@ -137,13 +169,67 @@ class Handler(BaseHTTPRequestHandler):
         if mode in ("hang", "reset", "lost"):
             self._reset()
         elif serves:
-            if mode == "partial":
-                body.pop("access_token", None)
-            elif mode == "bad_id_token" and "id_token" in body:
-                body["id_token"] = "no-jwt"
-            self._send(status, body)
+            if EVENTS in body:
+                self._stream(body, mode, lambda: self._wait_in_the_middle(behaviour, endpoint, releases))
+            elif mode == "cut":
+                self._send_half(status, body)
+            else:
+                self._send(status, body)
         else:
             self._misbehave(mode, behaviour)
+
+    def _outcome(self, mode: str, serve: Callable[[], Answer]) -> Answer:
+        """Do what was asked, and change the answer or the tokens as the mode says."""
+        status, body = serve()
+        if mode == "partial":
+            body.pop("access_token", None)
+        elif mode == "bad_id_token" and "id_token" in body:
+            body["id_token"] = "no-jwt"
+        is_refused = mode == "refuse_midway" and EVENTS not in body
+        if is_refused or mode == "expire_after":
+            self.issuer.access.clear()
+        return (401, error("token_expired")) if is_refused else (status, body)
+
+    def _wait_in_the_middle(self, behaviour: Json, endpoint: str, releases: int) -> None:
+        if behaviour.get("hold") == "middle":
+            with self.issuer.lock:
+                self.issuer.wait_for_release(endpoint, releases)
+
+    def _stream(self, body: Json, mode: str, wait: Callable[[], None]) -> None:
+        """Send events one by one. Between the first half and the second, do what the mode says."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        events, middle = body[EVENTS], len(body[EVENTS]) // 2
+        self._send_chunks(events[:middle])
+        wait()
+        if mode == "cut":
+            self._reset()
+            return
+        if mode == "refuse_midway":
+            with self.issuer.lock:
+                self.issuer.access.clear()
+            self._send_chunks([body[REFUSAL]])
+        else:
+            self._send_chunks(events[middle:])
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _send_chunks(self, events: list[str]) -> None:
+        for event in events:
+            data = event.encode()
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+            self.wfile.flush()
+
+    def _send_half(self, status: int, body: Json) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2])
+        self.wfile.flush()
+        self._reset()
 
     def _misbehave(self, mode: str, behaviour: Json) -> None:
         refusal = error(behaviour["code"]) if behaviour.get("code") else {}
@@ -166,9 +252,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(500, error(f"no such mode: {mode}"))
 
     def _send(self, status: int, body: Json, retry_after: object = None) -> None:
-        if EVENTS in body:
-            self._send_bytes(status, body[EVENTS].encode(), "text/event-stream")
-        elif PAGE in body:
+        if PAGE in body:
             self._send_bytes(status, body[PAGE].encode(), "text/html; charset=utf-8")
         elif REDIRECT in body:
             self._send_bytes(status, b"", location=body[REDIRECT])
@@ -191,6 +275,13 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
 
+def _outage(mode: str, behaviour: Json) -> Answer:
+    """Return what the transcript says of a request that is not served."""
+    if mode != "status":
+        return 0, {}
+    return behaviour.get("status", 503), error(behaviour["code"]) if behaviour.get("code") else {}
+
+
 class Server(ThreadingHTTPServer):
     """The server. It has a thread for each connection, and none of them outlives the process."""
 
@@ -204,7 +295,7 @@ class Server(ThreadingHTTPServer):
 
 def main() -> None:
     """Serve until standard input closes."""
-    Handler.issuer = IssuerState()
+    Handler.current = IssuerState()
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps({"port": server.server_address[1]}), flush=True)

@@ -9,15 +9,20 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
-from authstate.adapters.testing import consent_page, fake_model
+from authstate.adapters.testing import consent_page
+from authstate.adapters.testing.fake_model import turn_for
 from authstate.adapters.testing.jwt import account_claims, make_jwt
+from authstate.adapters.testing.model_wire import chat_answer, responses_answer
+from authstate.adapters.testing.transcript import Transcript, tokens_of
 
 Json = dict[str, Any]
 Answer = tuple[int, Json]
 EVENTS = "server-sent events"
-"""The member of an answer that is its body: a stream of events."""
+"""The member of an answer that is its body: a list of events, which are sent one by one."""
+REFUSAL = "refusal"
+"""... the event that ends the stream in the middle if the token is refused there."""
 PAGE = "page"
 """... its body, as HTML."""
 REDIRECT = "redirect"
@@ -44,6 +49,8 @@ class IssuerState:
         self.sent: list[str] = []
         self.accepted_at: list[float] = []
         self.model_served: list[str] = []
+        self.transcript = Transcript()
+        self.has_ended = False
 
     def issue(self, login: Json, expires_in: float | None) -> Json:
         """Issue new tokens for a login. Their refresh token is valid from now on.
@@ -61,6 +68,7 @@ class IssuerState:
         }
         self.logins[tokens["refresh_token"]] = login
         self.access[tokens["access_token"]] = {**login, "exp": expiry.get("exp")}
+        tokens_of(self.transcript, tokens)
         return tokens
 
     def refresh(self, body: Json) -> Answer:
@@ -131,6 +139,11 @@ class IssuerState:
             self.counts["backend_refused"] += 1
             return 401, error("token_expired")
         self.counts["backend_accepted"] += 1
+        if path == "/v1/models":
+            return 200, {
+                "object": "list",
+                "data": [{"id": "gpt-5", "object": "model", "created": 0, "owned_by": "test"}],
+            }
         if path.endswith("/usage"):
             return 200, _usage(login.get("plan"))
         if path.endswith("/wham/accounts/check"):
@@ -143,10 +156,16 @@ class IssuerState:
         if status != 200:
             return status, refusal
         self.model_served.append(str(self.access[bearer].get("email")))
-        events = fake_model.answer(body, self.requests[path])
-        if fake_model.wants_to_expire(body):
+        turn, name, number = turn_for(body), str(body.get("model", "gpt-5")), self.requests[path]
+        if path.endswith("/chat/completions"):
+            options: object = body.get("stream_options")
+            with_usage = isinstance(options, dict) and bool(cast("Json", options).get("include_usage"))
+            answer = chat_answer(turn, name, number, with_usage=with_usage)
+        else:
+            answer = responses_answer(turn, name, number)
+        if turn.expires:
             self.access.clear()
-        return 200, {EVENTS: events}
+        return 200, {EVENTS: answer.events, REFUSAL: answer.refusal} if body.get("stream") is True else answer.whole
 
     def control(self, path: str, body: Json) -> Answer:
         if path == "/control/stats":
@@ -155,11 +174,17 @@ class IssuerState:
             lists = {"refresh_tokens_sent": self.sent, "refreshes_accepted_at": self.accepted_at}
             lists |= {"model_served": self.model_served}
             return 200, {**counts, "requests": dict(self.requests), **lists}
+        if path == "/control/transcript":
+            return 200, {"lines": [*self.transcript]}
+        if path == "/control/transcript/clear":
+            self.transcript.clear()
+            return 200, {}
         if path == "/control/seed":
             login = _login(body)
             return 200, {**self.issue(login, login.get("expires_in", 3600)), "account_id": login["account_id"]}
         if path == "/control/token":
             self.access[body["token"]] = {**_login(body), "exp": None, "is_personal": True}
+            self.transcript.name("key", body["token"])
         elif path == "/control/code":
             self.codes[body["code"]] = _login(body)
         elif path == "/control/person":
@@ -171,7 +196,7 @@ class IssuerState:
         elif path == "/control/expire-access":
             self.access.clear()
         elif path == "/control/revoke":
-            self.dead |= dict.fromkeys(self.logins, "refresh_token_invalidated")
+            self.dead |= dict.fromkeys(self.logins, body.get("code") or "refresh_token_invalidated")
             self.logins.clear()
         elif path == "/control/behaviour":
             self.behaviours |= body
@@ -182,6 +207,11 @@ class IssuerState:
         else:
             return 404, error("no_such_control")
         return 200, {}
+
+    def end(self) -> None:
+        """Let every request go on that is held: another state takes the place of this one."""
+        self.has_ended = True
+        self._was_released.notify_all()
 
     def behaviour(self, endpoint: str) -> Json:
         """Return how the endpoint answers this request."""
@@ -194,7 +224,7 @@ class IssuerState:
 
     def wait_for_release(self, endpoint: str, releases: int) -> None:
         """Wait until the endpoint has been released more than `releases` times."""
-        self._was_released.wait_for(lambda: self.releases[endpoint] > releases)
+        self._was_released.wait_for(lambda: self.has_ended or self.releases[endpoint] > releases)
 
 
 def _login(body: Json) -> Json:

@@ -1,18 +1,15 @@
 """The contract of a `CredentialStore`, as tests that pytest collects from a subclass.
 
     class TestMyStore(StoreContract):
-        @pytest.fixture(autouse=True)
-        def place(self, tmp_path):
-            self.folder = tmp_path
-
-        def open_store(self, lock_timeout=30.0):
-            return MyStore(self.folder, lock_timeout=lock_timeout)
+        @pytest.fixture
+        def authstate_open_store(self, tmp_path):
+            return lambda lock_timeout=30.0: MyStore(tmp_path, lock_timeout=lock_timeout)
 
 Needs only pytest: each test runs its own event loop.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -20,8 +17,10 @@ import pytest
 from authstate.adapters.testing.fake_authority import FakeAuthority
 from authstate.adapters.testing.tokens import make_external, make_tokens
 from authstate.engine.engine import AuthEngine
+from authstate.engine.machines.refresh_claim import MAX_CLAIMS, RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, PersonalAccessToken
-from authstate.engine.model.errors import StoreBusy
+from authstate.engine.model.errors import RefreshDeadReason, StoreBusy
+from authstate.engine.model.secret import Secret
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import CredentialStore
 
@@ -30,7 +29,18 @@ _TEST_TIMEOUT = 60.0  # seconds for one test, so that a test that hangs fails
 
 
 class StoreContract:
-    """What every `CredentialStore` must do. Subclass it and define `open_store`."""
+    """What every `CredentialStore` must do. A subclass defines the fixture `authstate_open_store`, or `open_store`."""
+
+    @pytest.fixture
+    def authstate_open_store(self) -> Callable[..., CredentialStore]:
+        """Return what opens a store on this test's own place: a function with the argument and the result of
+        `open_store`. A fixture of this name in a subclass takes its place.
+        """
+        return self.open_store
+
+    @pytest.fixture(autouse=True)
+    def _authstate_opened_by_fixture(self, authstate_open_store: Callable[..., CredentialStore]) -> None:
+        self.open_store = authstate_open_store  # type: ignore[method-assign] # pyright: ignore
 
     def open_store(self, lock_timeout: float = 30.0) -> CredentialStore:
         """Return a store on this test's own place, which is empty when the test begins.
@@ -221,6 +231,32 @@ class StoreContract:
 
         _run(steps())
 
+    def test_a_claim_is_found_here_and_elsewhere_until_it_is_free(self) -> None:
+        async def steps() -> None:
+            store, claim = self.open_store(), _claim(1)
+            assert await store.claim_on(claim.fingerprint) is None
+            await _record(store, claim)
+            for other in (store, self.open_store()):
+                found = await other.claim_on(claim.fingerprint)
+                assert found is not None
+                assert (found.state, found.sends, found.reason) == (claim.state, claim.sends, claim.reason)
+                assert abs(found.at - claim.at) < 1e-3
+            await _record(store, RefreshClaim(claim.fingerprint))
+            assert await self.open_store().claim_on(claim.fingerprint) is None
+
+        _run(steps())
+
+    def test_the_last_64_claims_are_kept_beside_the_login(self) -> None:
+        async def steps() -> None:
+            store, claims = self.open_store(), [_claim(number) for number in range(MAX_CLAIMS)]
+            await _save(store, _KEY)
+            await _record(store, *claims)
+            found = [await self.open_store().claim_on(claim.fingerprint) for claim in claims]
+            assert [claim for claim in found if claim is None] == []
+            assert await store.load() == _KEY
+
+        _run(steps())
+
     def test_the_place_has_a_name_that_holds_no_secret(self) -> None:
         async def steps() -> None:
             store = self.open_store()
@@ -247,6 +283,19 @@ def _samples() -> list[Credentials]:
 async def _save(store: CredentialStore, credentials: Credentials) -> None:
     async with store.locked() as held:
         await held.save(credentials)
+
+
+def _claim(number: int) -> RefreshClaim:
+    """Return the claim on an invented refresh token that the issuer refused."""
+    fingerprint = fingerprint_of(Secret(f"rt-contract-{number}"))
+    at = 1_800_000_000.0 + number
+    return RefreshClaim(fingerprint, RefreshClaimState.DEAD, at=at, sends=1, reason=RefreshDeadReason.REVOKED)
+
+
+async def _record(store: CredentialStore, *claims: RefreshClaim) -> None:
+    async with store.locked() as held:
+        for claim in claims:
+            await held.record(claim)
 
 
 def _run(steps: Coroutine[Any, Any, None]) -> None:

@@ -64,7 +64,9 @@ WITH_CODEX = {
 """Pages whose Python needs a real codex, and the interop test that runs it."""
 RUN_AS_SHELL = ("broker-api.md", "broker.md", "credential-helper.md")
 """Pages whose shell lines an interop test runs."""
-PYTHON = [block for block in ALL if block.language == "python" and block.page not in WITH_CODEX]
+RUN_BY_PYTEST = ("testing.md",)
+"""Pages whose Python is tests: tests/unit/adapters/testing/test_docs_testing.py runs them."""
+PYTHON = [block for block in ALL if block.language == "python" and block.page not in (*WITH_CODEX, *RUN_BY_PYTEST)]
 
 
 def name_of(block: Block) -> str:
