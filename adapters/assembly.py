@@ -67,7 +67,8 @@ def open_engine(
     """Create an engine for the login of a home. Start it with `async with`.
 
     Without arguments, this is the login that codex and the command `authstate` use. Before the engine starts, only the
-    configuration and the list of accounts are read.
+    configuration and the list of accounts are read. The engine writes a line to the logger `authstate.engine` for each
+    event (`log_events`), which nobody sees before the program configures `logging`.
 
     Args:
         config: the settings of config.toml. Default: they are read from the home.
@@ -83,7 +84,7 @@ def open_engine(
         StoreUnavailable: an account is named, and the list of accounts cannot be read.
         TypeError: both `home` and `environment` are given. `Environment.home` is the home.
     """
-    from authstate.engine.engine import AuthEngine
+    from authstate.adapters.logs.event_lines import log_events
 
     if environment is None:
         environment = Environment.read(None if home is None else {**os.environ, "CODEX_HOME": os.fspath(home)})
@@ -93,6 +94,22 @@ def open_engine(
         config = load_config(environment.home)
     if account is not None:
         config = msgspec.structs.replace(config, account=account)
+
+    engine = build_engine(config, environment, store=store, authority=authority, **options)
+    log_events(engine)
+    return engine
+
+
+def build_engine(
+    config: Config,
+    environment: Environment,
+    *,
+    store: "CredentialStore | None" = None,
+    authority: "TokenAuthority | None" = None,
+    **options: Unpack[EngineOptions],
+) -> "AuthEngine":
+    """Create an engine as `open_engine` does, for a program that writes log lines about it itself, or none."""
+    from authstate.engine.engine import AuthEngine
 
     said: EngineOptions = {"policy": config.policy, "api_key": environment.api_key, **options}
     if store is None:

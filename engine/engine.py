@@ -7,11 +7,11 @@ Use it as a context manager: leaving it waits for a refresh token that is being 
 that it is open and connects the flows; flows/engine_locks.py says which lock protects what.
 """
 
-from collections.abc import Callable
 from random import Random
 from typing import Self
 
 from authstate.engine.flows.engine_flows import EngineFlows, EngineParts
+from authstate.engine.flows.event_source import EventSource
 from authstate.engine.flows.refresh_urgency import Urgency
 from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
 from authstate.engine.machines.recovery import RecoveryPlan
@@ -28,7 +28,7 @@ from authstate.engine.model.errors import (
     StoreUnavailable,
     strip_tracebacks_of_methods,
 )
-from authstate.engine.model.events import AuthMode, Listener, mode_of
+from authstate.engine.model.events import AuthMode, mode_of
 from authstate.engine.model.policy import Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.session import Authorization, Session
@@ -39,7 +39,7 @@ _MAX_LOOKS = 3  # of one request for a token, while the session keeps changing
 
 
 @strip_tracebacks_of_methods
-class AuthEngine:
+class AuthEngine(EventSource):
     """Owns the lifecycle of one login.
 
     Use it only in the event loop that it was started in; `session` may be read in any thread. A login or a logout whose
@@ -152,16 +152,6 @@ class AuthEngine:
         """
         self._flows.scheduler.paced.pacer = pacer
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with every event, in order, in the task that caused it.
-
-        A listener must not block. An exception that it raises goes to the event loop's exception handler.
-
-        Returns:
-            A function that ends the subscription.
-        """
-        return self._flows.listeners.subscribe(listener)
-
     # Start and end
 
     async def __aenter__(self) -> Self:
@@ -205,6 +195,7 @@ class AuthEngine:
                 A login attempt that is open then ends, because it was meant for the account before.
         """
         self._ensure_open()
+        self._flows.expiry.look()
         await self._flows.store_sync.follow(adopt=adopt, switch=switch)
         return self.session
 
@@ -298,6 +289,7 @@ class AuthEngine:
             patience: seconds to wait. After that this returns, and the refresh continues.
         """
         self._ensure_open()
+        self._flows.expiry.look()
         await self._flows.identity.check(patience)
         await self._flows.scheduler.check(patience)
         return self.session

@@ -28,7 +28,7 @@ from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.alarm import Alarm
 from authstate.engine.flows.refresh_pacing import SpreadRefreshes
 from authstate.engine.model.errors import AuthstateError, PoolClosed, TransientAuthError
-from authstate.engine.model.events import Event, RefreshFailed, StateChanged, Subscriptions
+from authstate.engine.model.events import Event, RefreshFailed, StateChanged, Subscriptions, ensure_plain
 from authstate.engine.model.states import Trigger
 from authstate.engine.ports import Clock
 
@@ -171,11 +171,15 @@ class EnginePool(Generic[K]):
         self._note_if_idle(account, lent)
 
     def subscribe(self, listener: Callable[[K, Event], None]) -> Callable[[], None]:
-        """Call `listener` with every event of every engine, and its account. See `AuthEngine.subscribe`.
+        """Call `listener` with every event of every engine, and its account. It is a plain function and must not block.
 
         Returns:
             A function that ends the subscription.
+
+        Raises:
+            TypeError: the listener is a coroutine function.
         """
+        ensure_plain(listener)
         return self._events.subscribe(lambda told: listener(*told))
 
     def metrics(self) -> PoolMetrics:

@@ -10,7 +10,7 @@ from support.real_parts import RealParts
 FAST = (
     *("unit/engine", "unit/adapters/child", "unit/adapters/jsonrpc"),
     *("unit/adapters/app_server/test_account_api.py", "unit/adapters/network/test_http_proxies.py"),
-    *("unit/adapters/proxy/test_routing.py", "unit/adapters/proxy/test_relay.py", "unit/adapters/test_logs.py"),
+    *("unit/adapters/proxy/test_routing.py", "unit/adapters/proxy/test_relay.py", "unit/adapters/logs"),
 )
 """Where the fast tests are: they need no network and nothing that has to be installed."""
 NOT_FAST = ("unit/engine/machines/test_auth_table_mutation.py",)

@@ -51,7 +51,8 @@ class DeferredLog:
 
     def _configure(self) -> None:
         if self._write is None:
-            from authstate.adapters.logs import configure, log_events
+            from authstate.adapters.logs.event_lines import log_events
+            from authstate.adapters.logs.program import configure_program_logs
 
-            configure()
+            configure_program_logs()
             log_events(self)

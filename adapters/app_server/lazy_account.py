@@ -149,7 +149,7 @@ class LazyAccount:
         """Import and start what the first answer of a connection did not need. Raises ConfigError, AuthError."""
         from authstate.adapters.app_server.account_api import AccountApi, PeerTokenSource
         from authstate.adapters.app_server.interactive_logins import InteractiveLogins
-        from authstate.adapters.assembly import EngineOptions, open_engine
+        from authstate.adapters.assembly import EngineOptions, build_engine
         from authstate.adapters.oauth.issuer import Issuer
 
         setup = self._setup
@@ -159,7 +159,7 @@ class LazyAccount:
             from authstate.engine.model.refresh_settings import RefreshSettings
 
             options["settings"] = RefreshSettings(**setup.settings)
-        engine = open_engine(setup.config, setup.environment, **options)
+        engine = build_engine(setup.config, setup.environment, **options)
         engine.subscribe(self._log.on_event)
         await engine.start()
         logins = InteractiveLogins(engine, Issuer.of(setup.environment), self._originator)

@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Self
 
-from authstate.adapters.assembly import EngineOptions, open_authority, open_engine
+from authstate.adapters.assembly import EngineOptions, build_engine, open_authority
 from authstate.adapters.broker.account_events import AccountEvents
 from authstate.adapters.broker.broker_accounts import BrokerAccounts
 from authstate.adapters.broker.token_grants import TokenGrants
@@ -89,7 +89,7 @@ def open_broker(
     events = AccountEvents()
 
     def open_account(account: str) -> AuthEngine:
-        engine = open_engine(config, environment, store=vault.store(account), authority=authority, **options)
+        engine = build_engine(config, environment, store=vault.store(account), authority=authority, **options)
         events.follow(account, engine)
         return engine
 

@@ -13,13 +13,12 @@ second.
 
 from typing import Protocol
 
-import structlog
-
 from authstate.adapters.broker.broker import Broker
 from authstate.adapters.broker.lease_changes import LeaseChanges
 from authstate.adapters.broker.oauth_errors import OAuthRefusal
 from authstate.adapters.broker.repeated_lines import Members, RepeatedLines
 from authstate.adapters.config.settings import TOKEN_PATH
+from authstate.adapters.logs.loggers import write_line
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
 from authstate.engine.machines.lease import Lease, LeaseState
 from authstate.engine.model.credentials import ChatgptTokens
@@ -45,13 +44,12 @@ class BrokerLog:
 
     Args:
         broker: whose log it is.
-        warn, inform: write a line; by default structlog's.
+        warn, inform: write a line; by default to the logger `authstate.broker`.
     """
 
     def __init__(self, broker: Broker, warn: WritesLine | None = None, inform: WritesLine | None = None) -> None:
-        logger = structlog.get_logger("authstate")
-        self._warn: WritesLine = warn or logger.warning
-        self._inform: WritesLine = inform or logger.info
+        self._warn: WritesLine = warn or _write_warning
+        self._inform: WritesLine = inform or _write_info
         self._broker = broker
         self._refusals = RepeatedLines(self._log_refusal, broker.clock.monotonic)
         self._changes = LeaseChanges(broker.leases)
@@ -120,3 +118,11 @@ class BrokerLog:
             elif isinstance(stored, ChatgptTokens):
                 self._inform("login_released", account=HOME_ACCOUNT)
         self._is_adopted = is_adopted
+
+
+def _write_warning(event: str, /, **members: object) -> None:
+    write_line("broker", "warning", event, members)
+
+
+def _write_info(event: str, /, **members: object) -> None:
+    write_line("broker", "info", event, members)

@@ -31,7 +31,7 @@ from authstate.adapters.broker.metrics import BrokerMetrics
 from authstate.adapters.broker.shown_members import account_members, lease_members, name_members
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.config.settings import BrokerEndpoints
-from authstate.adapters.logs import redact_text
+from authstate.adapters.logs.redaction import redact_text
 from authstate.adapters.vault.account_states import read_accounts
 from authstate.adapters.vault.accounts_file import AccountEntry
 from authstate.engine.machines.lease import Lease, LeaseState

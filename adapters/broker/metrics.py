@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from authstate.adapters.broker.broker import Broker
 from authstate.engine.model.errors import StoreUnavailable
-from authstate.engine.model.events import Event, RefreshFailed, StateChanged
+from authstate.engine.model.events import Event, RefreshEnded, RefreshFailed, RefreshRetried, StateChanged
 from authstate.engine.model.states import Trigger
 from authstate.engine.pool import PoolMetrics
 
@@ -46,6 +46,16 @@ class BrokerMetrics:
             ["account", "result"],
             registry=self.registry,
         )
+        self._refresh_seconds = Histogram(
+            "authstate_refresh_seconds",
+            "Time that a refresh took, by its outcome",
+            ["outcome"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._refresh_retries = Counter(
+            "authstate_refresh_retries", "Tries of a refresh that were repeated", registry=self.registry
+        )
         self.streams = Gauge("authstate_event_streams", "Open streams of events", registry=self.registry)
         self.dropped_streams = Counter(
             "authstate_dropped_event_streams",
@@ -79,6 +89,10 @@ class BrokerMetrics:
             self._refreshes.labels(account, "done").inc()
         elif isinstance(event, RefreshFailed):
             self._refreshes.labels(account, "permanent" if event.permanent else "transient").inc()
+        elif isinstance(event, RefreshEnded):
+            self._refresh_seconds.labels(event.outcome).observe(event.duration)
+        elif isinstance(event, RefreshRetried):
+            self._refresh_retries.inc()
 
 
 class _BrokerCollector(Collector):

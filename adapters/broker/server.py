@@ -10,7 +10,6 @@ from ssl import SSLContext
 from urllib.parse import urlsplit
 
 import msgspec
-import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -23,8 +22,7 @@ from authstate.adapters.broker.listeners import Address, UnixSocket, tls_context
 from authstate.adapters.broker.local_api import LocalApp, Place
 from authstate.adapters.broker.metrics import BrokerMetrics
 from authstate.adapters.config import ConfigError, Environment
-from authstate.adapters.logs import describe_event
-from authstate.engine.model.events import Event
+from authstate.adapters.logs.event_lines import log_event
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _MOST_CONNECTIONS = 1000
@@ -95,7 +93,7 @@ class BrokerServer:
             listeners.append([self._unix.listener])
         async with AsyncExitStack() as stack:
             stack.callback(self.close)
-            stack.callback(self._broker.events.subscribe(_log_event))
+            stack.callback(self._broker.events.subscribe(log_event))
             stack.push_async_callback(log.close)
             stack.push_async_callback(_cancel, asyncio.create_task(log.watch()))
             async with asyncio.TaskGroup() as group:
@@ -190,8 +188,3 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-
-
-def _log_event(account: str, event: Event) -> None:
-    level, name, members = describe_event(event)
-    getattr(structlog.get_logger("authstate"), level)(name, account=account, **members)

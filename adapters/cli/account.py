@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from authstate.adapters.assembly import open_engine
+from authstate.adapters.assembly import build_engine
 from authstate.adapters.broker.shown_members import account_members
 from authstate.adapters.cli.command_home import describe_taken
-from authstate.adapters.cli.exit_status import ExitStatus, hide_secrets, print_error, printable
+from authstate.adapters.cli.exit_status import ExitStatus, print_error, printable
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode
 from authstate.adapters.config.settings import ACCOUNT_KEY, read_config
+from authstate.adapters.logs.redaction import redact_text
 from authstate.adapters.vault.account_home import AccountHome
 from authstate.adapters.vault.account_states import AccountState, StoredAccount, read_account, read_accounts
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
@@ -67,7 +68,7 @@ class AccountCommand:
             return
         found = self.vault.accounts().find(name)
         what = "which the vault does not have" if found is None else "which wins here over the selected account"
-        print(printable(f"{self.named_by} names the account {hide_secrets(name)}, {what}."), file=sys.stderr)
+        print(printable(f"{self.named_by} names the account {redact_text(name)}, {what}."), file=sys.stderr)
 
 
 async def list_accounts(options: argparse.Namespace) -> ExitStatus:
@@ -143,7 +144,7 @@ async def remove_account(options: argparse.Namespace) -> ExitStatus:
         # Windows that follow the selection change over before the account signs out.
         command.vault.select(HOME_ACCOUNT)
     store = command.store_of(entry.id)
-    engine = open_engine(command.config, command.environment, store=store, api_key=None)
+    engine = build_engine(command.config, command.environment, store=store, api_key=None)
     engine.subscribe(on_event)
     async with engine:
         await engine.log_out()

@@ -10,7 +10,7 @@ import json
 import sys
 from contextlib import redirect_stdout, suppress
 
-from authstate.adapters.assembly import open_engine
+from authstate.adapters.assembly import build_engine
 from authstate.adapters.cli.account import AccountCommand, described, members
 from authstate.adapters.cli.event_loop import run_cancellable
 from authstate.adapters.cli.exit_status import ExitStatus, print_error, printable
@@ -57,7 +57,7 @@ async def add_account(
 
     Whatever fails leaves no account behind, and revokes tokens that came. So does cancelling it before they are stored.
     """
-    memory = open_engine(command.config, command.environment, store=MemoryStore(), api_key=None)
+    memory = build_engine(command.config, command.environment, store=MemoryStore(), api_key=None)
     async with memory as engine:
         with redirect_stdout(sys.stderr if as_json else sys.stdout):
             status = await _sign_in(command, engine, method)
@@ -116,7 +116,7 @@ async def _sign_in_to(
     Cancelled when the login is stored already, it returns: the tokens must not be revoked.
     """
     store = command.store_of(entry.id)
-    engine = open_engine(command.config, command.environment, store=store, api_key=None)
+    engine = build_engine(command.config, command.environment, store=store, api_key=None)
     async with engine:
         try:
             if not isinstance(credentials, ChatgptTokens):

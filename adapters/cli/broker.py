@@ -66,9 +66,9 @@ def run_broker(options: argparse.Namespace) -> int:
 async def _serve(config: Config, environment: Environment, options: "ServerOptions") -> None:
     from authstate.adapters.broker.broker import open_broker
     from authstate.adapters.broker.server import BrokerServer
-    from authstate.adapters.logs import configure
+    from authstate.adapters.logs.program import configure_program_logs
 
-    configure("info")
+    configure_program_logs("info")
     async with open_broker(config, environment) as broker:
         server = BrokerServer(broker, environment, options)
         handle_signals(ENDINGS, lambda number: server.stop())

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from authstate.adapters.assembly import open_engine, open_store
+from authstate.adapters.assembly import build_engine, open_store
 from authstate.adapters.config import Environment
 from authstate.adapters.config.layers import EffectiveSetting
 from authstate.adapters.config.settings import ACCOUNT_KEY, read_config
@@ -117,5 +117,5 @@ def open_context(
     config, effective_settings = read_config(environment.home, overrides)
     store = open_store(config, environment)
     api_key = environment.api_key if environment_key else None
-    engine = open_engine(config, environment, store=store, api_key=api_key)
+    engine = build_engine(config, environment, store=store, api_key=api_key)
     return CommandContext(engine=engine, store=store, environment=environment, effective_settings=effective_settings)

@@ -16,7 +16,7 @@ from textwrap import fill
 
 import httpx
 
-from authstate.adapters.assembly import open_engine
+from authstate.adapters.assembly import build_engine
 from authstate.adapters.cli.demo_diagram import draw_states
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
 from authstate.adapters.config import Environment, load_config
@@ -123,7 +123,7 @@ async def run_demo(say: Callable[[str], None] = print) -> int:
             await demo.store_login()
             environment = Environment.read(demo.environment)
             config = load_config(demo.home, [f'chatgpt_base_url="{issuer.backend_url}"'])
-            async with open_engine(config, environment) as engine:
+            async with build_engine(config, environment) as engine:
                 await _expired_tokens(demo, engine)
                 await _second_process(demo, engine)
                 await _parent_owned(demo)

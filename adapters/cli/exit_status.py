@@ -3,7 +3,6 @@
 import sys
 from enum import IntEnum
 
-HIDDEN = "[hidden]"
 _KEY_ADVICE = (
     "Text that looks like a key or a token is hidden. Give an API key to `authstate login --with-api-key` on standard "
     "input, never as an argument: other users can see arguments, and the shell keeps them in its history"
@@ -45,21 +44,13 @@ class UsageError(Exception):
 
 def print_error(message: str, status: int) -> int:
     """Print a message as one line on standard error, without secrets, and return the status."""
-    line = hide_secrets(" ".join(message.split()))
+    from authstate.adapters.logs.redaction import HIDDEN, redact_text  # imported here: most commands print no error
+
+    line = redact_text(" ".join(message.split()))
     if line.count(HIDDEN) > message.count(HIDDEN):
         line += f". {_KEY_ADVICE}"
     print(f"authstate: {printable(line)}", file=sys.stderr)
     return status
-
-
-def hide_secrets(text: str) -> str:
-    """Replace what looks like an API key or a token, and the values of `..._KEY=`, `token=` and the like."""
-    import re  # imported here: most commands print no error
-
-    text = re.sub(r"(?i)([\w-]*(?:token|api[_-]?key|secret|password)=)[^\s]+", rf"\1{HIDDEN}", text)
-    text = re.sub(r"eyJ[\w-]{8,}(?:\.[\w-]*)*", HIDDEN, text)
-    text = re.sub(r"authstate_lease_[\w.-]{6,}", HIDDEN, text)
-    return re.sub(r"(?<![A-Za-z0-9])(?:sk|rt|at|sess)[-_][\w-]{6,}", HIDDEN, text)
 
 
 def printable(text: str) -> str:

@@ -184,6 +184,8 @@ def _status_of(error: Exception) -> ExitStatus | None:
 def _serve(overrides: list[str]) -> int:
     with paused_gc():
         from authstate.adapters.app_server.server import main as serve
+        from authstate.adapters.logs.program import keep_warnings_on_stderr
+    keep_warnings_on_stderr()
     return serve(overrides)
 
 
@@ -204,5 +206,7 @@ def _run_command(arguments: list[str]) -> int:
         # An email or a path may have a character that the encoding lacks. Escape it, as stderr does by default.
         sys.stdout.reconfigure(errors="backslashreplace")
     from authstate.adapters.cli.commands import run
+    from authstate.adapters.logs.program import keep_warnings_on_stderr
 
+    keep_warnings_on_stderr()
     return run(arguments)

@@ -43,6 +43,7 @@ from authstate.adapters.config.settings import (
 )
 from authstate.adapters.config.unmanaged_logins import find_unmanaged_login
 from authstate.adapters.io.signals import handle_signals, signals_noted
+from authstate.adapters.logs.program import keep_warnings_on_stderr
 from authstate.adapters.network.loopback_sockets import IPV4, listen_on
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
@@ -73,6 +74,7 @@ def run(overrides: Sequence[str], command: Sequence[str], *, is_codex: bool | No
     """
     if other := find_unmanaged_login(os.environ, overrides, uses_home=lambda: uses_home_account(overrides)):
         return exec_unmanaged(command, other, "the command runs without a broker")
+    keep_warnings_on_stderr()
     environment = Environment.read(os.environ, acts_with_key=False)
     config = load_config(environment.home, overrides)
     if config.store_mode is StoreMode.EPHEMERAL or has_lease_of_another_broker(config, environment):

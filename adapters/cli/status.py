@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 import msgspec
 
 from authstate.adapters.cli.context import SELECTED, AccountChoice, CommandContext, open_context
-from authstate.adapters.cli.exit_status import ExitStatus, hide_secrets, printable
+from authstate.adapters.cli.exit_status import ExitStatus, printable
 from authstate.adapters.cli.home_lease import HomeLease, find_home_lease
 from authstate.adapters.cli.running_broker import RunningBroker, ask_broker
 from authstate.adapters.config.layers import OVERRIDE, EffectiveSetting
 from authstate.adapters.config.unmanaged_logins import find_in_environment
+from authstate.adapters.logs.redaction import redact_text
 from authstate.adapters.stores.permissions import Finding
 from authstate.adapters.stores.unmanaged_records import MODES, OtherLogin
 from authstate.engine.engine import AuthEngine
@@ -208,7 +209,7 @@ def _shown(effective_settings: Sequence[EffectiveSetting]) -> list[EffectiveSett
 def _hidden(value: object) -> object:
     if isinstance(value, list):
         return [_hidden(one) for one in value]
-    return hide_secrets(value) if isinstance(value, str) else value
+    return redact_text(value) if isinstance(value, str) else value
 
 
 def _setting(setting: EffectiveSetting) -> str:

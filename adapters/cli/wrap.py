@@ -57,8 +57,10 @@ def _relay(overrides: Sequence[str], child: PipedChildProcess) -> int:
         from authstate.adapters.app_server.server import settings_for_tests
         from authstate.adapters.config import Environment, load_config
         from authstate.adapters.config.settings import ensure_secure_setting
+        from authstate.adapters.logs.program import keep_warnings_on_stderr
         from authstate.adapters.proxy.run import wrap_child
 
+    keep_warnings_on_stderr()
     environment = Environment.read(os.environ, acts_with_key=False)
     config = load_config(environment.home, overrides)
     if config.model_url is not None:  # the child sends its token there

@@ -46,9 +46,9 @@ def ensure_secure(url: str, what: str, environ: Mapping[str, str] | None = None)
         raise InsecureTransport(f"{what} {REMEDY}")
     if host not in _warned:
         _warned.add(host)
-        import logging
+        from authstate.adapters.logs.loggers import library_logger  # imported here: few people allow a host
 
-        logging.getLogger("authstate.network").warning(
+        library_logger("network").warning(
             "tokens go to %s over http://, because %s names it: anybody on the way can read them",
             host,
             ALLOWED_HOSTS_VARIABLE,

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
     from authstate.adapters.jsonrpc.framing import RemoteError
     from authstate.adapters.jsonrpc.outgoing_requests import PeerClosed
+    from authstate.adapters.logs.event_lines import log_event, log_events
+    from authstate.adapters.logs.redactors import RedactingFilter, RedactingFormatter, redact_event
+    from authstate.adapters.logs.stderr_lines import configure_logs
     from authstate.adapters.network.http_proxies import Network, NetworkSettingError
     from authstate.adapters.network.insecure_http import InsecureTransport
     from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from authstate.adapters.vault.vault import Vault
     from authstate.adapters.vault.vault_store import VaultStore
     from authstate.engine.engine import AuthEngine
+    from authstate.engine.flows.event_streams import EventStream
     from authstate.engine.flows.refresh_urgency import Urgency
     from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
     from authstate.engine.machines.recovery import RecoveryPlan
@@ -83,12 +87,21 @@ if TYPE_CHECKING:
     )
     from authstate.engine.model.events import (
         AccountUpdated,
+        AsyncListener,
         AuthMode,
         Event,
+        EventsMissed,
         Listener,
         LoginCompleted,
+        RefreshEnded,
         RefreshFailed,
+        RefreshOutcome,
+        RefreshReason,
+        RefreshRetried,
+        RefreshStarted,
         StateChanged,
+        TokenExpired,
+        TokenExpiring,
         Warned,
     )
     from authstate.engine.model.policy import LoginMethod, Policy
@@ -131,6 +144,9 @@ else:
             "adapters.httpx_auth": "EngineAuth SyncEngineAuth",
             "adapters.jsonrpc.framing": "RemoteError",
             "adapters.jsonrpc.outgoing_requests": "PeerClosed",
+            "adapters.logs.event_lines": "log_event log_events",
+            "adapters.logs.redactors": "RedactingFilter RedactingFormatter redact_event",
+            "adapters.logs.stderr_lines": "configure_logs",
             "adapters.network.http_proxies": "Network NetworkSettingError",
             "adapters.network.insecure_http": "InsecureTransport",
             "adapters.oauth.browser_login": "BrowserLogin start_browser_login",
@@ -145,6 +161,7 @@ else:
             "adapters.vault.vault": "Vault",
             "adapters.vault.vault_store": "VaultStore",
             "engine.engine": "AuthEngine",
+            "engine.flows.event_streams": "EventStream",
             "engine.flows.refresh_urgency": "Urgency",
             "engine.machines.login_attempt": "LoginAttempt LoginKind",
             "engine.machines.recovery": "RecoveryPlan",
@@ -161,7 +178,9 @@ else:
                 "StoreUnreadable TokenRefused TransientAuthError TransitionRefused WorkspaceForbidden"
             ),
             "engine.model.events": (
-                "AccountUpdated AuthMode Event Listener LoginCompleted RefreshFailed StateChanged Warned"
+                "AccountUpdated AsyncListener AuthMode Event EventsMissed Listener LoginCompleted RefreshEnded "
+                "RefreshFailed RefreshOutcome RefreshReason RefreshRetried RefreshStarted StateChanged TokenExpired "
+                "TokenExpiring Warned"
             ),
             "engine.model.policy": "LoginMethod Policy",
             "engine.model.refresh_settings": "RefreshSettings",
@@ -185,6 +204,7 @@ __all__ = [
     "AccountUpdated",
     "ApiKey",
     "AppServerClient",
+    "AsyncListener",
     "AuthEngine",
     "AuthError",
     "AuthJsonStore",
@@ -214,6 +234,8 @@ __all__ = [
     "EnginePool",
     "Environment",
     "Event",
+    "EventStream",
+    "EventsMissed",
     "ExternalTokenSource",
     "ExternalTokens",
     "ExternalTokensActive",
@@ -257,13 +279,20 @@ __all__ = [
     "PortsBusy",
     "RecoveryExhausted",
     "RecoveryPlan",
+    "RedactingFilter",
+    "RedactingFormatter",
     "RefreshClaim",
     "RefreshDeadReason",
+    "RefreshEnded",
     "RefreshFailed",
     "RefreshInDoubt",
     "RefreshInterrupted",
+    "RefreshOutcome",
     "RefreshPacer",
+    "RefreshReason",
+    "RefreshRetried",
     "RefreshSettings",
+    "RefreshStarted",
     "RefreshedTokens",
     "RemoteError",
     "ReportsLastChange",
@@ -277,6 +306,8 @@ __all__ = [
     "StoreUnreadable",
     "SyncEngineAuth",
     "TokenAuthority",
+    "TokenExpired",
+    "TokenExpiring",
     "TokenRefused",
     "TransientAuthError",
     "TransitionRefused",
@@ -287,13 +318,17 @@ __all__ = [
     "Warned",
     "WorkspaceForbidden",
     "__version__",
+    "configure_logs",
     "create_app",
     "load_config",
+    "log_event",
+    "log_events",
     "make_lease",
     "open_authority",
     "open_broker",
     "open_engine",
     "open_store",
+    "redact_event",
     "start_browser_login",
     "start_device_login",
 ]

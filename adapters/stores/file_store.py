@@ -8,11 +8,11 @@ Writes run in threads (off_loop.py). Reads run in the event loop's own thread: t
 more.
 """
 
-import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from authstate.adapters.logs.loggers import library_logger
 from authstate.adapters.stores.auth_json_format import decode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_reader import AuthJsonReader
@@ -28,7 +28,7 @@ from authstate.engine.model.credentials import Credentials
 from authstate.engine.model.errors import strip_tracebacks_of_methods
 from authstate.engine.ports import Clock, HeldStore, LastChange
 
-_log = logging.getLogger("authstate.stores")
+_log = library_logger("stores")
 
 
 @strip_tracebacks_of_methods

@@ -10,13 +10,13 @@ The pending file is beside auth.json, or in a folder of the user (companion_file
 has no such protection.
 """
 
-import logging
 import os
 from contextlib import suppress
 from itertools import zip_longest
 
 import msgspec
 
+from authstate.adapters.logs.loggers import library_logger
 from authstate.adapters.stores.auth_json_format import LARGEST, is_json_object
 from authstate.adapters.stores.companion_files import companion_paths
 from authstate.adapters.stores.disk import Disk
@@ -24,7 +24,7 @@ from authstate.adapters.stores.disk import Disk
 _SUFFIX = ".authstate.pending"
 _SPACE = ord(" ")
 _LARGEST_PENDING = 3 * LARGEST  # bytes: two files in base64, which is a third longer
-_log = logging.getLogger("authstate.stores")
+_log = library_logger("stores")
 
 
 class PendingWrite(msgspec.Struct, frozen=True):

@@ -10,12 +10,12 @@ write that exceeds it keeps the lock until the write ends, so it cannot undo wha
 """
 
 import hashlib
-import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from authstate.adapters.logs.loggers import library_logger
 from authstate.adapters.stores.auth_json_format import decode, encode, is_json_object
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.home_lock import HeldLock, SaveRecord
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 SERVICE = "Codex Auth"
 _PROBE_MARGIN = 4096  # characters: how much longer than the stored record the next one may be
-_log = logging.getLogger("authstate.stores")
+_log = library_logger("stores")
 
 
 def account_of_home(home: str | os.PathLike[str]) -> str:

@@ -6,20 +6,20 @@ nothing beside auth.json is writable, it is in a folder of the user (companion_f
 counts as empty, so that it never prevents a sign-in. Only the record of doubts and dead tokens is lost with it.
 """
 
-import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
 
+from authstate.adapters.logs.loggers import library_logger
 from authstate.adapters.stores.companion_files import companion_paths
 from authstate.adapters.stores.disk import Disk, unavailable
 from authstate.engine.machines.refresh_claim import RefreshClaim, with_claim
 
 _LARGEST = 256 * 1024  # bytes
 _SUFFIX = ".authstate.claims"
-_log = logging.getLogger("authstate.stores")
+_log = library_logger("stores")
 
 
 class RefreshClaimsFile:

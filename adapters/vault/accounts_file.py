@@ -123,7 +123,7 @@ def shown_name(name: str) -> str:
 
     It may be a token that was put into the wrong place. What looks like one is hidden.
     """
-    from authstate.adapters.logs import redact_text  # imported here: most commands repeat no name
+    from authstate.adapters.logs.redaction import redact_text  # imported here: most commands repeat no name
 
     return repr(redact_text(printable_name(name)))
 

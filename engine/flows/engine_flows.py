@@ -6,6 +6,7 @@ import msgspec
 
 from authstate.engine.clock import SystemClock
 from authstate.engine.flows.engine_locks import EngineLocks
+from authstate.engine.flows.event_streams import EventStreams
 from authstate.engine.flows.external_tokens import ExternalTokenRefresher
 from authstate.engine.flows.login_attempts import LoginAttempts
 from authstate.engine.flows.pending_tokens import PendingTokens
@@ -14,6 +15,7 @@ from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.revocations import Revocations
 from authstate.engine.flows.session_changes import SessionChanges
 from authstate.engine.flows.store_sync import StoreSync
+from authstate.engine.flows.token_expiry import TokenExpiry
 from authstate.engine.flows.token_identity import TokenIdentity
 from authstate.engine.flows.token_lifetime import TokenLifetime
 from authstate.engine.flows.token_recovery import TokenRecovery
@@ -59,6 +61,9 @@ class EngineFlows:
         pending = PendingTokens(clock, settings.save_waits, listeners.warn)
         refresher = Refresher(store, authority, clock, random, settings, pending, listeners.warn)
         machine = AuthMachine(parts.policy or Policy(), listeners)
+        self.expiry = TokenExpiry(machine, clock, settings.window, listeners, lambda: self.streams.are_open)
+        self.streams = EventStreams(lambda: machine.session, self.expiry.watch)
+        listeners.subscribe(self.streams.put)
         self.settings = settings
         self.listeners = listeners
         self.machine = machine
@@ -96,5 +101,10 @@ class EngineFlows:
         self.recovery.close()
         self.external.close()
         self.identity.close()
-        left = await self.scheduler.close(grace)
-        await self.revocations.close(min(left, self.settings.revoke_grace))
+        self.expiry.close()
+        left = 0.0
+        try:
+            left = await self.scheduler.close(grace)
+            await self.revocations.close(min(left, self.settings.revoke_grace))
+        finally:
+            await self.streams.close(left)

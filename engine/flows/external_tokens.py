@@ -1,14 +1,18 @@
 """Asks the parent application, which owns the tokens in external mode, for new ones, and judges its answer."""
 
 from collections import deque
+from functools import partial
 
 from authstate.engine.clock import within
+from authstate.engine.flows.refresh_retries import RefreshProgress
+from authstate.engine.flows.shared_refresh import report_refresh
 from authstate.engine.flows.single_flight import SingleFlight, wait_shielded
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.model.credentials import ExternalTokens
 from authstate.engine.model.errors import AuthError, InvalidCredentials, ParentUnavailable, TransitionRefused
-from authstate.engine.model.events import Listeners, RefreshFailed
+from authstate.engine.model.events import Listeners, RefreshFailed, RefreshOutcome, RefreshReason
 from authstate.engine.model.secret import Secret
+from authstate.engine.model.session import Session
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import Clock, ExternalTokenSource
 
@@ -73,13 +77,24 @@ class ExternalTokenRefresher:
                 "the backend refused the tokens, and there is no parent application to ask for new ones: pass new ones "
                 "in"
             )
+        progress = RefreshProgress()
+        question = partial(self._question, self.parent, asked, progress)
+        reason = RefreshReason.UNAUTHORIZED
+        return await report_refresh(self._machine, self._clock, self._listeners, reason, progress, question)
+
+    async def _question(
+        self, parent: ExternalTokenSource, asked: Session, progress: RefreshProgress
+    ) -> AuthError | None:
+        """Ask the parent, and use its tokens unless the session has changed meanwhile."""
         account_id = asked.account.account_id if asked.account else None
+        progress.attempts += 1
         try:
-            question = self.parent.request_tokens(previous_account_id=account_id)
+            question = parent.request_tokens(previous_account_id=account_id)
             tokens = await within(self._clock, self._timeout, question)
             if self._machine.session is asked:
                 self._ensure_usable(tokens)
                 self._machine.fire(Trigger.TOKENS_REFRESHED, tokens)
+                progress.outcome = RefreshOutcome.REFRESHED
         except TimeoutError:
             error: AuthError = ParentUnavailable(
                 f"the parent application gave no new tokens within {self._timeout:g} seconds: {_REMEDY}"

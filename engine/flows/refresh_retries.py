@@ -11,10 +11,12 @@ look like a stolen token and cost the whole login.
 """
 
 from asyncio import sleep
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, RefreshInDoubt
+from authstate.engine.model.events import RefreshOutcome
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock, RefreshedTokens, TokenAuthority
@@ -26,14 +28,29 @@ _REPEATED = frozenset({Delivery.NOT_SENT, Delivery.NOT_PROCESSED, Delivery.UNKNO
 
 
 class RefreshProgress:
-    """How far one refresh is. The refresh writes it; its owner reads it, and may ask the refresh to stop retrying."""
+    """How far one refresh is. The refresh writes it; its owner reads it, and may ask the refresh to stop retrying.
 
-    def __init__(self) -> None:
+    Args:
+        on_retry: called before the wait for another try, with the number of that try, the seconds until then, and why
+            the last one failed.
+    """
+
+    def __init__(self, on_retry: Callable[[int, float, IssuerUnavailable], None] | None = None) -> None:
         self.is_uncancellable = False
         """A refresh token is being spent, or its answer is not stored yet: do not cancel the refresh."""
         self.last_fault: IssuerUnavailable | None = None
         """Why the last try failed; None before a try has failed."""
         self.is_stopping = False
+        self.attempts = 0
+        """How often somebody was asked for new tokens."""
+        self.outcome = RefreshOutcome.NOT_NEEDED
+        """How the refresh ended, if it raised no error."""
+        self._on_retry = on_retry
+
+    def note_retry(self, wait: float, error: IssuerUnavailable) -> None:
+        """Tell that the last try failed, and that the next one follows after so many seconds."""
+        if self._on_retry is not None:
+            self._on_retry(self.attempts + 1, wait, error)
 
     def stop_retrying(self) -> None:
         """Let the refresh end with its current try: a login, a logout or the end of the program waits for it."""
@@ -75,7 +92,12 @@ class RefreshRequest:
         from tenacity import AsyncRetrying
 
         retrying = AsyncRetrying(
-            retry=self._may_repeat, wait=self._pause, stop=self._is_over, sleep=self._clock.sleep, reraise=True
+            retry=self._may_repeat,
+            wait=self._pause,
+            stop=self._is_over,
+            before_sleep=self._note_retry,
+            sleep=self._clock.sleep,
+            reraise=True,
         )
         try:
             return await retrying(self._try_once, refresh_token)
@@ -87,6 +109,7 @@ class RefreshRequest:
     async def _try_once(self, refresh_token: Secret) -> RefreshedTokens:
         self._is_repeat = self.is_lost
         self._progress.is_uncancellable = True
+        self._progress.attempts += 1
         try:
             return await self._authority.refresh(refresh_token)
         except IssuerUnavailable as error:
@@ -94,6 +117,11 @@ class RefreshRequest:
             self._progress.last_fault = error
             self.is_lost = self.is_lost or error.delivery is Delivery.UNKNOWN
             raise
+
+    def _note_retry(self, state: "RetryCallState") -> None:
+        error = state.outcome.exception() if state.outcome else None
+        assert isinstance(error, IssuerUnavailable), "only these are repeated"
+        self._progress.note_retry(state.upcoming_sleep, error)
 
     def _may_repeat(self, state: "RetryCallState") -> bool:
         error = state.outcome.exception() if state.outcome else None

@@ -5,8 +5,6 @@ How a refresh works is in refresh.py. What a result changes in the state is in m
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
-from typing import Any
 
 from authstate.engine.clock import within
 from authstate.engine.flows.engine_locks import EngineLocks
@@ -15,7 +13,8 @@ from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
 from authstate.engine.flows.refresh import Refresher
 from authstate.engine.flows.refresh_retries import RefreshProgress
 from authstate.engine.flows.refresh_urgency import Urgency, spare_time, urgency_of
-from authstate.engine.flows.single_flight import SharedTask, SingleFlight, wait_shielded
+from authstate.engine.flows.shared_refresh import SharedRefresh
+from authstate.engine.flows.single_flight import SharedTask, wait_shielded
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import (
@@ -28,7 +27,7 @@ from authstate.engine.model.errors import (
     StoreUnavailable,
     TransientAuthError,
 )
-from authstate.engine.model.events import Event, Listeners, RefreshFailed, StateChanged
+from authstate.engine.model.events import Event, Listeners, RefreshFailed, RefreshOutcome, RefreshReason, StateChanged
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Failure, Session
@@ -62,8 +61,7 @@ class RefreshScheduler:
         self._clock = clock
         self._settings = settings
         self._listeners = listeners
-        self._flight = SingleFlight()
-        self._progress = RefreshProgress()  # of the refresh that is under way, or was last
+        self._shared = SharedRefresh(machine, clock, listeners, self._refresh)
         self._settled_until = float("-inf")
         self._paused_until = float("-inf")
         self._pause_reason: IssuerUnavailable | None = None
@@ -164,7 +162,7 @@ class RefreshScheduler:
     @property
     def is_refreshing(self) -> bool:
         """Whether a refresh is under way."""
-        return self._flight.running is not None
+        return self._shared.is_running
 
     @property
     def is_idle(self) -> bool:
@@ -177,7 +175,7 @@ class RefreshScheduler:
     @property
     def last_fault(self) -> IssuerUnavailable | None:
         """Why the last try of the refresh that is under way, or was last, failed. None if it did not."""
-        return self._progress.last_fault
+        return self._shared.progress.last_fault
 
     # For callers that need tokens
 
@@ -231,7 +229,7 @@ class RefreshScheduler:
             patience = min(patience, (credentials.expires_at - self._clock.now()) / 2)
         return await within(self._clock, patience, wait_shielded(task))
 
-    async def refresh(self, patience: float | None = None) -> None:
+    async def refresh(self, patience: float | None = None, reason: RefreshReason = RefreshReason.REQUESTED) -> None:
         """Refresh now, whatever the clock says. See `AuthEngine.refresh`.
 
         Raises:
@@ -244,13 +242,13 @@ class RefreshScheduler:
                 return
         if (asked := self._machine.session).state is not AuthState.CHATGPT:
             return
-        waiting = wait_shielded(self.start_or_join())
+        waiting = wait_shielded(self.start_or_join(reason))
         try:
             error = await (waiting if patience is None else within(self._clock, patience, waiting))
         except TimeoutError:
             return
         if isinstance(error, RefreshInDoubt) and not error.is_new and not self.is_usable():
-            error = await wait_shielded(self.start_or_join())  # the first one began before the token was refused
+            error = await wait_shielded(self.start_or_join(reason))  # the first one began before the token was refused
         if error is not None and self._machine.session.has_same_access_as(asked):  # else others brought newer ones
             raise error.without_traceback()
 
@@ -300,9 +298,11 @@ class RefreshScheduler:
 
     # The refresh that all callers share
 
-    def start_or_join(self) -> SharedTask:
+    def start_or_join(self, reason: RefreshReason = RefreshReason.NEEDED) -> SharedTask:
         """Return the refresh that is under way, or start one. A cancelled caller does not cancel it."""
-        return self._flight.start_or_join(self._start)
+        if not self.is_refreshing:
+            self.paced.withdraw()
+        return self._shared.start_or_join(reason)
 
     def _refresh_soon(self) -> None:
         """Begin a background refresh: at once, or when the pacer says."""
@@ -312,7 +312,7 @@ class RefreshScheduler:
 
     def _begin_paced(self) -> None:
         if self.proactive_urgency() is not Urgency.NONE:
-            self.start_or_join()
+            self.start_or_join(RefreshReason.BACKGROUND)
 
     async def finish_or_cancel(self, grace: float = 60.0) -> None:
         """End the refresh that is under way: cancel it where nothing is lost, else wait until its tokens are stored.
@@ -320,15 +320,7 @@ class RefreshScheduler:
         Raises:
             RefreshInterrupted: that took more than `grace` seconds.
         """
-        task = self._flight.running
-        if task is None:
-            return
-        self._progress.stop_retrying()
-        if not self._progress.is_uncancellable:
-            task.cancel()
-        done, _ = await asyncio.wait((task,), timeout=grace)
-        if not done:
-            raise RefreshInterrupted(f"a refresh has not ended within {grace:g} seconds: try again")
+        await self._shared.finish_or_cancel(grace)
 
     async def close(self, grace: float) -> float:
         """End the refresh that is under way, then try once more to store pending tokens. A refresh that has not ended
@@ -342,13 +334,8 @@ class RefreshScheduler:
         except RefreshInterrupted as interrupted:
             self._listeners.warn("refresh_abandoned", str(interrupted))
         if self._pending.tokens is not None:
-            await asyncio.wait((self.start_or_join(),), timeout=max(0.0, end - now()))
+            await asyncio.wait((self.start_or_join(RefreshReason.UNSTORED),), timeout=max(0.0, end - now()))
         return max(0.0, end - now())
-
-    def _start(self) -> Coroutine[Any, Any, AuthError | None]:
-        self.paced.withdraw()
-        self._progress = RefreshProgress()
-        return self._refresh(self._machine.session, self._progress)
 
     async def _refresh(self, asked: Session, progress: RefreshProgress) -> AuthError | None:
         """Refresh the tokens of the session and install the result. Does nothing if newer ones came since `asked`."""
@@ -363,6 +350,7 @@ class RefreshScheduler:
                 while self._adopt(tokens, result) and result.tokens.access_token == tokens.access_token:
                     tokens = result.tokens  # only the refresh token was new, and callers need an access token
                     result = await self._refresher.run(tokens, self.is_usable, progress)
+                progress.outcome = RefreshOutcome.ADOPTED if result.was_adopted else RefreshOutcome.REFRESHED
             except PermanentRefreshError as error:
                 return self._note_dead(tokens, error.without_traceback())
             except TransientAuthError as error:

@@ -4,6 +4,7 @@ from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import PermanentRefreshError, TransientAuthError
+from authstate.engine.model.events import RefreshReason
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.ports import Clock
 
@@ -35,7 +36,7 @@ class TokenLifetime:
             if not self._is_short(seconds) or not self._scheduler.may_refresh_early():
                 return
             try:
-                await self._scheduler.refresh()
+                await self._scheduler.refresh(reason=RefreshReason.MIN_LIFETIME)
             except (PermanentRefreshError, TransientAuthError):
                 if self._scheduler.is_expired():
                     raise

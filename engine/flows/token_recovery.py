@@ -11,6 +11,7 @@ from authstate.engine.flows.single_flight import SingleFlight, wait_shielded
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.recovery import RecoveryPlan
 from authstate.engine.model.errors import AuthError, EngineClosed, RecoveryExhausted
+from authstate.engine.model.events import RefreshReason
 from authstate.engine.model.session import Authorization, Session
 from authstate.engine.model.states import AuthState
 
@@ -80,7 +81,7 @@ class TokenRecovery:
         """See `RecoveryActions`."""
         if fault := self._scheduler.pause_reason():
             raise fault
-        await self._scheduler.refresh()
+        await self._scheduler.refresh(reason=RefreshReason.UNAUTHORIZED)
 
     async def ask_parent(self) -> None:
         """See `RecoveryActions`."""

@@ -7,6 +7,7 @@ The machine is synchronous and does no I/O. One machine serves any number of mod
 `state`, so it costs one attribute to give a recovery or a login attempt a state of its own.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ import msgspec
 from transitions import EventData, Machine, MachineError
 
 from authstate.engine.model.errors import AuthError, TransitionRefused
+
+_NAME = "authstate.engine"  # of all machines here
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -78,6 +81,17 @@ class _Firing:
         self.refusal: AuthError | None = None
 
 
+def _is_of_others(record: logging.LogRecord) -> bool:
+    """Whether a record of `transitions` is about a machine of somebody else. Its first argument is the machine's name.
+
+    `transitions` writes about ten records for each transition. What they say is in `StateChanged`.
+    """
+    return not (isinstance(record.args, tuple) and record.args[:1] == (f"{_NAME}: ",))
+
+
+logging.getLogger("transitions.core").addFilter(_is_of_others)
+
+
 class TableMachine:
     """Runs a table with `transitions`.
 
@@ -95,7 +109,12 @@ class TableMachine:
     ) -> None:
         self.table = table
         self._machine = Machine(
-            model=None, states=list(table.states), initial=table.initial, auto_transitions=False, send_event=True
+            model=None,
+            states=list(table.states),
+            initial=table.initial,
+            auto_transitions=False,
+            send_event=True,
+            name=_NAME,
         )
         for row in table.rows:
             self._machine.add_transition(

@@ -13,7 +13,15 @@ from support.paths import REPO
 import authstate
 
 FOLDER = REPO / "docs" / "site"
-NO_REFERENCE = {"__version__", "Credentials", "StaticCredentials", "Event", "Listener", "EngineOptions"}
+NO_REFERENCE = {
+    "__version__",
+    "Credentials",
+    "StaticCredentials",
+    "Event",
+    "Listener",
+    "AsyncListener",
+    "EngineOptions",
+}
 """Names of types that the entries of other names spell out."""
 
 

@@ -82,7 +82,7 @@ def _adopt_whatever_the_session(scheduler: RefreshScheduler, replaced: ChatgptTo
 
 
 async def _cancel_at_once(scheduler: RefreshScheduler, grace: float = 60.0) -> None:
-    scheduler._flight.cancel()
+    scheduler._shared._flight.cancel()
 
 
 async def _unsaved(pending: PendingTokens, held: HeldStore) -> RefreshResult:

@@ -17,7 +17,7 @@ from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.refresh_urgency import Urgency, urgency_of
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError, PermanentRefreshError
-from authstate.engine.model.events import Event, RefreshFailed, StateChanged, Warned
+from authstate.engine.model.events import Event, RefreshEnded, RefreshFailed, RefreshStarted, StateChanged, Warned
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.session import Authorization
 from authstate.engine.model.states import AuthState, Trigger
@@ -142,6 +142,7 @@ class Process:
             lambda: EPOCH + world.scheduler.now,
         )
         """Children that this process gives tokens, as a broker does."""
+        self._is_refreshing = False  # as its events tell
         self._asked = 0
         self._outdated = ""
         self._expired = ""  # the access token that its clock last showed as expired
@@ -303,6 +304,13 @@ class Process:
                 if event.current.state is AuthState.EXTERNAL_TOKENS:
                     self.world.ledger.broken(f"{self.name} puts tokens of its own in the place of the parent's")
                 ledger.installed(self.runner, tokens)
+        elif isinstance(event, RefreshStarted | RefreshEnded):
+            begins = isinstance(event, RefreshStarted)
+            if begins is self._is_refreshing:
+                ledger.broken(f"{self.name} tells of a refresh that {'begins' if begins else 'ends'} twice")
+            if isinstance(event, RefreshEnded) and event.duration < 0:
+                ledger.broken(f"{self.name} tells of a refresh that ended before it began")
+            self._is_refreshing = begins
         elif isinstance(event, RefreshFailed):
             tokens = self.engine.session.credentials
             if isinstance(event.error, PermanentRefreshError) and isinstance(tokens, ChatgptTokens):

@@ -14,8 +14,8 @@ from support.wire_client import AUTHSTATE, clean_environment
 from unit.adapters.vault.conftest import save
 
 from authstate.adapters.broker.listeners import Address
-from authstate.adapters.cli.exit_status import hide_secrets
 from authstate.adapters.config import ConfigError, StoreMode
+from authstate.adapters.logs.redaction import redact_text
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing import LoopbackIssuer, make_tokens
 from authstate.adapters.vault.account_home import AccountHome
@@ -85,7 +85,7 @@ def test_a_key_is_gone_from_the_home_of_an_account_that_signed_out(tmp_path: Pat
 
 def test_a_handle_is_hidden_in_an_error() -> None:
     handle = LeaseHandle.of(bytes(32)).text(make_tokens().access_token).reveal()
-    assert handle.removeprefix("authstate_lease_")[:8] not in hide_secrets(f"there is no lease {handle!r}")
+    assert handle.removeprefix("authstate_lease_")[:8] not in redact_text(f"there is no lease {handle!r}")
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:" + "9" * 5000, "127.0.0.1:000080"])

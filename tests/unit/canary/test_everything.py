@@ -11,7 +11,8 @@ from typing import cast
 import msgspec
 import pytest
 
-from authstate.adapters import logs
+from authstate.adapters.logs.event_lines import log_events
+from authstate.adapters.logs.stderr_lines import configure_logs
 from authstate.adapters.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore, make_jwt
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login_attempt import LoginKind
@@ -183,16 +184,13 @@ async def test_no_exception_shows_a_secret() -> None:
 async def test_no_log_line_shows_a_secret(as_json: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)  # transitions, asyncio and tenacity tell everything
     stream = io.StringIO()
-    root = logging.getLogger()
-    before = (list(root.handlers), root.level)
+    undo = configure_logs("debug", as_json=as_json, stream=stream)
     try:
-        logs.configure("debug", as_json=as_json, stream=stream)
-        root.setLevel(logging.DEBUG)
         make = Run.__init__
 
         def with_logs(run: Run) -> None:
             make(run)
-            logs.log_events(run.engine)
+            log_events(run.engine)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Run, "__init__", with_logs)
@@ -201,11 +199,27 @@ async def test_no_log_line_shows_a_secret(as_json: bool, caplog: pytest.LogCaptu
             logging.getLogger("somebody").error("failed: %s", error, exc_info=error)
         logging.getLogger("somebody").error("holding %r %s", run.first, run.engine.session)
     finally:
-        root.handlers[:], level = before
-        root.setLevel(level)
+        undo()
     assert stream.getvalue().count("state_changed") >= 8
     assert CANARY not in stream.getvalue()
     assert CANARY not in caplog.text
+
+
+async def test_nothing_that_reaches_the_root_logger_shows_a_secret(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    make = Run.__init__
+
+    def with_logs(run: Run) -> None:
+        make(run)
+        log_events(run.engine)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "__init__", with_logs)
+        await scripted()
+    lines = [record for record in caplog.records if record.name == "authstate.engine"]
+    assert len({vars(record)["authstate"]["event"] for record in lines}) >= 8
+    for record in caplog.records:
+        assert CANARY not in f"{vars(record)} {record.getMessage()} {record.exc_info}"
 
 
 async def test_a_task_that_fails_shows_no_secret() -> None:
@@ -219,5 +233,5 @@ async def test_a_task_that_fails_shows_no_secret() -> None:
     run.engine.subscribe(broken)
     await run.engine.start()
     await run.engine.authorization()
-    assert len(faults) == 2
+    assert len(faults) == len(run.events)
     assert all("no such event" in fault and CANARY not in fault for fault in faults)

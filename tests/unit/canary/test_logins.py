@@ -13,7 +13,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from authstate.adapters import logs
+from authstate.adapters.logs.event_lines import log_events
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.device_login import DeviceLogin, start_device_login
 from authstate.adapters.oauth.issuer import Issuer
@@ -74,7 +74,7 @@ class Run:
         self.pages: list[str] = []
         self.logins: list[BrowserLogin | DeviceLogin] = []
         self.engine.subscribe(self.events.append)
-        logs.log_events(self.engine)
+        log_events(self.engine)
 
     async def by_browser(self, **answer: str) -> None:
         """A browser login whose answer from the issuer has these parameters beside its state."""
@@ -119,11 +119,10 @@ def loopback() -> Iterator[LoopbackIssuer]:
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """Our log, and everybody's as it comes, both at the level that tells everything."""
+    """What everybody logs, as it comes, at the level that tells everything."""
     stream = io.StringIO()
     root = logging.getLogger()
     before = (list(root.handlers), root.level)
-    logs.configure("debug", stream=stream)
     plain = logging.StreamHandler(stream)
     plain.setFormatter(logging.Formatter("plain %(name)s: %(message)s"))
     root.addHandler(plain)
@@ -161,7 +160,8 @@ async def test_the_run_had_secrets_in_it(run: Run) -> None:
 
 async def test_no_log_line_shows_a_secret(run: Run, log: io.StringIO) -> None:
     text = log.getvalue()
-    assert all(word in text for word in ("state_changed", "plain httpcore", "plain transitions"))
+    assert all(word in text for word in ("plain authstate.engine: state_changed", "plain httpcore"))
+    assert "transitions" not in text
     run.overheard.assert_hidden(text)
 
 

@@ -291,6 +291,8 @@ async def test_metrics_count_what_happens(client: httpx.AsyncClient, world: Brok
     assert found["authstate_grants_total", "invalid_grant"] == 1
     assert found["authstate_revocations_total", "done"] == 1
     assert found["authstate_refreshes_total", "home", "done"] == 1
+    assert found["authstate_refresh_seconds_count", "refreshed"] == 1
+    assert found["authstate_refresh_retries_total",] == 0
     assert found["authstate_leases", "home", "ended"] == 1
     assert found["authstate_grant_seconds_count",] == 3
     assert found["authstate_accounts",] == 1

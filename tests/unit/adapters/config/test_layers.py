@@ -254,4 +254,4 @@ def test_status_shows_no_key_that_was_pasted_into_a_setting(
     for arguments in (["status"], ["status", "--json"]):
         assert main([*arguments, "-c", f"{key}=sk-proj-canary"]) == 1
         shown = capsys.readouterr()
-        assert "[hidden]" in shown.out and "canary" not in shown.out + shown.err
+        assert "[redacted]" in shown.out and "canary" not in shown.out + shown.err
