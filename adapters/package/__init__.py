@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from authstate.adapters.stores.file_store import AuthJsonStore
     from authstate.adapters.stores.keyring import AutoStore, KeyringStore
     from authstate.adapters.stores.memory import MemoryStore
+    from authstate.adapters.sync_engine import SyncAuthEngine
     from authstate.adapters.vault.vault import Vault
     from authstate.adapters.vault.vault_store import VaultStore
     from authstate.engine.engine import AuthEngine
+    from authstate.engine.flows.background import Background
     from authstate.engine.flows.refresh_urgency import Urgency
     from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
     from authstate.engine.machines.recovery import RecoveryPlan
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
         AuthstateError,
         Delivery,
         EngineClosed,
+        EngineNotStarted,
         ExternalTokensActive,
         InvalidCredentials,
         IssuerUnavailable,
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
         TransientAuthError,
         TransitionRefused,
         WorkspaceForbidden,
+        WrongEventLoop,
     )
     from authstate.engine.model.events import (
         AccountUpdated,
@@ -142,9 +146,11 @@ else:
             "adapters.stores.file_store": "AuthJsonStore",
             "adapters.stores.keyring": "AutoStore KeyringStore",
             "adapters.stores.memory": "MemoryStore",
+            "adapters.sync_engine": "SyncAuthEngine",
             "adapters.vault.vault": "Vault",
             "adapters.vault.vault_store": "VaultStore",
             "engine.engine": "AuthEngine",
+            "engine.flows.background": "Background",
             "engine.flows.refresh_urgency": "Urgency",
             "engine.machines.login_attempt": "LoginAttempt LoginKind",
             "engine.machines.recovery": "RecoveryPlan",
@@ -154,11 +160,12 @@ else:
                 "ApiKey ChatgptTokens Credentials ExternalTokens PersonalAccessToken StaticCredentials"
             ),
             "engine.model.errors": (
-                "AuthError AuthstateError Delivery EngineClosed ExternalTokensActive InvalidCredentials "
-                "IssuerUnavailable LoginAttemptEnded LoginFailed LoginMethodForbidden NotSignedIn "
+                "AuthError AuthstateError Delivery EngineClosed EngineNotStarted ExternalTokensActive "
+                "InvalidCredentials IssuerUnavailable LoginAttemptEnded LoginFailed LoginMethodForbidden NotSignedIn "
                 "ParentUnavailable PermanentRefreshError PolicyViolation PoolClosed RecoveryExhausted "
                 "RefreshDeadReason RefreshInDoubt RefreshInterrupted StoreBusy StoreUnavailable "
-                "StoreUnreadable TokenRefused TransientAuthError TransitionRefused WorkspaceForbidden"
+                "StoreUnreadable TokenRefused TransientAuthError TransitionRefused WorkspaceForbidden "
+                "WrongEventLoop"
             ),
             "engine.model.events": (
                 "AccountUpdated AuthMode Event Listener LoginCompleted RefreshFailed StateChanged Warned"
@@ -193,6 +200,7 @@ __all__ = [
     "Authorization",
     "AuthstateError",
     "AutoStore",
+    "Background",
     "Broker",
     "BrokerApp",
     "BrowserLogin",
@@ -210,6 +218,7 @@ __all__ = [
     "DeviceLogin",
     "EngineAuth",
     "EngineClosed",
+    "EngineNotStarted",
     "EngineOptions",
     "EnginePool",
     "Environment",
@@ -275,6 +284,7 @@ __all__ = [
     "StoreMode",
     "StoreUnavailable",
     "StoreUnreadable",
+    "SyncAuthEngine",
     "SyncEngineAuth",
     "TokenAuthority",
     "TokenRefused",
@@ -286,6 +296,7 @@ __all__ = [
     "VaultStore",
     "Warned",
     "WorkspaceForbidden",
+    "WrongEventLoop",
     "__version__",
     "create_app",
     "load_config",
