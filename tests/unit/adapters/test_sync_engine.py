@@ -107,6 +107,7 @@ def test_a_method_is_that_of_the_engine(name: str) -> None:
         assert isinstance(other, property)
         assert (one.fset is None) == (other.fset is None)
         one, other = one.fget, other.fget
+        assert one is not None and other is not None
     assert not inspect.iscoroutinefunction(other)
     mine, theirs = inspect.signature(other), inspect.signature(one)
     assert [str(each) for each in mine.parameters.values()] == [str(each) for each in theirs.parameters.values()]

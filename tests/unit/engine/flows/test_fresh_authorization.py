@@ -55,7 +55,7 @@ def tokens(expires_in: float | None = 3600.0, **more: Any) -> ChatgptTokens:
 async def test_it_is_the_same_object_until_the_session_changes() -> None:
     world = await World.open(tokens())
     fresh = world.engine.fresh_authorization()
-    assert fresh == Authorization.of(world.engine.session)
+    assert fresh is not None and fresh == Authorization.of(world.engine.session)
     assert world.engine.fresh_authorization() is fresh
     assert await world.engine.authorization() is fresh
     await world.engine.refresh()
