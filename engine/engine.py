@@ -31,9 +31,9 @@ from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, 
 class AuthEngine:
     """Owns the lifecycle of one login.
 
-    Use it only in the event loop that it was started in; `session` may be read in any thread. A login or a logout whose
-    caller is cancelled is done completely or not at all, and `session` tells which. After `close`, methods that use the
-    login, sign in or sign out raise `EngineClosed`.
+    Use it in the event loop that it was started in. Its methods raise `WrongEventLoop` elsewhere, `EngineNotStarted`
+    before the start and `EngineClosed` after `close`. What only reads works in any thread. A login or a logout whose
+    caller is cancelled is done completely or not at all, and `session` tells which.
 
     Args:
         store: where credentials are kept between processes.
@@ -166,7 +166,8 @@ class AuthEngine:
         """Restore the stored login, or use the process's own API key, and return the session.
 
         A store that cannot be read counts as empty and is not changed; the reason is in `store_fault` and in a `Warned`
-        event. Credentials that a policy forbids are refused; the reason is in `session.failure`.
+        event. Credentials that a policy forbids are refused; the reason is in `session.failure`. Raises
+        TransitionRefused if it was started before. A start that was cancelled may be tried again.
         """
         async with self._life.starting():
             await self._flows.store_sync.start()

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, Self
 from weakref import WeakSet
 
+from authstate.engine.flows.engine_life import EngineLife
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.refresh_urgency import Urgency
 from authstate.engine.model.errors import AuthError
@@ -26,7 +27,8 @@ class Background:
     """Keeps one login up to date while it is entered, or from `start` to `stop`. See `AuthEngine.background`.
 
     Args:
-        refresh: begins a refresh, if it is time for one. It does not wait.
+        refresh: begins a refresh, if it is time for one. It does not wait. It raises an AuthError if the engine cannot
+            be used.
         follow: applies what other processes did.
         is_idle: see `AuthEngine.background`.
         clock: measures the time between two looks.
@@ -56,7 +58,11 @@ class Background:
         await self.stop()
 
     def start(self) -> None:
-        """Begin, in the event loop of the engine. Does nothing if it has begun."""
+        """Begin, in the event loop of the engine. Does nothing if it has begun.
+
+        Raises:
+            EngineClosed, WrongEventLoop: the engine cannot be used here and now.
+        """
         if self._task is None:
             self._refresh()
             self._task = asyncio.create_task(self._run())
@@ -102,12 +108,14 @@ class Backgrounds:
     """The `Background` objects of one engine.
 
     Args:
+        life: says whether the engine is open.
         scheduler: refreshes.
         clock: the clock of the engine.
         listeners: those of the engine.
     """
 
-    def __init__(self, scheduler: RefreshScheduler, clock: Clock, listeners: Listeners) -> None:
+    def __init__(self, life: EngineLife, scheduler: RefreshScheduler, clock: Clock, listeners: Listeners) -> None:
+        self._life = life
         self._scheduler = scheduler
         self._clock = clock
         self._listeners = listeners
@@ -115,7 +123,7 @@ class Backgrounds:
 
     def make(self, follow: Follow, *, keep_fresh: bool, is_idle: Callable[[], bool] | None) -> Background:
         """Return one that has not begun. See `AuthEngine.background`."""
-        refresh = self._refresh if keep_fresh else _refresh_nothing
+        refresh = self._refresh if keep_fresh else self._life.ensure_usable
         made = Background(refresh, follow, is_idle, self._clock, self._listeners)
         self._made.add(made)
         return made
@@ -129,9 +137,6 @@ class Backgrounds:
         """Begin the refresh that a request would begin now. A refresh token that may be spent is left to a request
         that needs it, and so is one that could not be refreshed a moment ago.
         """
+        self._life.ensure_usable()
         if self._scheduler.may_refresh_early() and self._scheduler.proactive_urgency() is not Urgency.NONE:
             self._scheduler.refresh_soon()
-
-
-def _refresh_nothing() -> None:
-    """Leave refreshes to the requests."""

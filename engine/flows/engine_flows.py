@@ -70,7 +70,7 @@ class EngineFlows:
         self.machine = machine
         self.scheduler = RefreshScheduler(machine, store, refresher, pending, locks, clock, settings, listeners)
         self.fresh = FreshAuthorization(machine, clock, settings, listeners)
-        self.backgrounds = Backgrounds(self.scheduler, clock, listeners)
+        self.backgrounds = Backgrounds(self.life, self.scheduler, clock, listeners)
         self.external = ExternalTokenRefresher(parts.parent, machine, clock, settings.parent_timeout, listeners)
         self.recovery = TokenRecovery(parts.recovery or RecoveryPlan(), machine, self.scheduler, self.external)
         self.lifetime = TokenLifetime(machine, self.scheduler, clock, settings)

@@ -12,6 +12,7 @@ from authstate import (
     AuthState,
     Credentials,
     Delivery,
+    EngineClosed,
     Event,
     IssuerUnavailable,
     RefreshDeadReason,
@@ -220,6 +221,19 @@ async def test_the_end_of_the_engine_ends_it() -> None:
     assert world.clock.sleepers == 0
     for ended in (background, unused):
         await ended.stop()
+
+
+@pytest.mark.parametrize("keep_fresh", [True, False])
+async def test_it_does_not_begin_on_an_engine_that_was_closed(keep_fresh: bool) -> None:
+    world = World()
+    world.clock.advance(700.0)
+    await world.engine.start()
+    background = world.engine.background(keep_fresh=keep_fresh)
+    await world.engine.close()
+    with pytest.raises(EngineClosed):
+        background.start()
+    await world.clock.settle()
+    assert (world.sent, world.clock.slept) == (0, [])
 
 
 async def test_a_look_at_an_engine_that_was_closed_meanwhile_ends_it() -> None:
