@@ -10,24 +10,15 @@ that it is open and connects the flows; flows/engine_locks.py says which lock pr
 from random import Random
 from typing import Self
 
+from authstate.engine.flows.background import Background
 from authstate.engine.flows.engine_flows import EngineFlows, EngineParts
+from authstate.engine.flows.engine_life import guard_methods
 from authstate.engine.flows.event_source import EventSource
 from authstate.engine.flows.refresh_urgency import Urgency
 from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
 from authstate.engine.machines.recovery import RecoveryPlan
-from authstate.engine.model.credentials import (
-    ApiKey,
-    ChatgptTokens,
-    ExternalTokens,
-    StaticCredentials,
-)
-from authstate.engine.model.errors import (
-    AuthError,
-    EngineClosed,
-    IssuerUnavailable,
-    StoreUnavailable,
-    strip_tracebacks_of_methods,
-)
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, StaticCredentials
+from authstate.engine.model.errors import AuthError, IssuerUnavailable, StoreUnavailable
 from authstate.engine.model.events import AuthMode, mode_of
 from authstate.engine.model.policy import Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
@@ -35,16 +26,14 @@ from authstate.engine.model.session import Authorization, Session
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, RefreshPacer, TokenAuthority
 
-_MAX_LOOKS = 3  # of one request for a token, while the session keeps changing
 
-
-@strip_tracebacks_of_methods
+@guard_methods
 class AuthEngine(EventSource):
     """Owns the lifecycle of one login.
 
-    Use it only in the event loop that it was started in; `session` may be read in any thread. A login or a logout whose
-    caller is cancelled is done completely or not at all, and `session` tells which. After `close`, methods that use the
-    login, sign in or sign out raise `EngineClosed`.
+    Use it in the event loop that it was started in. Its methods raise `WrongEventLoop` elsewhere, `EngineNotStarted`
+    before the start and `EngineClosed` after `close`. What only reads works in any thread. A login or a logout whose
+    caller is cancelled is done completely or not at all, and `session` tells which.
 
     Args:
         store: where credentials are kept between processes.
@@ -71,10 +60,10 @@ class AuthEngine(EventSource):
         api_key: ApiKey | None = None,
         recovery: RecoveryPlan | None = None,
     ) -> None:
-        self._closed = False
         self._flows = EngineFlows(
             EngineParts(store, authority, parent, policy, clock, random, settings, api_key, recovery)
         )
+        self._life = self._flows.life
 
     # Current state
 
@@ -90,6 +79,7 @@ class AuthEngine(EventSource):
 
     @parent.setter
     def parent(self, parent: ExternalTokenSource | None) -> None:
+        self._life.ensure_changeable()
         self._flows.external.parent = parent
 
     @property
@@ -150,6 +140,7 @@ class AuthEngine(EventSource):
         """Let a pacer choose when background refreshes begin (None: at once). A refresh that a caller waits for is not
         paced.
         """
+        self._life.ensure_changeable()
         self._flows.scheduler.paced.pacer = pacer
 
     # Start and end
@@ -165,9 +156,11 @@ class AuthEngine(EventSource):
         """Restore the stored login, or use the process's own API key, and return the session.
 
         A store that cannot be read counts as empty and is not changed; the reason is in `store_fault` and in a `Warned`
-        event. Credentials that a policy forbids are refused; the reason is in `session.failure`.
+        event. Credentials that a policy forbids are refused; the reason is in `session.failure`. Raises
+        TransitionRefused if it was started before. A start that was cancelled may be tried again.
         """
-        await self._flows.store_sync.start()
+        async with self._life.starting():
+            await self._flows.store_sync.start()
         return self.session
 
     async def restore(self) -> Session:
@@ -175,7 +168,6 @@ class AuthEngine(EventSource):
 
         Does nothing while a login or a logout is under way. Raises nothing: an unreadable store counts as empty.
         """
-        self._ensure_open()
         await self._flows.store_sync.restore()
         return self.session
 
@@ -194,10 +186,25 @@ class AuthEngine(EventSource):
             switch: also change over to another account. Leave it out while something under way must keep its account.
                 A login attempt that is open then ends, because it was meant for the account before.
         """
-        self._ensure_open()
         self._flows.expiry.look()
         await self._flows.store_sync.follow(adopt=adopt, switch=switch)
         return self.session
+
+    def background(self, *, keep_fresh: bool = True, is_idle: Callable[[], bool] | None = None) -> Background:
+        """Keep the login up to date while a context is open: `async with engine.background():`.
+
+        About once a second, sign-ins, sign-outs and selected accounts of other processes are applied (`follow`), and
+        tokens are refreshed in the last minutes before they expire, also when nobody asks for one. Errors of the
+        store and the issuer end nothing: they are in the events, and the next look tries again.
+
+        Args:
+            keep_fresh: leave it out to refresh tokens only when somebody asks for one.
+            is_idle: whether nothing is under way that must keep its account and its token. Then newer tokens of
+                another process are adopted, and another account that is selected is changed over to. By default, an
+                account is changed over to at once, and newer tokens are adopted when they are needed.
+        """
+        self._life.ensure_usable()
+        return self._flows.backgrounds.make(self.follow, keep_fresh=keep_fresh, is_idle=is_idle)
 
     async def close(self, grace: float = 30.0) -> None:
         """End the engine: wait for a refresh token that is being spent, and cancel everything else.
@@ -207,7 +214,7 @@ class AuthEngine(EventSource):
         Args:
             grace: seconds to wait at most.
         """
-        self._closed = True
+        self._life.close()
         await self._flows.close(grace)
 
     # Using the login
@@ -236,14 +243,20 @@ class AuthEngine(EventSource):
 
         Cancelling the caller does not cancel the refresh, because others may wait for it.
         """
-        for _ in range(_MAX_LOOKS):
-            self._ensure_open()
-            await self._flows.identity.ensure()
-            if await self._flows.scheduler.prepare_request():
-                break
-        if min_lifetime > 0:
-            await self._flows.lifetime.ensure(min_lifetime)
-        return Authorization.of(self.session)
+        return self._flows.fresh.get(min_lifetime) or await self._flows.authorization(min_lifetime)
+
+    def fresh_authorization(self, min_lifetime: float = 0.0) -> Authorization | None:
+        """Return what `authorization` would return, if it would do nothing else: the token is fresh, and needs no
+        refresh, also not in the background. Else None. Call it in any thread.
+
+        Args:
+            min_lifetime: seconds that the token must last.
+
+        Raises:
+            EngineNotStarted, EngineClosed: see `start` and `close`.
+        """
+        self._life.ensure_open()
+        return self._flows.fresh.get(min_lifetime)
 
     async def recover(self, refused: Authorization) -> Authorization:
         """After a 401 for `refused`, return what to send the request again with.
@@ -257,7 +270,6 @@ class AuthEngine(EventSource):
             RecoveryExhausted: this mode has no way to another token, or the parent's new token was refused, too.
             PermanentRefreshError, TransientAuthError, NotSignedIn: the reason why there is no other token.
         """
-        self._ensure_open()
         await self._flows.identity.ensure()
         return await self._flows.recovery.recover(refused)
 
@@ -274,7 +286,6 @@ class AuthEngine(EventSource):
             PermanentRefreshError: the refresh token is dead. This is remembered: a dead token is never sent again.
             TransientAuthError: a refresh is not possible just now; nothing changed.
         """
-        self._ensure_open()
         await self._flows.scheduler.refresh(patience)
         return self.session
 
@@ -288,7 +299,6 @@ class AuthEngine(EventSource):
         Args:
             patience: seconds to wait. After that this returns, and the refresh continues.
         """
-        self._ensure_open()
         self._flows.expiry.look()
         await self._flows.identity.check(patience)
         await self._flows.scheduler.check(patience)
@@ -313,7 +323,6 @@ class AuthEngine(EventSource):
             StoreUnavailable: it could not be stored; the old login still works.
             RefreshInterrupted: a refresh that was under way has not ended within a minute; nothing changed.
         """
-        self._ensure_open()
         await self._flows.changes.sign_in(Trigger.USE_API_KEY, await self._flows.identified(key))
 
     async def complete_chatgpt_login(self, tokens: ChatgptTokens) -> None:
@@ -324,7 +333,6 @@ class AuthEngine(EventSource):
             StoreUnavailable: they could not be stored; the old login still works.
             RefreshInterrupted: a refresh that was under way has not ended within a minute; nothing changed.
         """
-        self._ensure_open()
         await self._flows.changes.sign_in(Trigger.COMPLETE_CHATGPT_LOGIN, tokens)
 
     async def begin_login(self, login_id: str, kind: LoginKind) -> LoginAttempt:
@@ -337,8 +345,9 @@ class AuthEngine(EventSource):
         Raises:
             ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.
         """
-        self._ensure_open()
-        return await self._flows.changes.begin_attempt(login_id, kind)
+        await self._flows.logins.settled()
+        self._life.ensure_usable()  # it may have been closed meanwhile
+        return self._flows.changes.begin_attempt(login_id, kind)
 
     async def cancel_login(self, login_id: str) -> bool:
         """Cancel a login attempt. Returns whether it was open. Waits instead for one that is being stored."""
@@ -353,10 +362,6 @@ class AuthEngine(EventSource):
 
         Cancelling the caller before the tokens are stored fails the attempt.
         """
-        if self._closed:
-            closed = EngineClosed()
-            attempt.end("refused", str(closed))
-            raise closed
         await self._flows.changes.complete_attempt(attempt, tokens)
 
     async def use_external_tokens(self, tokens: ExternalTokens) -> None:
@@ -365,7 +370,6 @@ class AuthEngine(EventSource):
         Raises:
             PolicyViolation: refused; nothing changed.
         """
-        self._ensure_open()
         self._flows.external.allow(tokens)
         await self._flows.changes.use_external(tokens)
 
@@ -379,13 +383,9 @@ class AuthEngine(EventSource):
             StoreUnavailable: the login could not be removed, or is of a kind that is not managed here; it is unchanged.
             RefreshInterrupted: a refresh that was under way has not ended within a minute; the login is unchanged.
         """
-        self._ensure_open()
         await self._flows.changes.sign_out(keeps_store=self._flows.store_sync.is_own_key_in_use)
 
     def set_policy(self, policy: Policy) -> None:
         """Change the restrictions. Credentials that they forbid are refused at once; what is stored stays."""
+        self._life.ensure_changeable()
         self._flows.changes.set_policy(policy)
-
-    def _ensure_open(self) -> None:
-        if self._closed:
-            raise EngineClosed

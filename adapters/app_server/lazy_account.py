@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from authstate.adapters.app_server.deferred_log import DeferredLog
     from authstate.adapters.app_server.interactive_logins import InteractiveLogins
     from authstate.engine.engine import AuthEngine
-
-
-_FOLLOW_EVERY = 1.0  # seconds between two looks at what other processes do to the login
+    from authstate.engine.flows.background import Background
 
 
 class AccountSetup(NamedTuple):
@@ -66,7 +64,7 @@ class LazyAccount:
         self._rate_limits = rate_limits or self.read_rate_limits
         self._opening: asyncio.Future[OpenAccount] | None = None
         self._open_account: OpenAccount | None = None
-        self._following: asyncio.Task[None] | None = None
+        self._background: Background | None = None
 
     @property
     def engine(self) -> "AuthEngine | None":
@@ -101,12 +99,11 @@ class LazyAccount:
         """From now on apply sign-ins and sign-outs of other processes within a second, and tell the client.
 
         Args:
-            is_idle: whether nothing is under way that must keep its account and its token. Then newer tokens of another
-                process are adopted, and another account that is selected is changed over to. By default, an account is
-                changed over to at once, and newer tokens are not adopted before they are needed.
+            is_idle: see `AuthEngine.background`.
         """
         assert self.engine is not None
-        self._following = asyncio.create_task(_follow(self.engine, is_idle))
+        self._background = self.engine.background(keep_fresh=False, is_idle=is_idle)
+        self._background.start()
 
     async def opening_ended(self) -> None:
         """Wait for an opening that is under way, so that what it opened can be closed. Never raises what it raised."""
@@ -116,8 +113,8 @@ class LazyAccount:
     async def close(self) -> None:
         """Wait for an opening, for a refresh token that is being spent, and for logins to end. May be called again."""
         await self.opening_ended()
-        if self._following is not None:
-            self._following.cancel()
+        if self._background is not None:
+            await self._background.stop()
         if self._open_account is not None:
             await self._open_account.engine.close()
             await self._open_account.logins.closed()
@@ -191,9 +188,3 @@ def _retrieve_exception(opening: asyncio.Future[OpenAccount]) -> None:
     """Retrieve the exception of an opening that nobody waits for, so that the event loop does not report it."""
     if not opening.cancelled():
         opening.exception()
-
-
-async def _follow(engine: "AuthEngine", is_idle: Callable[[], bool] | None) -> None:
-    while True:
-        await asyncio.sleep(_FOLLOW_EVERY)
-        await engine.follow(adopt=is_idle is not None and is_idle(), switch=is_idle is None or is_idle())

@@ -40,9 +40,11 @@ if TYPE_CHECKING:
     from authstate.adapters.stores.file_store import AuthJsonStore
     from authstate.adapters.stores.keyring import AutoStore, KeyringStore
     from authstate.adapters.stores.memory import MemoryStore
+    from authstate.adapters.sync_engine import SyncAuthEngine
     from authstate.adapters.vault.vault import Vault
     from authstate.adapters.vault.vault_store import VaultStore
     from authstate.engine.engine import AuthEngine
+    from authstate.engine.flows.background import Background
     from authstate.engine.flows.event_streams import EventStream
     from authstate.engine.flows.refresh_urgency import Urgency
     from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
         AuthstateError,
         Delivery,
         EngineClosed,
+        EngineNotStarted,
         ExternalTokensActive,
         InvalidCredentials,
         IssuerUnavailable,
@@ -84,6 +87,7 @@ if TYPE_CHECKING:
         TransientAuthError,
         TransitionRefused,
         WorkspaceForbidden,
+        WrongEventLoop,
     )
     from authstate.engine.model.events import (
         AccountUpdated,
@@ -158,9 +162,11 @@ else:
             "adapters.stores.file_store": "AuthJsonStore",
             "adapters.stores.keyring": "AutoStore KeyringStore",
             "adapters.stores.memory": "MemoryStore",
+            "adapters.sync_engine": "SyncAuthEngine",
             "adapters.vault.vault": "Vault",
             "adapters.vault.vault_store": "VaultStore",
             "engine.engine": "AuthEngine",
+            "engine.flows.background": "Background",
             "engine.flows.event_streams": "EventStream",
             "engine.flows.refresh_urgency": "Urgency",
             "engine.machines.login_attempt": "LoginAttempt LoginKind",
@@ -171,11 +177,12 @@ else:
                 "ApiKey ChatgptTokens Credentials ExternalTokens PersonalAccessToken StaticCredentials"
             ),
             "engine.model.errors": (
-                "AuthError AuthstateError Delivery EngineClosed ExternalTokensActive InvalidCredentials "
-                "IssuerUnavailable LoginAttemptEnded LoginFailed LoginMethodForbidden NotSignedIn "
+                "AuthError AuthstateError Delivery EngineClosed EngineNotStarted ExternalTokensActive "
+                "InvalidCredentials IssuerUnavailable LoginAttemptEnded LoginFailed LoginMethodForbidden NotSignedIn "
                 "ParentUnavailable PermanentRefreshError PolicyViolation PoolClosed RecoveryExhausted "
                 "RefreshDeadReason RefreshInDoubt RefreshInterrupted StoreBusy StoreUnavailable "
-                "StoreUnreadable TokenRefused TransientAuthError TransitionRefused WorkspaceForbidden"
+                "StoreUnreadable TokenRefused TransientAuthError TransitionRefused WorkspaceForbidden "
+                "WrongEventLoop"
             ),
             "engine.model.events": (
                 "AccountUpdated AsyncListener AuthMode Event EventsMissed Listener LoginCompleted RefreshEnded "
@@ -213,6 +220,7 @@ __all__ = [
     "Authorization",
     "AuthstateError",
     "AutoStore",
+    "Background",
     "Broker",
     "BrokerApp",
     "BrowserLogin",
@@ -230,6 +238,7 @@ __all__ = [
     "DeviceLogin",
     "EngineAuth",
     "EngineClosed",
+    "EngineNotStarted",
     "EngineOptions",
     "EnginePool",
     "Environment",
@@ -304,6 +313,7 @@ __all__ = [
     "StoreMode",
     "StoreUnavailable",
     "StoreUnreadable",
+    "SyncAuthEngine",
     "SyncEngineAuth",
     "TokenAuthority",
     "TokenExpired",
@@ -317,6 +327,7 @@ __all__ = [
     "VaultStore",
     "Warned",
     "WorkspaceForbidden",
+    "WrongEventLoop",
     "__version__",
     "configure_logs",
     "create_app",

@@ -5,9 +5,12 @@ from random import Random
 import msgspec
 
 from authstate.engine.clock import SystemClock
+from authstate.engine.flows.background import Backgrounds
+from authstate.engine.flows.engine_life import EngineLife
 from authstate.engine.flows.engine_locks import EngineLocks
 from authstate.engine.flows.event_streams import EventStreams
 from authstate.engine.flows.external_tokens import ExternalTokenRefresher
+from authstate.engine.flows.fresh_authorization import FreshAuthorization
 from authstate.engine.flows.login_attempts import LoginAttempts
 from authstate.engine.flows.pending_tokens import PendingTokens
 from authstate.engine.flows.refresh import Refresher
@@ -25,9 +28,11 @@ from authstate.engine.model.credentials import ApiKey, PersonalAccessToken, Stat
 from authstate.engine.model.events import Listeners
 from authstate.engine.model.policy import Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.engine.model.session import Authorization
 from authstate.engine.model.states import Trigger
 from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, TokenAuthority
 
+_MAX_LOOKS = 3  # of one request for a token, while the session keeps changing
 _CHANCE = Random()  # of all engines that are given none
 
 
@@ -64,10 +69,13 @@ class EngineFlows:
         self.expiry = TokenExpiry(machine, clock, settings.window, listeners, lambda: self.streams.are_open)
         self.streams = EventStreams(lambda: machine.session, self.expiry.watch)
         listeners.subscribe(self.streams.put)
+        self.life = EngineLife()
         self.settings = settings
         self.listeners = listeners
         self.machine = machine
         self.scheduler = RefreshScheduler(machine, store, refresher, pending, locks, clock, settings, listeners)
+        self.fresh = FreshAuthorization(machine, clock, settings, listeners)
+        self.backgrounds = Backgrounds(self.life, self.scheduler, clock, listeners)
         self.external = ExternalTokenRefresher(parts.parent, machine, clock, settings.parent_timeout, listeners)
         self.recovery = TokenRecovery(parts.recovery or RecoveryPlan(), machine, self.scheduler, self.external)
         self.lifetime = TokenLifetime(machine, self.scheduler, clock, settings)
@@ -95,9 +103,21 @@ class EngineFlows:
         self.machine.check(Trigger.USE_API_KEY, key)
         return await self.identity.identify(key)
 
+    async def authorization(self, min_lifetime: float) -> Authorization:
+        """Return a token that can be used. See `AuthEngine.authorization`."""
+        for _ in range(_MAX_LOOKS):
+            self.life.ensure_usable()  # the engine may have been closed since the last look
+            await self.identity.ensure()
+            if await self.scheduler.prepare_request():
+                break
+        if min_lifetime > 0:
+            await self.lifetime.ensure(min_lifetime)
+        return Authorization.of(self.machine.session)
+
     async def close(self, grace: float) -> None:
         """Wait for a refresh token that is being spent, at most `grace` seconds, and cancel everything else."""
         self.logins.supersede("the program ends")
+        self.backgrounds.close()
         self.recovery.close()
         self.external.close()
         self.identity.close()

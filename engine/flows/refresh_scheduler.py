@@ -203,7 +203,7 @@ class RefreshScheduler:
                 return False
             raise fault
         if urgency is Urgency.SOON:
-            self._refresh_soon()
+            self.refresh_soon()
             return True
         try:
             error = await self.wait_for_request(self.start_or_join())
@@ -304,7 +304,7 @@ class RefreshScheduler:
             self.paced.withdraw()
         return self._shared.start_or_join(reason)
 
-    def _refresh_soon(self) -> None:
+    def refresh_soon(self) -> None:
         """Begin a background refresh: at once, or when the pacer says."""
         tokens = self._machine.session.credentials
         if not self.is_refreshing and isinstance(tokens, ChatgptTokens):

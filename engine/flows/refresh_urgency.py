@@ -40,3 +40,12 @@ def urgency_of(tokens: ChatgptTokens, now: float, settings: RefreshSettings) -> 
     if tokens.last_refresh is not None and now - tokens.last_refresh > settings.stale_after:
         return Urgency.NOW
     return Urgency.NONE
+
+
+def fresh_until(tokens: ChatgptTokens, settings: RefreshSettings) -> float:
+    """The time (seconds since the epoch) before which `urgency_of` is NONE."""
+    if tokens.expires_at is not None:
+        return tokens.expires_at - settings.window if tokens.can_refresh else tokens.expires_at
+    if tokens.can_refresh and tokens.last_refresh is not None:
+        return tokens.last_refresh + settings.stale_after
+    return float("inf")

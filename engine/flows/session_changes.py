@@ -79,9 +79,8 @@ class SessionChanges:
                     attempt.stored()
                 self._announce(attempt.login_id if attempt is not None else None)
 
-    async def begin_attempt(self, login_id: str, kind: LoginKind) -> LoginAttempt:
-        """Open a login attempt. See `AuthEngine.begin_login`."""
-        await self._logins.settled()
+    def begin_attempt(self, login_id: str, kind: LoginKind) -> LoginAttempt:
+        """Open a login attempt; none may be storing its credentials. See `AuthEngine.begin_login`."""
         if self._machine.session.state is AuthState.EXTERNAL_TOKENS:
             raise ExternalTokensActive(Trigger.COMPLETE_CHATGPT_LOGIN, self._machine.session.state)
         if violation := self._machine.policy.method_violation(LoginMethod.CHATGPT):

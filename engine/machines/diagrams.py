@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from authstate.engine.machines.auth_state import AUTH_TABLE
+from authstate.engine.machines.engine_life import ENGINE_LIFE_TABLE
 from authstate.engine.machines.lease import LEASE_TABLE
 from authstate.engine.machines.login_attempt import LOGIN_TABLE
 from authstate.engine.machines.recovery import RECOVERY_TABLE
 from authstate.engine.machines.refresh_claim import REFRESH_CLAIM_TABLE
 from authstate.engine.machines.table import Row, Table
 
-ENGINE_TABLES = (AUTH_TABLE, RECOVERY_TABLE, LOGIN_TABLE, REFRESH_CLAIM_TABLE, LEASE_TABLE)
+ENGINE_TABLES = (AUTH_TABLE, RECOVERY_TABLE, LOGIN_TABLE, REFRESH_CLAIM_TABLE, LEASE_TABLE, ENGINE_LIFE_TABLE)
 
 
 def render_all(tables: Sequence[Table]) -> dict[str, str]:

@@ -22,6 +22,8 @@
           StoreUnreadable       what is stored is corrupt or foreign; a refresh never overwrites it
         RefreshInterrupted      a logout, a login or the end of the program came first
       EngineClosed              the engine was closed
+      EngineNotStarted          the engine was not started, or its start has not ended
+      WrongEventLoop            the engine runs in another event loop, thread or process
       PoolClosed                the pool of engines was closed
 
 A message says what happened, to which account or file, and what to do. No message holds a token.
@@ -312,6 +314,17 @@ class EngineClosed(AuthError):
 
     def __init__(self) -> None:
         super().__init__("this engine was closed: make a new one")
+
+
+class EngineNotStarted(AuthError):
+    """The engine was not started, or its start has not ended. Nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__("this engine was not started: use it inside of `async with`, or await `start` first")
+
+
+class WrongEventLoop(AuthError):
+    """The engine runs in another event loop, thread or process than the caller. Nothing was changed."""
 
 
 class PoolClosed(AuthError):

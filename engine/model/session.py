@@ -1,5 +1,7 @@
 """Session: one moment of a login. Authorization: the token of one, which authorizes a request. Both are immutable."""
 
+from functools import cached_property
+
 import msgspec
 
 from authstate.engine.model.account import Account
@@ -50,7 +52,7 @@ class Session(msgspec.Struct, frozen=True):
         return mine is theirs
 
 
-class Authorization(msgspec.Struct, frozen=True):
+class Authorization(msgspec.Struct, frozen=True, dict=True):
     """The token that authorizes a request. Keep it until the response: `recover` needs it after a 401."""
 
     token: Secret
@@ -71,12 +73,17 @@ class Authorization(msgspec.Struct, frozen=True):
             InvalidCredentials: no header can carry the token or the account id. This happens only if it was made by
                 hand instead of by `ApiKey.parse`, `ChatgptTokens.read` or `ExternalTokens.read`.
         """
-        if not fits_header(self.token.reveal()) or not fits_header(self.account_id or "none"):
-            raise InvalidCredentials("no HTTP header can carry the token or the account id: sign in again")
-        headers = {"Authorization": f"Bearer {self.token.reveal()}"}
+        headers = {"Authorization": self._bearer.reveal()}
         if self.account_id is not None:
             headers["chatgpt-account-id"] = self.account_id
         return headers
+
+    @cached_property
+    def _bearer(self) -> Secret:
+        """The value of the header. It is built and checked once, because that takes longer than all else."""
+        if not fits_header(self.token.reveal()) or not fits_header(self.account_id or "none"):
+            raise InvalidCredentials("no HTTP header can carry the token or the account id: sign in again")
+        return Secret(f"Bearer {self.token.reveal()}")
 
     def is_same_account_as(self, other: "Authorization") -> bool:
         """Whether a request that was authorized with `other` may be sent again with this one."""

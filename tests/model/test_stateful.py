@@ -154,7 +154,10 @@ class AuthStateMachine(RuleBasedStateMachine):
 
     @rule(which=WHICH, policy=st.sampled_from(POLICIES))
     def set_policy(self, which: int, policy: Policy) -> None:
-        self.reals[which].engine.set_policy(policy)
+        async def change() -> None:
+            self.reals[which].engine.set_policy(policy)
+
+        self.real.run(change())
         self.models[which].set_policy(policy)
 
     # What needs tokens

@@ -70,7 +70,7 @@ def _no_folder_sync(disk: SimDisk, folder: str) -> None:
 
 
 async def _recover_whatever_the_generation(engine: AuthEngine, refused: Authorization) -> Authorization:
-    engine._ensure_open()
+    engine._life.ensure_usable()
     if error := await engine._flows.recovery._run_plan(engine.session.generation):
         raise error.without_traceback()
     return Authorization.of(engine.session)

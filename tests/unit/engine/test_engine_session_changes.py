@@ -105,6 +105,8 @@ class World:
 
 async def test_an_api_key_is_stored_and_told() -> None:
     world = World()
+    world.store.credentials = None
+    await world.engine.start()
     key = ApiKey.parse("sk-1")
     await world.engine.use_api_key(key)
     assert world.engine.session.credentials is key
@@ -144,6 +146,7 @@ async def test_a_forbidden_login_stores_nothing(policy: Policy, credentials: Cre
     world = World()
     world.store.credentials = None
     world.engine.set_policy(policy)
+    await world.engine.start()
     with pytest.raises(error):
         if isinstance(credentials, ApiKey):
             await world.engine.use_api_key(credentials)
@@ -419,6 +422,7 @@ async def test_a_listener_that_fails_keeps_nobody_from_hearing() -> None:
     def broken(event: Event) -> None:
         raise ValueError("broken listener")
 
+    await world.engine.start()
     stop_broken = world.engine.subscribe(broken)
     stop_late = world.engine.subscribe(late.append)
     await world.engine.use_api_key(ApiKey.parse("sk-1"))

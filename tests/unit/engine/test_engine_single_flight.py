@@ -345,7 +345,6 @@ async def test_once_usable_a_login_is_never_dead_on_arrival() -> None:
 
 async def test_a_look_into_the_store() -> None:
     world = World(expires_in=3600)
-    assert not await world.engine.reload()
     await world.engine.start()
     assert not await world.engine.reload()
     for other in (None, ApiKey.parse("sk-1"), make_tokens(account_id="org-2")):
@@ -440,6 +439,7 @@ async def test_the_first_look_refreshes_what_is_expired_and_nothing_else() -> No
 
 async def test_a_401_with_nobody_signed_in_or_an_api_key() -> None:
     engine = AuthEngine(MemoryStore(), FakeAuthority())
+    await engine.start()
     with pytest.raises(NotSignedIn, match="sign in first"):
         await engine.authorization()
     with pytest.raises(NotSignedIn):

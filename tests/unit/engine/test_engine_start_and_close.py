@@ -216,6 +216,7 @@ async def test_the_end_drops_a_refresh_that_waits_between_two_tries() -> None:
 async def test_the_end_ends_a_recovery_and_a_question_to_the_parent() -> None:
     parent = FakeParent(NEVER)
     engine = AuthEngine(MemoryStore(), FakeAuthority(), parent=parent, clock=ManualClock())
+    await engine.start()
     await engine.use_external_tokens(make_external())
     recovery = asyncio.create_task(engine.recover(await engine.authorization()))
     await parent.was_asked.wait()

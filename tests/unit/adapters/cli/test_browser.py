@@ -230,6 +230,7 @@ class HeldLogin:
         self.attempt: LoginAttempt
 
     async def start(self) -> None:
+        await self.engine.start()
         self.holder = asyncio.create_task(self.hold())
         await self.locked.wait()
         self.attempt = await self.engine.begin_login("login-1", LoginKind.DEVICE_CODE)

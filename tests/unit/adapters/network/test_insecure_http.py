@@ -215,6 +215,7 @@ async def test_no_request_of_a_client_takes_a_token_along_without_tls() -> None:
 
 async def test_a_login_is_refused_before_a_port_is_opened_or_a_code_is_asked_for() -> None:
     engine = AuthEngine(MemoryStore(), FakeAuthority())
+    await engine.start()
     for start in (start_browser_login, start_device_login):
         with pytest.raises(IssuerUnavailable, match=ALLOWED_HOSTS_VARIABLE):
             await start(engine, Issuer("http://issuer.example"))

@@ -77,10 +77,11 @@ async def test_the_browser_comes_back_to_a_port_that_the_issuer_allows(
     environment = {**loopback.environment, "CODEX_HOME": str(tmp_path), "AUTHSTATE_REDIRECT_PORTS": ""}
     free = private_port()
     allowed = Issuer.of(Environment.read({**environment, "AUTHSTATE_REDIRECT_PORTS": str(free)}))
-    login = await start_browser_login(LoginHarness(allowed).engine, allowed)
-    assert login.port == free
-    login.attempt.end("cancelled", "enough")
-    await login.closed()
+    async with LoginHarness(allowed).engine as engine:
+        login = await start_browser_login(engine, allowed)
+        assert login.port == free
+        login.attempt.end("cancelled", "enough")
+        await login.closed()
     assert Issuer.of(Environment.read(environment)).redirect_ports == ()
 
 
@@ -191,6 +192,7 @@ async def test_the_end_of_the_program_ends_it(harness: LoginHarness) -> None:
 
 async def test_where_it_cannot_begin(loopback: LoopbackIssuer) -> None:
     harness = LoginHarness(Issuer(loopback.url), policy=Policy(LoginMethod.API))
+    await harness.engine.start()
     with pytest.raises(LoginMethodForbidden):
         await harness.start()
     harness.engine.set_policy(Policy())

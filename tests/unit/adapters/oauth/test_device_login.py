@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,12 @@ class LoginHarness:
         self.events: list[Event] = []
         self.engine.subscribe(self.events.append)
 
+    @classmethod
+    async def open(cls, *replies: Reply, **options: Any) -> "LoginHarness":
+        made = cls(*replies, **options)
+        await made.engine.start()
+        return made
+
     async def start(self) -> DeviceLogin:
         return await start_device_login(
             self.engine, Issuer("https://issuer.example", "app"), endpoint=self.endpoint, clock=self.clock
@@ -98,7 +105,7 @@ class LoginHarness:
 
 
 async def test_a_login_that_succeeds() -> None:
-    harness = LoginHarness(PENDING, PENDING, APPROVAL)
+    harness = await LoginHarness.open(PENDING, PENDING, APPROVAL)
     login = await harness.start()
     assert (login.user_code, login.verification_url) == ("ABCD-0001", "https://issuer.example/codex/device")
     await harness.clock.elapse(14.9)
@@ -118,7 +125,7 @@ def test_the_warning_says_never_to_give_the_code_away() -> None:
 
 
 async def test_slowing_down() -> None:
-    harness = LoginHarness(SlowDown("slower"), PENDING, SlowDown("slower", 40.0), PENDING, PENDING)
+    harness = await LoginHarness.open(SlowDown("slower"), PENDING, SlowDown("slower", 40.0), PENDING, PENDING)
     await harness.start()
     await harness.clock.elapse(120)
     # 5 s apart at first, 10 after the first request for fewer questions; 40 once and 15 after the second.
@@ -127,7 +134,7 @@ async def test_slowing_down() -> None:
 
 async def test_polls_without_an_answer_go_on_and_are_told() -> None:
     unreachable = IssuerUnavailable("issuer.example cannot be reached")
-    harness = LoginHarness(unreachable, IssuerUnavailable("503", 30.0), PENDING, APPROVAL)
+    harness = await LoginHarness.open(unreachable, IssuerUnavailable("503", 30.0), PENDING, APPROVAL)
     login = await harness.start()
     await harness.clock.elapse(5)
     assert login.trouble == "issuer.example cannot be reached"
@@ -147,7 +154,7 @@ async def test_polls_without_an_answer_go_on_and_are_told() -> None:
     ],
 )
 async def test_a_refusal_ends_it(error: LoginFailed, state: str) -> None:
-    harness = LoginHarness(PENDING, error)
+    harness = await LoginHarness.open(PENDING, error)
     login = await harness.start()
     await harness.clock.elapse(10)
     await login.closed()
@@ -158,7 +165,7 @@ async def test_a_refusal_ends_it(error: LoginFailed, state: str) -> None:
 
 
 async def test_it_expires_after_fifteen_minutes() -> None:
-    harness = LoginHarness()
+    harness = await LoginHarness.open()
     login = await harness.start()
     await harness.clock.elapse(899)
     assert login.attempt.is_open
@@ -171,7 +178,7 @@ async def test_it_expires_after_fifteen_minutes() -> None:
 
 @pytest.mark.parametrize("moment", ["asleep", "polling"])
 async def test_cancelling_ends_it_at_once(moment: str) -> None:
-    harness = LoginHarness()
+    harness = await LoginHarness.open()
     login = await harness.start()
     if moment == "polling":
         harness.endpoint.may_answer.clear()
@@ -185,7 +192,7 @@ async def test_cancelling_ends_it_at_once(moment: str) -> None:
 
 
 async def test_an_approval_after_the_cancel_changes_nothing() -> None:
-    harness = LoginHarness(APPROVAL)
+    harness = await LoginHarness.open(APPROVAL)
     login = await harness.start()
     harness.endpoint.may_answer.clear()
     await harness.clock.elapse(5)
@@ -197,7 +204,7 @@ async def test_an_approval_after_the_cancel_changes_nothing() -> None:
 
 
 async def test_a_second_start_supersedes_the_first() -> None:
-    harness = LoginHarness()
+    harness = await LoginHarness.open()
     first = await harness.start()
     second = await harness.start()
     await first.closed()
@@ -209,7 +216,7 @@ async def test_a_second_start_supersedes_the_first() -> None:
 
 
 async def test_where_it_cannot_begin() -> None:
-    harness = LoginHarness(policy=Policy(LoginMethod.API))
+    harness = await LoginHarness.open(policy=Policy(LoginMethod.API))
     with pytest.raises(LoginMethodForbidden):
         await harness.start()
     harness.engine.set_policy(Policy())
@@ -221,7 +228,7 @@ async def test_where_it_cannot_begin() -> None:
 
 @pytest.mark.parametrize("error", [DeviceCodeNotEnabled("not here"), IssuerUnavailable("down"), LoginFailed("no")])
 async def test_no_code_is_the_end_of_the_attempt(error: AuthError) -> None:
-    harness = LoginHarness()
+    harness = await LoginHarness.open()
     harness.endpoint.request_fault = error
     with pytest.raises(type(error)):
         await harness.start()
@@ -230,7 +237,7 @@ async def test_no_code_is_the_end_of_the_attempt(error: AuthError) -> None:
 
 
 async def test_a_fault_in_the_endpoint_leaves_no_attempt_open() -> None:
-    harness = LoginHarness()
+    harness = await LoginHarness.open()
     harness.endpoint.request_fault = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         await harness.start()
@@ -239,7 +246,7 @@ async def test_a_fault_in_the_endpoint_leaves_no_attempt_open() -> None:
 
 
 async def test_something_comes_first_while_the_issuer_is_asked() -> None:
-    harness = LoginHarness()
+    harness = await LoginHarness.open()
     harness.endpoint.may_answer.clear()
     starting = asyncio.create_task(harness.start())
     await harness.endpoint.requesting.wait()
@@ -252,7 +259,7 @@ async def test_something_comes_first_while_the_issuer_is_asked() -> None:
 
 @pytest.mark.parametrize("ended_before", [False, True])
 async def test_cancelling_the_caller_while_the_issuer_is_asked(ended_before: bool) -> None:
-    harness = LoginHarness()
+    harness = await LoginHarness.open()
     harness.endpoint.may_answer.clear()
     starting = asyncio.create_task(harness.start())
     await harness.endpoint.requesting.wait()
@@ -267,7 +274,7 @@ async def test_cancelling_the_caller_while_the_issuer_is_asked(ended_before: boo
 
 @pytest.mark.parametrize("fault", [LoginFailed("the code is spent", "invalid_grant"), IssuerUnavailable("503")])
 async def test_an_exchange_that_fails(fault: AuthError) -> None:
-    harness = LoginHarness(APPROVAL)
+    harness = await LoginHarness.open(APPROVAL)
     harness.endpoint.exchange_fault = fault
     login = await harness.start()
     await harness.clock.elapse(5)
@@ -277,7 +284,7 @@ async def test_an_exchange_that_fails(fault: AuthError) -> None:
 
 
 async def test_a_workspace_that_is_not_allowed_is_stored_nowhere() -> None:
-    harness = LoginHarness(APPROVAL, policy=Policy(forced_workspaces=("org-9",)))
+    harness = await LoginHarness.open(APPROVAL, policy=Policy(forced_workspaces=("org-9",)))
     login = await harness.start()
     await harness.clock.elapse(5)
     await login.closed()
@@ -289,7 +296,7 @@ async def test_a_workspace_that_is_not_allowed_is_stored_nowhere() -> None:
 
 
 async def test_a_store_that_cannot_be_written_keeps_the_old_login(monkeypatch: pytest.MonkeyPatch) -> None:
-    harness = LoginHarness(APPROVAL)
+    harness = await LoginHarness.open(APPROVAL)
     old = make_tokens(now=harness.clock.now())
     await harness.engine.complete_chatgpt_login(old)
     login = await harness.start()
@@ -305,7 +312,7 @@ async def test_a_store_that_cannot_be_written_keeps_the_old_login(monkeypatch: p
 
 
 async def test_the_end_of_the_loop_ends_the_attempt() -> None:
-    harness = LoginHarness()
+    harness = await LoginHarness.open()
     login = await harness.start()
     await harness.clock.until_asleep(2)
     login._task.cancel()
@@ -314,7 +321,7 @@ async def test_the_end_of_the_loop_ends_the_attempt() -> None:
 
 
 async def test_a_thousand_logins_leave_nothing_behind() -> None:
-    harness = LoginHarness()
+    harness = await LoginHarness.open()
     before = len(asyncio.all_tasks())
     for _ in range(1000):
         login = await harness.start()

@@ -30,7 +30,7 @@ async def test_nobody_follows_other_windows_for_a_child_that_ended_before_its_lo
     await asyncio.sleep(0)
     world.authority.release()
     await asyncio.gather(begun, ended)
-    assert account.login._following is None
+    assert account.login._background is None
 
 
 class Opened(LazyAccount):
