@@ -7,6 +7,7 @@ Use it as a context manager: leaving it waits for a refresh token that is being 
 that it is open and connects the flows; flows/engine_locks.py says which lock protects what.
 """
 
+from collections.abc import Callable
 from random import Random
 from typing import Self
 
