@@ -34,13 +34,13 @@ def ensure_secure(url: str, what: str, environ: Mapping[str, str] | None = None)
         environ: the environment variables; by default those of this process.
 
     Raises:
-        InsecureTransport: it is an `http://` URL of another machine that is not allowed.
+        InsecureTransport: it is an `http://` or `ws://` URL of another machine that is not allowed.
     """
     parts = urlsplit_or_none(url)
     if parts is None or not url.isprintable():
         return
     host = (parts.hostname or "").lower()
-    if parts.scheme != "http" or not host or is_loopback(host):
+    if parts.scheme not in ("http", "ws") or not host or is_loopback(host):
         return
     if host not in _allowed(os.environ if environ is None else environ):
         raise InsecureTransport(f"{what} {REMEDY}")

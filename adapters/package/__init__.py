@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from authstate.adapters.child.own_login import ChildHasOwnLogin
     from authstate.adapters.child.process import CannotStart
     from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
+    from authstate.adapters.http_clients.token_provider import sync_token_provider, token_provider
     from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
     from authstate.adapters.jsonrpc.framing import RemoteError
     from authstate.adapters.jsonrpc.outgoing_requests import PeerClosed
@@ -145,6 +146,7 @@ else:
             "adapters.child.own_login": "ChildHasOwnLogin",
             "adapters.child.process": "CannotStart",
             "adapters.config": "Config ConfigError Environment StoreMode load_config",
+            "adapters.http_clients.token_provider": "sync_token_provider token_provider",
             "adapters.httpx_auth": "EngineAuth SyncEngineAuth",
             "adapters.jsonrpc.framing": "RemoteError",
             "adapters.jsonrpc.outgoing_requests": "PeerClosed",
@@ -342,4 +344,6 @@ __all__ = [
     "redact_event",
     "start_browser_login",
     "start_device_login",
+    "sync_token_provider",
+    "token_provider",
 ]

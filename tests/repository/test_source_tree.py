@@ -32,7 +32,8 @@ WORLD = {
 ENGINE = ("version", "model", "machines", "ports", "clock", "flows", "engine", "pool", "__init__")
 """The parts of the engine, from its data up: a part imports from itself and from those before it."""
 ADAPTERS = (
-    *("confidential", "logs", "io", "jsonrpc", "stores", "network", "httpx_auth", "config", "vault", "oauth"),
+    *("confidential", "logs", "io", "jsonrpc", "stores", "network", "http_clients", "httpx_auth"),
+    *("config", "vault", "oauth"),
     *("assembly", "loop_thread", "sync_engine", "broker", "testing", "app_server", "child", "proxy", "cli"),
     *("package", "__init__"),
 )

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 import httpx
+import httpx2
 import msgspec
 from structlog.tracebacks import ExceptionDictTransformer
 from support.paths import TESTS
@@ -17,6 +18,7 @@ CANARY = "CaNaRy"
 """A text that every secret of these tests contains."""
 
 _LIMIT = 1_000_000
+_OF_HTTPX = (httpx.Request, httpx.Response, httpx2.Request, httpx2.Response)
 
 
 def reachable_objects(error: BaseException) -> Iterator[tuple[str, object]]:
@@ -56,7 +58,7 @@ def assert_clean(error: BaseException, *, may_name_the_request: bool = False) ->
         AssertionError: a secret, or such a request, can be reached.
     """
     for path, thing in reachable_objects(error):
-        is_of_httpx = isinstance(thing, httpx.Request | httpx.Response) and not may_name_the_request
+        is_of_httpx = isinstance(thing, _OF_HTTPX) and not may_name_the_request
         assert not is_of_httpx, f"{path} is a {type(thing).__name__}"
         assert CANARY not in repr(thing), f"{path} shows a secret"
     assert CANARY not in "".join(traceback.format_exception(error))

@@ -1,13 +1,18 @@
 """What a request with `EngineAuth` raises leads to no token, and neither does what the engine or the issuer raise."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
 
 import anyio.from_thread
 import httpx
 import pytest
-from support.leaks import CANARY, assert_clean
+from support.http_libraries import PortalEngine, each_library, mocked, mocked_sync
+from support.leaks import CANARY, assert_clean, assert_hidden
+from support.network_servers import FixedAnswer, serving
 
+from authstate.adapters.http_clients.token_provider import token_provider
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
 from authstate.adapters.oauth.issuer_http import IssuerHttp
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
@@ -26,16 +31,15 @@ TOKENS = ChatgptTokens.read(id_token=JWT, access_token=JWT, refresh_token=f"rt-{
 SETTINGS = RefreshSettings(total=0.0, rechecks=())
 
 
-def refuse(request: httpx.Request) -> httpx.Response:
-    return httpx.Response(401)
-
-
-def lose(request: httpx.Request) -> httpx.Response:
-    raise httpx.ReadTimeout("late", request=request)
+def refuse(library: Any) -> Any:
+    return lambda request: library.Response(401)
 
 
 class Slow:
     """An engine that has a token, and no newer one in time."""
+
+    def fresh_authorization(self) -> Authorization | None:
+        return None
 
     async def authorization(self) -> Authorization:
         return Authorization(Secret(CANARY), "org-1", 0)
@@ -81,44 +85,67 @@ ENGINES: dict[str, Callable[[], Awaitable[AuthEngine]]] = {
 }
 
 
+@each_library
 @pytest.mark.parametrize("name", ENGINES)
-async def test_what_a_request_raises(name: str) -> None:
+async def test_what_a_request_raises(name: str, library: Any) -> None:
     engine = await ENGINES[name]()
-    async with httpx.AsyncClient(auth=EngineAuth(engine), transport=httpx.MockTransport(refuse)) as client:
+    async with mocked(library, refuse(library), EngineAuth(engine)) as client:
         with pytest.raises(Exception) as raised:
             await client.get(URL)
     assert_clean(raised.value, may_name_the_request=True)
     await engine.close(0)
 
 
+@each_library
 @pytest.mark.parametrize("name", ENGINES)
-def test_what_a_request_of_a_thread_raises(name: str) -> None:
+def test_what_a_request_of_a_thread_raises(name: str, library: Any) -> None:
     with anyio.from_thread.start_blocking_portal() as portal:
         engine = portal.call(ENGINES[name])
-        auth = SyncEngineAuth(engine, portal)
-        client = httpx.Client(auth=auth, transport=httpx.MockTransport(refuse))
-        with client, pytest.raises(Exception) as raised:
+        auth = SyncEngineAuth(PortalEngine(engine, portal))
+        with mocked_sync(library, refuse(library), auth) as client, pytest.raises(Exception) as raised:
             client.get(URL)
         portal.call(engine.close, 0)
     assert_clean(raised.value, may_name_the_request=True)
 
 
-async def test_a_token_that_does_not_come_in_time() -> None:
-    timeout = httpx.Timeout(5, pool=0.01)
-    transport = httpx.MockTransport(refuse)
-    async with httpx.AsyncClient(auth=EngineAuth(Slow()), transport=transport, timeout=timeout) as client:
-        with pytest.raises(httpx.PoolTimeout) as raised:
+@each_library
+async def test_a_token_that_does_not_come_in_time(library: Any) -> None:
+    timeout = library.Timeout(5, pool=0.01)
+    async with mocked(library, refuse(library), EngineAuth(Slow()), timeout=timeout) as client:
+        with pytest.raises(library.PoolTimeout) as raised:
             await client.get(URL)
     assert_clean(raised.value, may_name_the_request=True)
 
 
-async def test_a_request_that_is_lost() -> None:
+@each_library
+async def test_a_request_that_is_lost(library: Any) -> None:
+    def lose(request: Any) -> NoReturn:
+        raise library.ReadTimeout("late", request=request)
+
     engine = await managed(lambda issuer: None)
-    async with httpx.AsyncClient(auth=EngineAuth(engine), transport=httpx.MockTransport(lose)) as client:
-        with pytest.raises(httpx.ReadTimeout) as raised:
+    async with mocked(library, lose, EngineAuth(engine)) as client:
+        with pytest.raises(library.ReadTimeout) as raised:
             await client.get(URL)
     assert_clean(raised.value, may_name_the_request=True)
     await engine.close(0)
+
+
+async def test_what_authorizes_shows_nothing() -> None:
+    engine = await managed(lambda issuer: None)
+    assert_hidden(EngineAuth(engine))
+    assert_hidden(token_provider(engine))
+    await engine.close(0)
+
+
+@each_library
+async def test_the_debug_logs_of_the_client(library: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Of httpx, httpcore and authstate: they name the request and the headers of the answer, and no header sent."""
+    caplog.set_level(logging.DEBUG)
+    engine = await managed(lambda issuer: None)
+    async with serving(FixedAnswer()) as port, library.AsyncClient(auth=EngineAuth(engine)) as client:
+        assert (await client.get(f"http://127.0.0.1:{port}/x")).status_code == 200
+    await engine.close(0)
+    assert "send_request_headers" in caplog.text and CANARY not in caplog.text
 
 
 def broken(request: httpx.Request) -> httpx.Response:

@@ -42,6 +42,9 @@ USAGE = {
 class Engine:
     """Authorizes everything, and recovers nothing."""
 
+    def fresh_authorization(self) -> Authorization | None:
+        return None
+
     async def authorization(self) -> Authorization:
         return Authorization(Secret("token"), "org-1", 1)
 

@@ -293,6 +293,9 @@ async def test_a_host_of_a_proxy_that_httpx_refuses() -> None:
 class Engine:
     """Authorizes everything, and recovers nothing."""
 
+    def fresh_authorization(self) -> Authorization | None:
+        return None
+
     async def authorization(self) -> Authorization:
         return Authorization(Secret("sk-canary"), None, 1)
 

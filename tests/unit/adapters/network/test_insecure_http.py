@@ -204,6 +204,9 @@ async def test_no_request_of_a_client_takes_a_token_along_without_tls() -> None:
         with pytest.raises(InsecureTransport, match=r"a request to backend\.example would send"):
             await client.get("http://backend.example/x")
         assert sent == []
+        with pytest.raises(InsecureTransport, match=r"a request to backend\.example would send"):
+            await client.get("ws://backend.example/x")
+        assert sent == []
         await client.get("http://127.0.0.1/x")
         assert sent[0].headers["authorization"]
         with pytest.raises(InsecureTransport, match="an origin"):

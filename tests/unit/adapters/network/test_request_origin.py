@@ -10,6 +10,7 @@ import httpcore
 import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
+from support.http_libraries import LIBRARIES, PortalEngine, each_library
 from support.network_servers import Authority, TunnellingProxy, serving
 
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
@@ -29,6 +30,9 @@ class Engine:
 
     def __init__(self) -> None:
         self.recoveries = 0
+
+    def fresh_authorization(self) -> Authorization | None:
+        return None
 
     async def authorization(self) -> Authorization:
         return Authorization(Secret(f"token-{self.recoveries + 1}"), "org-1", self.recoveries + 1)
@@ -84,8 +88,14 @@ def redirect(location: str) -> bytes:
 
 
 @pytest.fixture(params=["async", "sync"])
-def fetch(request: pytest.FixtureRequest) -> Fetch:
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=LIBRARIES, ids=lambda library: str(library.__name__))
+def fetch(request: pytest.FixtureRequest, kind: str) -> Fetch:
     """GETs a URL with an engine's authorization and follows redirects; the status."""
+    library = request.param
 
     async def with_async(engine: Engine, url: str, trace: bool = False, **options: Any) -> int:
         told: list[str] = []
@@ -94,26 +104,25 @@ def fetch(request: pytest.FixtureRequest) -> Fetch:
             told.append(event)
 
         extensions = {"trace": note} if trace else {}
-        async with httpx.AsyncClient(auth=EngineAuth(engine), follow_redirects=True, **options) as client:
-            status = (await client.get(url, extensions=extensions)).status_code
+        async with library.AsyncClient(auth=EngineAuth(engine), follow_redirects=True, **options) as client:
+            status = int((await client.get(url, extensions=extensions)).status_code)
         assert bool(told) is trace
         return status
 
     def with_sync(engine: Engine, url: str, trace: bool = False, **options: Any) -> int:
         told: list[str] = []
         extensions = {"trace": lambda event, info: told.append(event)} if trace else {}
-        with (
-            start_blocking_portal() as portal,
-            httpx.Client(auth=SyncEngineAuth(engine, portal), follow_redirects=True, **options) as client,
-        ):
-            status = client.get(url, extensions=extensions).status_code
+        with start_blocking_portal() as portal:
+            auth = SyncEngineAuth(PortalEngine(engine, portal))
+            with library.Client(auth=auth, follow_redirects=True, **options) as client:
+                status = int(client.get(url, extensions=extensions).status_code)
         assert bool(told) is trace
         return status
 
     async def in_a_thread(*arguments: Any, **options: Any) -> int:
         return await asyncio.to_thread(with_sync, *arguments, **options)
 
-    return with_async if request.param == "async" else in_a_thread
+    return with_async if kind == "async" else in_a_thread
 
 
 async def test_another_origin_gets_nothing(fetch: Fetch) -> None:
@@ -166,15 +175,16 @@ async def test_https_on_the_same_host_is_another_origin(fetch: Fetch, tmp_path: 
     assert site.seen == [("/there", NEITHER), ("/again", BOTH)]
 
 
-def test_a_request_may_be_sent_any_number_of_times() -> None:
+@each_library
+def test_a_request_may_be_sent_any_number_of_times(library: Any) -> None:
     """Each time with one trace, that of the caller behind it."""
     told: list[str] = []
     for bind_it in (bind_to_origin, bind_to_origin_sync):
-        request = httpx.Request("GET", "https://backend.example/", extensions={"trace": lambda *_: told.append("")})
+        request = library.Request("GET", "https://backend.example/", extensions={"trace": lambda *_: told.append("")})
         for _ in range(5000):
             bind_it(request)
         trace = request.extensions["trace"]
-        assert trace._callers_trace("event", {}) is None
+        assert trace.callers_trace("event", {}) is None
     assert told == ["", ""]
 
 
