@@ -66,7 +66,10 @@ RUN_AS_SHELL = ("broker-api.md", "broker.md", "credential-helper.md")
 """Pages whose shell lines an interop test runs."""
 RUN_BY_PYTEST = ("testing.md",)
 """Pages whose Python is tests: tests/unit/adapters/testing/test_docs_testing.py runs them."""
-PYTHON = [block for block in ALL if block.language == "python" and block.page not in (*WITH_CODEX, *RUN_BY_PYTEST)]
+RECIPES = {"http-clients.md": "test_docs_http_clients.py"}
+"""Pages whose Python defines functions for other libraries, and the interop test that calls each."""
+RUN_ELSEWHERE = {*WITH_CODEX, *RUN_BY_PYTEST, *RECIPES}
+PYTHON = [block for block in ALL if block.language == "python" and block.page not in RUN_ELSEWHERE]
 
 
 def name_of(block: Block) -> str:
