@@ -4,16 +4,14 @@ import asyncio
 import logging
 import re
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from anyio.from_thread import BlockingPortal
-from support.http_libraries import PortalEngine
 from support.network_servers import serving
 from support.paths import REPO
 
-from authstate import AuthEngine, HttpTokenAuthority, MemoryStore, NotSignedIn
+from authstate import AuthEngine, Authorization, HttpTokenAuthority, MemoryStore, NotSignedIn, SyncAuthEngine
 from authstate.adapters.cli.demo import read_login
 from authstate.adapters.testing import LoopbackIssuer
 
@@ -43,23 +41,37 @@ def issuer(running_issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch) -> L
     return running_issuer
 
 
+def made_engine(issuer: LoopbackIssuer, login: dict[str, str]) -> AuthEngine:
+    return AuthEngine(
+        MemoryStore(read_login(login)), HttpTokenAuthority(issuer.url, "recipes", refresh_url=issuer.refresh_url)
+    )
+
+
 @pytest.fixture
 async def engine(issuer: LoopbackIssuer, caplog: pytest.LogCaptureFixture) -> AsyncIterator[AuthEngine]:
     """An engine that is signed in. At the end, no log line of any library holds one of its tokens."""
     caplog.set_level(logging.DEBUG)
     login = issuer.seed()
-    authority = HttpTokenAuthority(issuer.url, "recipes", refresh_url=issuer.refresh_url)
-    async with AuthEngine(MemoryStore(read_login(login)), authority) as opened:
+    async with made_engine(issuer, login) as opened:
         yield opened
         last = await opened.authorization()
+    assert_not_logged(caplog, login, last)
+
+
+@pytest.fixture
+def sync_engine(issuer: LoopbackIssuer, caplog: pytest.LogCaptureFixture) -> Iterator[SyncAuthEngine]:
+    """The same for code without an event loop."""
+    caplog.set_level(logging.DEBUG)
+    login = issuer.seed()
+    with SyncAuthEngine(made_engine(issuer, login)) as opened:
+        yield opened
+        last = opened.authorization()
+    assert_not_logged(caplog, login, last)
+
+
+def assert_not_logged(caplog: pytest.LogCaptureFixture, login: dict[str, str], last: Authorization) -> None:
     for token in (login["access_token"], login["refresh_token"], last.token.reveal()):
         assert token not in caplog.text
-
-
-async def in_a_thread(engine: AuthEngine, use: Callable[[Any], Any]) -> Any:
-    """Call a function with a synchronous engine in a thread."""
-    async with BlockingPortal() as portal:
-        return await asyncio.to_thread(use, PortalEngine(engine, portal))
 
 
 def refreshes(issuer: LoopbackIssuer) -> int:
@@ -79,14 +91,12 @@ async def test_openai_streams_before_and_after_a_401(issuer: LoopbackIssuer, eng
 
 
 @pytest.mark.parametrize("ask", ASKS)
-async def test_openai_without_an_event_loop(issuer: LoopbackIssuer, engine: AuthEngine, ask: str) -> None:
+def test_openai_without_an_event_loop(issuer: LoopbackIssuer, sync_engine: SyncAuthEngine, ask: str) -> None:
     names, before = recipe(SYNC_OPENAI), refreshes(issuer)
 
-    def use(sync_engine: Any) -> list[str]:
-        with names["open_client"](sync_engine, issuer.model_url) as client:
-            return [names[ask](client, words) for words in ("hello, then expire", "hello")]
-
-    assert await in_a_thread(engine, use) == ["You said: hello, then expire", "You said: hello"]
+    with names["open_client"](sync_engine, issuer.model_url) as client:
+        assert names[ask](client, "hello, then expire") == "You said: hello, then expire"
+        assert names[ask](client, "hello") == "You said: hello"
     assert refreshes(issuer) == before + 1
 
 
@@ -100,18 +110,14 @@ async def test_openai_answers_as_a_whole_after_a_401(issuer: LoopbackIssuer, eng
     assert response.output_text == completion.choices[0].message.content == "You said: hello"
 
 
-async def test_openai_without_an_event_loop_answers_as_a_whole(issuer: LoopbackIssuer, engine: AuthEngine) -> None:
+def test_openai_without_an_event_loop_answers_as_a_whole(issuer: LoopbackIssuer, sync_engine: SyncAuthEngine) -> None:
     messages: Any = [{"role": "user", "content": "hello"}]
-
-    def use(sync_engine: Any) -> list[str]:
-        with recipe(SYNC_OPENAI)["open_client"](sync_engine, issuer.model_url) as client:
-            issuer.expire_access()
-            response = client.responses.create(model="gpt-5.2", input=messages)
-            issuer.expire_access()
-            completion = client.chat.completions.create(model="gpt-5.2", messages=messages)
-            return [response.output_text, completion.choices[0].message.content]
-
-    assert await in_a_thread(engine, use) == ["You said: hello"] * 2
+    with recipe(SYNC_OPENAI)["open_client"](sync_engine, issuer.model_url) as client:
+        issuer.expire_access()
+        response = client.responses.create(model="gpt-5.2", input=messages)
+        issuer.expire_access()
+        completion = client.chat.completions.create(model="gpt-5.2", messages=messages)
+    assert response.output_text == completion.choices[0].message.content == "You said: hello"
 
 
 async def test_a_token_that_expires_meanwhile_is_refreshed_before_the_request(
@@ -206,21 +212,17 @@ async def test_aiohttp(issuer: LoopbackIssuer, engine: AuthEngine) -> None:
     assert refreshes(issuer) == before + 3
 
 
-async def test_requests(issuer: LoopbackIssuer, engine: AuthEngine) -> None:
+def test_requests(issuer: LoopbackIssuer, sync_engine: SyncAuthEngine) -> None:
     url, before = f"{issuer.model_url}/responses", refreshes(issuer)
-
-    def use(sync_engine: Any) -> None:
-        with recipe(REQUESTS)["open_session"](sync_engine, issuer.url) as session:
-            for _ in range(2):
-                answer = session.post(url, json=QUESTION, timeout=30)
-                assert answer.status_code == 200
-                assert "You said: hello" in answer.text
-                issuer.expire_access()
-            issuer.behave("model", mode="status", status=401, times=5)
-            assert session.post(url, json=QUESTION, timeout=30).status_code == 401
-            issuer.behave("model")
-
-    await in_a_thread(engine, use)
+    with recipe(REQUESTS)["open_session"](sync_engine, issuer.url) as session:
+        for _ in range(2):
+            answer = session.post(url, json=QUESTION, timeout=30)
+            assert answer.status_code == 200
+            assert "You said: hello" in answer.text
+            issuer.expire_access()
+        issuer.behave("model", mode="status", status=401, times=5)
+        assert session.post(url, json=QUESTION, timeout=30).status_code == 401
+        issuer.behave("model")
     assert refreshes(issuer) == before + 3
 
 
@@ -260,12 +262,9 @@ async def test_aiohttp_takes_no_credentials_to_another_origin(engine: AuthEngine
     assert_only_ours_got_credentials(ours, other)
 
 
-async def test_requests_takes_no_credentials_to_another_origin(engine: AuthEngine, sites: Any) -> None:
+async def test_requests_takes_no_credentials_to_another_origin(sync_engine: SyncAuthEngine, sites: Any) -> None:
     ours, other, port = sites
-
-    def use(sync_engine: Any) -> int:
-        with recipe(REQUESTS)["open_session"](sync_engine, f"http://127.0.0.1:{port}") as session:
-            return int(session.get(f"http://127.0.0.1:{port}/", timeout=30).status_code)
-
-    assert await in_a_thread(engine, use) == 200
+    with recipe(REQUESTS)["open_session"](sync_engine, f"http://127.0.0.1:{port}") as session:
+        answer = await asyncio.to_thread(session.get, f"http://127.0.0.1:{port}/", timeout=30)
+    assert answer.status_code == 200
     assert_only_ours_got_credentials(ours, other)

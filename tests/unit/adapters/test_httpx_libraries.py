@@ -18,10 +18,7 @@ import httpx
 import httpx2
 import openai
 
-from authstate.adapters.http_clients.authorizer import SyncAuthorizer
-from authstate.adapters.http_clients.token_provider import sync_token_provider, token_provider
-from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
-from authstate.engine.engine import AuthEngine
+from authstate import AuthEngine, EngineAuth, SyncAuthEngine, SyncEngineAuth, sync_token_provider, token_provider
 
 
 async def with_an_engine(engine: AuthEngine) -> None:
@@ -34,7 +31,7 @@ async def with_an_engine(engine: AuthEngine) -> None:
     openai.AsyncOpenAI(api_key=token_provider(engine))
 
 
-def with_a_sync_engine(engine: SyncAuthorizer) -> None:
+def with_a_sync_engine(engine: SyncAuthEngine) -> None:
     auth = SyncEngineAuth(engine)
     httpx.Client(auth=auth)
     httpx.get("https://backend.example", auth=auth)
@@ -44,7 +41,7 @@ def with_a_sync_engine(engine: SyncAuthorizer) -> None:
     openai.OpenAI(api_key=sync_token_provider(engine))
 
 
-def confused(engine: AuthEngine, sync_engine: SyncAuthorizer) -> None:
+def confused(engine: AuthEngine, sync_engine: SyncAuthEngine) -> None:
     EngineAuth(sync_engine)  # MISTAKE
     SyncEngineAuth(engine)  # MISTAKE
     openai.OpenAI(api_key=token_provider(engine))  # MISTAKE
