@@ -7,16 +7,26 @@ import traceback
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
 import pytest
+from anyio.from_thread import BlockingPortal
 from support.network_servers import serving
 from support.paths import REPO
 
-from authstate import AuthEngine, Authorization, HttpTokenAuthority, MemoryStore, NotSignedIn, SyncAuthEngine
+from authstate import (
+    AuthEngine,
+    Authorization,
+    HttpTokenAuthority,
+    MemoryStore,
+    NotSignedIn,
+    SyncAuthEngine,
+    SyncEngineAuth,
+)
 from authstate.adapters.cli.demo import read_login
 from authstate.adapters.testing import LoopbackIssuer
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (REPO / "docs" / "http-clients.md").read_text("utf-8"), re.M | re.S)
-ASYNC_OPENAI, SYNC_OPENAI, PYDANTIC_AI, AGENTS, PROVIDER, AIOHTTP, REQUESTS = BLOCKS[1:]
+HTTPX2, PORTAL, ASYNC_OPENAI, SYNC_OPENAI, PYDANTIC_AI, AGENTS, PROVIDER, AIOHTTP, REQUESTS = BLOCKS
 QUESTION = {"input": [{"role": "user", "content": "hello"}], "model": "gpt-5.2", "instructions": ""}
 ASKS = ("ask_responses", "ask_chat_completions")
 
@@ -76,6 +86,23 @@ def assert_not_logged(caplog: pytest.LogCaptureFixture, login: dict[str, str], l
 
 def refreshes(issuer: LoopbackIssuer) -> int:
     return int(issuer.stats()["refreshes_accepted"])
+
+
+# httpx and httpx2
+
+
+async def test_httpx2(issuer: LoopbackIssuer, engine: AuthEngine) -> None:
+    issuer.expire_access()
+    assert await recipe(HTTPX2)["usage"](engine, f"{issuer.backend_url}/wham/usage") == 200
+
+
+async def test_a_thread_beside_an_event_loop(issuer: LoopbackIssuer, engine: AuthEngine) -> None:
+    issuer.expire_access()
+    async with BlockingPortal() as portal:
+        auth = SyncEngineAuth(recipe(PORTAL)["PortalEngine"](engine, portal))
+        with httpx.Client(auth=auth) as client:
+            answer = await asyncio.to_thread(client.get, f"{issuer.backend_url}/wham/usage")
+    assert answer.status_code == 200
 
 
 # OpenAI
