@@ -25,7 +25,7 @@ _PAGE: Final = Template(
 <body>
 <main>
 <h1>Sign in to $client?</h1>
-<p>This is an issuer for tests. You would be signed in as $email.</p>
+<p>This is an issuer for tests. $who</p>
 <form method="post" action="/oauth/authorize">
 $fields
 <button name="answer" value="agree">Agree</button>
@@ -53,10 +53,31 @@ def fault(asked: Mapping[str, str]) -> str | None:
     return None
 
 
-def page(asked: Mapping[str, str], email: str) -> str:
-    """Return the page with its two buttons. The parameters must be valid."""
-    fields = (f'<input type="hidden" name="{name}" value="{escape(asked[name])}">' for name in _KEPT)
-    return _PAGE.substitute(client=escape(asked["client_id"]), email=escape(email), fields="\n".join(fields))
+def page(asked: Mapping[str, str], email: str, people: Mapping[str, str] | None = None) -> str:
+    """Return the page with its two buttons.
+
+    Args:
+        asked: the parameters of the browser's request. They must be valid.
+        email: of the person who is signed in, or who is chosen first.
+        people: the emails of those whom the page offers, by the value of the form's `person`. By default nobody can
+            be chosen.
+    """
+    fields = [f'<input type="hidden" name="{name}" value="{escape(asked[name])}">' for name in _KEPT]
+    who = f"You would be signed in as {escape(email)}."
+    if people is not None:
+        who = "It needs no password."
+        fields.append(choice(email, people))
+    return _PAGE.substitute(client=escape(asked["client_id"]), who=who, fields="\n".join(fields))
+
+
+def choice(email: str, people: Mapping[str, str]) -> str:
+    """Return the part of a form in which a person is chosen. The arguments are those of `page`."""
+    rows = ["<fieldset>", "<legend>Sign in as</legend>"]
+    for name, shown in people.items():
+        checked = " checked" if shown == email else ""
+        button = f'<input type="radio" name="person" value="{escape(name)}"{checked}>'
+        rows.append(f"<p><label>{button} {escape(shown)}</label></p>")
+    return "\n".join([*rows, "</fieldset>"])
 
 
 def redirect_url(form: Mapping[str, str], **answer: str) -> str:
