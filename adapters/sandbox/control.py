@@ -65,7 +65,7 @@ class _SignIn(_Body, frozen=True):
 
 
 class _Device(_Body, frozen=True):
-    user_code: str
+    user_code: str | None = None
     account: str | None = None
 
 
@@ -146,7 +146,7 @@ class Control:
         with self._state.lock:
             counts = {name: self._state.counts[ours] for name, ours in _COUNTS.items()}
             shown = {"person": self._state.person["name"], "lifetime": self._state.lifetime, "counts": counts}
-            return {"url": self._pointing.url, "revision": self._state.transcript.revision, **shown}
+            return {"url": self._pointing.url, "revision": self._state.seen.revision, **shown}
 
     def _list_accounts(self, body: bytes, query: str) -> Json:
         with self._state.lock:
@@ -167,11 +167,11 @@ class Control:
     def _list_requests(self, body: bytes, query: str) -> Json:
         look = msgspec.convert(dict(parse_qsl(query)), _Look, strict=False)
         with self._state.lock:
-            transcript = self._state.transcript
+            seen = self._state.seen
             if look.wait:
-                transcript.wait(look.after, look.wait)
-            seen = _plain(list(transcript.since(look.after)))
-            return {"revision": transcript.revision, "oldest": transcript.oldest, "requests": seen}
+                seen.wait(look.after, look.wait)
+            requests = _plain(list(seen.since(look.after)))
+            return {"revision": seen.revision, "oldest": seen.oldest, "requests": requests}
 
     def _list_faults(self, body: bytes, query: str) -> Json:
         with self._state.lock:
@@ -217,7 +217,7 @@ class Control:
         seconds = _read(body, _Lifetime).seconds
         with self._state.lock:
             self._state.lifetime = seconds
-            self._state.transcript.note_change()
+            self._state.seen.note_change()
         return {"lifetime": seconds}
 
     def _expire(self, body: bytes, query: str) -> Json:
@@ -252,7 +252,6 @@ class Control:
         wanted = _read(body, _Device)
         with self._state.lock:
             account = self._state.approve_device(wanted.user_code, wanted.account)
-            self._state.transcript.note_change()
         return {"account": account.name}
 
     def _reset(self, body: bytes, query: str) -> Json:

@@ -17,8 +17,8 @@ from authstate.adapters.sandbox.control import Control, ControlError
 from authstate.adapters.sandbox.issued_tokens import fingerprint
 from authstate.adapters.sandbox.origin import refusal
 from authstate.adapters.sandbox.pointing import Pointing
+from authstate.adapters.sandbox.seen_requests import SeenRequest
 from authstate.adapters.sandbox.state import SandboxAccount, SandboxState
-from authstate.adapters.sandbox.transcript import SeenRequest
 from authstate.adapters.testing.loopback_issuer_server import Handler, Server
 from authstate.adapters.testing.loopback_issuer_state import Answer, Json
 
@@ -92,7 +92,7 @@ class SandboxHandler(Handler):
             endpoint, serve = super()._route(path, body, size)
         token = self._token(endpoint, body)
         account = state.owner(token, body)
-        self._seen = state.transcript.begin(self.command, path[:200], endpoint, account, fingerprint(token))
+        self._seen = state.seen.begin(self.command, path[:200], endpoint, account, fingerprint(token))
         return endpoint, serve
 
     def _token(self, endpoint: str, body: Json) -> str:
@@ -114,7 +114,7 @@ class SandboxHandler(Handler):
     def _finish(self, status: int | None) -> None:
         if self._seen is not None:
             with self._state.lock:
-                self._state.transcript.finish(self._seen, status)
+                self._state.seen.finish(self._seen, status)
             self._seen = None
 
     def end_headers(self) -> None:
@@ -122,6 +122,7 @@ class SandboxHandler(Handler):
         for name, value in (
             ("Cache-Control", "no-store"),
             ("Content-Security-Policy", self._policy),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
             ("Referrer-Policy", "same-origin"),
             ("X-Content-Type-Options", "nosniff"),
             ("X-Frame-Options", "DENY"),

@@ -11,7 +11,7 @@ from msgspec import Meta
 from authstate.adapters.sandbox import device_page
 from authstate.adapters.sandbox.faults import Endpoint, Fault, FaultOrder, FaultOrders, OpenOrder
 from authstate.adapters.sandbox.issued_tokens import IssuedTokens, TokenKind
-from authstate.adapters.sandbox.transcript import Transcript
+from authstate.adapters.sandbox.seen_requests import SeenRequests
 from authstate.adapters.testing import consent_page
 from authstate.adapters.testing.loopback_issuer_state import PAGE, Answer, IssuerState, Json
 
@@ -20,6 +20,7 @@ LIFETIME: Final = 3600.0
 
 DEFAULT_NAMES: Final = ("ada", "bob")
 
+_CODEX_MODELS: Final = "/backend-api/codex/models"
 _REUSED: Final = "refresh_token_reused"
 _REVOKED: Final = "refresh_token_invalidated"
 
@@ -64,7 +65,7 @@ class SandboxState(IssuerState):
     def __init__(self, accounts: Sequence[SandboxAccount] = ()) -> None:
         super().__init__()
         self._first_accounts = tuple(accounts) or tuple(map(SandboxAccount, DEFAULT_NAMES))
-        self.transcript = Transcript(self.lock)
+        self.seen = SeenRequests(self.lock)
         self.faults = FaultOrders()
         self.issued = IssuedTokens()
         with self.lock:
@@ -91,14 +92,14 @@ class SandboxState(IssuerState):
     def choose(self, name: str) -> None:
         """Offer this account first on the sign-in page from now on. Raises NoSuchThing."""
         self.person = self.account(name).as_login()
-        self.transcript.note_change()
+        self.seen.note_change()
 
     def add_account(self, account: SandboxAccount) -> None:
         """Add an account, or replace the one of its name. Logins that exist keep what they have."""
         self.accounts[account.name] = account
         if self.person["name"] == account.name:
             self.person = account.as_login()
-        self.transcript.note_change()
+        self.seen.note_change()
 
     # Sign-in
 
@@ -126,12 +127,17 @@ class SandboxState(IssuerState):
             return 404, {PAGE: device_page.outcome("This code is not known", "Look at the code again, and go back.")}
         return 200, {PAGE: device_page.outcome("You are signed in", "Go back to the application.")}
 
-    def approve_device(self, user_code: str, name: str | None) -> SandboxAccount:
-        """Sign an account in on the device that shows this code. Raises NoSuchThing."""
+    def approve_device(self, user_code: str | None, name: str | None) -> SandboxAccount:
+        """Sign an account in on the device that shows this code; without a code, on the one that asked last.
+
+        Raises:
+            NoSuchThing: there is no such account or device.
+        """
         account = self.account(name)
-        for device in self.devices.values():
-            if device["user_code"] == user_code:
+        for device in reversed(self.devices.values()):
+            if user_code in (None, device["user_code"]):
                 device["login"] = account.as_login()
+                self.seen.note_change()
                 return account
         raise NoSuchThing("no device shows this code: start the device sign-in first")
 
@@ -161,7 +167,7 @@ class SandboxState(IssuerState):
             expires_in: seconds until the access token expires; negative if it has expired. By default as all others.
         """
         login = account.as_login()
-        self.transcript.note_change()
+        self.seen.note_change()
         if kind is TokenKind.REFRESH:
             tokens = self._issue(login, self.lifetime if expires_in is None else expires_in)
             stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -183,7 +189,7 @@ class SandboxState(IssuerState):
     def backend(self, path: str, method: str, bearer: str, account: str | None, size: int) -> Answer:
         """Answer for the backend. There are no models to list: codex then uses those that it knows."""
         status, answer = super().backend(path, method, bearer, account, size)
-        return (status, {"models": []}) if status == 200 and path.endswith("/models") else (status, answer)
+        return (status, {"models": []}) if status == 200 and path == _CODEX_MODELS else (status, answer)
 
     def expire(self, name: str | None, login: str | None) -> int:
         """Refuse the access tokens of an account or a login, or all, from now on. Returns how many worked until now.
@@ -194,7 +200,7 @@ class SandboxState(IssuerState):
         ended = [token for token, of in self.access.items() if chosen(of) and of["exp"] is not None]
         now = time.time()
         worked = [token for token in ended if self.access.pop(token)["exp"] > now]
-        self.transcript.note_change()
+        self.seen.note_change()
         return len(worked)
 
     def revoke(self, name: str | None, login: str | None) -> int:
@@ -211,7 +217,7 @@ class SandboxState(IssuerState):
             of = self.access.pop(token)
             ended |= {of["login"]} if of["exp"] is None else set()
             self.issued.note_revoked(token)
-        self.transcript.note_change()
+        self.seen.note_change()
         return len(ended)
 
     def _chooser(self, name: str | None, login: str | None) -> Callable[[Json], bool]:
@@ -256,13 +262,13 @@ class SandboxState(IssuerState):
         order = self.faults.take(endpoint) if endpoint != "other" else None
         if order is None:
             return {"mode": "normal"}
-        self.transcript.note_fault(order.fault)
+        self.seen.note_fault(order.fault)
         return order.behaviour(endpoint)
 
     def order(self, order: FaultOrder) -> OpenOrder:
         """Order a fault. Returns the open order."""
         added = self.faults.add(order)
-        self.transcript.note_change()
+        self.seen.note_change()
         return added
 
     def release(self) -> None:
@@ -271,7 +277,7 @@ class SandboxState(IssuerState):
         for endpoint in get_args(Endpoint):
             self.releases[endpoint] += 1
         self._was_released.notify_all()
-        self.transcript.note_change()
+        self.seen.note_change()
 
     def clear_faults(self) -> None:
         """Serve all requests from now on, also those that are held."""
@@ -287,5 +293,5 @@ class SandboxState(IssuerState):
             told.clear()
         self.faults = FaultOrders()
         self.issued.clear()
-        self.transcript.clear()
+        self.seen.clear()
         self._begin()

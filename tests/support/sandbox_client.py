@@ -58,6 +58,17 @@ class SandboxClient:
         seen: list[dict[str, Any]] = self.get("requests")["requests"]
         return seen
 
+    def wait_for_answer(self, endpoint: str) -> dict[str, Any]:
+        """Wait until a request to an endpoint has been answered, and return it."""
+        revision = 0
+        while True:
+            found = self.get(f"requests?after={revision}&wait=30")
+            for request in found["requests"]:
+                if request["endpoint"] == endpoint and request["isOver"]:
+                    return dict(request)
+            assert found["revision"] > revision, f"nobody asks {endpoint}"
+            revision = found["revision"]
+
     @staticmethod
     def _checked(answer: httpx.Response) -> Any:
         assert answer.status_code == 200, answer.text

@@ -34,7 +34,7 @@ class SeenRequest(msgspec.Struct, rename="camel"):
     is_over: bool = False
 
 
-class Transcript:
+class SeenRequests:
     """The requests in order, and a number that grows with each change of the sandbox. Use it with the lock held.
 
     Args:
