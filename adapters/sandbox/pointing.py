@@ -80,6 +80,7 @@ class Pointing(msgspec.Struct, frozen=True):
         return {
             "url": self.url,
             "control": f"{self.url}/sandbox",
+            "model": f"{self.url}/backend-api/codex",
             "environment": self.environment,
             "overrides": self.overrides,
             "configToml": self.config_toml,
