@@ -5,27 +5,22 @@
     authstate sandbox --signed-in ada -- codex exec "..."
 
 The line that tells that it is ready is the last one that it prints: `ready URL` in text, `# ready URL` for a shell, the
-whole object as JSON. With a command, standard output is the command's, and nothing is printed there.
+whole object as JSON. With a command, standard output is the command's, and only a line on standard error says where the
+sandbox is.
 """
 
 import argparse
 import asyncio
 import json
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 
 import msgspec
 
-from authstate.adapters.child.process import (
-    FORWARDED,
-    CannotStart,
-    ChildProcess,
-    may_have_reached_child,
-    propagate_exit,
-)
+from authstate.adapters.child.forwarding import forward_signals
+from authstate.adapters.child.process import FORWARDED, CannotStart, ChildProcess, propagate_exit
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
 from authstate.adapters.io.signals import ENDINGS, handle_signals, signals_noted
 from authstate.adapters.sandbox.home import fill, temporary_home
@@ -59,6 +54,8 @@ def run_sandbox(options: argparse.Namespace) -> int:
         with sandbox:
             fill(home, sandbox, options.signed_in)
             if options.child:
+                said = f"authstate: the sandbox is at {sandbox.pointing.url}/: open it in a browser to control it"
+                print(said, file=sys.stderr, flush=True)
                 status = _run_command(options.child, sandbox.pointing)
             else:
                 with signals_noted(ENDINGS) as early:
@@ -133,19 +130,4 @@ def _run_command(command: Sequence[str], pointing: Pointing) -> int:
 
 
 async def _until_ended(child: ChildProcess, early: Sequence[int]) -> int:
-    """Forward signals to the child until it has ended."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[int] = loop.create_future()
-    child.when_ended(lambda status: loop.call_soon_threadsafe(ended.set_result, status))
-
-    def on_signal(number: int) -> None:
-        if not may_have_reached_child(number):
-            child.forward(number)
-
-    unhandled = handle_signals(FORWARDED, on_signal)
-    for number in early:
-        on_signal(number)
-    for number in unhandled:  # on Windows: the child gets a Ctrl-C by itself
-        if number == signal.SIGINT:
-            signal.signal(number, signal.SIG_IGN)
-    return await ended
+    return await forward_signals(child, early)

@@ -7,28 +7,9 @@ from typing import Final
 
 from authstate.adapters.testing import consent_page
 
-_PAGE: Final = Template(
-    """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>$title – authstate sandbox</title>
-</head>
-<body>
-<main>
-<h1>$title</h1>
-$content
-</main>
-</body>
-</html>
-"""
-)
-
 _FORM: Final = Template(
-    """<p>This is an issuer for tests. It needs no password.</p>
+    """<h1>Sign in on a device</h1>
+<p>This is an issuer for tests. It needs no password.</p>
 <form method="post" action="/codex/device">
 <p><label>Code that the device shows <input name="user_code" required autocomplete="off" autofocus></label></p>
 $people
@@ -39,10 +20,10 @@ $people
 
 def page(email: str, people: Mapping[str, str]) -> str:
     """Return the page with the form. The arguments are those of `consent_page.page`."""
-    form = _FORM.substitute(people=consent_page.choice(email, people))
-    return _PAGE.substitute(title="Sign in on a device", content=form)
+    return consent_page.document("Sign in", _FORM.substitute(people=consent_page.choice(email, people)))
 
 
 def outcome(title: str, sentence: str) -> str:
     """Return the page that says what became of it."""
-    return _PAGE.substitute(title=escape(title), content=f'<p role="status">{escape(sentence)}</p>')
+    content = f'<h1>{escape(title)}</h1>\n<p role="status">{escape(sentence)}</p>'
+    return consent_page.document(escape(title), content)

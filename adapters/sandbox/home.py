@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from authstate.adapters.sandbox.server import RunningSandbox
 
 
 @contextmanager
-def temporary_home() -> Iterator[Path]:
+def temporary_home() -> Generator[Path, None, None]:
     """Make a folder that only this user can read, and remove it with all that was put into it."""
     folder = Path(tempfile.mkdtemp(prefix="authstate-sandbox-"))
     try:

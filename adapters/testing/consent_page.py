@@ -20,21 +20,25 @@ _PAGE: Final = Template(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
-<title>Sign in – loopback issuer</title>
+<title>$title – loopback issuer</title>
 </head>
 <body>
 <main>
-<h1>Sign in to $client?</h1>
+$content
+</main>
+</body>
+</html>
+"""
+)
+
+_CONTENT: Final = Template(
+    """<h1>Sign in to $client?</h1>
 <p>This is an issuer for tests. $who</p>
 <form method="post" action="/oauth/authorize">
 $fields
 <button name="answer" value="agree">Agree</button>
 <button name="answer" value="decline">Decline</button>
-</form>
-</main>
-</body>
-</html>
-"""
+</form>"""
 )
 
 
@@ -67,7 +71,14 @@ def page(asked: Mapping[str, str], email: str, people: Mapping[str, str] | None 
     if people is not None:
         who = "It needs no password."
         fields.append(choice(email, people))
-    return _PAGE.substitute(client=escape(asked["client_id"]), who=who, fields="\n".join(fields))
+    return document(
+        "Sign in", _CONTENT.substitute(client=escape(asked["client_id"]), who=who, fields="\n".join(fields))
+    )
+
+
+def document(title: str, content: str) -> str:
+    """Return a page of the issuer. Both arguments are HTML."""
+    return _PAGE.substitute(title=title, content=content)
 
 
 def choice(email: str, people: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typing import IO, Any
 
 import httpx
 import pytest
+from support.processes import still_running
 from support.wire_client import AUTHSTATE, clean_environment
 
 from authstate.adapters.cli.exit_status import UsageError
@@ -33,9 +35,9 @@ sys.exit(int(sys.argv[1]))
 
 
 @contextmanager
-def started(*arguments: str, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
+def started(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A sandbox that runs, until the end of the block."""
-    process = subprocess.Popen([*COMMAND, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **streams)
+    process = subprocess.Popen([*COMMAND, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield process
     finally:
@@ -110,6 +112,23 @@ def test_a_signal_ends_it_and_leaves_nothing(number: str) -> None:
     assert any("/sandbox/expire" in line for line in lines)
 
 
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for a process that is not a child, as Linux can")
+def test_it_does_not_outlive_the_program_that_started_it() -> None:
+    script = f"""
+import subprocess, sys
+child = subprocess.Popen({[*COMMAND, "--json", "--until-eof"]!r}, stdin=subprocess.PIPE)
+print(child.pid, flush=True)
+child.wait()
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        first, second = sorted((parent.stdout.readline(), parent.stdout.readline()), key=len)
+        home = json.loads(second)["environment"]["CODEX_HOME"]
+        parent.kill()
+    assert still_running([int(first)]) == []
+    assert not Path(home).exists()
+
+
 def test_a_request_that_is_held_does_not_keep_it() -> None:
     with started("--json", "--until-eof") as process:
         told = ready(process)
@@ -125,7 +144,10 @@ def test_a_request_that_is_held_does_not_keep_it() -> None:
 def test_a_command_runs_in_it(tmp_path: Path) -> None:
     theirs = {"CODEX_API_KEY": "sk-of-the-person", "OPENAI_API_KEY": "sk-of-the-person", "NO_PROXY": "corp.example"}
     done = run("--signed-in", "bob", "--", sys.executable, "-c", SCRIPT, "7", CODEX_HOME=str(tmp_path), **theirs)
-    assert (done.returncode, done.stderr) == (7, "")
+    assert done.returncode == 7
+    assert re.fullmatch(
+        r"authstate: the sandbox is at http://127\.0\.0\.1:\d+/: open it in a browser .*\n", done.stderr
+    )
     seen = json.loads(done.stdout)
     assert not Path(seen["home"]).exists()
     assert seen["mode"] == 0o700
@@ -161,7 +183,7 @@ signal.pause()
 def test_a_command_that_does_not_exist() -> None:
     done = run("--", "no-such-program-of-anybody")
     assert done.returncode == 127
-    assert done.stderr == "authstate: cannot start no-such-program-of-anybody: there is no such program\n"
+    assert done.stderr.endswith("authstate: cannot start no-such-program-of-anybody: there is no such program\n")
 
 
 def test_a_port_that_is_taken() -> None:

@@ -218,7 +218,7 @@ def test_a_reset_begins_anew(control: SandboxClient, sandbox: RunningSandbox) ->
         ("PATCH", "/sandbox/state", "", 405, "method_not_allowed"),
         ("POST", "/sandbox/expire", "{", 400, "invalid_request"),
         ("POST", "/sandbox/expire", "[]", 400, "invalid_request"),
-        ("POST", "/sandbox/expire", '{"acount": "ada"}', 400, "invalid_request"),
+        ("POST", "/sandbox/expire", '{"who": "ada"}', 400, "invalid_request"),
         ("POST", "/sandbox/expire", '{"account": "nobody"}', 404, "not_found"),
         ("POST", "/sandbox/revoke", '{"login": "login-0"}', 404, "not_found"),
         ("POST", "/sandbox/person", "", 400, "invalid_request"),
