@@ -18,9 +18,9 @@ $people
 )
 
 
-def page(email: str, people: Mapping[str, str]) -> str:
-    """Return the page with the form. The arguments are those of `consent_page.page`."""
-    return consent_page.document("Sign in", _FORM.substitute(people=consent_page.choice(email, people)))
+def page(chosen: str, people: Mapping[str, str]) -> str:
+    """Return the page with the form. The arguments are those of `consent_page.page_with_choice`."""
+    return consent_page.document("Sign in", _FORM.substitute(people=consent_page.choice(chosen, people)))
 
 
 def outcome(title: str, sentence: str) -> str:

@@ -108,7 +108,7 @@ class SandboxState(IssuerState):
         fault = consent_page.fault(asked)
         if fault:
             return super().authorize(asked)
-        return 200, {PAGE: consent_page.page(asked, self.person["email"], self._people())}
+        return 200, {PAGE: consent_page.page_with_choice(asked, self.person["name"], self._people())}
 
     def person_of(self, form: Json) -> Json:
         """Return who was chosen on the page."""
@@ -117,7 +117,7 @@ class SandboxState(IssuerState):
 
     def device_page(self) -> Answer:
         """Show the page on which a person enters the code of a device."""
-        return 200, {PAGE: device_page.page(self.person["email"], self._people())}
+        return 200, {PAGE: device_page.page(self.person["name"], self._people())}
 
     def answer_device(self, form: Json) -> Answer:
         """Approve a device on that page."""

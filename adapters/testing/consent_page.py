@@ -1,6 +1,6 @@
 """The page of the loopback issuer where a person agrees to a sign-in or declines it. Plain HTML, without a script."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from string import Template
 from typing import Final
@@ -57,23 +57,26 @@ def fault(asked: Mapping[str, str]) -> str | None:
     return None
 
 
-def page(asked: Mapping[str, str], email: str, people: Mapping[str, str] | None = None) -> str:
-    """Return the page with its two buttons.
+def page(asked: Mapping[str, str], email: str) -> str:
+    """Return the page with its two buttons. The parameters must be valid."""
+    return _page(asked, f"You would be signed in as {escape(email)}.", ())
+
+
+def page_with_choice(asked: Mapping[str, str], chosen: str, people: Mapping[str, str]) -> str:
+    """Return the page on which a person also chooses who signs in.
 
     Args:
         asked: the parameters of the browser's request. They must be valid.
-        email: of the person who is signed in, or who is chosen first.
-        people: the emails of those whom the page offers, by the value of the form's `person`. By default nobody can
-            be chosen.
+        chosen: who is chosen at first.
+        people: the emails of those whom the page offers, by the value of the form's `person`.
     """
+    return _page(asked, "It needs no password.", [choice(chosen, people)])
+
+
+def _page(asked: Mapping[str, str], who: str, more: Sequence[str]) -> str:
     fields = [f'<input type="hidden" name="{name}" value="{escape(asked[name])}">' for name in _KEPT]
-    who = f"You would be signed in as {escape(email)}."
-    if people is not None:
-        who = "It needs no password."
-        fields.append(choice(email, people))
-    return document(
-        "Sign in", _CONTENT.substitute(client=escape(asked["client_id"]), who=who, fields="\n".join(fields))
-    )
+    content = _CONTENT.substitute(client=escape(asked["client_id"]), who=who, fields="\n".join([*fields, *more]))
+    return document("Sign in", content)
 
 
 def document(title: str, content: str) -> str:
@@ -81,11 +84,11 @@ def document(title: str, content: str) -> str:
     return _PAGE.substitute(title=title, content=content)
 
 
-def choice(email: str, people: Mapping[str, str]) -> str:
-    """Return the part of a form in which a person is chosen. The arguments are those of `page`."""
+def choice(chosen: str, people: Mapping[str, str]) -> str:
+    """Return the part of a form in which a person is chosen. The arguments are those of `page_with_choice`."""
     rows = ["<fieldset>", "<legend>Sign in as</legend>"]
     for name, shown in people.items():
-        checked = " checked" if shown == email else ""
+        checked = " checked" if name == chosen else ""
         button = f'<input type="radio" name="person" value="{escape(name)}"{checked}>'
         rows.append(f"<p><label>{button} {escape(shown)}</label></p>")
     return "\n".join([*rows, "</fieldset>"])

@@ -145,9 +145,7 @@ def test_a_command_runs_in_it(tmp_path: Path) -> None:
     theirs = {"CODEX_API_KEY": "sk-of-the-person", "OPENAI_API_KEY": "sk-of-the-person", "NO_PROXY": "corp.example"}
     done = run("--signed-in", "bob", "--", sys.executable, "-c", SCRIPT, "7", CODEX_HOME=str(tmp_path), **theirs)
     assert done.returncode == 7
-    assert re.fullmatch(
-        r"authstate: the sandbox is at http://127\.0\.0\.1:\d+/: open it in a browser .*\n", done.stderr
-    )
+    assert re.fullmatch(r"authstate: the sandbox is at http://127\.0\.0\.1:\d+/: open it .*\n", done.stderr)
     seen = json.loads(done.stdout)
     assert not Path(seen["home"]).exists()
     assert seen["mode"] == 0o700
