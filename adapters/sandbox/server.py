@@ -46,9 +46,13 @@ class SandboxHandler(Handler):
         """See `BaseRequestHandler`."""
         assert isinstance(self.server, SandboxServer)
         self._port = self.server.server_port
-        self._state = self.issuer = self.server.state
+        self._state = self.server.state
         self._control = self.server.control
         super().setup()
+
+    def current_issuer(self) -> SandboxState:
+        """See `Handler.current_issuer`."""
+        return self._state
 
     def do_POST(self) -> None:
         self._seen = None
