@@ -35,6 +35,8 @@ def refusal(
         return 403, "forbidden", "a page of another site has sent this request"
     if (is_control or method != "GET") and not set(values("sec-fetch-site")) <= {"none", "same-origin"}:
         return 403, "forbidden", "a page of another site has sent this request"
+    if not path.startswith("/"):
+        return 400, "invalid_request", "the target of a request must be a path"
     if values("transfer-encoding"):
         return 411, "length_required", "send the body with a Content-Length"
     lengths = values("content-length") or ["0"]

@@ -11,7 +11,6 @@ from pathlib import Path
 from re import DOTALL, findall
 from types import TracebackType
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from authstate.adapters.sandbox.control import Control, ControlError
 from authstate.adapters.sandbox.issued_tokens import fingerprint
@@ -57,7 +56,7 @@ class SandboxHandler(Handler):
     def do_POST(self) -> None:
         self._seen = None
         self._policy = _POLICY
-        path = urlsplit(self.path).path
+        path = self.path.partition("?")[0]
         is_control = path == "/sandbox" or path.startswith("/sandbox/")
         refused = refusal(self._port, self.command, path, self.headers.items(), is_control=is_control)
         if refused is not None:
@@ -76,7 +75,7 @@ class SandboxHandler(Handler):
     def _answer_control(self, path: str) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
-            answer = self._control.answer(self.command, path, urlsplit(self.path).query, body)
+            answer = self._control.answer(self.command, path, self.path.partition("?")[2], body)
         except ControlError as error:
             self._refuse(error.status, error.code, str(error))
         else:

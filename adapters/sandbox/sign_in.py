@@ -14,7 +14,7 @@ class RedirectUnreachable(Exception):
 
 def parameters_of(auth_url: str) -> dict[str, str]:
     """Return the parameters of the URL that an application opens in a browser."""
-    return dict(parse_qsl(urlsplit(auth_url).query))
+    return dict(parse_qsl(auth_url.partition("?")[2]))
 
 
 def follow_redirect(url: str) -> int:

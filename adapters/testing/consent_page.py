@@ -50,11 +50,17 @@ def fault(asked: Mapping[str, str]) -> str | None:
     missing = [name for name in (*_KEPT, "client_id", "scope") if not asked.get(name)]
     if missing:
         return f"{' and '.join(missing)} must be given"
-    target = urlsplit(asked["redirect_uri"])
+    return None if _is_callback(asked["redirect_uri"]) else "redirect_uri must be http://localhost:PORT/auth/callback"
+
+
+def _is_callback(uri: str) -> bool:
+    try:
+        target = urlsplit(uri)
+        port = target.port
+    except ValueError:
+        return False
     is_loopback = target.hostname in ("localhost", "127.0.0.1")  # codex sends the second one from 0.169 on
-    if not is_loopback or (target.scheme, target.path) != ("http", "/auth/callback"):
-        return "redirect_uri must be http://localhost:PORT/auth/callback"
-    return None
+    return is_loopback and port != 0 and (target.scheme, target.path) == ("http", "/auth/callback")
 
 
 def page(asked: Mapping[str, str], email: str) -> str:

@@ -133,6 +133,9 @@ ASKED = (
 )
 
 
+ASKED_BADLY = "&".join(ASKED).replace("localhost:1", "[x")
+
+
 def test_lost_answers_spend_the_token(control: SandboxClient) -> None:
     tokens = control.sign_in()
     control.post("faults", endpoint="refresh", fault="loseAnswer", times=1)
@@ -230,6 +233,8 @@ def test_a_reset_begins_anew(control: SandboxClient, sandbox: RunningSandbox) ->
         ("POST", "/sandbox/device", '{"userCode": "NONE-0000"}', 404, "not_found"),
         ("POST", "/sandbox/sign-in", '{"authUrl": "http://127.0.0.1/"}', 400, "invalid_request"),
         ("POST", "/sandbox/sign-in", json.dumps({"authUrl": f"/?{'&'.join(ASKED)}"}), 502, "redirect_unreachable"),
+        ("POST", "/sandbox/sign-in", '{"authUrl": "http://[x"}', 400, "invalid_request"),
+        ("POST", "/sandbox/sign-in", json.dumps({"authUrl": f"/?{ASKED_BADLY}"}), 400, "invalid_request"),
         ("GET", "/sandbox/requests?wait=61", "", 400, "invalid_request"),
         ("GET", "/sandbox/requests?from=1", "", 400, "invalid_request"),
         ("POST", "/control/revoke", "{}", 404, "not_found"),

@@ -67,5 +67,9 @@ def test_a_body_of_no_known_length_is_not_read(header: tuple[str, str], status: 
     assert status_of(OURS, header) == status
 
 
+def test_a_target_with_another_host_is_refused() -> None:
+    assert status_of(OURS, path="http://evil.example/sandbox/revoke") == 400
+
+
 def test_the_control_of_the_loopback_issuer_is_closed() -> None:
     assert status_of(OURS, path="/control/revoke", is_control=False) == 404
