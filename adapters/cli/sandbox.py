@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -45,6 +46,12 @@ def run_sandbox(options: argparse.Namespace) -> int:
     accounts = _accounts(options.names)
     if options.signed_in is not None and options.signed_in not in [account.name for account in accounts]:
         raise UsageError(f"--signed-in must be one of {', '.join(account.name for account in accounts)}")
+    with signals_noted(FORWARDED) as early:  # one of them would end us, and leave the home or the command
+        status = _serve(options, accounts, early)
+    return propagate_exit(status)
+
+
+def _serve(options: argparse.Namespace, accounts: Sequence[SandboxAccount], early: Sequence[int]) -> int:
     with temporary_home() as home:
         try:
             sandbox = RunningSandbox(home, accounts, options.port)
@@ -56,13 +63,10 @@ def run_sandbox(options: argparse.Namespace) -> int:
             if options.child:
                 said = f"authstate: the sandbox is at {sandbox.pointing.url}/: open it in a browser to control it"
                 print(said, file=sys.stderr, flush=True)
-                status = _run_command(options.child, sandbox.pointing)
-            else:
-                with signals_noted(ENDINGS) as early:
-                    _print(sandbox.pointing, options.format)
-                    asyncio.run(_until_told(early, until_eof=options.until_eof))
-                status = ExitStatus.DONE
-    return propagate_exit(status)
+                return _run_command(options.child, sandbox.pointing, early)
+            _print(sandbox.pointing, options.format)
+            asyncio.run(_until_told(early, until_eof=options.until_eof))
+            return ExitStatus.DONE
 
 
 def _accounts(names: Sequence[str]) -> list[SandboxAccount]:
@@ -95,7 +99,7 @@ async def _until_told(early: Sequence[int], *, until_eof: bool) -> None:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     handle_signals(ENDINGS, lambda number: told.set())
-    if early:
+    if any(signal.Signals(number).name in ENDINGS for number in early):
         told.set()
     if until_eof:
         _call_at_eof(lambda: loop.call_soon_threadsafe(told.set))
@@ -116,17 +120,16 @@ def _call_at_eof(call: Callable[[], object]) -> None:
     threading.Thread(target=read, name="authstate-stdin", daemon=True).start()
 
 
-def _run_command(command: Sequence[str], pointing: Pointing) -> int:
+def _run_command(command: Sequence[str], pointing: Pointing, early: Sequence[int]) -> int:
     """Run a command in the environment of the sandbox until it has ended, and return its exit status."""
-    with signals_noted(FORWARDED) as early:  # one of them would end us, and leave the child
-        try:
-            child = ChildProcess(command, pointing.environ_of_command(os.environ))
-        except CannotStart as error:
-            return print_error(str(error), error.status)
-        try:
-            return asyncio.run(_until_ended(child, early))
-        finally:
-            child.kill()
+    try:
+        child = ChildProcess(command, pointing.environ_of_command(os.environ))
+    except CannotStart as error:
+        return print_error(str(error), error.status)
+    try:
+        return asyncio.run(_until_ended(child, early))
+    finally:
+        child.kill()
 
 
 async def _until_ended(child: ChildProcess, early: Sequence[int]) -> int:

@@ -41,8 +41,8 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        process.terminate()
+        process.communicate(timeout=30)
 
 
 def lines_until_ready(output: IO[bytes]) -> list[str]:
