@@ -12,18 +12,12 @@ The port is open before the command starts, so that nothing is refused; what onl
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from socket import socket
 
-from authstate.adapters.child.process import (
-    FORWARDED,
-    CannotStart,
-    ChildProcess,
-    may_have_reached_child,
-    propagate_exit,
-)
+from authstate.adapters.child.forwarding import forward_signals
+from authstate.adapters.child.process import FORWARDED, CannotStart, ChildProcess, propagate_exit
 from authstate.adapters.cli.account_in_use import uses_home_account
 from authstate.adapters.cli.codex_arguments import without_daemon
 from authstate.adapters.cli.command_home import command_home
@@ -42,7 +36,7 @@ from authstate.adapters.config.settings import (
     BrokerEndpoints,
 )
 from authstate.adapters.config.unmanaged_logins import find_unmanaged_login
-from authstate.adapters.io.signals import handle_signals, signals_noted
+from authstate.adapters.io.signals import signals_noted
 from authstate.adapters.logs.program import keep_warnings_on_stderr
 from authstate.adapters.network.loopback_sockets import IPV4, listen_on
 from authstate.adapters.stores.file_store import AuthJsonStore
@@ -185,20 +179,7 @@ async def _serve(
         before: what the child's processes may have loaded.
         early: the signals that came before.
     """
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[int] = loop.create_future()
-    child.when_ended(lambda status: loop.call_soon_threadsafe(ended.set_result, status))
-
-    def on_signal(number: int) -> None:
-        if not may_have_reached_child(number):
-            child.forward(number)
-
-    unhandled = handle_signals(FORWARDED, on_signal)
-    for number in early:
-        on_signal(number)
-    for number in unhandled:  # on Windows: the child gets a Ctrl-C by itself
-        if number == signal.SIGINT:
-            signal.signal(number, signal.SIG_IGN)
+    ended = forward_signals(child, early)
     with paused_gc():
         from authstate.adapters.broker.broker import open_broker
         from authstate.adapters.broker.loopback_broker import LoopbackBroker

@@ -1,6 +1,6 @@
 """The page of the loopback issuer where a person agrees to a sign-in or declines it. Plain HTML, without a script."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from string import Template
 from typing import Final
@@ -20,21 +20,25 @@ _PAGE: Final = Template(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
-<title>Sign in – loopback issuer</title>
+<title>$title – loopback issuer</title>
 </head>
 <body>
 <main>
-<h1>Sign in to $client?</h1>
-<p>This is an issuer for tests. You would be signed in as $email.</p>
-<form method="post" action="/oauth/authorize">
-$fields
-<button name="answer" value="agree">Agree</button>
-<button name="answer" value="decline">Decline</button>
-</form>
+$content
 </main>
 </body>
 </html>
 """
+)
+
+_CONTENT: Final = Template(
+    """<h1>Sign in to $client?</h1>
+<p>This is an issuer for tests. $who</p>
+<form method="post" action="/oauth/authorize">
+$fields
+<button name="answer" value="agree">Agree</button>
+<button name="answer" value="decline">Decline</button>
+</form>"""
 )
 
 
@@ -46,17 +50,54 @@ def fault(asked: Mapping[str, str]) -> str | None:
     missing = [name for name in (*_KEPT, "client_id", "scope") if not asked.get(name)]
     if missing:
         return f"{' and '.join(missing)} must be given"
-    target = urlsplit(asked["redirect_uri"])
+    return None if _is_callback(asked["redirect_uri"]) else "redirect_uri must be http://localhost:PORT/auth/callback"
+
+
+def _is_callback(uri: str) -> bool:
+    try:
+        target = urlsplit(uri)
+        port = target.port
+    except ValueError:
+        return False
     is_loopback = target.hostname in ("localhost", "127.0.0.1")  # codex sends the second one from 0.169 on
-    if not is_loopback or (target.scheme, target.path) != ("http", "/auth/callback"):
-        return "redirect_uri must be http://localhost:PORT/auth/callback"
-    return None
+    return is_loopback and port != 0 and (target.scheme, target.path) == ("http", "/auth/callback")
 
 
 def page(asked: Mapping[str, str], email: str) -> str:
     """Return the page with its two buttons. The parameters must be valid."""
-    fields = (f'<input type="hidden" name="{name}" value="{escape(asked[name])}">' for name in _KEPT)
-    return _PAGE.substitute(client=escape(asked["client_id"]), email=escape(email), fields="\n".join(fields))
+    return _page(asked, f"You would be signed in as {escape(email)}.", ())
+
+
+def page_with_choice(asked: Mapping[str, str], chosen: str, people: Mapping[str, str]) -> str:
+    """Return the page on which a person also chooses who signs in.
+
+    Args:
+        asked: the parameters of the browser's request. They must be valid.
+        chosen: who is chosen at first.
+        people: the emails of those whom the page offers, by the value of the form's `person`.
+    """
+    return _page(asked, "It needs no password.", [choice(chosen, people)])
+
+
+def _page(asked: Mapping[str, str], who: str, more: Sequence[str]) -> str:
+    fields = [f'<input type="hidden" name="{name}" value="{escape(asked[name])}">' for name in _KEPT]
+    content = _CONTENT.substitute(client=escape(asked["client_id"]), who=who, fields="\n".join([*fields, *more]))
+    return document("Sign in", content)
+
+
+def document(title: str, content: str) -> str:
+    """Return a page of the issuer. Both arguments are HTML."""
+    return _PAGE.substitute(title=title, content=content)
+
+
+def choice(chosen: str, people: Mapping[str, str]) -> str:
+    """Return the part of a form in which a person is chosen. The arguments are those of `page_with_choice`."""
+    rows = ["<fieldset>", "<legend>Sign in as</legend>"]
+    for name, shown in people.items():
+        checked = " checked" if name == chosen else ""
+        button = f'<input type="radio" name="person" value="{escape(name)}"{checked}>'
+        rows.append(f"<p><label>{button} {escape(shown)}</label></p>")
+    return "\n".join([*rows, "</fieldset>"])
 
 
 def redirect_url(form: Mapping[str, str], **answer: str) -> str:

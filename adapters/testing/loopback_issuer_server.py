@@ -88,8 +88,12 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
 
+    def current_issuer(self) -> IssuerState:
+        """Return the state that answers the next request of this connection."""
+        return Handler.current
+
     def do_POST(self) -> None:
-        self.issuer = Handler.current
+        self.issuer = self.current_issuer()
         path = urlsplit(self.path).path
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = self._parsed(data)

@@ -93,8 +93,12 @@ class IssuerState:
             return 303, {REDIRECT: consent_page.redirect_url(form, **consent_page.DECLINED)}
         code = "ac_" + secrets.token_urlsafe(16)
         bound = {name: form.get(name) for name in ("code_challenge", "redirect_uri")}
-        self.codes[code] = {**self.person, **bound}
+        self.codes[code] = {**self.person_of(form), **bound}
         return 303, {REDIRECT: consent_page.redirect_url(form, code=code)}
+
+    def person_of(self, form: Json) -> Json:
+        """Return the login of the person who agreed on the page."""
+        return self.person
 
     def exchange(self, form: Json) -> Answer:
         grant = self.codes.pop(form.get("code", ""), None)

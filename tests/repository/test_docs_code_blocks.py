@@ -62,7 +62,7 @@ WITH_CODEX = {
     "wrapping.md": "test_docs_wrapping.py",
 }
 """Pages whose Python needs a real codex, and the interop test that runs it."""
-RUN_AS_SHELL = ("broker-api.md", "broker.md", "credential-helper.md")
+RUN_AS_SHELL = ("broker-api.md", "broker.md", "credential-helper.md", "sandbox.md")
 """Pages whose shell lines an interop test runs."""
 RUN_BY_PYTEST = ("testing.md",)
 """Pages whose Python is tests: tests/unit/adapters/testing/test_docs_testing.py runs them."""
@@ -162,6 +162,8 @@ def test_other_blocks_are_true(block: Block) -> None:
             json.loads(text)
     elif block.language == "yaml":
         yaml.safe_load(block.text)
+    elif block.language == "js":
+        assert block.page == "sandbox.md", "test_docs_sandbox.py runs it"
     elif block.language != "sh":
         known = {path.name for path in REPO.rglob("*") if ".git" not in path.parts}
         assert [name for name in re.findall(r"[\w.]+\.(?:py|md|json|toml)\b", block.text) if name not in known] == []

@@ -87,8 +87,12 @@ class Tab:
         """The text of the main heading."""
         return (await self.page.get_by_role("heading", level=1).inner_text()).strip()
 
-    async def assert_good(self, name: str) -> None:
+    async def assert_good(self, name: str, *, scripts: int = 0) -> None:
         """Check the page in each appearance, and save the screenshots as NAME-APPEARANCE.png.
+
+        Args:
+            name: of the screenshots.
+            scripts: how many scripts the page has.
 
         Raises:
             AssertionError: it is not readable or not accessible, or the browser logged an error.
@@ -98,7 +102,7 @@ class Tab:
         assert await page.title() == f"{await self.heading()} – authstate"
         assert await page.locator("html").get_attribute("lang") == "en"
         assert await page.get_by_role("main").count() == await page.get_by_role("status").count() == 1
-        assert await page.locator("script").count() == 0
+        assert await page.locator("script").count() == scripts
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         session = await page.context.new_cdp_session(page)
         for shown in APPEARANCES:
