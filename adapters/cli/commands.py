@@ -100,6 +100,12 @@ def _demo(options: argparse.Namespace) -> int:
     return run_cancellable(run_demo())
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from authstate.adapters.cli.verify import verify
+
+    return verify(options)
+
+
 def _not_parsed_here(options: argparse.Namespace) -> int:
     raise UsageError("app-server takes -c KEY=VALUE and --listen stdio://; wrap and run take -- and a command")
 
@@ -117,4 +123,5 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "token": _token,
     "diagram": _diagram,
     "demo": _demo,
+    "verify": _verify,
 }

@@ -33,7 +33,7 @@ ENGINE = ("version", "model", "machines", "ports", "clock", "flows", "engine", "
 """The parts of the engine, from its data up: a part imports from itself and from those before it."""
 ADAPTERS = (
     *("confidential", "logs", "io", "jsonrpc", "stores", "network", "httpx_auth", "config", "vault", "oauth"),
-    *("assembly", "broker", "testing", "app_server", "child", "proxy", "cli", "package", "__init__"),
+    *("assembly", "broker", "testing", "app_server", "child", "proxy", "conformance", "cli", "package", "__init__"),
 )
 """The parts of the adapters, in the same way. All of them may import from the engine."""
 
