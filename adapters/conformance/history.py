@@ -187,28 +187,36 @@ class History:
 
     # What the server tells
 
-    def told(self, name: str, *expected: Mapping[str, Any], others: bool = False, early: bool = False) -> list[Message]:
+    def told(
+        self,
+        name: str,
+        *expected: Mapping[str, Any],
+        anywhere: Mapping[str, Any] | None = None,
+        others: bool = False,
+        early: bool = False,
+    ) -> None:
         """Check that these notifications come, in this order, and that no other does.
 
         Args:
             name: the check.
             expected: `method`, and the members of `params` that must have these values, where the server sends them.
+            anywhere: a notification that comes besides, before, between or after them.
             others: whether an `account/updated` with the mode of the model may come besides.
             early: whether they may come before the answer to the last request.
-
-        Returns:
-            The notifications.
         """
         server = self.server
         before = [] if early else self._relevant((), others)
         self.check(name, not before, f"a notification came before the answer: {json.dumps(before[:1])}")
         self.call_quietly(READ, {"refreshToken": False})
-        server.receive_until(lambda: len(self._relevant(expected, others)) >= len(expected), self.setting.grace)
+        total = len(expected) + (anywhere is not None)
+        server.receive_until(lambda: len(self._relevant(expected, others)) >= total, self.setting.grace)
         found = self._relevant(expected, others)
         server.told.clear()
-        right = len(found) == len(expected) and all(map(_matches, found, expected))
-        self.check(name, right, f"expected {[dict(one) for one in expected]}, got {[_short(one) for one in found]}")
-        return found
+        besides = next((one for one in found if anywhere is not None and _matches(one, anywhere)), None)
+        rest = [one for one in found if one is not besides]
+        right = len(found) == total and len(rest) == len(expected) and all(map(_matches, rest, expected))
+        wanted = [dict(one) for one in (*expected, *filter(None, [anywhere]))]
+        self.check(name, right, f"expected {wanted}, got {[_short(one) for one in found]}")
 
     def call_quietly(self, method: str, params: Message) -> Message:
         """Send a request, and keep what is told meanwhile."""

@@ -50,8 +50,11 @@ def external(history: History, members: tuple[str, ...] = (), workspace: str = "
         history.check("login/external/dialects", True)
     history.model.fire(Trigger.USE_EXTERNAL_TOKENS, held)
     history.pending_login = None
-    failed = [{"method": COMPLETED, "loginId": was_pending, "success": False}] if was_pending else []
-    _completed(history, "login/external/order", None, *failed, early=bool(was_pending))
+    if was_pending:
+        failed = {"method": COMPLETED, "loginId": was_pending, "success": False}
+        _completed(history, "login/external/ends-pending", None, anywhere=failed, early=True)
+    else:
+        _completed(history, "login/external/order", None)
     history.shows("login/external/read-back")
     found = history.home.files_with({params["accessToken"]})
     history.check("login/external/not-stored", not found, str(found))
@@ -216,10 +219,12 @@ def _failed(history: History, name: str, early: bool = False) -> None:
     history.stores("login/refused/changes-nothing")
 
 
-def _completed(history: History, name: str, login_id: str | None, *first: dict[str, Any], early: bool = False) -> None:
+def _completed(
+    history: History, name: str, login_id: str | None, anywhere: dict[str, Any] | None = None, early: bool = False
+) -> None:
     completed = {"method": COMPLETED, "loginId": login_id, "success": True}
     updated = {"method": UPDATED, "authMode": history.model.mode, "planType": history.model.plan}
-    history.told(name, *first, completed, updated, early=early)
+    history.told(name, completed, updated, anywhere=anywhere, early=early)
 
 
 def _refused(history: History, answer: Message) -> None:
