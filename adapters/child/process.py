@@ -33,6 +33,7 @@ class ChildProcess:
     Args:
         command: the program and its arguments.
         environ: its environment; by default ours.
+        errors: an open file for its standard error; by default that is ours.
 
     Raises:
         CannotStart: there is no such program, or it cannot be run.
@@ -40,11 +41,14 @@ class ChildProcess:
 
     _pipe: int | None = None
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str] | None = None, errors: IO[bytes] | None = None
+    ) -> None:
         self._name = command[0]
+        pipe = self._pipe
         try:
             self._process = subprocess.Popen(
-                command, stdin=self._pipe, stdout=self._pipe, env=environ, bufsize=0 if self._pipe else -1
+                command, stdin=pipe, stdout=pipe, stderr=errors, env=environ, bufsize=0 if pipe else -1
             )
         except (FileNotFoundError, NotADirectoryError):
             raise CannotStart(f"cannot start {self._name}: there is no such program", NOT_FOUND) from None
@@ -76,7 +80,7 @@ class ChildProcess:
 
 
 class PipedChildProcess(ChildProcess):
-    """A running child with pipes for its standard input and output; its standard error is ours."""
+    """A running child with pipes for its standard input and output; its standard error is ours, or a file."""
 
     _pipe = subprocess.PIPE
 

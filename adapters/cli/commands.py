@@ -106,6 +106,12 @@ def _sandbox(options: argparse.Namespace) -> int:
     return run_sandbox(options)
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from authstate.adapters.cli.verify import verify
+
+    return verify(options)
+
+
 def _not_parsed_here(options: argparse.Namespace) -> int:
     raise UsageError("app-server takes -c KEY=VALUE and --listen stdio://; wrap and run take -- and a command")
 
@@ -124,4 +130,5 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "diagram": _diagram,
     "demo": _demo,
     "sandbox": _sandbox,
+    "verify": _verify,
 }

@@ -3,6 +3,7 @@
     authstate app-server [--listen stdio://]
     authstate wrap -- codex app-server
     authstate run -- COMMAND...
+    authstate verify -- COMMAND...
     authstate status | login | logout | token | diagram | demo | sandbox
 
 Each takes `--account NAME` and `-c KEY=VALUE`, any number of times, before and after its name.

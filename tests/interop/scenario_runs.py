@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from interop.differences import listed
 from interop.traces import Played, Scene, play
 from support.codex_binaries import VERSIONS
 from support.homes import fill
 from support.wire_client import AUTHSTATE
 
+from authstate.adapters.conformance.differences import listed
 from authstate.adapters.testing import LoopbackIssuer
 
 OURS = "authstate"

@@ -8,11 +8,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-from interop.differences import ANY, AUTHSTATE_MEMBERS, CODEX_MEMBERS, DIFFERENCES, listed
 from interop.scenario_runs import OURS, ScenarioRuns
 from interop.traces import SCENES, Scene
 from support.codex_binaries import NEW, VERSIONS
 from support.wire_client import Message
+
+from authstate.adapters.conformance.differences import ANY, AUTHSTATE_MEMBERS, CODEX_MEMBERS, DIFFERENCES, listed
 
 scenes = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name.replace(" ", "-"))
 

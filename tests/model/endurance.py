@@ -13,9 +13,10 @@ from random import Random
 from time import perf_counter
 from typing import Any
 
-import model.reference as model
 from hypothesis.stateful import Rule
 from model.test_stateful import AuthStateMachine
+
+from authstate.adapters.conformance.held import Managed
 
 _LEFT_OUT = ("restart",)
 _FORGETS_EVERY = 100
@@ -86,7 +87,7 @@ class Endurance:
             *(engine.held for engine in machine.models),
             *(one.pending_write for one in machine.models),
         )
-        kept = {one.refresh for one in held if isinstance(one, model.Managed)}
+        kept = {one.refresh for one in held if isinstance(one, Managed)}
         for known in (issuer._live, issuer._dead, world.dead):
             for token in set(known) - kept:
                 del known[token]

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens
+from authstate.adapters.conformance.held import External, Held, Key, Managed, violation
+from authstate.engine.model.credentials import ExternalTokens
 from authstate.engine.model.errors import (
     ExternalTokensActive,
     IssuerUnavailable,
@@ -21,10 +22,9 @@ from authstate.engine.model.errors import (
     RefreshInDoubt,
     StoreUnavailable,
     TransientAuthError,
-    WorkspaceForbidden,
 )
 from authstate.engine.model.jwt_claims import expiry_of
-from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.engine.model.policy import Policy
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
 
 WINDOW, BLOCKING, SETTLE, PAUSE, STALE_AFTER = 300.0, 30.0, 60.0, 30.0, 8 * 86_400.0
@@ -34,42 +34,6 @@ RECOVERIES = 3
 """The most recoveries for one request."""
 
 Error = type[Exception] | None
-
-
-class Key(NamedTuple):
-    """An API key."""
-
-    key: str
-
-
-class Managed(NamedTuple):
-    """The tokens of a ChatGPT login. `given` is the time of the last refresh."""
-
-    refresh: str
-    access: str
-    workspace: str | None
-    expires: float | None
-    given: float | None
-
-    @classmethod
-    def of(cls, tokens: ChatgptTokens) -> "Managed":
-        refresh, access = tokens.refresh_token.reveal(), tokens.access_token.reveal()
-        return cls(refresh, access, tokens.account.account_id, tokens.expires_at, tokens.last_refresh)
-
-
-class External(NamedTuple):
-    """External tokens, which the parent application passes in."""
-
-    access: str
-    workspace: str | None
-    expires: float | None
-
-    @classmethod
-    def of(cls, tokens: ExternalTokens) -> "External":
-        return cls(tokens.access_token.reveal(), tokens.account.account_id, tokens.expires_at)
-
-
-Held = Key | Managed | External | None
 
 
 class Answer(NamedTuple):
@@ -256,12 +220,7 @@ class Engine:
 
     def forbidden(self, held: Held) -> Error:
         """The error if the policy forbids these credentials, otherwise None."""
-        method = LoginMethod.API if isinstance(held, Key) else LoginMethod.CHATGPT
-        if self.policy.forced_login_method not in (None, method):
-            return LoginMethodForbidden
-        if isinstance(held, Managed | External) and self.policy.forced_workspaces:
-            return None if held.workspace in self.policy.forced_workspaces else WorkspaceForbidden
-        return None
+        return violation(self.policy, held)
 
     # Signing in and out
 

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 from model.worlds import RealEngine, RealWorld
 
 from authstate import ApiKey, Authorization, AuthState, Policy
+from authstate.adapters.conformance import held as values
 from authstate.adapters.testing import make_external
 from authstate.engine.model.credentials import ChatgptTokens, Credentials, ExternalTokens
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, ParentUnavailable, RefreshDeadReason
@@ -42,13 +43,13 @@ LIFETIMES = st.sampled_from((3600.0, 3600.0, 200.0, 20.0, -100.0, None))
 KINDS = st.sampled_from(("load", "lock", "prepare", "save", "delete"))
 
 
-def held_of(credentials: Credentials | None) -> model.Held:
+def held_of(credentials: Credentials | None) -> values.Held:
     """The credentials of an engine as the type of the model."""
     if isinstance(credentials, ChatgptTokens):
-        return model.Managed.of(credentials)
+        return values.Managed.of(credentials)
     if isinstance(credentials, ExternalTokens):
-        return model.External.of(credentials)
-    return model.Key(credentials.key.reveal()) if isinstance(credentials, ApiKey) else None
+        return values.External.of(credentials)
+    return values.Key(credentials.key.reveal()) if isinstance(credentials, ApiKey) else None
 
 
 class AuthStateMachine(RuleBasedStateMachine):
@@ -95,8 +96,8 @@ class AuthStateMachine(RuleBasedStateMachine):
         held, stored, world = self.models[which].held, self.world.stored, self.world
         return (
             self.models[which].state == "chatgpt"
-            and isinstance(held, model.Managed)
-            and isinstance(stored, model.Managed)
+            and isinstance(held, values.Managed)
+            and isinstance(stored, values.Managed)
             and model.same_material(held, stored)
             and held.refresh in world.live
             and self.models[which].pending_write is None
@@ -133,20 +134,20 @@ class AuthStateMachine(RuleBasedStateMachine):
     @rule(which=WHICH)
     def use_api_key(self, which: int) -> None:
         key = self.key()
-        expected = model.Key(key.key.reveal())
+        expected = values.Key(key.key.reveal())
         self.same(which, self.reals[which].engine.use_api_key(key), lambda: self.models[which].sign_in(expected))
 
     @rule(which=WHICH, workspace=WORKSPACES)
     def log_in(self, which: int, workspace: str) -> None:
         tokens = self.issue(workspace)
         work = self.reals[which].engine.complete_chatgpt_login(tokens)
-        self.same(which, work, lambda: self.models[which].sign_in(model.Managed.of(tokens)))
+        self.same(which, work, lambda: self.models[which].sign_in(values.Managed.of(tokens)))
 
     @rule(which=WHICH, workspace=WORKSPACES, lifetime=LIFETIMES)
     def use_external(self, which: int, workspace: str, lifetime: float | None) -> None:
         tokens = make_external(account_id=workspace, expires_in=lifetime, now=self.real.clock.now())
         work = self.reals[which].engine.use_external_tokens(tokens)
-        self.same(which, work, lambda: self.models[which].use_external(model.External.of(tokens)))
+        self.same(which, work, lambda: self.models[which].use_external(values.External.of(tokens)))
 
     @rule(which=WHICH)
     def log_out(self, which: int) -> None:
@@ -222,7 +223,7 @@ class AuthStateMachine(RuleBasedStateMachine):
         expected = self.models[which]
         if expected.state != "external_tokens":
             return
-        assert isinstance(expected.held, model.External)
+        assert isinstance(expected.held, values.External)
         workspace = expected.held.workspace if answer == "yes" else "org-3"
         tokens = make_external(account_id=workspace, expires_in=lifetime, now=self.real.clock.now())
         reply = ParentUnavailable("the test's parent has none") if answer == "no" else tokens
@@ -267,7 +268,7 @@ class AuthStateMachine(RuleBasedStateMachine):
         tokens, key = self.issue("org-1"), self.key()
         external = make_external(account_id="org-1", now=self.real.clock.now())
         forbids = Policy(forced_login_method=LoginMethod.API)
-        refusal = expected.forbidden(model.Key(key.key.reveal())) if action == "api_key" else None
+        refusal = expected.forbidden(values.Key(key.key.reveal())) if action == "api_key" else None
 
         async def story() -> None:
             engine = real.engine
@@ -300,7 +301,7 @@ class AuthStateMachine(RuleBasedStateMachine):
             assert error is None if refusal is None else isinstance(error, refusal)
 
         self.real.run(story())
-        if action == "external" and expected.use_external(model.External.of(external)) is None:
+        if action == "external" and expected.use_external(values.External.of(external)) is None:
             self.landed_alone(held_of(real.replayed.credentials))
         elif action == "policy":
             self.policy_then_refresh(forbids)
@@ -309,14 +310,14 @@ class AuthStateMachine(RuleBasedStateMachine):
         if action == "log_out":
             assert expected.log_out() is None
         elif action == "api_key":
-            assert expected.sign_in(model.Key(key.key.reveal())) is refusal
+            assert expected.sign_in(values.Key(key.key.reveal())) is refusal
         elif action == "login":
-            expected.sign_in(model.Managed.of(tokens))
+            expected.sign_in(values.Managed.of(tokens))
         elif action == "close":
             expected.close()
             self.add(0, expected.policy)
 
-    def landed_alone(self, _held: model.Held) -> None:
+    def landed_alone(self, _held: values.Held) -> None:
         """The refresh stores its tokens, but the session already uses others."""
         expected = self.models[0]
         session = (expected.state, expected.held, expected.reason, expected.generation)
@@ -376,7 +377,7 @@ class AuthStateMachine(RuleBasedStateMachine):
     def foreign_login(self, workspace: str) -> None:
         tokens = self.issue(workspace)
         self.real.foreign(tokens)
-        self.world.stored = model.Managed.of(tokens)
+        self.world.stored = values.Managed.of(tokens)
 
     @precondition(lambda self: self.models[0].state == "refresh_dead")
     @rule()
@@ -387,7 +388,7 @@ class AuthStateMachine(RuleBasedStateMachine):
         self.foreign_login(dead.account.account_id)
         self.reload(0)
         self.real.foreign(dead)
-        self.world.stored = model.Managed.of(dead)
+        self.world.stored = values.Managed.of(dead)
         self.reload(0)
         self.refresh(0)
 
@@ -399,7 +400,7 @@ class AuthStateMachine(RuleBasedStateMachine):
         assert isinstance(backup, ChatgptTokens)
         self.refresh(0)
         self.real.foreign(backup)
-        self.world.stored = model.Managed.of(backup)
+        self.world.stored = values.Managed.of(backup)
         if looks:
             self.reload(0)
         self.refresh(0)
@@ -408,7 +409,7 @@ class AuthStateMachine(RuleBasedStateMachine):
     def foreign_api_key(self) -> None:
         key = self.key()
         self.real.foreign(key)
-        self.world.stored = model.Key(key.key.reveal())
+        self.world.stored = values.Key(key.key.reveal())
 
     @rule()
     def foreign_logout(self) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from interop.differences import AUTHSTATE_MEMBERS, CODEX_MEMBERS, DIFFERENCES
 from support.paths import REPO
 
 from authstate.adapters.app_server import wire
 from authstate.adapters.app_server.account_api import AccountApi
 from authstate.adapters.app_server.interactive_logins import InteractiveLogins
+from authstate.adapters.conformance.differences import AUTHSTATE_MEMBERS, CODEX_MEMBERS, DIFFERENCES
 from authstate.adapters.jsonrpc import framing, peer
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.stores.memory import MemoryStore

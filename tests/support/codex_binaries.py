@@ -7,8 +7,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-OLD, NEW = "0.93.0", "0.169.0"
-VERSIONS = (OLD, NEW)
+from authstate.adapters.conformance import differences
+
+OLD, NEW = differences.OLD, differences.NEW
+VERSIONS = differences.VERSIONS
 """The first release with external tokens, and the current one."""
 
 _TARGETS = {

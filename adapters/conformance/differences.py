@@ -1,8 +1,11 @@
 """Where codex and authstate answer differently, each with its reason. What is not listed here must be the same."""
 
+import re
 from typing import Any, NamedTuple
 
-from support.codex_binaries import NEW, OLD, VERSIONS
+OLD, NEW = "0.93.0", "0.169.0"
+VERSIONS = (OLD, NEW)
+"""The first release with external tokens, and the one that authstate follows."""
 
 _READ, _LIMITS, _UPDATED = "account/read", "account/rateLimits/read", "account/updated"
 _COMPLETED, _START = "account/login/completed", "account/login/start"
@@ -47,6 +50,8 @@ class Difference(NamedTuple):
     codex: Any
     authstate: Any
     reason: str
+    check: str = ""
+    """The check of `authstate verify` that such a release fails for this."""
 
 
 ANY = "any result"
@@ -78,6 +83,7 @@ def _at_start(plan: str, *scenes: str) -> Difference:
         authstate=_OURS_AT_START,
         reason="0.169.0 announces a stored login that it checked at the backend when it starts; the account API tells "
         "of logins and logouts, a stored login is neither, and nothing is asked before a client wants it",
+        check="start/nothing-unasked",
     )
 
 
@@ -97,6 +103,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         ],
         authstate=[(_START, -32600)],
         reason="a key of white space can never work: storing it would replace a login that does",
+        check="input/blank-key",
     ),
     Difference(
         VERSIONS,
@@ -104,6 +111,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         codex=[(_READ, -32600)],
         authstate=[(_READ, {"account": {"type": "apiKey"}, "requiresOpenaiAuth": True})],
         reason="every member of `params` is optional, so its absence says no less",
+        check="input/no-params",
     ),
     Difference(
         VERSIONS,
@@ -111,6 +119,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         codex=[(_LIMITS, -32603)],
         authstate=[(_LIMITS, ANY)],
         reason="codex runs its 401 recovery in turns only; here every authorized request goes through it",
+        check="recovery/refreshed",
     ),
     Difference(
         VERSIONS,
@@ -121,6 +130,7 @@ DIFFERENCES: tuple[Difference, ...] = (
             ("account/chatgptAuthTokens/refresh", {"reason": "unauthorized", "previousAccountId": "org-1"}),
         ],
         reason="the same: the parent is asked, and the request is sent again",
+        check="recovery/parent-asked",
     ),
     Difference(
         (OLD,),
@@ -133,6 +143,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         authstate=_NOBODY,
         reason="a login that cannot be refreshed ends with its access token: the client must offer a new one, as it "
         "does for releases from 0.150.0 on",
+        check="refresh/permanent/shown",
     ),
     Difference(
         (OLD,),
@@ -161,6 +172,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         codex=[(_READ, {"account": {"type": "apiKey"}, "requiresOpenaiAuth": True})],
         authstate=_NOBODY,
         reason="0.93.0 holds new logins to the policy and lets stored credentials pass; a policy holds for both",
+        check="start/policy",
     ),
     Difference(
         (NEW,),
@@ -168,6 +180,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         codex=[(_START, -32603)],
         authstate=[(_START, -32600)],
         reason="what the client sent is at fault, not the server",
+        check="login/external/no-jwt",
     ),
 )
 
@@ -176,3 +189,24 @@ def listed(version: str, scene: str, step: str) -> Difference | None:
     """The difference that is listed for a step, None where the answers must be the same."""
     found = [item for item in DIFFERENCES if version in item.versions and (scene, step) in item.places]
     return found[0] if found else None
+
+
+def documented(user_agent: str) -> dict[str, str]:
+    """Return the checks that this server is known to fail, and why. Empty for a server that is no codex.
+
+    Args:
+        user_agent: of the answer to `initialize`. A release counts as the newest of `VERSIONS` that is not newer.
+    """
+    found = re.match(r"[^/]*/(\d+)\.(\d+)\.", user_agent)
+    if found is None or " authstate (" in user_agent:
+        return {}
+    release = (int(found[1]), int(found[2]))
+    version = NEW if release >= _release(NEW) else OLD
+    if release < _release(OLD):
+        return {}
+    return {item.check: item.reason for item in DIFFERENCES if item.check and version in item.versions}
+
+
+def _release(version: str) -> tuple[int, int]:
+    major, minor, _ = version.split(".")
+    return int(major), int(minor)

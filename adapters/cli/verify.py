@@ -1,0 +1,79 @@
+"""`authstate verify`: checks a server of the account API, and reports."""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from itertools import count
+from pathlib import Path
+
+from authstate.adapters.child.process import CannotStart
+from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
+from authstate.adapters.conformance.actions import ACTIONS, Outcome, play
+from authstate.adapters.conformance.history import Setting
+from authstate.adapters.conformance.report import Report, as_json, as_text, make_report
+from authstate.adapters.conformance.scenarios import scenarios
+from authstate.adapters.testing.loopback_issuer import LoopbackIssuer
+
+Run = Callable[[Sequence[str]], Outcome]
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Run the histories, print the report, and return an exit status.
+
+    Raises:
+        UsageError: hypothesis is missing, or `--history` names an unknown action.
+        OSError: the report cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="authstate-verify-") as folder, LoopbackIssuer() as issuer:
+        setting = Setting(options.child, issuer, Path(folder))
+        numbers = count()
+
+        def run(actions: Sequence[str]) -> Outcome:
+            return play(setting, next(numbers), actions)
+
+        try:
+            first = run(("start",))
+            if not first.user_agent:
+                why = "; ".join(first.failed.values())
+                return print_error(f"the server cannot be run: {why}", ExitStatus.USAGE)
+            outcomes = [first, *_outcomes(options, run)]
+        except CannotStart as error:
+            return print_error(str(error), ExitStatus.USAGE)
+    report = make_report(options.child, options.seed, outcomes)
+    _write(report, options.json, options.report)
+    return ExitStatus.NOT_SIGNED_IN if report.has_failed else ExitStatus.DONE
+
+
+def _outcomes(options: argparse.Namespace, run: Run) -> list[Outcome]:
+    if options.history is not None:
+        actions = options.history.split(",")
+        if unknown := [name for name in actions if name not in ACTIONS]:
+            raise UsageError(f"--history names unknown actions ({', '.join(unknown)}): use {', '.join(ACTIONS)}")
+        return [run(actions)]
+    search = _search() if options.runs else None
+    outcomes = [run(actions) for actions in scenarios(slow=options.slow)]
+    if search is not None:
+        known = {name for outcome in outcomes for name in outcome.failed}
+        outcomes += search(run, known, runs=options.runs, steps=options.steps, start=options.seed)
+    return outcomes
+
+
+def _search() -> Callable[..., list[Outcome]]:
+    try:
+        from authstate.adapters.conformance.search import search
+    except ImportError:
+        raise UsageError(
+            "generated histories need the package hypothesis: pip install 'authstate[verify]', or use --runs 0"
+        ) from None
+    return search
+
+
+def _write(report: Report, is_json: bool, file: Path | None) -> None:
+    text = json.dumps(as_json(report), indent=2) + "\n" if is_json else as_text(report)
+    if file is None:
+        sys.stdout.write(text)
+    else:
+        file.write_text(text, encoding="utf-8")
+        print(f"Wrote the report to {file}.")
