@@ -19,8 +19,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
-from authstate.adapters.cli.fast_imports import paused_gc
 from authstate.adapters.config.override_arguments import ACCOUNT, split_overrides
+from authstate.adapters.io.fast_imports import OPENSSL, load_late, paused_gc
 
 _STDIO = "stdio://"
 
@@ -182,8 +182,9 @@ def _status_of(error: Exception) -> ExitStatus | None:
 
 
 def _serve(overrides: list[str]) -> int:
+    load_late(*OPENSSL)
     with paused_gc():
-        from authstate.adapters.app_server.server import main as serve
+        from authstate.adapters.app_server.start import main as serve
     return serve(overrides)
 
 
