@@ -1,20 +1,16 @@
 """The first messages of a connection: `initialize`, answered before the engine is imported; then the account API."""
 
 import asyncio
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Raw
 
 from authstate.adapters.app_server.connected_client import ConnectedClient
+from authstate.adapters.app_server.introduction import answer_introduction, read_introduction
 from authstate.adapters.app_server.lazy_account import LazyAccount
-from authstate.adapters.app_server.wire import InitializeParams, InitializeResult, ParamsDecoder
+from authstate.adapters.app_server.wire import InitializeParams, InitializeResult
 from authstate.adapters.jsonrpc.peer import INVALID_REQUEST, Exclusive, Peer, RpcError
-from authstate.engine.version import VERSION
-
-_decode = ParamsDecoder[InitializeParams](InitializeParams)
 
 
 class Handshake:
@@ -42,31 +38,19 @@ class Handshake:
             raise RpcError(INVALID_REQUEST, "Not initialized")
         return Exclusive(self._handle_first(method, params))
 
-    def _initialize(self, params: Raw | None) -> InitializeResult:
-        request = _decode(params)
-        if self.client.is_initialized:
-            raise RpcError(INVALID_REQUEST, "Already initialized")
-        self.client.describe(request)
+    def introduced(self, params: InitializeParams) -> None:
+        """Note an `initialize` whose answer is certain or sent, and open the account a moment later."""
+        self.client.describe(params)
         self.client.is_initialized = True
         asyncio.get_running_loop().call_soon(self.account.start)
-        info = request.client_info
-        system, architecture = platform()
-        return InitializeResult(
-            user_agent=f"{info.name}/{VERSION} ({system}; {architecture}) authstate ({info.name}; {info.version})",
-            codex_home=os.fsencode(self._home).decode("utf-8", "replace"),  # JSON holds no other text
-            platform_family="windows" if sys.platform == "win32" else "unix",
-            platform_os={"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform),
-        )
+
+    def _initialize(self, params: Raw | None) -> InitializeResult:
+        introduction = read_introduction(params)
+        if self.client.is_initialized:
+            raise RpcError(INVALID_REQUEST, "Already initialized")
+        self.introduced(introduction)
+        return answer_introduction(introduction, self._home)
 
     async def _handle_first(self, method: str, params: Raw | None) -> object:
         """What the account API makes of a request, which may be an awaitable, once the account is open."""
         return (await self.account.opened()).handle(method, params)
-
-
-def platform() -> tuple[str, str]:
-    """The operating system with its version, and the architecture, as the user agent shows them."""
-    if sys.platform == "win32":
-        version = sys.getwindowsversion()
-        return f"Windows {version.major}.{version.minor}.{version.build}", os.environ.get("PROCESSOR_ARCHITECTURE", "?")
-    names = os.uname()
-    return f"{'Mac OS' if names.sysname == 'Darwin' else names.sysname} {names.release}", names.machine

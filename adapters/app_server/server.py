@@ -6,7 +6,6 @@ stored. Windows has SIGINT only.
 """
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,32 +14,15 @@ from typing import Any
 
 from authstate.adapters.app_server.connected_client import ConnectedClient
 from authstate.adapters.app_server.deferred_log import LOG_DELAY, DeferredLog
+from authstate.adapters.app_server.first_answer import FirstAnswer
 from authstate.adapters.app_server.handshake import Handshake
 from authstate.adapters.app_server.lazy_account import AccountSetup, LazyAccount
-from authstate.adapters.config import Config, ConfigError, Environment, load_config
-from authstate.adapters.config.unmanaged_logins import ensure_none_in_environment
+from authstate.adapters.config import Config, Environment
 from authstate.adapters.io.signals import ENDINGS, handle_signals
 from authstate.adapters.io.streams import can_be_watched, open_reader, open_writer
 
 _LAST_ANSWERS = 1.0  # seconds that requests which are under way get at the end of the input
 _LAST_WRITES = 5.0  # seconds that a slow reader gets for what is answered already
-_TEST_PARENT_TIMEOUT = "AUTHSTATE_TEST_PARENT_TIMEOUT"  # seconds; for tests only
-
-
-def main(overrides: Sequence[str] = ()) -> int:
-    """Serve until the end and return the exit status.
-
-    Args:
-        overrides: the `-c KEY=VALUE` of the command line.
-
-    Raises:
-        ConfigError: the configuration cannot be used, or the environment names a login that is not managed here;
-            nothing was read or written yet.
-    """
-    ensure_none_in_environment(os.environ)
-    environment = Environment.read(os.environ, acts_with_key=False)
-    config = load_config(environment.home, overrides)
-    return asyncio.run(serve(config, environment, settings=settings_for_tests(os.environ)))
 
 
 async def serve(
@@ -50,6 +32,8 @@ async def serve(
     stdin_fd: int = 0,
     stdout_fd: int = 1,
     settings: Mapping[str, Any] | None = None,
+    first: FirstAnswer = FirstAnswer(),  # noqa: B008 - it is immutable
+    noted: Sequence[int] = (),
 ) -> int:
     """Serve one client and return the exit status. What anything else prints goes to stderr from here on.
 
@@ -57,46 +41,49 @@ async def serve(
         config, environment: what was configured.
         stdin_fd, stdout_fd: where the protocol comes from and goes to. They are left open.
         settings: members of `RefreshSettings` that differ from the default.
+        first: what `answer_first` did with these descriptors.
+        noted: the signals that came before; they end the server.
     """
     sys.stdout = sys.stderr
-    return await _Server(config, environment, settings or {}).run(stdin_fd, stdout_fd)
-
-
-def settings_for_tests(environ: Mapping[str, str]) -> dict[str, float]:
-    """What tests shorten. Raises ConfigError."""
-    text = environ.get(_TEST_PARENT_TIMEOUT, "")
-    try:
-        return {"parent_timeout": float(text)} if text else {}
-    except ValueError:
-        raise ConfigError(f"the environment variable {_TEST_PARENT_TIMEOUT} must be a number of seconds") from None
+    return await _Server(config, environment, settings or {}, first).run(stdin_fd, stdout_fd, noted)
 
 
 class _Server:
     """One client, from its first byte to its last."""
 
-    def __init__(self, config: Config, environment: Environment, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, config: Config, environment: Environment, settings: Mapping[str, Any], first: FirstAnswer
+    ) -> None:
         self._log = DeferredLog()
         self._setup = AccountSetup(config, environment, settings)
         self._handshake = Handshake(environment.home, self._make_account)
         self._peer = self._handshake.peer
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._has_lost_client = False
+        self._first = first
+        self._unread = first.unread
 
-    async def run(self, stdin_fd: int, stdout_fd: int) -> int:
+    async def run(self, stdin_fd: int, stdout_fd: int, noted: Sequence[int]) -> int:
         """Serve until the end; return the exit status."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._log.on_loop_exception)
         for number in handle_signals(ENDINGS, self._on_signal):
             _handle_signal_without_loop(number, self._on_signal)
+        for number in noted:
+            self._on_signal(number)
         try:
             read_watched, write_watched = can_be_watched(stdin_fd, stdout_fd)
             writer = await open_writer(stdout_fd, self._peer, self._client_stopped_reading, watched=write_watched)
             self._peer.connect(writer)
-            reader = await open_reader(stdin_fd, self._peer.data_received, self._input_ended, watched=read_watched)
+            if self._first.introduction is not None:
+                writer.write(self._first.unsent)
+                self._handshake.introduced(self._first.introduction)
+            reader = await open_reader(stdin_fd, self._take, self._input_ended, watched=read_watched)
         except OSError as error:
             print(f"authstate: standard input or output cannot be used: {error.strerror}", file=sys.stderr)
             return 1
         self._peer.connect(writer, reader)
+        self._take(b"")
         status = await self._end
         reader.pause_reading()
         if not self._has_lost_client and status == 0:
@@ -108,6 +95,11 @@ class _Server:
         self._log.flush()
         await writer.finish(_LAST_WRITES)
         return status
+
+    def _take(self, data: bytes) -> None:
+        """Take input, after that which was read before the loop ran."""
+        unread, self._unread = self._unread, b""
+        self._peer.data_received(unread + data)
 
     def _make_account(self, client: ConnectedClient) -> LazyAccount:
         account = LazyAccount(self._setup, client, self._log, on_open=lambda engine: account.follow())
@@ -122,6 +114,7 @@ class _Server:
         self._stop(128 + number)
 
     def _input_ended(self) -> None:
+        self._take(b"")
         self._peer.eof_received()
         self._stop(0)
 

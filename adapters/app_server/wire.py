@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from authstate.adapters.confidential import Confidential
-from authstate.adapters.jsonrpc.peer import INVALID_REQUEST, RpcError
+from authstate.adapters.jsonrpc.framing import INVALID_REQUEST, RpcError
 
 REFRESH_METHOD = "account/chatgptAuthTokens/refresh"
 SESSIONS_METHOD = "accountSession/list"

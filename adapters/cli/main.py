@@ -20,8 +20,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
-from authstate.adapters.cli.fast_imports import paused_gc
 from authstate.adapters.config.override_arguments import ACCOUNT, split_overrides
+from authstate.adapters.io.fast_imports import OPENSSL, load_late, paused_gc
 
 _STDIO = "stdio://"
 
@@ -183,10 +183,9 @@ def _status_of(error: Exception) -> ExitStatus | None:
 
 
 def _serve(overrides: list[str]) -> int:
+    load_late(*OPENSSL)
     with paused_gc():
-        from authstate.adapters.app_server.server import main as serve
-        from authstate.adapters.logs.program import keep_warnings_on_stderr
-    keep_warnings_on_stderr()
+        from authstate.adapters.app_server.start import main as serve
     return serve(overrides)
 
 

@@ -23,7 +23,6 @@ from authstate.adapters.cli.codex_arguments import without_daemon
 from authstate.adapters.cli.command_home import command_home
 from authstate.adapters.cli.exec_command import exec_command, exec_unmanaged
 from authstate.adapters.cli.exit_status import print_error
-from authstate.adapters.cli.fast_imports import paused_gc
 from authstate.adapters.cli.leftover_processes import describe_leftovers, leftover_processes
 from authstate.adapters.cli.signed_out_home import say_if_signed_out
 from authstate.adapters.config import Config, Environment, StoreMode, load_config
@@ -36,6 +35,7 @@ from authstate.adapters.config.settings import (
     BrokerEndpoints,
 )
 from authstate.adapters.config.unmanaged_logins import find_unmanaged_login
+from authstate.adapters.io.fast_imports import paused_gc
 from authstate.adapters.io.signals import signals_noted
 from authstate.adapters.logs.program import keep_warnings_on_stderr
 from authstate.adapters.network.loopback_sockets import IPV4, listen_on

@@ -13,8 +13,8 @@ from authstate.adapters.child.process import CannotStart, PipedChildProcess, pro
 from authstate.adapters.cli.account_in_use import uses_home_account
 from authstate.adapters.cli.exec_command import exec_unmanaged
 from authstate.adapters.cli.exit_status import print_error
-from authstate.adapters.cli.fast_imports import paused_gc
 from authstate.adapters.config.unmanaged_logins import find_unmanaged_login
+from authstate.adapters.io.fast_imports import paused_gc
 
 
 def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
@@ -54,7 +54,7 @@ def _relay(overrides: Sequence[str], child: PipedChildProcess) -> int:
     with paused_gc():
         import asyncio
 
-        from authstate.adapters.app_server.server import settings_for_tests
+        from authstate.adapters.app_server.start import settings_for_tests
         from authstate.adapters.config import Environment, load_config
         from authstate.adapters.config.settings import ensure_secure_setting
         from authstate.adapters.logs.program import keep_warnings_on_stderr

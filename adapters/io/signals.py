@@ -1,6 +1,5 @@
 """Handles signals in the event loop, so that a program can finish what must not be interrupted."""
 
-import asyncio
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -38,7 +37,9 @@ def handle_signals(names: Iterable[str], on_event: Callable[[int], None]) -> lis
         The numbers of the signals that the loop cannot handle: all on Windows, and all outside of the main thread,
         where the signals belong to the embedder.
     """
-    loop = asyncio.get_running_loop()
+    from asyncio import get_running_loop  # imported here: `signals_noted` is for the time before
+
+    loop = get_running_loop()
     unhandled: list[int] = []
     for name in names:
         number = getattr(signal, name, None)

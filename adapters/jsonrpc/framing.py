@@ -148,6 +148,11 @@ def read_line(line: bytes) -> Envelope:
     raise RpcError(INVALID_REQUEST, "the message must be an object with a `method` that is a string")
 
 
+def encode_answer(id_: bytes, result: object) -> bytes:
+    """Return the line that answers a request."""
+    return b'{"id":' + id_ + b',"result":' + encode(result) + b"}\n"
+
+
 def is_id(raw: bytes) -> bool:
     """Return whether valid JSON is a string or an integer, without fraction and exponent."""
     return raw[:1] == b'"' or raw.removeprefix(b"-").isdigit()

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from authstate.adapters.jsonrpc.batched_output import BatchedOutput
-from authstate.adapters.jsonrpc.framing import INTERNAL_ERROR, OVERLOADED, RpcError, encode
+from authstate.adapters.jsonrpc.framing import INTERNAL_ERROR, OVERLOADED, RpcError, encode, encode_answer
 
 MAX_PENDING = 4096
 """The largest number of unanswered requests."""
@@ -118,7 +118,7 @@ class IncomingRequests:
         """Send an answer: a result, or an error for an exception."""
         if not isinstance(outcome, BaseException):
             try:
-                self._output.send(b'{"id":' + id_ + b',"result":' + encode(outcome) + b"}\n")
+                self._output.send(encode_answer(id_, outcome))
                 return
             except (TypeError, ValueError, RecursionError) as error:
                 outcome = error

@@ -16,8 +16,19 @@ _UNIX = os.name != "nt"
 
 def companion_paths(target: str, suffix: str) -> list[str]:
     """Return the paths of a file that belongs to `target`, the preferred one first. Blocks briefly; raises nothing."""
-    name = f"{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}{suffix}"
-    return [target + suffix, *(os.path.join(folder, name) for folder in _folders() if _is_private(folder))]
+    return [target + suffix, *(_place_in(folder, target, suffix) for folder in _folders() if _is_private(folder))]
+
+
+def reachable_companion_paths(target: str, suffix: str) -> Iterator[str]:
+    """Yield the paths of `companion_paths` whose folder exists, without the digest of the others: for a look."""
+    yield target + suffix
+    for folder in _folders():
+        if os.path.lexists(folder) and _is_private(folder):
+            yield _place_in(folder, target, suffix)
+
+
+def _place_in(folder: str, target: str, suffix: str) -> str:
+    return os.path.join(folder, f"{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}{suffix}")
 
 
 def _folders() -> Iterator[str]:

@@ -18,7 +18,7 @@ import msgspec
 
 from authstate.adapters.logs.loggers import library_logger
 from authstate.adapters.stores.auth_json_format import LARGEST, is_json_object
-from authstate.adapters.stores.companion_files import companion_paths
+from authstate.adapters.stores.companion_files import companion_paths, reachable_companion_paths
 from authstate.adapters.stores.disk import Disk
 
 _SUFFIX = ".authstate.pending"
@@ -82,7 +82,7 @@ class InPlaceWriter:
     @property
     def has_pending_write(self) -> bool:
         """Whether a write has begun and not ended. Raises nothing."""
-        return any(map(self._disk.exists, pending_paths(self._target)))
+        return any(map(self._disk.exists, reachable_companion_paths(self._target, _SUFFIX)))
 
     def recover(self) -> None:
         """Finish a write that a crash interrupted. Requires the lock. Raises nothing."""

@@ -10,10 +10,10 @@ that it does not come back to life in another process, or after a restart.
 import math
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from secrets import token_bytes, token_hex
 
 import msgspec
 
@@ -113,10 +113,10 @@ class LeaseBook:
         """
         if request.ttl is not None and not 0 < request.ttl < math.inf:
             raise ConfigError("the time of a lease must be longer than 0 seconds, and finite")
-        handle = LeaseHandle.of(token_bytes(SECRET_BYTES))
+        handle = LeaseHandle.of(secrets.token_bytes(SECRET_BYTES))
         now = self._now()
         lease = Lease(
-            id=token_hex(4),
+            id=secrets.token_hex(4),
             digest=handle.digest,
             account=request.account,
             workspace_id=request.owner.account_id,

@@ -5,9 +5,9 @@ signed out. Any other key is one that somebody has signed in with. The note is a
 computed.
 """
 
+import hashlib
 import os
 from contextlib import suppress
-from hashlib import sha256
 
 from authstate.engine.model.credentials import ApiKey, StaticCredentials
 
@@ -38,4 +38,4 @@ def forget_key(folder: str) -> None:
 
 def _digest(key: StaticCredentials) -> str:
     secret = key.key if isinstance(key, ApiKey) else key.token
-    return sha256(secret.reveal().encode()).hexdigest()
+    return hashlib.sha256(secret.reveal().encode()).hexdigest()

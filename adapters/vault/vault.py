@@ -13,8 +13,8 @@ accounts.json.
 """
 
 import os
+import secrets
 import shutil
-from secrets import token_hex
 
 from authstate.adapters.config.home import ACCOUNT_LIST
 from authstate.adapters.config.settings import StoreMode
@@ -98,7 +98,7 @@ class Vault:
             ConfigError: the nickname is invalid or taken.
             StoreUnavailable: the list cannot be written.
         """
-        account = token_hex(4)
+        account = secrets.token_hex(4)
 
         def added(accounts: AccountList) -> AccountList:
             nickname = name if name is not None else accounts.free_name(wish or account)
@@ -114,7 +114,7 @@ class Vault:
 
         def unchanged(accounts: AccountList) -> AccountList:
             if name is not None:
-                accounts.with_entry(AccountEntry(token_hex(4), name))
+                accounts.with_entry(AccountEntry(secrets.token_hex(4), name))
             return accounts
 
         self.file.change(unchanged)

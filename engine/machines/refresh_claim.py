@@ -6,10 +6,10 @@ claim is not a claim of a JWT. It outlives its process, and tells the next one t
 names a token by its fingerprint, a digest from which the token cannot be computed.
 """
 
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from hashlib import sha256
 
 import msgspec
 
@@ -155,7 +155,7 @@ def with_claim(claims: Mapping[str, RefreshClaim], claim: RefreshClaim) -> dict[
 
 def fingerprint_of(refresh_token: Secret) -> str:
     """Return the name of a refresh token in a claim: the first 32 hexadecimal digits of its SHA-256."""
-    return sha256(refresh_token.reveal().encode()).hexdigest()[:32]
+    return hashlib.sha256(refresh_token.reveal().encode()).hexdigest()[:32]
 
 
 def format_time(seconds: float) -> str:

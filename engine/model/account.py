@@ -1,8 +1,8 @@
 """The account that the claims of a token name."""
 
+import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
-from hashlib import sha256
 from typing import Any, cast
 
 import msgspec
@@ -69,7 +69,7 @@ class Account(msgspec.Struct, frozen=True):
     def digest(self) -> str:
         """16 hexadecimal digits that tell logins apart: of the workspace and the user, or of the email without both."""
         names = (self.account_id, self.user_id) if self.account_id or self.user_id else (self.email,)
-        return sha256("\n".join(name or "" for name in names).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join(name or "" for name in names).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         name = self.email or "an account without an email"

@@ -8,8 +8,8 @@ presents the digest of the current one could not use that one, and any other cli
 from refresh tokens, because it issues a new one with each access token.
 """
 
+import hashlib
 import re
-from hashlib import sha256
 
 import msgspec
 
@@ -46,7 +46,7 @@ class LeaseHandle(msgspec.Struct, frozen=True):
     @property
     def digest(self) -> str:
         """What is stored of the handle: the SHA-256 of its secret, from which it cannot be computed."""
-        return sha256(self.secret.reveal().encode()).hexdigest()
+        return hashlib.sha256(self.secret.reveal().encode()).hexdigest()
 
     def text(self, access_token: Secret | None = None) -> Secret:
         """Return what a client presents.
@@ -66,7 +66,7 @@ def is_lease(refresh_token: Secret) -> bool:
 
 def digest_of_access(access_token: Secret) -> str:
     """Return 16 hexadecimal digits that tell access tokens apart. The token cannot be computed from them."""
-    return sha256(access_token.reveal().encode()).hexdigest()[:16]
+    return hashlib.sha256(access_token.reveal().encode()).hexdigest()[:16]
 
 
 def _base64url(data: bytes) -> str:

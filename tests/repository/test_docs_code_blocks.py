@@ -31,6 +31,7 @@ from authstate.engine.model.events import Event
 COMMANDS = (
     "python3.11 -m venv .venv && .venv/bin/pip install . && .venv/bin/authstate demo",
     "python3.11 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest",
+    "pip install -e '.[bench]' && cd tests && python -m benchmarks",
 )
 
 

@@ -1,0 +1,47 @@
+"""Starts `authstate app-server`: reads the configuration, answers the first message, and then imports the server."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from authstate.adapters.app_server.first_answer import answer_first
+from authstate.adapters.config import ConfigError, Environment, load_config
+from authstate.adapters.config.unmanaged_logins import ensure_none_in_environment
+from authstate.adapters.io.fast_imports import paused_gc
+from authstate.adapters.io.signals import ENDINGS, signals_noted
+
+_TEST_PARENT_TIMEOUT = "AUTHSTATE_TEST_PARENT_TIMEOUT"  # seconds; for tests only
+
+
+def main(overrides: Sequence[str] = ()) -> int:
+    """Serve until the end and return the exit status.
+
+    Args:
+        overrides: the `-c KEY=VALUE` of the command line.
+
+    Raises:
+        ConfigError: the configuration cannot be used, or the environment names a login that is not managed here;
+            nothing was read or written yet.
+    """
+    ensure_none_in_environment(os.environ)
+    environment = Environment.read(os.environ, acts_with_key=False)
+    config = load_config(environment.home, overrides)
+    settings = settings_for_tests(os.environ)
+    with signals_noted(ENDINGS) as noted:
+        first = answer_first(0, 1, environment.home)
+        with paused_gc():
+            import asyncio  # imported here, because the first answer does not wait for it
+
+            from authstate.adapters.app_server.server import serve
+            from authstate.adapters.logs.program import keep_warnings_on_stderr
+
+        keep_warnings_on_stderr()
+        return asyncio.run(serve(config, environment, settings=settings, first=first, noted=noted))
+
+
+def settings_for_tests(environ: Mapping[str, str]) -> dict[str, float]:
+    """What tests shorten. Raises ConfigError."""
+    text = environ.get(_TEST_PARENT_TIMEOUT, "")
+    try:
+        return {"parent_timeout": float(text)} if text else {}
+    except ValueError:
+        raise ConfigError(f"the environment variable {_TEST_PARENT_TIMEOUT} must be a number of seconds") from None
