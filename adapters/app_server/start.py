@@ -8,6 +8,7 @@ from authstate.adapters.config import ConfigError, Environment, load_config
 from authstate.adapters.config.unmanaged_logins import ensure_none_in_environment
 from authstate.adapters.io.fast_imports import paused_gc
 from authstate.adapters.io.signals import ENDINGS, signals_noted
+from authstate.adapters.network.insecure_http import ALLOWED_HOSTS_VARIABLE
 
 _TEST_PARENT_TIMEOUT = "AUTHSTATE_TEST_PARENT_TIMEOUT"  # seconds; for tests only
 
@@ -22,6 +23,8 @@ def main(overrides: Sequence[str] = ()) -> int:
         ConfigError: the configuration cannot be used, or the environment names a login that is not managed here;
             nothing was read or written yet.
     """
+    if ALLOWED_HOSTS_VARIABLE in os.environ:  # reading the configuration may warn of such a host
+        _keep_warnings()
     ensure_none_in_environment(os.environ)
     environment = Environment.read(os.environ, acts_with_key=False)
     config = load_config(environment.home, overrides)
@@ -32,10 +35,15 @@ def main(overrides: Sequence[str] = ()) -> int:
             import asyncio  # imported here, because the first answer does not wait for it
 
             from authstate.adapters.app_server.server import serve
-            from authstate.adapters.logs.program import keep_warnings_on_stderr
 
-        keep_warnings_on_stderr()
+        _keep_warnings()
         return asyncio.run(serve(config, environment, settings=settings, first=first, noted=noted))
+
+
+def _keep_warnings() -> None:
+    from authstate.adapters.logs.program import keep_warnings_on_stderr  # imported here: it needs `logging`
+
+    keep_warnings_on_stderr()
 
 
 def settings_for_tests(environ: Mapping[str, str]) -> dict[str, float]:

@@ -7,8 +7,7 @@ from typing import Any
 
 from benchmarks.comparison import Comparison, PeerMissing, compare, microseconds_of, repeated, with_difference
 
-import authstate
-from authstate import AuthEngine, MemoryStore
+from authstate import AuthEngine, EngineAuth, MemoryStore, SyncAuthEngine, SyncEngineAuth
 from authstate.adapters.testing import FakeAuthority, make_tokens
 
 _LIBRARIES = ("httpx", "httpx2")
@@ -48,18 +47,16 @@ def _header() -> dict[str, str]:
 
 
 def _async_auth(library: str, engine: AuthEngine) -> Any:
-    auth = authstate.EngineAuth(engine)
+    auth = EngineAuth(engine)
     if not isinstance(auth, import_module(library).Auth):
         raise PeerMissing(f"EngineAuth is not for {library}")
     return auth
 
 
 def _sync_auth(library: str) -> Any:
-    make: Any = authstate.SyncAuthEngine  # type: ignore[attr-defined]
-    engine = make(AuthEngine(MemoryStore(make_tokens()), FakeAuthority()))
+    engine = SyncAuthEngine(AuthEngine(MemoryStore(make_tokens()), FakeAuthority()))
     engine.start()
-    kind: Any = authstate.SyncEngineAuth
-    auth = kind(engine)
+    auth = SyncEngineAuth(engine)
     if not isinstance(auth, import_module(library).Auth):
         raise PeerMissing(f"SyncEngineAuth is not for {library}")
     return auth

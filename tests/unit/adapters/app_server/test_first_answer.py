@@ -164,3 +164,12 @@ def test_a_signal_right_after_the_first_answer_ends_the_process_in_good_order(
     assert process.stdout.readline().startswith(b'{"id":"a","result"')
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 143
+
+
+def test_a_warning_about_the_configuration_is_printed_although_logging_comes_later(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('chatgpt_base_url = "http://backend.example"\n')
+    environment = {**os.environ, "CODEX_HOME": str(tmp_path), "AUTHSTATE_ALLOW_HTTP_HOSTS": "backend.example"}
+    command = command_of("authstate.adapters.cli", "app-server")
+    done = subprocess.run(command, input=HELLO, capture_output=True, env=environment, timeout=60)
+    assert done.returncode == 0
+    assert b"tokens go to backend.example over http://" in done.stderr
