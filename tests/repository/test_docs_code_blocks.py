@@ -181,7 +181,7 @@ def test_what_needs_a_codex_is_run_by_a_test_of_its_own(page: str, test: str) ->
 
 def test_the_readme_has_the_two_commands_and_ci_runs_the_second_with_coverage() -> None:
     shell = [block.text.strip() for block in ALL if block.page == "README.md" and block.language == "sh"]
-    assert shell == list(COMMANDS)
+    assert shell == list(COMMANDS[:2])
     script = (REPO / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert script[0] == "#!/usr/bin/env bash"
     commands = [line for line in script if line and not line.startswith("#")]
