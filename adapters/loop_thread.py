@@ -45,6 +45,11 @@ class LoopThread:
         """Whether the event loop takes calls."""
         return self._portal is not None
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is in this thread."""
+        return self._thread is threading.current_thread()
+
     def start(self) -> bool:
         """Start the thread and its event loop. Returns whether that was necessary."""
         self.ensure_may_wait()
@@ -103,7 +108,7 @@ class LoopThread:
                 "this process is a fork of the one that the engine runs in, and a fork has no other threads: open an "
                 "engine after the fork"
             )
-        if self._thread is threading.current_thread():
+        if self.is_current:
             raise WrongEventLoop(
                 "this is the thread of the engine's event loop, so a call that waits for it would never end: a "
                 "listener must leave such a call to another thread"

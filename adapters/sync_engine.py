@@ -29,7 +29,7 @@ from authstate.engine.model.errors import (
     StoreUnavailable,
     strip_tracebacks,
 )
-from authstate.engine.model.events import AuthMode, Listener
+from authstate.engine.model.events import AsyncListener, AuthMode, Listener
 from authstate.engine.model.policy import Policy
 from authstate.engine.model.session import Authorization, Session
 from authstate.engine.ports import ExternalTokenSource
@@ -120,11 +120,16 @@ class SyncAuthEngine:
         """Whether the current access token is past its `exp` by the wall clock."""
         return self._engine.is_expired()
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with every event, in order, in the thread of the engine. It must not block, and it must not
-        call a method of this object that waits. Returns a function that ends the subscription.
+    def subscribe(self, listener: Listener | AsyncListener) -> Callable[[], None]:
+        """Call `listener` with every event, in order, in the thread of the engine. A function must not block, and it
+        must not call a method of this object that waits. Returns a function that ends the subscription.
         """
-        return self._engine.subscribe(listener)
+
+        async def subscribe_there() -> Callable[[], None]:
+            return self._engine.subscribe(listener)
+
+        is_elsewhere = self._thread.is_running and not self._thread.is_current
+        return self._call(subscribe_there) if is_elsewhere else self._engine.subscribe(listener)
 
     # Start and end
 

@@ -15,6 +15,7 @@ to a page whose address contains neither.
 import asyncio
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 from urllib.parse import parse_qs
 from uuid import uuid4
@@ -32,7 +33,7 @@ from authstate.adapters.oauth.redirect.pasted_callback import parameters_of
 from authstate.adapters.oauth.redirect.port import PORTS, open_port
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
-from authstate.engine.model.errors import AuthError, LoginAttemptEnded, LoginFailed, strip_tracebacks
+from authstate.engine.model.errors import AuthError, EngineClosed, LoginAttemptEnded, LoginFailed, strip_tracebacks
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock
 
@@ -217,7 +218,9 @@ class BrowserLogin:
         """Cancel for a person who entered the address, or another login that needs the port; not for another site."""
         if request.is_foreign:
             return pages.NOT_FOUND.response()
-        has_ended = await self._engine.cancel_login(self.attempt.login_id)
+        has_ended = False
+        with suppress(EngineClosed):  # whose end has ended the attempt
+            has_ended = await self._engine.cancel_login(self.attempt.login_id)
         self._progress.fire("port_wanted")
         return (pages.CANCELLED if has_ended else pages.NOTHING_TO_CANCEL).response()
 

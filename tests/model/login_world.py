@@ -167,6 +167,7 @@ class SteppedWorld(World):
         faults: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
         before = asyncio.all_tasks()
+        await self.engine.start()
         for group in history:
             await asyncio.gather(*(self.do(step) for step in group))
             await self.clock.settle(40)

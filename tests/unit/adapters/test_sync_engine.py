@@ -39,6 +39,7 @@ CANARY = "canary-5c1f"
 LEFT_OUT = {
     "begin_login": "for adapters that run a login attempt, such as start_browser_login: use them with `call`",
     "complete_login": "the same",
+    "events": "an async iterator: `subscribe` does the same",
     "pace_with": "for a pool of engines, which has an event loop",
     "is_replaceable": "the same",
 }
@@ -194,6 +195,25 @@ def test_background_follows_other_processes(world: World) -> None:
         world.engine.close()
 
 
+def test_a_listener_may_be_a_coroutine_function_and_may_subscribe_another(world: World) -> None:
+    heard: list[str] = []
+    done = threading.Event()
+
+    async def slow(event: Event) -> None:
+        heard.append("coroutine function")
+        done.set()
+
+    def listener(event: Event) -> None:
+        heard.append("function")
+        end()
+        world.engine.subscribe(slow)
+
+    end = world.engine.subscribe(listener)
+    world.engine.refresh()
+    assert done.wait(30)
+    assert heard[:2] == ["function", "coroutine function"]
+
+
 def test_call_hands_the_engine_to_a_coroutine_function(world: World) -> None:
     async def work(engine: AuthEngine, one: int, *, two: int) -> tuple[bool, int]:
         await engine.refresh()
@@ -288,7 +308,7 @@ def test_a_listener_that_waits_for_its_own_thread_is_told_so(world: World) -> No
 
     world.engine.subscribe(listener)
     world.engine.refresh()
-    assert [type(one) for one in said] == [WrongEventLoop] * 3 + [RuntimeError], "and a fresh token is no wait"
+    assert [type(one) for one in said[:4]] == [WrongEventLoop] * 3 + [RuntimeError], "and a fresh token is no wait"
     assert "a listener" in str(said[0])
 
 
@@ -436,7 +456,8 @@ kept = engine.call(begin)
 print("the end", store.saves, flush=True)
 """
     lines = in_new_process(program, expires_in=-10.0).splitlines()
-    assert lines == ["the end 0", "LoginCompleted 0", "StateChanged 1"]
+    assert lines[:2] == ["the end 0", "LoginCompleted 0"]
+    assert "StateChanged 1" in lines[2:]
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="Windows has no fork")

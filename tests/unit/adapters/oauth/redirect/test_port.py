@@ -173,11 +173,16 @@ async def test_another_login_of_authstate_gives_way(
         assert (await follow_redirect(second, agree(second, loopback))).title == "You are signed in"
 
 
-async def test_one_that_shows_its_outcome_gives_way_too(harness: LoginHarness, loopback: LoopbackIssuer) -> None:
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_one_that_shows_its_outcome_gives_way_too(
+    harness: LoginHarness, loopback: LoopbackIssuer, is_closed: bool
+) -> None:
     other = LoginHarness(Issuer(loopback.url), linger=60)
     async with other.engine:
         first = await other.start(ports=(private_port(),))
         assert (await get(first.port, agree(first, loopback))).location == "/done"
+        if is_closed:
+            await other.engine.close()
         second = await harness.start(ports=(first.port,))
         await asyncio.wait_for(first.closed(), 5)
         assert (first.attempt.state, second.port) == ("succeeded", first.port)
