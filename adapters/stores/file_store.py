@@ -9,8 +9,9 @@ more.
 """
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from types import TracebackType
 
 from authstate.adapters.logs.loggers import library_logger
 from authstate.adapters.stores.auth_json_format import decode
@@ -87,26 +88,23 @@ class AuthJsonStore:
         """See `CredentialStore`."""
         return await self._disk.off_loop(lambda: self.claims.find(fingerprint))
 
-    @asynccontextmanager
-    async def locked(self) -> AsyncIterator[HeldStore]:
+    def locked(self) -> AbstractAsyncContextManager[HeldStore]:
         """Take the lock. It excludes other processes, and other stores of this process.
 
         Raises StoreBusy after `lock_timeout`, and StoreUnavailable if no lock is possible. Cancellation while waiting
         leaves no lock behind.
         """
-        lock = await self.home_lock.acquire()
-        held = self.hold(lock)
+        return _Locked(self._take, self._disk)
+
+    async def _take(self) -> HeldAuthJson:
+        held = self.hold(await self.home_lock.acquire())
         try:
             self._warn_of_findings()
             await self._disk.off_loop(held.recover)
-            yield held
-        except GeneratorExit:  # the loop is gone: nothing can be awaited
+        except BaseException:
             held.end()
             raise
-        except BaseException:
-            await self._disk.off_loop(held.end)
-            raise
-        await self._disk.off_loop(held.end)
+        return held
 
     def hold(self, lock: HeldLock) -> HeldAuthJson:
         """Return the file for a lock that is already held. The caller discards it and releases the lock."""
@@ -160,3 +158,27 @@ class AuthJsonStore:
         with suppress(OSError):
             changed_at = self._disk.changed_at(target if stored is not None else os.path.dirname(target))
         return last_change(stored, changed_at, self.home_lock.recent_saves(), self._path, self._home)
+
+
+class _Locked(AbstractAsyncContextManager[HeldStore]):
+    """The lock of a store, while it is entered."""
+
+    def __init__(self, take: Callable[[], Awaitable[HeldAuthJson]], disk: Disk) -> None:
+        self._take = take
+        self._disk = disk
+        self._held: HeldAuthJson | None = None
+
+    async def __aenter__(self) -> HeldStore:
+        self._held = await self._take()
+        return self._held
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        held, self._held = self._held, None
+        if held is None:
+            return
+        if kind is GeneratorExit:  # the event loop is gone: nothing can be awaited
+            held.end()
+        else:
+            await self._disk.off_loop(held.end)

@@ -1,8 +1,6 @@
 """Engines in each of the five states, on an issuer, a backend and a clock in memory."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Unpack
 
 from authstate.adapters.assembly import EngineOptions
@@ -31,7 +29,7 @@ from authstate.engine.model.states import AuthState
 from authstate.engine.ports import CredentialStore
 
 if TYPE_CHECKING:
-    from anyio.from_thread import BlockingPortal
+    from authstate.adapters.sync_engine import SyncAuthEngine
 
 NO_WAITS: Final = RefreshSettings(first_wait=0.0, rechecks=(0.0, 0.0), save_waits=(0.0, 0.0))
 """The settings of these engines: they wait for no clock between two tries, because a manual clock stands still."""
@@ -184,10 +182,11 @@ class Engines:
         said: EngineOptions = {"clock": self.clock, "settings": NO_WAITS, **options}
         engine = AuthEngine(store, self.authority, **said)
 
-        async def enter() -> None:
+        async def prepare() -> None:
             if credentials is not None and not isinstance(credentials, ExternalTokens):
                 await _save(store, credentials, reason)
-            await engine.start()
+
+        async def settle(engine: AuthEngine) -> None:
             if isinstance(credentials, ExternalTokens):
                 await engine.use_external_tokens(credentials)
             if reason is not None:
@@ -195,14 +194,14 @@ class Engines:
             found = engine.session.state
             assert state in (None, found), f"the engine is in the state {found}, not {state}: {engine.session.failure}"
 
-        return EngineInState(engine, store, enter)
+        return EngineInState(engine, store, prepare, settle)
 
 
 class EngineInState:
     """An engine that is in its state once it is entered. Enter it once:
 
-        async with engine_in_state as engine: ...   # in this event loop
-        with engine_in_state as engine: ...         # in the event loop of a thread, for tests without one
+        async with engine_in_state as engine: ...   # an AuthEngine, in this event loop
+        with engine_in_state as engine: ...         # a SyncAuthEngine, for tests without an event loop
 
     Leaving it closes the engine.
 
@@ -211,59 +210,62 @@ class EngineInState:
         AssertionError: the engine did not get into its state, for example because of a policy.
     """
 
-    def __init__(self, engine: AuthEngine, store: CredentialStore, enter: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        engine: AuthEngine,
+        store: CredentialStore,
+        prepare: Callable[[], Awaitable[None]],
+        settle: Callable[[AuthEngine], Awaitable[None]],
+    ) -> None:
         self.engine: Final = engine
         """The engine. It can be given to the code under test before it is started."""
         self.store: Final = store
         """Where the engine keeps its login."""
-        self._enter = enter
-        self._thread = ExitStack()
-        self._portal: BlockingPortal | None = None
+        self._prepare = prepare
+        self._settle = settle
+        self._in_thread: SyncAuthEngine | None = None
         self._was_entered = False
 
     async def __aenter__(self) -> AuthEngine:
-        await self._start()
+        self._ensure_first()
+        try:
+            await self._prepare()
+            await self.engine.start()
+            await self._settle(self.engine)
+        except BaseException:
+            await self.engine.close()
+            raise
         return self.engine
 
     async def __aexit__(self, *_: object) -> None:
         await self.engine.close()
 
-    def __enter__(self) -> AuthEngine:
+    def __enter__(self) -> "SyncAuthEngine":
         from anyio.from_thread import start_blocking_portal
 
-        with ExitStack() as stack:
-            self._portal = stack.enter_context(start_blocking_portal())
-            self._portal.call(self._start)
-            stack.callback(self._portal.call, self.__aexit__)
-            self._thread = stack.pop_all()
-        return self.engine
+        from authstate.adapters.sync_engine import SyncAuthEngine
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._portal = None
-        self._thread.__exit__(kind, error, trace)
+        self._ensure_first()
+        with start_blocking_portal() as portal:
+            portal.call(self._prepare)
+        engine = SyncAuthEngine(self.engine)
+        try:
+            engine.start()
+            engine.call(self._settle)
+        except BaseException:
+            engine.close()
+            raise
+        self._in_thread = engine
+        return engine
 
-    async def _start(self) -> None:
+    def __exit__(self, *_: object) -> None:
+        if self._in_thread is not None:
+            self._in_thread.close()
+
+    def _ensure_first(self) -> None:
         if self._was_entered:
             raise RuntimeError("this engine was entered before, and an engine starts once: make another one")
         self._was_entered = True
-        try:
-            await self._enter()
-        except BaseException:
-            await self.engine.close()
-            raise
-
-    @property
-    def portal(self) -> "BlockingPortal":
-        """The way into the event loop of the thread, as `SyncEngineAuth` takes it: `portal.call(engine.refresh)`.
-
-        Raises:
-            RuntimeError: the engine was not entered with a plain `with`.
-        """
-        if self._portal is None:
-            raise RuntimeError("there is no thread: enter it with `with`, not with `async with`")
-        return self._portal
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(

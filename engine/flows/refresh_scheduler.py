@@ -329,6 +329,7 @@ class RefreshScheduler:
         now = asyncio.get_running_loop().time
         end = now() + grace
         self.paced.withdraw()
+        self._shared.close()
         try:
             await self.finish_or_cancel(grace)
         except RefreshInterrupted as interrupted:

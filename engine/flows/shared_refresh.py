@@ -11,7 +11,7 @@ from typing import Any
 from authstate.engine.flows.refresh_retries import RefreshProgress
 from authstate.engine.flows.single_flight import SharedTask, SingleFlight
 from authstate.engine.machines.auth_state import AuthMachine
-from authstate.engine.model.errors import AuthError, RefreshInterrupted
+from authstate.engine.model.errors import AuthError, EngineClosed, RefreshInterrupted
 from authstate.engine.model.events import (
     Listeners,
     RefreshEnded,
@@ -44,6 +44,7 @@ class SharedRefresh:
         self._listeners = listeners
         self._work = work
         self._flight = SingleFlight()
+        self._is_over = False
         self.progress = RefreshProgress(self._emit_retry)
         """How far the refresh is that is under way, or was last."""
 
@@ -53,8 +54,18 @@ class SharedRefresh:
         return self._flight.running is not None
 
     def start_or_join(self, reason: RefreshReason) -> SharedTask:
-        """Return the refresh that is under way, or start one for that reason. A cancelled caller does not cancel it."""
+        """Return the refresh that is under way, or start one for that reason. A cancelled caller does not cancel it.
+
+        After `close`, none is started, except one that stores what an earlier refresh brought: a program that ends
+        would lose the answer.
+        """
+        if self._is_over and reason is not RefreshReason.UNSTORED:
+            return self._flight.start_or_join(_refuse)
         return self._flight.start_or_join(lambda: self._start(reason))
+
+    def close(self) -> None:
+        """Start no more refreshes. A caller that waited for something else may still ask for one."""
+        self._is_over = True
 
     async def finish_or_cancel(self, grace: float) -> None:
         """See `RefreshScheduler.finish_or_cancel`."""
@@ -75,6 +86,10 @@ class SharedRefresh:
 
     def _emit_retry(self, attempt: int, wait: float, error: AuthError) -> None:
         self._listeners.emit(RefreshRetried(attempt, wait, error.without_traceback()))
+
+
+async def _refuse() -> AuthError:
+    return EngineClosed()
 
 
 async def report_refresh(

@@ -128,7 +128,7 @@ class BrokerClients:
     async def ask_with_login(self, refresh_token: str) -> str:
         """Let a child of a home that was not adopted refresh, with a token that is or was in auth.json."""
         try:
-            is_refused = self._ledger.grants[refresh_token].access_token in self._ledger.refused_access
+            is_refused = self._ledger.grants[refresh_token].stored_beside in self._ledger.refused_access
             grant = await self._grants.refresh(PresentedToken(Secret(refresh_token), access_was_refused=is_refused))
         except OAuthRefusal as refusal:
             return f"refused: {refusal.error}"

@@ -55,6 +55,8 @@ class Grant:
         self.number = number
         self.account_id = account_id
         self.access_token = access_token
+        self.stored_beside = access_token
+        """The access token beside it in auth.json: an older one, if the issuer answered without one."""
         self.fate = Fate.LIVE
         self.revoked = False
         self.spender: Runner | None = None
@@ -223,6 +225,7 @@ class Ledger:
             self.broken(f"{new.token} came back: its login was signed out or replaced before")
         if isinstance(stored := self.read(after), ChatgptTokens):
             self._visible.add(stored.access_token.reveal())
+            new.stored_beside = stored.access_token.reveal()
         parent = self._parent(new)
         if parent is not None and parent.fate is not Fate.LIVE:
             parent.fate = Fate.STORED

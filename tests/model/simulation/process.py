@@ -145,6 +145,8 @@ class Process:
         self._is_refreshing = False  # as its events tell
         self._asked = 0
         self._outdated = ""
+        self._abandoned = 0
+        """Questions of children that went away: each may still cause one refresh."""
         self._expired = ""  # the access token that its clock last showed as expired
         self._caused: set[str] = set()
         self._external: set[str] = set()
@@ -260,6 +262,7 @@ class Process:
             return await asked
         except asyncio.CancelledError:
             self._outdated = self._access()  # the login was read meanwhile, and the refresh for this client goes on
+            self._abandoned += 1
             raise
         finally:
             self._asked -= 1
@@ -347,6 +350,9 @@ class Process:
             or (access != "" and access == self._outdated)
             or access in self.world.ledger.refused_access
         )
+        if not has_cause and self._abandoned:
+            self._abandoned -= 1
+            has_cause = True
         if has_cause:
             self._caused.add(token)
         return has_cause

@@ -22,7 +22,7 @@ would add tries that find the lock taken, and such a try changes nothing.
 import asyncio
 from collections.abc import Callable, Iterator
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from model.simulation.issuer import Issuer, Request
 from model.simulation.ledger import Ledger
@@ -32,6 +32,9 @@ from model.simulation.process import Process
 from model.simulation.scheduler import About, Runner, Scheduler
 from model.simulation.virtual_disk import File, SimDisk, SimLock, VirtualDisk
 from model.simulation.world import World
+from support.prompt_disk import at_once
+
+_T = TypeVar("_T")
 
 NAMES = ("p1", "p2")
 CRASHES = ("kill", "power")
@@ -344,6 +347,12 @@ class _WatchedDisk(SimDisk):
     def __init__(self, virtual_disk: VirtualDisk, runner: Runner, saw: Callable[[object], None]) -> None:
         super().__init__(virtual_disk, runner)
         self._saw = saw
+
+    def begin(self, steps: Callable[[], _T]) -> "asyncio.Future[_T]":
+        """Run the steps before the process does anything else. The seeded histories let it do other things, too; here
+        they would be too many.
+        """
+        return at_once(self, steps)
 
     def lock(self, path: str) -> "_WatchedLock":
         return _WatchedLock(self._platter, self._runner, self._saw)

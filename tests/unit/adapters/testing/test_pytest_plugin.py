@@ -38,7 +38,7 @@ def test_a_test_without_an_event_loop(pytester: pytest.Pytester) -> None:
     text = """
     def test_it(authstate_engine_chatgpt, authstate_backend, authstate_faults, authstate_transcript):
         with authstate_engine_chatgpt as engine:
-            auth = SyncEngineAuth(engine, authstate_engine_chatgpt.portal)
+            auth = SyncEngineAuth(engine)
             with httpx.Client(auth=auth, transport=authstate_backend.transport) as client:
                 authstate_faults.expire()
                 assert client.get("https://backend.example/usage").status_code == 200
@@ -125,10 +125,9 @@ def test_the_clock_of_an_engine_in_a_thread_is_advanced_there(pytester: pytest.P
     text = """
     def test_it(authstate_engine_chatgpt, authstate_clock, authstate_transcript):
         with authstate_engine_chatgpt as engine:
-            portal = authstate_engine_chatgpt.portal
-            first = portal.call(engine.authorization)
-            portal.call(authstate_clock.elapse, 3600)
-            assert portal.call(engine.authorization).token != first.token
+            first = engine.authorization()
+            engine.call(lambda _: authstate_clock.elapse(3600))
+            assert engine.authorization().token != first.token
     """
     run(pytester, text, *WITHOUT_ASYNC).assert_outcomes(passed=1)
 
@@ -172,8 +171,8 @@ def test_an_engine_that_is_not_started_says_so(pytester: pytest.Pytester) -> Non
     def test_it(authstate_engine_chatgpt):
         with pytest.raises(AttributeError, match="start the engine first: `async with .* engine.session`"):
             authstate_engine_chatgpt.session
-        with pytest.raises(RuntimeError, match="enter it with `with`"):
-            authstate_engine_chatgpt.portal
+        with authstate_engine_chatgpt, pytest.raises(RuntimeError, match="entered before"):
+            authstate_engine_chatgpt.__enter__()
     """
     run(pytester, text, *WITHOUT_ASYNC).assert_outcomes(passed=1)
 
