@@ -32,7 +32,7 @@ class LoopThread:
     """Runs an event loop in a daemon thread from `start` to `stop`. Any thread may call all methods."""
 
     def __init__(self) -> None:
-        self.was_forked = False
+        self.was_forked: bool = False
         """This process is a fork of the one that the event loop runs in."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None

@@ -96,7 +96,7 @@ class AccountApi:
             "account/rateLimits/read": self._read_rate_limits,
             "getAuthStatus": self._auth_status,
         }
-        self.close = engine.subscribe(self._on_event)
+        self.close: Callable[[], None] = engine.subscribe(self._on_event)
 
     def handle(self, method: str, params: Raw | None) -> object:
         """Answer one request; see `jsonrpc.Handler`.

@@ -22,9 +22,9 @@ class Handshake:
     """
 
     def __init__(self, home: Path, make_account: Callable[[ConnectedClient], LazyAccount]) -> None:
-        self.peer = Peer(self.handle)
-        self.client = ConnectedClient(self.peer)
-        self.account = make_account(self.client)
+        self.peer: Peer = Peer(self.handle)
+        self.client: ConnectedClient = ConnectedClient(self.peer)
+        self.account: LazyAccount = make_account(self.client)
         self._home = home
 
     def handle(self, method: str, params: Raw | None) -> object:

@@ -7,7 +7,7 @@ from pathlib import Path
 from authstate.adapters.app_server.wire import InitializeParams, InitializeResult, ParamsDecoder
 from authstate.engine.version import VERSION
 
-read_introduction = ParamsDecoder[InitializeParams](InitializeParams)
+read_introduction: ParamsDecoder[InitializeParams] = ParamsDecoder[InitializeParams](InitializeParams)
 """Decodes the params of `initialize`. Raises RpcError."""
 
 

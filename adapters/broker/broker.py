@@ -37,10 +37,10 @@ class Broker:
     ) -> None:
         self.accounts = accounts
         self.leases = leases
-        self.grants = TokenGrants(accounts, leases, authority, clock)
+        self.grants: TokenGrants = TokenGrants(accounts, leases, authority, clock)
         """Answers the OAuth endpoints."""
         self.clock = clock
-        self.events = events or AccountEvents()
+        self.events: AccountEvents = events or AccountEvents()
         """The events of all engines."""
 
     @property

@@ -27,7 +27,7 @@ class BrokerAccounts:
     def __init__(self, vault: Vault, pool: EnginePool[str], leases: LeaseBook) -> None:
         self.vault = vault
         self.pool = pool
-        self.owners = TokenOwners(vault, leases)
+        self.owners: TokenOwners = TokenOwners(vault, leases)
         """Whose a refresh token is."""
 
     def home_of(self, account: str) -> str:

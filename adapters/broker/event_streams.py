@@ -43,7 +43,7 @@ class EventStream:
         self._queue: deque[bytes] = deque()
         self._changed = asyncio.Event()
         self._is_over = False
-        self.is_dropped = False
+        self.is_dropped: bool = False
         """Whether its reader was too slow."""
 
     def put(self, event: bytes) -> None:

@@ -43,14 +43,14 @@ class Address:
 
     def __init__(self, text: str) -> None:
         host, colon, port = text.rpartition(":")
-        self.host = host.removeprefix("[").removesuffix("]")
+        self.host: str = host.removeprefix("[").removesuffix("]")
         is_bare_ipv6 = ":" in host and not host.startswith("[")
         is_port = port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65536
         if not colon or not self.host or is_bare_ipv6 or not is_port:
             raise ConfigError(
                 f"--listen must be ADDRESS:PORT, such as {DEFAULT_ADDRESS}:{DEFAULT_PORT} or [::1]:{DEFAULT_PORT}"
             )
-        self.port = int(port)
+        self.port: int = int(port)
 
     @property
     def is_loopback(self) -> bool:
@@ -161,7 +161,7 @@ class UnixSocket:
         if not self._lock.acquire():
             raise ConfigError(f"another broker serves {path}: end it, or name another path with --socket")
         try:
-            self.listener = _listen_at(path)
+            self.listener: socket.socket = _listen_at(path)
             self._stat = os.stat(path)
         except BaseException:
             self._lock.release()

@@ -27,7 +27,7 @@ class BrokerMetrics:
     """
 
     def __init__(self, broker: Broker) -> None:
-        self.registry = CollectorRegistry()
+        self.registry: CollectorRegistry = CollectorRegistry()
         self._grants = Counter(
             "authstate_grants", "Requests to the token endpoint, by their result", ["result"], registry=self.registry
         )
@@ -56,8 +56,8 @@ class BrokerMetrics:
         self._refresh_retries = Counter(
             "authstate_refresh_retries", "Tries of a refresh that were repeated", registry=self.registry
         )
-        self.streams = Gauge("authstate_event_streams", "Open streams of events", registry=self.registry)
-        self.dropped_streams = Counter(
+        self.streams: Gauge = Gauge("authstate_event_streams", "Open streams of events", registry=self.registry)
+        self.dropped_streams: Counter = Counter(
             "authstate_dropped_event_streams",
             "Streams that ended because their reader was too slow",
             registry=self.registry,

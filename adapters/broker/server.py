@@ -63,7 +63,7 @@ class BrokerServer:
         self._unix: UnixSocket | None = None
         self._end = asyncio.Event()
         try:
-            self.place = Place(_url(options.address, self._sockets, self._context), options.socket)
+            self.place: Place = Place(_url(options.address, self._sockets, self._context), options.socket)
             _ensure_not_itself(environment, self.place.url)
             if options.socket is not None:
                 for folder in (environment.home, os.path.dirname(options.socket)):

@@ -177,7 +177,7 @@ class TokenPush:
         self._warn = warn
         self._retry = RetrySchedule(clock, self._retry_due)
         self._task: asyncio.Task[None] | None = None
-        self.tokens = ChildTokens()
+        self.tokens: ChildTokens = ChildTokens()
         """The state of the child's tokens."""
 
     def update(self) -> None:

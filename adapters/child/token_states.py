@@ -52,7 +52,7 @@ class ChildTokens:
         self.state: str = CHILD_TOKENS_TABLE.initial
         self.sent: ChildCredentials | None = None
         """What the child was sent last; None after a sign-out, and before anything was sent."""
-        self.may_hold_login = False
+        self.may_hold_login: bool = False
         """Whether the child may hold a login: true from the moment that one is sent until a sign-out is taken."""
 
     @property

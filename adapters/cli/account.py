@@ -45,7 +45,7 @@ class AccountCommand:
     """
 
     def __init__(self, overrides: Sequence[str]) -> None:
-        self.environment = Environment.read(os.environ, acts_with_key=False)
+        self.environment: Environment = Environment.read(os.environ, acts_with_key=False)
         self.config: Config
         self.config, settings = read_config(self.environment.home, overrides)
         if self.config.store_mode is StoreMode.EPHEMERAL:
@@ -53,8 +53,8 @@ class AccountCommand:
                 'cli_auth_credentials_store = "ephemeral" keeps one login in memory, so there are no accounts: use '
                 "another store"
             )
-        self.vault = Vault(self.environment.home, self.config.store_mode)
-        self.named_by = next((one.decided_by for one in settings if one.key == ACCOUNT_KEY), None)
+        self.vault: Vault = Vault(self.environment.home, self.config.store_mode)
+        self.named_by: str | None = next((one.decided_by for one in settings if one.key == ACCOUNT_KEY), None)
         """What names the account for this process and those like it. None if the selected one is used."""
 
     def store_of(self, account: str) -> VaultStore:

@@ -101,7 +101,7 @@ class BrowserOpening(threading.Thread):
 
     def __init__(self, url: str, environ: Mapping[str, str] = os.environ) -> None:
         super().__init__(name="authstate-browser", daemon=True)
-        self.failed = False
+        self.failed: bool = False
         """Whether no browser could be opened. False while that is not known."""
         self._url = url
         self._named = [*filter(_is_graphical, browser_commands(environ.get("BROWSER", "")))]

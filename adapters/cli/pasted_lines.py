@@ -21,7 +21,7 @@ class PastedLines:
     """
 
     def __init__(self, descriptor: int, take: Callable[[str], None]) -> None:
-        self.is_reading = False
+        self.is_reading: bool = False
         """Whether the terminal is being read."""
         self._descriptor = descriptor
         self._take = take

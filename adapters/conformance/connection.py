@@ -62,7 +62,7 @@ class Connection:
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         with errors.open("ab") as file:
             self._process = PipedChildProcess(command, environ, file)
-        self.ended = threading.Event()
+        self.ended: threading.Event = threading.Event()
         self._process.when_ended(lambda _status: self.ended.set())
         self._reader = threading.Thread(target=self._read, daemon=True, name="authstate-verify-reader")
         self._reader.start()

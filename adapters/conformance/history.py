@@ -30,7 +30,8 @@ class CheckFailed(Exception):
 
     def __init__(self, check: str, detail: str) -> None:
         super().__init__(f"{check}: {detail}")
-        self.check, self.detail = check, detail
+        self.check: str = check
+        self.detail: str = detail
 
 
 class NotApplicable(Exception):
@@ -38,7 +39,8 @@ class NotApplicable(Exception):
 
     def __init__(self, area: str, reason: str) -> None:
         super().__init__(reason)
-        self.area, self.reason = area, reason
+        self.area: str = area
+        self.reason: str = reason
 
 
 class Setting(NamedTuple):
@@ -66,28 +68,29 @@ class History:
     """
 
     def __init__(self, setting: Setting, number: int) -> None:
-        self.setting, self.issuer = setting, setting.issuer
+        self.setting: Setting = setting
+        self.issuer: LoopbackIssuer = setting.issuer
         folder = setting.folder / f"home-{number}"
         folder.mkdir()
-        self.home = Home(folder, self.issuer.backend_url)
-        self.errors = setting.folder / f"{number}-{ERROR_OUTPUT}"
-        self.model = ReferenceAccount()
+        self.home: Home = Home(folder, self.issuer.backend_url)
+        self.errors: Path = setting.folder / f"{number}-{ERROR_OUTPUT}"
+        self.model: ReferenceAccount = ReferenceAccount()
         self.passed: set[str] = set()
         self.extra: dict[str, str] = {}
         self.transcript: list[tuple[str, str]] = []
         self.secrets: dict[str, str] = {}
         self.parent: Callable[[Message], Message | None] = lambda _: {"error": {"code": INVALID, "message": "no"}}
-        self.user_agent = ""
+        self.user_agent: str = ""
         self.pending_login: str | None = None
         self.has_unknown_member = False
         self.refused_dialects = 0
-        self.answered_without_id = False
+        self.answered_without_id: bool = False
         self.not_processed: list[str] = []
         """The digests of refresh tokens that the issuer neither used nor refused for good: one for each request."""
         self._connection: Connection | None = None
         self._shown = 0
         self.issuer.behave("refresh")
-        self.sends_before = len(self.sent_tokens())
+        self.sends_before: int = len(self.sent_tokens())
 
     # Comparing
 

@@ -22,7 +22,7 @@ class Home:
 
     def __init__(self, folder: Path, backend_url: str) -> None:
         self.folder = folder
-        self.auth_json = folder / "auth.json"
+        self.auth_json: Path = folder / "auth.json"
         self._backend_url = backend_url
         self.configure("")
 

@@ -14,7 +14,7 @@ from authstate.engine.model.states import AuthState, Trigger
 PEOPLE: Final = {"org-1": ("ada@example.com", "plus"), "org-2": ("bob@example.com", "team")}
 """The email and the plan of the person in each workspace."""
 
-MODES: Final = {
+MODES: Final[dict[AuthState, str | None]] = {
     AuthState.LOGGED_OUT: None,
     AuthState.API_KEY: "apikey",
     AuthState.CHATGPT: "chatgpt",

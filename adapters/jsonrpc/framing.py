@@ -1,5 +1,8 @@
 """The lines of JSON-RPC: splits a stream into lines, and parses a line. Nothing here waits or writes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 from msgspec import Raw
 
@@ -71,7 +74,7 @@ class ErrorBody(msgspec.Struct):
     message: str
 
 
-encode = msgspec.json.Encoder().encode
+encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
 _decode_any = msgspec.json.Decoder(Raw).decode
 _decode_error = msgspec.json.Decoder(ErrorBody).decode

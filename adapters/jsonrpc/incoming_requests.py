@@ -30,7 +30,7 @@ class Exclusive:
     __slots__ = ("awaitable",)
 
     def __init__(self, awaitable: Awaitable[object]) -> None:
-        self.awaitable = awaitable
+        self.awaitable: Awaitable[object] = awaitable
 
 
 class IncomingRequest(msgspec.Struct, gc=False):

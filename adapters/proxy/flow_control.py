@@ -51,7 +51,7 @@ class Endpoint:
     """The bytes to and from the front-end or the child: a writer that may be full, and a reader that can be paused."""
 
     def __init__(self) -> None:
-        self.reads = ReadControl()
+        self.reads: ReadControl = ReadControl()
         """Pauses what comes from it."""
         self._writer: Writer | None = None
         self._other: Endpoint | None = None

@@ -55,9 +55,9 @@ class FrontEnd:
     """
 
     def __init__(self, id_prefix: str, make_account: "Callable[[ConnectedClient], WrappedAccount]") -> None:
-        self.peer = Peer(self._handle, id_prefix=id_prefix)
-        self.client = ConnectedClient(self.peer)
-        self.account = make_account(self.client)
+        self.peer: Peer = Peer(self._handle, id_prefix=id_prefix)
+        self.client: ConnectedClient = ConnectedClient(self.peer)
+        self.account: WrappedAccount = make_account(self.client)
         self._initialize_answered: asyncio.Future[None] | None = None  # None before `initialize`
 
     # The handshake, which is between the front-end and the child

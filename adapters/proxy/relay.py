@@ -42,7 +42,8 @@ class Relay:
     def __init__(self, setup: AccountSetup, log: DeferredLog, give_up: Callable[[str], None] | None = None) -> None:
         self._log = log
         self._give_up = give_up or (lambda why: log.warn("own_login", why))
-        self.front_end, self.child = Endpoint(), Endpoint()
+        self.front_end: Endpoint = Endpoint()
+        self.child: Endpoint = Endpoint()
         self._gate = Gate(self.child.write, self.front_end.reads)
         to_child, to_front_end = (f"authstate-{secrets.token_hex(12)}-" for _ in range(2))
         self._front_end = FrontEnd(to_front_end, lambda client: self._make_account(setup, client, to_child))

@@ -102,11 +102,11 @@ class InitializeExchange:
     def __init__(self, observer: InitializeObserver) -> None:
         self._observer = observer
         self._id: Any = None
-        self.is_pending = False
+        self.is_pending: bool = False
         """Whether it was sent, and is not answered."""
-        self.is_done = False
+        self.is_done: bool = False
         """Whether the child accepted it: no line is part of a handshake any more."""
-        self.result = Raw(b"null")
+        self.result: Raw = Raw(b"null")
         """What the child answered. It is set before the observer is called."""
 
     @property
@@ -157,7 +157,7 @@ class FromFrontEnd:
         self._id_prefix = id_prefix
         self._let_pass = let_pass
         self._exchange = exchange
-        self.line_stream = LineStream(self._route, let_pass, self._refuse_long)
+        self.line_stream: LineStream = LineStream(self._route, let_pass, self._refuse_long)
 
     def _route(self, line: bytes) -> Take | None:
         if line.isspace():
@@ -218,7 +218,7 @@ class FromChild:
         self._id_prefix = id_prefix
         self._let_pass = let_pass
         self._exchange = exchange
-        self.line_stream = LineStream(self._route, let_pass, self._drop("line_dropped", _TOO_LONG))
+        self.line_stream: LineStream = LineStream(self._route, let_pass, self._drop("line_dropped", _TOO_LONG))
 
     def _route(self, line: bytes) -> Take | None:
         try:

@@ -45,9 +45,11 @@ class WrappedAccount:
     """
 
     def __init__(self, setup: AccountSetup, client: ConnectedClient, log: DeferredLog, child: ChildConnection) -> None:
-        self.peer = Peer(self._handle, id_prefix=child.id_prefix)
+        self.peer: Peer = Peer(self._handle, id_prefix=child.id_prefix)
         """Of the child."""
-        self.login = LazyAccount(setup, client, log, on_open=self._on_open, rate_limits=self._read_rate_limits)
+        self.login: LazyAccount = LazyAccount(
+            setup, client, log, on_open=self._on_open, rate_limits=self._read_rate_limits
+        )
         """Opens the engine."""
         self._client = client
         self._log = log

@@ -45,7 +45,7 @@ class SeenRequests:
         self._changed = threading.Condition(lock)
         self._seen: deque[SeenRequest] = deque(maxlen=MOST_KEPT)
         self._last_number = 0
-        self.revision = 0
+        self.revision: int = 0
         """Grows with each change."""
 
     def note_change(self) -> int:

@@ -70,7 +70,8 @@ class SandboxHandler(Handler):
         else:
             super().do_POST()
 
-    do_GET = do_PUT = do_DELETE = do_PATCH = do_POST
+    def do_PATCH(self) -> None:
+        self.do_POST()
 
     def _answer_control(self, path: str) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -150,8 +151,8 @@ class RunningSandbox(AbstractContextManager["RunningSandbox"]):
 
     def __init__(self, home: Path, accounts: Sequence[SandboxAccount] = (), port: int = 0) -> None:
         self._server = SandboxServer((ADDRESS, port), SandboxHandler)
-        self.pointing = Pointing(f"http://{ADDRESS}:{self._server.server_address[1]}", str(home))
-        self.state = SandboxState(accounts)
+        self.pointing: Pointing = Pointing(f"http://{ADDRESS}:{self._server.server_address[1]}", str(home))
+        self.state: SandboxState = SandboxState(accounts)
         self._server.state = self.state
         self._server.control = Control(self.state, self.pointing)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)

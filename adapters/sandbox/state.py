@@ -65,14 +65,14 @@ class SandboxState(IssuerState):
     def __init__(self, accounts: Sequence[SandboxAccount] = ()) -> None:
         super().__init__()
         self._first_accounts = tuple(accounts) or tuple(map(SandboxAccount, DEFAULT_NAMES))
-        self.seen = SeenRequests(self.lock)
-        self.faults = FaultOrders()
-        self.issued = IssuedTokens()
+        self.seen: SeenRequests = SeenRequests(self.lock)
+        self.faults: FaultOrders = FaultOrders()
+        self.issued: IssuedTokens = IssuedTokens()
         with self.lock:
             self._begin()
 
     def _begin(self) -> None:
-        self.accounts = {account.name: account for account in self._first_accounts}
+        self.accounts: dict[Text, SandboxAccount] = {account.name: account for account in self._first_accounts}
         self.lifetime = LIFETIME
         self.choose(self._first_accounts[0].name)
 
@@ -98,7 +98,7 @@ class SandboxState(IssuerState):
         """Add an account, or replace the one of its name. Logins that exist keep what they have."""
         self.accounts[account.name] = account
         if self.person["name"] == account.name:
-            self.person = account.as_login()
+            self.person: Json = account.as_login()
         self.seen.note_change()
 
     # Sign-in
@@ -212,7 +212,7 @@ class SandboxState(IssuerState):
         chosen = self._chooser(name, login)
         spent = [token for token, of in self.logins.items() if chosen(of)]
         ended = {self.logins.pop(token)["login"] for token in spent}
-        self.dead |= dict.fromkeys(spent, _REVOKED)
+        self.dead.update(dict.fromkeys(spent, _REVOKED))
         for token in [token for token, of in self.access.items() if chosen(of)]:
             of = self.access.pop(token)
             ended |= {of["login"]} if of["exp"] is None else set()

@@ -55,9 +55,9 @@ class AuthJsonStore:
         self._path = os.path.join(self._home, "auth.json")
         clock = clock or SystemClock()
         self._disk = disk or Disk()
-        self.home_lock = HomeLock(self._home, self._disk, clock, lock_timeout)
+        self.home_lock: HomeLock = HomeLock(self._home, self._disk, clock, lock_timeout)
         """The lock for every change. A store that keeps the login elsewhere takes it as well."""
-        self.claims = RefreshClaimsFile(self._path, self._disk)
+        self.claims: RefreshClaimsFile = RefreshClaimsFile(self._path, self._disk)
         """The refresh claims of the home. A store that keeps the login elsewhere uses them as well."""
         self._reader = AuthJsonReader(self._path, self.home_lock, self._disk, clock)
         self._has_loaded = False

@@ -62,11 +62,11 @@ class KeyringStore:
         call_timeout: float = 30.0,
         entry: KeyringEntry | None = None,
     ) -> None:
-        self.home = os.path.abspath(home)
-        self.entry = entry or KeyringEntry(SERVICE, account_of_home(home))
+        self.home: str = os.path.abspath(home)
+        self.entry: KeyringEntry = entry or KeyringEntry(SERVICE, account_of_home(home))
         clock = clock or SystemClock()
         self._calls = WorkerThreads(clock, call_timeout)
-        self.file = AuthJsonStore(home, clock=clock, lock_timeout=lock_timeout)
+        self.file: AuthJsonStore = AuthJsonStore(home, clock=clock, lock_timeout=lock_timeout)
         self._lock = self.file.home_lock
 
     def describe(self) -> str:
@@ -220,7 +220,7 @@ class AutoStore:
         self._keyring = KeyringStore(home, **options)
         self._file = self._keyring.file
         self._in_file = False
-        self.in_keyring = False
+        self.in_keyring: bool = False
         """Whether the keyring held a login when it was last used."""
 
     def describe(self) -> str:

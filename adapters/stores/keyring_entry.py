@@ -36,7 +36,7 @@ class KeyringEntry:
     def __init__(self, service: str, account: str) -> None:
         self.service = service
         self.account = account
-        self.place = f'the keyring entry "{service}", account "{account}"'
+        self.place: str = f'the keyring entry "{service}", account "{account}"'
 
     @strip_tracebacks
     def read(self) -> str | None:

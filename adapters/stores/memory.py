@@ -23,7 +23,7 @@ class MemoryStore:
     def __init__(self, credentials: Credentials | None = None, *, lock_timeout: float = 60.0) -> None:
         self.credentials = credentials
         """What is stored now. A test may set it, as another process would."""
-        self.loads = 0
+        self.loads: int = 0
         """How often the credentials were loaded, with the lock or without."""
         self.saves = 0
         self.deletes = 0

@@ -100,7 +100,7 @@ class ContentLock:
     def __init__(self, path: str) -> None:
         self._path = path
         self._handle: int | None = None
-        self.is_writable = False
+        self.is_writable: bool = False
         """Whether this user may write the file in place."""
 
     @classmethod

@@ -50,13 +50,13 @@ class Engines:
     """
 
     def __init__(self, clock: ManualClock | None = None) -> None:
-        self.clock = clock or ManualClock()
+        self.clock: ManualClock = clock or ManualClock()
         """Stands still until the test advances it."""
-        self.authority = FakeAuthority(clock=self.clock)
+        self.authority: FakeAuthority = FakeAuthority(clock=self.clock)
         """The issuer."""
-        self.backend = FakeBackend(self.authority)
+        self.backend: FakeBackend = FakeBackend(self.authority)
         """The backend: it accepts the tokens of every engine that was made here."""
-        self.parent = FakeParent()
+        self.parent: FakeParent = FakeParent()
         """The parent application of engines with external tokens. Tell it what to answer: `will_answer`."""
         self.faults: Faults = FaultsInMemory(self.authority, self.backend)
         """Faults of the issuer and the backend."""

@@ -49,13 +49,13 @@ class FakeAuthority:
         """What `identify` returns or raises for a personal access token. It refuses every other one."""
         self.access_tokens: set[str] = set()
         """Every access token that it issued or that came with `accept`."""
-        self.transcript = Transcript()
+        self.transcript: Transcript = Transcript()
         """The requests so far, without secrets."""
         self.outage: IssuerUnavailable | None = None
         """While set, every refresh and revocation raises it, and no refresh token is spent."""
-        self.delay = 0.0
+        self.delay: float = 0.0
         """How long answers to a refresh take, in seconds of the clock."""
-        self.gate = asyncio.Event()
+        self.gate: asyncio.Event = asyncio.Event()
         """Answers wait for it. `hold` clears it, `release` sets it."""
         self.gate.set()
         self._live: dict[str, Account] = {}

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from authstate.adapters.testing.fake_authority import FakeAuthority
+from authstate.adapters.testing.transcript import Transcript
 from authstate.engine.model.jwt_claims import expiry_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class FakeBackend:
     """
 
     def __init__(self, authority: FakeAuthority) -> None:
-        self.transcript = authority.transcript
+        self.transcript: Transcript = authority.transcript
         """The requests so far, with those of the issuer."""
         self.is_down = False
         """Whether it answers 503."""

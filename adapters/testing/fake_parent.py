@@ -31,11 +31,11 @@ class FakeParent:
     def __init__(self, *answers: Answer) -> None:
         self.asked: list[str | None] = []
         """The `previous_account_id` of every request, in order."""
-        self.was_asked = asyncio.Event()
+        self.was_asked: asyncio.Event = asyncio.Event()
         """Set by every request. A test that waits for another one clears it."""
-        self.cancelled = 0
+        self.cancelled: int = 0
         """How many requests were cancelled."""
-        self.gate = asyncio.Event()
+        self.gate: asyncio.Event = asyncio.Event()
         """Answers wait for it. It is set unless a test clears it."""
         self.gate.set()
         self._answers: deque[Answer] = deque(answers)

@@ -118,7 +118,14 @@ class Handler(BaseHTTPRequestHandler):
         exchange = Exchange(endpoint, self.command, path, bearer, body, "normal", 0, {})
         self._answer(behaviour, releases, serve, exchange)
 
-    do_GET = do_PUT = do_DELETE = do_POST
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_PUT(self) -> None:
+        self.do_POST()
+
+    def do_DELETE(self) -> None:
+        self.do_POST()
 
     def _parsed(self, data: bytes) -> Json:
         if "form" in self.headers.get("Content-Type", ""):
@@ -274,7 +281,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _reset(self) -> None:
-        self.close_connection = True
+        self.close_connection: bool = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 

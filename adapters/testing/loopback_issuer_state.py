@@ -33,14 +33,14 @@ class IssuerState:
     """The state of the process. Every method is called with the lock held."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._was_released = threading.Condition(self.lock)
         self.logins: dict[str, Json] = {}
         self.dead: dict[str, str] = {}
         self.access: dict[str, Json] = {}
         self.codes: dict[str, Json] = {}
         self.devices: dict[str, Json] = {}
-        self.person = _login({})
+        self.person: Json = _login({})
         self.behaviours: dict[str, Json] = {}
         self.releases: Counter[str] = Counter()
         """How often an endpoint was released."""
@@ -49,8 +49,8 @@ class IssuerState:
         self.sent: list[str] = []
         self.accepted_at: list[float] = []
         self.model_served: list[str] = []
-        self.transcript = Transcript()
-        self.has_ended = False
+        self.transcript: Transcript = Transcript()
+        self.has_ended: bool = False
 
     def issue(self, login: Json, expires_in: float | None) -> Json:
         """Issue new tokens for a login. Their refresh token is valid from now on.

@@ -4,7 +4,7 @@ Imports only the standard library, so that the loopback issuer starts fast.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, SupportsIndex, cast, overload
+from typing import Any, ClassVar, Final, SupportsIndex, cast, overload
 
 _REASONS: Final = {
     "refresh_token_expired": "expired",
@@ -71,7 +71,7 @@ class Transcript(Sequence[str]):
             return NotImplemented
         return self._lines == list(cast("Sequence[object]", other))
 
-    __hash__ = None  # type: ignore[assignment] # pyright: ignore[reportAssignmentType] - it changes
+    __hash__: ClassVar[None]  # type: ignore[assignment] # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __repr__(self) -> str:
         return "[" + "".join(f"\n    {line!r}," for line in self._lines) + ("\n]" if self._lines else "]")

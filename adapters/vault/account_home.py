@@ -55,7 +55,7 @@ class AccountHome:
         self._vault = vault
         self._leases = leases
         self.account = account
-        self.folder = os.path.join(vault.home, ACCOUNT_HOMES, account)
+        self.folder: str = os.path.join(vault.home, ACCOUNT_HOMES, account)
         self._store = vault.store_of_folder(self.folder)
 
     async def prepare(self) -> PreparedHome:

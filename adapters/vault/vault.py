@@ -21,6 +21,7 @@ from authstate.adapters.config.settings import StoreMode
 from authstate.adapters.vault.account_stores import store_in
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT, AccountEntry, AccountList, accounts_file
 from authstate.adapters.vault.home_account import HomeAccountStore
+from authstate.adapters.vault.json_file import JsonFile
 from authstate.adapters.vault.lease_book import LeaseBook, lease_of_home
 from authstate.engine.clock import SystemClock
 from authstate.engine.model.account import Account
@@ -48,9 +49,9 @@ class Vault:
     def __init__(self, home: str | os.PathLike[str], mode: StoreMode, clock: Clock | None = None) -> None:
         if mode is StoreMode.EPHEMERAL:
             raise ValueError("credentials in memory have no vault")
-        self.home = os.path.abspath(home)
-        self.folder = os.path.join(self.home, VAULT_FOLDER)
-        self.file = accounts_file(self.folder)
+        self.home: str = os.path.abspath(home)
+        self.folder: str = os.path.join(self.home, VAULT_FOLDER)
+        self.file: JsonFile[AccountList] = accounts_file(self.folder)
         """The list. Read it with `load`."""
         self._mode = mode
         self._clock = clock

@@ -66,26 +66,34 @@ class EngineFlows:
         pending = PendingTokens(clock, settings.save_waits, listeners.warn)
         refresher = Refresher(store, authority, clock, random, settings, pending, listeners.warn)
         machine = AuthMachine(parts.policy or Policy(), listeners)
-        self.expiry = TokenExpiry(machine, clock, settings.window, listeners, lambda: self.streams.are_open)
-        self.streams = EventStreams(lambda: machine.session, self.expiry.watch)
+        self.expiry: TokenExpiry = TokenExpiry(
+            machine, clock, settings.window, listeners, lambda: self.streams.are_open
+        )
+        self.streams: EventStreams = EventStreams(lambda: machine.session, self.expiry.watch)
         listeners.subscribe(self.streams.put)
-        self.life = EngineLife()
+        self.life: EngineLife = EngineLife()
         self.settings = settings
         self.listeners = listeners
         self.machine = machine
-        self.scheduler = RefreshScheduler(machine, store, refresher, pending, locks, clock, settings, listeners)
-        self.fresh = FreshAuthorization(machine, clock, settings, listeners)
-        self.backgrounds = Backgrounds(self.life, self.scheduler, clock, listeners)
-        self.external = ExternalTokenRefresher(parts.parent, machine, clock, settings.parent_timeout, listeners)
-        self.recovery = TokenRecovery(parts.recovery or RecoveryPlan(), machine, self.scheduler, self.external)
-        self.lifetime = TokenLifetime(machine, self.scheduler, clock, settings)
-        self.revocations = Revocations(authority, listeners)
-        self.logins = LoginAttempts(clock, listeners)
-        self.identity = TokenIdentity(machine, authority, clock, settings.pause, listeners)
-        self.store_sync = StoreSync(
+        self.scheduler: RefreshScheduler = RefreshScheduler(
+            machine, store, refresher, pending, locks, clock, settings, listeners
+        )
+        self.fresh: FreshAuthorization = FreshAuthorization(machine, clock, settings, listeners)
+        self.backgrounds: Backgrounds = Backgrounds(self.life, self.scheduler, clock, listeners)
+        self.external: ExternalTokenRefresher = ExternalTokenRefresher(
+            parts.parent, machine, clock, settings.parent_timeout, listeners
+        )
+        self.recovery: TokenRecovery = TokenRecovery(
+            parts.recovery or RecoveryPlan(), machine, self.scheduler, self.external
+        )
+        self.lifetime: TokenLifetime = TokenLifetime(machine, self.scheduler, clock, settings)
+        self.revocations: Revocations = Revocations(authority, listeners)
+        self.logins: LoginAttempts = LoginAttempts(clock, listeners)
+        self.identity: TokenIdentity = TokenIdentity(machine, authority, clock, settings.pause, listeners)
+        self.store_sync: StoreSync = StoreSync(
             machine, store, self.scheduler, pending, locks, self.identity, self.logins, listeners, parts.api_key
         )
-        self.changes = SessionChanges(
+        self.changes: SessionChanges = SessionChanges(
             machine, store, self.scheduler, pending, locks, self.revocations, self.logins, listeners
         )
 

@@ -11,9 +11,9 @@ class EngineLocks:
     """Locks between the tasks of one engine. Processes exclude each other with the store's own lock."""
 
     def __init__(self) -> None:
-        self.session = asyncio.Lock()
+        self.session: asyncio.Lock = asyncio.Lock()
         """Held by a login, a logout, or external tokens that are passed in: one at a time."""
-        self.store = asyncio.Lock()
+        self.store: asyncio.Lock = asyncio.Lock()
         """Held by the task that may take the store's lock, or that adopts what is stored."""
 
     @property

@@ -74,7 +74,7 @@ class EventStream:
     def __init__(self, session: Session, limit: int) -> None:
         self._buffer = EventBuffer(session, limit)
         self._changed = asyncio.Event()
-        self.is_over = False
+        self.is_over: bool = False
         """Whether no more events are added."""
 
     def put(self, event: Event) -> None:

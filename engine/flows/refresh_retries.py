@@ -40,7 +40,7 @@ class RefreshProgress:
         """A refresh token is being spent, or its answer is not stored yet: do not cancel the refresh."""
         self.last_fault: IssuerUnavailable | None = None
         """Why the last try failed; None before a try has failed."""
-        self.is_stopping = False
+        self.is_stopping: bool = False
         self.attempts = 0
         """How often somebody was asked for new tokens."""
         self.outcome = RefreshOutcome.NOT_NEEDED
@@ -75,7 +75,7 @@ class RefreshRequest:
         self._progress = progress
         self._began = clock.monotonic()
         self._is_repeat = False
-        self.is_lost = False
+        self.is_lost: bool = False
         """The token may have been processed, and no answer came."""
 
     async def send(self, refresh_token: Secret) -> RefreshedTokens:

@@ -52,7 +52,7 @@ class RefreshScheduler:
         settings: RefreshSettings,
         listeners: Listeners,
     ) -> None:
-        self.paced = PacedRefresh()
+        self.paced: PacedRefresh = PacedRefresh()
         self._machine = machine
         self._store = store
         self._refresher = refresher

@@ -45,7 +45,7 @@ class SharedRefresh:
         self._work = work
         self._flight = SingleFlight()
         self._is_over = False
-        self.progress = RefreshProgress(self._emit_retry)
+        self.progress: RefreshProgress = RefreshProgress(self._emit_retry)
         """How far the refresh is that is under way, or was last."""
 
     @property

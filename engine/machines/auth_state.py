@@ -113,7 +113,7 @@ class AuthMachine:
     def __init__(self, policy: Policy, listeners: Listeners, table: Table = AUTH_TABLE) -> None:
         self.policy = policy
         self._listeners = listeners
-        self.session = Session()
+        self.session: Session = Session()
         self.state: str = table.initial
         self._machine = self._machine_of(table)
         self._next: tuple[Credentials | None, Failure | None] = (None, None)

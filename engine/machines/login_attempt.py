@@ -60,7 +60,7 @@ class LoginAttempt:
         self.state: str = LOGIN_TABLE.initial
         self.message: str | None = None
         """Why it ended without a login. None while it is open and after a success."""
-        self.is_storing = False
+        self.is_storing: bool = False
         """Its credentials are being stored, so nobody can end it from outside."""
         self._machine = machine
         self._listeners = listeners

@@ -68,6 +68,12 @@ def test_the_types_are_strict(checker: tuple[str, ...]) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+def test_every_public_symbol_has_a_known_type() -> None:
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--verifytypes", "authstate"]
+    checked = subprocess.run([*command, "--ignoreexternal"], cwd=REPO, capture_output=True, text=True)
+    assert "Type completeness score: 100%" in checked.stdout, checked.stdout
+
+
 def test_every_option_of_an_engine_can_be_given_to_open_engine() -> None:
     ours = set(EngineOptions.__annotations__) | {"store", "authority"}
     assert ours == set(inspect.signature(AuthEngine).parameters)
