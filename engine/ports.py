@@ -29,7 +29,11 @@ class Clock(Protocol):
 
 
 class HeldStore(Protocol):
-    """A store whose lock this task holds. Writing and deleting is possible only here."""
+    """A store whose lock this task holds. Writing and deleting is possible only here.
+
+    What writes runs to its end. If the caller is cancelled meanwhile, it gets the result, and the cancellation at its
+    next await: so it can note what was done.
+    """
 
     async def load(self) -> Credentials | None:
         """Read what is stored now. Raises StoreUnavailable or StoreUnreadable."""

@@ -86,7 +86,8 @@ class Engines:
 
         Args:
             key: the key or the token. The backend accepts it, and the issuer says whose the token is.
-            store, options: as for `logged_out`.
+            store: as for `logged_out`.
+            options: as for `logged_out`.
         """
         credentials = read_static_credentials(key)
         if isinstance(credentials, PersonalAccessToken):
@@ -108,7 +109,8 @@ class Engines:
 
         Args:
             tokens: the login; by default a new one. `engines.authority.issue(...)` makes one of somebody else.
-            store, options: as for `logged_out`.
+            store: as for `logged_out`.
+            options: as for `logged_out`.
         """
         tokens = self.authority.issue() if tokens is None else tokens
         return self._make(AuthState.CHATGPT, tokens, store, options)
@@ -124,7 +126,8 @@ class Engines:
 
         Args:
             tokens: the tokens; by default new ones that last an hour. The backend accepts them.
-            store, options: as for `logged_out`.
+            store: as for `logged_out`.
+            options: as for `logged_out`.
         """
         external = make_external(now=self.clock.now()) if tokens is None else tokens
         self.backend.accept(external.access_token.reveal())
@@ -141,7 +144,8 @@ class Engines:
 
         Args:
             reason: why the refresh token is dead.
-            store, options: as for `logged_out`.
+            store: as for `logged_out`.
+            options: as for `logged_out`.
         """
         tokens = self.authority.issue_dead(reason)
         return self._make(AuthState.REFRESH_DEAD, tokens, store, options, reason)

@@ -171,7 +171,8 @@ def histories(*, min_size: int = 0, max_size: int = 12) -> st.SearchStrategy[lis
     """Sequences of what a person, the issuer, other processes and time do. `HistoryPlayer` plays them on an engine.
 
     Args:
-        min_size, max_size: the number of actions.
+        min_size: how many actions at least.
+        max_size: how many actions at most.
     """
     return st.lists(st.sampled_from(HistoryAction), min_size=min_size, max_size=max_size)
 

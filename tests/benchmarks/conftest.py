@@ -14,7 +14,7 @@ from benchmarks.side_by_side import Program
 from support.codex_binaries import VERSIONS
 from support.real_parts import RealParts
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 Programs = Mapping[str, Program]
 

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.comparison import Comparison, compare, microseconds_of, repeated
 
 from authstate import AuthEngine, MemoryStore, SyncAuthEngine
-from authstate.adapters.testing import FakeAuthority, make_tokens
+from authstate.testing import FakeAuthority, make_tokens
 
 NAMES = ("headers with a fresh token",)
 _TOKEN = make_tokens().access_token.reveal()

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.comparison import Comparison, PeerMissing, compare, microseconds_of, repeated, with_difference
 
 from authstate import AuthEngine, EngineAuth, MemoryStore, SyncAuthEngine, SyncEngineAuth
-from authstate.adapters.testing import FakeAuthority, make_tokens
+from authstate.testing import FakeAuthority, make_tokens
 
 _LIBRARIES = ("httpx", "httpx2")
 NAMES = tuple(f"a request of {library}, {kind}" for library in _LIBRARIES for kind in ("async", "sync"))

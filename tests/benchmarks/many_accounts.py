@@ -11,7 +11,7 @@ from time import perf_counter, process_time
 
 from authstate import AuthEngine, EnginePool, PoolSettings
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import FakeAuthority, make_tokens
+from authstate.testing import FakeAuthority, make_tokens
 
 IDLE = 3.0
 """Seconds that the pool is watched while nothing happens."""

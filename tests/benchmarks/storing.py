@@ -11,7 +11,7 @@ from time import perf_counter
 from benchmarks.comparison import Comparison, compare
 
 from authstate import AuthEngine, AuthJsonStore, ChatgptTokens
-from authstate.adapters.testing import FakeAuthority
+from authstate.testing import FakeAuthority
 
 NAMES = ("a refresh with its store",)
 

@@ -16,7 +16,7 @@ from support.homes import fill
 from support.module_commands import command_of, with_tests
 from support.ports import private_port
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 P50 = 1e-3  # seconds
 ANSWERS_A_SECOND = 2000

@@ -9,9 +9,9 @@ from benchmarks.side_by_side import TRIES, record
 from support.http_libraries import each_library
 
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.session import Authorization
+from authstate.testing import FakeAuthority, MemoryStore, make_tokens
 
 URL = "https://backend.example/api"
 REQUESTS = 100

@@ -13,7 +13,7 @@ from benchmarks.side_by_side import TRIES, keep
 from support.homes import fill
 from support.wire_client import AUTHSTATE, WireClient, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 LIMIT = 0.150  # seconds
 PROCESSES, LATER = 3, 6

@@ -14,7 +14,7 @@ from support.prompt_disk import PromptDisk
 
 from authstate import AuthEngine, AuthJsonStore
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.testing import FakeAuthority
+from authstate.testing import FakeAuthority
 
 ENGINES = 200
 ROUNDS = 3

@@ -14,7 +14,7 @@ from authstate import AuthEngine
 from authstate.adapters.httpx_auth import EngineAuth
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 CALLERS = 1000
 REQUESTS = 100

@@ -29,11 +29,11 @@ from authstate import AuthEngine, RefreshSettings
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.config.settings import StoreMode
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.adapters.vault.vault_store import VaultStore
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError, NotSignedIn, PermanentRefreshError, StoreBusy
 from authstate.engine.model.session import Authorization
+from authstate.testing import LoopbackIssuer
 
 Json = dict[str, Any]
 Tell = Callable[[str], None]

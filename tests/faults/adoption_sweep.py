@@ -38,11 +38,11 @@ from support.fake_keyring import FakeKeyring
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.config.settings import StoreMode
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.testing import make_tokens
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError
 from authstate.engine.model.lease_handle import is_lease
+from authstate.testing import make_tokens
 
 Json = dict[str, Any]
 STEPS = (

@@ -39,10 +39,10 @@ from faults.many_processes import sign_in
 from authstate.adapters.stores.auth_json_format import decode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.errors import PermanentRefreshError
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
+from authstate.testing import LoopbackIssuer
 
 Json = dict[str, Any]
 STEPS = ("locked", "asked", "answered", "renamed")

@@ -22,9 +22,9 @@ from faults.forked_processes import engine_at, exit_status_of, fork, token_diges
 
 from authstate.adapters.stores.auth_json_format import is_json_object
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError
+from authstate.testing import LoopbackIssuer
 
 Json = dict[str, Any]
 

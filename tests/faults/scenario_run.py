@@ -19,10 +19,10 @@ from authstate import AuthEngine, ChatgptTokens, RefreshSettings
 from authstate.adapters.stores.auth_json_format import decode, encode, is_json_object
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine.model.errors import AuthError
 from authstate.engine.model.events import Event, Warned
 from authstate.engine.ports import Clock, TokenAuthority
+from authstate.testing import FakeAuthority, make_tokens
 
 NOBODY = 65534
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0

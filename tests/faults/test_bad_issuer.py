@@ -12,8 +12,8 @@ from support.ports import private_port
 from authstate import AuthEngine, AuthState, ChatgptTokens, RefreshSettings
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import make_tokens
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
+from authstate.testing import make_tokens
 
 ONE_TRY = RefreshSettings(first_wait=0.0, total=0.0, rechecks=(0.0,))
 SECRET = "rt-that-nobody-may-see"

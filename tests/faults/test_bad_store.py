@@ -11,7 +11,6 @@ import pytest
 from authstate import ApiKey, AuthEngine, AuthState, ChatgptTokens, RefreshSettings
 from authstate.adapters.stores.auth_json_format import encode
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine.model.errors import (
     PermanentRefreshError,
     RefreshDeadReason,
@@ -21,6 +20,7 @@ from authstate.engine.model.errors import (
 )
 from authstate.engine.model.events import Event, Warned
 from authstate.engine.model.secret import Secret
+from authstate.testing import FakeAuthority, make_tokens
 
 KEY = ApiKey(Secret("sk-new"))
 QUICK = RefreshSettings(first_wait=0.0, rechecks=(0.0,), save_waits=(0.0,))

@@ -14,8 +14,8 @@ import pytest
 from faults.reports import clean, report_of
 
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.credentials import ChatgptTokens
+from authstate.testing import LoopbackIssuer
 
 LONGEST_END = 10.0
 """Seconds that the program may take to end after the issuer's answer. Most of it is for a busy machine."""

@@ -30,7 +30,7 @@ from support.homes import fill
 from support.ports import private_port
 from support.wire_client import AUTHSTATE, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 PERSON: dict[str, Any] = {"email": "person@example.com", "account_id": "org-person"}
 _OF_WINDOW = 10  # rounds

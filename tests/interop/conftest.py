@@ -12,7 +12,7 @@ from support.codex_binaries import VERSIONS
 from support.homes import fill
 from support.real_parts import RealParts
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 

@@ -24,7 +24,7 @@ from authstate.adapters.jsonrpc.framing import Envelope, RpcError
 from authstate.adapters.proxy.front_end import METHODS, RETIRED
 from authstate.adapters.proxy.pending_requests import PendingRequests
 from authstate.adapters.proxy.routing import Exchange, FromFrontEnd, InitializeExchange
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 KEY = "sk-of-somebody-else"
 BATCH = 200

@@ -10,7 +10,7 @@ from support.homes import fill
 from support.wire_client import AUTHSTATE
 
 from authstate.adapters.conformance.differences import listed
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 OURS = "authstate"
 

@@ -11,7 +11,7 @@ import pytest
 from interop.test_cli_login import Person, let_no_file_grow
 from support.simulated_browser import agree
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 CODE = re.compile(r"ABCD-\d{4}")

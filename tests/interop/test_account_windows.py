@@ -18,7 +18,7 @@ from support.real_parts import RealParts
 from support.vaults import add_account
 from support.wire_client import AUTHSTATE, Message, WireClient, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 HOME, WORK = "person@example.com", "worker@example.com"

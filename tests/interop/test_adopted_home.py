@@ -14,9 +14,9 @@ from support.wire_client import AUTHSTATE
 from support.wrapped import WRAP
 
 from authstate.adapters.config import StoreMode
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.lease_handle import is_lease
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 PERSON = {"email": "person@example.com", "account_id": "org-person"}

@@ -16,11 +16,11 @@ from authstate.adapters.assembly import open_engine
 from authstate.adapters.child import client
 from authstate.adapters.child.client import AppServerClient
 from authstate.adapters.config import Environment, load_config
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.clock import SystemClock
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ExternalTokens
 from authstate.engine.model.states import AuthState
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 

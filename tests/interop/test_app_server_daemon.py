@@ -20,7 +20,7 @@ from support.real_parts import RealParts
 from support.terminals import Terminal
 from support.wire_client import AUTHSTATE, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 if sys.platform != "linux":
     pytest.skip("only Linux shows the environment of other processes", allow_module_level=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from authstate.adapters.testing import LoopbackIssuer, make_jwt
+from authstate.testing import LoopbackIssuer, make_jwt
 
 COMMAND = [sys.executable, "-m", "authstate.adapters.cli", "app-server"]
 HELLO = {"id": "hello", "method": "initialize", "params": {"clientInfo": {"name": "test", "version": "1"}}}

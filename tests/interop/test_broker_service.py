@@ -23,8 +23,8 @@ from support.ports import private_port
 from support.vaults import add_account
 from support.wire_client import AUTHSTATE, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.lease_handle import PREFIX
+from authstate.testing import LoopbackIssuer
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="unix sockets")
 MakeHome = Callable[..., Path]

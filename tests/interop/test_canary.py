@@ -12,7 +12,7 @@ from interop.traces import external_tokens
 from support.wire_client import AUTHSTATE, Message, WireClient, clean_environment
 from support.wrapped import Wrapped, fake_command
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 KEY = "sk-canary-of-the-test-1234567890"
 MakeHome = Callable[..., Path]

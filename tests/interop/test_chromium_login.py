@@ -12,7 +12,7 @@ import pytest
 from support.chromium import Tab, with_profile
 from support.wire_client import AUTHSTATE, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 

@@ -15,10 +15,10 @@ from support.login_harness import LoginHarness, target, until_exchanging
 
 from authstate.adapters.oauth.browser_login import BrowserLogin
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.policy import Policy
+from authstate.testing import LoopbackIssuer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 HTML = "<script>document.title='gotcha'</script><img src=http://evil.example/x onerror=alert(1)>"

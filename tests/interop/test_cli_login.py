@@ -20,7 +20,7 @@ import pytest
 from support.simulated_browser import agree, authorization_request, decline, get
 from support.wire_client import AUTHSTATE, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
 MakeHome = Callable[..., Path]

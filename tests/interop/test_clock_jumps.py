@@ -12,7 +12,7 @@ from interop.test_broker_service import authstate
 from support.brokers import BrokerService
 from support.real_parts import RealParts
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 PERSON = {"email": "person@example.com", "account_id": "org-person"}

@@ -11,8 +11,8 @@ from support.codex_binaries import NEW
 from support.wire_client import AUTHSTATE, Message, WireClient, clean_environment
 
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 KEY = "sk-interop-0123456789"

@@ -15,7 +15,7 @@ from support.codex_turns import model_config
 from support.real_parts import RealParts
 from support.wire_client import AUTHSTATE, Message, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 PERSON = {"email": "person@example.com", "account_id": "org-person", "expires_in": -10}

@@ -14,7 +14,7 @@ from support.codex_binaries import OLD, newest
 from support.real_parts import RealParts
 from support.wire_client import AUTHSTATE, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 PERSON = {"email": "person@example.com", "account_id": "org-person"}

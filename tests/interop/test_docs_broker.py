@@ -23,7 +23,7 @@ from support.wire_client import AUTHSTATE, clean_environment
 
 from authstate.adapters.cli.main import parse_command
 from authstate.adapters.cli.parser import parse
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 PAGE = (REPO / "docs" / "broker.md").read_text(encoding="utf-8")
 LINES = [line for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S) for line in block.splitlines()]

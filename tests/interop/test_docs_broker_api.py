@@ -18,7 +18,7 @@ from authstate.adapters.broker import app, connections, event_streams, local_api
 from authstate.adapters.broker.oauth_errors import OAuthError
 from authstate.adapters.broker.oauth_messages import LARGEST_BODY
 from authstate.adapters.broker.token_grants import GRANTS
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 PAGE = (REPO / "docs" / "broker-api.md").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ from authstate import (
     SyncEngineAuth,
 )
 from authstate.adapters.cli.demo import read_login
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (REPO / "docs" / "http-clients.md").read_text("utf-8"), re.M | re.S)
 HTTPX2, PORTAL, ASYNC_OPENAI, SYNC_OPENAI, PYDANTIC_AI, AGENTS, PROVIDER, AIOHTTP, REQUESTS = BLOCKS

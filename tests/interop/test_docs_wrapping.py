@@ -13,7 +13,7 @@ from support.codex_turns import model_config
 from support.paths import REPO
 from support.wire_client import clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 PAGE = REPO / "docs" / "wrapping.md"
 

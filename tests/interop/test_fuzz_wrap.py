@@ -4,7 +4,7 @@ from pathlib import Path
 
 from interop.fuzz_wrap import run
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 
 def test_codex_does_nothing_that_did_not_pass(codex: Path, issuer: LoopbackIssuer, tmp_path: Path) -> None:

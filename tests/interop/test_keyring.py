@@ -19,10 +19,10 @@ from support.secret_service import SecretService
 from authstate import ChatgptTokens
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import SERVICE, AutoStore, KeyringStore, account_of_home
-from authstate.adapters.testing import LoopbackIssuer, StoreContract, make_tokens
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.ports import CredentialStore
+from authstate.testing import LoopbackIssuer, StoreContract, make_tokens
 
 KEY, OTHER = ApiKey.parse("sk-authstate-0123456789abc"), ApiKey.parse("sk-codex-0123456789abcdef")
 KEYRING_MODE = ("-c", 'cli_auth_credentials_store="keyring"')

@@ -11,7 +11,7 @@ from support.login_harness import LoginHarness, agree, follow_redirect
 from support.wire_client import WireClient, clean_environment
 
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 BROWSER = {"type": "chatgpt"}

@@ -14,7 +14,7 @@ from support.codex_binaries import NEW, OLD
 from support.simulated_browser import agree, decline
 from support.wire_client import AUTHSTATE, Message, WireClient, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer, make_jwt
+from authstate.testing import LoopbackIssuer, make_jwt
 
 MakeHome = Callable[..., Path]
 COMPLETED, UPDATED = "account/login/completed", "account/updated"

@@ -16,7 +16,7 @@ from support.real_parts import RealParts
 from support.wire_client import AUTHSTATE, WireClient, clean_environment
 from support.wrapped import WRAP
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 EXEC = ("exec", "--skip-git-repo-check", "hi")

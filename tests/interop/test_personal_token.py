@@ -13,9 +13,9 @@ from support.wire_client import AUTHSTATE, WireClient, clean_environment
 
 from authstate.adapters.config.unmanaged_logins import find_in_environment
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import LoopbackIssuer, make_jwt
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, PersonalAccessToken
 from authstate.engine.model.errors import StoreUnreadable
+from authstate.testing import LoopbackIssuer, make_jwt
 
 MakeHome = Callable[..., Path]
 TOKEN = "at-interop-0123456789"

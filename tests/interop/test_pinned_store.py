@@ -16,7 +16,7 @@ from support.wrapped import WRAP, fake_command
 
 from authstate.adapters.child.command_line import EPHEMERAL
 from authstate.adapters.stores.keyring import SERVICE, account_of_home
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 MakeSystem = Callable[..., SystemFolder]

@@ -13,7 +13,7 @@ from support.python_sdk import RELEASE
 from support.simulated_browser import agree, decline
 from support.wire_client import clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 AUTHSTATE = Path(sys.executable).with_name("authstate.exe" if sys.platform == "win32" else "authstate")
 MakeHome = Callable[..., Path]

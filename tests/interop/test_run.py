@@ -19,8 +19,8 @@ from support.real_parts import RealParts
 from support.vaults import add_account
 from support.wire_client import AUTHSTATE, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.lease_handle import PREFIX
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 RUN = (*AUTHSTATE, "run", "--")

@@ -21,8 +21,8 @@ from support.real_parts import RealParts
 from support.sandboxes import HOME, USER, Sandbox
 from support.wire_client import AUTHSTATE, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.lease_handle import PREFIX
+from authstate.testing import LoopbackIssuer
 
 if sys.platform != "linux":
     pytest.skip("bubblewrap makes sandboxes on Linux only", allow_module_level=True)

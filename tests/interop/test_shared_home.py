@@ -9,7 +9,7 @@ from interop.test_codex import refresh_token_in, run
 from support.wire_client import AUTHSTATE, WireClient, clean_environment
 
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 

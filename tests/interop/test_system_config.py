@@ -12,8 +12,8 @@ from support.system_folder import SystemFolder, reason_unavailable
 from support.wire_client import WireClient, clean_environment
 
 from authstate.adapters.config import load_config
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.policy import LoginMethod
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 

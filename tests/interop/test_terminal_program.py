@@ -16,7 +16,7 @@ from support.terminals import PROMPT, Terminal
 from support.wire_client import AUTHSTATE, clean_environment
 
 from authstate.adapters.cli.codex_arguments import starts_terminal_program, without_daemon
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 if sys.platform != "linux":
     pytest.skip("tmux is installed on Linux only", allow_module_level=True)

@@ -13,7 +13,7 @@ from support.codex_turns import model_config, thread_params, turn_params
 from support.wire_client import INITIALIZE, Message, WireClient, clean_environment
 from support.wrapped import WRAP
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 AGENTS = 8

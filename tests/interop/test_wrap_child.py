@@ -12,7 +12,7 @@ from support.wire_client import INITIALIZE, clean_environment
 from support.wrapped import WRAP, Wrapped, children_of, fake_command, starter
 
 from authstate.adapters.proxy.front_end import REFUSED
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 Start = Callable[..., Wrapped]

@@ -14,7 +14,7 @@ import pytest
 from support.wire_client import AUTHSTATE, INITIALIZE, clean_environment
 from support.wrapped import WRAP, Wrapped, children_of, fake_command, starter
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 Start = Callable[..., Wrapped]

@@ -9,7 +9,7 @@ from support.codex_turns import model_config
 from support.real_parts import RealParts
 from support.wrapped import WRAP
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 

@@ -13,7 +13,7 @@ from support.codex_turns import model_config
 from support.wire_client import clean_environment
 
 from authstate.adapters.cli.codex_arguments import starts_app_server
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 SCRIPT = Path(sys.executable).with_name("authstate-codex.exe" if sys.platform == "win32" else "authstate-codex")

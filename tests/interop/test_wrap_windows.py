@@ -18,7 +18,7 @@ from support.real_parts import RealParts
 from support.wire_client import Message
 from support.wrapped import WRAP
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
 LIFETIME = 8.0

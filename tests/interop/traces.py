@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from support.wire_client import INITIALIZE, Message, WireClient, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 EXTERNAL = "external tokens"
 """Stands for the parameters of a login with new external tokens, in the superset that both versions accept."""

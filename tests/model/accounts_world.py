@@ -12,10 +12,10 @@ from support.prompt_disk import without_threads
 
 from authstate import AuthEngine, AuthState, RefreshSettings
 from authstate.adapters.config import StoreMode
-from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
 from authstate.adapters.vault.vault import Vault
 from authstate.adapters.vault.vault_store import VaultStore
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
+from authstate.testing import FakeAuthority, ManualClock, make_tokens
 
 T = TypeVar("T")
 _SETTINGS = RefreshSettings(first_wait=0.0, rechecks=(0.0,), save_waits=(0.0,))

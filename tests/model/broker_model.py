@@ -17,7 +17,6 @@ from support.broker_world import BrokerWorld
 
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.broker.token_grants import Grant, PresentedToken
-from authstate.adapters.testing import FakeAuthority
 from authstate.adapters.vault.home_account import leased
 from authstate.adapters.vault.lease_book import LeaseRequest
 from authstate.adapters.vault.vault_store import VaultStore
@@ -27,6 +26,7 @@ from authstate.engine.model.errors import AuthError, Delivery, IssuerUnavailable
 from authstate.engine.model.jwt_claims import expiry_of, read_jwt_claims
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import RefreshedTokens
+from authstate.testing import FakeAuthority
 
 T = TypeVar("T")
 PEOPLE = ("org-1", "org-2", "org-3")

@@ -7,7 +7,6 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login_attempt import LoginAttempt
 from authstate.engine.machines.refresh_claim import RefreshClaim
@@ -15,6 +14,7 @@ from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credential
 from authstate.engine.model.errors import AuthError
 from authstate.engine.model.events import AccountUpdated, AuthMode, Event, LoginCompleted
 from authstate.engine.ports import HeldStore
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external
 
 KEY = ApiKey.parse("sk-model")
 EXTERNAL = make_external()

@@ -15,10 +15,10 @@ from model.login_world import History, SteppedWorld, histories
 from authstate.adapters.oauth import browser_login
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.testing import make_tokens
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import LoginFailed
 from authstate.engine.model.secret import Secret
+from authstate.testing import make_tokens
 
 ISSUER = Issuer("http://127.0.0.1:9", "app")
 

@@ -17,11 +17,11 @@ from model.login_world import EXTERNAL, KEY, History, SteppedWorld, World, histo
 from authstate.adapters.oauth.device_endpoint import DeviceApproval, DeviceCode, DeviceCodeExpired, SlowDown
 from authstate.adapters.oauth.device_login import DeviceLogin, start_device_login
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.testing import make_tokens
 from authstate.engine.machines.login_attempt import LoginKind
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError, EngineClosed, IssuerUnavailable, LoginFailed, StoreUnavailable
 from authstate.engine.model.secret import Secret
+from authstate.testing import make_tokens
 
 # Every interleaving of three operations, and of one group of four
 

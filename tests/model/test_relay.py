@@ -14,7 +14,7 @@ from authstate.adapters.app_server.deferred_log import DeferredLog
 from authstate.adapters.app_server.lazy_account import AccountSetup
 from authstate.adapters.config import Config, Environment, StoreMode
 from authstate.adapters.proxy.relay import Relay
-from authstate.adapters.testing import make_external
+from authstate.testing import make_external
 
 Message = dict[str, Any]
 HOME = Path("a-home-that-nothing-reads")

@@ -24,11 +24,11 @@ from model.worlds import RealEngine, RealWorld
 
 from authstate import ApiKey, Authorization, AuthState, Policy
 from authstate.adapters.conformance import held as values
-from authstate.adapters.testing import make_external
 from authstate.engine.model.credentials import ChatgptTokens, Credentials, ExternalTokens
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, ParentUnavailable, RefreshDeadReason
 from authstate.engine.model.policy import LoginMethod
 from authstate.engine.model.secret import Secret
+from authstate.testing import make_external
 
 POLICIES = (
     Policy(),

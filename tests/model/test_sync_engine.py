@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from authstate import AuthEngine, AuthError, Authorization, Policy, RefreshDeadReason, RefreshSettings, SyncAuthEngine
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external
 from authstate.engine.model.policy import LoginMethod
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external
 
 CALLERS = 4
 Work = Callable[[Any], Any]

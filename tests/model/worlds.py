@@ -13,7 +13,6 @@ from support.prompt_disk import PromptDisk
 
 from authstate import AuthEngine, Policy, RefreshSettings
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore
 from authstate.engine.machines.refresh_claim import RefreshClaim
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import StoreUnavailable
@@ -21,6 +20,7 @@ from authstate.engine.model.events import Event, StateChanged
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Session
 from authstate.engine.ports import CredentialStore, HeldStore, RefreshedTokens
+from authstate.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore
 
 T = TypeVar("T")
 

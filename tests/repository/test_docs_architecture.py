@@ -10,7 +10,7 @@ from support.paths import REPO
 from authstate import AuthEngine
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import FakeAuthority, make_tokens
+from authstate.testing import FakeAuthority, make_tokens
 
 PAGE = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
 PACKAGES = {f"engine.{name}" for name in ENGINE} | {f"adapters.{name}" for name in ADAPTERS}

@@ -15,9 +15,9 @@ from authstate.adapters.conformance.differences import AUTHSTATE_MEMBERS, CODEX_
 from authstate.adapters.jsonrpc import framing, peer
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.stores.memory import MemoryStore
-from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.refresh_settings import RefreshSettings
+from authstate.testing import FakeAuthority, make_tokens
 
 PAGE = (REPO / "docs" / "protocol.md").read_text(encoding="utf-8")
 

@@ -11,6 +11,7 @@ import pytest
 from support.paths import REPO
 
 import authstate
+import authstate.testing
 
 FOLDER = REPO / "docs" / "site"
 NO_REFERENCE = {
@@ -67,6 +68,7 @@ def test_no_link_of_a_page_leads_out_of_the_site_by_mistake(built_site: Path) ->
 
 def test_the_reference_has_every_public_name_once() -> None:
     wanted = {f"authstate.{name}" for name in set(authstate.__all__) - NO_REFERENCE}
+    wanted |= {f"authstate.testing.{name}" for name in authstate.testing.__all__ if name != "MemoryStore"}
     assert Counter(referenced()) == Counter(wanted)
 
 

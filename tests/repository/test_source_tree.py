@@ -15,8 +15,7 @@ import pytest
 from support.paths import REPO
 
 import authstate
-from authstate import AuthEngine
-from authstate.adapters import testing
+from authstate import AuthEngine, testing
 from authstate.adapters.assembly import EngineOptions
 from authstate.adapters.cli.state_tables import TABLES
 from authstate.engine.machines.diagrams import render_all

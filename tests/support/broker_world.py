@@ -12,7 +12,6 @@ from authstate.adapters.broker.token_grants import Grant, PresentedToken
 from authstate.adapters.config.settings import StoreMode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.memory import MemoryStore
-from authstate.adapters.testing import FakeAuthority, ManualClock
 from authstate.adapters.vault.accounts_file import accounts_file
 from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
 from authstate.adapters.vault.vault import Vault
@@ -23,6 +22,7 @@ from authstate.engine.model.lease_handle import LeaseHandle
 from authstate.engine.model.secret import Secret
 from authstate.engine.pool import EnginePool
 from authstate.engine.ports import CredentialStore
+from authstate.testing import FakeAuthority, ManualClock
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from typing import Self
 from support.wire_client import AUTHSTATE, clean_environment
 
 from authstate.adapters.broker.token_grants import JUST_NOW
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 _WAIT = """
 import json, os, sys

@@ -9,10 +9,10 @@ import msgspec
 
 from authstate.adapters.child.client import AppServerClient
 from authstate.adapters.jsonrpc.peer import OVERLOADED, Peer, RpcError
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ChatgptTokens, Credentials
 from authstate.engine.model.policy import Policy
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 
 REFRESH = "account/chatgptAuthTokens/refresh"
 

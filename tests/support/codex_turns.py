@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 
 def model_config(issuer: LoopbackIssuer) -> str:

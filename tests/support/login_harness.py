@@ -13,9 +13,9 @@ import h11
 
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.testing import FakeAuthority, LoopbackIssuer, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.events import Event, LoginCompleted
+from authstate.testing import FakeAuthority, LoopbackIssuer, ManualClock, MemoryStore, make_tokens
 
 
 class Answer:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from random import Random
 
 from authstate import AuthEngine, EnginePool, Event, PoolSettings, Session
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore
 from authstate.engine.model.credentials import Credentials
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore
 
 
 class SlowStore(MemoryStore):

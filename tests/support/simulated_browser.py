@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from urllib.request import ProxyHandler, build_opener
 from uuid import uuid4
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 _OPENER = build_opener(ProxyHandler({}))
 _SENT = {

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from authstate.adapters.config import StoreMode
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.model.credentials import ChatgptTokens
+from authstate.testing import LoopbackIssuer
 
 _NAMES = ("id_token", "access_token", "refresh_token", "account_id")
 

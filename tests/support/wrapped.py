@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from support.wire_client import AUTHSTATE, INITIALIZE, Message, WireClient, clean_environment
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 WRAP = (*AUTHSTATE, "wrap", "--")
 _FAKE = str(Path(__file__).parent / "fake_child.py")

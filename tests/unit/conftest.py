@@ -9,7 +9,7 @@ from hypothesis import settings
 from support.login_harness import LoginHarness
 
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 # What an example takes says how busy the machine is, and nothing of the code: time is measured in tests/benchmarks.
 settings.register_profile("any machine", deadline=None)

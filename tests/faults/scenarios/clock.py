@@ -3,7 +3,7 @@
 from faults.scenario_run import ScenarioResult, ScenarioRun
 
 from authstate import Authorization
-from authstate.adapters.testing import FakeAuthority, ManualClock
+from authstate.testing import FakeAuthority, ManualClock
 
 YEAR = 365 * 86_400.0
 

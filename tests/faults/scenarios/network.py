@@ -10,8 +10,8 @@ from support.ports import private_port
 
 from authstate import RefreshSettings
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.adapters.testing import FakeAuthority
 from authstate.engine.model.errors import IssuerUnavailable
+from authstate.testing import FakeAuthority
 
 
 async def issuer_name_not_found(run: ScenarioRun) -> ScenarioResult:

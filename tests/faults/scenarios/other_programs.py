@@ -11,10 +11,10 @@ from faults.scenario_run import ScenarioResult, ScenarioRun, checked
 
 from authstate import Authorization, RefreshSettings
 from authstate.adapters.stores.auth_json_format import encode
-from authstate.adapters.testing import ManualClock
 from authstate.engine.clock import SystemClock
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimTrigger, fingerprint_of
 from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason
+from authstate.testing import ManualClock
 
 HOLD_THE_LOCK = """
 import asyncio, sys

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from faults.scenario_run import ScenarioResult, ScenarioRun, checked, login_files
 
-from authstate.adapters.testing import make_tokens
+from authstate.testing import make_tokens
 
 OTHER_ACCOUNT = "the other account"
 

@@ -17,7 +17,6 @@ from authstate.adapters.broker.listeners import Address
 from authstate.adapters.config import ConfigError, StoreMode
 from authstate.adapters.logs.redaction import redact_text
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import LoopbackIssuer, make_tokens
 from authstate.adapters.vault.account_home import AccountHome
 from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest, lease_of_home
 from authstate.adapters.vault.vault import Vault
@@ -28,6 +27,7 @@ from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.lease_handle import LeaseHandle
+from authstate.testing import LoopbackIssuer, make_tokens
 
 
 def vault_with_work(tmp_path: Path) -> tuple[Vault, str]:

@@ -9,7 +9,6 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from support.http_libraries import PortalEngine, each_library, mocked, mocked_sync
 
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
-from authstate.adapters.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ApiKey, PersonalAccessToken
@@ -22,6 +21,7 @@ from authstate.engine.model.errors import (
 )
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
+from authstate.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
 
 URL = "https://backend.example/api"
 BRIEFLY = {"connect": None, "read": None, "write": None, "pool": 0.01}

@@ -10,8 +10,8 @@ from anyio.from_thread import start_blocking_portal
 from support.http_libraries import PortalEngine, each_library
 
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
+from authstate.testing import FakeAuthority, MemoryStore, make_tokens
 
 USER_CODE = """
 import httpx
@@ -103,7 +103,7 @@ import sys
 sys.modules["httpx2"] = None  # an import of it raises ImportError
 import httpx
 from authstate import EngineAuth, SyncEngineAuth
-from authstate.adapters.testing import FakeAuthority, MemoryStore
+from authstate.testing import FakeAuthority, MemoryStore
 from authstate import AuthEngine
 httpx.AsyncClient(auth=EngineAuth(AuthEngine(MemoryStore(), FakeAuthority())))
 """
@@ -112,7 +112,7 @@ AFTER_AN_ALIAS = """
 import httpx2
 httpx2.alias_httpx()
 from authstate import AuthEngine, EngineAuth
-from authstate.adapters.testing import FakeAuthority, MemoryStore
+from authstate.testing import FakeAuthority, MemoryStore
 httpx2.AsyncClient(auth=EngineAuth(AuthEngine(MemoryStore(), FakeAuthority())))
 """
 

@@ -11,11 +11,11 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from support.http_libraries import LIBRARIES, PortalEngine
 
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import Delivery, EngineClosed, IssuerUnavailable, NotSignedIn, PermanentRefreshError
 from authstate.engine.model.states import AuthState
+from authstate.testing import FakeAuthority, MemoryStore, make_tokens
 
 URL = "https://backend.example/api"
 

@@ -33,7 +33,7 @@ from authstate import (
     TransitionRefused,
     WrongEventLoop,
 )
-from authstate.adapters.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
 
 CANARY = "canary-5c1f"
 LEFT_OUT = {
@@ -418,7 +418,7 @@ def test_what_a_call_was_interrupted_in_is_cancelled(world: World, monkeypatch: 
 PROGRAM = """
 import os, sys, threading
 from authstate import AuthEngine, SyncAuthEngine, WrongEventLoop
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
+from authstate.testing import FakeAuthority, MemoryStore, make_tokens
 tokens = make_tokens(expires_in={expires_in})
 store, authority = MemoryStore(tokens), FakeAuthority(tokens)
 engine = SyncAuthEngine(AuthEngine(store, authority))

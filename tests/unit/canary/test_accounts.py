@@ -12,12 +12,12 @@ from support.leaks import CANARY, assert_clean
 from authstate.adapters.cli.main import main
 from authstate.adapters.config import StoreMode
 from authstate.adapters.config.home import ConfigError
-from authstate.adapters.testing import LoopbackIssuer, make_tokens
 from authstate.adapters.vault.account_states import read_accounts
 from authstate.adapters.vault.vault import Vault
 from authstate.adapters.vault.vault_store import VaultStore
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import StoreUnavailable
+from authstate.testing import LoopbackIssuer, make_tokens
 
 KEY = ApiKey.parse(f"sk-{CANARY}-0123456789")
 

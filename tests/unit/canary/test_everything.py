@@ -13,7 +13,6 @@ import pytest
 
 from authstate.adapters.logs.event_lines import log_events
 from authstate.adapters.logs.stderr_lines import configure_logs
-from authstate.adapters.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore, make_jwt
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login_attempt import LoginKind
 from authstate.engine.model.account import Account
@@ -23,6 +22,7 @@ from authstate.engine.model.events import Event
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import PartialRefresh, RefreshedTokens
+from authstate.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore, make_jwt
 
 CANARY = "CaNaRy"
 CLAIMS = {"https://api.openai.com/auth": {"chatgpt_account_id": "org-1"}, "email": "person@example.com"}

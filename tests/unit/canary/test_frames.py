@@ -15,7 +15,6 @@ from authstate.adapters.oauth.device_endpoint import DeviceApproval, DeviceCode,
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import FakeParent, ManualClock, MemoryStore, make_jwt, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import (
@@ -29,6 +28,7 @@ from authstate.engine.model.events import Event, RefreshFailed
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
+from authstate.testing import FakeParent, ManualClock, MemoryStore, make_jwt, make_tokens
 
 ISSUER = Issuer("https://issuer.example")
 FAILURES: dict[str, Callable[[httpx.Request], httpx.Response]] = {

@@ -19,12 +19,12 @@ from authstate.adapters.oauth.device_login import DeviceLogin, start_device_logi
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.issuer_http import IssuerHttp, IssuerResponse
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import FakeAuthority, LoopbackIssuer
 from authstate.engine.clock import SystemClock
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.events import Event, LoginCompleted
 from authstate.engine.model.secret import Secret
+from authstate.testing import FakeAuthority, LoopbackIssuer
 
 SECRET_MEMBERS = {
     *("access_token", "authorization_code", "code", "code_verifier", "device_auth_id", "id_token", "refresh_token"),

@@ -19,11 +19,11 @@ from authstate.adapters.oauth.device_endpoint import DeviceApproval, DeviceCode
 from authstate.adapters.oauth.device_login import start_device_login
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.redirect.pasted_callback import NotTheCallback
-from authstate.adapters.testing import LoopbackIssuer, make_jwt
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import IssuerUnavailable, LoginFailed
 from authstate.engine.model.secret import Secret
+from authstate.testing import LoopbackIssuer, make_jwt
 
 JWT = make_jwt(email="person@example.com") + CANARY
 TOKENS = ChatgptTokens.read(id_token=JWT, access_token=JWT, refresh_token=f"rt-{CANARY}", account_id="org-1")

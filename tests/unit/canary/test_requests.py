@@ -16,7 +16,6 @@ from authstate.adapters.http_clients.token_provider import token_provider
 from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
 from authstate.adapters.oauth.issuer_http import IssuerHttp
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.adapters.testing import FakeAuthority, FakeParent, MemoryStore, make_jwt
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import IssuerUnavailable, RefreshDeadReason
@@ -24,6 +23,7 @@ from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
 from authstate.engine.ports import PartialRefresh
+from authstate.testing import FakeAuthority, FakeParent, MemoryStore, make_jwt
 
 URL = "https://backend.example/x"
 JWT = make_jwt(chatgpt_account_id="org-1", email="person@example.com", exp=9e9) + CANARY

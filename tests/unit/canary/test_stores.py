@@ -15,13 +15,13 @@ from authstate.adapters.config import ConfigError, Environment, load_config
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import SERVICE, AutoStore, KeyringStore, account_of_home
-from authstate.adapters.testing import FakeAuthority, make_jwt
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.events import Event, Warned
 from authstate.engine.model.secret import Secret
+from authstate.testing import FakeAuthority, make_jwt
 
 __all__ = ["fake_keyring"]
 

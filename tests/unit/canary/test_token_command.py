@@ -10,8 +10,8 @@ from support.leaks import CANARY, assert_clean
 
 from authstate.adapters.cli.main import main
 from authstate.adapters.cli.token_formats import TokenAnswer, TokenFormat, TokenKind, format_token
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.errors import InvalidCredentials
+from authstate.testing import LoopbackIssuer
 
 ASK = ("token", "--min-lifetime", "600", "--format")
 BREAK: dict[str, Callable[[LoopbackIssuer], None]] = {

@@ -11,10 +11,10 @@ from support.leaks import CANARY, assert_clean, assert_hidden
 from authstate.adapters.child.token_sync import TokenSync
 from authstate.adapters.io.streams import open_reader
 from authstate.adapters.jsonrpc.peer import Peer, RemoteError
-from authstate.adapters.testing import make_jwt
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import IssuerUnavailable, RefreshDeadReason
 from authstate.engine.model.secret import Secret
+from authstate.testing import make_jwt
 
 CLAIMS = {"https://api.openai.com/auth": {"chatgpt_account_id": "org-1"}, "email": "person@example.com"}
 NOW = 1_800_000_000

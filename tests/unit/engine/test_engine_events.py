@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.event_streams import MOST_WAITING, EventBuffer, EventStream
 from authstate.engine.model.credentials import ApiKey
@@ -18,6 +17,7 @@ from authstate.engine.model.events import Event, EventsMissed, Listener, StateCh
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import Trigger
 from authstate.engine.pool import EnginePool
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 
 Faults = list[dict[str, Any]]
 

@@ -5,15 +5,6 @@ from typing import Any
 
 import pytest
 
-from authstate.adapters.testing import (
-    NEVER,
-    FakeAuthority,
-    FakeParent,
-    ManualClock,
-    MemoryStore,
-    make_external,
-    make_tokens,
-)
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import (
@@ -39,6 +30,15 @@ from authstate.engine.model.events import (
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.session import Authorization
 from authstate.engine.model.states import AuthState, Trigger
+from authstate.testing import (
+    NEVER,
+    FakeAuthority,
+    FakeParent,
+    ManualClock,
+    MemoryStore,
+    make_external,
+    make_tokens,
+)
 
 
 class World:

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.open_refresh_claim import OpenRefreshClaim
 from authstate.engine.flows.pending_tokens import RefreshResult
@@ -15,6 +14,7 @@ from authstate.engine.model.events import AccountUpdated, Event
 from authstate.engine.model.policy import Policy
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import HasRevision
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 
 KEY = ApiKey.parse("sk-1")
 ONE, TWO = make_tokens(), make_tokens(account_id="org-2")

@@ -23,12 +23,12 @@ from authstate import (
     TransitionRefused,
     WrongEventLoop,
 )
-from authstate.adapters.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
 from authstate.engine.machines.login_attempt import LOGIN_TABLE, LoginAttempt
 from authstate.engine.machines.table import shared_machine
 from authstate.engine.model.events import Listeners
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
+from authstate.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
 
 Use = Callable[[AuthEngine], object]
 

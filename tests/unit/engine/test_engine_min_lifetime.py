@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from authstate import ApiKey, AuthEngine, AuthState, IssuerUnavailable, PermanentRefreshError
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import Delivery, StoreUnavailable
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import HeldStore
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 
 NO_RETRIES = RefreshSettings(total=0.0)
 OLD = 1000.0  # seconds since the last refresh

@@ -4,12 +4,12 @@ import httpx
 import pytest
 
 from authstate.adapters.httpx_auth import EngineAuth
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason
 from authstate.engine.model.events import Event, RefreshFailed, StateChanged
 from authstate.engine.model.states import AuthState
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 
 
 class Job:

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.errors import IssuerUnavailable, PermanentRefreshError
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.session import Authorization
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 
 ONE_TRY = RefreshSettings(total=0)
 

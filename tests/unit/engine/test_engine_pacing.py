@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from authstate import ApiKey, AuthEngine, AuthState, IssuerUnavailable, PersonalAccessToken
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore
 
 
 class HeldPacer:

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.account import Account, PlanType
 from authstate.engine.model.credentials import ApiKey, Credentials, PersonalAccessToken
@@ -26,6 +25,7 @@ from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization, Session
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import RefreshedTokens
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 
 TOKEN = PersonalAccessToken.read("at-1")
 OWNER = Account(email="person@example.com", plan_type=PlanType.PRO, account_id="org-1", user_id="user-1")

@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason
 from authstate.engine.model.session import Authorization
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 
 
 class Windows:

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.leaks import assert_clean
 
-from authstate.adapters.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import (
@@ -33,6 +32,7 @@ from authstate.engine.model.events import (
 )
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.ports import HeldStore
+from authstate.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore, make_external, make_tokens
 
 
 class FullStore(MemoryStore):

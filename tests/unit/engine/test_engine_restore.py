@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import EngineClosed, PermanentRefreshError, RefreshDeadReason, StoreUnreadable
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.states import AuthState
+from authstate.testing import FakeAuthority, MemoryStore, make_external, make_tokens
 
 
 @pytest.mark.parametrize(("stored", "state"), [(make_tokens(), "chatgpt"), (ApiKey.parse("sk-1"), "api_key")])

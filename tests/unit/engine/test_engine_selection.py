@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login_attempt import LoginKind
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
@@ -15,6 +14,7 @@ from authstate.engine.model.events import AccountUpdated, Event, Warned
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import CredentialStore, HeldStore
+from authstate.testing import FakeAuthority, MemoryStore, make_tokens
 
 ONE, TWO = make_tokens(), make_tokens(account_id="org-2", email="two@example.com")
 KEY = ApiKey.parse("sk-1")

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.refresh_claim import RefreshClaim
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
@@ -23,6 +22,7 @@ from authstate.engine.model.events import AccountUpdated, AuthMode, Event, Login
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import HeldStore
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 
 
 class SickStore(MemoryStore):

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.refresh_urgency import Urgency
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
@@ -22,6 +21,7 @@ from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
 from authstate.engine.model.states import AuthState
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 
 
 class World:

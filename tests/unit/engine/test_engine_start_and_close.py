@@ -4,15 +4,6 @@ import asyncio
 
 import pytest
 
-from authstate.adapters.testing import (
-    NEVER,
-    FakeAuthority,
-    FakeParent,
-    ManualClock,
-    MemoryStore,
-    make_external,
-    make_tokens,
-)
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import (
@@ -27,6 +18,15 @@ from authstate.engine.model.events import AuthMode, Event, StateChanged, Warned
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.states import AuthState, Trigger
+from authstate.testing import (
+    NEVER,
+    FakeAuthority,
+    FakeParent,
+    ManualClock,
+    MemoryStore,
+    make_external,
+    make_tokens,
+)
 
 
 def heard(engine: AuthEngine) -> list[Event]:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.model.events import Event, RefreshStarted, StateChanged, TokenExpired, TokenExpiring
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 
 
 class World:

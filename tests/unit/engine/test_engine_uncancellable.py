@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ChatgptTokens, Credentials
 from authstate.engine.model.errors import (
@@ -21,6 +20,7 @@ from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.session import Authorization
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import HeldStore
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 
 BUSY = IssuerUnavailable("503", delivery=Delivery.NOT_PROCESSED)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from authstate import Account, AuthEngine, AuthState, InvalidCredentials, MemoryStore, PersonalAccessToken
-from authstate.adapters.testing import FakeAuthority
+from authstate.testing import FakeAuthority
 
 ACCEPTED = ["sk-example", ' "sk-example" ', "export OPENAI_API_KEY=sk-example\n", "\ufeffsk-example"]
 

@@ -17,7 +17,7 @@ from authstate import (
     Trigger,
     Warned,
 )
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
+from authstate.testing import FakeAuthority, MemoryStore, make_tokens
 
 
 async def test_an_engine_is_opened_with_its_first_use_and_kept() -> None:

@@ -5,8 +5,8 @@ import asyncio
 from support.pools import PoolOfTests
 
 from authstate import IssuerUnavailable, StoreUnavailable
-from authstate.adapters.testing import make_external
 from authstate.engine.machines.login_attempt import LoginKind
+from authstate.testing import make_external
 
 
 async def test_an_engine_is_closed_after_a_time_without_use() -> None:

@@ -18,7 +18,6 @@ from authstate.adapters.app_server.lazy_account import AccountSetup, LazyAccount
 from authstate.adapters.config import Config, Environment
 from authstate.adapters.oauth.device_endpoint import HttpDeviceEndpoint
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.account import Account as Owner
 from authstate.engine.model.account import PlanType
@@ -34,6 +33,7 @@ from authstate.engine.model.errors import (
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.version import VERSION
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
 
 AUTH = "https://api.openai.com/auth"
 KEY = ApiKey.parse("sk-test")

@@ -12,12 +12,12 @@ from authstate.adapters.app_server.rate_limits import (
     read_rate_limits,
     usage_url,
 )
-from authstate.adapters.testing import FakeAuthority, LoopbackIssuer, MemoryStore
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import NotSignedIn, RecoveryExhausted
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
+from authstate.testing import FakeAuthority, LoopbackIssuer, MemoryStore
 
 USAGE = {
     "plan_type": "Pro",

@@ -11,7 +11,7 @@ import pytest
 
 from authstate.adapters.broker import answer_turns
 from authstate.adapters.broker.answer_turns import SUFFIX, AnswerTurns
-from authstate.adapters.testing import ManualClock
+from authstate.testing import ManualClock
 
 
 class Home:

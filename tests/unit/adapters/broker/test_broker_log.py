@@ -11,9 +11,9 @@ from authstate.adapters.broker.account_tokens import make_lease
 from authstate.adapters.broker.app import create_app
 from authstate.adapters.broker.broker_log import MOST_LEASES, BrokerLog
 from authstate.adapters.broker.repeated_lines import MOST_LINES, WINDOW, Members, RepeatedLines
-from authstate.adapters.testing import ManualClock, make_tokens
 from authstate.adapters.vault.adoption import Adoption
 from authstate.engine.model.credentials import ChatgptTokens
+from authstate.testing import ManualClock, make_tokens
 
 Line = tuple[str, dict[str, Any]]
 

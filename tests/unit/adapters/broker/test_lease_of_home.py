@@ -7,10 +7,10 @@ import pytest
 from support.broker_in_memory import BrokerInMemory, broker_in
 
 from authstate.adapters.broker.token_grants import PresentedToken
-from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.adoption import Adoption
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import StoreUnavailable
+from authstate.testing import make_tokens
 
 
 @pytest.fixture

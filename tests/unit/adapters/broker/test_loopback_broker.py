@@ -16,12 +16,12 @@ from support.leaks import CANARY
 from authstate.adapters.broker.loopback_broker import LoopbackBroker
 from authstate.adapters.broker.oauth_messages import LARGEST_BODY
 from authstate.adapters.config.settings import StoreMode
-from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.lease_book import LeaseRequest
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.machines.lease import LeaseState
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.lease_handle import LeaseHandle
+from authstate.testing import make_tokens
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

@@ -4,7 +4,7 @@ import pytest
 
 from authstate.adapters.broker import rate_limits
 from authstate.adapters.broker.rate_limits import Rate, RateLimit
-from authstate.adapters.testing import ManualClock
+from authstate.testing import ManualClock
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ from authstate.adapters.broker.answer_turns import AnswerTurns
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.broker.rate_limits import Rate
 from authstate.adapters.broker.token_grants import PresentedToken, TokenGrants
-from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.lease_book import LeaseRequest
 from authstate.engine.machines.lease import LeaseState
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, RefreshDeadReason, StoreUnavailable
 from authstate.engine.model.lease_handle import PREFIX, LeaseHandle, digest_of_access
 from authstate.engine.model.secret import MAX_TOKEN_LENGTH, Secret
+from authstate.testing import make_tokens
 
 COLLEAGUE = {"email": "colleague@example.com", "account_id": "org-2"}
 REFUSED = IssuerUnavailable("the issuer says 400", delivery=Delivery.REFUSED)

@@ -12,13 +12,13 @@ from support.broker_world import BrokerWorld
 from authstate.adapters.broker.oauth_errors import OAuthError
 from authstate.adapters.broker.token_grants import PresentedToken
 from authstate.adapters.broker.token_owners import TokenOwner, TokenOwners
-from authstate.adapters.testing import make_tokens
 from authstate.adapters.testing.jwt import make_jwt
 from authstate.adapters.vault.account_home import AccountHome
 from authstate.engine.machines.refresh_claim import MAX_CLAIMS, RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.secret import Secret
+from authstate.testing import make_tokens
 
 SPENT, CLAIMED, DOUBTFUL, DEAD = (
     RefreshClaimState.SPENT,

@@ -7,11 +7,11 @@ from support.child_in_memory import Child, World, tokens
 
 from authstate.adapters.child.failed_turns import Explanation, FailureCause, thread_of
 from authstate.adapters.child.token_sync import TokenSync
-from authstate.adapters.testing import make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ApiKey, PersonalAccessToken
 from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.testing import make_tokens
 
 
 def params(thread: str) -> Raw:

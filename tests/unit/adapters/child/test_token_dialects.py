@@ -6,7 +6,7 @@ from msgspec import Raw
 from support.child_in_memory import Child, World, tokens
 
 from authstate.adapters.child.token_dialects import ChildTokenSet, Dialect, dialect_of, tokens_of
-from authstate.adapters.testing import make_external, make_tokens
+from authstate.testing import make_external, make_tokens
 
 ID_TOKEN = {"idToken", "accessToken"}
 ACCOUNT = {"accessToken", "chatgptAccountId", "chatgptPlanType"}

@@ -9,11 +9,11 @@ from support.child_in_memory import Child, World, tokens
 from authstate.adapters.child.token_dialects import Dialect
 from authstate.adapters.child.token_sync import TokenSync
 from authstate.adapters.jsonrpc.peer import INTERNAL_ERROR, Peer, RemoteError
-from authstate.adapters.testing import make_external
 from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, PersonalAccessToken
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, RefreshDeadReason
 from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.testing import make_external
 
 
 def acts_with(child: Child, token: str | None) -> bool:

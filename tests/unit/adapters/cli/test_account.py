@@ -15,7 +15,6 @@ from authstate.adapters.cli.demo import read_login
 from authstate.adapters.cli.exit_status import ExitStatus
 from authstate.adapters.cli.main import main
 from authstate.adapters.config import StoreMode
-from authstate.adapters.testing import LoopbackIssuer, make_tokens
 from authstate.adapters.vault.account_home import AccountHome
 from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
 from authstate.adapters.vault.vault import Vault
@@ -23,6 +22,7 @@ from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.lease import LeaseState
 from authstate.engine.model.credentials import Credentials
 from authstate.engine.model.errors import StoreUnavailable
+from authstate.testing import LoopbackIssuer, make_tokens
 
 Captured = pytest.CaptureFixture[str]
 

@@ -14,7 +14,7 @@ from authstate.adapters.cli.demo import read_login
 from authstate.adapters.cli.exit_status import ExitStatus
 from authstate.adapters.cli.main import main
 from authstate.adapters.config import StoreMode
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 Captured = pytest.CaptureFixture[str]
 NEW = ["lease", "new", "--json"]

@@ -13,9 +13,9 @@ from authstate.adapters.cli.browser import BrowserOpening, why_browser_variable_
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
 from authstate.adapters.cli.login import _wait
 from authstate.adapters.cli.progress import Countdown, fitted
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 
 DESKTOP = {"DISPLAY": ":0"}
 

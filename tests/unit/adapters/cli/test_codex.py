@@ -11,8 +11,8 @@ from authstate.adapters.cli.codex import real_codex
 from authstate.adapters.cli.codex_arguments import starts_app_server, uses_login
 from authstate.adapters.cli.exit_status import UsageError
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.credentials import ChatgptTokens
+from authstate.testing import LoopbackIssuer
 
 ECHO_ARGUMENTS = """#!/bin/sh
 echo "real codex: $*"

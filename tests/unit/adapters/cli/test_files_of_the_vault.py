@@ -11,7 +11,7 @@ from support.paths import REPO
 from authstate.adapters.cli.demo import read_login
 from authstate.adapters.cli.main import main
 from authstate.adapters.config import StoreMode
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 PAGE = (REPO / "docs" / "storage.md").read_text(encoding="utf-8")
 ACCOUNTS = {"accounts.json", "accounts.json.lock"}

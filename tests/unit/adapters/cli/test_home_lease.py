@@ -14,10 +14,10 @@ from authstate.adapters.cli.demo import read_login
 from authstate.adapters.cli.main import main
 from authstate.adapters.config import StoreMode
 from authstate.adapters.config.settings import BROKER_VARIABLE, REFRESH_URL_VARIABLE, REVOKE_URL_VARIABLE
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.adapters.vault.home_account import leased
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.lease_handle import LeaseHandle
+from authstate.testing import LoopbackIssuer
 
 Captured = pytest.CaptureFixture[str]
 ADOPTED = "the vault of this home has this login, and auth.json a lease on it"

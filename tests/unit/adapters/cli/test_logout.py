@@ -10,8 +10,8 @@ import pytest
 from authstate.adapters.cli.demo import read_login
 from authstate.adapters.cli.main import main
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import LoopbackIssuer, make_tokens
 from authstate.engine.model.credentials import ChatgptTokens
+from authstate.testing import LoopbackIssuer, make_tokens
 
 Captured = pytest.CaptureFixture[str]
 

@@ -8,9 +8,9 @@ import pytest
 
 from authstate.adapters.cli.signed_out_home import say_if_signed_out
 from authstate.adapters.config import Config, Environment, StoreMode
-from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.model.credentials import ApiKey, Credentials
+from authstate.testing import make_tokens
 
 Captured = pytest.CaptureFixture[str]
 FILE = Config(store_mode=StoreMode.FILE)

@@ -18,9 +18,9 @@ from authstate.adapters.network.http_proxies import NetworkSettingError
 from authstate.adapters.oauth.code_exchange import exchange_code
 from authstate.adapters.oauth.device_endpoint import HttpDeviceEndpoint
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.testing import MemoryStore, make_tokens
 from authstate.engine.model.errors import IssuerUnavailable
 from authstate.engine.model.secret import Secret
+from authstate.testing import MemoryStore, make_tokens
 
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 URL = "https://issuer.example"

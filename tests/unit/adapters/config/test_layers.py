@@ -11,11 +11,11 @@ from authstate.adapters.cli import context
 from authstate.adapters.cli.main import main
 from authstate.adapters.config import Config, ConfigError, load_config
 from authstate.adapters.config.settings import read_config
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import LoginMethodForbidden, WorkspaceForbidden
 from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.testing import FakeAuthority, MemoryStore, make_tokens
 
 PROVIDER = "[model_providers.mine]\nrequires_openai_auth = {}\n"
 

@@ -15,8 +15,8 @@ from authstate.adapters.assembly import open_engine, open_store
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
 from authstate.adapters.network.http_proxies import Network
 from authstate.adapters.stores.keyring import account_of_home
-from authstate.adapters.testing import MemoryStore
 from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.testing import MemoryStore
 
 
 def write(home: Path, text: str | bytes) -> Path:

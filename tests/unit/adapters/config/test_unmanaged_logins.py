@@ -17,11 +17,11 @@ from authstate.adapters.cli.main import main
 from authstate.adapters.config import StoreMode, unmanaged_logins
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import SERVICE, account_of_home
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, PersonalAccessToken
 from authstate.engine.model.errors import StoreUnreadable
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 
 __all__ = ["fake_keyring"]
 OTHERS: list[dict[str, Any]] = [

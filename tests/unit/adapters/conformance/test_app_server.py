@@ -11,7 +11,7 @@ from authstate.adapters.conformance.checks import CHECKS
 from authstate.adapters.conformance.history import Setting
 from authstate.adapters.conformance.scenarios import CELLS, UNREACHABLE
 from authstate.adapters.conformance.search import search
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 _NOBODY = ("start", "bad-requests", "no-params", "not-json", "cancel-unknown", "limits", "refresh", "refresh-rejected")
 _KEY = ("log-out", "api-key", "log-out", "api-key", "refresh", "refresh-rejected", "limits", "blank-key", "api-key")

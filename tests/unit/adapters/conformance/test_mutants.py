@@ -10,7 +10,7 @@ from support import paths
 
 from authstate.adapters.conformance.actions import Outcome, play
 from authstate.adapters.conformance.history import Setting
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 SERVER = paths.REPO / "tests" / "support" / "account_server.py"
 KEY = ("api-key",)

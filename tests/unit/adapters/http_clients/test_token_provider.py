@@ -8,11 +8,11 @@ from anyio.from_thread import BlockingPortal
 from support.http_libraries import PortalEngine
 
 from authstate.adapters.http_clients.token_provider import sync_token_provider, token_provider
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import InvalidCredentials, NotSignedIn
 from authstate.engine.model.secret import Secret
+from authstate.testing import FakeAuthority, MemoryStore, make_tokens
 
 
 async def provided(engine: AuthEngine, kind: str) -> str:

@@ -15,7 +15,6 @@ from unit.adapters.logs.conftest import Captured, unconfigured
 
 from authstate.adapters.logs.event_lines import describe_event, fingerprint_of_token, log_event, log_events
 from authstate.adapters.logs.stderr_lines import configure_logs
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
@@ -39,6 +38,7 @@ from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import Trigger
 from authstate.engine.pool import EnginePool
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 
 KEY = "sk-proj-abcDEF1234567890"
 

@@ -7,7 +7,7 @@ from unit.adapters.logs.conftest import Captured, unconfigured
 
 from authstate.adapters.logs.loggers import library_logger, write_line
 from authstate.adapters.logs.program import configure_program_logs, keep_warnings_on_stderr
-from authstate.adapters.testing import make_jwt
+from authstate.testing import make_jwt
 
 JWT = make_jwt(sub="somebody")
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authstate.adapters.logs.redaction import HIDDEN, redact, redact_text
-from authstate.adapters.testing import make_jwt
 from authstate.engine.model.secret import Secret
+from authstate.testing import make_jwt
 
 JWT = make_jwt(sub="somebody", email="person@example.com")
 KEY = "sk-proj-abcDEF1234567890"

@@ -10,8 +10,8 @@ import pytest
 import structlog
 
 from authstate.adapters.logs.redactors import RedactingFilter, RedactingFormatter, redact_event, redacted_record
-from authstate.adapters.testing import make_jwt
 from authstate.engine.model.secret import Secret
+from authstate.testing import make_jwt
 
 CANARY = make_jwt(sub="CaNaRy")
 REPLACES = sys.version_info >= (3, 12)

@@ -7,7 +7,7 @@ from pathlib import Path
 PROGRAM = """
 import asyncio, logging, sys
 from authstate import AuthstateError, open_engine, redact_event, log_events
-from authstate.adapters.testing import FakeAuthority
+from authstate.testing import FakeAuthority
 
 {configure}
 

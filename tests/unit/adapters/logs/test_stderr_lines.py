@@ -11,7 +11,7 @@ from unit.adapters.logs.conftest import Captured
 from authstate.adapters.logs.loggers import library_logger, write_line
 from authstate.adapters.logs.redaction import HIDDEN
 from authstate.adapters.logs.stderr_lines import configure_logs
-from authstate.adapters.testing import make_jwt
+from authstate.testing import make_jwt
 
 JWT = make_jwt(sub="somebody", email="person@example.com")
 OPAQUE = "Qx7" * 20

@@ -21,10 +21,10 @@ from authstate.adapters.network import certificates
 from authstate.adapters.network.http_proxies import Network
 from authstate.adapters.oauth.issuer_http import IssuerHttp
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.adapters.testing import MemoryStore, make_tokens
 from authstate.engine.model.errors import Delivery, IssuerUnavailable
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
+from authstate.testing import MemoryStore, make_tokens
 
 VARIABLES = (
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),

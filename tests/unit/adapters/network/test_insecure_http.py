@@ -19,9 +19,9 @@ from authstate.adapters.oauth.device_login import start_device_login
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.issuer_http import host_of
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.errors import Delivery, IssuerUnavailable
+from authstate.testing import FakeAuthority, MemoryStore, make_tokens
 
 THIS_MACHINE = (
     *("http://localhost:1455", "http://LOCALHOST", "http://localhost.", "http://auth.localhost", "http://127.0.0.1"),

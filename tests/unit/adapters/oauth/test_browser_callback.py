@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 from support.login_harness import LoginHarness, agree, asked, follow_redirect, get, target, until, until_exchanging
 
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 WRONG = "This link does not belong to the sign-in"
 

@@ -14,7 +14,6 @@ from support.ports import private_port
 from authstate.adapters.config import Environment
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.testing import LoopbackIssuer, MemoryStore, make_external
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import (
     ExternalTokensActive,
@@ -24,6 +23,7 @@ from authstate.engine.model.errors import (
     StoreUnavailable,
 )
 from authstate.engine.model.policy import LoginMethod, Policy
+from authstate.testing import LoopbackIssuer, MemoryStore, make_external
 
 
 async def test_a_login_that_succeeds(harness: LoginHarness, loopback: LoopbackIssuer) -> None:

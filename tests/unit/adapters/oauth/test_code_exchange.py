@@ -12,10 +12,10 @@ import pytest
 from authstate.adapters.config import Environment
 from authstate.adapters.oauth.code_exchange import exchange_code
 from authstate.adapters.oauth.issuer import Issuer, displayable_code, displayable_text
-from authstate.adapters.testing import LoopbackIssuer, ManualClock, make_jwt
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, LoginFailed
 from authstate.engine.model.secret import Secret
+from authstate.testing import LoopbackIssuer, ManualClock, make_jwt
 
 VERIFIER = "a-verifier-of-more-than-forty-three-characters-0123456789"
 CHALLENGE = urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()

@@ -17,9 +17,9 @@ from authstate.adapters.oauth.device_endpoint import (
     SlowDown,
 )
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.errors import IssuerUnavailable, LoginFailed
 from authstate.engine.model.secret import Secret
+from authstate.testing import LoopbackIssuer
 
 CODE = DeviceCode(Secret("device-CaNaRy"), "ABCD-0001", 5.0, "https://issuer.example/codex/device")
 GIVEN = {"device_auth_id": "device-1", "user_code": "ABCD-0001", "interval": "7"}

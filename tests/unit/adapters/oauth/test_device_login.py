@@ -15,7 +15,6 @@ from authstate.adapters.oauth.device_endpoint import (
 )
 from authstate.adapters.oauth.device_login import DEVICE_CODE_WARNING, DeviceLogin, start_device_login
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import (
@@ -31,6 +30,7 @@ from authstate.engine.model.errors import (
 from authstate.engine.model.events import Event, LoginCompleted
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.secret import Secret
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 
 APPROVAL = DeviceApproval(Secret("ac_1"), Secret("verifier"))
 PENDING = None

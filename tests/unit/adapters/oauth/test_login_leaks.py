@@ -17,9 +17,9 @@ from authstate.adapters.oauth.device_login import DeviceLogin, start_device_logi
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.redirect.port import open_port
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import FakeAuthority, LoopbackIssuer
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.events import Event, LoginCompleted
+from authstate.testing import FakeAuthority, LoopbackIssuer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it counts descriptors")
 LOGINS = 1000

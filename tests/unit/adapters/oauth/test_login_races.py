@@ -8,9 +8,9 @@ import pytest
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.device_login import DeviceLogin, start_device_login
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.adapters.testing import FakeAuthority, LoopbackIssuer, MemoryStore
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.events import Event, LoginCompleted
+from authstate.testing import FakeAuthority, LoopbackIssuer, MemoryStore
 
 
 async def start(kind: str, engine: AuthEngine, issuer: Issuer) -> BrowserLogin | DeviceLogin:

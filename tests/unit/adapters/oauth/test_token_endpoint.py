@@ -13,7 +13,6 @@ import pytest
 from authstate.adapters.network.insecure_http import InsecureTransport
 from authstate.adapters.oauth.issuer_http import LONGEST_ANSWER
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.account import Account, PlanType
 from authstate.engine.model.errors import (
     Delivery,
@@ -24,6 +23,7 @@ from authstate.engine.model.errors import (
 )
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import PartialRefresh
+from authstate.testing import LoopbackIssuer
 
 SENT = "rt_the-one-that-was-sent"
 

@@ -30,8 +30,8 @@ from authstate import (
     Trigger,
     Warned,
 )
-from authstate.adapters.testing import make_external, make_tokens
 from authstate.engine.version import VERSION
+from authstate.testing import make_external, make_tokens
 
 TOKENS = make_tokens()
 VALUES: list[Any] = [

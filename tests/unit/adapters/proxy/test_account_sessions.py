@@ -15,10 +15,10 @@ from authstate.adapters.app_server.wire import (
 from authstate.adapters.child.token_dialects import FIRST_WITH_REASON, release_of
 from authstate.adapters.jsonrpc.peer import Peer
 from authstate.adapters.proxy.account_sessions import sessions_of
-from authstate.adapters.testing import make_external, make_tokens
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import AuthState
+from authstate.testing import make_external, make_tokens
 
 
 def listed(credentials: Credentials | None, state: AuthState) -> Any:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authstate.adapters.stores.auth_json_format import LARGEST, decode, encode, is_json_object
-from authstate.adapters.testing import make_external, make_jwt, make_tokens
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, PersonalAccessToken
 from authstate.engine.model.errors import StoreUnreadable
+from authstate.testing import make_external, make_jwt, make_tokens
 
 PLACE = "/home/person/.codex/auth.json"
 KEY = ApiKey.parse("sk-canary-key")

@@ -18,11 +18,11 @@ from authstate.adapters.config import Config, Environment, StoreMode
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
 from authstate.adapters.stores.memory import MemoryStore
-from authstate.adapters.testing import StoreContract
 from authstate.engine.machines.refresh_claim import RefreshClaim, with_claim
 from authstate.engine.model.credentials import Credentials
 from authstate.engine.model.errors import AuthError
 from authstate.engine.ports import CredentialStore, HeldStore
+from authstate.testing import StoreContract
 
 __all__ = ["FakeKeyring", "fake_keyring", "no_keyring"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import MemoryStore, make_external, make_tokens
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import StoreBusy
 from authstate.engine.ports import CredentialStore
+from authstate.testing import MemoryStore, make_external, make_tokens
 
 KEY = ApiKey.parse("sk-canary-key")
 

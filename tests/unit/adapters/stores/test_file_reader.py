@@ -7,9 +7,9 @@ import pytest
 
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import ManualClock
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import StoreUnavailable, StoreUnreadable
+from authstate.testing import ManualClock
 
 KEY = ApiKey.parse("sk-canary-key")
 

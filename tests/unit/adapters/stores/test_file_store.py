@@ -19,10 +19,10 @@ from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.file_writer import HeldAuthJson
 from authstate.adapters.stores.keyring import AutoStore
 from authstate.adapters.stores.os_locks import DiskLock
-from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import StoreBusy, StoreUnavailable
 from authstate.engine.ports import CredentialStore
+from authstate.testing import FakeAuthority, make_tokens
 
 __all__ = ["no_keyring"]
 

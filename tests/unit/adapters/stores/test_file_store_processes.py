@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import ManualClock
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import StoreBusy
+from authstate.testing import ManualClock
 
 
 def temporary(home: Path) -> list[str]:

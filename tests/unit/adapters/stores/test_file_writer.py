@@ -9,9 +9,9 @@ import pytest
 
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import make_tokens
 from authstate.engine.model.errors import StoreUnreadable
 from authstate.engine.ports import HeldStore
+from authstate.testing import make_tokens
 
 TOKENS = make_tokens()
 

@@ -19,8 +19,8 @@ from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.home_lock import HomeLock, SaveRecord
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
 from authstate.adapters.stores.os_locks import DiskLock, FileLock
-from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
 from authstate.engine.model.errors import StoreBusy, StoreUnavailable
+from authstate.testing import FakeAuthority, ManualClock, make_tokens
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links, pipes and forks are those of Unix")
 LOCK = "auth.json.authstate.lock"
@@ -110,7 +110,7 @@ async def test_a_lock_file_that_is_a_pipe_does_not_hang(tmp_path: Path) -> None:
 SAVE = """
 import asyncio, sys
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import make_tokens
+from authstate.testing import make_tokens
 async def main():
     async with AuthJsonStore(sys.argv[1]).locked() as held:
         await held.save(make_tokens())
@@ -119,7 +119,7 @@ asyncio.run(main())
 SAVE_AND_DIE_WITHOUT_FILE_LOCKS = """
 import asyncio, errno, fcntl, os, sys
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import make_tokens
+from authstate.testing import make_tokens
 def missing(*_):
     raise OSError(errno.ENOSYS, "no file locks here")
 fcntl.flock = missing

@@ -16,8 +16,8 @@ from authstate.adapters.cli.main import main
 from authstate.adapters.stores.auth_json_format import encode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine.model.credentials import ApiKey, Credentials
+from authstate.testing import FakeAuthority, make_tokens
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="owners and modes are those of Unix")
 is_root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -55,7 +55,7 @@ async def test_all_that_root_makes_in_the_home_of_a_user_belongs_to_that_user(ho
 AS_USER = """
 import asyncio, os, sys, tempfile
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import make_tokens
+from authstate.testing import make_tokens
 async def main():
     with tempfile.TemporaryDirectory() as folder:  # what is imported late may not be readable for that user
         async with AuthJsonStore(folder).locked() as held:

@@ -19,10 +19,10 @@ from authstate.adapters.stores.auth_json_format import encode, is_json_object
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.in_place import InPlaceWriter, PendingWrite, pending_paths
-from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import RefreshDeadReason, StoreBusy, StoreUnavailable
+from authstate.testing import FakeAuthority, make_tokens
 
 fcntl = pytest.importorskip("fcntl", reason="only Unix has these locks")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="mounts and locks are those of Unix")
@@ -306,7 +306,7 @@ async def test_a_folder_that_others_can_enter_is_left_alone(mode: int, home: Pat
 IN_A_CONTAINER = """
 import asyncio, os, subprocess, sys
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import make_tokens
+from authstate.testing import make_tokens
 async def main():
     outside, home, number = sys.argv[1:]
     subprocess.run(["mount", "--bind", outside, home + "/auth.json"], check=True)

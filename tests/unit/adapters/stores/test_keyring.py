@@ -18,10 +18,10 @@ from authstate import AuthEngine, AuthState
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import SERVICE, AutoStore, KeyringStore, account_of_home
 from authstate.adapters.stores.keyring_entry import KeyringEntry, NoKeyring
-from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import StoreBusy, StoreUnavailable, StoreUnreadable
 from authstate.engine.ports import CredentialStore
+from authstate.testing import FakeAuthority, ManualClock, make_tokens
 
 __all__ = ["fake_keyring", "no_keyring"]
 

@@ -18,10 +18,10 @@ from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.home_lock import HomeLock, SaveRecord
 from authstate.adapters.stores.last_change import _codex_processes, digest_of, last_change
 from authstate.adapters.stores.memory import MemoryStore
-from authstate.adapters.testing import FakeAuthority, ManualClock, make_external, make_tokens
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason, StoreUnavailable
 from authstate.engine.ports import LastChange
+from authstate.testing import FakeAuthority, ManualClock, make_external, make_tokens
 
 QUICK = RefreshSettings(first_wait=0.0, rechecks=(0.0,), save_waits=(0.0,))
 NOON = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
@@ -245,7 +245,7 @@ def test_a_codex_that_holds_its_login_in_memory_is_not_named(tmp_path: Path, sta
 
 def test_status_shows_who_and_what_to_do(tmp_path: Path) -> None:
     """The whole way: the command line, a real issuer, and auth.json that another program changed."""
-    from authstate.adapters.testing import LoopbackIssuer
+    from authstate.testing import LoopbackIssuer
 
     with LoopbackIssuer() as issuer:
         login = issuer.seed(expires_in=-60.0)

@@ -12,8 +12,8 @@ import pytest
 from authstate import AuthJsonStore, StoreUnavailable
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.off_loop import completed, in_disk_thread
-from authstate.adapters.testing import make_tokens
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
+from authstate.testing import make_tokens
 
 
 class SlowDisk(Disk):

@@ -15,9 +15,9 @@ from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
 from authstate.adapters.stores.permissions import findings, reason_to_refuse
-from authstate.adapters.testing import make_tokens
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import StoreUnavailable
+from authstate.testing import make_tokens
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="owners and modes are those of Unix")
 is_root = hasattr(os, "geteuid") and os.geteuid() == 0

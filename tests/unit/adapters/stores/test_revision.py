@@ -10,9 +10,9 @@ from support.fake_keyring import FakeKeyring, fake_keyring
 
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
-from authstate.adapters.testing import make_tokens
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.ports import HasRevision
+from authstate.testing import make_tokens
 
 __all__ = ["fake_keyring"]
 

@@ -12,9 +12,9 @@ from authstate.adapters.stores.home_lock import SaveRecord
 from authstate.adapters.stores.keyring import _is_newer
 from authstate.adapters.stores.keyring_entry import KeyringEntry, _Items
 from authstate.adapters.stores.last_change import digest_of
-from authstate.adapters.testing import make_tokens
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import StoreUnavailable
+from authstate.testing import make_tokens
 
 ENTRY = KeyringEntry("Codex Auth", "cli|0123")
 QUERY = {"service": ENTRY.service, "username": ENTRY.account}

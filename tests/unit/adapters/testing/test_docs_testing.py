@@ -9,8 +9,8 @@ from hypothesis import settings
 from support.embedder_runs import WITH_ASYNCIO_AUTO, run_as_embedder
 from support.paths import REPO
 
-from authstate.adapters import testing
-from authstate.adapters.testing import StoreContract, pytest_plugin, strategies
+from authstate.adapters.testing import pytest_plugin
+from authstate.testing import Faults, StoreContract, strategies
 
 pytest_plugins = ["pytester"]
 
@@ -41,6 +41,6 @@ def test_a_block_is_a_file_of_tests_that_pass(
 
 def test_the_page_names_every_fixture_strategy_and_fault() -> None:
     fixtures = {name for name in vars(pytest_plugin) if name.startswith("authstate_")} - {"authstate_issuer_process"}
-    faults = {name for name, _ in inspect.getmembers(testing.Faults, inspect.isfunction) if not name.startswith("_")}
+    faults = {name for name, _ in inspect.getmembers(Faults, inspect.isfunction) if not name.startswith("_")}
     for name in fixtures | faults | {*strategies.__all__}:
         assert re.search(rf"`{name}[`(]", PAGE), name

@@ -5,7 +5,7 @@ import pytest
 
 from authstate import AuthJsonStore, AuthState, EngineAuth, Policy, RecoveryExhausted, RefreshDeadReason
 from authstate.adapters.stores.memory import MemoryStore
-from authstate.adapters.testing import Engines, FakeBackend, Transcript, make_external
+from authstate.testing import Engines, FakeBackend, Transcript, make_external
 
 
 async def status(engines: Engines, auth: httpx.Auth) -> int:

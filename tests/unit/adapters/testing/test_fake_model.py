@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.adapters.testing.fake_model import Turn, turn_for
+from authstate.testing import LoopbackIssuer
 
 
 @pytest.fixture

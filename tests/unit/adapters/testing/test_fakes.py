@@ -11,7 +11,13 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 
 import pytest
 
-from authstate.adapters.testing import (
+from authstate.engine.model.account import PlanType
+from authstate.engine.model.credentials import ChatgptTokens
+from authstate.engine.model.errors import IssuerUnavailable, ParentUnavailable, PermanentRefreshError, RefreshDeadReason
+from authstate.engine.model.jwt_claims import read_jwt_claims
+from authstate.engine.model.secret import Secret
+from authstate.engine.ports import PartialRefresh
+from authstate.testing import (
     NEVER,
     FakeAuthority,
     FakeParent,
@@ -22,12 +28,6 @@ from authstate.adapters.testing import (
     make_jwt,
     make_tokens,
 )
-from authstate.engine.model.account import PlanType
-from authstate.engine.model.credentials import ChatgptTokens
-from authstate.engine.model.errors import IssuerUnavailable, ParentUnavailable, PermanentRefreshError, RefreshDeadReason
-from authstate.engine.model.jwt_claims import read_jwt_claims
-from authstate.engine.model.secret import Secret
-from authstate.engine.ports import PartialRefresh
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ async def test_a_parent_answers_in_order() -> None:
 
 
 def test_names_are_loaded_when_they_are_named() -> None:
-    import authstate.adapters.testing as testing
+    import authstate.testing as testing
 
     assert MemoryStore().describe()
     assert "LoopbackIssuer" in dir(testing)

@@ -9,9 +9,9 @@ import pytest
 from authstate import AuthEngine, EngineAuth, IssuerUnavailable, PermanentRefreshError, RefreshInDoubt
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.memory import MemoryStore
-from authstate.adapters.testing import Engines, Faults, LoopbackIssuer, Transcript
 from authstate.adapters.testing.engines import NO_WAITS
 from authstate.engine.model.credentials import ChatgptTokens
+from authstate.testing import Engines, Faults, LoopbackIssuer, Transcript
 
 
 class Place:

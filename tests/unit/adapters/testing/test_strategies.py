@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from authstate import Authorization, AuthState, Credentials, ExternalTokens, Session, StateChanged, TransientAuthError
 from authstate.adapters.stores.auth_json_format import decode, encode
-from authstate.adapters.testing import Engines, HistoryAction, HistoryPlayer, make_jwt, strategies
 from authstate.adapters.testing.engines import EngineInState
 from authstate.engine.model.account import account_of
 from authstate.engine.model.jwt_claims import read_jwt_claims
+from authstate.testing import Engines, HistoryAction, HistoryPlayer, make_jwt, strategies
 
 SETTINGS = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 

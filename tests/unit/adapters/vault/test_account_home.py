@@ -9,7 +9,6 @@ import pytest
 from unit.adapters.vault.conftest import save
 
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import make_tokens
 from authstate.adapters.testing.jwt import account_claims, make_jwt
 from authstate.adapters.vault import account_home, codex_login
 from authstate.adapters.vault.account_home import AccountHome
@@ -27,6 +26,7 @@ from authstate.engine.model.credentials import (
 from authstate.engine.model.errors import NotSignedIn
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
 from authstate.engine.model.secret import Secret
+from authstate.testing import make_tokens
 
 KEY = ApiKey.parse("sk-0123456789")
 

@@ -7,13 +7,13 @@ import pytest
 from unit.adapters.vault.conftest import save
 
 from authstate.adapters.config.home import ConfigError
-from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.account_states import AccountState, find_login, read_account, read_accounts
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimTrigger, fingerprint_of
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, PersonalAccessToken
 from authstate.engine.model.errors import RefreshDeadReason
 from authstate.engine.model.secret import Secret
+from authstate.testing import make_tokens
 
 KEY = ApiKey.parse("sk-0123456789")
 

@@ -10,7 +10,6 @@ from support.fake_keyring import fake_keyring
 from authstate.adapters.config.settings import StoreMode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import FakeAuthority, ManualClock, make_tokens
 from authstate.adapters.vault.adoption import Adoption
 from authstate.adapters.vault.vault import Vault
 from authstate.adapters.vault.vault_store import VaultStore
@@ -18,6 +17,7 @@ from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.lease_handle import is_lease
 from authstate.engine.model.states import AuthState
+from authstate.testing import FakeAuthority, ManualClock, make_tokens
 
 __all__ = ["fake_keyring", "home"]
 

@@ -9,13 +9,13 @@ from support.fake_keyring import fake_keyring
 
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.config.settings import StoreMode
-from authstate.adapters.testing import make_tokens
 from authstate.engine.machines.lease import LeaseState
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import NotSignedIn, RefreshDeadReason, StoreUnavailable
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
 from authstate.engine.model.secret import Secret
+from authstate.testing import make_tokens
 
 __all__ = ["fake_keyring", "home"]
 

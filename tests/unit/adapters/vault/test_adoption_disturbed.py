@@ -11,12 +11,12 @@ from support.fake_keyring import fake_keyring
 from authstate.adapters.config.settings import StoreMode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_writer import HeldAuthJson
-from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.home_account import leased
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import NotSignedIn, StoreBusy, StoreUnavailable
 from authstate.engine.model.lease_handle import is_lease
+from authstate.testing import make_tokens
 
 __all__ = ["fake_keyring", "home"]
 

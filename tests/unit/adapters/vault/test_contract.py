@@ -13,12 +13,12 @@ from unit.adapters.vault.conftest import save
 from authstate.adapters.config import StoreMode
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.keyring import AutoStore, KeyringStore
-from authstate.adapters.testing import StoreContract, make_tokens
 from authstate.adapters.vault.home_account import leased
 from authstate.adapters.vault.vault import Vault
 from authstate.adapters.vault.vault_store import VaultStore
 from authstate.engine.model.lease_handle import LeaseHandle
 from authstate.engine.ports import CredentialStore
+from authstate.testing import StoreContract, make_tokens
 
 __all__ = ["fake_keyring", "no_keyring"]
 

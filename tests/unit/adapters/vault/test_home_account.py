@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from unit.adapters.vault.conftest import save
 
-from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.home_account import leased
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimTrigger, fingerprint_of
@@ -17,6 +16,7 @@ from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.lease_handle import LeaseHandle, digest_of_access, is_lease
 from authstate.engine.model.secret import Secret
+from authstate.testing import make_tokens
 
 HANDLE = LeaseHandle.of(b"1" * 32).secret.reveal()
 KEY = ApiKey.parse("sk-0123456789")

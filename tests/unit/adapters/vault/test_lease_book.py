@@ -13,13 +13,13 @@ from support.failing_disk import FailingDisk
 
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.stores.disk import Disk
-from authstate.adapters.testing import ManualClock
 from authstate.adapters.vault import lease_book
 from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
 from authstate.engine.machines.lease import Lease, LeaseState
 from authstate.engine.model.account import Account
 from authstate.engine.model.errors import StoreUnavailable, StoreUnreadable
 from authstate.engine.model.lease_handle import LeaseHandle
+from authstate.testing import ManualClock
 
 PERSON = Account("person@example.com", account_id="org-1", user_id="user-1")
 DAY = 86_400.0

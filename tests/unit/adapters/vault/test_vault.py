@@ -11,10 +11,10 @@ from unit.adapters.vault.conftest import save
 from authstate.adapters.config import StoreMode
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import make_tokens
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT, AccountList
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.model.errors import StoreUnavailable
+from authstate.testing import make_tokens
 
 __all__ = ["fake_keyring"]
 

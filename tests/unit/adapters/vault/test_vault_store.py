@@ -6,13 +6,13 @@ import pytest
 from unit.adapters.vault.conftest import save
 
 from authstate.adapters.config.home import ConfigError
-from authstate.adapters.testing import FakeAuthority, make_tokens
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT, AccountEntry
 from authstate.adapters.vault.vault import Vault
 from authstate.adapters.vault.vault_store import VaultStore
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.errors import StoreUnavailable, StoreUnreadable
 from authstate.engine.ports import FollowsSelection, HasRevision, ReportsLastChange
+from authstate.testing import FakeAuthority, make_tokens
 
 ONE, TWO = make_tokens(), make_tokens(account_id="org-2", email="two@example.com")
 

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from authstate.adapters.testing import ManualClock
 from authstate.engine.flows.alarm import Alarm
+from authstate.testing import ManualClock
 
 
 class Rung:

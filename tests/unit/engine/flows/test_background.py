@@ -20,7 +20,7 @@ from authstate import (
     StoreUnavailable,
     Warned,
 )
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore
 
 LOST = IssuerUnavailable("the answer was lost", delivery=Delivery.UNKNOWN)
 DOWN = IssuerUnavailable("the issuer is down", delivery=Delivery.REFUSED)

@@ -23,10 +23,10 @@ from authstate import (
     Secret,
     Urgency,
 )
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.flows.refresh_urgency import fresh_until, urgency_of
 from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ChatgptTokens
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 
 SETTINGS = RefreshSettings()
 NOW = 1_800_000_000.0

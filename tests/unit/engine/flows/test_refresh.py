@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from authstate.adapters.stores.auth_json_format import decode, encode
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
 from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
 from authstate.engine.flows.refresh import Refresher
 from authstate.engine.flows.refresh_retries import RefreshProgress
@@ -26,6 +25,7 @@ from authstate.engine.model.errors import (
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import HeldStore, RefreshedTokens
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_jwt, make_tokens
 
 
 class FaultyStore(MemoryStore):

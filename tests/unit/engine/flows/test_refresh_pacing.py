@@ -8,8 +8,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authstate.adapters.testing import ManualClock
 from authstate.engine.flows.refresh_pacing import SpreadRefreshes
+from authstate.testing import ManualClock
 
 
 class NoChance(Random):

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.pending_tokens import PendingTokens
 from authstate.engine.flows.refresh import Refresher
@@ -19,6 +18,7 @@ from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import HeldStore
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 
 
 class World:

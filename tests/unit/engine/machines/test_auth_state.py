@@ -2,7 +2,6 @@
 
 import pytest
 
-from authstate.adapters.testing import make_external, make_tokens
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.table import Row, Table, TableMachine
 from authstate.engine.model.credentials import ApiKey
@@ -16,6 +15,7 @@ from authstate.engine.model.errors import (
 from authstate.engine.model.events import Listeners
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.states import Trigger
+from authstate.testing import make_external, make_tokens
 
 LIGHT = Table(
     name="light",

@@ -2,7 +2,6 @@
 
 import pytest
 
-from authstate.adapters.testing import make_external, make_tokens
 from authstate.engine.machines.auth_state import AUTH_TABLE, AuthMachine
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import (
@@ -19,6 +18,7 @@ from authstate.engine.model.events import Listeners, StateChanged
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.session import Failure, Session
 from authstate.engine.model.states import AuthState, Trigger
+from authstate.testing import make_external, make_tokens
 
 EXPECTED = {
     "logged_out": {

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from authstate.adapters.testing import make_external, make_tokens
 from authstate.engine.machines.auth_state import AUTH_TABLE, AuthMachine
 from authstate.engine.machines.table import Row, Table
 from authstate.engine.model.credentials import ApiKey, Credentials, ExternalTokens
@@ -14,6 +13,7 @@ from authstate.engine.model.events import Listeners
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.session import Failure, Session
 from authstate.engine.model.states import AuthState, Trigger
+from authstate.testing import make_external, make_tokens
 
 # Source: trigger -> target, or "" for a refusal. By hand, from the design.
 _LOGINS = {"use_api_key": "api_key", "complete_chatgpt_login": "chatgpt", "use_external_tokens": "external_tokens"}

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 from authstate.engine.clock import SystemClock, within
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login_attempt import LOGIN_TABLE, LoginAttempt, LoginKind
@@ -28,6 +27,7 @@ from authstate.engine.model.events import AccountUpdated, AuthMode, Event, Liste
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import HeldStore
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
 
 EXPECTED = {
     "pending": {

@@ -5,7 +5,6 @@ import asyncio
 import msgspec
 import pytest
 
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_external, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.recovery import RECOVERY_TABLE, STEPS, Recovery, RecoveryPlan
 from authstate.engine.machines.table import Row, Table, TableMachine
@@ -22,6 +21,7 @@ from authstate.engine.model.errors import (
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization, Failure, Session
 from authstate.engine.model.states import AuthState
+from authstate.testing import FakeAuthority, MemoryStore, make_external, make_tokens
 
 EXPECTED = {
     "diagnose": {

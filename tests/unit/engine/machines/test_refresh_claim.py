@@ -7,7 +7,6 @@ from random import Random
 import pytest
 
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.open_refresh_claim import OpenRefreshClaim
 from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
@@ -36,6 +35,7 @@ from authstate.engine.model.errors import (
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.states import AuthState
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 
 LOST = IssuerUnavailable("reset", delivery=Delivery.UNKNOWN)
 UNSENT = IssuerUnavailable("no route", delivery=Delivery.NOT_SENT)

@@ -10,13 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authstate.adapters.stores.auth_json_format import decode, encode
-from authstate.adapters.testing import make_external, make_jwt, make_tokens
 from authstate.engine.model.account import Account, PlanType, account_of
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, storable_time
 from authstate.engine.model.errors import InvalidCredentials
 from authstate.engine.model.jwt_claims import expiry_of, read_jwt_claims
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.secret import Secret, fits_header
+from authstate.testing import make_external, make_jwt, make_tokens
 
 AUTH = "https://api.openai.com/auth"
 

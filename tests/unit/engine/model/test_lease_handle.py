@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from authstate.adapters.testing import make_tokens
 from authstate.engine.model.lease_handle import (
     PREFIX,
     SECRET_BYTES,
@@ -13,6 +12,7 @@ from authstate.engine.model.lease_handle import (
     is_lease,
 )
 from authstate.engine.model.secret import Secret
+from authstate.testing import make_tokens
 
 RANDOM = bytes(range(SECRET_BYTES))
 TEXT = PREFIX + "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"

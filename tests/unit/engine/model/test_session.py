@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from authstate.adapters.testing import make_external, make_tokens
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.session import Session
+from authstate.testing import make_external, make_tokens
 
 TOKENS, KEY, EXTERNAL = make_tokens(), ApiKey.parse("sk-1"), make_external()
 

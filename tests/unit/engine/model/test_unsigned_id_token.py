@@ -14,13 +14,13 @@ from authstate.adapters.oauth.code_exchange import exchange_code
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.issuer_http import IssuerHttp, IssuerResponse
 from authstate.adapters.stores.auth_json_format import decode
-from authstate.adapters.testing import FakeAuthority, MemoryStore, make_jwt, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import IssuerUnavailable, StoreUnreadable
 from authstate.engine.model.events import Event, Warned
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import RefreshedTokens
+from authstate.testing import FakeAuthority, MemoryStore, make_jwt, make_tokens
 
 WHOLE = make_jwt(**{"https://api.openai.com/auth": {"chatgpt_account_id": "org-1"}}, jti="canary")
 HEAD, CLAIMS, SIGNATURE = WHOLE.split(".")

@@ -5,9 +5,9 @@ from support.login_harness import LoginHarness, agree, asked, get, target
 
 from authstate.adapters.oauth.authorization_request import AuthorizationRequest
 from authstate.adapters.oauth.redirect.pasted_callback import NotTheCallback, parameters_of
-from authstate.adapters.testing import LoopbackIssuer
 from authstate.engine.model.errors import LoginAttemptEnded
 from authstate.engine.model.secret import Secret
+from authstate.testing import LoopbackIssuer
 
 PORT = 1455
 STATE = "state-" + 37 * "x"

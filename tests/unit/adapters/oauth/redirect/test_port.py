@@ -16,7 +16,7 @@ from authstate.adapters.network import loopback_sockets
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.redirect import port
 from authstate.adapters.oauth.redirect.port import PortsBusy, open_port
-from authstate.adapters.testing import LoopbackIssuer
+from authstate.testing import LoopbackIssuer
 
 
 class Holder:
