@@ -1,6 +1,7 @@
 """Actions that refresh, and that the backend, the issuer or the parent refuse."""
 
 import json
+from time import monotonic
 
 from authstate.adapters.conformance.connection import PARENT_METHOD, Message
 from authstate.adapters.conformance.held import External, Managed
@@ -99,8 +100,10 @@ def refresh_killed(history: History) -> None:
     history.note("#", "the issuer keeps its answer back")
     history.issuer.hold("refresh", "answer")
     history.server.begin(READ, _ASK)
+    deadline = monotonic() + history.setting.patience
     while not history.times_sent(held.refresh):
-        history.check("refresh/new-tokens", not history.server.ended.is_set(), "the server ended")
+        is_waiting = monotonic() < deadline and not history.server.ended.is_set()
+        history.check("refresh/new-tokens", is_waiting, "no refresh token was sent to the issuer")
     history.stop(kill=True)
     history.issuer.release("refresh")
     history.stores("start/after-kill")

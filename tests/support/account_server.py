@@ -74,7 +74,9 @@ class Server:
 
     def read(self, params: dict[str, Any]) -> dict[str, Any]:
         if params.get("refreshToken") and self.mode == "chatgpt":
-            if not self.is_dead or FAULT == "sends a dead token again":
+            if FAULT == "never refreshes":
+                pass
+            elif not self.is_dead or FAULT == "sends a dead token again":
                 self.refresh()
             if FAULT == "refreshes twice":
                 self.refresh(self.sent)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support import paths
 
+from authstate.adapters.conformance import tokens
 from authstate.adapters.conformance.actions import Outcome, play
 from authstate.adapters.conformance.history import Setting
 from authstate.testing import LoopbackIssuer
@@ -36,6 +37,7 @@ FAULTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("keeps the session after a logout", ("api-key", "log-out"), "logout/read-back"),
     ("refreshes twice", REFRESH, "refresh/no-token-twice"),
     ("does not store a refresh", REFRESH, "refresh/new-tokens"),
+    ("never refreshes", REFRESH, "refresh/new-tokens"),
     ("drops unknown members", REFRESH, "store/unknown-members"),
     ("sends a dead token again", DEAD, "refresh/permanent/never-retried"),
     ("shows a dead login", DEAD, "refresh/permanent/shown"),
@@ -91,3 +93,11 @@ def test_a_server_that_ends_answers_nothing(player: Player) -> None:
     setting = Setting((sys.executable, "-c", "pass"), player._issuer, player._folder)
     outcome = play(setting, next(player._numbers), KEY)
     assert set(outcome.failed) == {"answers/in-time"}
+
+
+def test_a_refresh_that_never_begins_is_not_waited_for_without_end(
+    player: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "monotonic", count(0.0, 1000.0).__next__)
+    outcome = player.play("never refreshes", ("given-chatgpt", "start", "refresh-killed"))
+    assert outcome.failed == {"refresh/new-tokens": "no refresh token was sent to the issuer"}
