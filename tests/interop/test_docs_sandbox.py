@@ -131,3 +131,14 @@ def test_the_page_names_every_fault_endpoint_option_and_error(sandbox: RunningSa
 async def test_the_counts_are_those_of_the_page(control: SandboxClient) -> None:
     sentence = PAGE.partition("`counts` has ")[2].partition(": how often")[0]
     assert set(re.findall(r"`(\w+)`", sentence)) == set(await asyncio.to_thread(control.counts))
+
+
+def test_the_first_program_of_the_readme_runs_in_the_sandbox(tmp_path: Path) -> None:
+    page = (REPO / "README.md").read_text(encoding="utf-8")
+    program = tmp_path / "first.py"
+    program.write_text(re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)[0], encoding="utf-8")
+    command = [*AUTHSTATE, "sandbox", "--signed-in", "ada", "--", sys.executable, str(program)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stdout) == (0, "ada@example.com 200\n"), ran.stderr
+    assert "`.venv/bin/authstate sandbox --signed-in ada -- .venv/bin/python first.py`" in page
+    assert "`ada@example.com 200`" in page
