@@ -148,6 +148,11 @@ class ContentLock:
             finally:
                 close(handle)
 
+    def __del__(self) -> None:
+        """Release a lock that nobody has: the thread that took it ended after the event loop that waited for it."""
+        with suppress(OSError):
+            self.release()
+
     def close_after_fork(self) -> None:
         """Close the file in a forked process: the lock belongs to the parent."""
         if self._handle is not None:

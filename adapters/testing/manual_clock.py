@@ -4,6 +4,11 @@ import asyncio
 import heapq
 from itertools import count
 
+from authstate.adapters.stores.off_loop import is_idle
+
+_LOOK_EVERY = 0.001  # seconds
+_MOST_LOOKS = 1000  # a test may hold a disk on purpose
+
 
 class ManualClock:
     """A `Clock` for tests: time passes only when the test says so.
@@ -75,12 +80,14 @@ class ManualClock:
             if self.sleepers >= sleepers:
                 return
             await asyncio.sleep(0)
+            await _until_disks_are_idle()
         raise AssertionError(f"{self.sleepers} sleep on the clock, not {sleepers}")
 
     async def settle(self, rounds: int = 20) -> None:
-        """Let the other tasks run for `rounds` rounds of the event loop."""
+        """Let the other tasks run for `rounds` rounds of the event loop, and what stores do for them in threads."""
         for _ in range(rounds):
             await asyncio.sleep(0)
+            await _until_disks_are_idle()
 
     def jump_wall(self, seconds: float) -> None:
         """Move the wall clock forwards or, if negative, backwards. No time passes, so no task wakes."""
@@ -96,3 +103,11 @@ class ManualClock:
         self._elapsed = moment
         while (due := self._next_moment()) is not None and due <= moment:
             heapq.heappop(self._waiting)[2].set_result(None)
+
+
+async def _until_disks_are_idle() -> None:
+    """Wait, in real time, for the threads of stores."""
+    for _ in range(_MOST_LOOKS):
+        if is_idle():
+            return
+        await asyncio.sleep(_LOOK_EVERY)

@@ -4,6 +4,8 @@ What is stored changes under the store's lock, and only after a refresh that is 
 cannot bring a signed-out person back, and the refresh token that is revoked is the newest one.
 """
 
+from asyncio import current_task, sleep
+
 from authstate.engine.flows.engine_locks import EngineLocks
 from authstate.engine.flows.login_attempts import LoginAttempts
 from authstate.engine.flows.pending_tokens import PendingTokens
@@ -78,6 +80,7 @@ class SessionChanges:
                 else:
                     attempt.stored()
                 self._announce(attempt.login_id if attempt is not None else None)
+        await _deliver_cancellation()
 
     def begin_attempt(self, login_id: str, kind: LoginKind) -> LoginAttempt:
         """Open a login attempt; none may be storing its credentials. See `AuthEngine.begin_login`."""
@@ -132,6 +135,7 @@ class SessionChanges:
                     await held.delete()
                     # Announced under the lock: its release may wait, and a caller that is cancelled then is signed out.
                     self._signed_out(replaced)
+        await _deliver_cancellation()
 
     def set_policy(self, policy: Policy) -> None:
         """Change the restrictions. See `AuthEngine.set_policy`."""
@@ -178,3 +182,9 @@ class SessionChanges:
     def _announce(self, login_id: str | None) -> None:
         self._listeners.emit(LoginCompleted(login_id, success=True))
         self._listeners.emit(AccountUpdated.of(self._machine.session))
+
+
+async def _deliver_cancellation() -> None:
+    """Deliver a cancellation that came during a write, so that the caller's timeout gets it, and nothing after that."""
+    if (task := current_task()) is not None and task.cancelling():
+        await sleep(0)

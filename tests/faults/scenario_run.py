@@ -14,6 +14,7 @@ from random import Random
 from typing import NamedTuple
 
 from faults.catalogue import AS_BEFORE, NEW
+from support.prompt_disk import without_threads
 
 from authstate import AuthEngine, ChatgptTokens, RefreshSettings
 from authstate.adapters.stores.auth_json_format import decode, encode, is_json_object
@@ -58,6 +59,7 @@ class ScenarioRun:
 
     def __init__(self) -> None:
         self.stack = ExitStack()
+        self.stack.enter_context(without_threads())  # the clock stands still while a step runs
         folder = Path(tempfile.mkdtemp(prefix="authstate-fault-"))
         self.stack.callback(shutil.rmtree, folder, ignore_errors=True)
         self.home = folder / "home"

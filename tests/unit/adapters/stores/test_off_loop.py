@@ -5,15 +5,18 @@ import os
 import subprocess
 import sys
 import threading
+from contextvars import ContextVar
 from pathlib import Path
 
+import anyio
 import pytest
 
-from authstate import AuthJsonStore, StoreUnavailable
+from authstate import AuthEngine, AuthJsonStore, StoreUnavailable
+from authstate.adapters.stores import off_loop
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.off_loop import completed, in_disk_thread
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
-from authstate.testing import make_tokens
+from authstate.testing import FakeAuthority, make_tokens
 
 
 class SlowDisk(Disk):
@@ -135,3 +138,72 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
 def test_a_write_while_the_interpreter_ends_is_done_all_the_same() -> None:
     done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
+
+
+async def test_a_step_runs_once_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool queues a step before it fails to start a thread for it, so a later thread would run it again."""
+    start, may_start = threading.Thread.start, False
+
+    def start_if_allowed(thread: threading.Thread) -> None:
+        if thread.name.startswith("authstate-disk") and not may_start:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(off_loop, "_pools", {})
+    monkeypatch.setattr(threading.Thread, "start", start_if_allowed)
+    done: list[str] = []
+    await completed(in_disk_thread(lambda: done.append(f"first in {threading.current_thread().name}")))
+    await completed(in_disk_thread(lambda: done.append(f"second in {threading.current_thread().name}")))
+    may_start = True
+    off_loop._pool()._max_workers = 1  # one thread takes what is queued in its order
+    await completed(in_disk_thread(lambda: done.append("last")))
+    assert done == ["first in MainThread", "second in MainThread", "last"]
+
+
+async def test_a_step_has_the_context_variables_of_its_caller() -> None:
+    request = ContextVar("request", default="none")
+    request.set("seventh")
+    assert await completed(in_disk_thread(request.get)) == "seventh"
+
+
+async def engine_on(home: Path) -> tuple[AuthEngine, SlowDisk]:
+    disk = SlowDisk()
+    engine = AuthEngine(AuthJsonStore(home, disk=disk), FakeAuthority())
+    await engine.start()
+    return engine, disk
+
+
+async def test_a_timeout_during_a_sign_in_is_raised_where_it_was_set(tmp_path: Path) -> None:
+    engine, disk = await engine_on(tmp_path)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(None) as timeout:
+            begun = asyncio.ensure_future(until_it_began(disk))
+            begun.add_done_callback(lambda _: timeout.reschedule(0))
+            begun.add_done_callback(lambda _: asyncio.get_running_loop().call_soon(disk.may_end.set))
+            await engine.use_api_key("sk-1")
+    await asyncio.sleep(0)  # no cancellation is left over
+    assert engine.session.state.value == "api_key"
+    await engine.close()
+
+
+async def test_a_scope_of_anyio_knows_its_cancellation_again(tmp_path: Path) -> None:
+    engine, disk = await engine_on(tmp_path)
+    with anyio.CancelScope() as scope:
+        begun = asyncio.ensure_future(until_it_began(disk))
+        begun.add_done_callback(lambda _: scope.cancel())
+        begun.add_done_callback(lambda _: asyncio.get_running_loop().call_soon(disk.may_end.set))
+        await engine.use_api_key("sk-1")
+    assert scope.cancelled_caught and engine.session.state.value == "api_key"
+    await asyncio.sleep(0)
+    await engine.close()
+
+
+async def test_a_lock_that_is_taken_for_nobody_is_released(tmp_path: Path) -> None:
+    """The event loop was closed while a thread took the lock, so nobody gets it."""
+    store, other = AuthJsonStore(tmp_path), AuthJsonStore(tmp_path)
+    async with store.locked() as held:
+        await held.save(make_tokens())
+    assert store.home_lock.try_acquire() is not None  # dropped at once
+    lock = other.home_lock.try_acquire()
+    assert lock is not None
+    lock.release()
