@@ -246,3 +246,15 @@ async def test_the_end_gives_a_revocation_a_moment_and_no_more() -> None:
     assert not engine._flows.revocations._tasks
     [warning] = [event for event in events if isinstance(event, Warned)]
     assert warning.code == "not_revoked" and "no answer within 0.01 seconds" in warning.message
+
+
+async def test_after_the_close_no_refresh_begins_for_a_caller_that_waited_for_something_else() -> None:
+    """The program may end before the answer comes, and the refresh token would be lost."""
+    tokens = make_tokens(expires_in=-10.0)
+    authority = FakeAuthority(tokens)
+    engine = AuthEngine(MemoryStore(tokens), authority)
+    await engine.start()
+    await engine.close()
+    error = await engine._flows.scheduler.start_or_join()
+    assert isinstance(error, EngineClosed)
+    assert authority.sent == []
