@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from authstate import AuthEngine, AuthJsonStore, StoreUnavailable
+from authstate import AuthEngine, AuthError, AuthJsonStore, StoreUnavailable
 from authstate.adapters.stores import off_loop
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.off_loop import completed, in_disk_thread
@@ -207,3 +207,72 @@ async def test_a_lock_that_is_taken_for_nobody_is_released(tmp_path: Path) -> No
     lock = other.home_lock.try_acquire()
     assert lock is not None
     lock.release()
+
+
+class SlowClaims(SlowDisk):
+    """A disk on which only the claim waits."""
+
+    def sync(self, path: str) -> None:
+        Disk.sync(self, path)
+
+    def publish(self, path: str, data: bytes, temporary: str) -> None:
+        self.began.set()
+        assert self.may_end.wait(60)
+        super().publish(path, data, temporary)
+
+
+async def test_a_refresh_that_is_cancelled_while_its_claim_is_written_sends_nothing(tmp_path: Path) -> None:
+    """The cancellation is delivered before the request: an issuer that was asked would have spent the token."""
+    tokens = make_tokens(expires_in=-10.0)
+    disk, authority = SlowClaims(), FakeAuthority(tokens)
+    store = AuthJsonStore(tmp_path, disk=disk)
+    async with AuthJsonStore(tmp_path).locked() as held:
+        await held.save(tokens)
+    engine = AuthEngine(store, authority)
+    await engine.start()
+    refreshing = asyncio.ensure_future(engine.refresh())
+    await until_it_began(disk)
+    closing = asyncio.ensure_future(engine.close())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    disk.may_end.set()
+    await closing
+    with pytest.raises(AuthError):
+        await refreshing
+    assert authority.sent == []
+
+
+async def test_a_lock_is_released_when_what_dead_processes_left_cannot_be_finished(tmp_path: Path) -> None:
+    class FailingDisk(Disk):
+        def list_folder(self, folder: str) -> list[str]:
+            raise ZeroDivisionError
+
+    store, other = AuthJsonStore(tmp_path, disk=FailingDisk()), AuthJsonStore(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        await store.locked().__aenter__()
+    lock = other.home_lock.try_acquire()
+    assert lock is not None
+    lock.release()
+
+
+def test_a_lock_is_released_when_the_event_loop_is_gone(tmp_path: Path) -> None:
+    async def hold() -> None:
+        async with AuthJsonStore(tmp_path).locked():
+            await asyncio.Event().wait()
+
+    loop = asyncio.new_event_loop()
+    holding = hold()
+    task = loop.create_task(holding)
+    other = AuthJsonStore(tmp_path).home_lock
+    while (taken := other.try_acquire()) is not None:
+        taken.release()
+        loop.run_until_complete(asyncio.sleep(0))
+    for _ in range(100):
+        loop.run_until_complete(asyncio.sleep(0))
+    holding.close()
+    lock = other.try_acquire()
+    assert lock is not None
+    lock.release()
+    task.cancel()
+    loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+    loop.close()
