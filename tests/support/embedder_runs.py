@@ -3,8 +3,10 @@
 import sys
 from types import ModuleType
 
+import httpx  # noqa: F401 - the runs use it, and must find it loaded: they would load a second copy
 import pytest
 
+import authstate.adapters.httpx_auth  # noqa: F401 - the same
 from authstate.adapters.testing import pytest_plugin
 
 WITHOUT_ASYNC = ("-p", "no:asyncio", "-p", "no:anyio")
