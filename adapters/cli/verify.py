@@ -23,9 +23,12 @@ def verify(options: argparse.Namespace) -> int:
     """Run the histories, print the report, and return an exit status.
 
     Raises:
-        UsageError: hypothesis is missing, or `--history` names an unknown action.
+        UsageError: hypothesis is missing, `--history` names an unknown action, or the folder of `--report` is missing.
         OSError: the report cannot be written.
     """
+    if options.report is not None and not options.report.absolute().parent.is_dir():
+        raise UsageError(f"--report: there is no folder {options.report.parent}: make it, or name another file")
+    _ensure_known(options.history)
     with tempfile.TemporaryDirectory(prefix="authstate-verify-") as folder, LoopbackIssuer() as issuer:
         setting = Setting(options.child, issuer, Path(folder))
         numbers = count()
@@ -48,16 +51,18 @@ def verify(options: argparse.Namespace) -> int:
 
 def _outcomes(options: argparse.Namespace, run: Run) -> list[Outcome]:
     if options.history is not None:
-        actions = options.history.split(",")
-        if unknown := [name for name in actions if name not in ACTIONS]:
-            raise UsageError(f"--history names unknown actions ({', '.join(unknown)}): use {', '.join(ACTIONS)}")
-        return [run(actions)]
+        return [run(options.history.split(","))]
     search = _search() if options.runs else None
     outcomes = [run(actions) for actions in scenarios(slow=options.slow)]
     if search is not None:
         known = {name for outcome in outcomes for name in outcome.failed}
         outcomes += search(run, known, runs=options.runs, steps=options.steps, start=options.seed)
     return outcomes
+
+
+def _ensure_known(history: str | None) -> None:
+    if unknown := [name for name in (history or "start").split(",") if name not in ACTIONS]:
+        raise UsageError(f"--history names unknown actions ({', '.join(unknown)}): use {', '.join(ACTIONS)}")
 
 
 def _search() -> Callable[..., list[Outcome]]:

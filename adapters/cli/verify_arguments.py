@@ -27,7 +27,6 @@ def add_verify(commands: object, add_command: Callable[..., argparse.ArgumentPar
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("must be a whole number, 0 or more")
+    return int(text)

@@ -44,7 +44,9 @@ def test_a_server_that_fails_gives_1_and_a_transcript(tmp_path: Path, capsys: py
         (["--", "no-such-program"], "there is no such program"),
         (["--", sys.executable, "-c", "pass"], "the server cannot be run"),
         (["--history", "nonsense", "--", *SERVER, "none"], "unknown actions (nonsense)"),
-        (["--runs", "-1", "--", *SERVER, "none"], "--runs"),
+        (["--runs", "-1", "--", *SERVER, "none"], "--runs: must be a whole number, 0 or more"),
+        (["--report", "/no/such/folder/file", "--", *SERVER, "none"], "there is no folder /no/such/folder"),
+        (["--history", "nonsense", "--", "/no/such/program"], "unknown actions (nonsense)"),
     ],
 )
 def test_a_server_that_cannot_be_run_gives_2(
