@@ -7,10 +7,13 @@ from pathlib import Path
 from msgspec import Raw
 
 from authstate.adapters.app_server.connected_client import ConnectedClient
-from authstate.adapters.app_server.introduction import answer_introduction, read_introduction
+from authstate.adapters.app_server.introduction import describe_server
 from authstate.adapters.app_server.lazy_account import LazyAccount
-from authstate.adapters.app_server.wire import InitializeParams, InitializeResult
+from authstate.adapters.app_server.wire import InitializeParams, ParamsDecoder
+from authstate.adapters.jsonrpc.framing import read_line
 from authstate.adapters.jsonrpc.peer import INVALID_REQUEST, Exclusive, Peer, RpcError
+
+_read_introduction: ParamsDecoder[InitializeParams] = ParamsDecoder[InitializeParams](InitializeParams)
 
 
 class Handshake:
@@ -38,18 +41,22 @@ class Handshake:
             raise RpcError(INVALID_REQUEST, "Not initialized")
         return Exclusive(self._handle_first(method, params))
 
-    def introduced(self, params: InitializeParams) -> None:
-        """Note an `initialize` whose answer is certain or sent, and open the account a moment later."""
+    def answered(self, line: bytes) -> None:
+        """Note an `initialize` that `answer_first` answered: the line of the client."""
+        self._introduced(_read_introduction(read_line(line).params))
+
+    def _introduced(self, params: InitializeParams) -> None:
+        """Note what the client says of itself, and open the account a moment later."""
         self.client.describe(params)
         self.client.is_initialized = True
         asyncio.get_running_loop().call_soon(self.account.start)
 
-    def _initialize(self, params: Raw | None) -> InitializeResult:
-        introduction = read_introduction(params)
+    def _initialize(self, params: Raw | None) -> dict[str, str]:
+        introduction = _read_introduction(params)
         if self.client.is_initialized:
             raise RpcError(INVALID_REQUEST, "Already initialized")
-        self.introduced(introduction)
-        return answer_introduction(introduction, self._home)
+        self._introduced(introduction)
+        return describe_server(introduction.client_info.name, introduction.client_info.version, self._home)
 
     async def _handle_first(self, method: str, params: Raw | None) -> object:
         """What the account API makes of a request, which may be an awaitable, once the account is open."""

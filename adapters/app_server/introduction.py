@@ -1,31 +1,25 @@
-"""The answer to `initialize`. Nothing here needs the event loop, so that it can be given before asyncio is imported."""
+"""The answer to `initialize`. Nothing here needs msgspec or the event loop, so that it is given before their import."""
 
 import os
 import sys
-from pathlib import Path
 
-from authstate.adapters.app_server.wire import InitializeParams, InitializeResult, ParamsDecoder
 from authstate.engine.version import VERSION
 
-read_introduction: ParamsDecoder[InitializeParams] = ParamsDecoder[InitializeParams](InitializeParams)
-"""Decodes the params of `initialize`. Raises RpcError."""
 
-
-def answer_introduction(params: InitializeParams, home: Path) -> InitializeResult:
-    """Return what a client that introduces itself is told.
+def describe_server(name: str, version: str, home: str | os.PathLike[str]) -> dict[str, str]:
+    """Return what a client that introduces itself is told: the result of `initialize`.
 
     Args:
-        params: what it says of itself.
+        name, version: what the client says of itself.
         home: the CODEX_HOME that it is told.
     """
-    info = params.client_info
     system, architecture = platform()
-    return InitializeResult(
-        user_agent=f"{info.name}/{VERSION} ({system}; {architecture}) authstate ({info.name}; {info.version})",
-        codex_home=os.fsencode(home).decode("utf-8", "replace"),  # JSON holds no other text
-        platform_family="windows" if sys.platform == "win32" else "unix",
-        platform_os={"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform),
-    )
+    return {
+        "userAgent": f"{name}/{VERSION} ({system}; {architecture}) authstate ({name}; {version})",
+        "codexHome": os.fsencode(home).decode("utf-8", "replace"),  # JSON holds no other text
+        "platformFamily": "windows" if sys.platform == "win32" else "unix",
+        "platformOs": {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform),
+    }
 
 
 def platform() -> tuple[str, str]:

@@ -75,9 +75,9 @@ class _Server:
             read_watched, write_watched = can_be_watched(stdin_fd, stdout_fd)
             writer = await open_writer(stdout_fd, self._peer, self._client_stopped_reading, watched=write_watched)
             self._peer.connect(writer)
-            if self._first.introduction is not None:
+            if self._first.answered:
                 writer.write(self._first.unsent)
-                self._handshake.introduced(self._first.introduction)
+                self._handshake.answered(self._first.answered)
             reader = await open_reader(stdin_fd, self._take, self._input_ended, watched=read_watched)
         except OSError as error:
             print(f"authstate: standard input or output cannot be used: {error.strerror}", file=sys.stderr)

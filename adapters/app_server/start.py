@@ -1,14 +1,20 @@
-"""Starts `authstate app-server`: reads the configuration, answers the first message, and then imports the server."""
+"""Starts `authstate app-server`: answers the first message as soon as the configuration is known to be right.
+
+Nothing is read from the client before that: a front-end that gets no answer shows the message on standard error.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
 
 from authstate.adapters.app_server.first_answer import answer_first
-from authstate.adapters.config import ConfigError, Environment, load_config
-from authstate.adapters.config.unmanaged_logins import ensure_none_in_environment
+from authstate.adapters.config.defaults import home_with_defaults
+from authstate.adapters.config.home import ConfigError
 from authstate.adapters.io.fast_imports import paused_gc
 from authstate.adapters.io.signals import ENDINGS, signals_noted
-from authstate.adapters.network.insecure_http import ALLOWED_HOSTS_VARIABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from authstate.adapters.config.settings import Config, Environment
 
 _TEST_PARENT_TIMEOUT = "AUTHSTATE_TEST_PARENT_TIMEOUT"  # seconds; for tests only
 
@@ -23,14 +29,11 @@ def main(overrides: Sequence[str] = ()) -> int:
         ConfigError: the configuration cannot be used, or the environment names a login that is not managed here;
             nothing was read or written yet.
     """
-    if ALLOWED_HOSTS_VARIABLE in os.environ:  # reading the configuration may warn of such a host
-        _keep_warnings()
-    ensure_none_in_environment(os.environ)
-    environment = Environment.read(os.environ, acts_with_key=False)
-    config = load_config(environment.home, overrides)
-    settings = settings_for_tests(os.environ)
     with signals_noted(ENDINGS) as noted:
-        first = answer_first(0, 1, environment.home)
+        home = home_with_defaults(os.environ, overrides)
+        early = None if home is None else answer_first(0, 1, home)
+        config, environment, settings = _read_configuration(overrides)
+        first = answer_first(0, 1, str(environment.home)) if early is None else early
         with paused_gc():
             import asyncio  # imported here, because the first answer does not wait for it
 
@@ -38,6 +41,20 @@ def main(overrides: Sequence[str] = ()) -> int:
 
         _keep_warnings()
         return asyncio.run(serve(config, environment, settings=settings, first=first, noted=noted))
+
+
+def _read_configuration(overrides: Sequence[str]) -> "tuple[Config, Environment, dict[str, float]]":
+    """Read the configuration, the environment, and what tests shorten. Raises ConfigError."""
+    with paused_gc():
+        from authstate.adapters.config.settings import Environment, load_config
+        from authstate.adapters.config.unmanaged_logins import ensure_none_in_environment
+        from authstate.adapters.network.insecure_http import ALLOWED_HOSTS_VARIABLE
+
+    if ALLOWED_HOSTS_VARIABLE in os.environ:  # reading the configuration may warn of such a host
+        _keep_warnings()
+    ensure_none_in_environment(os.environ)
+    environment = Environment.read(os.environ, acts_with_key=False)
+    return load_config(environment.home, overrides), environment, settings_for_tests(os.environ)
 
 
 def _keep_warnings() -> None:

@@ -77,15 +77,6 @@ class InitializeParams(msgspec.Struct, rename="camel"):
     capabilities: Capabilities | None = None
 
 
-class InitializeResult(msgspec.Struct, rename="camel"):
-    """`initialize`"""
-
-    user_agent: str
-    codex_home: str
-    platform_family: str
-    platform_os: str
-
-
 class AccountReadParams(msgspec.Struct, rename="camel"):
     """`account/read`"""
 

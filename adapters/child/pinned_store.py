@@ -12,8 +12,8 @@ import os
 from collections.abc import Mapping, Sequence
 
 from authstate.adapters.child.command_line import STORE_KEY, SUBCOMMAND
+from authstate.adapters.config.config_files import MANAGED, REQUIRED, SYSTEM_FOLDER, read_system_table
 from authstate.adapters.config.home import ConfigError, find_home
-from authstate.adapters.config.layers import MANAGED, REQUIRED, SYSTEM_FOLDER, read_system_table
 
 _HARMLESS = "ephemeral"
 _HOME = "CODEX_HOME="

@@ -6,9 +6,12 @@ If $CODEX_HOME does not exist, it is an error, as in codex: a mistyped path woul
 import os
 import stat
 from collections.abc import Mapping
-from pathlib import Path
 
 from authstate.engine.model.errors import AuthstateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _HINTS = {
     '"': "leave out the quotation marks, they are part of the name here",
@@ -29,7 +32,14 @@ class ConfigError(AuthstateError):
     """The configuration is invalid. The message names the file or variable, the key, and what to write there."""
 
 
-def find_home(environ: Mapping[str, str]) -> Path:
+def find_home(environ: Mapping[str, str]) -> "Path":
+    """Return the home folder. See `find_home_path`. Raises ConfigError."""
+    from pathlib import Path  # imported here: the first answer of `app-server` does without it
+
+    return Path(find_home_path(environ))
+
+
+def find_home_path(environ: Mapping[str, str]) -> str:
     """Return the home folder as an absolute path without symbolic links.
 
     If CODEX_HOME is the home of an account (see `account_of_home`), as for a command under `authstate run`, that is the
@@ -40,7 +50,7 @@ def find_home(environ: Mapping[str, str]) -> Path:
     """
     named = environ.get("CODEX_HOME", "").strip()
     if not named:
-        return Path(os.path.abspath(os.path.join(_user_folder(environ), ".codex")))
+        return os.path.abspath(os.path.join(_user_folder(environ), ".codex"))
     try:
         home = os.path.realpath(_expanded(named, environ))
         is_folder = stat.S_ISDIR(os.stat(home).st_mode)
@@ -53,7 +63,7 @@ def find_home(environ: Mapping[str, str]) -> Path:
     if not is_folder:
         raise ConfigError(f"CODEX_HOME is {_shown(named)}, which is not a folder: set it to a folder of your own")
     found = _vault_home(named, environ)
-    return Path(home if found is None else found[0])
+    return home if found is None else found[0]
 
 
 def account_of_home(environ: Mapping[str, str]) -> str | None:

@@ -1,8 +1,6 @@
 """Merges config.toml, the administrator's files and the `-c` overrides in codex's order, and records who set each key.
 
-The meaning of the keys is in `settings.py`. Without files and overrides, no TOML parser is imported. tomli reads
-TOML 1.1, as codex does; the parser of the standard library (Python 3.11 to 3.14) rejects an inline table over several
-lines.
+The meaning of the keys is in `settings.py`. config_files.py reads the files.
 """
 
 import os
@@ -13,14 +11,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from authstate.adapters.config.config_files import (
+    MANAGED,
+    REQUIRED,
+    SYSTEM_CONFIG,
+    SYSTEM_FOLDER,
+    read_system_table,
+    read_table,
+)
 from authstate.adapters.config.home import ConfigError
-
-SYSTEM_FOLDER = None if os.name == "nt" else "/etc/codex"
-"""The folder of the administrator's files. On Windows, what codex reads was not measured, and nothing is read."""
-SYSTEM_FILES = ("config.toml", "managed_config.toml", "requirements.toml")
-_SYSTEM_CONFIG, MANAGED, REQUIRED = SYSTEM_FILES
-"""Of the administrator's files, those that win over `-c`. All releases obey the first. Releases from 0.150.0 on obey
-the second, too, which wins over the first."""
 
 OVERRIDE = "-c"
 """The origin of a setting of the command line."""
@@ -28,8 +27,6 @@ OVERRIDE = "-c"
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Default = TypeVar("_Default")
 _REQUIRED_SETTINGS = ("cli_auth_credentials_store", "chatgpt_base_url", "model_provider", "model_providers")
-_LARGEST = 4 * 1024 * 1024  # bytes
-_REPAIR = "repair the file, or move it away"
 
 
 class Layers(msgspec.Struct, frozen=True):
@@ -56,7 +53,7 @@ def read_layers(home: Path, overrides: Sequence[str] = (), system: str | None = 
         ConfigError: a file cannot be read or parsed, or an override is no KEY=VALUE.
     """
     path = os.path.join(home, "config.toml")
-    files = [path] if system is None else [os.path.join(system, _SYSTEM_CONFIG), path]
+    files = [path] if system is None else [os.path.join(system, SYSTEM_CONFIG), path]
     tables = [(file, read_table(file)) for file in files]
     managed, required = (read_system_table(system, name) for name in (MANAGED, REQUIRED))
     if not overrides and not managed and not required and all(table is None for _, table in tables):
@@ -76,25 +73,6 @@ def read_layers(home: Path, overrides: Sequence[str] = (), system: str | None = 
         requirements.merge(file, table)
         settings.merge(file, {key: value for key, value in table.items() if key in _REQUIRED_SETTINGS})
     return Layers(settings, requirements)
-
-
-def read_system_table(folder: str | None, name: str) -> tuple[str, dict[str, Any]] | None:
-    """The path of one of the administrator's files and what it says; None where there is none. Raises ConfigError."""
-    if folder is None:
-        return None
-    path = os.path.join(folder, name)
-    table = read_table(path)
-    return None if table is None else (path, table)
-
-
-def read_table(path: str) -> dict[str, Any] | None:
-    """Read a TOML file. None if it does not exist.
-
-    Raises:
-        ConfigError: the file cannot be read or parsed.
-    """
-    text = read_text(path)
-    return None if text is None else _parse(text, path)
 
 
 class EffectiveSetting(msgspec.Struct, frozen=True, rename="camel"):
@@ -210,38 +188,3 @@ def _override_value(text: str) -> Any:
         return tomli.loads(f"value = {text.strip()}")["value"]
     except (tomli.TOMLDecodeError, RecursionError):
         return text.strip().strip("\"'")
-
-
-def read_text(path: str) -> str | None:
-    """Read a text file. None if it does not exist. Raises ConfigError if it cannot be read."""
-    from authstate.adapters.io.regular_files import read_regular_file
-
-    try:
-        data = read_regular_file(path, _LARGEST + 1)
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
-        raise ConfigError(f"cannot read {path}: set CODEX_HOME to a folder: a part of this path is a file") from None
-    except OSError as error:
-        why = (error.strerror or type(error).__name__).lower()
-        what = "give this user read access to it and to its folder" if isinstance(error, PermissionError) else _REPAIR
-        raise ConfigError(f"cannot read {path}: {why}: {what}") from None
-    if len(data) > _LARGEST:
-        raise ConfigError(f"{path} is larger than {_LARGEST} bytes, which is too large for a configuration")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}: line {line} is not UTF-8 text: save the file as UTF-8") from None
-
-
-def _parse(text: str, path: str) -> dict[str, Any]:
-    import tomli
-
-    try:
-        return tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise ConfigError(f"{path} is not valid TOML: {error.msg} ({place})") from None
-    except RecursionError:
-        raise ConfigError(f"{path} is not a configuration: it is nested too deeply") from None

@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
+from authstate.adapters.config.config_files import SYSTEM_FOLDER
 from authstate.adapters.config.dotenv_file import read_dotenv
 from authstate.adapters.config.home import ConfigError as ConfigError
 from authstate.adapters.config.home import account_of_home, find_home
-from authstate.adapters.config.layers import OVERRIDE, SYSTEM_FOLDER, EffectiveSetting, Layers, Settings, read_layers
+from authstate.adapters.config.layers import OVERRIDE, EffectiveSetting, Layers, Settings, read_layers
 from authstate.adapters.config.login_policy import METHOD, WORKSPACES, policy_of
 from authstate.adapters.network.http_proxies import Network
 from authstate.engine.model.credentials import ApiKey

@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from authstate.adapters.config.config_files import SYSTEM_FILES, SYSTEM_FOLDER, read_text
 from authstate.adapters.config.home import ConfigError
-from authstate.adapters.config.layers import SYSTEM_FILES, SYSTEM_FOLDER, read_layers, read_text
+from authstate.adapters.config.layers import read_layers
 from authstate.adapters.stores.unmanaged_records import MODES, PERSONAL, OtherLogin, find_in_record
 
 ACCESS_TOKEN_VARIABLE = "CODEX_ACCESS_TOKEN"

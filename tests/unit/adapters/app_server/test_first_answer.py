@@ -33,7 +33,7 @@ class Pipes(NamedTuple):
     def send(self, data: bytes) -> FirstAnswer:
         """Write, and let the server answer."""
         os.write(self.to_server, data)
-        return answer_first(self.stdin, self.stdout, Path("/home/me"))
+        return answer_first(self.stdin, self.stdout, "/home/me")
 
     def received(self) -> bytes:
         """What the server wrote."""
@@ -61,8 +61,7 @@ def test_initialize_is_answered_and_what_follows_is_left(pipes: Pipes) -> None:
     answer = json.loads(pipes.received())
     assert answer["id"] == "a"
     assert answer["result"]["codexHome"] == "/home/me"
-    assert first.introduction is not None
-    assert (first.introduction.client_info.name, first.unsent, first.unread) == ("ide", b"", READ + b'{"id":8')
+    assert first == FirstAnswer(HELLO[:-1], b"", READ + b'{"id":8')
 
 
 @pytest.mark.parametrize(
@@ -77,8 +76,30 @@ def test_initialize_is_answered_and_what_follows_is_left(pipes: Pipes) -> None:
         HELLO.replace(b',"version":"1"', b""),
         b'{"id":1,"method":"initialize"}\n',
         b'{"id":1,"method":"initialize","params":null}\n',
+        HELLO.replace(b'"ide"', b'"\\ud800"'),
+        HELLO.replace(b'"ide"', b'"\xff"'),
+        HELLO.replace(b'"1"', b'"1","deep":[[]]'),
+        HELLO.replace(b'"1"', b'"1","version":"2"'),
+        HELLO.replace(b'"1"', b'"1","size":1e999'),
+        HELLO.replace(b'"a"', b"1.0"),
     ],
-    ids=["part", "later", "blank", "no JSON", "null id", "notification", "wrong", "no params", "null params"],
+    ids=[
+        "part",
+        "later",
+        "blank",
+        "no JSON",
+        "null id",
+        "notification",
+        "wrong",
+        "no params",
+        "null params",
+        "half a character",
+        "no UTF-8",
+        "nested",
+        "twice",
+        "a fraction",
+        "a fraction as its id",
+    ],
 )
 def test_everything_else_is_left_to_the_server(pipes: Pipes, data: bytes) -> None:
     assert pipes.send(data) == FirstAnswer(unread=data)
@@ -86,23 +107,23 @@ def test_everything_else_is_left_to_the_server(pipes: Pipes, data: bytes) -> Non
 
 
 def test_nothing_is_awaited(pipes: Pipes) -> None:
-    assert answer_first(pipes.stdin, pipes.stdout, Path("/home/me")) == FirstAnswer()
+    assert answer_first(pipes.stdin, pipes.stdout, "/home/me") == FirstAnswer()
 
 
 def test_a_descriptor_that_is_closed_or_a_file_is_left_to_the_server(pipes: Pipes, tmp_path: Path) -> None:
     (tmp_path / "input").write_bytes(HELLO)
     with open(tmp_path / "input", "rb") as file:
-        assert answer_first(file.fileno(), pipes.stdout, tmp_path) == FirstAnswer()
+        assert answer_first(file.fileno(), pipes.stdout, str(tmp_path)) == FirstAnswer()
         assert file.read() == HELLO
     os.write(pipes.to_server, HELLO)
     os.close(pipes.stdout)
-    assert answer_first(pipes.stdin, pipes.stdout, tmp_path) == FirstAnswer()
+    assert answer_first(pipes.stdin, pipes.stdout, str(tmp_path)) == FirstAnswer()
 
 
 def test_an_answer_that_nobody_reads_is_left_to_the_server(pipes: Pipes) -> None:
     os.close(pipes.from_server)
     first = pipes.send(HELLO + READ)
-    assert first.introduction is not None
+    assert first.answered == HELLO[:-1]
     assert json.loads(first.unsent)["id"] == "a"
     assert first.unread == READ
 

@@ -136,7 +136,7 @@ def test_a_file_that_this_user_may_not_read_says_what_to_give(tmp_path: Path, mo
     def denied(path: str, limit: int) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr("authstate.adapters.io.regular_files.read_regular_file", denied)
+    monkeypatch.setattr("authstate.adapters.config.config_files.read_regular_file", denied)
     with pytest.raises(ConfigError, match=r"config.toml: permission denied: give this user read access"):
         load_config(tmp_path)
 
