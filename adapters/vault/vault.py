@@ -14,7 +14,6 @@ accounts.json.
 
 import os
 import secrets
-import shutil
 
 from authstate.adapters.config.home import ACCOUNT_LIST
 from authstate.adapters.config.settings import StoreMode
@@ -143,6 +142,8 @@ class Vault:
                 raise StoreUnavailable(f"{store.describe()} still holds a login: sign out of the account first")
             self.file.change(lambda accounts: accounts.without(account))
         if account != HOME_ACCOUNT:
+            import shutil  # imported here: it loads three compressors, and every start of app-server imports this file
+
             shutil.rmtree(self.folder_of(account), ignore_errors=True)
 
     def store_of_folder(self, folder: str) -> CredentialStore:

@@ -194,3 +194,17 @@ def test_a_warning_about_the_configuration_is_printed_although_logging_comes_lat
     done = subprocess.run(command, input=HELLO, capture_output=True, env=environment, timeout=60)
     assert done.returncode == 0
     assert b"tokens go to backend.example over http://" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "late"),
+    [
+        ("authstate.adapters.app_server.start", ["msgspec", "asyncio", "pathlib", "logging"]),
+        ("authstate.adapters.app_server.server, authstate.adapters.assembly", ["shutil", "lzma", "httpx", "tempfile"]),
+    ],
+    ids=["until initialize", "until account/read"],
+)
+def test_what_the_answer_does_not_need_is_imported_later(module: str, late: list[str]) -> None:
+    program = f"import sys, {module}\nprint(*(name for name in {late} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("", "")
