@@ -174,7 +174,9 @@ def load_config(
     if isinstance(overrides, str):
         raise wrong_type(overrides, "overrides", "a list of texts, such as ['KEY=VALUE']")
     environ = os.environ if environ is None else environ
-    return read_config(find_home(environ) if home is None else Path(home).expanduser(), overrides, system, environ)[0]
+    return read_config(
+        find_home(environ) if home is None else Path(os.path.expanduser(home)), overrides, system, environ
+    )[0]
 
 
 @strip_tracebacks
