@@ -3,7 +3,7 @@
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.engine.model.arguments import ensure_instance, ensure_methods
 
-_AN_ENGINE = "an AuthEngine. A SyncAuthEngine hands its own to a coroutine function: engine.call(sign_in)"
+_AN_ENGINE = "an AuthEngine. With a SyncAuthEngine, write engine.call(start_device_login)"
 
 
 def issuer_for(engine: object, issuer: Issuer | None) -> Issuer:

@@ -3,7 +3,7 @@
 A message names the type of what was given, and never its value, which may be a key or a token.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def ensure_instance(given: object, kind: type | tuple[type, ...], name: str, wanted: str) -> None:
@@ -34,11 +34,13 @@ def ensure_methods(given: object, methods: Iterable[str], name: str, wanted: str
     Raises:
         TypeError: a method is missing, or this is a class.
     """
-    if isinstance(given, type) or not all(callable(getattr(given, method, None)) for method in methods):
-        raise wrong_type(given, name, wanted)
+    missing = [method for method in methods if not callable(getattr(given, method, None))]
+    if missing or isinstance(given, type):
+        raise wrong_type(given, name, wanted, missing)
 
 
-def wrong_type(given: object, name: str, wanted: str) -> TypeError:
-    """Return the error for an argument of a wrong type."""
+def wrong_type(given: object, name: str, wanted: str, missing: Sequence[str] = ()) -> TypeError:
+    """Return the error for an argument of a wrong type, and for one that lacks methods."""
     kind = f"the class {given.__name__}" if isinstance(given, type) else f"of the type {type(given).__name__}"
-    return TypeError(f"{name} is {kind}: give {wanted}")
+    lack = f", which has no method {missing[0]}" if missing else ""
+    return TypeError(f"{name} is {kind}{lack}: give {wanted}")

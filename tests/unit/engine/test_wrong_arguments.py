@@ -21,8 +21,20 @@ from authstate.testing import FakeAuthority, MemoryStore
 CANARY = "sk-canary-of-wrong-arguments"
 KEY: Any = CANARY  # text, where an object belongs
 
+
+class HalfStore:
+    """What somebody has written so far of a store."""
+
+    async def load(self) -> None:
+        """Nothing is stored."""
+
+
 CONSTRUCTED: dict[str, tuple[Callable[[], object], str]] = {
     "a folder as store": (lambda: AuthEngine(KEY, FakeAuthority()), "store is of the type str.*AuthJsonStore"),
+    "a store that is not complete": (
+        lambda: AuthEngine(HalfStore(), FakeAuthority()),  # type: ignore[arg-type] # pyright: ignore
+        "store is of the type HalfStore, which has no method claim_on: give a CredentialStore",
+    ),
     "a class as store": (
         lambda: AuthEngine(MemoryStore, FakeAuthority()),  # type: ignore[arg-type] # pyright: ignore
         "store is the class MemoryStore",

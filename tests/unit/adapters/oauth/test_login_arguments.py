@@ -32,6 +32,15 @@ async def test_without_an_issuer_it_is_that_of_the_environment(monkeypatch: pyte
         await login.closed()
 
 
+def test_a_program_without_an_event_loop_starts_a_login_with_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEX_APP_SERVER_LOGIN_ISSUER", "https://issuer.example")
+    with SyncAuthEngine(made()) as engine:
+        login = engine.call(start_browser_login, ports=(0,))
+        assert login.auth_url.startswith("https://issuer.example/")
+        assert engine.cancel_login(login.attempt.login_id)
+        assert login.attempt.state == "cancelled"
+
+
 @pytest.mark.parametrize("start", STARTERS)
 async def test_a_wrong_variable_opens_no_attempt(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODEX_APP_SERVER_LOGIN_ISSUER", "issuer.example")
@@ -46,5 +55,5 @@ async def test_arguments_of_another_type(start: Any) -> None:
     async with made() as engine:
         with pytest.raises(TypeError, match=r"issuer is of the type str: give an Issuer, such as Issuer\(url\)"):
             await start(engine, "https://issuer.example")
-    with pytest.raises(TypeError, match=r"engine is of the type SyncAuthEngine: .*engine\.call\(sign_in\)"):
+    with pytest.raises(TypeError, match=r"engine is of the type SyncAuthEngine.*engine\.call\(start_device_login\)"):
         await start(SyncAuthEngine(made()))
