@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import msgspec
 
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
+from authstate.adapters.config.home import find_home_path
+from authstate.engine.model.arguments import ensure_instance
 
 if TYPE_CHECKING:
     from random import Random
@@ -82,12 +84,14 @@ def open_engine(
     Raises:
         ConfigError: a setting is invalid, or there is no such home or account.
         StoreUnavailable: an account is named, and the list of accounts cannot be read.
-        TypeError: both `home` and `environment` are given. `Environment.home` is the home.
+        TypeError: both `home` and `environment` are given (`Environment.home` is the home), or an argument has another
+            type.
     """
     from authstate.adapters.logs.event_lines import log_events
 
+    _ensure_settings(config, environment)
     if environment is None:
-        environment = Environment.read(None if home is None else {**os.environ, "CODEX_HOME": os.fspath(home)})
+        environment = Environment.read(None if home is None else _variables_of(home))
     elif home is not None:
         raise TypeError("open_engine takes `home` or `environment`, not both: `environment.home` is the home")
     if config is None:
@@ -98,6 +102,29 @@ def open_engine(
     engine = build_engine(config, environment, store=store, authority=authority, **options)
     log_events(engine)
     return engine
+
+
+def _variables_of(home: "str | os.PathLike[str]") -> dict[str, str]:
+    """Return the environment variables of this process, with a home that was given as an argument.
+
+    Raises:
+        ConfigError: the home is empty, which would mean that of the user, or there is no such folder.
+    """
+    named = os.fspath(home)
+    if not named.strip():
+        raise ConfigError("home is empty: name the folder that holds the login, or leave it out to use CODEX_HOME")
+    variables = {**os.environ, "CODEX_HOME": named}
+    find_home_path(variables, "home")
+    return variables
+
+
+def _ensure_settings(config: object, environment: object) -> None:
+    """Refuse what is often given in place of these two: a folder, and a mapping."""
+    if config is not None:
+        wanted = "a Config of load_config(), and a folder as `home`: open_engine(home=folder)"
+        ensure_instance(config, Config, "config", wanted)
+    if environment is not None:
+        ensure_instance(environment, Environment, "environment", "an Environment, such as Environment.read(mapping)")
 
 
 def build_engine(

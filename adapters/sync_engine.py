@@ -20,6 +20,7 @@ from authstate.adapters.loop_thread import LoopEnded, LoopThread
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.background import Background
 from authstate.engine.flows.refresh_urgency import Urgency
+from authstate.engine.model.arguments import ensure_instance
 from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens, StaticCredentials
 from authstate.engine.model.errors import (
     AuthError,
@@ -56,6 +57,7 @@ class SyncAuthEngine:
     """
 
     def __init__(self, engine: AuthEngine) -> None:
+        ensure_instance(engine, AuthEngine, "engine", "an AuthEngine that was not started, such as open_engine()")
         self._engine = engine
         self._thread = LoopThread()
         self._is_closed = False

@@ -27,6 +27,7 @@ from authstate.engine.clock import SystemClock
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.alarm import Alarm
 from authstate.engine.flows.refresh_pacing import SpreadRefreshes
+from authstate.engine.model.arguments import wrong_type
 from authstate.engine.model.errors import AuthstateError, PoolClosed, TransientAuthError
 from authstate.engine.model.events import Event, RefreshFailed, StateChanged, Subscriptions, ensure_plain
 from authstate.engine.model.states import Trigger
@@ -115,6 +116,8 @@ class EnginePool(Generic[K]):
         random: Random | None = None,
         settings: PoolSettings | None = None,
     ) -> None:
+        if not callable(open_engine):
+            raise wrong_type(open_engine, "open_engine", "a function that takes an account and returns an engine")
         self._open_engine = open_engine
         self._clock = clock or SystemClock()
         self._settings = settings or PoolSettings()

@@ -13,22 +13,16 @@ request of a page in a browser is refused. The JSON API of local_api.py is not p
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from authstate.adapters.broker.broker import Broker
 from authstate.adapters.broker.http_errors import JSON_HEADERS, error_body, explain_host, message_of
-from authstate.adapters.broker.metrics import BrokerMetrics
 from authstate.adapters.broker.oauth_endpoints import answer_oauth
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.broker.oauth_messages import (
@@ -38,8 +32,12 @@ from authstate.adapters.broker.oauth_messages import (
 )
 from authstate.adapters.confidential import place_of
 from authstate.adapters.config.settings import REVOKE_PATH, TOKEN_PATH
-from authstate.engine.model.errors import StoreUnavailable
-from authstate.engine.version import VERSION
+
+if TYPE_CHECKING:  # the packages of the extra `broker`: without them, this module and its names can still be imported
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from authstate.adapters.broker.metrics import BrokerMetrics
 
 _MOST_DRAINED = 16 * 1024 * 1024  # bytes of a body that are read and dropped, so that the client reads the answer
 _BODY_WITHIN = 10.0  # seconds
@@ -62,13 +60,16 @@ class BrokerApp:
         routes: what is served beside the OAuth endpoints.
         hosts: the names in `Host` under which it may be reached, in lower case and without a port. None: any.
         on_refusal: called with the path and each refusal of an OAuth endpoint.
+
+    Raises:
+        ModuleNotFoundError: a package of the extra `broker` is not installed.
     """
 
     def __init__(
         self,
         broker: Broker,
-        metrics: BrokerMetrics,
-        routes: Collection[BaseRoute],
+        metrics: "BrokerMetrics",
+        routes: "Collection[BaseRoute]",
         hosts: Collection[str] | None = None,
         on_refusal: OnRefusal | None = None,
     ) -> None:
@@ -76,10 +77,11 @@ class BrokerApp:
         self._metrics = metrics
         self._hosts = hosts
         self._on_refusal = on_refusal
-        handlers: Any = {HTTPException: _answer_error, Exception: _answer_bug}
-        self._rest: ASGIApp = Starlette(routes=list(routes), exception_handlers=handlers)
+        with _named_extra():
+            from authstate.adapters.broker.public_routes import app_of_routes
+        self._rest: ASGIApp = app_of_routes(routes)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self._rest(scope, receive, send)
@@ -116,7 +118,7 @@ class BrokerApp:
             self._on_refusal(path, refusal)
         return msgspec.structs.replace(answer_refused(refusal, headers.content_type), status=status)
 
-    async def _answer(self, path: str, headers: "_Headers", receive: Receive, send: Send) -> None:
+    async def _answer(self, path: str, headers: "_Headers", receive: "Receive", send: "Send") -> None:
         began = perf_counter()
         result = "granted" if path == TOKEN_PATH else "done"
         refused: OAuthRefusal | None = None
@@ -158,9 +160,9 @@ def create_app(
     broker: Broker,
     *,
     hosts: Collection[str] | None = None,
-    metrics: BrokerMetrics | None = None,
+    metrics: "BrokerMetrics | None" = None,
     on_refusal: OnRefusal | None = None,
-) -> ASGIApp:
+) -> "ASGIApp":
     """Create the application that serves a broker to its clients. It can be mounted below any path.
 
     The service that mounts it starts and closes the broker, and decides who can reach it: whoever has the handle of a
@@ -171,40 +173,26 @@ def create_app(
         hosts: the names in `Host` under which it may be reached. None: any, for a service that checks them itself.
         metrics: by default new ones.
         on_refusal: called with the path and each refusal of an OAuth endpoint, for a log.
+
+    Raises:
+        ModuleNotFoundError: a package of the extra `broker` is not installed.
     """
+    with _named_extra():
+        from authstate.adapters.broker.metrics import BrokerMetrics
+        from authstate.adapters.broker.public_routes import public_routes
     metrics = metrics or BrokerMetrics(broker)
     return BrokerApp(broker, metrics, public_routes(broker, metrics), hosts, on_refusal)
 
 
-def public_routes(broker: Broker, metrics: BrokerMetrics) -> list[BaseRoute]:
-    """Return the routes of health and metrics."""
-
-    async def health(request: Request) -> Response:
-        try:
-            broker.vault.accounts()
-        except StoreUnavailable as fault:
-            return JSONResponse({"status": "unavailable", "reason": str(fault)}, 503)
-        return JSONResponse({"status": "ok", "version": VERSION})
-
-    async def show_metrics(request: Request) -> Response:
-        text, content_type = metrics.text(request.headers.get("accept", ""))
-        return Response(text, headers={"Content-Type": content_type})
-
-    return [Route("/healthz", health), Route("/metrics", show_metrics)]
-
-
-async def _answer_error(request: Request, error: HTTPException) -> Response:
-    """Answer what no route takes. The path may hold a handle, and is not repeated."""
-    headers = {**JSON_HEADERS, **(error.headers or {})}
-    said = None
-    if error.status_code == HTTPStatus.NOT_FOUND and request.url.path.startswith("/v1"):
-        said = "there is no such endpoint here: the broker serves the JSON API at its unix socket only"
-    return Response(error_body(error.status_code, said), error.status_code, headers)
-
-
-async def _answer_bug(request: Request, error: Exception) -> Response:
-    """Answer when an endpoint failed. Starlette raises the error again, for the log."""
-    return Response(error_body(HTTPStatus.INTERNAL_SERVER_ERROR), HTTPStatus.INTERNAL_SERVER_ERROR, JSON_HEADERS)
+@contextmanager
+def _named_extra() -> Generator[None, None, None]:
+    """Surround imports of what needs the extra `broker`: say how to install it if a package is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "of the extra").partition(".")[0]
+        said = f"the application of the broker needs the package {package}: run `pip install 'authstate[broker]'`"
+        raise ModuleNotFoundError(said, name=missing.name) from None
 
 
 class _Headers:
@@ -212,7 +200,7 @@ class _Headers:
 
     __slots__ = ("content_type", "hosts", "length", "origin", "site")
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: "Scope") -> None:
         self.content_type = ""
         self.hosts: list[str] = []
         self.length = 0
@@ -236,7 +224,7 @@ def _name_of(host: str) -> str:
     return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
 
-async def _read_body(receive: Receive, length: int) -> bytes:
+async def _read_body(receive: "Receive", length: int) -> bytes:
     """Read a body, and no more of it into memory than an endpoint accepts.
 
     Args:
@@ -281,7 +269,7 @@ def _closing(answer: OAuthAnswer, status: HTTPStatus) -> OAuthAnswer:
     return msgspec.structs.replace(answer, status=status, headers={**answer.headers, "Connection": "close"})
 
 
-async def _send(send: Send, answer: OAuthAnswer) -> None:
+async def _send(send: "Send", answer: OAuthAnswer) -> None:
     headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
     headers.append((b"content-length", str(len(answer.body)).encode()))
     await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})

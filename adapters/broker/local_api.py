@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authstate.adapters.broker.account_tokens import DEFAULT_TTL, entry_of, make_lease, token_of
-from authstate.adapters.broker.app import BrokerApp, OnRefusal, public_routes
+from authstate.adapters.broker.app import BrokerApp, OnRefusal
 from authstate.adapters.broker.broker import Broker
 from authstate.adapters.broker.event_streams import EventStreamResponse, EventStreams
 from authstate.adapters.broker.listeners import HOME_HEADER
@@ -28,6 +28,7 @@ from authstate.adapters.broker.local_answers import (
     session_members,
 )
 from authstate.adapters.broker.metrics import BrokerMetrics
+from authstate.adapters.broker.public_routes import public_routes
 from authstate.adapters.broker.shown_members import account_members, lease_members, name_members
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.config.settings import BrokerEndpoints

@@ -48,7 +48,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     Raises:
         SystemExit: the command line is wrong, or asks for the help or the version, which was printed.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        command = " ".join(filter(None, ("authstate", options.command, getattr(options, "step", None))))
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}: `{command} --help` lists those that it takes")
     options.overrides += options.command_overrides
     options.overrides += getattr(options, "step_overrides", [])
     return options

@@ -39,11 +39,15 @@ def find_home(environ: Mapping[str, str]) -> "Path":
     return Path(find_home_path(environ))
 
 
-def find_home_path(environ: Mapping[str, str]) -> str:
+def find_home_path(environ: Mapping[str, str], setting: str = "CODEX_HOME") -> str:
     """Return the home folder as an absolute path without symbolic links.
 
     If CODEX_HOME is the home of an account (see `account_of_home`), as for a command under `authstate run`, that is the
     home that has the vault.
+
+    Args:
+        environ: the environment variables.
+        setting: what named the folder, for the message of an error.
 
     Raises:
         ConfigError: CODEX_HOME is not a folder, or the user has no home folder.
@@ -56,12 +60,12 @@ def find_home_path(environ: Mapping[str, str]) -> str:
         is_folder = stat.S_ISDIR(os.stat(home).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         advice = next((hint for sign, hint in _HINTS.items() if sign in named), "make the folder, or name another one")
-        raise ConfigError(f"CODEX_HOME is {_shown(named)}, and there is no such folder: {advice}") from None
+        raise ConfigError(f"{setting} is {_shown(named)}, and there is no such folder: {advice}") from None
     except (OSError, ValueError) as error:
         why = ((isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__).lower()
-        raise ConfigError(f"CODEX_HOME cannot be {_shown(named)}: {why}: set it to a folder of your own") from None
+        raise ConfigError(f"{setting} cannot be {_shown(named)}: {why}: set it to a folder of your own") from None
     if not is_folder:
-        raise ConfigError(f"CODEX_HOME is {_shown(named)}, which is not a folder: set it to a folder of your own")
+        raise ConfigError(f"{setting} is {_shown(named)}, which is not a folder: set it to a folder of your own")
     found = _vault_home(named, environ)
     return home if found is None else found[0]
 

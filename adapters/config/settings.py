@@ -18,6 +18,7 @@ from authstate.adapters.config.home import account_of_home, find_home
 from authstate.adapters.config.layers import OVERRIDE, EffectiveSetting, Layers, Settings, read_layers
 from authstate.adapters.config.login_policy import METHOD, WORKSPACES, policy_of
 from authstate.adapters.network.http_proxies import Network
+from authstate.engine.model.arguments import wrong_type
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import InvalidCredentials, strip_tracebacks
 from authstate.engine.model.policy import Policy
@@ -152,7 +153,7 @@ class Environment(msgspec.Struct, frozen=True):
 
 @strip_tracebacks
 def load_config(
-    home: Path | None = None,
+    home: "str | os.PathLike[str] | None" = None,
     overrides: Sequence[str] = (),
     system: str | None = SYSTEM_FOLDER,
     environ: Mapping[str, str] | None = None,
@@ -160,7 +161,7 @@ def load_config(
     """Read `home`/config.toml and the administrator's files (see `read_layers`). Each of them may be missing.
 
     Args:
-        home: the folder. Default: `CODEX_HOME`, or `~/.codex`.
+        home: the folder, which may begin with `~/`. Default: `CODEX_HOME`, or `~/.codex`.
         overrides: codex's `-c KEY=VALUE`: KEY with dots, VALUE in TOML, or a plain string if it is not valid TOML.
         system: the administrator's folder; None if there is none.
         environ: the environment variables, which may allow a host without TLS; by default those of this process.
@@ -168,9 +169,14 @@ def load_config(
     Raises:
         ConfigError: a file cannot be read or parsed, a key has an invalid value, no login is allowed, or a token would
             leave this machine without TLS.
+        TypeError: the overrides are one text instead of several.
     """
+    if isinstance(overrides, str):
+        raise wrong_type(overrides, "overrides", "a list of texts, such as ['KEY=VALUE']")
     environ = os.environ if environ is None else environ
-    return read_config(find_home(environ) if home is None else home, overrides, system, environ)[0]
+    return read_config(
+        find_home(environ) if home is None else Path(os.path.expanduser(home)), overrides, system, environ
+    )[0]
 
 
 @strip_tracebacks

@@ -1,6 +1,6 @@
 """Sign in with a browser: the person agrees on a page of the issuer, which redirects the browser to this computer.
 
-    login = await start_browser_login(engine, issuer)
+    login = await start_browser_login(engine)
     ...open login.auth_url...
     await login.closed()
     login.attempt.state, login.attempt.message
@@ -28,6 +28,7 @@ from authstate.adapters.oauth.code_exchange import exchange_code
 from authstate.adapters.oauth.issuer import Issuer, displayable_code, displayable_text
 from authstate.adapters.oauth.issuer_errors import IssuerRequest, Outcome, verdict_of
 from authstate.adapters.oauth.issuer_http import ISSUER_VARIABLE, IssuerHttp, host_of
+from authstate.adapters.oauth.login_arguments import issuer_for
 from authstate.adapters.oauth.redirect import pages
 from authstate.adapters.oauth.redirect.pasted_callback import parameters_of
 from authstate.adapters.oauth.redirect.port import PORTS, open_port
@@ -241,7 +242,7 @@ class BrowserLogin:
 
 async def start_browser_login(
     engine: AuthEngine,
-    issuer: Issuer,
+    issuer: Issuer | None = None,
     *,
     ports: Sequence[int] | None = None,
     clock: Clock | None = None,
@@ -251,7 +252,7 @@ async def start_browser_login(
 
     Args:
         engine: the engine to sign in.
-        issuer: the issuer.
+        issuer: the issuer. Default: that of the environment (`Issuer.of()`).
         ports: the ports to try, in this order; 0 is any. Default: those of the issuer.
         clock: for the time that is stored with the tokens. Default: the system clock.
         linger: seconds that the browser has to fetch the page with the outcome.
@@ -261,9 +262,12 @@ async def start_browser_login(
         IssuerUnavailable: the issuer's URL is not valid; nothing changed.
         PortsBusy: no port is available, and the attempt is over.
         LoginAttemptEnded: the attempt was superseded while another login was asked to stop.
+        ConfigError: there is no issuer given, and a variable of the environment has an invalid value.
+        TypeError: an argument has another type.
 
     Cancelling the caller cancels the attempt.
     """
+    issuer = issuer_for(engine, issuer)
     host_of(issuer.url, ISSUER_VARIABLE)
     attempt = await engine.begin_login(str(uuid4()), LoginKind.BROWSER)
     opening = asyncio.ensure_future(open_port(ports or issuer.redirect_ports or PORTS))

@@ -1,6 +1,6 @@
 """Sign in with a device code: the person types a short code into a page of the issuer, on any device.
 
-    login = await start_device_login(engine, issuer)
+    login = await start_device_login(engine)
     ...show login.verification_url, login.user_code and DEVICE_CODE_WARNING...
     await login.closed()
     login.attempt.state, login.attempt.message
@@ -22,6 +22,7 @@ from authstate.adapters.oauth.device_endpoint import (
     SlowDown,
 )
 from authstate.adapters.oauth.issuer import Issuer
+from authstate.adapters.oauth.login_arguments import issuer_for
 from authstate.engine.clock import SystemClock
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
@@ -112,13 +113,17 @@ class DeviceLogin:
 
 
 async def start_device_login(
-    engine: AuthEngine, issuer: Issuer, *, endpoint: DeviceEndpoint | None = None, clock: Clock | None = None
+    engine: AuthEngine,
+    issuer: Issuer | None = None,
+    *,
+    endpoint: DeviceEndpoint | None = None,
+    clock: Clock | None = None,
 ) -> DeviceLogin:
     """Start an attempt, get a code from the issuer, and start to poll. An open attempt is superseded.
 
     Args:
         engine: the engine to sign in.
-        issuer: the issuer.
+        issuer: the issuer. Default: that of the environment (`Issuer.of()`).
         endpoint: replaces the HTTP endpoint.
         clock: measures the pauses between polls. Default: the system clock.
 
@@ -126,9 +131,12 @@ async def start_device_login(
         ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.
         DeviceCodeNotEnabled, LoginFailed, IssuerUnavailable: there is no code, and the attempt is over.
         LoginAttemptEnded: the attempt was superseded while the issuer was asked.
+        ConfigError: there is no issuer given, and a variable of the environment has an invalid value.
+        TypeError: an argument has another type.
 
     Cancelling the caller cancels the attempt.
     """
+    issuer = issuer_for(engine, issuer)
     endpoint = endpoint or HttpDeviceEndpoint(issuer)
     attempt = await engine.begin_login(str(uuid4()), LoginKind.DEVICE_CODE)
     asking = asyncio.ensure_future(endpoint.request())

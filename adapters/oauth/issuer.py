@@ -32,8 +32,17 @@ class Issuer(msgspec.Struct, frozen=True):
     """The proxies and certificate authorities to reach it with; None: those of the environment."""
 
     @classmethod
-    def of(cls, environment: Environment, originator: str = DEFAULT_ORIGINATOR) -> "Issuer":
-        """The issuer that the environment variables name."""
+    def of(cls, environment: Environment | None = None, originator: str = DEFAULT_ORIGINATOR) -> "Issuer":
+        """The issuer that the environment variables name.
+
+        Args:
+            environment: the settings in environment variables. Default: those of this process.
+            originator: see `Issuer.originator`.
+
+        Raises:
+            ConfigError: a variable of this process has an invalid value.
+        """
+        environment = Environment.read() if environment is None else environment
         url, ports = environment.issuer.rstrip("/"), environment.redirect_ports
         return cls(url, environment.client_id, originator, ports, environment.network)
 

@@ -24,7 +24,9 @@ from authstate.engine.flows.token_lifetime import TokenLifetime
 from authstate.engine.flows.token_recovery import TokenRecovery
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.recovery import RecoveryPlan
+from authstate.engine.model.arguments import ensure_instance, ensure_methods
 from authstate.engine.model.credentials import ApiKey, PersonalAccessToken, StaticCredentials, read_static_credentials
+from authstate.engine.model.errors import NotSignedIn
 from authstate.engine.model.events import Listeners
 from authstate.engine.model.policy import Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
@@ -34,6 +36,7 @@ from authstate.engine.ports import Clock, CredentialStore, ExternalTokenSource, 
 
 _MAX_LOOKS = 3  # of one request for a token, while the session keeps changing
 _CHANCE = Random()  # of all engines that are given none
+_A_STORE = "a CredentialStore, such as AuthJsonStore(folder). `open_engine` opens the store that is configured"
 
 
 class EngineParts(msgspec.Struct, frozen=True):
@@ -48,6 +51,26 @@ class EngineParts(msgspec.Struct, frozen=True):
     settings: RefreshSettings | None = None
     api_key: ApiKey | None = None
     recovery: RecoveryPlan | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse parts of another type: an authority, for example, would fail only at the first refresh.
+
+        Raises:
+            TypeError: a part has a wrong type.
+        """
+        for given, methods, name, wanted in (
+            (self.store, ("load", "claim_on", "locked", "describe"), "store", _A_STORE),
+            (self.authority, ("refresh", "revoke"), "authority", "a TokenAuthority, such as an HttpTokenAuthority"),
+        ):
+            ensure_methods(given, methods, name, wanted)
+        for value, kind, name, wanted in (
+            (self.policy, Policy, "policy", "a Policy"),
+            (self.settings, RefreshSettings, "settings", "a RefreshSettings"),
+            (self.api_key, ApiKey, "api_key", "ApiKey.parse(text)"),
+            (self.recovery, RecoveryPlan, "recovery", "a RecoveryPlan"),
+        ):
+            if value is not None:
+                ensure_instance(value, kind, name, wanted)
 
 
 class EngineFlows:
@@ -120,7 +143,10 @@ class EngineFlows:
                 break
         if min_lifetime > 0:
             await self.lifetime.ensure(min_lifetime)
-        return Authorization.of(self.machine.session)
+        session = self.machine.session
+        if session.credentials is None and session.failure is None:
+            raise NotSignedIn(self.store_sync.why_nobody())
+        return Authorization.of(session)
 
     async def close(self, grace: float) -> None:
         """Wait for a refresh token that is being spent, at most `grace` seconds, and cancel everything else."""

@@ -17,11 +17,14 @@ from authstate.engine.model.errors import (
     AuthstateError,
     EngineClosed,
     EngineNotStarted,
+    TransitionRefused,
     WrongEventLoop,
     strip_tracebacks,
 )
 
 _C = TypeVar("_C")
+
+_STARTED_BEFORE = "this engine was started before, and starts only once: use it as it is, or open another one"
 
 _OF_THE_LIFE = ("start", "close")  # they change it, and check by themselves
 
@@ -79,7 +82,10 @@ class EngineLife:
         here = _running_loop()
         if here is None:
             raise _elsewhere(None, None)
-        shared_machine(ENGINE_LIFE_TABLE).fire(self, "start")
+        try:
+            shared_machine(ENGINE_LIFE_TABLE).fire(self, "start")
+        except TransitionRefused:
+            raise TransitionRefused("start", self.state, _STARTED_BEFORE) from None
         self._loop = here
         try:
             yield

@@ -27,6 +27,9 @@ class EventSource:
 
         Returns:
             A function that ends the subscription. It may be called again. A call that is running is finished.
+
+        Raises:
+            TypeError: the listener cannot be called.
         """
         if is_coroutine_function(listener):
             return self._flows.streams.subscribe(cast("AsyncListener", listener))

@@ -8,6 +8,7 @@ from authstate.engine.flows.refresh_retries import RefreshProgress
 from authstate.engine.flows.shared_refresh import report_refresh
 from authstate.engine.flows.single_flight import SingleFlight, wait_shielded
 from authstate.engine.machines.auth_state import AuthMachine
+from authstate.engine.model.arguments import ensure_instance
 from authstate.engine.model.credentials import ExternalTokens
 from authstate.engine.model.errors import AuthError, InvalidCredentials, ParentUnavailable, TransitionRefused
 from authstate.engine.model.events import Listeners, RefreshFailed, RefreshOutcome, RefreshReason
@@ -58,6 +59,7 @@ class ExternalTokenRefresher:
 
     def allow(self, tokens: ExternalTokens) -> None:
         """Use these tokens even if the backend refused them before: the parent passed them in with a new login."""
+        ensure_instance(tokens, ExternalTokens, "tokens", "ExternalTokens, as ExternalTokens.read makes them")
         while tokens.access_token in self._refused:
             self._refused.remove(tokens.access_token)
 

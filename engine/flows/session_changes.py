@@ -13,6 +13,7 @@ from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.revocations import Revocations
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
+from authstate.engine.model.arguments import ensure_instance
 from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens, StaticCredentials
 from authstate.engine.model.errors import (
     AuthError,
@@ -66,6 +67,8 @@ class SessionChanges:
         async with self._locks.session:
             if attempt is not None:
                 attempt.storing()
+            if trigger is Trigger.COMPLETE_CHATGPT_LOGIN:
+                ensure_instance(credentials, ChatgptTokens, "tokens", "ChatgptTokens, as ChatgptTokens.read makes them")
             self._machine.check(trigger, credentials)
             await self._scheduler.finish_or_cancel()
             async with self._locks.store, self._store.locked() as held:
@@ -139,6 +142,7 @@ class SessionChanges:
 
     def set_policy(self, policy: Policy) -> None:
         """Change the restrictions. See `AuthEngine.set_policy`."""
+        ensure_instance(policy, Policy, "policy", "a Policy")
         self._machine.policy = policy
         credentials = self._machine.session.credentials
         violation = policy.violation(credentials) if credentials is not None else None

@@ -72,6 +72,12 @@ class StoreSync:
         """Whether the session uses the process's own API key, so that it is not about what is stored."""
         return self._own_key is not None and self._machine.session.credentials is self._own_key
 
+    def why_nobody(self) -> str:
+        """Why nobody is signed in, for a person, if no failure of the session says so."""
+        if self.fault is not None:
+            return f"nobody is signed in: {self.fault}"
+        return f"nobody is signed in, because there is no login in {self._store.describe()}: sign in first"
+
     async def start(self) -> None:
         """Use the process's own API key, or else what is stored. A store that cannot be read counts as empty: the
         reason is in `fault` and in a warning.

@@ -10,6 +10,7 @@ from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.single_flight import SingleFlight, wait_shielded
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.recovery import RecoveryPlan
+from authstate.engine.model.arguments import ensure_instance
 from authstate.engine.model.errors import AuthError, EngineClosed, RecoveryExhausted
 from authstate.engine.model.events import RefreshReason
 from authstate.engine.model.session import Authorization, Session
@@ -40,6 +41,7 @@ class TokenRecovery:
 
     async def recover(self, refused: Authorization) -> Authorization:
         """See `AuthEngine.recover`."""
+        ensure_instance(refused, Authorization, "refused", "the Authorization that the request was sent with")
         session = self.session
         is_current = refused.generation == session.generation or refused.token == Authorization.of(session).token
         asks_parent = is_current and session.state is AuthState.EXTERNAL_TOKENS

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from authstate.engine.model.account import Account, account_of
+from authstate.engine.model.arguments import wrong_type
 from authstate.engine.model.errors import InvalidCredentials, strip_tracebacks
 from authstate.engine.model.jwt_claims import LATEST_TIME, expiry_of, read_jwt_claims
 from authstate.engine.model.secret import Secret, ensure_header, fits_header
@@ -233,10 +234,8 @@ def read_static_credentials(given: StaticCredentials | str) -> StaticCredentials
     """
     if isinstance(given, str):
         return PersonalAccessToken.parse(given) if _unquoted(given).startswith(_PERSONAL) else ApiKey.parse(given)
-    kind = type(given)
-    if kind not in (ApiKey, PersonalAccessToken):
-        wanted = "an API key as text, an ApiKey or a PersonalAccessToken"
-        raise TypeError(f"this is of the type {kind.__name__}: give {wanted}")
+    if type(given) not in (ApiKey, PersonalAccessToken):
+        raise wrong_type(given, "key", "an API key as text, an ApiKey or a PersonalAccessToken")
     return given
 
 

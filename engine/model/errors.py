@@ -320,7 +320,9 @@ class EngineNotStarted(AuthError):
     """The engine was not started, or its start has not ended. Nothing was changed."""
 
     def __init__(self) -> None:
-        super().__init__("this engine was not started: use it inside of `async with`, or await `start` first")
+        super().__init__(
+            "this engine was not started: use it inside of `async with` (`with` for a SyncAuthEngine), or call `start`"
+        )
 
 
 class WrongEventLoop(AuthError):

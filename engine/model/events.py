@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from authstate.engine.model.account import PlanType
+from authstate.engine.model.arguments import wrong_type
 from authstate.engine.model.credentials import PersonalAccessToken
 from authstate.engine.model.errors import AuthError
 from authstate.engine.model.session import Session
@@ -233,7 +234,7 @@ class Subscriptions(Generic[E]):
         """Call `listener` with every event from now on. Returns a function that ends this; it may be called again.
 
         Raises:
-            TypeError: the listener is a coroutine function. It would never run.
+            TypeError: the listener cannot be called, or is a coroutine function, which would never run.
         """
         ensure_plain(listener)
         self._listeners.append(listener)
@@ -267,11 +268,13 @@ def is_coroutine_function(listener: Callable[..., object]) -> bool:
 
 
 def ensure_plain(listener: Callable[..., object]) -> None:
-    """Refuse a listener that is a coroutine function, where nobody would run it.
+    """Refuse a listener that cannot be called, and one that is a coroutine function, which nobody would run here.
 
     Raises:
-        TypeError: it is one.
+        TypeError: it is one of these.
     """
+    if not callable(listener):
+        raise wrong_type(listener, "listener", "a function that takes an event")
     if is_coroutine_function(listener):
         raise TypeError(
             "this listener is a coroutine function, which nobody would run here: give a plain function, which may put "

@@ -139,6 +139,6 @@ def test_the_first_program_of_the_readme_runs_in_the_sandbox(tmp_path: Path) -> 
     program.write_text(re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)[0], encoding="utf-8")
     command = [*AUTHSTATE, "sandbox", "--signed-in", "ada", "--", sys.executable, str(program)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert (ran.returncode, ran.stdout) == (0, "ada@example.com 200\n"), ran.stderr
+    assert (ran.returncode, ran.stdout) == (0, "ada@example.com (workspace org-ada) 200\n"), ran.stderr
     assert "`.venv/bin/authstate sandbox --signed-in ada -- .venv/bin/python first.py`" in page
-    assert "`ada@example.com 200`" in page
+    assert "`ada@example.com (workspace org-ada) 200`" in page

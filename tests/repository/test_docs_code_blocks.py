@@ -70,6 +70,7 @@ RUN_BY_PYTEST = ("testing.md",)
 RECIPES = {"http-clients.md": "test_docs_http_clients.py"}
 """Pages whose Python defines functions for other libraries, and the interop test that calls each."""
 RUN_ELSEWHERE = {*WITH_CODEX, *RUN_BY_PYTEST, *RECIPES}
+NOBODY = "nobody is signed in, because there is no login in the memory of this process: sign in first"
 PYTHON = [block for block in ALL if block.language == "python" and block.page not in RUN_ELSEWHERE]
 
 
@@ -133,7 +134,7 @@ async def test_the_recovery_by_hand_works() -> None:
         authority.kill()
         assert (await names["send_and_explain"](engine, request)).startswith("sign in again: Your sign-in was revoked")
         await engine.log_out()
-        assert await names["send_and_explain"](engine, request) == "sign in: nobody is signed in: sign in first"
+        assert await names["send_and_explain"](engine, request) == "sign in: " + NOBODY
         await engine.use_api_key(ApiKey.parse("sk-refused"))
         refused.add("Bearer sk-refused")
         assert (await names["send_and_explain"](engine, request)).startswith("sign in again: ")

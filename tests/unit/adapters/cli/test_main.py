@@ -142,6 +142,13 @@ def test_a_wrong_command_line_is_exit_2(line: str, capsys: Captured) -> None:
     assert "usage: authstate" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("line", "command"), [("status --jsn", "status"), ("account list --jsn", "account list")])
+def test_an_unknown_option_leads_to_the_help_of_its_command(line: str, command: str, capsys: Captured) -> None:
+    assert main(line.split()) == ExitStatus.USAGE
+    said = f"unrecognized arguments: --jsn: `authstate {command} --help` lists those that it takes"
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "line",
     [

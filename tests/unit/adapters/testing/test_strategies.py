@@ -3,13 +3,23 @@
 import asyncio
 import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from authstate import Authorization, AuthState, Credentials, ExternalTokens, Session, StateChanged, TransientAuthError
+from authstate import (
+    AuthJsonStore,
+    Authorization,
+    AuthState,
+    Credentials,
+    ExternalTokens,
+    Session,
+    StateChanged,
+    TransientAuthError,
+)
 from authstate.adapters.stores.auth_json_format import decode, encode
 from authstate.adapters.testing.engines import EngineInState
 from authstate.engine.model.account import account_of
@@ -101,8 +111,8 @@ async def test_an_action_returns_the_error_of_the_program() -> None:
         assert await player.play(HistoryAction.PROGRAM_SENDS_REQUEST) is None
 
 
-async def test_a_history_needs_a_store_in_memory() -> None:
+async def test_a_history_needs_a_store_in_memory(tmp_path: Path) -> None:
     engines = Engines()
-    process = engines.on(object())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    with pytest.raises(TypeError, match="needs an engine with a MemoryStore, not object"):
+    process = engines.on(AuthJsonStore(tmp_path))
+    with pytest.raises(TypeError, match="needs an engine with a MemoryStore, not AuthJsonStore"):
         HistoryPlayer(engines, process)
