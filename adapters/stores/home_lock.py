@@ -119,13 +119,17 @@ class HomeLock:
             if taken:
                 return taken[0]
             if self._clock.monotonic() >= deadline:
-                target = self._disk.resolve(self._path)
-                lock_file = target + _SUFFIX
-                raise StoreBusy(
-                    f"{lock_file} is held by {_holder(lock_file, target)} for more than {self._timeout:g} s: "
-                    "wait for it to finish, or end it, then try again"
-                )
+                raise StoreBusy(await self._disk.off_loop(self._describe_holder))
             await self._clock.sleep(_WAIT)
+
+    def _describe_holder(self) -> str:
+        """Say who holds the lock, and what to do."""
+        target = self._disk.resolve(self._path)
+        lock_file = target + _SUFFIX
+        return (
+            f"{lock_file} is held by {_holder(lock_file, target)} for more than {self._timeout:g} s: "
+            "wait for it to finish, or end it, then try again"
+        )
 
     def _take_and(self, files: dict[str, DiskLock], then: Callable[[HeldLock], T]) -> tuple[T] | None:
         """Do `_take`, then `then`."""

@@ -172,6 +172,4 @@ _of_process: dict[int, _Threads] = {}  # a forked child has none of its parent's
 
 def _threads() -> _Threads:
     process = os.getpid()
-    if process not in _of_process:
-        _of_process[process] = _Threads()
-    return _of_process[process]
+    return _of_process.get(process) or _of_process.setdefault(process, _Threads())
