@@ -152,8 +152,9 @@ class _Threads:
         with self._lock:
             self._active -= 1
         report()
-        self.under_way.discard(step)
-        return step.is_replaced
+        with self._lock:
+            self.under_way.discard(step)
+            return step.is_replaced
 
     def _replace_hung(self, waiting: _Step) -> None:
         """Give each thread that hangs a substitute, if a step still waits for a thread."""
