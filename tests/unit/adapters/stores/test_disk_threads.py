@@ -239,5 +239,5 @@ async def test_a_timeout_while_the_lock_is_released_leaves_no_cancellation_behin
             async with AuthJsonStore(tmp_path, disk=disk).locked():
                 disk.is_last = True
                 timeout.reschedule(0)
-                loop.call_soon(loop.call_soon, loop.call_soon, released.set)
+                loop.call_soon(functools.partial(loop.call_soon, functools.partial(loop.call_soon, released.set)))
     await asyncio.sleep(0)
