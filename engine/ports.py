@@ -63,6 +63,24 @@ class HeldStore(Protocol):
         """
 
 
+@runtime_checkable
+class CombinesWrites(Protocol):
+    """A held store that does what a refresh writes in two steps instead of four. A step may cost a change of threads.
+
+    What `HeldStore` says of writes and cancellation is true of these.
+    """
+
+    async def prepare_and_record(self, claim: RefreshClaim) -> None:
+        """Do `prepare`, then `record`. Raises StoreUnavailable: then the claim may or may not be written."""
+
+    async def save_and_record(self, credentials: Credentials, claim: RefreshClaim) -> None:
+        """Do `save`, then `record`.
+
+        Raises StoreUnavailable: the credentials are not saved, and the claim is not written. A claim that cannot be
+        written after the save raises nothing.
+        """
+
+
 class CredentialStore(Protocol):
     """Where credentials live between processes."""
 

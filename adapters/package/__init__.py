@@ -117,6 +117,7 @@ if TYPE_CHECKING:
     from authstate.engine.pool import EnginePool, PoolMetrics, PoolSettings
     from authstate.engine.ports import (
         Clock,
+        CombinesWrites,
         CredentialStore,
         ExternalTokenSource,
         FollowsSelection,
@@ -198,8 +199,8 @@ else:
             "engine.model.states": "AuthState Trigger",
             "engine.pool": "EnginePool PoolMetrics PoolSettings",
             "engine.ports": (
-                "Clock CredentialStore ExternalTokenSource FollowsSelection HasRevision HeldStore "
-                "IdentifiesTokens LastChange PartialRefresh RefreshPacer RefreshedTokens ReportsLastChange "
+                "Clock CombinesWrites CredentialStore ExternalTokenSource FollowsSelection HasRevision "
+                "HeldStore IdentifiesTokens LastChange PartialRefresh RefreshPacer RefreshedTokens ReportsLastChange "
                 "TokenAuthority"
             ),
         },
@@ -230,6 +231,7 @@ __all__ = [
     "ChatgptTokens",
     "ChildHasOwnLogin",
     "Clock",
+    "CombinesWrites",
     "CommandError",
     "Config",
     "ConfigError",

@@ -4,8 +4,8 @@ Only the process that holds the lock writes (home_lock.py, file_writer.py). Ever
 (file_reader.py). codex does not take the lock. If auth.json is a symbolic link, its target is locked and rewritten, and
 the link stays.
 
-Writes run in threads (off_loop.py). Reads run in the event loop's own thread: they are brief, and a thread would cost
-more.
+What happens under the lock runs in threads (off_loop.py). Reads without the lock run in the event loop's own thread:
+they are brief, and a thread would cost more.
 """
 
 import os
@@ -21,7 +21,9 @@ from authstate.adapters.stores.file_writer import HeldAuthJson, is_temporary
 from authstate.adapters.stores.home_lock import HeldLock, HomeLock
 from authstate.adapters.stores.in_place import InPlaceWriter
 from authstate.adapters.stores.last_change import last_change
+from authstate.adapters.stores.off_loop import deliver_cancellation
 from authstate.adapters.stores.permissions import Finding
+from authstate.adapters.stores.read_ahead import Found, ReadAhead
 from authstate.adapters.stores.refresh_claims_file import RefreshClaimsFile
 from authstate.engine.clock import SystemClock
 from authstate.engine.machines.refresh_claim import RefreshClaim
@@ -60,6 +62,7 @@ class AuthJsonStore:
         self.claims: RefreshClaimsFile = RefreshClaimsFile(self._path, self._disk)
         """The refresh claims of the home. A store that keeps the login elsewhere uses them as well."""
         self._reader = AuthJsonReader(self._path, self.home_lock, self._disk, clock)
+        self._read_ahead = ReadAhead(self._reader, self.claims)
         self._has_loaded = False
         self._findings_were_read = False
 
@@ -78,37 +81,44 @@ class AuthJsonStore:
         self._warn_of_findings()
         if not self._has_loaded:
             self._has_loaded = True
-            self._remove_leftovers()
+            if self._has_leftovers():
+                await self._disk.off_loop(self._recover_if_free)
         data = await self._reader.read_settled()
-        if InPlaceWriter(self._disk.resolve(self._path), self._disk).has_pending_write and self._recover_if_free():
+        if InPlaceWriter(self._disk.resolve(self._path), self._disk).has_pending_write and (
+            await self._disk.off_loop(self._recover_if_free)
+        ):
             data = self._reader.read()
         return None if data is None else decode(data, self._path).credentials
 
     async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
         """See `CredentialStore`."""
+        if self._read_ahead.claims is not None:
+            return self._read_ahead.claims.get(fingerprint)
         return await self._disk.off_loop(lambda: self.claims.find(fingerprint))
 
     def locked(self) -> AbstractAsyncContextManager[HeldStore]:
         """Take the lock. It excludes other processes, and other stores of this process.
 
         Raises StoreBusy after `lock_timeout`, and StoreUnavailable if no lock is possible. Cancellation while waiting
-        leaves no lock behind.
+        leaves no lock behind. A cancellation that comes during a write is raised when the context ends, or before.
         """
         return _Locked(self._take, self._disk)
 
     async def _take(self) -> HeldAuthJson:
-        held = self.hold(await self.home_lock.acquire())
-        try:
-            self._warn_of_findings()
-            await self._disk.off_loop(held.recover)
-        except BaseException:
-            held.end()
-            raise
+        held, found = await self.home_lock.acquire(self._begin)
+        self._read_ahead.keep(found)
         return held
+
+    def _begin(self, lock: HeldLock) -> tuple[HeldAuthJson, Found]:
+        """Do what comes first under the lock."""
+        self._warn_of_findings()
+        held = self.hold(lock)
+        held.recover()
+        return held, self._read_ahead.read()
 
     def hold(self, lock: HeldLock) -> HeldAuthJson:
         """Return the file for a lock that is already held. The caller discards it and releases the lock."""
-        return HeldAuthJson(self._reader, self.claims, lock, self._disk)
+        return HeldAuthJson(self._reader, self.claims, self._read_ahead, lock, self._disk)
 
     def _warn_of_findings(self) -> None:
         """Log what other users can do to the home: once, and not if somebody asked for it."""
@@ -116,15 +126,13 @@ class AuthJsonStore:
             for finding in self.findings():
                 _log.warning("%s", finding.message)
 
-    def _remove_leftovers(self) -> None:
-        """Remove the files of dead processes, unless somebody holds the lock: the holder removes them, or uses one."""
+    def _has_leftovers(self) -> bool:
+        """Return whether there are temporary files: of dead processes, or of one that holds the lock."""
         folder, name = os.path.split(self._disk.resolve(self._path))
         try:
-            found = any(is_temporary(entry, name) for entry in self._disk.list_folder(folder))
+            return any(is_temporary(entry, name) for entry in self._disk.list_folder(folder))
         except OSError:
-            return
-        if found:
-            self._recover_if_free()
+            return False
 
     def _recover_if_free(self) -> bool:
         """Finish the writes of dead processes and remove their files, if the lock is free and the home is this user's.
@@ -182,3 +190,4 @@ class _Locked(AbstractAsyncContextManager[HeldStore]):
             held.end()
         else:
             await self._disk.off_loop(held.end)
+            await deliver_cancellation()

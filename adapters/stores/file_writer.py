@@ -4,10 +4,13 @@ A save fills a temporary file in the same folder, syncs it and renames it over a
 old or new content. `prepare` creates that file and reserves its space before a token is spent. If a rename cannot
 replace the file, or would change its owner, the file is written in place (in_place.py). `prepare` finds out which of
 the two is needed, and that it can succeed.
+
+Each method does its work in as few changes of thread as it can (off_loop.py): a refresh pays for each of them.
 """
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
 from authstate.adapters.stores.auth_json_format import LARGEST, decode, encode, is_json_object, looks_like_login
@@ -16,6 +19,7 @@ from authstate.adapters.stores.file_reader import AuthJsonReader
 from authstate.adapters.stores.home_lock import HeldLock
 from authstate.adapters.stores.in_place import InPlaceWriter
 from authstate.adapters.stores.last_change import digest_of
+from authstate.adapters.stores.read_ahead import ReadAhead
 from authstate.adapters.stores.refresh_claims_file import RefreshClaimsFile
 from authstate.engine.machines.refresh_claim import RefreshClaim
 from authstate.engine.model.credentials import Credentials
@@ -35,13 +39,17 @@ class HeldAuthJson:
     Args:
         reader: reads the file.
         claims: the refresh claims of the home.
+        read_ahead: what was read in the step that took the lock.
         lock: the lock that is held.
         disk: writes the file.
     """
 
-    def __init__(self, reader: AuthJsonReader, claims: RefreshClaimsFile, lock: HeldLock, disk: Disk) -> None:
+    def __init__(
+        self, reader: AuthJsonReader, claims: RefreshClaimsFile, read_ahead: ReadAhead, lock: HeldLock, disk: Disk
+    ) -> None:
         self._reader = reader
         self._claims = claims
+        self._read_ahead = read_ahead
         self._lock = lock
         self._target = lock.target
         self._disk = disk
@@ -54,7 +62,7 @@ class HeldAuthJson:
     async def load(self) -> Credentials | None:
         """Read what is stored. The next `prepare` uses what this read, if it is complete, instead of reading again."""
         self._loaded = None
-        self._loaded = data = await self._reader.read_settled_off_loop()
+        self._loaded = data = self._read_ahead.data or await self._reader.read_settled_off_loop()
         return None if data is None else decode(data, self._reader.path).credentials
 
     async def prepare(self) -> None:
@@ -63,10 +71,33 @@ class HeldAuthJson:
 
         Releasing the lock frees the space that no save used.
         """
-        if self._temporary is None and not self._must_write_in_place:
+        await self._prepare_and(lambda: None)
+
+    async def prepare_and_record(self, claim: RefreshClaim) -> None:
+        """See `CombinesWrites`."""
+        await self._prepare_and(lambda: self._claims.record(claim))
+
+    async def _prepare_and(self, then: Callable[[], None]) -> None:
+        """Do `prepare`, then `then`, in one step."""
+        if not self._is_prepared:
             self._before = self._take_loaded() or await self._read_if_permitted()
-            self._ensure_login(self._before)
-            await self._disk.off_loop(self._reserve)
+
+        def steps() -> None:
+            if not self._is_prepared:
+                self._ensure_login(self._before)
+                self._reserve()
+            then()
+
+        await self._change(steps)
+
+    @property
+    def _is_prepared(self) -> bool:
+        return self._temporary is not None or self._must_write_in_place
+
+    async def _change(self, steps: Callable[[], None]) -> None:
+        """Run steps that write. What was read before them is forgotten."""
+        self._read_ahead.forget()
+        await self._disk.off_loop(steps)
 
     def _take_loaded(self) -> bytes | None:
         """Return what the last `load` read, if it is complete. Only once: later, another program may have written."""
@@ -78,9 +109,12 @@ class HeldAuthJson:
         try:
             return await self._reader.read_settled_off_loop()
         except StoreUnavailable as fault:
-            if isinstance(fault.__cause__, PermissionError) and self._disk.is_of_another_user(self._target):
+            if isinstance(fault.__cause__, PermissionError) and await self._disk.off_loop(self._is_of_another_user):
                 return None
             raise
+
+    def _is_of_another_user(self) -> bool:
+        return self._disk.is_of_another_user(self._target)
 
     def _is_not_replaceable(self, error: OSError) -> bool:
         """Return whether an error of a rename, or of its preparation, means that only writing in place is possible."""
@@ -92,8 +126,17 @@ class HeldAuthJson:
         Raises StoreUnavailable: the old content is still there, except in one case that the message names. There, the
         new content is in place, but the disk did not confirm that it survives a power cut.
         """
-        await self.prepare()
-        await self._disk.off_loop(lambda: self._save(credentials))
+        await self._prepare_and(lambda: self._save(credentials))
+
+    async def save_and_record(self, credentials: Credentials, claim: RefreshClaim) -> None:
+        """See `CombinesWrites`."""
+
+        def steps() -> None:
+            self._save(credentials)
+            with suppress(StoreUnavailable):
+                self._claims.record(claim)
+
+        await self._prepare_and(steps)
 
     def _save(self, credentials: Credentials) -> None:
         now = None
@@ -125,7 +168,7 @@ class HeldAuthJson:
 
     async def delete(self) -> None:
         """Remove the file. A cancellation waits for the end, and is delivered at the caller's next await."""
-        await self._disk.off_loop(self._delete)
+        await self._change(self._delete)
 
     def _delete(self) -> None:
         self._ensure_removable()
@@ -134,14 +177,14 @@ class HeldAuthJson:
 
     async def record(self, claim: RefreshClaim) -> None:
         """See `HeldStore`. A cancellation waits for the end, and is delivered at the caller's next await."""
-        await self._disk.off_loop(lambda: self._claims.record(claim))
+        await self._change(lambda: self._claims.record(claim))
 
     async def remove_copy(self) -> None:
         """Remove a file that may hold a copy of a login kept elsewhere, without recording a save.
 
         Raises StoreUnavailable. A cancellation waits for the end, and is delivered at the caller's next await.
         """
-        await self._disk.off_loop(self._remove_copy)
+        await self._change(self._remove_copy)
 
     def _remove_copy(self) -> None:
         try:

@@ -22,7 +22,9 @@ afterwards.
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 import msgspec
 
@@ -30,6 +32,8 @@ from authstate.adapters.stores.disk import Disk, unavailable
 from authstate.adapters.stores.os_locks import ContentLock, DiskLock
 from authstate.engine.model.errors import StoreBusy
 from authstate.engine.ports import Clock
+
+T = TypeVar("T")
 
 _WAIT = 0.02  # seconds between two tries
 _SAVES_KEPT = 2  # how many saves the file records: the last one may not have completed
@@ -98,9 +102,12 @@ class HomeLock:
         self._timeout = timeout
         self._lasting_file: str | None = None  # the lock file, once it has existed, if releasing keeps it
 
-    async def acquire(self) -> HeldLock:
-        """Wait for the lock and take it. Nothing is awaited after it is taken. A caller that is cancelled just then has
-        the lock, and the cancellation is delivered at its next await.
+    async def acquire(self, then: Callable[[HeldLock], T]) -> T:
+        """Wait for the lock, take it, and return what `then` makes of it. Nothing is awaited after that. A caller that
+        is cancelled just then has the lock, and the cancellation is delivered at its next await.
+
+        Args:
+            then: is called with the lock in the step that takes it. If it raises, the lock is released.
 
         Raises StoreBusy after the timeout, naming the process that holds the lock if it is known, and StoreUnavailable
         if no lock is possible. Cancellation while waiting leaves no lock behind.
@@ -108,17 +115,32 @@ class HomeLock:
         deadline = self._clock.monotonic() + self._timeout
         files: dict[str, DiskLock] = {}
         while True:
-            taken = await self._disk.off_loop(lambda: self._take(files))
-            if taken is not None:
-                return taken
+            taken = await self._disk.off_loop(lambda: self._take_and(files, then))
+            if taken:
+                return taken[0]
             if self._clock.monotonic() >= deadline:
-                target = self._disk.resolve(self._path)
-                lock_file = target + _SUFFIX
-                raise StoreBusy(
-                    f"{lock_file} is held by {_holder(lock_file, target)} for more than {self._timeout:g} s: "
-                    "wait for it to finish, or end it, then try again"
-                )
+                raise StoreBusy(await self._disk.off_loop(self._describe_holder))
             await self._clock.sleep(_WAIT)
+
+    def _describe_holder(self) -> str:
+        """Say who holds the lock, and what to do."""
+        target = self._disk.resolve(self._path)
+        lock_file = target + _SUFFIX
+        return (
+            f"{lock_file} is held by {_holder(lock_file, target)} for more than {self._timeout:g} s: "
+            "wait for it to finish, or end it, then try again"
+        )
+
+    def _take_and(self, files: dict[str, DiskLock], then: Callable[[HeldLock], T]) -> tuple[T] | None:
+        """Do `_take`, then `then`."""
+        taken = self._take(files)
+        if taken is None:
+            return None
+        try:
+            return (then(taken),)
+        except BaseException:
+            taken.release()
+            raise
 
     def _take(self, files: dict[str, DiskLock]) -> HeldLock | None:
         """Take the lock without waiting. None if somebody holds it, or if a link was changed meanwhile.

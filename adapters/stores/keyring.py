@@ -21,6 +21,7 @@ from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.home_lock import HeldLock, SaveRecord
 from authstate.adapters.stores.keyring_entry import KeyringEntry, NoKeyring
 from authstate.adapters.stores.last_change import digest_of, last_change
+from authstate.adapters.stores.off_loop import deliver_cancellation
 from authstate.adapters.stores.permissions import Finding
 from authstate.adapters.stores.worker_threads import WorkerThreads
 from authstate.engine.clock import SystemClock
@@ -95,14 +96,19 @@ class KeyringStore:
     @asynccontextmanager
     async def hold(self) -> AsyncIterator["_HeldKeyring"]:
         """Take the lock, like `locked`. For `AutoStore`, which also needs the file."""
-        lock = await self._lock.acquire()
-        held = _HeldKeyring(self, lock)
+        held = await self._lock.acquire(self._begin)
         try:
-            held.file.recover()
             yield held
         finally:
             held.file.discard()
             self._calls.call_when_done(held.release)
+        await deliver_cancellation()
+
+    def _begin(self, lock: HeldLock) -> "_HeldKeyring":
+        """Do what comes first under the lock."""
+        held = _HeldKeyring(self, lock)
+        held.file.recover()
+        return held
 
     def revision(self) -> object:
         """See `HasRevision`. It covers the saves of authstate. Changes that other programs make are not noticed."""

@@ -37,12 +37,12 @@ class RefreshClaimsFile:
 
     def find(self, fingerprint: str) -> RefreshClaim | None:
         """Return the claim on a refresh token, None if there is none. Blocks briefly; raises nothing."""
-        return self._load().get(fingerprint)
+        return self.load().get(fingerprint)
 
     def record(self, claim: RefreshClaim) -> None:
         """Store a claim durably. Requires the lock. Blocks briefly. Raises StoreUnavailable."""
         beside, *elsewhere = self._paths()
-        claims = with_claim(self._load(), msgspec.structs.replace(claim, holder=f"process {self._disk.process_id()}"))
+        claims = with_claim(self.load(), msgspec.structs.replace(claim, holder=f"process {self._disk.process_id()}"))
         data = msgspec.json.encode(list(claims.values()))
         try:
             self._publish(beside, data)
@@ -78,8 +78,11 @@ class RefreshClaimsFile:
     def _paths(self) -> list[str]:
         return companion_paths(self._disk.resolve(self._path), _SUFFIX)
 
-    def _load(self) -> Mapping[str, RefreshClaim]:
-        """Read the claims. A file in a less preferred place is newer: no better place was writable."""
+    def load(self) -> Mapping[str, RefreshClaim]:
+        """Read the claims. Blocks briefly; raises nothing.
+
+        A file in a less preferred place is newer: no better place was writable.
+        """
         beside, *elsewhere = self._paths()
         return self._read(next(filter(self._disk.exists, reversed(elsewhere)), beside))
 

@@ -6,12 +6,14 @@ from contextlib import suppress
 
 import msgspec
 
+from authstate.engine.flows.combined_writes import prepare_and_record, save_and_record
 from authstate.engine.machines.refresh_claim import (
     RefreshClaim,
     RefreshClaimState,
     RefreshClaimTrigger,
     fingerprint_of,
 )
+from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import RefreshDeadReason, StoreUnavailable
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock, HeldStore
@@ -33,16 +35,22 @@ class OpenRefreshClaim:
         self._claim = found
 
     async def record(self, held: HeldStore) -> None:
-        """Write the claim beside the login. Raises StoreUnavailable: then nothing may be sent."""
+        """Make room for the answer, then write the claim. Raises StoreUnavailable: then nothing may be sent."""
         self._claim = self.found.after(RefreshClaimTrigger.CLAIM, self._clock.now())
-        await held.record(self._claim)
+        await prepare_and_record(held, self._claim)
+
+    async def save(self, held: HeldStore, tokens: ChatgptTokens) -> None:
+        """Store the answer, then end the claim. Raises StoreUnavailable: then the claim is still open."""
+        settled = self._settled()
+        if settled is None:
+            await held.save(tokens)
+        else:
+            await save_and_record(held, tokens, settled)
+            self._claim = settled
 
     async def settle(self, held: HeldStore) -> None:
-        """End the claim: the answer is stored, or must no longer be stored."""
-        if self.successor is None:
-            await self._fire(held, RefreshClaimTrigger.WITHDRAW)
-        else:
-            await self._fire(held, RefreshClaimTrigger.SETTLE, successor=fingerprint_of(self.successor))
+        """End the claim: the answer must no longer be stored."""
+        await self._end(held, self._settled())
 
     async def end_unanswered(self, held: HeldStore, *, is_lost: bool) -> None:
         """End the claim without an answer. A doubt that existed before remains.
@@ -51,11 +59,11 @@ class OpenRefreshClaim:
             is_lost: the token may be spent.
         """
         is_doubtful = is_lost or self.found.is_in_doubt
-        await self._fire(held, RefreshClaimTrigger.LOSE if is_doubtful else RefreshClaimTrigger.WITHDRAW)
+        await self._end(held, self._after(RefreshClaimTrigger.LOSE if is_doubtful else RefreshClaimTrigger.WITHDRAW))
 
     async def refuse(self, held: HeldStore, reason: RefreshDeadReason, detail: str) -> None:
         """End the claim: the issuer refused the token for good."""
-        await self._fire(held, RefreshClaimTrigger.REFUSE, reason=reason, detail=detail)
+        await self._end(held, self._after(RefreshClaimTrigger.REFUSE, reason=reason, detail=detail))
 
     async def add_detail(self, held: HeldStore, reason: RefreshDeadReason, detail: str) -> None:
         """Add a detail, found out later, to why the token was refused."""
@@ -64,19 +72,28 @@ class OpenRefreshClaim:
             with suppress(StoreUnavailable):
                 await held.record(self._claim)
 
-    async def _fire(
+    def _settled(self) -> RefreshClaim | None:
+        """The claim once the answer is stored, None if it has ended."""
+        if self.successor is None:
+            return self._after(RefreshClaimTrigger.WITHDRAW)
+        return self._after(RefreshClaimTrigger.SETTLE, successor=fingerprint_of(self.successor))
+
+    def _after(
         self,
-        held: HeldStore,
         trigger: RefreshClaimTrigger,
         *,
         reason: RefreshDeadReason | None = None,
         detail: str = "",
         successor: str = "",
-    ) -> None:
-        """End the claim, if it is still open. If the store cannot write that, it stays in doubt, which is safe."""
+    ) -> RefreshClaim | None:
+        """The claim after what ends it, None if it has ended."""
         if self._claim.state is not RefreshClaimState.CLAIMED:
-            return
-        now = self._clock.now()
-        self._claim = self._claim.after(trigger, now, reason=reason, detail=detail, successor=successor)
-        with suppress(StoreUnavailable):
-            await held.record(self._claim)
+            return None
+        return self._claim.after(trigger, self._clock.now(), reason=reason, detail=detail, successor=successor)
+
+    async def _end(self, held: HeldStore, ended: RefreshClaim | None) -> None:
+        """Write how the claim ended. If the store cannot write that, it stays in doubt, which is safe."""
+        if ended is not None:
+            self._claim = ended
+            with suppress(StoreUnavailable):
+                await held.record(ended)

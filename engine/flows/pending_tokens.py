@@ -70,12 +70,11 @@ class PendingTokens:
             if wait:
                 await self._clock.sleep(wait)
             try:
-                await held.save(result.tokens)
+                await claim.save(held, result.tokens)
             except StoreUnavailable as error:
                 fault = error
             else:
                 self.discard()
-                await claim.settle(held)
                 return result
         assert fault is not None
         self._warn("tokens_not_stored", f"new tokens are kept in memory until they can be stored: {fault}")

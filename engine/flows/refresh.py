@@ -133,7 +133,6 @@ class Refresher:
                 return adopted
             if self._pending.tokens is None:
                 claim = OpenRefreshClaim(await self._sendable_claim(current, is_usable), self._clock)
-                await held.prepare()
                 await claim.record(held)
                 await self._renew(held, current, claim, progress)
         except PermanentRefreshError as dead:

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.side_by_side import keep
+from benchmarks.side_by_side import TRIES, keep
 from support.prompt_disk import PromptDisk
 
 from authstate import AuthEngine, AuthJsonStore
@@ -18,9 +18,11 @@ from authstate.testing import FakeAuthority
 
 ENGINES = 200
 ROUNDS = 3
-SINGLE = 60
+SINGLE = 200
 MOST_LAG = 0.02
 """Seconds, at the 99th percentile."""
+MOST_RATIO = 1.1
+"""The time of a refresh with threads, divided by that of one whose disk works in the loop."""
 TICK = 0.001
 
 
@@ -90,21 +92,35 @@ async def test_the_loop_goes_on_while_two_hundred_engines_refresh(tmp_path: Path
     assert statistics.quantiles(lags["threads"], n=100)[98] <= MOST_LAG
 
 
-async def test_a_refresh_is_as_fast_with_threads(tmp_path: Path) -> None:
+async def seconds_of_single_refreshes(folder: Path) -> dict[str, list[float]]:
+    """Refresh one engine with each disk, in turns."""
     seconds: dict[str, list[float]] = {"threads": [], "in the loop": []}
     engines: dict[str, AuthEngine] = {}
     for name, disk in (("threads", Disk()), ("in the loop", PromptDisk())):
         authority = FakeAuthority()
-        store = AuthJsonStore(tmp_path / name, disk=disk)
+        store = AuthJsonStore(folder / name, disk=disk)
         async with store.locked() as held:
             await held.save(authority.issue())
         engines[name] = AuthEngine(store, authority)
         await engines[name].start()
-    for _ in range(SINGLE):
-        for name, engine in engines.items():
+    for number in range(SINGLE):
+        for name in list(engines)[:: 1 if number % 2 else -1]:
             began = perf_counter()
-            await engine.refresh()
+            await engines[name].refresh()
             seconds[name].append(perf_counter() - began)
-    keep("one refresh", seconds)
     for engine in engines.values():
         await engine.close()
+    return seconds
+
+
+async def test_a_refresh_is_as_fast_with_threads(tmp_path: Path) -> None:
+    """Requires an idle machine. Where the disk is very fast, the changes of threads count for more."""
+    ratios: list[float] = []
+    for attempt in range(TRIES):
+        seconds = await seconds_of_single_refreshes(tmp_path / str(attempt))
+        keep("one refresh", seconds)
+        ratios.append(statistics.median(seconds["threads"]) / statistics.median(seconds["in the loop"]))
+        print(f"ratio: {ratios[-1]:.3f}")
+        if ratios[-1] <= MOST_RATIO:
+            return
+    raise AssertionError(f"a refresh with threads takes {ratios} of the time of one in the loop, not {MOST_RATIO}")

@@ -2,6 +2,10 @@
 
 As test_loop_lag.py, but with the parts of a real program. The store with threads is compared, in turns, with one whose
 disk works in the event loop's thread, and with one in memory: what is late there is late because of HTTP.
+
+A profile of the event loop's thread (its CPU time, 400 refreshes, the store with threads) shows where the time goes:
+httpx, httpcore, h11, anyio and asyncio with the standard library use about 80 %, the engine 7 %, the store 6 %. No disk
+work is in it. The lag is the time that the HTTP client needs for 200 requests that begin at once.
 """
 
 import asyncio

@@ -94,6 +94,7 @@ async def _unsaved(pending: PendingTokens, held: HeldStore) -> RefreshResult:
 
 async def _unclaimed(claim: OpenRefreshClaim, held: HeldStore) -> None:
     """Send without a word to anybody."""
+    await held.prepare()
 
 
 async def _send_whatever_is_known(

@@ -308,6 +308,7 @@ async def test_a_full_disk_is_found_before_a_token_is_spent(tmp_path: Path) -> N
 async def test_the_order_of_a_save_is_durable(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with AuthJsonStore(tmp_path, disk=disk).locked() as held:
+        disk.steps.clear()
         await held.prepare()
         assert disk.steps == ["read", "create", "write", "sync"]
         disk.steps.clear()

@@ -177,7 +177,7 @@ async def test_a_lock_file_of_another_user_is_made_anew(tmp_path: Path) -> None:
         def is_not_replaceable(self, target: str) -> bool:
             return False
 
-    taken = await HomeLock(str(tmp_path), Foreign(), ManualClock(), 0.0).acquire()
+    taken = await HomeLock(str(tmp_path), Foreign(), ManualClock(), 0.0).acquire(lambda lock: lock)
     assert lock.read_bytes() == b""
     taken.release()
 

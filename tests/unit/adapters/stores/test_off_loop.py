@@ -141,7 +141,6 @@ def test_a_write_while_the_interpreter_ends_is_done_all_the_same() -> None:
 
 
 async def test_a_step_runs_once_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pool queues a step before it fails to start a thread for it, so a later thread would run it again."""
     start, may_start = threading.Thread.start, False
 
     def start_if_allowed(thread: threading.Thread) -> None:
@@ -149,15 +148,14 @@ async def test_a_step_runs_once_where_no_thread_can_be_started(monkeypatch: pyte
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    monkeypatch.setattr(off_loop, "_pools", {})
+    monkeypatch.setattr(off_loop, "_of_process", {})
     monkeypatch.setattr(threading.Thread, "start", start_if_allowed)
     done: list[str] = []
     await completed(in_disk_thread(lambda: done.append(f"first in {threading.current_thread().name}")))
     await completed(in_disk_thread(lambda: done.append(f"second in {threading.current_thread().name}")))
     may_start = True
-    off_loop._pool()._max_workers = 1  # one thread takes what is queued in its order
-    await completed(in_disk_thread(lambda: done.append("last")))
-    assert done == ["first in MainThread", "second in MainThread", "last"]
+    await completed(in_disk_thread(lambda: done.append(f"last in {threading.current_thread().name}")))
+    assert done == ["first in MainThread", "second in MainThread", "last in authstate-disk"]
 
 
 async def test_a_step_has_the_context_variables_of_its_caller() -> None:
