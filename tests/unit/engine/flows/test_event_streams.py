@@ -37,7 +37,7 @@ class Model:
             self.consumer.cancel()
 
     async def settle(self) -> None:
-        """Let the loop run until the consumer can do no more, and compare. After a cancellation, something may be left."""
+        """Let the loop run until the consumer can do no more, and compare. A cancelled one leaves some."""
         for _ in range(4):
             await asyncio.sleep(0)
         assert self.got == self.put_events[: len(self.got)]
