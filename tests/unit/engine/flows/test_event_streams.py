@@ -122,3 +122,25 @@ async def test_a_stream_that_is_opened_after_the_end_is_over() -> None:
     streams.put(Warned("code", "message"))
     assert stream.is_over and not streams.are_open
     assert [event async for event in stream] == []
+
+
+async def test_after_the_end_no_listener_is_called() -> None:
+    async def listener(event: Event) -> None:
+        raise AssertionError("the engine has ended")
+
+    streams = EventStreams(Session, lambda: None)
+    streams.subscribe(listener)
+    await streams.close(1.0)
+    streams.subscribe(listener)
+    streams.put(Warned("code", "message"))
+    assert not streams.are_open
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_stream_that_has_ended_counts_no_more() -> None:
+    """Else its engine would keep a timer for somebody who has stopped to listen."""
+    streams = EventStreams(Session, lambda: None)
+    stream = streams.open(1)
+    assert streams.are_open
+    await stream.aclose()
+    assert not streams.are_open
