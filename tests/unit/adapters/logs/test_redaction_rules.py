@@ -1,8 +1,11 @@
 """Each rule of the redaction by itself: a text that only this rule hides, and one like it that stays."""
 
+import logging
+
 import pytest
 
 from authstate.adapters.logs.redaction import HIDDEN, redact, redact_text
+from authstate.adapters.logs.redactors import redacted_record
 from authstate.engine.model.secret import Secret
 
 HIDDEN_VALUES = [
@@ -94,3 +97,12 @@ class Text(str):
 )
 def test_a_value_of_any_kind_holds_no_secret(value: object, shown: object) -> None:
     assert redact(value) == shown
+
+
+@pytest.mark.parametrize("message", ["token=%s", {"event": "of structlog"}])
+def test_no_member_of_a_record_keeps_a_secret_not_even_what_a_formatter_left(message: object) -> None:
+    record = logging.makeLogRecord({"msg": message, "args": ("sk-canary",)})
+    if isinstance(message, str):
+        logging.Formatter().format(record)
+        assert "sk-canary" in record.message
+    assert "canary" not in repr(vars(redacted_record(record)))
