@@ -8,6 +8,7 @@ import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 from support.paths import REPO
@@ -18,6 +19,7 @@ from mutation.selection import Reach, Selection
 from mutation.trial import Fate, Outcome, Pool, Trial, run_cold, run_warm
 
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
+_CONTROL = "control"
 _TESTS = ("tests/unit", "tests/model/test_relay.py")
 _LEFT_OUT = ("tests/repository/test_source_tree.py", "tests/repository/test_docs_code_blocks.py")
 _OF_DEFINITIONS = "tests/unit/engine/test_struct_defaults.py"
@@ -48,7 +50,12 @@ def main() -> int:
         selection.measure(("authstate.engine", "authstate.adapters"))
         fates: Counter[Fate] = Counter()
 
+        broken: list[Outcome] = []
+
         def report(outcome: Outcome) -> None:
+            if outcome.mutant.name == _CONTROL:
+                broken.extend([outcome] if outcome.fate is not Fate.SURVIVED else [])
+                return
             fates[outcome.fate] += 1
             if outcome.fate is Fate.SURVIVED:
                 print(f"survived  line {outcome.mutant.line}: {outcome.mutant.name}", flush=True)
@@ -59,12 +66,15 @@ def main() -> int:
         print(
             f"{sum(trial.is_warm for trial in trials)} change what is called, the others what is imported", flush=True
         )
+        trials = [*_controls(trials, selection), *trials]
         pool = Pool(options.at_once, report)
         try:
             run_cold((trial for trial in trials if not trial.is_warm), REPO, pool)
             run_warm((trial for trial in trials if trial.is_warm), tests, REPO, pool)
         except KeyboardInterrupt:
             print(f"stopped: {sum(fates.values())} of {len(trials)} were run")
+    if broken:
+        sys.exit("the tests fail in a forked process without any mutant, so no mutant says anything")
     total = sum(fates.values())
     noticed = 100.0 * (total - fates[Fate.SURVIVED]) / total if total else 100.0
     print(f"{total - fates[Fate.SURVIVED]} of {total} mutants noticed ({noticed:.1f} %), {fates[Fate.HUNG]} by hanging")
@@ -87,6 +97,17 @@ def _sample(file: Path, most: int, only: str, known: frozenset[str]) -> list[Mut
     found = [mutant for mutant in mutants_of(file, REPO) if mutant.name not in known and only in mutant.name]
     chosen = sorted(found, key=lambda mutant: hashlib.sha256(mutant.name.encode()).digest())[:most]
     return sorted(chosen, key=lambda mutant: mutant.line)
+
+
+def _controls(trials: list[Trial], selection: Selection) -> Iterator[Trial]:
+    """A trial of the unchanged code for each way to run one: its tests must pass."""
+    for is_warm in (False, True):
+        alike = [trial for trial in trials if trial.is_warm is is_warm]
+        if alike:
+            mutant = alike[0].mutant
+            original = mutant._replace(name=_CONTROL, source=mutant.path.read_text(encoding="utf-8"))
+            tests = dict.fromkeys(test for turn in zip_longest(*(trial.tests for trial in alike)) for test in turn)
+            yield Trial(original, selection.affordable([test for test in tests if test]), is_warm)
 
 
 def _trials(mutants: list[Mutant], reach: Reach, selection: Selection) -> Iterator[Trial]:

@@ -13,6 +13,8 @@ from mutation.operators import Mutant
 def module_of(path: Path, repo: Path) -> str:
     """The name under which a file is imported."""
     parts = path.relative_to(repo).with_suffix("").parts
+    if parts[:2] == ("adapters", "package"):  # the folder of the package itself
+        parts = parts[2:]
     return ".".join(("authstate", *(parts[:-1] if parts[-1] == "__init__" else parts)))
 
 

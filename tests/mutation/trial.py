@@ -40,6 +40,7 @@ _LOADED = (
 _OPTIONS = (
     *("-x", "-q", "--no-header", "--tb=no", "--capture=sys", "-p", "no:cacheprovider"),
     *("-o", "addopts=--import-mode=importlib", "-o", "timeout=45"),
+    "--assert=plain",  # pytest rewrites the assertions of a package with a plugin, and then it would import no mutant
 )
 _TIME = 150.0  # seconds for one mutant: one that hangs is noticed by that
 _FIRST = 25  # tests that a cold trial runs before it collects all the others

@@ -74,6 +74,8 @@ def test_a_file_of_the_repository_is_imported_by_this_name() -> None:
     repo = Path("/repo")
     assert module_of(repo / "adapters" / "stores" / "disk.py", repo) == "authstate.adapters.stores.disk"
     assert module_of(repo / "engine" / "__init__.py", repo) == "authstate.engine"
+    assert module_of(repo / "adapters" / "package" / "testing.py", repo) == "authstate.testing"
+    assert module_of(repo / "adapters" / "package" / "__init__.py", repo) == "authstate"
 
 
 def test_a_change_of_what_is_called_is_told_from_one_of_what_is_imported(tmp_path: Path) -> None:
@@ -119,6 +121,28 @@ assert not Policy.__struct_config__.frozen
 def test_a_mutant_is_put_into_functions_that_are_loaded_or_into_the_import() -> None:
     repo = REPO
     subprocess.run([sys.executable, "-c", EXCHANGE, str(repo / "tests"), str(repo)], check=True, timeout=60)
+
+
+TRIALS = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from mutation.operators import Mutant
+from mutation.trial import Pool, Trial, run_cold
+repo = Path(sys.argv[2])
+path = repo / "engine/model/errors.py"
+source = path.read_text("utf-8")
+fates = {}
+pool = Pool(1, lambda outcome: fates.update({outcome.mutant.name: str(outcome.fate)}))
+tests = ["tests/unit/engine/model/test_errors.py"]
+texts = {"control": source, "changed": source.replace("class EngineClosed(", "class EngineClosed_(")}
+run_cold([Trial(Mutant(name, path, 1, 1, text, True), tests, False) for name, text in texts.items()], repo, pool)
+assert fates == {"control": "survived", "changed": "killed"}, fates
+"""
+
+
+def test_the_tests_of_a_trial_import_the_mutant_and_pass_without_one() -> None:
+    subprocess.run([sys.executable, "-c", TRIALS, str(REPO / "tests"), str(REPO)], check=True, timeout=120)
 
 
 @pytest.mark.parametrize(("line", "lines"), [(1, {1, 6}), (2, {2, 5}), (4, {5, 6}), (9, {9})])

@@ -9,6 +9,7 @@ import pytest
 import authstate.adapters.httpx_auth  # noqa: F401 - the same
 from authstate.adapters.testing import pytest_plugin
 
+_NO_REWRITING = ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # the modules are loaded already
 WITHOUT_ASYNC = ("-p", "no:asyncio", "-p", "no:anyio")
 WITH_ANYIO = ("-p", "no:asyncio")
 _LOOP = ("-p", "no:anyio", "-o", "asyncio_default_fixture_loop_scope=function")
@@ -41,7 +42,7 @@ def run_as_embedder(pytester: pytest.Pytester, text: str, *options: str) -> pyte
         options: more options of pytest.
     """
     pytester.makepyfile(test_it=text)
-    quiet = ("-q", "-p", "no:authstate", "-p", "no:cacheprovider")
+    quiet = ("-q", "-p", "no:authstate", "-p", "no:cacheprovider", *_NO_REWRITING)
     loaded = _LoadedModules()
     try:
         return pytester.runpytest_inprocess(*quiet, *options, plugins=[pytest_plugin, loaded])

@@ -49,6 +49,15 @@ async def test_a_stream_gets_them_at_their_moments_although_nobody_calls() -> No
     assert [type(event) for event in [event async for event in events]] == [StateChanged, TokenExpiring, TokenExpired]
 
 
+async def test_a_wait_is_never_so_short_that_the_clock_stands_still() -> None:
+    """Else the timer would ring again and again at the same time."""
+    world = World(expires_in=300.000001)
+    async with world.engine, world.engine.events():
+        await world.clock.elapse(1.0)
+    assert world.heard == [("TokenExpiring", 0.0)]
+    assert world.clock.slept[0] == pytest.approx(0.001)
+
+
 async def test_so_does_a_coroutine_function(world: World) -> None:
     async def listener(event: Event) -> None:
         pass

@@ -39,3 +39,7 @@ def test_the_wait_ends_and_the_function_goes_on() -> None:
     assert not done.is_set()
     go_on.set()
     assert done.wait(30)
+
+
+def test_a_function_that_never_returns_does_not_keep_the_program_alive() -> None:
+    assert call_within(30.0, threading.current_thread).daemon

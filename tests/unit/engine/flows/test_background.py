@@ -1,6 +1,7 @@
 """`AuthEngine.background`: what it follows, when it refreshes, what it survives, and how it ends."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,6 +11,7 @@ from authstate import (
     ApiKey,
     AuthEngine,
     AuthState,
+    Background,
     Credentials,
     Delivery,
     EngineClosed,
@@ -20,6 +22,7 @@ from authstate import (
     StoreUnavailable,
     Warned,
 )
+from authstate.engine.model.events import Listeners
 from authstate.testing import FakeAuthority, ManualClock, MemoryStore
 
 LOST = IssuerUnavailable("the answer was lost", delivery=Delivery.UNKNOWN)
@@ -110,6 +113,62 @@ async def test_what_is_under_way_keeps_its_token(is_idle: bool) -> None:
         world.store.credentials = newer = world.authority.issue()
         await world.clock.elapse(2.0)
         assert (world.engine.session.credentials is newer) == is_idle
+
+
+@pytest.mark.parametrize(
+    ("is_idle", "adopt", "switch"), [(None, False, True), (lambda: True, True, True), (lambda: False, False, False)]
+)
+async def test_it_follows_before_it_refreshes_and_a_program_says_what_may_change(
+    is_idle: Callable[[], bool] | None, adopt: bool, switch: bool
+) -> None:
+    """A sign-in of another process comes first: the refresh is then of that login."""
+    did: list[object] = []
+
+    async def follow(**options: bool) -> None:
+        did.append(options)
+
+    clock = ManualClock()
+    background = Background(lambda: did.append("refresh"), follow, is_idle, clock, Listeners())
+    async with background:
+        await clock.elapse(1.0)
+    assert did == ["refresh", {"adopt": adopt, "switch": switch}, "refresh"]
+
+
+async def test_when_it_has_stopped_no_look_is_under_way() -> None:
+    did: list[str] = []
+
+    async def follow(**options: bool) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            did.append("left")
+
+    clock = ManualClock()
+    background = Background(lambda: None, follow, None, clock, Listeners())
+    background.start()
+    await clock.elapse(1.0)
+    await background.stop()
+    assert did == ["left"]
+
+
+async def test_a_stop_that_is_cancelled_ends_it_and_it_can_be_started_again() -> None:
+    clock = ManualClock()
+
+    async def follow(**options: bool) -> None:
+        raise AssertionError("it is stopped before")
+
+    background = Background(lambda: None, follow, None, clock, Listeners())
+    background.start()
+    await clock.until_asleep()
+    stopping = asyncio.create_task(background.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    await asyncio.wait((stopping,))
+    assert clock.sleepers == 0
+    background.start()
+    await clock.until_asleep()
+    await background.stop()
 
 
 async def test_an_issuer_that_is_down_is_asked_again_after_each_pause() -> None:
