@@ -33,14 +33,16 @@ _SENTENCES = {
     AuthState.REFRESH_DEAD: "Sign in again: this sign-in can no longer be refreshed.",
 }
 _PERSONAL = ("Signed in with a personal access token.", "Sign in again: the issuer refused the personal access token.")
+_PATIENCE = 10.0
+"""How long, in seconds, a person waits for an expired access token to be refreshed."""
 _CHOSEN_BY = {SELECTED: "selected with `authstate account use`", OVERRIDE: "named by --account or -c"}
 
 
 async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
     """Check the stored login and print the result.
 
-    An expired access token is refreshed, by the home's broker if one is running. Nothing is changed if another user
-    owns the home folder.
+    An expired access token is refreshed, within ten seconds, and by the home's broker if one is running. Nothing is
+    changed if another user owns the home folder.
 
     Returns:
         DONE if somebody is signed in, otherwise NOT_SIGNED_IN, REFRESH_DEAD, or TRY_LATER if the store cannot be read
@@ -59,18 +61,19 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
     is_checked = home.is_of_another_user or (broker is not None and broker.issuer_fault is not None)
     other = find_in_environment(os.environ)
     async with home.engine as engine:
-        session = engine.session if is_checked else await engine.check()
+        session = engine.session if is_checked else await engine.check(_PATIENCE)
         mode = engine.auth_mode
     expires_at, findings = _expires_at(session), home.findings  # a refresh may have corrected some
+    has_expired = session.state is AuthState.CHATGPT and bool(expires_at) and expires_at <= time.time()
+    if has_expired and not warnings and not home.is_of_another_user:
+        warnings.append("the access token has expired, and the issuer has not answered yet: try again later")
     warnings.extend(finding.message for finding in findings)
     if home.vault_fault:
         warnings.append(home.vault_fault)
-    if home.is_of_another_user and session.state is AuthState.CHATGPT and expires_at and expires_at <= time.time():
+    if home.is_of_another_user and has_expired:
         warnings.append(
             "the access token has expired: status does not refresh it, because another user owns the home folder"
         )
-    if session.state is AuthState.CHATGPT and expires_at and expires_at <= time.time() and not warnings:
-        warnings.append("the access token has expired, and the issuer has not answered yet: try again later")
     if isinstance(session.credentials, ChatgptTokens) and not session.credentials.can_refresh and not session.failure:
         warnings.append("there is no refresh token: sign in again when the access token expires")
     if isinstance(session.credentials, PersonalAccessToken) and session.account is None and not engine.identity_fault:
