@@ -1,4 +1,4 @@
-"""What authorizes requests is given an engine of the wrong kind, or none: a TypeError at once that says what to give."""
+"""What authorizes requests is given an engine of the wrong kind, or none: a TypeError that says what to give."""
 
 from collections.abc import Callable
 from typing import Any
