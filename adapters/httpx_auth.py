@@ -13,14 +13,19 @@ This module imports httpx, and httpx2 if it is installed. Import it shortly befo
 """
 
 import asyncio
-import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import httpx
 
 from authstate.adapters.http_clients.attempts import RECOVERIES, Origins, authorize, is_refusal
-from authstate.adapters.http_clients.authorizer import Authorizer, SyncAuthorizer
+from authstate.adapters.http_clients.authorizer import (
+    Authorizer,
+    SyncAuthorizer,
+    ensure_async,
+    ensure_may_wait,
+    ensure_sync,
+)
 from authstate.adapters.http_clients.bounded_wait import WaitEnded, call_within
 from authstate.adapters.network.request_origin import bind_to_origin, bind_to_origin_sync
 from authstate.engine.model.errors import NotSignedIn, RecoveryExhausted
@@ -77,12 +82,11 @@ class EngineAuth(_AuthOfBothLibraries):
 
     Raises:
         InsecureTransport: an origin is an `http://` URL of another machine; see `insecure_http.ensure_secure`.
-        TypeError: the engine is one of `SyncEngineAuth`.
+        TypeError: the engine is not one, or one of `SyncEngineAuth`; or `origins` is one text instead of several.
     """
 
     def __init__(self, engine: Authorizer, origins: Iterable[str] | None = None) -> None:
-        if not inspect.iscoroutinefunction(engine.authorization):
-            raise TypeError("EngineAuth takes an AuthEngine: give this engine to SyncEngineAuth")
+        ensure_async(engine, "EngineAuth")
         self._engine = engine
         self._origins = Origins(origins)
 
@@ -128,7 +132,8 @@ class SyncEngineAuth(_AuthOfBothLibraries):
     """Authorizes the requests of an `httpx.Client` or `httpx2.Client` with an engine that any thread may use.
 
     It behaves like `EngineAuth` and raises the same errors. Clients and threads can share an instance: each waits by
-    itself, and many concurrent 401s cost one refresh.
+    itself, and many concurrent 401s cost one refresh. A request that has to wait for a token raises `WrongEventLoop` in
+    a thread where that wait would never end, such as that of the engine.
 
     Args:
         engine: the engine, a `SyncAuthEngine`.
@@ -136,12 +141,11 @@ class SyncEngineAuth(_AuthOfBothLibraries):
 
     Raises:
         InsecureTransport: an origin is an `http://` URL of another machine; see `insecure_http.ensure_secure`.
-        TypeError: the engine is one of `EngineAuth`.
+        TypeError: the engine is not one, or one of `EngineAuth`; or `origins` is one text instead of several.
     """
 
     def __init__(self, engine: SyncAuthorizer, origins: Iterable[str] | None = None) -> None:
-        if inspect.iscoroutinefunction(engine.authorization):
-            raise TypeError("SyncEngineAuth takes a SyncAuthEngine: give an AuthEngine to EngineAuth")
+        ensure_sync(engine, "SyncEngineAuth")
         self._engine = engine
         self._origins = Origins(origins)
 
@@ -155,7 +159,7 @@ class SyncEngineAuth(_AuthOfBothLibraries):
         bind_to_origin_sync(request)
         authorization = self._engine.fresh_authorization()
         if authorization is None:
-            authorization = _in_time_sync(request, self._engine.authorization)
+            authorization = self._in_time(request, self._engine.authorization)
         response = yield authorize(request, authorization)
         recoveries = 0
         while response.status_code == 401 and recoveries < RECOVERIES and is_refusal(response, url, authorization):
@@ -169,10 +173,19 @@ class SyncEngineAuth(_AuthOfBothLibraries):
     def _recovered(self, request: Any, refused: Authorization) -> Authorization | None:
         """Return the token for the next attempt. None if the caller gets the response with the 401."""
         try:
-            newer = _in_time_sync(request, lambda: self._engine.recover(refused))
+            newer = self._in_time(request, lambda: self._engine.recover(refused))
         except (NotSignedIn, RecoveryExhausted):
             return None
         return newer if newer.is_same_account_as(refused) else None
+
+    def _in_time(self, request: Any, ask: Callable[[], _T]) -> _T:
+        """Ask the engine within the pool timeout of the request. A running refresh continues after the timeout."""
+        ensure_may_wait(self._engine)  # here, because the engine may be asked in another thread
+        try:
+            return call_within(_pool_timeout_of(request), ask)
+        except WaitEnded:
+            pass
+        raise _pool_timeout(request)
 
     def async_auth_flow(self, request: Any) -> NoReturn:
         """Not supported: it would block the event loop.
@@ -193,15 +206,6 @@ async def _in_time(request: Any, ask: Callable[[], Awaitable[_T]]) -> _T:
     except TimeoutError:
         if not limit.expired():
             raise
-    raise _pool_timeout(request)
-
-
-def _in_time_sync(request: Any, ask: Callable[[], _T]) -> _T:
-    """Ask the engine within the pool timeout of the request. A running refresh continues after the timeout."""
-    try:
-        return call_within(_pool_timeout_of(request), ask)
-    except WaitEnded:
-        pass
     raise _pool_timeout(request)
 
 

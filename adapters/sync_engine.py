@@ -54,6 +54,9 @@ class SyncAuthEngine:
 
     Args:
         engine: an engine that was not started, as `open_engine` returns it. Use it only through this object.
+
+    Raises:
+        TypeError: the argument is no AuthEngine.
     """
 
     def __init__(self, engine: AuthEngine) -> None:
@@ -205,6 +208,14 @@ class SyncAuthEngine:
         if self._thread.was_forked:
             self._thread.ensure_may_wait()
         return self._engine.fresh_authorization(min_lifetime)
+
+    def ensure_may_wait(self) -> None:
+        """Return if a call that waits for the engine can end in this thread.
+
+        Raises:
+            WrongEventLoop: it cannot: this is the thread of the engine, or a fork of its process.
+        """
+        self._thread.ensure_may_wait()
 
     def recover(self, refused: Authorization) -> Authorization:
         """After a 401 for `refused`, return what to send the request again with."""

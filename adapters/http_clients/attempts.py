@@ -27,9 +27,12 @@ class Origins:
 
     Raises:
         InsecureTransport: one is an `http://` URL of another machine; see `insecure_http.ensure_secure`.
+        TypeError: it is one URL instead of several.
     """
 
     def __init__(self, urls: Iterable[str] | None) -> None:
+        if isinstance(urls, (str, httpx.URL)):
+            raise TypeError("`origins` takes several URLs: write [url] for one")
         parsed = None if urls is None else [httpx.URL(url) for url in urls]
         for url in parsed or ():
             ensure_secure(str(url), "an origin of this EngineAuth")

@@ -9,7 +9,13 @@ account id.
 
 from collections.abc import Awaitable, Callable
 
-from authstate.adapters.http_clients.authorizer import Authorizer, SyncAuthorizer
+from authstate.adapters.http_clients.authorizer import (
+    Authorizer,
+    SyncAuthorizer,
+    ensure_async,
+    ensure_may_wait,
+    ensure_sync,
+)
 from authstate.engine.model.session import Authorization
 
 
@@ -25,7 +31,11 @@ def token_provider(engine: Authorizer) -> Callable[[], Awaitable[str]]:
     Returns:
         The callable. It returns the token as plain text. It raises what `AuthEngine.authorization` raises, and
         `InvalidCredentials` if no header can carry the token. Cancelling it does not cancel a refresh.
+
+    Raises:
+        TypeError: the engine is of another kind.
     """
+    ensure_async(engine, "token_provider")
 
     async def provide_token() -> str:
         return _text(engine.fresh_authorization() or await engine.authorization())
@@ -40,11 +50,20 @@ def sync_token_provider(engine: SyncAuthorizer) -> Callable[[], str]:
         engine: the engine, a `SyncAuthEngine`.
 
     Returns:
-        The callable. See `token_provider`.
+        The callable. See `token_provider`. It also raises `WrongEventLoop` if a refresh is necessary in a thread where
+        waiting for it would never end, such as that of the engine.
+
+    Raises:
+        TypeError: the engine is of another kind.
     """
+    ensure_sync(engine, "sync_token_provider")
 
     def provide_token() -> str:
-        return _text(engine.fresh_authorization() or engine.authorization())
+        authorization = engine.fresh_authorization()
+        if authorization is None:
+            ensure_may_wait(engine)
+            authorization = engine.authorization()
+        return _text(authorization)
 
     return provide_token
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
 from authstate.adapters.logs.loggers import write_line
+from authstate.engine.model.arguments import ensure_methods
 from authstate.engine.model.credentials import ApiKey, Credentials, PersonalAccessToken
 from authstate.engine.model.events import (
     AccountUpdated,
@@ -56,7 +57,11 @@ def log_events(engine: Subscribable) -> Callable[[], None]:
 
     Returns:
         A function that stops it. It may be called again.
+
+    Raises:
+        TypeError: the engine is something else.
     """
+    ensure_methods(engine, ("subscribe",), "engine", "an AuthEngine")
     if (known := _logged.get(engine)) is not None:
         return known
     unsubscribe = engine.subscribe(partial(_write, {}))

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import get_args
 
 import msgspec
 
 from authstate.engine.machines.refresh_claim import RefreshClaim, with_claim
+from authstate.engine.model.arguments import ensure_instance
 from authstate.engine.model.credentials import Credentials, ExternalTokens
 from authstate.engine.model.errors import StoreBusy
 from authstate.engine.ports import HeldStore
@@ -18,9 +20,14 @@ class MemoryStore:
     Args:
         credentials: what is stored at the start.
         lock_timeout: seconds to wait for the lock before `StoreBusy`.
+
+    Raises:
+        TypeError: the credentials are something else.
     """
 
     def __init__(self, credentials: Credentials | None = None, *, lock_timeout: float = 60.0) -> None:
+        if credentials is not None:
+            ensure_instance(credentials, get_args(Credentials), "credentials", "ApiKey.parse(text), for example")
         self.credentials = credentials
         """What is stored now. A test may set it, as another process would."""
         self.loads: int = 0

@@ -8,6 +8,7 @@ from authstate.adapters.vault.account_stores import findings_of, last_change_of,
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.machines.refresh_claim import RefreshClaim
+from authstate.engine.model.arguments import ensure_instance
 from authstate.engine.model.credentials import Credentials
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.ports import CredentialStore, HeldStore, LastChange
@@ -26,9 +27,11 @@ class VaultStore:
     Raises:
         ConfigError: there is no such account. The message names those that there are.
         StoreUnavailable: the list of accounts cannot be read.
+        TypeError: the vault is something else.
     """
 
     def __init__(self, vault: Vault, pinned: str | None = None) -> None:
+        ensure_instance(vault, Vault, "vault", "a Vault")
         self.vault = vault
         self._is_pinned = pinned is not None
         self._account = _pinned(vault, pinned) if pinned is not None else vault.accounts().selected

@@ -1,6 +1,7 @@
 """The recipes in docs/http-clients.md, exactly as they stand there, with the loopback issuer, backend and model."""
 
 import asyncio
+import io
 import logging
 import re
 import traceback
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from anyio.from_thread import BlockingPortal
+from openai import AsyncOpenAI
 from support.network_servers import serving
 from support.paths import REPO
 
@@ -26,7 +28,7 @@ from authstate.adapters.cli.demo import read_login
 from authstate.testing import LoopbackIssuer
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (REPO / "docs" / "http-clients.md").read_text("utf-8"), re.M | re.S)
-HTTPX2, PORTAL, ASYNC_OPENAI, SYNC_OPENAI, PYDANTIC_AI, AGENTS, PROVIDER, AIOHTTP, REQUESTS = BLOCKS
+HTTPX2, AIOHTTP_TRANSPORT, PORTAL, ASYNC_OPENAI, SYNC_OPENAI, PYDANTIC_AI, AGENTS, PROVIDER, AIOHTTP, REQUESTS = BLOCKS
 QUESTION = {"input": [{"role": "user", "content": "hello"}], "model": "gpt-5.2", "instructions": ""}
 ASKS = ("ask_responses", "ask_chat_completions")
 
@@ -94,6 +96,15 @@ def refreshes(issuer: LoopbackIssuer) -> int:
 async def test_httpx2(issuer: LoopbackIssuer, engine: AuthEngine) -> None:
     issuer.expire_access()
     assert await recipe(HTTPX2)["usage"](engine, f"{issuer.backend_url}/wham/usage") == 200
+
+
+async def test_the_aiohttp_transport_streams_before_and_after_a_401(issuer: LoopbackIssuer, engine: AuthEngine) -> None:
+    http_client = recipe(AIOHTTP_TRANSPORT)["open_aiohttp_client"](engine, issuer.url)
+    async with AsyncOpenAI(base_url=issuer.model_url, api_key="unused", http_client=http_client) as client:
+        ask, before = recipe(ASYNC_OPENAI)["ask_responses"], refreshes(issuer)
+        assert await ask(client, "hello, then expire") == "You said: hello, then expire"
+        assert await ask(client, "hello") == "You said: hello"
+    assert refreshes(issuer) == before + 1
 
 
 async def test_a_thread_beside_an_event_loop(issuer: LoopbackIssuer, engine: AuthEngine) -> None:
@@ -253,6 +264,60 @@ def test_requests(issuer: LoopbackIssuer, sync_engine: SyncAuthEngine) -> None:
     assert refreshes(issuer) == before + 3
 
 
+class Refusing:
+    """Answers every request with a 401, once it has read the body. `bodies` are the bodies."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        size = re.search(rb"content-length: (\d+)", head)
+        if b"transfer-encoding: chunked" in head:
+            self.bodies.append(await reader.readuntil(b"\r\n0\r\n\r\n"))
+        else:
+            self.bodies.append(await reader.readexactly(int(size[1]) if size else 0))
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+
+
+REPEATABLE = [(b"bytes", 3), ("text", 3), ({"a": "form"}, 3), (None, 3)]
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    yield b"piece"
+
+
+@pytest.mark.parametrize(("body", "times"), [*REPEATABLE, (pieces, 1)])
+async def test_aiohttp_sends_no_body_again_that_is_gone(engine: AuthEngine, body: Any, times: int) -> None:
+    refusing = Refusing()
+    async with serving(refusing) as port:
+        url = f"http://127.0.0.1:{port}"
+        data = body() if callable(body) else body
+        async with recipe(AIOHTTP)["open_session"](engine, url) as session, session.post(url, data=data) as answer:
+            assert answer.status == 401
+    assert len(refusing.bodies) == times and len(set(refusing.bodies)) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "times"), [(b"bytes", 3), ("text", 3), ({"a": "form"}, 3), (None, 3), (io.BytesIO, 1)]
+)
+async def test_requests_sends_no_body_again_that_is_gone(sync_engine: SyncAuthEngine, body: Any, times: int) -> None:
+    refusing = Refusing()
+    async with serving(refusing) as port:
+        url = f"http://127.0.0.1:{port}"
+        data = body(b"file") if callable(body) else body
+        with recipe(REQUESTS)["open_session"](sync_engine, url) as session:
+            answer = await asyncio.to_thread(session.post, url, data=data, timeout=30)
+        assert answer.status_code == 401
+    assert len(refusing.bodies) == times and len(set(refusing.bodies)) == 1
+
+
+def test_the_adapter_of_requests_takes_the_options_of_any_other(sync_engine: SyncAuthEngine) -> None:
+    adapter = recipe(REQUESTS)["EngineAdapter"](sync_engine, max_retries=3)
+    assert adapter.max_retries.total == 3
+
+
 class Site:
     """Answers every request, or redirects it. `heads` are the heads of the requests."""
 
@@ -279,6 +344,13 @@ async def sites() -> AsyncIterator[tuple[Site, Site, int]]:
 def assert_only_ours_got_credentials(ours: Site, other: Site) -> None:
     assert [("authorization:" in head, "chatgpt-account-id:" in head) for head in ours.heads] == [(True, True)]
     assert [("authorization:" in head, "chatgpt-account-id:" in head) for head in other.heads] == [(False, False)]
+
+
+async def test_the_aiohttp_transport_takes_no_credentials_to_another_origin(engine: AuthEngine, sites: Any) -> None:
+    ours, other, port = sites
+    async with recipe(AIOHTTP_TRANSPORT)["open_aiohttp_client"](engine, f"http://127.0.0.1:{port}") as client:
+        assert (await client.get(f"http://127.0.0.1:{port}/")).status_code == 200
+    assert_only_ours_got_credentials(ours, other)
 
 
 async def test_aiohttp_takes_no_credentials_to_another_origin(engine: AuthEngine, sites: Any) -> None:

@@ -43,7 +43,7 @@ LEFT_OUT = {
     "pace_with": "for a pool of engines, which has an event loop",
     "is_replaceable": "the same",
 }
-ITS_OWN = {"call"}
+ITS_OWN = {"call", "ensure_may_wait"}
 
 
 class World:
