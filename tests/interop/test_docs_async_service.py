@@ -103,8 +103,10 @@ async def test_a_person_signs_in_with_a_code_and_out(
         opened = (await client.post("/sign-in")).json()
         assert opened["open"].startswith("http") and "code" in opened["warning"]
         issuer.approve_device(opened["code"], email="person@example.com")
-        while (answer := (await client.get(f"/sign-in/{opened['id']}")).json())["state"] in ("pending", "exchanging"):
+        answer = {"state": "pending"}
+        while answer["state"] in ("pending", "exchanging"):
             await asyncio.sleep(0)  # the service polls the issuer meanwhile
+            answer = (await client.get(f"/sign-in/{opened['id']}")).json()
         assert answer == {"state": "succeeded", "message": None}
         assert (await client.get("/usage")).status_code == 200
         assert (await client.post("/sign-out")).json() == {"state": "logged_out"}

@@ -1,4 +1,4 @@
-"""The windows in docs/gui.md, exactly as they stand there: without a toolkit, with Tk on a screen in memory, with Qt."""
+"""The windows in docs/gui.md, as they stand there: without a toolkit, with Tk on a screen in memory, and with Qt."""
 
 import os
 import queue
@@ -165,7 +165,7 @@ def test_the_window_of_tk_is_alive_during_a_sign_in(
     paths = os.pathsep.join([str(tmp_path), str(REPO / "tests")])
     environment = clean_environment(make_home(), **issuer.environment, PYTHONPATH=paths)
     shown, told = os.pipe()
-    command = [screen, "-displayfd", str(told), "-nolisten", "tcp", "-screen", "0", "640x480x24"]
+    command = [str(screen), "-displayfd", str(told), "-nolisten", "tcp", "-screen", "0", "640x480x24"]
     with subprocess.Popen(command, pass_fds=[told], stderr=subprocess.DEVNULL) as server:
         os.close(told)
         with os.fdopen(shown) as pipe:

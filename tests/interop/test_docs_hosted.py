@@ -48,8 +48,10 @@ async def signed_in(client: httpx.AsyncClient, issuer: LoopbackIssuer, **login: 
     opened = (await client.post(f"{path}/sign-in")).json()
     assert opened["open"].startswith("http") and "code" in opened["warning"]
     issuer.approve_device(opened["code"], **login)
-    while (await client.get(path)).json()["state"] != "chatgpt":
+    state = ""
+    while state != "chatgpt":
         await asyncio.sleep(0)  # the service polls the issuer meanwhile
+        state = (await client.get(path)).json()["state"]
     return path
 
 

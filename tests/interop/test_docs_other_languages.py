@@ -37,7 +37,7 @@ def shape(message: Any) -> Any:
 
 def test_the_conversation_is_real(make_home: Callable[..., Path], issuer: LoopbackIssuer) -> None:
     with WireClient(AUTHSTATE, clean_environment(make_home(), **issuer.environment)) as front_end:
-        answers = []
+        answers: list[Any] = []
         for message in SENT:
             if "id" not in message:
                 front_end.send(message)
@@ -117,4 +117,4 @@ def test_the_node_program_signs_a_person_in(
 def test_the_commands_of_the_page_are_valid() -> None:
     [command] = re.findall(r"`authstate (sandbox [^`]*)`\.$", PAGE, re.M)
     assert parse_command(command.split(), "run", "") is None
-    assert '-- sh -c \'node account.js "$AUTHSTATE_SANDBOX_URL/backend-api/wham/usage"\'' in command
+    assert "-- sh -c 'node account.js \"$AUTHSTATE_SANDBOX_URL/backend-api/wham/usage\"'" in command

@@ -21,7 +21,7 @@ from support.paths import REPO
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real_parts]
 SCREENSHOTS = REPO / "test-output" / "site"
-PAGES = ("", "embedding/", "states/", "reference/events/")
+PAGES = ("", "gui/", "states/", "reference/events/")
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 """The rules of axe that are a standard. Its further advice concerns the theme, which we do not write."""
 
