@@ -68,6 +68,7 @@ async def test_people_come_and_go_and_have_logins_of_their_own(serve: Serve, iss
         assert (await client.delete(ada)).status_code == 200
         gone = await client.get(f"{ada}/usage")
         assert (gone.status_code, gone.json()["error"]) == (404, "not_found")
+        assert (await client.post(f"{ada}/sign-in")).status_code == 404
         assert issuer.stats()["revocations"] == 1
     async with serve() as client:  # a restart finds the people that are left
         assert (await client.get(f"{bob}/usage")).json() == {"status": 200}
