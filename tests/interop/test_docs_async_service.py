@@ -23,7 +23,7 @@ Serve = Callable[[Path], Any]
 
 
 @pytest.fixture
-def serve(issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch) -> Serve:
+def serve(issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Serve:
     """Runs the service of the page on a home, with its lifespan; gives a client of it."""
     [program] = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
 
@@ -40,6 +40,7 @@ def serve(issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch) -> Serve:
         ):
             client.app = app  # type: ignore[attr-defined]
             yield client
+        assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
     return running
 

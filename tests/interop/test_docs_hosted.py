@@ -22,7 +22,12 @@ Serve = Callable[[], Any]
 
 
 @pytest.fixture
-def serve(issuer: LoopbackIssuer, make_home: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Serve:
+def serve(
+    issuer: LoopbackIssuer,
+    make_home: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> Serve:
     """Runs the service of the page on one home, with its lifespan; gives a client of it."""
     for name, value in {**issuer.environment, "CODEX_HOME": str(make_home())}.items():
         monkeypatch.setenv(name, value)
@@ -37,6 +42,7 @@ def serve(issuer: LoopbackIssuer, make_home: Callable[..., Path], monkeypatch: p
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
         ):
             yield client
+        assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
     return running
 
