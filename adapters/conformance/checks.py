@@ -25,7 +25,7 @@ _SOURCES: Final = {
     "limits": "docs/protocol.md",
     "other-process": "docs/protocol.md",
     "store": "docs/storage.md",
-    "secrets": "SECURITY.md",
+    "secrets": "docs/security-model.md",
     "answers": "docs/protocol.md",
 }
 """The page that states the requirements of each area: the first part of a name."""

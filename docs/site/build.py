@@ -28,6 +28,8 @@ MERMAID_SCRIPT = "mermaid.min.js"
 """Only the pages that have a diagram load it: it has five megabytes."""
 
 _LINK = re.compile(r"(\]\()([^)#:\s]+)(#[^)\s]*)?(\))")
+_NAMED_BY_PATH = re.compile(r"\[([\w/.-]+\.md)\]\(\1")
+"""A link whose words are the path of its page: the site shows the title of that page instead."""
 _FENCED = re.compile(r"(^```.*?^```$)", re.M | re.S)
 
 
@@ -55,8 +57,15 @@ def with_links_of_the_site(path: Path, pages: dict[Path, Path]) -> str:
             place = found[2]  # the build reports it
         return f"{found[1]}{place}{found[3] or ''}{found[4]}"
 
+    def titled(found: re.Match[str]) -> str:
+        target = path.parent / found[1]
+        title = target.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") if target in pages else found[1]
+        return f"[{title}]({found[1]}"
+
     parts = _FENCED.split(path.read_text(encoding="utf-8"))
-    return "".join(part if part.startswith("```") else _LINK.sub(moved, part) for part in parts)
+    return "".join(
+        part if part.startswith("```") else _LINK.sub(moved, _NAMED_BY_PATH.sub(titled, part)) for part in parts
+    )
 
 
 def up_from(place: Path) -> str:

@@ -13,7 +13,7 @@ INSTALLERS = {
     "codex_binaries": {"install"},
     "python_sdk": {"install", "install_api_client"},
     "codex_acp": {"install"},
-    "debian": {"install", "chromium", "gnome_keyring", "systemd_analyze", "tmux", "bubblewrap"},
+    "debian": {"install", "chromium", "gnome_keyring", "systemd_analyze", "tmux", "xvfb", "bubblewrap"},
 }
 RUN_BY_A_PERSON = {TESTS / "interop" / name for name in ("fuzz_wrap.py", "broker_endurance.py")}
 

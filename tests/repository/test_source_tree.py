@@ -210,9 +210,12 @@ def test_the_changelog_begins_with_the_version() -> None:
 
 def test_every_error_has_a_remedy() -> None:
     page = (REPO / "docs" / "errors.md").read_text(encoding="utf-8")
-    for name, found in inspect.getmembers(errors, inspect.isclass):
-        if issubclass(found, Exception):
-            assert f"| `{name}` |" in page
+    public = {name: getattr(authstate, name) for name in authstate.__all__}
+    for name, found in {**dict(inspect.getmembers(errors)), **public}.items():
+        if inspect.isclass(found) and issubclass(found, BaseException):
+            assert re.search(rf"^\| `{name}`[^|]*\|[^|]+\|[^|]+\|$", page, re.M), (
+                f"docs/errors.md has no row for {name}"
+            )
     for reason in errors.RefreshDeadReason:
         assert f"| `{reason}` |" in page
 

@@ -32,6 +32,14 @@ def tmux() -> None:
     install(("tmux",), ("tmux",))
 
 
+def xvfb() -> Path:
+    """Install Xvfb, an X server with a screen in memory, if it is missing. Returns its path. Raises CannotInstall."""
+    install(("Xvfb",), ("xvfb",))
+    found = shutil.which("Xvfb")
+    assert found is not None
+    return Path(found)
+
+
 def bubblewrap() -> None:
     """Install bubblewrap if it is missing. Raises CannotInstall: also if it may not make namespaces here."""
     install(("bwrap", "setpriv"), ("bubblewrap", "util-linux"))

@@ -47,6 +47,10 @@ class RealParts:
         """Install tmux, which is then on the PATH."""
         _installed(debian.tmux)
 
+    def xvfb(self) -> Path:
+        """The path of an X server whose screen is in memory."""
+        return _installed(debian.xvfb)
+
     def bubblewrap(self) -> None:
         """Install bubblewrap, which is then on the PATH. Skip as well if namespaces are not permitted here."""
         _installed(debian.bubblewrap)
