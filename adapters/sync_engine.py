@@ -21,7 +21,12 @@ from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.background import Background
 from authstate.engine.flows.refresh_urgency import Urgency
 from authstate.engine.model.arguments import ensure_instance
-from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens, StaticCredentials
+from authstate.engine.model.credentials import (
+    ChatgptTokens,
+    ExternalTokens,
+    StaticCredentials,
+    read_static_credentials,
+)
 from authstate.engine.model.errors import (
     AuthError,
     EngineClosed,
@@ -235,6 +240,7 @@ class SyncAuthEngine:
     @strip_tracebacks
     def use_api_key(self, key: StaticCredentials | str) -> None:
         """Sign in with an API key or a personal access token, and store it."""
+        key = read_static_credentials(key)  # in the place of the text, which a traceback would show
         self._call(self._engine.use_api_key, key)
 
     @strip_tracebacks

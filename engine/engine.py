@@ -324,7 +324,9 @@ class AuthEngine(EventSource):
             StoreUnavailable: it could not be stored; the old login still works.
             RefreshInterrupted: a refresh that was under way has not ended within a minute; nothing changed.
         """
-        await self._flows.changes.sign_in(Trigger.USE_API_KEY, await self._flows.identified(key))
+        identified = self._flows.identified(key)
+        del key  # it may be text, which a traceback with local variables would show
+        await self._flows.changes.sign_in(Trigger.USE_API_KEY, await identified)
 
     async def complete_chatgpt_login(self, tokens: ChatgptTokens) -> None:
         """Sign in with the tokens of a login and store them. Revoke the tokens that they replace, as best effort.

@@ -4,6 +4,7 @@ Imports only the standard library, so that the loopback issuer starts fast.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, ClassVar, Final, SupportsIndex, cast, overload
 
 _REASONS: Final = {
@@ -23,7 +24,7 @@ class Transcript(Sequence[str]):
         GET /wham/usage access-2 -> 200
 
     A token is shown as its kind and a number: `access-2` is the second access token that appeared. No line holds a
-    secret, an email address or the query of a URL.
+    secret, an email address or the query of a URL. The transcript itself keeps digests of secrets only.
 
     Args:
         lines: the lines at the beginning.
@@ -31,7 +32,7 @@ class Transcript(Sequence[str]):
 
     def __init__(self, lines: Iterable[str] = ()) -> None:
         self._lines = list(lines)
-        self._names: dict[str, str] = {}
+        self._names: dict[bytes, str] = {}  # by the digest of the secret
         self._counts: dict[str, int] = {}
 
     def name(self, kind: str, secret: str) -> str:
@@ -43,10 +44,11 @@ class Transcript(Sequence[str]):
         """
         if not secret:
             return "none"
-        if secret not in self._names:
+        digest = sha256(secret.encode("utf-8", "surrogatepass")).digest()
+        if digest not in self._names:
             self._counts[kind] = self._counts.get(kind, 0) + 1
-            self._names[secret] = f"{kind}-{self._counts[kind]}"
-        return self._names[secret]
+            self._names[digest] = f"{kind}-{self._counts[kind]}"
+        return self._names[digest]
 
     def add(self, asked: str, answered: str) -> None:
         """Append a line. The caller names the secrets: see `name`."""
