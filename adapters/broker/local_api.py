@@ -28,6 +28,7 @@ from authstate.adapters.broker.local_answers import (
     session_members,
 )
 from authstate.adapters.broker.metrics import BrokerMetrics
+from authstate.adapters.broker.min_lifetime import read_min_lifetime
 from authstate.adapters.broker.public_routes import public_routes
 from authstate.adapters.broker.shown_members import account_members, lease_members, name_members
 from authstate.adapters.config.home import ConfigError
@@ -40,7 +41,6 @@ from authstate.engine.model.errors import AuthError, StoreUnavailable
 from authstate.engine.version import VERSION
 
 _LARGEST_BODY = 64 * 1024  # bytes
-_LONGEST_LIFETIME = 365 * 86_400.0  # seconds
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -246,10 +246,7 @@ async def _body_of(request: Request) -> bytes:
 
 
 def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _LONGEST_LIFETIME:
+    seconds = read_min_lifetime(text)
+    if seconds is None:
         raise ApiFault(400, "invalid_request", "min_lifetime must be a number of seconds, at most a year")
     return seconds
