@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, ClassVar, Final, SupportsIndex, cast, overload
 
-_REASONS: Final = {
+REASONS: Final = {
     "refresh_token_expired": "expired",
     "refresh_token_reused": "exhausted",
     "refresh_token_invalidated": "revoked",
+    "refresh_token_unknown": "unknown",
 }
+"""Why the issuer refuses a refresh token (`RefreshDeadReason`), by its error code."""
 
 
 class Transcript(Sequence[str]):
@@ -93,4 +95,4 @@ def refusal(error: object) -> str:
         error: the member `error` of the issuer's answer.
     """
     code = str(cast("dict[str, Any]", error).get("code")) if isinstance(error, dict) else ""
-    return f"refused: {_REASONS.get(code, 'unknown')}"
+    return f"refused: {REASONS.get(code, 'unknown')}"
