@@ -10,6 +10,7 @@ and slow clients keep nobody else from an answer.
 import asyncio
 import os
 from http import HTTPStatus
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -113,10 +114,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._timer = None
         self.idle.discard(self)
         app = self.app
-        if max(len(self.connections), len(self.tasks)) >= self.most:
-            self.app = _answer_overload
-        super().on_headers_complete()
-        self.app = app
+        is_overloaded = max(len(self.connections), len(self.tasks)) >= self.most
+        self.app: Any = _answer_overload if is_overloaded else app  # for this request
+        try:
+            super().on_headers_complete()
+        finally:
+            self.app = app
         if len(self.pipeline) > MOST_PIPELINED:
             raise _TooManyRequests  # the parser stops, and uvicorn closes the connection
 

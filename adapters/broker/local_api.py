@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from authstate.adapters.broker.account_tokens import DEFAULT_TTL, entry_of, make_lease, token_of
 from authstate.adapters.broker.app import BrokerApp, OnRefusal
 from authstate.adapters.broker.broker import Broker
-from authstate.adapters.broker.event_streams import EventStreamResponse, EventStreams
+from authstate.adapters.broker.event_streams import SseResponse, SseStreams
 from authstate.adapters.broker.listeners import HOME_HEADER
 from authstate.adapters.broker.local_answers import (
     ApiFault,
@@ -69,7 +69,7 @@ class LocalApi:
         place: where it is reached.
     """
 
-    def __init__(self, broker: Broker, streams: EventStreams, place: Place) -> None:
+    def __init__(self, broker: Broker, streams: SseStreams, place: Place) -> None:
         self._broker = broker
         self._streams = streams
         self._place = place
@@ -186,7 +186,7 @@ class LocalApi:
     async def _events(self, request: Request) -> Response:
         if self._streams.is_full:
             raise ApiFault(503, "too_many_streams", "too many streams of events are open: close one", 5.0)
-        return EventStreamResponse(self._streams)
+        return SseResponse(self._streams)
 
 
 class LocalApp:
@@ -204,7 +204,7 @@ class LocalApp:
         self,
         broker: Broker,
         metrics: BrokerMetrics,
-        streams: EventStreams,
+        streams: SseStreams,
         place: Place,
         on_refusal: OnRefusal | None = None,
     ) -> None:

@@ -13,11 +13,11 @@ import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
-from authstate.adapters.broker.app import create_app
+from authstate.adapters.broker.app import create_broker_app
 from authstate.adapters.broker.broker import Broker
 from authstate.adapters.broker.broker_log import BrokerLog
 from authstate.adapters.broker.connections import BoundedHttpProtocol, OwnersHttpProtocol
-from authstate.adapters.broker.event_streams import EventStreams
+from authstate.adapters.broker.event_streams import SseStreams
 from authstate.adapters.broker.listeners import Address, UnixSocket, tls_context
 from authstate.adapters.broker.local_api import LocalApp, Place
 from authstate.adapters.broker.metrics import BrokerMetrics
@@ -82,9 +82,9 @@ class BrokerServer:
             ready: called once connections are accepted.
         """
         metrics = BrokerMetrics(self._broker)
-        streams = EventStreams(self._broker, metrics)
+        streams = SseStreams(self._broker, metrics)
         log = BrokerLog(self._broker)
-        app = create_app(self._broker, hosts=self._hosts, metrics=metrics, on_refusal=log.refused)
+        app = create_broker_app(self._broker, hosts=self._hosts, metrics=metrics, on_refusal=log.refused)
         servers = [_Server(app, BoundedHttpProtocol.of(_MOST_CONNECTIONS), self._end, self._context)]
         listeners: list[Sequence[socket]] = [self._sockets]
         if self._unix is not None:

@@ -217,7 +217,11 @@ Event: TypeAlias = (
 )
 
 Listener = Callable[[Event], None]
+"""Is called with every event, in the task that caused it. It must not block."""
 AsyncListener = Callable[[Event], Coroutine[Any, Any, None]]
+"""A coroutine function that is called with one event after the other, in a task of its own. It may take its time, and
+learns what it missed (`EventsMissed`).
+"""
 
 E = TypeVar("E")
 
