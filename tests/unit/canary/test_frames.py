@@ -20,6 +20,7 @@ from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.sync_engine import SyncAuthEngine
 from authstate.engine.engine import AuthEngine
+from authstate.engine.machines.refresh_claim import fingerprint_of
 from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import (
@@ -168,6 +169,22 @@ def test_a_key_that_fits_in_no_header(key: str) -> None:
     with pytest.raises(InvalidCredentials) as refused:
         ApiKey.parse(key)
     assert_clean(refused.value)
+
+
+@pytest.mark.parametrize("member", ["id_token", "refresh_token"])
+def test_half_a_character_is_refused_before_a_codec_quotes_the_token(member: str) -> None:
+    good = {"id_token": make_jwt(), "access_token": make_jwt(), "refresh_token": "rt"}
+    values: dict[str, Any] = good | {member: f"{good[member]}{CANARY}\ud800"}
+    with pytest.raises(InvalidCredentials, match="no valid text") as refused:
+        ChatgptTokens.read(**values)
+    assert_clean(refused.value)
+    if member == "id_token":
+        with pytest.raises(InvalidCredentials, match="no valid text") as refused:
+            ExternalTokens.read(access_token=make_jwt(), id_token=values[member])
+        assert_clean(refused.value)
+    by_hand = Secret(values[member])
+    assert by_hand == Secret(values[member]) != Secret(CANARY)
+    assert len(fingerprint_of(by_hand)) == 32
 
 
 class BrokenStore(MemoryStore):
