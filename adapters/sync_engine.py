@@ -206,7 +206,7 @@ class SyncAuthEngine:
         return fresh if fresh is not None else self._call(self._engine.authorization, min_lifetime)
 
     def fresh_authorization(self, min_lifetime: float = 0.0) -> Authorization | None:
-        """Return what `authorization` would return, if it would do nothing else. Else None."""
+        """Return the authorization if its token is fresh, otherwise None. Waits for nothing."""
         if self._thread.was_forked:
             self._thread.ensure_may_wait()
         return self._engine.fresh_authorization(min_lifetime)

@@ -1,4 +1,4 @@
-"""Faults to order, with one API for an issuer in memory and for the real one on loopback."""
+"""Faults that a test orders: one API for the issuer in memory and the one on loopback."""
 
 from typing import Any, Final, Literal, Protocol
 

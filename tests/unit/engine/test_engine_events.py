@@ -1,4 +1,4 @@
-"""Events for those who take their time: nobody blocks the engine, and whoever is slow learns what was missed."""
+"""Events for slow listeners: none blocks the engine, and each learns what it missed."""
 
 import asyncio
 import gc
