@@ -37,6 +37,11 @@ def open_store(config: Config, environment: Environment, clock: "Clock | None" =
 
     It reads the list of accounts, and nothing else before its first use.
 
+    Args:
+        config: the settings of config.toml.
+        environment: the settings in environment variables, with the home.
+        clock: times the waits of the store. Default: the clock of this machine.
+
     Raises:
         ConfigError: there is no such account, or credentials in memory are to have one.
         StoreUnavailable: an account is named, and the list of accounts cannot be read.
@@ -150,6 +155,9 @@ def open_authority(environment: Environment) -> "TokenAuthority":
     """Create the client of the issuer's token endpoint. It connects with the first request.
 
     The handle of a lease goes to the broker that the environment names, and a refresh token to the issuer.
+
+    Args:
+        environment: the settings in environment variables: the issuer, its endpoints, the network and the broker.
     """
     from authstate.adapters.oauth.lease_authority import LeaseAwareAuthority
     from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority

@@ -21,7 +21,12 @@ from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.background import Background
 from authstate.engine.flows.refresh_urgency import Urgency
 from authstate.engine.model.arguments import ensure_instance
-from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens, StaticCredentials
+from authstate.engine.model.credentials import (
+    ChatgptTokens,
+    ExternalTokens,
+    StaticCredentials,
+    read_static_credentials,
+)
 from authstate.engine.model.errors import (
     AuthError,
     EngineClosed,
@@ -204,7 +209,7 @@ class SyncAuthEngine:
         return fresh if fresh is not None else self._call(self._engine.authorization, min_lifetime)
 
     def fresh_authorization(self, min_lifetime: float = 0.0) -> Authorization | None:
-        """Return what `authorization` would return, if it would do nothing else. Else None."""
+        """Return the authorization if its token is fresh, otherwise None. Waits for nothing."""
         if self._thread.was_forked:
             self._thread.ensure_may_wait()
         return self._engine.fresh_authorization(min_lifetime)
@@ -246,6 +251,7 @@ class SyncAuthEngine:
     @strip_tracebacks
     def use_api_key(self, key: StaticCredentials | str) -> None:
         """Sign in with an API key or a personal access token, and store it."""
+        key = read_static_credentials(key)  # in the place of the text, which a traceback would show
         self._call(self._engine.use_api_key, key)
 
     @strip_tracebacks

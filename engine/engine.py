@@ -182,9 +182,9 @@ class AuthEngine(EventSource):
         Raises nothing.
 
         Args:
-            adopt: also adopt new tokens of the same account. Set it only while no request is under way: a request with
+            adopt: also adopt new tokens of the same account. True only while no request is under way: a request with
                 the older token would be refused.
-            switch: also change over to another account. Leave it out while something under way must keep its account.
+            switch: also change over to another account. False while something under way must keep its account.
                 A login attempt that is open then ends, because it was meant for the account before.
         """
         self._flows.expiry.look()
@@ -199,7 +199,7 @@ class AuthEngine(EventSource):
         store and the issuer end nothing: they are in the events, and the next look tries again.
 
         Args:
-            keep_fresh: leave it out to refresh tokens only when somebody asks for one.
+            keep_fresh: False refreshes tokens only when somebody asks for one.
             is_idle: whether nothing is under way that must keep its account and its token. Then newer tokens of
                 another process are adopted, and another account that is selected is changed over to. By default, an
                 account is changed over to at once, and newer tokens are adopted when they are needed.
@@ -247,8 +247,8 @@ class AuthEngine(EventSource):
         return self._flows.fresh.get(min_lifetime) or await self._flows.authorization(min_lifetime)
 
     def fresh_authorization(self, min_lifetime: float = 0.0) -> Authorization | None:
-        """Return what `authorization` would return, if it would do nothing else: the token is fresh, and needs no
-        refresh, also not in the background. Else None. Call it in any thread.
+        """Return the authorization if its token is fresh. None if the token needs a refresh, even one in the
+        background: call `authorization` then. Waits for nothing. Any thread may call it.
 
         Args:
             min_lifetime: seconds that the token must last.
@@ -324,7 +324,9 @@ class AuthEngine(EventSource):
             StoreUnavailable: it could not be stored; the old login still works.
             RefreshInterrupted: a refresh that was under way has not ended within a minute; nothing changed.
         """
-        await self._flows.changes.sign_in(Trigger.USE_API_KEY, await self._flows.identified(key))
+        identified = self._flows.identified(key)
+        del key  # it may be text, which a traceback with local variables would show
+        await self._flows.changes.sign_in(Trigger.USE_API_KEY, await identified)
 
     async def complete_chatgpt_login(self, tokens: ChatgptTokens) -> None:
         """Sign in with the tokens of a login and store them. Revoke the tokens that they replace, as best effort.

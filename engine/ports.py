@@ -91,14 +91,14 @@ class CredentialStore(Protocol):
     async def load(self) -> Credentials | None:
         """Read what is stored, without taking the lock. None if the store is empty.
 
-        Raises StoreUnavailable (cannot be read just now) or StoreUnreadable (corrupt or foreign).
+        Raises StoreUnavailable (cannot be read just now) or StoreUnreadable (corrupt or foreign). It may be cancelled.
         """
         ...
 
     async def claim_on(self, fingerprint: str) -> RefreshClaim | None:
         """The claim on a refresh token. None if the token was never sent, or if its claim was removed since.
 
-        Claims that cannot be understood count as none. Raises StoreUnavailable.
+        Claims that cannot be understood count as none. Raises StoreUnavailable. It may be cancelled.
         """
         ...
 
@@ -184,7 +184,10 @@ class TokenAuthority(Protocol):
         ...
 
     async def revoke(self, refresh_token: Secret) -> None:
-        """Ask the issuer to revoke a refresh token. Raises IssuerUnavailable; callers treat it as best effort."""
+        """Ask the issuer to revoke a refresh token. Raises IssuerUnavailable; callers treat it as best effort.
+
+        It is cancelled if the program ends before it.
+        """
 
 
 @runtime_checkable
@@ -200,6 +203,8 @@ class IdentifiesTokens(Protocol):
         Raises:
             TokenRefused: the issuer does not accept the token.
             IssuerUnavailable: everything else.
+
+        It may be cancelled: nothing is spent.
         """
         ...
 

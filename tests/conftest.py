@@ -9,7 +9,8 @@ from support.real_parts import RealParts
 
 FAST = (
     *("unit/engine", "unit/adapters/child", "unit/adapters/jsonrpc"),
-    *("unit/adapters/app_server/test_account_api.py", "unit/adapters/network/test_http_proxies.py"),
+    *(f"unit/adapters/app_server/test_account_{part}.py" for part in ("api", "logins", "of_others", "parent")),
+    "unit/adapters/network/test_http_proxies.py",
     *("unit/adapters/proxy/test_routing.py", "unit/adapters/proxy/test_relay.py", "unit/adapters/logs"),
 )
 """Where the fast tests are: they need no network and nothing that has to be installed."""

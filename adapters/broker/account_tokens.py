@@ -84,6 +84,8 @@ async def make_lease(broker: Broker, name: str | None, ttl: float | None = DEFAU
         ConfigError: there is no such account, it has nothing to lease, the time is not positive or too long, or there
             are too many leases.
         AuthError: the account has no access token, or not now. No lease was made.
+
+    Cancelling the caller makes no lease, and cancels no refresh.
     """
     if ttl is not None and not 0 < ttl <= LONGEST_TTL:
         raise ConfigError("the time of a lease must be more than 0 seconds and at most 10 years")

@@ -1,6 +1,6 @@
 """The broker as an ASGI application, for the server of `authstate broker` and for a service that embeds it.
 
-    app = create_app(broker)
+    app = create_broker_app(broker)
     service.mount("/authstate", app)        # Starlette or FastAPI: codex then asks /authstate/oauth/token
 
     POST /oauth/token     access tokens, for the handle of a lease or a refresh token of the vault
@@ -156,7 +156,7 @@ class _BodyRefused(OAuthRefusal):
         self.status = status
 
 
-def create_app(
+def create_broker_app(
     broker: Broker,
     *,
     hosts: Collection[str] | None = None,

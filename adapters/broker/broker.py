@@ -57,7 +57,9 @@ class Broker:
         await self.close()
 
     async def close(self, grace: float = 30.0) -> None:
-        """Close all engines. Waits, at most `grace` seconds, for refresh tokens that are being spent."""
+        """Close all engines. Waits, at most `grace` seconds, for refresh tokens that are being spent. Cancelling the
+        caller cancels no refresh.
+        """
         await self.accounts.pool.close(grace)
 
 

@@ -9,9 +9,13 @@ and slow clients keep nobody else from an answer.
 
 import asyncio
 import os
+from http import HTTPStatus
+from typing import Any
 
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from authstate.adapters.broker.http_errors import JSON_HEADERS, bare_answer, error_body
 from authstate.adapters.io.peers import uid_of_peer
 
 HEAD_WITHIN = 10.0
@@ -55,15 +59,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """A connection. `of` makes the class for a server."""
 
     idle: IdleConnections
+    most: int
     _timer: asyncio.TimerHandle | None = None  # for the head
     _write_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _is_in_head = True
 
     @classmethod
-    def of(cls, idle: IdleConnections) -> "type[BoundedHttpProtocol]":
-        """Return the class for the connections of a server."""
-        return type(cls.__name__, (cls,), {"idle": idle})
+    def of(cls, most: int) -> "type[BoundedHttpProtocol]":
+        """Return the class for the connections of a server. If it has `most` of them, further requests are refused."""
+        return type(cls.__name__, (cls,), {"idle": IdleConnections(), "most": most})
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head."""
@@ -90,8 +95,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if not self._is_in_head:
             self._head_bytes = 0
         elif self._head_bytes > LARGEST_HEAD:
-            self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n")
-            self.transport.close()
+            self._end_with(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             return
         if self._timer is None and (self._is_in_head or is_idle):
             self._await_head()
@@ -109,7 +113,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
         self.idle.discard(self)
-        super().on_headers_complete()
+        app = self.app
+        is_overloaded = max(len(self.connections), len(self.tasks)) >= self.most
+        self.app: Any = _answer_overload if is_overloaded else app  # for this request
+        try:
+            super().on_headers_complete()
+        finally:
+            self.app = app
         if len(self.pipeline) > MOST_PIPELINED:
             raise _TooManyRequests  # the parser stops, and uvicorn closes the connection
 
@@ -122,6 +132,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
         elif self.cycle.response_complete:
             self.idle.add(self)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request. `msg` is uvicorn's word for it."""
+        self._end_with(HTTPStatus.BAD_REQUEST)
+
+    def _end_with(self, status: HTTPStatus) -> None:
+        self.transport.write(bare_answer(status))
+        self.transport.close()
 
     def pause_writing(self) -> None:
         """The client does not read: give it some time."""
@@ -170,3 +188,13 @@ class OwnersHttpProtocol(BoundedHttpProtocol):
         """Read, but nothing that a stranger sent before its connection was closed."""
         if self._is_admitted:
             super().data_received(data)
+
+
+async def _answer_overload(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that comes while there are too many connections, and close its connection."""
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    body = error_body(status)
+    headers = {**JSON_HEADERS, "Content-Length": str(len(body)), "Connection": "close", "Retry-After": "1"}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})

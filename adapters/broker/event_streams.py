@@ -36,7 +36,7 @@ _LEASES_EVERY = 1.0  # seconds between two looks at the leases, while there are 
 _KEEP_ALIVE = 15.0  # seconds after which a comment shows that the stream is alive
 
 
-class EventStream:
+class SseStream:
     """The events for one reader."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class EventStream:
                 yield b": alive\n\n"
 
 
-class EventStreams:
+class SseStreams:
     """The streams of a broker.
 
     Args:
@@ -88,7 +88,7 @@ class EventStreams:
     def __init__(self, broker: Broker, metrics: BrokerMetrics) -> None:
         self._broker = broker
         self._metrics = metrics
-        self._streams: set[EventStream] = set()
+        self._streams: set[SseStream] = set()
         self._watch: asyncio.Task[None] | None = None
         self._number = 0
         broker.events.subscribe(self._on_event)
@@ -99,9 +99,9 @@ class EventStreams:
         return len(self._streams) >= MOST_STREAMS
 
     @contextmanager
-    def open(self) -> Iterator[EventStream]:
+    def open(self) -> Iterator[SseStream]:
         """Open a stream for a reader."""
-        stream = EventStream()
+        stream = SseStream()
         self._streams.add(stream)
         self._metrics.streams.inc()
         if self._watch is None:
@@ -144,14 +144,14 @@ class EventStreams:
                     self._send("leaseEnded", {"id": lease.id, "accountId": lease.account, "state": lease.state})
 
 
-class EventStreamResponse(Response):
+class SseResponse(Response):
     """Sends the events to a reader, until it closes the connection, is too slow, or the broker ends.
 
     Args:
         streams: of the broker.
     """
 
-    def __init__(self, streams: EventStreams) -> None:
+    def __init__(self, streams: SseStreams) -> None:
         super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         del self.headers["content-length"]
         self._streams = streams
@@ -169,7 +169,7 @@ class EventStreamResponse(Response):
                 watch.cancel()
 
 
-async def _end_with_client(receive: Receive, stream: EventStream) -> None:
+async def _end_with_client(receive: Receive, stream: SseStream) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     stream.end()

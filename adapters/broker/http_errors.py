@@ -1,4 +1,6 @@
-"""The answers to requests that no endpoint takes, as JSON: another path, another method, another host."""
+"""The answers to requests that no endpoint takes, as JSON: another path, another method, another host, and what is no
+request at all.
+"""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -18,6 +20,8 @@ _CODES = {
     HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
 }
 _MESSAGES = {
+    HTTPStatus.BAD_REQUEST: "this is no request of HTTP/1.1",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "the first line and the headers of the request are too large",
     HTTPStatus.FORBIDDEN: "a page in a browser has sent the request, and browsers are no clients of a broker",
     HTTPStatus.NOT_FOUND: "the broker has no such endpoint",
     HTTPStatus.METHOD_NOT_ALLOWED: "the endpoint does not take this method: the header Allow names those that it takes",
@@ -36,6 +40,14 @@ def error_body(status: int, message: str | None = None) -> bytes:
     """
     code = _CODES.get(HTTPStatus(status), "invalid_request")
     return msgspec.json.encode({"error": {"code": code, "message": message or message_of(status)}}) + b"\n"
+
+
+def bare_answer(status: int) -> bytes:
+    """Return an answer as it is sent, for a connection that is closed before any endpoint gets a request."""
+    body = error_body(status)
+    headers = {**JSON_HEADERS, "Content-Length": str(len(body)), "Connection": "close"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status:d} {HTTPStatus(status).phrase}\r\n{head}\r\n".encode() + body
 
 
 def message_of(status: int) -> str:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from authstate.adapters.broker.account_tokens import DEFAULT_TTL, entry_of, make_lease, token_of
 from authstate.adapters.broker.app import BrokerApp, OnRefusal
 from authstate.adapters.broker.broker import Broker
-from authstate.adapters.broker.event_streams import EventStreamResponse, EventStreams
+from authstate.adapters.broker.event_streams import SseResponse, SseStreams
 from authstate.adapters.broker.listeners import HOME_HEADER
 from authstate.adapters.broker.local_answers import (
     ApiFault,
@@ -28,6 +28,7 @@ from authstate.adapters.broker.local_answers import (
     session_members,
 )
 from authstate.adapters.broker.metrics import BrokerMetrics
+from authstate.adapters.broker.min_lifetime import read_min_lifetime
 from authstate.adapters.broker.public_routes import public_routes
 from authstate.adapters.broker.shown_members import account_members, lease_members, name_members
 from authstate.adapters.config.home import ConfigError
@@ -40,7 +41,6 @@ from authstate.engine.model.errors import AuthError, StoreUnavailable
 from authstate.engine.version import VERSION
 
 _LARGEST_BODY = 64 * 1024  # bytes
-_LONGEST_LIFETIME = 365 * 86_400.0  # seconds
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -69,7 +69,7 @@ class LocalApi:
         place: where it is reached.
     """
 
-    def __init__(self, broker: Broker, streams: EventStreams, place: Place) -> None:
+    def __init__(self, broker: Broker, streams: SseStreams, place: Place) -> None:
         self._broker = broker
         self._streams = streams
         self._place = place
@@ -186,7 +186,7 @@ class LocalApi:
     async def _events(self, request: Request) -> Response:
         if self._streams.is_full:
             raise ApiFault(503, "too_many_streams", "too many streams of events are open: close one", 5.0)
-        return EventStreamResponse(self._streams)
+        return SseResponse(self._streams)
 
 
 class LocalApp:
@@ -204,7 +204,7 @@ class LocalApp:
         self,
         broker: Broker,
         metrics: BrokerMetrics,
-        streams: EventStreams,
+        streams: SseStreams,
         place: Place,
         on_refusal: OnRefusal | None = None,
     ) -> None:
@@ -246,10 +246,7 @@ async def _body_of(request: Request) -> bytes:
 
 
 def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _LONGEST_LIFETIME:
+    seconds = read_min_lifetime(text)
+    if seconds is None:
         raise ApiFault(400, "invalid_request", "min_lifetime must be a number of seconds, at most a year")
     return seconds

@@ -146,6 +146,8 @@ def _read(body: bytes, content_type: str) -> OAuthRequest:
         if not is_form(content_type):
             return msgspec.json.decode(body, type=OAuthRequest)
         members = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=32, errors="strict")
+    except msgspec.ValidationError:
+        said = "the request is not a JSON object whose members are text: send grant_type and refresh_token"
     except (ValueError, RecursionError):
         said = "the request is neither a form nor a JSON object: send grant_type and refresh_token"
     else:

@@ -13,11 +13,11 @@ import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
-from authstate.adapters.broker.app import create_app
+from authstate.adapters.broker.app import create_broker_app
 from authstate.adapters.broker.broker import Broker
 from authstate.adapters.broker.broker_log import BrokerLog
-from authstate.adapters.broker.connections import BoundedHttpProtocol, IdleConnections, OwnersHttpProtocol
-from authstate.adapters.broker.event_streams import EventStreams
+from authstate.adapters.broker.connections import BoundedHttpProtocol, OwnersHttpProtocol
+from authstate.adapters.broker.event_streams import SseStreams
 from authstate.adapters.broker.listeners import Address, UnixSocket, tls_context
 from authstate.adapters.broker.local_api import LocalApp, Place
 from authstate.adapters.broker.metrics import BrokerMetrics
@@ -82,14 +82,14 @@ class BrokerServer:
             ready: called once connections are accepted.
         """
         metrics = BrokerMetrics(self._broker)
-        streams = EventStreams(self._broker, metrics)
+        streams = SseStreams(self._broker, metrics)
         log = BrokerLog(self._broker)
-        app = create_app(self._broker, hosts=self._hosts, metrics=metrics, on_refusal=log.refused)
-        servers = [_Server(app, BoundedHttpProtocol.of(IdleConnections()), self._end, self._context)]
+        app = create_broker_app(self._broker, hosts=self._hosts, metrics=metrics, on_refusal=log.refused)
+        servers = [_Server(app, BoundedHttpProtocol.of(_MOST_CONNECTIONS), self._end, self._context)]
         listeners: list[Sequence[socket]] = [self._sockets]
         if self._unix is not None:
             local = LocalApp(self._broker, metrics, streams, self.place, log.refused)
-            servers.append(_Server(local, OwnersHttpProtocol.of(IdleConnections()), self._end, None))
+            servers.append(_Server(local, OwnersHttpProtocol.of(_MOST_CONNECTIONS), self._end, None))
             listeners.append([self._unix.listener])
         async with AsyncExitStack() as stack:
             stack.callback(self.close)
@@ -142,7 +142,6 @@ class _Server(uvicorn.Server):
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=_MOST_CONNECTIONS,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=_LAST_ANSWERS,
         )

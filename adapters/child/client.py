@@ -218,7 +218,8 @@ class AppServerClient:
     async def close(self) -> None:
         """Close the child's input, and wait a few seconds for the end of its output. May be called again.
 
-        Refuses open requests of the child, because it would wait for the answers before it ends.
+        Refuses open requests of the child, because it would wait for the answers before it ends. Cancelling the caller
+        ends the wait.
         """
         self._token_sync.close()
         await self._peer.drained(_LAST_ANSWERS)

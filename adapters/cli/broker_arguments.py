@@ -45,7 +45,8 @@ def add_broker(commands: "argparse._SubParsersAction[Any]", add: Add) -> None:
     ):
         step = add(steps, name, summary, description)
         step.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-        step.add_argument("--broker-url", metavar="URL", help="of the broker, as codex reaches it")
+        if name == "adopt":
+            step.add_argument("--broker-url", metavar="URL", help="of the broker, as codex reaches it")
 
 
 def add_lease(commands: "argparse._SubParsersAction[Any]", add: Add) -> None:

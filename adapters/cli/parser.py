@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from authstate.adapters.broker.min_lifetime import read_min_lifetime
 from authstate.adapters.cli.account_arguments import add_account
 from authstate.adapters.cli.broker_arguments import add_broker, add_lease
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
@@ -33,9 +34,6 @@ signed in, 2 the refresh token is dead, 3 the configuration is wrong, 4 try agai
 _EXIT_STATUS = """Exit status: 0 done, 1 not signed in or failed, 2 the refresh token is dead or the command line is
 wrong, 3 the configuration is wrong, 4 try again later, 130 Ctrl-C, 143 SIGTERM. Of login: 5 refused, 6 timed out,
 7 cancelled."""
-
-
-_LONGEST_LIFETIME = 365 * 86_400.0  # seconds
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -148,11 +146,8 @@ def _add_overrides(parser: argparse.ArgumentParser, destination: str) -> None:
 
 
 def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _LONGEST_LIFETIME:
+    seconds = read_min_lifetime(text)
+    if seconds is None:
         raise argparse.ArgumentTypeError("must be a number of seconds, at most a year, such as 300")
     return seconds
 

@@ -3,9 +3,10 @@
 from authstate.adapters.conformance.connection import INITIALIZE
 from authstate.adapters.conformance.held import Key, Managed
 from authstate.adapters.conformance.history import READ, UPDATED, History
-from authstate.adapters.conformance.home import UNKNOWN_MEMBER, chatgpt_file, key_file
+from authstate.adapters.conformance.home import UNKNOWN_MEMBER
 from authstate.adapters.conformance.logins import START
 from authstate.adapters.conformance.reference import login_of
+from authstate.adapters.testing.auth_json import api_key_auth_json, chatgpt_auth_json
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.states import AuthState
 
@@ -154,14 +155,14 @@ def _store_chatgpt(history: History, workspace: str, expires_in: float = 3600.0,
     tokens = history.issuer.seed(**login_of(workspace), expires_in=expires_in)
     for kind in ("refresh_token", "access_token", "id_token"):
         history.secret(tokens[kind], kind.replace("_", "-"))
-    history.home.write(chatgpt_file(tokens, **UNKNOWN_MEMBER), mode)
+    history.home.write(chatgpt_auth_json(tokens, **UNKNOWN_MEMBER), mode)
     return Managed(tokens["refresh_token"], tokens["access_token"], workspace, None, None)
 
 
 def _store_key(history: History) -> None:
     history.note("#", "store an API key")
     key = Key(history.secret(f"sk-verify-{len(history.secrets)}-fedcba9876543210", "api-key"))
-    history.home.write(key_file(key.key))
+    history.home.write(api_key_auth_json(key.key))
     history.model.stored = key
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,14 +77,3 @@ class Home:
                 data = path.read_bytes()
                 found |= {str(path.relative_to(self.folder)): one for one in secrets if one.encode() in data}
         return found
-
-
-def chatgpt_file(tokens: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """The content of auth.json for a ChatGPT login."""
-    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    return {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": now, **more}
-
-
-def key_file(key: str) -> dict[str, Any]:
-    """The content of auth.json for an API key."""
-    return {"auth_mode": "apikey", "OPENAI_API_KEY": key}

@@ -106,7 +106,7 @@ def describe_event(event: Event) -> tuple[str, str, dict[str, Any]]:
 
 
 def fingerprint_of_token(token: Secret) -> str:
-    """Return 12 hexadecimal digits that tell tokens of this process apart, and help nobody to guess one.
+    """Return 12 hexadecimal digits that tell the tokens of this process apart and reveal nothing about them.
 
     They are a BLAKE2 digest with a random key that only this process has. So a guess cannot be checked against a log,
     not even for a short key, and the same token has another fingerprint in another process.

@@ -16,7 +16,7 @@ TYPE_CHECKING = False  # what type checkers take for `typing.TYPE_CHECKING`, wit
 if TYPE_CHECKING:
     from authstate.adapters.assembly import EngineOptions, open_authority, open_engine, open_store
     from authstate.adapters.broker.account_tokens import AccountToken, NewLease, make_lease
-    from authstate.adapters.broker.app import BrokerApp, create_app
+    from authstate.adapters.broker.app import BrokerApp, create_broker_app
     from authstate.adapters.broker.broker import Broker, open_broker
     from authstate.adapters.child.client import AppServerClient, HandshakeFailed
     from authstate.adapters.child.command_line import CommandError
@@ -140,7 +140,7 @@ else:
         {
             "adapters.assembly": "EngineOptions open_authority open_engine open_store",
             "adapters.broker.account_tokens": "AccountToken NewLease make_lease",
-            "adapters.broker.app": "BrokerApp create_app",
+            "adapters.broker.app": "BrokerApp create_broker_app",
             "adapters.broker.broker": "Broker open_broker",
             "adapters.child.client": "AppServerClient HandshakeFailed",
             "adapters.child.command_line": "CommandError",
@@ -334,7 +334,7 @@ __all__ = [
     "WrongEventLoop",
     "__version__",
     "configure_logs",
-    "create_app",
+    "create_broker_app",
     "load_config",
     "log_event",
     "log_events",

@@ -104,7 +104,7 @@ class SandboxHandler(Handler):
         member = {"refresh": "refresh_token", "revoke": "token"}.get(endpoint)
         if member is not None:
             return str(body.get(member) or "")
-        return self.headers.get("Authorization", "").removeprefix("Bearer ")
+        return self.bearer
 
     def send_response(self, code: int, message: str | None = None) -> None:
         """See `BaseHTTPRequestHandler`. Notes the status, before anybody can know it."""

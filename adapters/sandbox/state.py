@@ -13,6 +13,7 @@ from authstate.adapters.sandbox.faults import Endpoint, Fault, FaultOrder, Fault
 from authstate.adapters.sandbox.issued_tokens import IssuedTokens, TokenKind
 from authstate.adapters.sandbox.seen_requests import SeenRequests
 from authstate.adapters.testing import consent_page
+from authstate.adapters.testing.auth_json import api_key_auth_json, chatgpt_auth_json
 from authstate.adapters.testing.loopback_issuer_state import PAGE, Answer, IssuerState, Json
 
 LIFETIME: Final = 3600.0
@@ -170,15 +171,13 @@ class SandboxState(IssuerState):
         self.seen.note_change()
         if kind is TokenKind.REFRESH:
             tokens = self._issue(login, self.lifetime if expires_in is None else expires_in)
-            stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            tokens = {**tokens, "account_id": account.workspace_id}
-            return {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": stamp}
+            return chatgpt_auth_json({**tokens, "account_id": account.workspace_id})
         login["login"] = self.issued.new_login(account.name)
         is_personal = kind is TokenKind.PERSONAL
         token = ("at-sandbox-" if is_personal else "sk-sandbox-") + secrets.token_urlsafe(24)
         self.access[token] = {**login, "exp": None, **({"is_personal": True} if is_personal else {})}
         self.issued.add(token, kind, login, None)
-        return {"personal_access_token": token} if is_personal else {"auth_mode": "apikey", "OPENAI_API_KEY": token}
+        return {"personal_access_token": token} if is_personal else api_key_auth_json(token)
 
     def refresh(self, body: Json) -> Answer:
         """Answer a refresh, and count a token that was spent before. See `IssuerState.refresh`."""

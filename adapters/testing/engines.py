@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from authstate.adapters.sync_engine import SyncAuthEngine
 
 NO_WAITS: Final = RefreshSettings(first_wait=0.0, rechecks=(0.0, 0.0), save_waits=(0.0, 0.0))
-"""The settings of these engines: they wait for no clock between two tries, because a manual clock stands still."""
+"""The settings of these engines: no wait between two attempts, because a manual clock stands still."""
 
 TEST_API_KEY: Final = "sk-test-0123456789"
 """The key of the state `api_key`, unless a test gives another one."""
@@ -286,7 +286,7 @@ async def _save(store: CredentialStore, credentials: Credentials, reason: Refres
 
 
 async def _find_dead(engine: AuthEngine) -> None:
-    """Let the engine find the claim on its dead refresh token. It asks nobody."""
+    """Let the engine find the claim on its dead refresh token. No request is sent."""
     try:
         await engine.refresh()
     except PermanentRefreshError:

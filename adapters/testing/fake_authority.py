@@ -91,10 +91,8 @@ class FakeAuthority:
         self, *, email: str = "person@example.com", account_id: str = "org-1", plan: str = "plus"
     ) -> ChatgptTokens:
         """Return the tokens of a new login."""
-        now = self.clock.now() if self.clock else None
-        return self.accept(
-            make_tokens(email=email, account_id=account_id, plan=plan, expires_in=self.expires_in, now=now)
-        )
+        login = {"email": email, "account_id": account_id, "plan": plan}
+        return self.accept(make_tokens(**login, expires_in=self.expires_in, now=self.now()))
 
     def fail_next(self, error: Exception, times: int = 1) -> None:
         """Raise `error` for the next `times` refreshes. The refresh token is not spent."""
@@ -218,7 +216,6 @@ class FakeAuthority:
         return granted
 
     def _grant(self, account: Account) -> RefreshedTokens:
-        now = self.clock.now() if self.clock else None
         name = f"rt-fake-{self._name}-{len(self.sent)}"
         tokens = make_tokens(
             email=account.email,
@@ -227,7 +224,7 @@ class FakeAuthority:
             plan=str(account.plan_type),
             expires_in=self.expires_in,
             refresh_token=name,
-            now=now,
+            now=self.now(),
         )
         return RefreshedTokens(
             access_token=tokens.access_token, refresh_token=tokens.refresh_token, id_token=tokens.id_token

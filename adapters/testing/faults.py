@@ -1,20 +1,16 @@
-"""Faults to order, with one API for an issuer in memory and for the real one on loopback."""
+"""Faults that a test orders: one API for the issuer in memory and the one on loopback."""
 
 from typing import Any, Final, Literal, Protocol
 
 from authstate.adapters.testing.fake_authority import FakeAuthority
 from authstate.adapters.testing.fake_backend import FakeBackend
+from authstate.adapters.testing.transcript import REASONS
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, RefreshDeadReason
 
 Where = Literal["issuer", "backend"]
 
 _HOUR: Final = 3600.0
-_CODES: Final = {
-    RefreshDeadReason.EXPIRED: "refresh_token_expired",
-    RefreshDeadReason.EXHAUSTED: "refresh_token_reused",
-    RefreshDeadReason.REVOKED: "refresh_token_invalidated",
-    RefreshDeadReason.UNKNOWN: "refresh_token_unknown",
-}
+_CODES: Final = {RefreshDeadReason(reason): code for code, reason in REASONS.items()}
 """The reasons that an issuer can give, and its error codes."""
 
 

@@ -2,10 +2,10 @@
 
 import json
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from authstate.adapters.testing.auth_json import api_key_auth_json, chatgpt_auth_json
 from authstate.adapters.testing.loopback_issuer import LoopbackIssuer
 
 
@@ -36,13 +36,12 @@ class LoopbackHome:
         Args:
             login: as for `LoopbackIssuer.seed`, for example `email`, `account_id` or `expires_in`.
         """
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        self._store({"auth_mode": "chatgpt", "tokens": self.issuer.seed(**login), "last_refresh": now})
+        self._store(chatgpt_auth_json(self.issuer.seed(**login)))
 
     def sign_in_with_key(self, key: str) -> None:
         """Sign in with an API key. The backend accepts it."""
         self.issuer.register_token(key)
-        self._store({"auth_mode": "apikey", "OPENAI_API_KEY": key})
+        self._store(api_key_auth_json(key))
 
     def sign_out(self) -> None:
         """Delete auth.json, as another process would."""
@@ -51,5 +50,5 @@ class LoopbackHome:
     def _store(self, record: dict[str, Any]) -> None:
         half = self.path / "auth.json.new"
         half.touch(0o600)
-        half.write_text(json.dumps({"OPENAI_API_KEY": None, **record}), encoding="utf-8")
+        half.write_text(json.dumps(record), encoding="utf-8")
         half.replace(self.path / "auth.json")

@@ -154,7 +154,7 @@ class LoopbackIssuer:
 
     @property
     def faults(self) -> "LoopbackFaults":
-        """Faults to order, with the names that they have in memory too."""
+        """Faults that a test orders, with the same API as in memory."""
         from authstate.adapters.testing.faults import LoopbackFaults
 
         return LoopbackFaults(self)

@@ -114,8 +114,7 @@ class Handler(BaseHTTPRequestHandler):
             releases = self.issuer.releases[endpoint]
             if behaviour.get("hold") == "request":
                 self.issuer.wait_for_release(endpoint, releases)
-        bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        exchange = Exchange(endpoint, self.command, path, bearer, body, "normal", 0, {})
+        exchange = Exchange(endpoint, self.command, path, self.bearer, body, "normal", 0, {})
         self._answer(behaviour, releases, serve, exchange)
 
     def do_GET(self) -> None:
@@ -136,8 +135,13 @@ class Handler(BaseHTTPRequestHandler):
             return {}
         return cast("Json", body) if isinstance(body, dict) else {}
 
+    @property
+    def bearer(self) -> str:
+        """The token in the header `Authorization`. Empty if there is none."""
+        return str(self.headers.get("Authorization", "")).removeprefix("Bearer ")
+
     def _route(self, path: str, body: Json, size: int) -> tuple[str, Callable[[], Answer]]:
-        issuer = self.issuer
+        issuer, bearer = self.issuer, self.bearer
         if path == "/oauth/authorize":
             if self.command == "POST":
                 return "authorize", lambda: issuer.consent(body)
@@ -151,12 +155,10 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/api/accounts/deviceauth/usercode":
             return "device", issuer.device_start
         if path == "/api/accounts/v1/user-auth-credential/whoami":
-            bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
             return "whoami", lambda: issuer.whoami(bearer)
         if path == "/api/accounts/deviceauth/token":
             return "device", lambda: issuer.device_poll(body)
         if path.startswith(("/backend-api/", "/v1/")) or path == "/api/codex/usage":
-            bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
             account, method = self.headers.get("chatgpt-account-id"), self.command
             if path.endswith(("/responses", "/chat/completions")) and method == "POST":
                 return "model", lambda: issuer.model(path, bearer, body)

@@ -22,6 +22,10 @@ def make_tokens(
     """Return the tokens of a ChatGPT login, different from all others that this process made.
 
     Args:
+        email: a claim. None leaves it out, as for the next three.
+        account_id: of the workspace.
+        user_id: of the person.
+        plan: of the workspace.
         expires_in: seconds until the access token's `exp`. Negative: it has expired. None: it has no `exp`.
         refresh_token: by default one that was never used before.
         now: seconds since the epoch, by default the wall clock's.
@@ -47,8 +51,15 @@ def make_external(
     expires_in: float | None = 3600.0,
     now: float | None = None,
 ) -> ExternalTokens:
-    """Return tokens, with an id token, as a parent application passes them in. The arguments are those of
-    `make_tokens`.
+    """Return tokens, with an id token, as a parent application passes them in.
+
+    Args:
+        email: as for `make_tokens`, like all other arguments.
+        account_id: of the workspace.
+        user_id: of the person.
+        plan: of the workspace.
+        expires_in: seconds until the access token's `exp`.
+        now: seconds since the epoch.
     """
     number = next(_numbers)
     now = time.time() if now is None else now

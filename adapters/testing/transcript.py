@@ -4,13 +4,16 @@ Imports only the standard library, so that the loopback issuer starts fast.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, ClassVar, Final, SupportsIndex, cast, overload
 
-_REASONS: Final = {
+REASONS: Final = {
     "refresh_token_expired": "expired",
     "refresh_token_reused": "exhausted",
     "refresh_token_invalidated": "revoked",
+    "refresh_token_unknown": "unknown",
 }
+"""Why the issuer refuses a refresh token (`RefreshDeadReason`), by its error code."""
 
 
 class Transcript(Sequence[str]):
@@ -23,7 +26,7 @@ class Transcript(Sequence[str]):
         GET /wham/usage access-2 -> 200
 
     A token is shown as its kind and a number: `access-2` is the second access token that appeared. No line holds a
-    secret, an email address or the query of a URL.
+    secret, an email address or the query of a URL. The transcript itself keeps digests of secrets only.
 
     Args:
         lines: the lines at the beginning.
@@ -31,7 +34,7 @@ class Transcript(Sequence[str]):
 
     def __init__(self, lines: Iterable[str] = ()) -> None:
         self._lines = list(lines)
-        self._names: dict[str, str] = {}
+        self._names: dict[bytes, str] = {}  # by the digest of the secret
         self._counts: dict[str, int] = {}
 
     def name(self, kind: str, secret: str) -> str:
@@ -43,10 +46,11 @@ class Transcript(Sequence[str]):
         """
         if not secret:
             return "none"
-        if secret not in self._names:
+        digest = sha256(secret.encode("utf-8", "surrogatepass")).digest()
+        if digest not in self._names:
             self._counts[kind] = self._counts.get(kind, 0) + 1
-            self._names[secret] = f"{kind}-{self._counts[kind]}"
-        return self._names[secret]
+            self._names[digest] = f"{kind}-{self._counts[kind]}"
+        return self._names[digest]
 
     def add(self, asked: str, answered: str) -> None:
         """Append a line. The caller names the secrets: see `name`."""
@@ -91,4 +95,4 @@ def refusal(error: object) -> str:
         error: the member `error` of the issuer's answer.
     """
     code = str(cast("dict[str, Any]", error).get("code")) if isinstance(error, dict) else ""
-    return f"refused: {_REASONS.get(code, 'unknown')}"
+    return f"refused: {REASONS.get(code, 'unknown')}"

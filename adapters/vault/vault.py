@@ -135,6 +135,8 @@ class Vault:
 
         Raises:
             StoreUnavailable: somebody is still signed in there, or the list cannot be written.
+
+        If the caller is cancelled, the id is removed or is not.
         """
         store = self.store(account)
         async with store.locked() as held:

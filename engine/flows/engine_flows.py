@@ -126,9 +126,9 @@ class EngineFlows:
         is_asking = not self.identity.is_idle or self.revocations.are_under_way
         return self.scheduler.is_idle and not is_asking and self.logins.current is None
 
-    async def identified(self, given: StaticCredentials | str) -> StaticCredentials:
+    async def identified(self, key: StaticCredentials | str) -> StaticCredentials:
         """Return a key, or a token with its owner: the issuer is asked, unless the token is refused anyway."""
-        key = read_static_credentials(given)
+        key = read_static_credentials(key)  # in the place of the text, which a traceback would show
         if not isinstance(key, PersonalAccessToken):
             return key
         self.machine.check(Trigger.USE_API_KEY, key)

@@ -17,6 +17,7 @@ from authstate.engine.model.errors import (
     AuthstateError,
     EngineClosed,
     EngineNotStarted,
+    GivenArguments,
     TransitionRefused,
     WrongEventLoop,
     strip_tracebacks,
@@ -135,12 +136,13 @@ def guard_methods(kind: type[_C]) -> type[_C]:
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     async def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = GivenArguments((self, *args), kwargs)
+        del args, kwargs
         try:
             self._life.ensure_usable()
-            return await function(self, *args, **kwargs)
+            return await given.pass_to(function)
         except AuthstateError as error:
             stripped = error.without_traceback()
-        del args, kwargs
         raise stripped
 
     return guarded

@@ -1,6 +1,7 @@
-"""The quick way to a token: the authorization of a session whose token nobody has to refresh or ask about.
+"""The fast path to a token: the authorization of a session whose token needs neither a refresh nor a question to the
+issuer.
 
-Most requests need no more. It reads immutable data only, so it works in any thread, without a lock and without waiting.
+Most requests take it. It reads immutable data only, so it works in any thread, without a lock and without waiting.
 """
 
 import msgspec
@@ -60,7 +61,7 @@ class FreshAuthorization:
     def _keep(self, session: Session) -> _Kept:
         kept = self._kept = self._look_at(session)
         if self._machine.session is not session:
-            self._kept = _NOTHING  # it changed meanwhile, and its event may have come too early to drop this one
+            self._kept = _NOTHING  # it changed in between, perhaps before its event could drop this one
         return kept
 
     def _look_at(self, session: Session) -> _Kept:

@@ -31,8 +31,8 @@ class RefreshProgress:
     """How far one refresh is. The refresh writes it; its owner reads it, and may ask the refresh to stop retrying.
 
     Args:
-        on_retry: called before the wait for another try, with the number of that try, the seconds until then, and why
-            the last one failed.
+        on_retry: called before the wait for another attempt, with its number, the seconds until then, and why the last
+            attempt failed.
     """
 
     def __init__(self, on_retry: Callable[[int, float, IssuerUnavailable], None] | None = None) -> None:
@@ -48,7 +48,7 @@ class RefreshProgress:
         self._on_retry = on_retry
 
     def note_retry(self, wait: float, error: IssuerUnavailable) -> None:
-        """Tell that the last try failed, and that the next one follows after so many seconds."""
+        """Report that the last attempt failed, and that the next one follows after so many seconds."""
         if self._on_retry is not None:
             self._on_retry(self.attempts + 1, wait, error)
 

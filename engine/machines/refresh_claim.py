@@ -155,7 +155,7 @@ def with_claim(claims: Mapping[str, RefreshClaim], claim: RefreshClaim) -> dict[
 
 def fingerprint_of(refresh_token: Secret) -> str:
     """Return the name of a refresh token in a claim: the first 32 hexadecimal digits of its SHA-256."""
-    return hashlib.sha256(refresh_token.reveal().encode()).hexdigest()[:32]
+    return hashlib.sha256(refresh_token.reveal().encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def format_time(seconds: float) -> str:

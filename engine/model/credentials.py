@@ -15,7 +15,7 @@ from authstate.engine.model.account import Account, account_of
 from authstate.engine.model.arguments import wrong_type
 from authstate.engine.model.errors import InvalidCredentials, strip_tracebacks
 from authstate.engine.model.jwt_claims import LATEST_TIME, expiry_of, read_jwt_claims
-from authstate.engine.model.secret import Secret, ensure_header, fits_header
+from authstate.engine.model.secret import Secret, ensure_header, ensure_unicode, fits_header
 
 _PERSONAL = "at-"
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’"}
@@ -148,10 +148,12 @@ class ChatgptTokens(msgspec.Struct, frozen=True):
             refresh_token: blank means that there is none.
 
         Raises:
-            InvalidCredentials: the id token is not a JWT, or no header can carry the access token or the account id.
-                (The access token may be opaque; then its expiry is not known.)
+            InvalidCredentials: the id token is not a JWT, a token is no valid text, or no header can carry the access
+                token or the account id. (The access token may be opaque; then its expiry is not known.)
         """
         ensure_header(access_token, "access token")
+        ensure_unicode(id_token, "id token")
+        ensure_unicode(refresh_token, "refresh token")
         return cls(
             id_token=Secret(id_token),
             access_token=Secret(access_token),
@@ -211,6 +213,7 @@ class ExternalTokens(msgspec.Struct, frozen=True):
         if not access_token.strip():
             raise InvalidCredentials("the access token is empty")
         ensure_header(access_token, "access token")
+        ensure_unicode(id_token or "", "id token")
         claims = read_jwt_claims(id_token, "id token") if id_token else read_jwt_claims(access_token, "access token")
         return cls(
             access_token=Secret(access_token),

@@ -61,32 +61,47 @@ class AuthError(AuthstateError):
     """The base class of what the engine raises: it says why a login cannot be used, changed or stored."""
 
 
+class GivenArguments:
+    """The arguments of one call, which may be plain text of a key or a token. No frame of a traceback shows them."""
+
+    __slots__ = ("_given",)
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._given: list[Any] = [args, kwargs]
+
+    def pass_to(self, function: Callable[..., Any]) -> Any:
+        """Call the function with the arguments, once, and return what it returns."""
+        return function(*self._given.pop(0), **self._given.pop())
+
+
 def strip_tracebacks(function: _F) -> _F:
     """Decorate a function that handles secrets: an AuthstateError leaves it without the traceback inside it.
 
-    The new traceback begins here, in a frame that no longer holds the arguments. Other exceptions pass unchanged.
-    Coroutine functions are decorated in the same way.
+    The new traceback begins here. Other exceptions, such as a cancellation, pass unchanged. The frame of this decorator
+    never holds the arguments while the function runs. Coroutine functions are decorated in the same way.
     """
     if iscoroutinefunction(function):
 
         @wraps(function)
         async def stripped_async(*args: Any, **kwargs: Any) -> Any:
+            given = GivenArguments(args, kwargs)
+            del args, kwargs
             try:
-                return await function(*args, **kwargs)
+                return await given.pass_to(function)
             except AuthstateError as error:
                 stripped = error.without_traceback()
-            del args, kwargs
             raise stripped
 
         return cast(_F, stripped_async)
 
     @wraps(function)
     def stripped_sync(*args: Any, **kwargs: Any) -> Any:
+        given = GivenArguments(args, kwargs)
+        del args, kwargs
         try:
-            return function(*args, **kwargs)
+            return given.pass_to(function)
         except AuthstateError as error:
             stripped = error.without_traceback()
-        del args, kwargs
         raise stripped
 
     return cast(_F, stripped_sync)

@@ -124,16 +124,14 @@ class RefreshStarted(msgspec.Struct, frozen=True):
 
 
 class RefreshRetried(msgspec.Struct, frozen=True):
-    """A try of the refresh that is under way failed, and will be repeated: nothing was spent by it, or its answer was
-    lost.
-    """
+    """An attempt of the running refresh failed and will be repeated: it spent no token, or its answer was lost."""
 
     attempt: int
-    """The number of the try that follows, from 2."""
+    """The number of the next attempt, from 2."""
     wait: float
     """Seconds until then."""
     error: AuthError
-    """Why the try failed."""
+    """Why the last attempt failed."""
 
 
 class RefreshEnded(msgspec.Struct, frozen=True):
@@ -147,8 +145,8 @@ class RefreshEnded(msgspec.Struct, frozen=True):
     generation: int
     """Of the session after the refresh."""
     error: AuthError | None = None
-    """Why there are no new tokens. None also if a store or an issuer of somebody else raised an error that is not
-    an `AuthError`: the outcome is FAILED then."""
+    """Why there are no new tokens. None, with the outcome FAILED, if a custom store or authority raised something other
+    than an `AuthError`."""
 
 
 class TokenExpiring(msgspec.Struct, frozen=True):
@@ -217,7 +215,11 @@ Event: TypeAlias = (
 )
 
 Listener = Callable[[Event], None]
+"""Is called with every event, in the task that caused it. It must not block."""
 AsyncListener = Callable[[Event], Coroutine[Any, Any, None]]
+"""A coroutine function that is called with one event after the other, in a task of its own. It may take its time, and
+learns what it missed (`EventsMissed`).
+"""
 
 E = TypeVar("E")
 

@@ -27,7 +27,9 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
+        # An error of the codec would quote the secret, so none is possible here.
+        mine, theirs = (one._value.encode("utf-8", "surrogatepass") for one in (self, other))
+        return hmac.compare_digest(mine, theirs)
 
     def __hash__(self) -> int:
         return hash(self._value)
@@ -63,3 +65,12 @@ def ensure_header(text: str, name: str, longest: int = MAX_TOKEN_LENGTH) -> None
             f"no HTTP header can carry the {name}: it has white space, a control character or a character that is not "
             f"ASCII, or more than {longest} characters"
         )
+
+
+def ensure_unicode(text: str, name: str) -> None:
+    """Raise InvalidCredentials if UTF-8 cannot encode this. The message calls it by `name` and does not quote it.
+
+    Check it first: the error of the codec quotes the whole text.
+    """
+    if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise InvalidCredentials(f"the {name} is no valid text: it has half of a character (a lone surrogate)")

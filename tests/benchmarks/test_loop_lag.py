@@ -3,12 +3,11 @@
 The store with threads is compared, in turns, with one whose disk works in the event loop's thread.
 """
 
-import asyncio
-import statistics
 import threading
 from pathlib import Path
 from time import perf_counter
 
+from benchmarks.loop_lag import figures_of, lags_of_refreshes, percentile
 from benchmarks.side_by_side import TRIES, keep
 from support.prompt_disk import PromptDisk
 
@@ -23,7 +22,6 @@ MOST_LAG = 0.02
 """Seconds, at the 99th percentile."""
 MOST_RATIO = 1.1
 """The time of a refresh with threads, divided by that of one whose disk works in the loop."""
-TICK = 0.001
 
 
 class CountingDisk(Disk):
@@ -35,22 +33,6 @@ class CountingDisk(Disk):
     def sync(self, path: str) -> None:
         self.in_the_loop += threading.current_thread() is threading.main_thread()
         super().sync(path)
-
-
-async def lags_of_refreshes(engines: list[AuthEngine]) -> list[float]:
-    """Refresh all engines at once. Return how much later than asked for each of many short sleeps ended meanwhile."""
-    found: list[float] = []
-
-    async def measure() -> None:
-        while True:
-            began = perf_counter()
-            await asyncio.sleep(TICK)
-            found.append(perf_counter() - began - TICK)
-
-    measuring = asyncio.ensure_future(measure())
-    await asyncio.gather(*(engine.refresh() for engine in engines))
-    measuring.cancel()
-    return sorted(found)
 
 
 async def engines_on(folder: Path, disk: Disk) -> list[AuthEngine]:
@@ -81,15 +63,12 @@ async def test_the_loop_goes_on_while_two_hundred_engines_refresh(tmp_path: Path
             seconds[name].append(perf_counter() - began)
     keep(f"{ENGINES} refreshes at once", seconds)
     for name, found in lags.items():
-        cuts = statistics.quantiles(found, n=100)
-        print(
-            f"lag, {name}: median {cuts[49] * 1e3:.1f} ms, 99th {cuts[98] * 1e3:.1f} ms, most {max(found) * 1e3:.1f} ms"
-        )
+        print(f"lag, {name}: {figures_of(found)}")
     for group in engines.values():
         for one in group:
             await one.close()
     assert counting.in_the_loop == 0
-    assert statistics.quantiles(lags["threads"], n=100)[98] <= MOST_LAG
+    assert percentile(lags["threads"], 99) <= MOST_LAG
 
 
 async def seconds_of_single_refreshes(folder: Path) -> dict[str, list[float]]:

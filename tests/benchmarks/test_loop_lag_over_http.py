@@ -8,14 +8,13 @@ httpx, httpcore, h11, anyio and asyncio with the standard library use about 80 %
 work is in it. The lag is the time that the HTTP client needs for 200 requests that begin at once.
 """
 
-import asyncio
-import statistics
 import threading
 from collections import Counter
 from pathlib import Path
 from time import perf_counter
 
 import pytest
+from benchmarks.loop_lag import figures_of, lags_of_refreshes
 from benchmarks.side_by_side import keep
 from support.prompt_disk import PromptDisk
 
@@ -29,8 +28,6 @@ from authstate.testing import LoopbackIssuer, MemoryStore
 ENGINES = 200
 ROUNDS = 3
 SINGLE = 60
-TICK = 0.001
-"""Seconds between two looks at the loop."""
 
 
 class CountingDisk(Disk):
@@ -82,27 +79,6 @@ def assert_all_refreshed(issuer: LoopbackIssuer, refreshes: int) -> None:
     assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (refreshes, 0)
 
 
-async def lags_of_refreshes(engines: list[AuthEngine]) -> list[float]:
-    """Refresh all at once. Returns how much later than asked for each of many short sleeps ended meanwhile, the least
-    first. The last one is a sleep that begins before the refreshes end, so a loop that stands still is seen as well.
-    """
-    found: list[float] = []
-    is_over = False
-
-    async def measure() -> None:
-        while not is_over:
-            began = perf_counter()
-            await asyncio.sleep(TICK)
-            found.append(perf_counter() - began - TICK)
-
-    measuring = asyncio.ensure_future(measure())
-    await asyncio.sleep(TICK)
-    await asyncio.gather(*(engine.refresh() for engine in engines))
-    is_over = True
-    await measuring
-    return sorted(found)
-
-
 async def test_two_hundred_refreshes_at_once(tmp_path: Path) -> None:
     disks = {name: disk() for name, disk in DISKS.items()}
     lags: dict[str, list[float]] = {name: [] for name in DISKS}
@@ -122,10 +98,8 @@ async def test_two_hundred_refreshes_at_once(tmp_path: Path) -> None:
                 await one.close()
     keep(f"{ENGINES} refreshes at once over HTTP", seconds)
     for name, found in lags.items():
-        cuts = statistics.quantiles(found, n=100)
         late = sum(lag for lag in found if lag > 0.02) / sum(seconds[name])
-        figures = f"median {cuts[49] * 1e3:.1f} ms, 99th {cuts[98] * 1e3:.1f} ms, most {max(found) * 1e3:.1f} ms"
-        print(f"lag, {name}: {figures}; {late:.0%} of the time in lags over 20 ms; {len(found)} looks")
+        print(f"lag, {name}: {figures_of(found)}; {late:.0%} of the time in lags over 20 ms; {len(found)} looks")
         main = disks[name].syncs[threading.main_thread().name]
         total = sum(disks[name].syncs.values())
         print(f"syncs, {name}: {main} of {total} in the loop, {total / ENGINES / ROUNDS:.1f} a refresh")

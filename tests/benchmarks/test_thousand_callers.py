@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
@@ -14,6 +13,7 @@ from authstate import AuthEngine
 from authstate.adapters.httpx_auth import EngineAuth
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.file_store import AuthJsonStore
+from authstate.adapters.testing.auth_json import chatgpt_auth_json
 from authstate.testing import LoopbackIssuer
 
 CALLERS = 1000
@@ -30,9 +30,7 @@ def storm_issuer(monkeypatch: pytest.MonkeyPatch) -> LoopbackIssuer:
 
 def engine_at(home: Path, issuer: LoopbackIssuer, **login: object) -> AuthEngine:
     """An engine on a home where somebody is signed in."""
-    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    record = {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": issuer.seed(**login), "last_refresh": now}
-    (home / "auth.json").write_text(json.dumps(record))
+    (home / "auth.json").write_text(json.dumps(chatgpt_auth_json(issuer.seed(**login))))
     authority = HttpTokenAuthority(issuer.url, "benchmark", refresh_url=issuer.refresh_url)
     return AuthEngine(AuthJsonStore(home), authority)
 

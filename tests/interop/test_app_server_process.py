@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from authstate.adapters.testing.auth_json import chatgpt_auth_json
 from authstate.testing import LoopbackIssuer, make_jwt
 
 COMMAND = [sys.executable, "-m", "authstate.adapters.cli", "app-server"]
@@ -121,9 +122,7 @@ def issuer() -> Iterator[LoopbackIssuer]:
 def sign_in(issuer: LoopbackIssuer, home: Path, **login: Any) -> dict[str, str]:
     """Put a login into the home, as codex writes it."""
     tokens = issuer.seed(**login)
-    now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
-    record = {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": now}
-    (home / "auth.json").write_text(json.dumps(record))
+    (home / "auth.json").write_text(json.dumps(chatgpt_auth_json(tokens)))
     return tokens
 
 

@@ -18,6 +18,7 @@ from support.real_parts import RealParts
 from support.wire_client import Message
 from support.wrapped import WRAP
 
+from authstate.adapters.testing.auth_json import chatgpt_auth_json
 from authstate.testing import LoopbackIssuer
 
 MakeHome = Callable[..., Path]
@@ -273,8 +274,7 @@ def told(agent: Agent) -> list[Message]:
 
 def fill_again(home: Path, issuer: LoopbackIssuer) -> None:
     """Sign the person in anew."""
-    tokens = issuer.seed(email="person@example.com")
-    (home / "auth.json").write_text(json.dumps({"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens}))
+    (home / "auth.json").write_text(json.dumps(chatgpt_auth_json(issuer.seed(email="person@example.com"))))
 
 
 def without_time(listed: Message) -> Message:

@@ -69,10 +69,8 @@ def test_the_types_are_strict(checker: tuple[str, ...]) -> None:
 
 def test_every_public_symbol_has_a_known_type() -> None:
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--verifytypes", "authstate"]
-    found_first = (
-        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # here it asks the python of the path
-    )
-    environ = {**os.environ, "PATH": found_first}
+    found_first = Path(sys.executable).parent  # `--verifytypes` asks the python of the path
+    environ = {**os.environ, "PATH": f"{found_first}{os.pathsep}{os.environ['PATH']}"}
     checked = subprocess.run([*command, "--ignoreexternal"], cwd=REPO, capture_output=True, text=True, env=environ)
     assert "Type completeness score: 100%" in checked.stdout, checked.stdout
 

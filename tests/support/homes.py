@@ -1,10 +1,10 @@
 """Makes home folders for codex and authstate, with a configuration for a loopback issuer."""
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from authstate.adapters.testing.auth_json import chatgpt_auth_json
 from authstate.testing import LoopbackIssuer
 
 
@@ -33,9 +33,7 @@ def fill(
     home.mkdir()
     (home / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n{config}')
     if login:
-        tokens = issuer.seed(**login)
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        auth = {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": now}
+        auth = chatgpt_auth_json(issuer.seed(**login))
     if auth is not None or raw:
         (home / "auth.json").write_text(raw or json.dumps(auth))
         (home / "auth.json").chmod(0o600)

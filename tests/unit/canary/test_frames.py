@@ -1,6 +1,9 @@
 """No error that leaves the engine or an adapter leads to a secret: not by a frame's locals, nor by its context."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,10 @@ from authstate.adapters.oauth.device_endpoint import DeviceApproval, DeviceCode,
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.adapters.stores.file_store import AuthJsonStore
+from authstate.adapters.sync_engine import SyncAuthEngine
 from authstate.engine.engine import AuthEngine
+from authstate.engine.machines.refresh_claim import fingerprint_of
+from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import (
     AuthError,
@@ -28,7 +34,8 @@ from authstate.engine.model.events import Event, RefreshFailed
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
-from authstate.testing import FakeParent, ManualClock, MemoryStore, make_jwt, make_tokens
+from authstate.engine.ports import HeldStore
+from authstate.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore, make_jwt, make_tokens
 
 ISSUER = Issuer("https://issuer.example")
 FAILURES: dict[str, Callable[[httpx.Request], httpx.Response]] = {
@@ -162,6 +169,70 @@ def test_a_key_that_fits_in_no_header(key: str) -> None:
     with pytest.raises(InvalidCredentials) as refused:
         ApiKey.parse(key)
     assert_clean(refused.value)
+
+
+@pytest.mark.parametrize("member", ["id_token", "refresh_token"])
+def test_half_a_character_is_refused_before_a_codec_quotes_the_token(member: str) -> None:
+    good = {"id_token": make_jwt(), "access_token": make_jwt(), "refresh_token": "rt"}
+    values: dict[str, Any] = good | {member: f"{good[member]}{CANARY}\ud800"}
+    with pytest.raises(InvalidCredentials, match="no valid text") as refused:
+        ChatgptTokens.read(**values)
+    assert_clean(refused.value)
+    if member == "id_token":
+        with pytest.raises(InvalidCredentials, match="no valid text") as refused:
+            ExternalTokens.read(access_token=make_jwt(), id_token=values[member])
+        assert_clean(refused.value)
+    by_hand = Secret(values[member])
+    assert by_hand == Secret(values[member]) != Secret(CANARY)
+    assert len(fingerprint_of(by_hand)) == 32
+
+
+class BrokenStore(MemoryStore):
+    """Cannot be locked, because of a bug."""
+
+    def locked(self) -> Any:
+        raise KeyError("a bug")
+
+
+class StuckStore(MemoryStore):
+    """Is locked by somebody else, for ever."""
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[HeldStore]:
+        await asyncio.Event().wait()
+        async with super().locked() as held:
+            yield held
+
+
+@pytest.mark.parametrize("kind", ["sk", "at"])
+@pytest.mark.parametrize("store", [BrokenStore, StuckStore])
+async def test_the_text_of_a_key_whose_sign_in_ends_early(store: type[MemoryStore], kind: str) -> None:
+    """Crash reports show the frames of a cancellation behind a TimeoutError, and of a bug."""
+    authority = FakeAuthority()
+    authority.owners[f"{kind}-{CANARY}"] = Account(account_id="org-1")
+    engine = AuthEngine(store(), authority)
+    await engine.start()
+    with pytest.raises((TimeoutError, KeyError)) as ended:
+        async with asyncio.timeout(0.02):
+            await engine.use_api_key(f"{kind}-{CANARY}")
+    assert_clean(ended.value)
+    await engine.close(0)
+
+
+def test_the_text_of_a_key_whose_sign_in_ends_early_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    with SyncAuthEngine(AuthEngine(BrokenStore(), FakeAuthority())) as engine:
+        with pytest.raises(KeyError) as ended:
+            engine.use_api_key(f"sk-{CANARY}")
+        assert_clean(ended.value)
+    with SyncAuthEngine(AuthEngine(StuckStore(), FakeAuthority())) as engine:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as interrupted:
+            patch.setattr(Future, "result", _interrupt)
+            engine.use_api_key(f"sk-{CANARY}")
+        assert_clean(interrupted.value)
+
+
+def _interrupt(self: "Future[Any]", timeout: float | None = None) -> Any:
+    raise KeyboardInterrupt
 
 
 async def test_credentials_made_by_hand_are_refused_before_httpx_sees_them() -> None:

@@ -1,4 +1,4 @@
-"""Events for those who take their time: nobody blocks the engine, and whoever is slow learns what was missed."""
+"""Events for slow listeners: none blocks the engine, and each learns what it missed."""
 
 import asyncio
 import gc
@@ -157,23 +157,29 @@ def test_whoever_applies_the_events_arrives_at_the_current_session(limit: int, s
 # Coroutine functions
 
 
+class SlowListener:
+    """Waits at its gate with each event."""
+
+    def __init__(self) -> None:
+        self.heard: list[Event] = []
+        self.gate = asyncio.Event()
+
+    async def __call__(self, event: Event) -> None:
+        await self.gate.wait()
+        self.heard.append(event)
+
+
 async def test_a_coroutine_function_gets_every_event_in_order() -> None:
     heard: list[Event] = []
-    slow: list[Event] = []
+    slow = SlowListener()
     engine = make_engine()
-    gate = asyncio.Event()
-
-    async def listener(event: Event) -> None:
-        await gate.wait()
-        slow.append(event)
-
-    engine.subscribe(listener)
+    engine.subscribe(slow)
     engine.subscribe(heard.append)
     async with engine:
         await change(engine, 3)
-        assert slow == [] and len(heard) == 10
-        gate.set()
-    assert slow == heard
+        assert slow.heard == [] and len(heard) == 10
+        slow.gate.set()
+    assert slow.heard == heard
 
 
 class Callable_:
@@ -231,40 +237,28 @@ async def test_a_listener_that_cancels_itself_gets_the_next_event() -> None:
 
 
 async def test_a_subscription_ends_but_not_the_call_that_runs() -> None:
-    heard: list[Event] = []
-    gate = asyncio.Event()
-
-    async def listener(event: Event) -> None:
-        await gate.wait()
-        heard.append(event)
-
+    slow = SlowListener()
     async with make_engine() as engine:
-        end = engine.subscribe(listener)
+        end = engine.subscribe(slow)
         await change(engine)
         await asyncio.sleep(0)
         end()
         end()
         await change(engine)
-        gate.set()
-    assert len(heard) == 1
+        slow.gate.set()
+    assert len(slow.heard) == 1
 
 
 async def test_a_slow_coroutine_function_learns_what_it_missed() -> None:
-    heard: list[Event] = []
-    gate = asyncio.Event()
-
-    async def listener(event: Event) -> None:
-        await gate.wait()
-        heard.append(event)
-
+    slow = SlowListener()
     async with make_engine() as engine:
-        engine.subscribe(listener)
+        engine.subscribe(slow)
         await change(engine)
         await asyncio.sleep(0)  # it has the first one
         await change(engine, 100)
-        gate.set()
-    assert len(heard) == MOST_WAITING + 2
-    assert isinstance(heard[1], EventsMissed)
+        slow.gate.set()
+    assert len(slow.heard) == MOST_WAITING + 2
+    assert isinstance(slow.heard[1], EventsMissed)
 
 
 async def test_the_end_cancels_a_call_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ from authstate.testing import FakeAuthority, FakeParent, ManualClock, MemoryStor
 
 
 class FullStore(MemoryStore):
-    """Cannot be written as often as it is told."""
+    """Refuses the next writes, as many as `full` says."""
 
     full = 0
 
@@ -56,7 +56,7 @@ class FullStore(MemoryStore):
 
 
 class World:
-    """An engine whose clock, issuer and store stand in the test's hand."""
+    """An engine whose clock, issuer and store the test controls."""
 
     def __init__(self, expires_in: float = 3600.0) -> None:
         self.clock = ManualClock()

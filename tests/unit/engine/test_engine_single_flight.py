@@ -25,7 +25,7 @@ from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_toke
 
 
 class World:
-    """An engine whose clock, issuer and store stand in the test's hand."""
+    """An engine whose clock, issuer and store are under the control of the test."""
 
     def __init__(self, expires_in: float | None = -10.0, issues: float | None = 3600.0) -> None:
         self.clock = ManualClock()

@@ -14,7 +14,7 @@ from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_exte
 
 
 class World:
-    """An engine whose clock stands in the test's hand."""
+    """An engine whose clock the test controls."""
 
     def __init__(self, expires_in: float | None = 1000.0, refresh_token: str | None = None) -> None:
         self.clock = ManualClock()

@@ -62,7 +62,7 @@ class _SlowHeld:
 
 
 class World:
-    """An engine with an expired login; its clock, issuer and store stand in the test's hand."""
+    """An engine with an expired login; its clock, issuer and store are under the control of the test."""
 
     def __init__(self, slow_step: str = "", settings: RefreshSettings | None = None) -> None:
         self.clock = ManualClock()

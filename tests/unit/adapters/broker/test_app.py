@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 from support.broker_in_memory import BrokerInMemory
 
 from authstate.adapters.broker import app as app_module
-from authstate.adapters.broker.app import create_app
+from authstate.adapters.broker.app import create_broker_app
 from authstate.adapters.broker.oauth_messages import LARGEST_BODY
 from authstate.adapters.broker.token_grants import GRANTS
 from authstate.engine.model.credentials import ApiKey
@@ -28,7 +28,7 @@ def client_of(app: Any) -> httpx.AsyncClient:
 
 @pytest.fixture
 async def client(world: BrokerInMemory) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(create_app(world.broker, hosts=HOSTS)) as made:
+    async with client_of(create_broker_app(world.broker, hosts=HOSTS)) as made:
         yield made
 
 
@@ -124,7 +124,7 @@ async def test_a_body_that_is_announced_as_huge_is_not_read(world: BrokerInMemor
 
     headers = [(b"content-length", b"99999999999"), (b"host", b"localhost")]
     scope = {"type": "http", "method": "POST", "path": "/oauth/token", "headers": headers}
-    await create_app(world.broker)(scope, receive, send)
+    await create_broker_app(world.broker)(scope, receive, send)
     assert sent[0]["status"] == 413
     assert (b"connection", b"close") in sent[0]["headers"]
 
@@ -144,7 +144,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/oauth/token", "headers": []}
-    await create_app(world.broker)(scope, receive, send)
+    await create_broker_app(world.broker)(scope, receive, send)
     assert sent[0]["status"] == 408
     assert json.loads(sent[1]["body"])["error"]["code"] == "invalid_request"
 
@@ -157,7 +157,7 @@ async def test_a_client_that_goes_away_is_answered_nothing(world: BrokerInMemory
         raise AssertionError("nobody reads it")
 
     scope = {"type": "http", "method": "POST", "path": "/oauth/token", "headers": []}
-    await create_app(world.broker)(scope, receive, send)
+    await create_broker_app(world.broker)(scope, receive, send)
 
 
 async def test_only_post_is_served(client: httpx.AsyncClient) -> None:
@@ -208,7 +208,7 @@ async def test_a_request_without_a_host(world: BrokerInMemory) -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/healthz", "headers": []}
-    await create_app(world.broker, hosts=HOSTS)(scope, None, send)  # type: ignore[arg-type]
+    await create_broker_app(world.broker, hosts=HOSTS)(scope, None, send)  # type: ignore[arg-type]
     assert sent[0]["status"] == 421
     assert "has no headers `Host`" in json.loads(sent[1]["body"])["error"]["message"]
 
@@ -218,7 +218,7 @@ async def test_an_endpoint_that_fails_is_json(world: BrokerInMemory, monkeypatch
         raise ZeroDivisionError
 
     monkeypatch.setattr(world.broker.vault, "accounts", broken)
-    transport = httpx.ASGITransport(create_app(world.broker), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(create_broker_app(world.broker), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.get("/healthz")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "server_error")
@@ -257,7 +257,7 @@ async def test_it_can_be_mounted_below_a_path(world: BrokerInMemory) -> None:
     async def front(request: Any) -> PlainTextResponse:
         return PlainTextResponse("the service")
 
-    app = create_app(world.broker)
+    app = create_broker_app(world.broker)
     service = Starlette(routes=[Mount("/auth/state", app), Route("/", front)])
     async with client_of(service) as client:
         assert (await client.get("/")).text == "the service"

@@ -8,7 +8,7 @@ import pytest
 from support.broker_in_memory import BrokerInMemory
 
 from authstate.adapters.broker.account_tokens import make_lease
-from authstate.adapters.broker.app import create_app
+from authstate.adapters.broker.app import create_broker_app
 from authstate.adapters.broker.broker_log import MOST_LEASES, BrokerLog
 from authstate.adapters.broker.repeated_lines import MOST_LINES, WINDOW, Members, RepeatedLines
 from authstate.adapters.vault.adoption import Adoption
@@ -26,7 +26,7 @@ class Logged:
         self.world = BrokerInMemory(home, self.clock)
         self.lines: list[Line] = []
         self.log = BrokerLog(self.world.broker, self._write, self._write)
-        app = create_app(self.world.broker, on_refusal=self.log.refused)
+        app = create_broker_app(self.world.broker, on_refusal=self.log.refused)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
     def _write(self, event: str, /, **members: object) -> None:

@@ -12,7 +12,7 @@ import pytest
 from support.broker_in_memory import BrokerInMemory
 
 from authstate.adapters.broker import event_streams
-from authstate.adapters.broker.event_streams import MOST_STREAMS, QUEUE_LENGTH, EventStreams
+from authstate.adapters.broker.event_streams import MOST_STREAMS, QUEUE_LENGTH, SseStreams
 from authstate.adapters.broker.local_api import LocalApp, Place
 from authstate.adapters.broker.metrics import BrokerMetrics
 from authstate.adapters.testing.tokens import make_tokens
@@ -29,7 +29,7 @@ class Api:
 
     def __init__(self, world: BrokerInMemory) -> None:
         self.metrics = BrokerMetrics(world.broker)
-        self.streams = EventStreams(world.broker, self.metrics)
+        self.streams = SseStreams(world.broker, self.metrics)
         self.app = LocalApp(world.broker, self.metrics, self.streams, PLACE)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost")
 

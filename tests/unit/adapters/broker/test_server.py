@@ -1,6 +1,7 @@
 """The server: its two sides, idle and slow clients, strangers, and its end."""
 
 import asyncio
+import json
 import os
 import ssl
 import stat
@@ -18,7 +19,7 @@ import pytest
 from support.broker_in_memory import BrokerInMemory
 from support.network_servers import Authority
 
-from authstate.adapters.broker import connections
+from authstate.adapters.broker import connections, server
 from authstate.adapters.broker.connections import MOST_IDLE, MOST_PIPELINED
 from authstate.adapters.broker.listeners import Address
 from authstate.adapters.broker.local_api import Place
@@ -138,26 +139,26 @@ async def test_five_hundred_idle_connections(start: Start) -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"POST /oauth/to", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
 async def test_a_head_that_does_not_come_whole(start: Start, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    monkeypatch.setattr(connections, "HEAD_WITHIN", 0.05)
     async with start() as running:
-        reader, writer = await running.connect()
-        writer.write(sent)
-        with suppress(ConnectionError):
-            assert await reader.read() == b""
-        writer.close()
+        with monkeypatch.context() as patch:
+            patch.setattr(connections, "HEAD_WITHIN", 0.05)
+            reader, writer = await running.connect()
+            writer.write(sent)
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
         assert await answers(running) == 200
 
 
 async def test_the_next_head_of_a_connection_is_bounded_too(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "HEAD_WITHIN", 0.2)
     async with start() as running:
         reader, writer = await running.connect()
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /heal")
-        received = b""
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 OK")
+        monkeypatch.setattr(connections, "HEAD_WITHIN", 0.05)
+        writer.write(b"GET /heal")
         with suppress(ConnectionError):
-            while part := await reader.read(4096):
-                received += part
-        assert received.startswith(b"HTTP/1.1 200 OK")
+            assert await reader.read() == b""
         writer.close()
 
 
@@ -173,9 +174,46 @@ async def test_a_head_that_is_too_large(start: Start) -> None:
             received = await reader.read()
         except ConnectionError:
             pass
-        assert received == b"" or b" 431 " in received
+        if received:
+            assert_refused(received, 431, "invalid_request")
         writer.close()
         assert await answers(running) == 200
+
+
+async def test_what_is_no_request_is_refused_as_json(start: Start) -> None:
+    async with start() as running:
+        reader, writer = await running.connect()
+        writer.write(b"this is no request\r\n\r\n")
+        assert_refused(await reader.read(), 400, "invalid_request")
+        writer.close()
+        assert await answers(running) == 200
+
+
+async def test_a_request_on_one_connection_too_many_is_refused_as_json(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_MOST_CONNECTIONS", 2)
+    async with start() as running:
+        assert await answers(running) == 200
+        _, first_writer = await running.connect()
+        reader, writer = await running.connect()
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert_refused(await reader.read(), 503, "unavailable")
+        for one in (writer, first_writer):
+            one.close()
+            await one.wait_closed()
+        while await answers(running) == 503:  # until the server knows that they are closed
+            pass
+
+
+def assert_refused(received: bytes, status: int, code: str) -> None:
+    """Check that an answer is whole, a refusal as JSON, and the last one of its connection."""
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    headers = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    assert (headers[b"content-type"], headers[b"connection"]) == (b"application/json", b"close")
+    assert int(headers[b"content-length"]) == len(body)
+    assert json.loads(body)["error"]["code"] == code and json.loads(body)["error"]["message"]
 
 
 async def test_a_reader_that_does_not_read(

@@ -55,6 +55,11 @@ def test_what_is_no_url_of_a_broker(words: list[str], url: str, said: str, home:
     assert not (home.folder / "authstate").exists()
 
 
+def test_a_release_needs_no_broker_and_takes_no_url_of_one(home: Home, capsys: Captured) -> None:
+    assert main(["broker", "release", "--broker-url", "http://127.0.0.1:4517"]) == ExitStatus.USAGE
+    assert "unrecognized arguments: --broker-url" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("path", ["", "/", "/auth", "/auth/state/"])
 def test_a_broker_that_is_mounted_below_a_path(path: str, capsys: Captured, serve: Callable[[bytes], str]) -> None:
     url = serve(HEALTH) + path

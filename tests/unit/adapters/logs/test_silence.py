@@ -1,4 +1,4 @@
-"""A program that configures nothing hears nothing, and pays for nothing."""
+"""A program without a logging configuration gets no lines, and structlog is not imported."""
 
 import subprocess
 import sys

@@ -32,13 +32,6 @@ def running() -> Iterator[LoopbackIssuer]:
         yield issuer
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-
-
 def answering(
     monkeypatch: pytest.MonkeyPatch, status: int, **response: Any
 ) -> tuple[HttpDeviceEndpoint, list[httpx.Request]]:

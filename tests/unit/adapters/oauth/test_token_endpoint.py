@@ -35,10 +35,7 @@ def running() -> Iterator[Any]:
 
 
 @pytest.fixture
-def issuer(running: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+def issuer(running: LoopbackIssuer) -> Any:
     running.behave()
     return running
 

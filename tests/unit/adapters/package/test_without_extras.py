@@ -28,15 +28,15 @@ import inspect, pydoc
 import authstate
 from authstate import *
 text = pydoc.plain(pydoc.render_doc(authstate))
-print(len(inspect.getmembers(authstate)) >= len(authstate.__all__), "create_app" in text, BrokerApp.__name__)
+print(len(inspect.getmembers(authstate)) >= len(authstate.__all__), "create_broker_app" in text, BrokerApp.__name__)
 """
     assert said_without_extras(program) == "True True BrokerApp\n"
 
 
 def test_what_needs_an_extra_says_how_to_install_it() -> None:
     program = """
-from authstate import BrokerApp, create_app
-for make in (lambda: create_app(None), lambda: BrokerApp(None, None, [])):
+from authstate import BrokerApp, create_broker_app
+for make in (lambda: create_broker_app(None), lambda: BrokerApp(None, None, [])):
     try:
         make()
     except ModuleNotFoundError as error:

@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+from support.leaks import CANARY, assert_hidden
 
 from authstate import AuthJsonStore, AuthState, EngineAuth, Policy, RecoveryExhausted, RefreshDeadReason
 from authstate.adapters.stores.memory import MemoryStore
@@ -99,12 +100,13 @@ def test_the_backend_knows_whom_it_accepts() -> None:
 
 def test_a_transcript_is_compared_and_shown_like_a_list() -> None:
     transcript = Transcript()
-    transcript.add(f"refresh {transcript.name('refresh', 'secret')}", "unavailable")
-    transcript.add(f"refresh {transcript.name('refresh', 'secret')}", "unavailable")
+    transcript.add(f"refresh {transcript.name('refresh', CANARY)}", "unavailable")
+    transcript.add(f"refresh {transcript.name('refresh', CANARY)}", "unavailable")
     assert transcript == ["refresh refresh-1 -> unavailable"] * 2
+    assert_hidden(transcript)
     assert transcript == Transcript(transcript) and transcript != "text"
     assert (len(transcript), transcript[0], transcript[1:]) == (2, transcript[-1], [transcript[1]])
     assert repr(transcript) == "[\n" + "    'refresh refresh-1 -> unavailable',\n" * 2 + "]"
     transcript.clear()
-    assert repr(transcript) == "[]" and transcript.name("access", "secret") == "refresh-1"
+    assert repr(transcript) == "[]" and transcript.name("access", CANARY) == "refresh-1"
     assert transcript.name("access", "") == "none"

@@ -1,4 +1,4 @@
-"""The quick way to a token: when it leads to one, and that it never says other than the long way."""
+"""The fast path to a token: when it returns one, and that it never differs from `authorization`."""
 
 import asyncio
 import gc

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from unit.adapters.app_server.test_account_api import ready
+from support.account_client import ready
 
 from authstate.adapters.oauth.code_exchange import exchange_code
 from authstate.adapters.oauth.issuer import Issuer
