@@ -64,7 +64,7 @@ async def show_status(overrides: list[str], *, as_json: bool) -> ExitStatus:
         session = engine.session if is_checked else await engine.check(_PATIENCE)
         mode = engine.auth_mode
     expires_at, findings = _expires_at(session), home.findings  # a refresh may have corrected some
-    has_expired = session.state is AuthState.CHATGPT and bool(expires_at) and expires_at <= time.time()
+    has_expired = session.state is AuthState.CHATGPT and expires_at is not None and expires_at <= time.time()
     if has_expired and not warnings and not home.is_of_another_user:
         warnings.append("the access token has expired, and the issuer has not answered yet: try again later")
     warnings.extend(finding.message for finding in findings)

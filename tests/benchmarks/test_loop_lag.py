@@ -3,6 +3,7 @@
 The store with threads is compared, in turns, with one whose disk works in the event loop's thread.
 """
 
+import statistics
 import threading
 from pathlib import Path
 from time import perf_counter
