@@ -4,19 +4,26 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Protocol
 
 from authstate.adapters.child.process import CannotStart
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
-from authstate.adapters.conformance.actions import ACTIONS, Outcome, play
+from authstate.adapters.conformance.actions import ACTIONS, Ending, Outcome, play
 from authstate.adapters.conformance.history import Setting
 from authstate.adapters.conformance.report import Report, as_json, as_text, make_report
 from authstate.adapters.conformance.scenarios import scenarios
 from authstate.adapters.testing.loopback_issuer import LoopbackIssuer
 
-Run = Callable[[Sequence[str]], Outcome]
+
+class Run(Protocol):
+    """Runs a history, and leaves out the actions to avoid."""
+
+    def __call__(self, actions: Sequence[str], avoid: Collection[Ending] = ()) -> Outcome:
+        """See `play`."""
+        ...
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -33,8 +40,8 @@ def verify(options: argparse.Namespace) -> int:
         setting = Setting(options.child, issuer, Path(folder))
         numbers = count()
 
-        def run(actions: Sequence[str]) -> Outcome:
-            return play(setting, next(numbers), actions)
+        def run(actions: Sequence[str], avoid: Collection[Ending] = ()) -> Outcome:
+            return play(setting, next(numbers), actions, avoid)
 
         try:
             first = run(("start",))
@@ -55,8 +62,7 @@ def _outcomes(options: argparse.Namespace, run: Run) -> list[Outcome]:
     search = _search() if options.runs else None
     outcomes = [run(actions) for actions in scenarios(slow=options.slow)]
     if search is not None:
-        known = {name for outcome in outcomes for name in outcome.failed}
-        outcomes += search(run, known, runs=options.runs, steps=options.steps, start=options.seed)
+        outcomes += search(run, outcomes, runs=options.runs, steps=options.steps, start=options.seed)
     return outcomes
 
 

@@ -14,7 +14,7 @@ def add_verify(commands: object, add_command: Callable[..., argparse.ArgumentPar
     """Add the command to the parser."""
     verify = add_command(commands, "verify", "check a server of the account API, and report", VERIFY)
     verify.usage = "authstate verify [--steps N] [--runs N] [--seed S] [--json] [--report FILE] -- COMMAND..."
-    verify.add_argument("--steps", metavar="N", type=_count, default=8, help="the most actions of a generated history")
+    verify.add_argument("--steps", metavar="N", type=_count, default=12, help="the most actions of a generated history")
     verify.add_argument(
         "--runs", metavar="N", type=_count, default=20, help="how many histories are generated; 0: none"
     )
