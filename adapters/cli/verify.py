@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Collection, Sequence
 from itertools import count
 from pathlib import Path
@@ -15,6 +14,7 @@ from authstate.adapters.conformance.actions import ACTIONS, Ending, Outcome, pla
 from authstate.adapters.conformance.history import Setting
 from authstate.adapters.conformance.report import Report, as_json, as_text, make_report
 from authstate.adapters.conformance.scenarios import scenarios
+from authstate.adapters.io.temporary_folder import temporary_folder
 from authstate.adapters.testing.loopback_issuer import LoopbackIssuer
 
 
@@ -36,8 +36,8 @@ def verify(options: argparse.Namespace) -> int:
     if options.report is not None and not options.report.absolute().parent.is_dir():
         raise UsageError(f"--report: there is no folder {options.report.parent}: make it, or name another file")
     _ensure_known(options.history)
-    with tempfile.TemporaryDirectory(prefix="authstate-verify-") as folder, LoopbackIssuer() as issuer:
-        setting = Setting(options.child, issuer, Path(folder))
+    with temporary_folder("authstate-verify-") as folder, LoopbackIssuer() as issuer:
+        setting = Setting(options.child, issuer, folder)
         numbers = count()
 
         def run(actions: Sequence[str], avoid: Collection[Ending] = ()) -> Outcome:
