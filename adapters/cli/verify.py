@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable, Collection, Sequence
 from itertools import count
@@ -30,18 +32,20 @@ def verify(options: argparse.Namespace) -> int:
     """Run the histories, print the report, and return an exit status.
 
     Raises:
-        UsageError: hypothesis is missing, `--history` names an unknown action, or the folder of `--report` is missing.
+        UsageError: hypothesis is missing, `--history` names an unknown action, or `--report` names no file that can be
+            written.
         OSError: the report cannot be written.
     """
-    if options.report is not None and not options.report.absolute().parent.is_dir():
-        raise UsageError(f"--report: there is no folder {options.report.parent}: make it, or name another file")
+    _ensure_writable(options.report)
     _ensure_known(options.history)
     with temporary_folder("authstate-verify-") as folder, LoopbackIssuer() as issuer:
         setting = Setting(options.child, issuer, folder)
         numbers = count()
 
         def run(actions: Sequence[str], avoid: Collection[Ending] = ()) -> Outcome:
-            return play(setting, next(numbers), actions, avoid)
+            number = next(numbers)
+            _show(f"history {number + 1}: {', '.join(actions)}")
+            return play(setting, number, actions, avoid)
 
         try:
             first = run(("start",))
@@ -51,6 +55,8 @@ def verify(options: argparse.Namespace) -> int:
             outcomes = [first, *_outcomes(options, run)]
         except CannotStart as error:
             return print_error(str(error), ExitStatus.USAGE)
+        finally:
+            _show("")
     report = make_report(options.child, options.seed, outcomes)
     _write(report, options.json, options.report)
     return ExitStatus.NOT_SIGNED_IN if report.has_failed else ExitStatus.DONE
@@ -66,9 +72,29 @@ def _outcomes(options: argparse.Namespace, run: Run) -> list[Outcome]:
     return outcomes
 
 
+def _ensure_writable(file: Path | None) -> None:
+    """Refuse a report that could not be written in the end, before the minutes that the run takes."""
+    if file is None:
+        return
+    if not file.absolute().parent.is_dir():
+        raise UsageError(f"--report: there is no folder {file.parent}: make it, or name another file")
+    if file.is_dir():
+        raise UsageError(f"--report: {file} is a folder: name a file")
+    if not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
+        raise UsageError(f"--report: {file} cannot be written: name another file, or change its permissions")
+
+
 def _ensure_known(history: str | None) -> None:
     if unknown := [name for name in (history or "start").split(",") if name not in ACTIONS]:
         raise UsageError(f"--history names unknown actions ({', '.join(unknown)}): use {', '.join(ACTIONS)}")
+
+
+def _show(text: str) -> None:
+    """Show a person on a terminal what is done; "" clears the line. Elsewhere, for example in CI, print nothing."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r{text[:width]:<{width}}" if text else f"\r{' ' * width}\r")
+        sys.stderr.flush()
 
 
 def _search() -> Callable[..., list[Outcome]]:

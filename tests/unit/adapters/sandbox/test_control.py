@@ -236,6 +236,7 @@ def test_a_reset_begins_anew(control: SandboxClient, sandbox: RunningSandbox) ->
         ("GET", "/sandbox", "", 404, "not_found"),
         ("GET", "/sandbox/expire", "", 405, "method_not_allowed"),
         ("PATCH", "/sandbox/state", "", 405, "method_not_allowed"),
+        ("OPTIONS", "/sandbox/faults", "", 405, "method_not_allowed"),
         ("POST", "/sandbox/expire", "{", 400, "invalid_request"),
         ("POST", "/sandbox/expire", "[]", 400, "invalid_request"),
         ("POST", "/sandbox/expire", '{"who": "ada"}', 400, "invalid_request"),
