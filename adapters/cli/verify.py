@@ -6,8 +6,11 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Protocol
 
 from authstate.adapters.child.process import CannotStart
@@ -38,15 +41,8 @@ def verify(options: argparse.Namespace) -> int:
     """
     _ensure_writable(options.report)
     _ensure_known(options.history)
-    with temporary_folder("authstate-verify-") as folder, LoopbackIssuer() as issuer:
-        setting = Setting(options.child, issuer, folder)
-        numbers = count()
-
-        def run(actions: Sequence[str], avoid: Collection[Ending] = ()) -> Outcome:
-            number = next(numbers)
-            _show(f"history {number + 1}: {', '.join(actions)}")
-            return play(setting, number, actions, avoid)
-
+    with ExitStack() as running:
+        run = _runner(options, running)
         try:
             first = run(("start",))
             if not first.user_agent:
@@ -62,14 +58,41 @@ def verify(options: argparse.Namespace) -> int:
     return ExitStatus.NOT_SIGNED_IN if report.has_failed else ExitStatus.DONE
 
 
+def _runner(options: argparse.Namespace, running: ExitStack) -> Run:
+    """Return what runs a history. As many may run at once as `--jobs` says, each with an issuer of its own."""
+    folder = running.enter_context(temporary_folder("authstate-verify-"))
+    free: SimpleQueue[Setting] = SimpleQueue()
+    for _ in range(options.jobs):
+        free.put(Setting(options.child, running.enter_context(LoopbackIssuer()), folder))
+    numbers = count()
+
+    def run(actions: Sequence[str], avoid: Collection[Ending] = ()) -> Outcome:
+        setting, number = free.get(), next(numbers)
+        _show(f"history {number + 1}: {', '.join(actions)}")
+        try:
+            return play(setting, number, actions, avoid)
+        finally:
+            free.put(setting)
+
+    return run
+
+
 def _outcomes(options: argparse.Namespace, run: Run) -> list[Outcome]:
     if options.history is not None:
         return [run(options.history.split(","))]
     search = _search() if options.runs else None
-    outcomes = [run(actions) for actions in scenarios(slow=options.slow)]
+    outcomes = _fixed(options, run)
     if search is not None:
         outcomes += search(run, outcomes, runs=options.runs, steps=options.steps, start=options.seed)
     return outcomes
+
+
+def _fixed(options: argparse.Namespace, run: Run) -> list[Outcome]:
+    pool = ThreadPoolExecutor(options.jobs)
+    try:
+        return list(pool.map(run, scenarios(slow=options.slow)))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, only those that run are waited for
 
 
 def _ensure_writable(file: Path | None) -> None:

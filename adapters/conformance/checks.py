@@ -94,7 +94,7 @@ _SENTENCES: Final = {
     "recovery/reloaded": "After a 401, tokens that another process stored are used, and no refresh token is sent.",
     "recovery/rejected": "If the issuer refuses the refresh token after a 401, the request fails.",
     "recovery/transient": "If the refresh after a 401 fails for now, the request fails and nothing changes.",
-    "recovery/ends": "A request whose new tokens are refused, too, fails after at most two refreshes or one question.",
+    "recovery/ends": "A request whose new tokens are refused, too, fails after at most two refreshes or questions.",
     "recovery/parent-asked": "After a 401, the parent is asked, and the request is repeated with its tokens.",
     "recovery/parent-refuses": "If the parent refuses, the request fails and nothing changes.",
     "recovery/parent-workspace": "Tokens of another workspace from the parent are not used.",

@@ -33,6 +33,7 @@ def refresh(history: History) -> None:
         history.shows("refresh/not-asked")
         return
     assert isinstance(before, Managed)
+    history.eventually(lambda: _has_new_tokens(history, before))  # a server may answer before a slow refresh has ended
     held = took_new_tokens(history, before)
     changed = before.access != held.access and before.refresh != held.refresh
     history.check("refresh/new-tokens", changed, "auth.json holds the old tokens")
@@ -41,6 +42,15 @@ def refresh(history: History) -> None:
         history.observe("store/unknown-members", kept, "the member `of_a_later_release` is gone")
     history.shows("refresh/new-tokens")
     history.observe("store/private", history.home.is_private(), "others may read auth.json")
+
+
+def _has_new_tokens(history: History, before: Managed) -> bool:
+    """Whether other tokens than before are stored and shown."""
+    stored = history.home.stored()
+    if not isinstance(stored, Managed) or stored.refresh == before.refresh:
+        return False
+    status = history.call_quietly("getAuthStatus", {"includeToken": True, "refreshToken": False})
+    return bool(status.get("result", {}).get("authToken") != before.access)
 
 
 def refresh_expired(history: History) -> None:
@@ -82,9 +92,12 @@ def refresh_rejected(history: History) -> None:
 
 def refresh_transient(history: History) -> None:
     """Ask for a refresh, which the issuer refuses for a reason that a sign-in does not fix."""
+    must_send = history.model.must_send() and not history.model.was_refused_for_now
     refuse_for_now(history)
     sent = len(history.sent_tokens())
     history.call(READ, _ASK)
+    if must_send:
+        history.eventually(lambda: len(history.sent_tokens()) > sent)
     history.not_processed += history.sent_tokens()[sent:]
     history.shows("refresh/transient")
     history.stores("refresh/transient")

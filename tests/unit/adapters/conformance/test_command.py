@@ -45,6 +45,7 @@ def test_a_server_that_fails_gives_1_and_a_transcript(tmp_path: Path, capsys: py
         (["--", sys.executable, "-c", "pass"], "the server cannot be run"),
         (["--history", "nonsense", "--", *SERVER, "none"], "unknown actions (nonsense)"),
         (["--runs", "-1", "--", *SERVER, "none"], "--runs: must be a whole number, 0 or more"),
+        (["--jobs", "0", "--", *SERVER, "none"], "--jobs: must be 1 or more"),
         (["--report", "/no/such/folder/file", "--", *SERVER, "none"], "there is no folder /no/such/folder"),
         (["--report", "/", "--", *SERVER, "none"], "--report: / is a folder: name a file"),
         (["--history", "nonsense", "--", "/no/such/program"], "unknown actions (nonsense)"),
