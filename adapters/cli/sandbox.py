@@ -24,7 +24,8 @@ from authstate.adapters.child.forwarding import forward_signals
 from authstate.adapters.child.process import FORWARDED, CannotStart, ChildProcess, propagate_exit
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
 from authstate.adapters.io.signals import ENDINGS, handle_signals, signals_noted
-from authstate.adapters.sandbox.home import fill, temporary_home
+from authstate.adapters.io.temporary_folder import temporary_folder
+from authstate.adapters.sandbox.home import fill
 from authstate.adapters.sandbox.pointing import Pointing
 from authstate.adapters.sandbox.server import ADDRESS, RunningSandbox
 from authstate.adapters.sandbox.state import DEFAULT_NAMES, SandboxAccount
@@ -52,7 +53,7 @@ def run_sandbox(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace, accounts: Sequence[SandboxAccount], early: Sequence[int]) -> int:
-    with temporary_home() as home:
+    with temporary_folder("authstate-sandbox-") as home:
         try:
             sandbox = RunningSandbox(home, accounts, options.port)
         except OSError as error:

@@ -1,9 +1,9 @@
 """The actions of a history by their names, and how a history is run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
-from authstate.adapters.conformance import disturbances, logins, tokens
+from authstate.adapters.conformance import disturbances, logins, recoveries, tokens
 from authstate.adapters.conformance.checks import CHECKS
 from authstate.adapters.conformance.connection import Malformed, NoAnswer
 from authstate.adapters.conformance.history import CheckFailed, History, NotApplicable, Setting
@@ -21,6 +21,7 @@ ACTIONS: Final[dict[str, Action]] = {
     "forced-chatgpt": disturbances.forced_to_chatgpt,
     "forced-api": disturbances.forced_to_api,
     "forced-workspace": disturbances.forced_workspace,
+    "unforced": disturbances.unforced,
     "restart": disturbances.restart,
     "kill": disturbances.kill,
     "other-key": disturbances.other_key,
@@ -33,10 +34,12 @@ ACTIONS: Final[dict[str, Action]] = {
     "blank-key": disturbances.blank_key,
     "api-key": logins.api_key,
     "external": logins.external,
+    "external-other-account": logins.external_other_account,
     "external-0.93": logins.external_of_0_93,
     "external-0.169": logins.external_of_0_169,
     "external-no-jwt": logins.external_no_jwt,
     "browser": logins.browser,
+    "browser-other-account": logins.browser_other_account,
     "browser-declined": logins.browser_declined,
     "browser-cancelled": logins.browser_cancelled,
     "browser-pending": logins.browser_pending,
@@ -49,28 +52,48 @@ ACTIONS: Final[dict[str, Action]] = {
     "refresh-rejected": tokens.refresh_rejected,
     "refresh-transient": tokens.refresh_transient,
     "refresh-killed": tokens.refresh_killed,
-    "limits": tokens.limits,
-    "limits-after-401": tokens.limits_after_401,
-    "parent-refuses": tokens.parent_refuses,
-    "parent-other-workspace": tokens.parent_other_workspace,
-    "parent-late": tokens.parent_late,
+    "limits": recoveries.limits,
+    "limits-after-401": recoveries.limits_after_401,
+    "limits-401-rejected": recoveries.limits_401_rejected,
+    "limits-401-transient": recoveries.limits_401_transient,
+    "limits-401-reloaded": recoveries.limits_401_reloaded,
+    "limits-always-401": recoveries.limits_always_401,
+    "parent-refuses": recoveries.parent_refuses,
+    "parent-other-workspace": recoveries.parent_other_workspace,
+    "parent-late": recoveries.parent_late,
 }
 """Every action by its name. Names are part of the interface: `--history` takes them."""
 
-_BEFORE_START: Final = ("given-", "forced-", "start")
+_BEFORE_START: Final = ("given-", "forced-", "unforced", "start")
 """Actions that prepare the home, or start the server themselves."""
+
+_ONLY_FIRST: Final = ("given-", "start-uninitialized")
+"""Actions that need a server that is not started yet."""
+
+_ONLY_IN: Final[dict[str, AuthState]] = {
+    "refresh-killed": AuthState.CHATGPT,
+    "limits-401-reloaded": AuthState.CHATGPT,
+    "parent-refuses": AuthState.EXTERNAL_TOKENS,
+    "parent-other-workspace": AuthState.EXTERNAL_TOKENS,
+    "parent-late": AuthState.EXTERNAL_TOKENS,
+}
+"""The state that an action needs."""
+
+Ending = tuple[AuthState, str]
+"""The state of the model before the action that ended a history, and the name of that action."""
 
 
 class Outcome(NamedTuple):
     """What came of a history.
 
     Attributes:
-        actions: the history up to the action that failed.
+        actions: the actions that were done, up to the one that failed.
         passed: the checks that passed.
         failed: the checks that failed, and why.
         covered: the cells of the state table whose outcome was compared.
         transcript: lines of (">" sent, "<" received or "#" done; text), without secrets.
         not_applicable: what the server does not have, by how the checks of it begin, if the history ended for that.
+        ending: where the history ended before its last action was done. None if it did not.
     """
 
     actions: tuple[str, ...]
@@ -80,14 +103,16 @@ class Outcome(NamedTuple):
     transcript: tuple[tuple[str, str], ...]
     user_agent: str
     not_applicable: tuple[str, str] | None = None
+    ending: Ending | None = None
 
 
-def play(setting: Setting, number: int, actions: Sequence[str]) -> Outcome:
-    """Run a history on a new home.
+def play(setting: Setting, number: int, actions: Sequence[str], avoid: Collection[Ending] = ()) -> Outcome:
+    """Run a history on a new home. An action that is not possible in the state in which it comes is left out.
 
     Args:
         number: another one for each history of a setting.
         actions: names of `ACTIONS`.
+        avoid: leave out these actions in these states, because they would end the history.
 
     Raises:
         CannotStart: the program of the server cannot be started.
@@ -97,14 +122,19 @@ def play(setting: Setting, number: int, actions: Sequence[str]) -> Outcome:
     covered: frozenset[tuple[AuthState, Trigger]] = frozenset()
     failed: dict[str, str] = {}
     missing = None
+    at: Ending | None = None
     try:
         for name in actions:
-            done.append(name)
-            history.note("#", f"[{name}] {(ACTIONS[name].__doc__ or '').splitlines()[0]}")
             if not name.startswith(_BEFORE_START):
                 _ = history.server
+            at = (history.model.state, name)
+            if at in avoid or not _is_possible(history, name):
+                continue
+            done.append(name)
+            history.note("#", f"[{name}] {(ACTIONS[name].__doc__ or '').splitlines()[0]}")
             ACTIONS[name](history)
             covered = frozenset(history.model.covered)
+        at = None
         history.finish()
     except CheckFailed as failure:
         failed[failure.check] = failure.detail
@@ -120,4 +150,10 @@ def play(setting: Setting, number: int, actions: Sequence[str]) -> Outcome:
     failed = history.extra | failed
     assert failed.keys() <= CHECKS.keys()
     passed = frozenset(history.passed - failed.keys())
-    return Outcome(tuple(done), passed, failed, covered, transcript, history.user_agent, missing)
+    return Outcome(tuple(done), passed, failed, covered, transcript, history.user_agent, missing, at)
+
+
+def _is_possible(history: History, name: str) -> bool:
+    if name.startswith(_ONLY_FIRST) and history.is_running:
+        return False
+    return _ONLY_IN.get(name) in (None, history.model.state)

@@ -11,6 +11,7 @@ _READ, _LIMITS, _UPDATED = "account/read", "account/rateLimits/read", "account/u
 _COMPLETED, _START = "account/login/completed", "account/login/start"
 
 _NEWER = "came after 0.93.0; a client of 0.93.0 ignores it"
+_MANAGED_RECOVERY = tuple(f"recovery/{name}" for name in ("refreshed", "reloaded", "rejected", "transient", "ends"))
 _ROUTING = "of the backend's routing of a workspace, which is not part of the login"
 _BILLING = "of what the client may buy or spend, which is not part of the login; optional in the schema"
 
@@ -50,8 +51,8 @@ class Difference(NamedTuple):
     codex: Any
     authstate: Any
     reason: str
-    check: str = ""
-    """The check of `authstate verify` that such a release fails for this."""
+    checks: tuple[str, ...] = ()
+    """The checks of `authstate verify` that such a release fails for this."""
 
 
 ANY = "any result"
@@ -83,7 +84,7 @@ def _at_start(plan: str, *scenes: str) -> Difference:
         authstate=_OURS_AT_START,
         reason="0.169.0 announces a stored login that it checked at the backend when it starts; the account API tells "
         "of logins and logouts, a stored login is neither, and nothing is asked before a client wants it",
-        check="start/nothing-unasked",
+        checks=("start/nothing-unasked",),
     )
 
 
@@ -103,7 +104,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         ],
         authstate=[(_START, -32600)],
         reason="a key of white space can never work: storing it would replace a login that does",
-        check="input/blank-key",
+        checks=("input/blank-key",),
     ),
     Difference(
         VERSIONS,
@@ -111,7 +112,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         codex=[(_READ, -32600)],
         authstate=[(_READ, {"account": {"type": "apiKey"}, "requiresOpenaiAuth": True})],
         reason="every member of `params` is optional, so its absence says no less",
-        check="input/no-params",
+        checks=("input/no-params",),
     ),
     Difference(
         VERSIONS,
@@ -119,7 +120,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         codex=[(_LIMITS, -32603)],
         authstate=[(_LIMITS, ANY)],
         reason="codex runs its 401 recovery in turns only; here every authorized request goes through it",
-        check="recovery/refreshed",
+        checks=_MANAGED_RECOVERY,
     ),
     Difference(
         VERSIONS,
@@ -130,7 +131,7 @@ DIFFERENCES: tuple[Difference, ...] = (
             ("account/chatgptAuthTokens/refresh", {"reason": "unauthorized", "previousAccountId": "org-1"}),
         ],
         reason="the same: the parent is asked, and the request is sent again",
-        check="recovery/parent-asked",
+        checks=("recovery/parent-asked",),
     ),
     Difference(
         (OLD,),
@@ -143,7 +144,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         authstate=_NOBODY,
         reason="a login that cannot be refreshed ends with its access token: the client must offer a new one, as it "
         "does for releases from 0.150.0 on",
-        check="refresh/permanent/shown",
+        checks=("refresh/permanent/shown",),
     ),
     Difference(
         (OLD,),
@@ -172,7 +173,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         codex=[(_READ, {"account": {"type": "apiKey"}, "requiresOpenaiAuth": True})],
         authstate=_NOBODY,
         reason="0.93.0 holds new logins to the policy and lets stored credentials pass; a policy holds for both",
-        check="start/policy",
+        checks=("start/policy",),
     ),
     Difference(
         (NEW,),
@@ -180,7 +181,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         codex=[(_START, -32603)],
         authstate=[(_START, -32600)],
         reason="what the client sent is at fault, not the server",
-        check="login/external/no-jwt",
+        checks=("login/external/no-jwt",),
     ),
 )
 
@@ -204,7 +205,8 @@ def documented(user_agent: str) -> dict[str, str]:
     version = NEW if release >= _release(NEW) else OLD
     if release < _release(OLD):
         return {}
-    return {item.check: item.reason for item in DIFFERENCES if item.check and version in item.versions}
+    found_in = [item for item in DIFFERENCES if version in item.versions]
+    return {check: item.reason for item in found_in for check in item.checks}
 
 
 def _release(version: str) -> tuple[int, int]:

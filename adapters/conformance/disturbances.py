@@ -8,14 +8,13 @@ from authstate.adapters.conformance.logins import START
 from authstate.adapters.conformance.reference import login_of
 from authstate.adapters.testing.auth_json import api_key_auth_json, chatgpt_auth_json
 from authstate.engine.model.policy import LoginMethod, Policy
-from authstate.engine.model.states import AuthState
 
 # Before the server starts
 
 
 def given_chatgpt(history: History, expires_in: float = 3600.0, mode: int = 0o600) -> None:
     """Store a ChatGPT login."""
-    history.model.stored = _store_chatgpt(history, "org-1", expires_in, mode)
+    history.model.stored = store_chatgpt(history, "org-1", expires_in, mode)
     history.has_unknown_member = True
 
 
@@ -42,28 +41,40 @@ def given_key_forbidden(history: History) -> None:
 
 def forced_to_chatgpt(history: History) -> None:
     """Force ChatGPT logins in config.toml."""
-    history.note("#", 'config.toml: forced_login_method = "chatgpt"')
-    history.home.configure('forced_login_method = "chatgpt"')
-    history.model.policy = Policy(forced_login_method=LoginMethod.CHATGPT)
+    _configure(history, 'forced_login_method = "chatgpt"', Policy(forced_login_method=LoginMethod.CHATGPT))
 
 
 def forced_to_api(history: History) -> None:
     """Force API keys in config.toml."""
-    history.note("#", 'config.toml: forced_login_method = "api"')
-    history.home.configure('forced_login_method = "api"')
-    history.model.policy = Policy(forced_login_method=LoginMethod.API)
+    _configure(history, 'forced_login_method = "api"', Policy(forced_login_method=LoginMethod.API))
 
 
 def forced_workspace(history: History) -> None:
     """Force another workspace in config.toml."""
-    history.note("#", 'config.toml: forced_chatgpt_workspace_id = "org-2"')
-    history.home.configure('forced_chatgpt_workspace_id = "org-2"')
-    history.model.policy = Policy(forced_workspaces=("org-2",))
+    _configure(history, 'forced_chatgpt_workspace_id = "org-2"', Policy(forced_workspaces=("org-2",)))
+
+
+def unforced(history: History) -> None:
+    """Allow every login in config.toml."""
+    _configure(history, "", Policy())
+
+
+def _configure(history: History, line: str, policy: Policy) -> None:
+    """Change the policy in config.toml. A server that runs is started again, because it read the file at its start."""
+    is_running = history.is_running
+    if is_running:
+        _end(history)
+    history.note("#", f"config.toml: {line or 'forces nothing'}")
+    history.home.configure(line)
+    history.model.policy = policy
+    if is_running:
+        _start_again(history, "start/restored")
 
 
 def start(history: History) -> None:
     """Start the server, and ask who is signed in."""
-    history.shows("start/restored")
+    _ = history.server
+    history.shows("start/policy" if history.model.is_stored_refused else "start/restored")
 
 
 def start_uninitialized(history: History) -> None:
@@ -75,21 +86,32 @@ def start_uninitialized(history: History) -> None:
     history.refused("start/initialize-twice", server.call("initialize", INITIALIZE))
 
 
-def restart(history: History, *, kill: bool = False) -> None:
+def restart(history: History) -> None:
     """End the server, and start it again."""
-    is_pending, history.pending_login = history.pending_login is not None, None
-    ended = history.stop(kill=kill)
-    if not kill:
-        history.check("end/pending-login" if is_pending else "end/input-closed", ended, "it was killed after a while")
-    name = "start/after-kill" if kill else "start/restored"
-    history.stores(name)
-    history.start()
-    history.shows(name)
+    _end(history)
+    _start_again(history, "start/restored")
 
 
 def kill(history: History) -> None:
     """Kill the server (`kill -9`), and start it again."""
-    restart(history, kill=True)
+    history.pending_login = None
+    history.stop(kill=True)
+    _start_again(history, "start/after-kill")
+
+
+def _end(history: History) -> None:
+    """Close the input of the server, and check that it ends."""
+    is_pending, history.pending_login = history.pending_login is not None, None
+    history.check("end/pending-login" if is_pending else "end/input-closed", history.stop(), "it was killed")
+
+
+def _start_again(history: History, name: str) -> None:
+    """Start the server, and check that it kept and uses the stored login, or that it must not use it."""
+    history.stores(name)
+    history.start()
+    name = "start/policy" if history.model.is_stored_refused else name
+    history.shows(name)
+    history.stores(name)
 
 
 # Other processes
@@ -97,32 +119,37 @@ def kill(history: History) -> None:
 
 def other_key(history: History) -> None:
     """Another process signs in with an API key."""
-    _ = history.server
+    _read_first(history)
     _store_key(history)
     _follow(history)
 
 
 def other_login(history: History) -> None:
     """Another process signs in to the same workspace."""
-    _ = history.server
-    history.model.stored = _store_chatgpt(history, "org-1")
+    _read_first(history)
+    history.model.stored = store_chatgpt(history, "org-1")
     _follow(history)
 
 
 def other_account(history: History) -> None:
     """Another process signs in to another workspace."""
-    _ = history.server
-    history.model.stored = _store_chatgpt(history, "org-2")
+    _read_first(history)
+    history.model.stored = store_chatgpt(history, "org-2")
     _follow(history)
 
 
 def other_logout(history: History) -> None:
     """Another process signs out."""
-    _ = history.server
+    _read_first(history)
     history.note("#", "another process signs out")
     history.home.write(None)
     history.model.stored = None
     _follow(history)
+
+
+def _read_first(history: History) -> None:
+    """Let the server read what is stored now. If it reads the file later, it sees no change, and tells of none."""
+    history.call_quietly(READ, {"refreshToken": False})
 
 
 def _follow(history: History) -> None:
@@ -130,14 +157,13 @@ def _follow(history: History) -> None:
     model, mode, stored = history.model, history.model.mode, history.home.stored()
     history.call(READ, {"refreshToken": True})
     model.follow()
-    was_refused = model.state is AuthState.LOGGED_OUT and model.stored is not None
+    was_refused = model.is_stored_refused
     model.adopt()
     found = history.home.stored()
     if isinstance(found, Managed) and isinstance(model.held, Managed) and found != stored:
         was_sent = history.times_sent(_refresh_of(stored)) == 1
         history.check("other-process/kept", was_sent, "the login was replaced, not refreshed")
-        workspace = model.held.workspace
-        model.stored = model.held = history.learn_stored(workspace or "")._replace(workspace=workspace)
+        model.stored = model.held = history.learn_stored(model.held.workspace or "org-1")
     history.stores("other-process/kept")
     history.shows("other-process/policy" if was_refused else "other-process/seen")
     if model.mode != mode:
@@ -150,7 +176,8 @@ def _refresh_of(held: Key | Managed | None) -> str:
     return held.refresh if isinstance(held, Managed) else ""
 
 
-def _store_chatgpt(history: History, workspace: str, expires_in: float = 3600.0, mode: int = 0o600) -> Managed:
+def store_chatgpt(history: History, workspace: str, expires_in: float = 3600.0, mode: int = 0o600) -> Managed:
+    """Store a new login as another process does. Returns what the model holds of it."""
     history.note("#", f"store a ChatGPT login of {workspace}")
     tokens = history.issuer.seed(**login_of(workspace), expires_in=expires_in)
     for kind in ("refresh_token", "access_token", "id_token"):

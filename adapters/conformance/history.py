@@ -142,6 +142,11 @@ class History:
         assert self._connection is not None
         return self._connection
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server was started and not ended."""
+        return self._connection is not None
+
     def start(self, *, is_initialized: bool = True) -> Connection:
         """Start the server. Raises CannotStart."""
         self.note("#", f"start {' '.join(self.setting.command)}")
@@ -282,13 +287,14 @@ class History:
             self.observe("store/private", self.home.is_private(), "others may read auth.json")
 
     def learn_stored(self, workspace: str) -> Managed:
-        """Read the tokens that the server got from the issuer."""
+        """Read the tokens that the server got from the issuer, for the person of this workspace."""
         stored = self.home.stored()
         tokens = self.home.content().get("tokens") or {}
         for kind in ("refresh_token", "access_token", "id_token"):
             if isinstance(tokens.get(kind), str):
                 self.secret(tokens[kind], kind.replace("_", "-"))
-        return stored if isinstance(stored, Managed) else Managed("none", "none", workspace, None, None)
+        found = stored if isinstance(stored, Managed) else Managed("none", "none", None, None, None)
+        return found._replace(workspace=workspace)
 
     def sent_tokens(self) -> list[str]:
         """The digest of each refresh token that was sent to the issuer so far."""

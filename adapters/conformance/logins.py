@@ -71,6 +71,11 @@ def external_tokens(history: History, workspace: str) -> tuple[Message, External
     return params, External(tokens["access_token"], workspace, None)
 
 
+def external_other_account(history: History) -> None:
+    """Pass in external tokens of another workspace."""
+    external(history, workspace="org-2")
+
+
 def external_of_0_93(history: History) -> None:
     """Pass in external tokens in the dialect of 0.93.0."""
     external(history, ("idToken", "accessToken"))
@@ -90,32 +95,56 @@ def external_no_jwt(history: History) -> None:
 
 def browser_start(history: History) -> str | None:
     """Start a browser login. Returns the address for the browser, or None if the login is refused as it must be."""
-    before = history.pending_login
-    answer = history.call(START, {"type": "chatgpt"})
-    allowed = history.model.policy.forced_login_method is not LoginMethod.API
-    if history.model.state is AuthState.EXTERNAL_TOKENS or not allowed:
-        history.model.covered.add((history.model.state, Trigger.COMPLETE_CHATGPT_LOGIN))
+    answer = _start(history, "chatgpt", "login/browser")
+    if _must_refuse_start(history):
         _refused(history, answer)
         return None
     result = answer.get("result", {})
     history.check("login/browser/answer", {"loginId", "authUrl"} <= result.keys(), str(answer))
     url: str = result["authUrl"]
-    history.pending_login = result["loginId"]
+    _started(history, result["loginId"])
+    return url
+
+
+def _start(history: History, kind: str, area: str) -> Message:
+    """Start an interactive login, and return the answer."""
+    answer = history.call(START, {"type": kind})
+    if "unknown variant" in str(answer.get("error")):
+        raise NotApplicable(area, f"the server has no login of the type {kind}")
+    return answer
+
+
+def _must_refuse_start(history: History) -> bool:
+    """Whether a browser or device login must be refused now."""
+    model = history.model
+    refuses = model.state is AuthState.EXTERNAL_TOKENS or model.policy.forced_login_method is LoginMethod.API
+    if refuses:
+        model.covered.add((model.state, Trigger.COMPLETE_CHATGPT_LOGIN))
+    return refuses
+
+
+def _started(history: History, login_id: str) -> None:
+    """Remember a login that is pending now, and check that it ended the one before."""
+    before, history.pending_login = history.pending_login, login_id
     if before is not None:
         failed = {"method": COMPLETED, "loginId": before, "success": False}
         history.server.receive_until(lambda: bool(history.server.told), history.setting.grace)
         history.told("login/browser/second-start", failed, early=True)
-    return url
 
 
-def browser(history: History) -> None:
+def browser(history: History, workspace: str = "org-1") -> None:
     """Sign in with the browser: the person agrees."""
     url = browser_start(history)
     if url is None:
         return
-    history.issuer.set_person(**login_of("org-1"))
+    history.issuer.set_person(**login_of(workspace))
     _visit(history, url, "agree")
-    _signed_in(history, "login/browser")
+    _signed_in(history, "login/browser", workspace)
+
+
+def browser_other_account(history: History) -> None:
+    """Sign in with the browser to another workspace."""
+    browser(history, "org-2")
 
 
 def browser_declined(history: History) -> None:
@@ -140,17 +169,16 @@ def browser_pending(history: History) -> None:
 
 def device(history: History) -> None:
     """Sign in with a device code."""
-    answer = history.call(START, {"type": "chatgptDeviceCode"})
-    if "unknown variant" in str(answer.get("error")):
-        raise NotApplicable("login/device", "the server has no device login")
-    if history.model.state is AuthState.EXTERNAL_TOKENS:
+    answer = _start(history, "chatgptDeviceCode", "login/device")
+    if _must_refuse_start(history):
         _refused(history, answer)
         return
     result = answer.get("result", {})
     history.check("login/device/answer", {"loginId", "verificationUrl", "userCode"} <= result.keys(), str(answer))
-    history.pending_login = result["loginId"]
+    _started(history, result["loginId"])
+    history.note("#", "the person enters the code of the device")
     history.issuer.approve_device(result["userCode"], **login_of("org-1"))
-    _signed_in(history, "login/device")
+    _signed_in(history, "login/device", "org-1")
 
 
 def cancel_unknown(history: History) -> None:
@@ -195,14 +223,21 @@ def _visit(history: History, url: str, button: str) -> None:
         raise CheckFailed("login/browser/answer", f"the browser cannot return: {error}") from None
 
 
-def _signed_in(history: History, area: str) -> None:
-    """Check the end of an interactive login that succeeded."""
+def _signed_in(history: History, area: str, workspace: str) -> None:
+    """Check the end of an interactive login that the issuer granted. It fails if the workspace is forbidden."""
     login_id = history.pending_login
     server = history.server
     # A device login ends when its next poll is answered, so this one waits as for an answer.
     server.receive_until(lambda: any(one["method"] == COMPLETED for one in server.told), history.setting.patience)
+    forced = history.model.policy.forced_workspaces
+    if forced and workspace not in forced:
+        _failed(history, f"{area}/workspace", early=True)
+        return
     history.pending_login = None
-    held = history.learn_stored("org-1")
+    completed = next((one for one in server.told if one["method"] == COMPLETED), {})
+    right = completed.get("params", {}).get("success") is True
+    history.check(f"{area}/order", right, f"the login must succeed: {completed}")
+    held = history.learn_stored(workspace)
     accepted = history.model.sign_in(held)
     assert accepted
     _completed(history, f"{area}/order", login_id, early=True)

@@ -4,6 +4,7 @@ It says what a trigger leads to, what follows from a change in the store, and wh
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final
 
 from authstate.adapters.conformance.held import External, Held, Key, Managed, violation
@@ -30,13 +31,29 @@ def login_of(workspace: str) -> dict[str, str]:
     return {"account_id": workspace, "email": email, "plan": plan, "user_id": f"user-{workspace}"}
 
 
+class Remedy(StrEnum):
+    """What a request to the backend leads to: the ways through the table of the 401 recovery."""
+
+    NO_LOGIN = "it is refused: there is no ChatGPT account"
+    UNKNOWN = "the login is dead, and its access token may still be valid"
+    NOT_NEEDED = "the backend accepts the token"
+    RELOAD = "the tokens that another process stored are used"
+    REFRESH = "the refresh token is sent"
+    REJECTED = "the issuer refuses the refresh token, now or before"
+    POSTPONED = "the refresh token is sent, or the request fails, because the issuer refused for now shortly before"
+    PARENT = "the parent is asked"
+
+
 @dataclass
 class ReferenceAccount:
     """The session and the store as they must be.
 
     Attributes:
         covered: the cells of the table that were tried, whatever the table says of them.
+        revoked_tokens: refresh tokens that the issuer would refuse.
         refused_tokens: refresh tokens that the issuer refused when they were sent.
+        refused_access: access tokens that the backend refuses.
+        was_refused_for_now: whether the last refresh of this process failed for now: a 401 may not cause another soon.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -46,6 +63,8 @@ class ReferenceAccount:
     covered: set[tuple[AuthState, Trigger]] = field(default_factory=set)
     revoked_tokens: set[str] = field(default_factory=set)
     refused_tokens: set[str] = field(default_factory=set)
+    refused_access: set[str] = field(default_factory=set)
+    was_refused_for_now: bool = False
 
     def fire(self, trigger: Trigger, held: Held = None) -> bool:
         """Fire a trigger. Returns False, and changes nothing, if the table or the policy refuses it."""
@@ -72,7 +91,7 @@ class ReferenceAccount:
 
     def start(self) -> None:
         """Start a process: nothing is remembered but what is stored."""
-        self.state, self.held = AuthState.LOGGED_OUT, None
+        self.state, self.held, self.was_refused_for_now = AuthState.LOGGED_OUT, None, False
         self.follow()
 
     def follow(self) -> None:
@@ -101,6 +120,28 @@ class ReferenceAccount:
         return isinstance(self.held, Managed) and (
             self.state is AuthState.CHATGPT and self.held.refresh not in self.refused_tokens
         )
+
+    def remedy(self) -> Remedy:
+        """Return what a request to the backend must lead to now."""
+        held, stored = self.held, self.stored
+        if not isinstance(held, Managed | External):
+            return Remedy.NO_LOGIN
+        if held.access not in self.refused_access:
+            return Remedy.UNKNOWN if self.state is AuthState.REFRESH_DEAD else Remedy.NOT_NEEDED
+        if isinstance(held, External):
+            return Remedy.PARENT
+        if isinstance(stored, Managed) and stored.access not in {held.access, *self.refused_access}:
+            return Remedy.RELOAD
+        if self.state is AuthState.REFRESH_DEAD or held.refresh in self.refused_tokens:
+            return Remedy.REJECTED
+        if self.was_refused_for_now:
+            return Remedy.POSTPONED
+        return Remedy.REJECTED if held.refresh in self.revoked_tokens else Remedy.REFRESH
+
+    @property
+    def is_stored_refused(self) -> bool:
+        """Whether somebody is signed in in the store whom the policy forbids."""
+        return self.state is AuthState.LOGGED_OUT and self.stored is not None
 
     # What is shown
 

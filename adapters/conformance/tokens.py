@@ -1,16 +1,12 @@
-"""Actions that refresh, and that the backend, the issuer or the parent refuse."""
+"""Actions that refresh, and that the issuer refuses."""
 
-import json
 from time import monotonic
 
-from authstate.adapters.conformance.connection import PARENT_METHOD, Message
-from authstate.adapters.conformance.held import External, Managed
-from authstate.adapters.conformance.history import INVALID, READ, History
+from authstate.adapters.conformance.held import Managed
+from authstate.adapters.conformance.history import READ, History
 from authstate.adapters.conformance.home import UNKNOWN_MEMBER
-from authstate.adapters.conformance.logins import external_tokens
 from authstate.engine.model.states import AuthState, Trigger
 
-LIMITS = "account/rateLimits/read"
 _ASK = {"refreshToken": True}
 
 
@@ -37,16 +33,24 @@ def refresh(history: History) -> None:
         history.shows("refresh/not-asked")
         return
     assert isinstance(before, Managed)
-    held = history.learn_stored("org-1")
+    history.eventually(lambda: _has_new_tokens(history, before))  # a server may answer before a slow refresh has ended
+    held = took_new_tokens(history, before)
     changed = before.access != held.access and before.refresh != held.refresh
     history.check("refresh/new-tokens", changed, "auth.json holds the old tokens")
     kept = UNKNOWN_MEMBER.items() <= history.home.content().items()
     if history.has_unknown_member:
         history.observe("store/unknown-members", kept, "the member `of_a_later_release` is gone")
-    model.stored = _same_workspace(held, before)
-    model.fire(Trigger.TOKENS_REFRESHED, model.stored)
     history.shows("refresh/new-tokens")
     history.observe("store/private", history.home.is_private(), "others may read auth.json")
+
+
+def _has_new_tokens(history: History, before: Managed) -> bool:
+    """Whether other tokens than before are stored and shown."""
+    stored = history.home.stored()
+    if not isinstance(stored, Managed) or stored.refresh == before.refresh:
+        return False
+    status = history.call_quietly("getAuthStatus", {"includeToken": True, "refreshToken": False})
+    return bool(status.get("result", {}).get("authToken") != before.access)
 
 
 def refresh_expired(history: History) -> None:
@@ -55,14 +59,19 @@ def refresh_expired(history: History) -> None:
     history.check("refresh/expired", True)
 
 
+def revoke_all(history: History) -> None:
+    """Sign everybody out at the issuer."""
+    history.note("#", "the issuer signs everybody out")
+    history.issuer.revoke()
+    if isinstance(history.model.stored, Managed):
+        history.model.revoked_tokens.add(history.model.stored.refresh)
+
+
 def refresh_rejected(history: History) -> None:
     """Revoke everything at the issuer, and ask for a refresh three times."""
     model, kept = history.model, history.home.text()
     held, is_live = model.held, model.must_send()
-    history.note("#", "the issuer signs everybody out")
-    history.issuer.revoke()
-    if isinstance(model.stored, Managed):
-        model.revoked_tokens.add(model.stored.refresh)
+    revoke_all(history)
     model.covered.add((model.state, Trigger.REFRESH_REJECTED))
     before = len(history.sent_tokens())
     for _ in range(3):
@@ -83,14 +92,23 @@ def refresh_rejected(history: History) -> None:
 
 def refresh_transient(history: History) -> None:
     """Ask for a refresh, which the issuer refuses for a reason that a sign-in does not fix."""
-    history.note("#", "the issuer answers 403")
-    history.issuer.behave("refresh", mode="status", status=403, code="unsupported_country_region_territory")
+    must_send = history.model.must_send() and not history.model.was_refused_for_now
+    refuse_for_now(history)
     sent = len(history.sent_tokens())
     history.call(READ, _ASK)
+    if must_send:
+        history.eventually(lambda: len(history.sent_tokens()) > sent)
     history.not_processed += history.sent_tokens()[sent:]
     history.shows("refresh/transient")
     history.stores("refresh/transient")
     history.issuer.behave("refresh")
+
+
+def refuse_for_now(history: History) -> None:
+    """Let the issuer refuse refreshes for a reason that a sign-in does not fix, until it behaves otherwise."""
+    history.model.was_refused_for_now = True
+    history.note("#", "the issuer answers 403")
+    history.issuer.behave("refresh", mode="status", status=403, code="unsupported_country_region_territory")
 
 
 def refresh_killed(history: History) -> None:
@@ -113,81 +131,10 @@ def refresh_killed(history: History) -> None:
     history.observe("refresh/killed", times == 1, f"it was sent {times} times")
 
 
-def limits(history: History) -> None:
-    """Read the rate limits."""
-    answer = history.call(LIMITS)
-    if history.model.mode in (None, "apikey"):
-        history.refused("limits/refused", answer)
-    elif history.model.state is not AuthState.REFRESH_DEAD:  # whose access token may have expired, or not
-        history.check("limits/answer", "rateLimits" in answer.get("result", {}), str(answer))
-
-
-def limits_after_401(history: History) -> None:
-    """Let the backend refuse every token, and read the rate limits. The parent answers, if it is asked."""
-    model, held = history.model, history.model.held
-    given: list[External] = []
-    workspace = held.workspace if isinstance(held, Managed | External) else "org-1"
-
-    def answer_parent(_: Message) -> Message:
-        params, tokens = external_tokens(history, workspace or "org-1")
-        given.append(tokens)
-        return {"result": params}
-
-    answer = _refused_by_backend(history, answer_parent)
-    if isinstance(held, External):
-        history.check("recovery/parent-asked", len(given) == 1 and "result" in answer, f"{len(given)} times: {answer}")
-        model.fire(Trigger.TOKENS_REFRESHED, given[0])
-        history.shows("recovery/parent-asked")
-    elif isinstance(held, Managed) and model.state is AuthState.CHATGPT:
-        history.check("recovery/refreshed", "result" in answer, str(answer))
-        model.stored = _same_workspace(history.learn_stored("org-1"), held)
-        model.fire(Trigger.TOKENS_REFRESHED, model.stored)
-        history.shows("recovery/refreshed")
-    else:
-        history.check("limits/refused", "error" in answer, str(answer))
-
-
-def parent_refuses(history: History) -> None:
-    """Let the backend refuse external tokens, and let the parent refuse to give others."""
-    _parent_fails(history, "recovery/parent-refuses", {"error": {"code": INVALID, "message": "no tokens"}})
-    history.model.covered.add((AuthState.EXTERNAL_TOKENS, Trigger.REFRESH_REJECTED))
-
-
-def parent_other_workspace(history: History) -> None:
-    """Let the backend refuse external tokens, and let the parent answer with those of another workspace."""
-    _parent_fails(history, "recovery/parent-workspace", {"result": external_tokens(history, "org-2")[0]})
-
-
-def parent_late(history: History) -> None:
-    """Let the backend refuse external tokens, and let the parent answer after the server gave up."""
-    asked = _parent_fails(history, "recovery/parent-late", None)
-    history.server.send({"id": asked[0].get("id"), "result": external_tokens(history, "org-1")[0]})
-    history.shows("recovery/parent-late")
-
-
-def _parent_fails(history: History, name: str, reply: Message | None) -> list[Message]:
-    assert history.model.state is AuthState.EXTERNAL_TOKENS
-    asked: list[Message] = []
-
-    def answer_parent(message: Message) -> Message | None:
-        asked.append(message)
-        return reply
-
-    answer = _refused_by_backend(history, answer_parent)
-    history.check("recovery/parent-asked", bool(asked), f"{PARENT_METHOD} was not sent: {json.dumps(answer)}")
-    history.check(name, "error" in answer, str(answer))
-    history.shows(name)
-    return asked
-
-
-def _refused_by_backend(history: History, parent: object) -> Message:
-    history.note("#", "the backend refuses every token issued so far")
-    history.issuer.expire_access()
-    before, history.parent = history.parent, parent  # type: ignore[assignment]
-    answer = history.call(LIMITS)
-    history.parent = before
-    return answer
-
-
-def _same_workspace(new: Managed, old: Managed) -> Managed:
-    return new._replace(workspace=old.workspace)
+def took_new_tokens(history: History, before: Managed) -> Managed:
+    """Read the tokens that a refresh brought. The model uses them from now on."""
+    model = history.model
+    model.stored = history.learn_stored(before.workspace or "org-1")
+    model.fire(Trigger.TOKENS_REFRESHED, model.stored)
+    model.was_refused_for_now = False
+    return model.stored

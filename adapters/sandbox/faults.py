@@ -28,6 +28,8 @@ class Fault(StrEnum):
     """It is not served, and the connection is reset."""
     HOLD = "hold"
     """It waits for `release`."""
+    REVOKE_ON_REUSE = "revokeOnReuse"
+    """A refresh token that was spent before is sent: the whole login ends, as RFC 9700 recommends to issuers."""
 
 
 class FaultOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -62,6 +64,8 @@ class FaultOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
                 raise ValueError(f"{shown} belongs to the fault {fault}, not to {self.fault}")
         if self.fault is Fault.SLOW and self.seconds is None:
             raise ValueError("the fault slow needs seconds")
+        if self.fault is Fault.REVOKE_ON_REUSE and self.endpoint not in ("all", "refresh"):
+            raise ValueError(f"the fault revokeOnReuse is for the endpoint refresh, not for {self.endpoint}")
 
     def applies_to(self, endpoint: str) -> bool:
         """Whether a request to this endpoint gets the fault."""
@@ -110,7 +114,13 @@ class FaultOrders:
 
     def take(self, endpoint: str) -> FaultOrder | None:
         """Return the order that a request to this endpoint gets, and count the request. None: there is none."""
-        fitting = [one for one in self._open if one.order.applies_to(endpoint)]
+        return self._take([one for one in self._open if one.order.applies_to(endpoint) and not _is_for_reuse(one)])
+
+    def take_for_reuse(self) -> FaultOrder | None:
+        """Return the order that a refresh token gets that was spent before, and count it. None: there is none."""
+        return self._take([one for one in self._open if _is_for_reuse(one)])
+
+    def _take(self, fitting: list[OpenOrder]) -> FaultOrder | None:
         counted = [one for one in fitting if one.times_left is not None]
         if not counted:
             return fitting[-1].order if fitting else None
@@ -128,3 +138,7 @@ class FaultOrders:
     def clear(self, *, only: Fault | None = None) -> None:
         """Forget all orders, or those of one fault."""
         self._open = [one for one in self._open if only is not None and one.order.fault is not only]
+
+
+def _is_for_reuse(one: OpenOrder) -> bool:
+    return one.order.fault is Fault.REVOKE_ON_REUSE

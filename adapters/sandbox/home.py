@@ -1,24 +1,10 @@
 """The home of the programs that use a sandbox: a temporary `CODEX_HOME` with a config.toml and, if wanted, a login."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 from authstate.adapters.sandbox.issued_tokens import TokenKind
 from authstate.adapters.sandbox.server import RunningSandbox
-
-
-@contextmanager
-def temporary_home() -> Generator[Path, None, None]:
-    """Make a folder that only this user can read, and remove it with all that was put into it."""
-    folder = Path(tempfile.mkdtemp(prefix="authstate-sandbox-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # a program that outlives the sandbox may still write
 
 
 def fill(home: Path, sandbox: RunningSandbox, signed_in: str | None) -> None:

@@ -66,6 +66,13 @@ class SeenRequests:
         """Note the fault of the request that has just arrived."""
         self._seen[-1].fault = fault
 
+    def note_fault_of(self, token: str, fault: str) -> None:
+        """Note the fault of the newest request that carries this token and is not over. It keeps one that it has."""
+        for seen in reversed(self._seen):
+            if seen.token == token and not seen.is_over:
+                seen.fault = seen.fault or fault
+                return
+
     def finish(self, seen: SeenRequest, status: int | None) -> None:
         """Note that a request is over, with its status. None: the connection was reset."""
         seen.status, seen.is_over = status, True

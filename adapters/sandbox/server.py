@@ -73,6 +73,9 @@ class SandboxHandler(Handler):
     def do_PATCH(self) -> None:
         self.do_POST()
 
+    def do_OPTIONS(self) -> None:
+        self.do_POST()
+
     def _answer_control(self, path: str) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:

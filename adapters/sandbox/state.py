@@ -181,8 +181,13 @@ class SandboxState(IssuerState):
 
     def refresh(self, body: Json) -> Answer:
         """Answer a refresh, and count a token that was spent before. See `IssuerState.refresh`."""
-        if self.dead.get(str(body.get("refresh_token"))) == _REUSED:
+        token = str(body.get("refresh_token"))
+        if self.dead.get(token) == _REUSED:
             self.counts["refresh_tokens_used_twice"] += 1
+            issued, order = self.issued.view(token), self.faults.take_for_reuse()
+            if order is not None and issued is not None:
+                self.seen.note_fault_of(issued.fingerprint, order.fault)
+                self.revoke(None, issued.login)
         return super().refresh(body)
 
     def backend(self, path: str, method: str, bearer: str, account: str | None, size: int) -> Answer:

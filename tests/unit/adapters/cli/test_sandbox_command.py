@@ -233,3 +233,17 @@ def test_authstate_signs_in_and_out_in_it(tmp_path: Path) -> None:
         subprocess.run([*AUTHSTATE, "logout"], env=environ, check=True, capture_output=True)
         state = httpx.get(f"{told['control']}/state", trust_env=False).json()
         assert (state["counts"]["refreshes"], state["counts"]["revocations"]) == (1, 1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_the_next_start_removes_what_a_killed_sandbox_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with started("--json", "--until-eof", "--signed-in", "ada") as killed:
+        left = Path(ready(killed)["environment"]["CODEX_HOME"])
+        killed.kill()
+        killed.wait()
+    assert (left / "auth.json").is_file()
+    with started("--json", "--until-eof") as other:
+        home = Path(ready(other)["environment"]["CODEX_HOME"])
+        assert [path.name for path in tmp_path.iterdir()] == [home.name]
+    assert list(tmp_path.iterdir()) == []

@@ -15,8 +15,34 @@ from authstate.testing import LoopbackIssuer
 
 _NOBODY = ("start", "bad-requests", "no-params", "not-json", "cancel-unknown", "limits", "refresh", "refresh-rejected")
 _KEY = ("log-out", "api-key", "log-out", "api-key", "refresh", "refresh-rejected", "limits", "blank-key", "api-key")
-_EXTERNAL = ("external", "api-key", "browser", "refresh", "limits", "limits-after-401", "parent-refuses", "external")
-_CHATGPT = ("log-out", "browser", "refresh", "limits", "limits-after-401", "refresh-transient", "browser", "api-key")
+_EXTERNAL = (
+    "external",
+    "api-key",
+    "browser",
+    "refresh",
+    "limits",
+    "limits-after-401",
+    "parent-refuses",
+    "external",
+    "limits-always-401",
+    "external-other-account",
+    "limits",
+)
+_CHATGPT = (
+    "log-out",
+    "browser",
+    "refresh",
+    "limits",
+    "limits-after-401",
+    "limits-always-401",
+    "limits-401-reloaded",
+    "limits-401-rejected",
+    "browser",
+    "limits-401-transient",
+    "refresh-transient",
+    "browser-other-account",
+    "api-key",
+)
 _DEAD = ("browser", "refresh-rejected", "refresh", "refresh-rejected")
 
 LONG: tuple[tuple[str, ...], ...] = (
@@ -31,7 +57,7 @@ SHORT: tuple[tuple[str, ...], ...] = (
     ("given-expired", "refresh-expired", "refresh"),
     ("given-chatgpt", "start", "refresh-killed"),
     ("external", "parent-other-workspace"),
-    ("device", "browser-pending"),
+    ("device", "forced-workspace", "device", "browser", "browser-other-account", "unforced", "browser-pending"),
     ("given-key-forbidden", "api-key"),
     ("forced-api", "browser", "external", "api-key", "other-account"),
     ("forced-chatgpt", "given-chatgpt", "start", "other-key"),
@@ -76,6 +102,6 @@ def test_these_histories_reach_every_check_and_every_cell(app_server: AppServer)
 
 
 def test_generated_histories_pass(app_server: AppServer) -> None:
-    outcomes = search(lambda actions: app_server.play(tuple(actions)), set(), runs=4, steps=8, start=1)
+    outcomes = search(lambda actions, _: app_server.play(tuple(actions)), [], runs=4, steps=10, start=1)
     assert outcomes
     assert [outcome.failed for outcome in outcomes] == [{}] * len(outcomes)

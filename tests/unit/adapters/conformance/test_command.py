@@ -45,7 +45,9 @@ def test_a_server_that_fails_gives_1_and_a_transcript(tmp_path: Path, capsys: py
         (["--", sys.executable, "-c", "pass"], "the server cannot be run"),
         (["--history", "nonsense", "--", *SERVER, "none"], "unknown actions (nonsense)"),
         (["--runs", "-1", "--", *SERVER, "none"], "--runs: must be a whole number, 0 or more"),
+        (["--jobs", "0", "--", *SERVER, "none"], "--jobs: must be 1 or more"),
         (["--report", "/no/such/folder/file", "--", *SERVER, "none"], "there is no folder /no/such/folder"),
+        (["--report", "/", "--", *SERVER, "none"], "--report: / is a folder: name a file"),
         (["--history", "nonsense", "--", "/no/such/program"], "unknown actions (nonsense)"),
     ],
 )
@@ -54,6 +56,13 @@ def test_a_server_that_cannot_be_run_gives_2(
 ) -> None:
     assert main(["verify", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_action_that_is_not_possible_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--history", "api-key,given-chatgpt,parent-refuses,refresh-killed,log-out"]
+    assert main(["verify", *arguments, "--", *SERVER, "none"]) == 0
+    printed = capsys.readouterr().out
+    assert "PASSED                 logout/order" in printed and "0 failed" in printed
 
 
 def test_hypothesis_is_asked_for_if_it_is_missing(

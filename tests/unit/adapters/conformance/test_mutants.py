@@ -1,7 +1,8 @@
 """Each fault of a small server is found, by the check that is about it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 from support import paths
 
 from authstate.adapters.conformance import tokens
-from authstate.adapters.conformance.actions import Outcome, play
+from authstate.adapters.conformance.actions import Ending, Outcome, play
 from authstate.adapters.conformance.history import Setting
+from authstate.adapters.conformance.search import search
+from authstate.engine.model.states import AuthState
 from authstate.testing import LoopbackIssuer
 
 SERVER = paths.REPO / "tests" / "support" / "account_server.py"
@@ -18,6 +21,8 @@ KEY = ("api-key",)
 REFRESH = ("given-chatgpt", "start", "refresh")
 DEAD = ("given-chatgpt", "start", "refresh-rejected")
 REFUSED = ("external", "api-key")
+LIMITS = ("given-chatgpt", "start", "limits-after-401")
+OF_PARENT = ("external", "limits-after-401")
 BAD = ("start", "bad-requests")
 
 FAULTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
@@ -45,6 +50,21 @@ FAULTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("shows another person", ("external",), "login/external/read-back"),
     ("stores a refused login", REFUSED, "login/refused/changes-nothing"),
     ("ignores the policy", ("forced-chatgpt", "api-key"), "login/refused/policy"),
+    ("ignores the workspace", ("forced-workspace", "external"), "login/refused/policy"),
+    ("ignores the workspace of a device login", ("forced-workspace", "device"), "login/device/workspace"),
+    ("uses a forbidden login", ("given-chatgpt", "start", "forced-workspace"), "start/policy"),
+    ("gives up at a 401", LIMITS, "recovery/refreshed"),
+    ("gives up at a 401", OF_PARENT, "recovery/parent-asked"),
+    ("refreshes without end", ("given-chatgpt", "start", "limits-always-401"), "recovery/ends"),
+    ("refreshes without end", ("external", "limits-always-401"), "recovery/ends"),
+    ("refreshes what another process refreshed", (*LIMITS[:2], "limits-401-reloaded"), "recovery/reloaded"),
+    ("shows a dead login", (*LIMITS[:2], "limits-401-rejected"), "refresh/permanent/shown"),
+    ("gives up at a 401", (*LIMITS[:2], "limits-401-rejected"), "recovery/rejected"),
+    ("ends a login for a passing error", (*LIMITS[:2], "limits-401-transient"), "recovery/transient"),
+    ("takes any workspace of the parent", ("external", "parent-other-workspace"), "recovery/parent-workspace"),
+    ("signs out if the parent refuses", ("external", "parent-refuses"), "recovery/parent-refuses"),
+    ("hangs at getAuthStatus", ("start",), "answers/in-time"),
+    ("ends at account/login/start", KEY, "answers/in-time"),
     ("uses another code", BAD, "input/unknown-method"),
     ("is silent about bad lines", ("start", "not-json"), "input/not-json"),
     ("needs no initialize", ("start-uninitialized",), "start/not-initialized"),
@@ -58,10 +78,12 @@ class Player:
     def __init__(self, issuer: LoopbackIssuer, folder: Path) -> None:
         self._issuer, self._folder, self._numbers = issuer, folder, count()
 
-    def play(self, fault: str, actions: tuple[str, ...]) -> Outcome:
+    def play(self, fault: str, actions: Sequence[str], avoid: Collection[Ending] = ()) -> Outcome:
         # The server writes every notification before its next answer, so none is waited for.
-        setting = Setting((sys.executable, "-S", str(SERVER), fault), self._issuer, self._folder, grace=0.0)
-        return play(setting, next(self._numbers), actions)
+        # One that hangs is not waited for: whatever does not answer at once fails the same check.
+        patience = 0.2 if fault.startswith("hangs") else 30.0
+        setting = Setting((sys.executable, "-S", str(SERVER), fault), self._issuer, self._folder, patience, 0.0)
+        return play(setting, next(self._numbers), actions, avoid)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +102,22 @@ def test_the_fault_is_found_and_named(fault: str, actions: tuple[str, ...], chec
 def test_the_server_without_a_fault_passes(actions: tuple[str, ...], player: Player) -> None:
     outcome = player.play("none", actions)
     assert outcome.failed == {} and outcome.actions == actions
+
+
+# The small server looks for no other process, and has no browser login.
+_HAS_NOT = ("other-key", "other-login", "other-account", "other-logout", "browser", "browser-other-account")
+KNOWN = [
+    Outcome((), frozenset(), {}, frozenset(), (), "", ending=(state, name)) for state in AuthState for name in _HAS_NOT
+]
+
+
+def test_generated_histories_find_a_fault_and_shrink_it(player: Player) -> None:
+    fault = "keeps the file after a logout"
+    found = [one for one in search(partial(player.play, fault), KNOWN, runs=12, steps=6, start=3) if one.failed]
+    assert {name for outcome in found for name in outcome.failed} == {"logout/nothing-left"}
+    failure = found[0]
+    assert len(failure.actions) <= 3
+    assert player.play(fault, failure.actions).failed == failure.failed  # as `--history` replays it
 
 
 def test_a_transcript_shows_no_secret(player: Player) -> None:

@@ -48,6 +48,23 @@ def test_a_refresh_token_that_is_used_twice_is_counted(control: SandboxClient) -
     assert control.refresh(second["refresh_token"]).status_code == 200
 
 
+def test_a_reuse_ends_the_login_if_that_is_ordered(control: SandboxClient) -> None:
+    other = control.sign_in(account="ada")
+    first = control.sign_in(account="bob")
+    second = control.refresh(first["refresh_token"]).json()
+    control.post("faults", fault="revokeOnReuse", endpoint="refresh")
+    assert control.usage(second["access_token"]) == 200
+    reused = control.refresh(first["refresh_token"])
+    assert (reused.status_code, reused.json()["error"]["code"]) == (401, "refresh_token_reused")
+    assert control.usage(second["access_token"]) == 401
+    refused = control.refresh(second["refresh_token"])
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "refresh_token_invalidated")
+    assert [login["works"] for login in control.get("logins")["logins"]] == [True, False]
+    assert control.refresh(other["refresh_token"]).status_code == 200
+    seen = [request["fault"] for request in control.requests() if request["endpoint"] == "refresh"]
+    assert seen == [None, "revokeOnReuse", None, None]
+
+
 def test_no_answer_and_no_page_shows_a_token(control: SandboxClient) -> None:
     tokens = control.sign_in()
     after = control.refresh(tokens["refresh_token"]).json()
@@ -219,6 +236,7 @@ def test_a_reset_begins_anew(control: SandboxClient, sandbox: RunningSandbox) ->
         ("GET", "/sandbox", "", 404, "not_found"),
         ("GET", "/sandbox/expire", "", 405, "method_not_allowed"),
         ("PATCH", "/sandbox/state", "", 405, "method_not_allowed"),
+        ("OPTIONS", "/sandbox/faults", "", 405, "method_not_allowed"),
         ("POST", "/sandbox/expire", "{", 400, "invalid_request"),
         ("POST", "/sandbox/expire", "[]", 400, "invalid_request"),
         ("POST", "/sandbox/expire", '{"who": "ada"}', 400, "invalid_request"),

@@ -47,6 +47,8 @@ def test_what_an_order_means(order: FaultOrder, endpoint: str, behaviour: dict[s
         ('{"fault": "refuse", "status": 200}', "Expected `int` >= 400"),
         ('{"fault": "explode"}', "Invalid enum value 'explode'"),
         ('{"fault": "down", "endpoint": "nowhere"}', "Invalid enum value 'nowhere'"),
+        ('{"fault": "revokeOnReuse", "endpoint": "backend"}', "is for the endpoint refresh, not for backend"),
+        ('{"fault": "revokeOnReuse", "status": 400}', "status belongs to the fault refuse"),
         ('{"fault": "down", "time": 1}', "Object contains unknown field `time`"),
     ],
 )
@@ -84,3 +86,12 @@ def test_one_kind_of_fault_can_be_cleared_alone() -> None:
     assert [one.order for one in orders.listed()] == [down]
     orders.clear()
     assert orders.listed() == []
+
+
+def test_a_request_that_is_no_reuse_takes_no_order_for_reuse() -> None:
+    orders = FaultOrders()
+    once = orders.add(FaultOrder(Fault.REVOKE_ON_REUSE, times=1))
+    assert orders.take("refresh") is None
+    assert orders.listed() == [once]
+    assert orders.take_for_reuse() == once.order
+    assert orders.take_for_reuse() is None

@@ -35,7 +35,10 @@ class Reference:
 
     def fault_for(self, endpoint: str) -> dict[str, Any]:
         """The order that the next request to an endpoint gets; `{}` if there is none."""
-        fitting = [order for order in self.orders if order["endpoint"] in ("all", endpoint)]
+        others = [order for order in self.orders if order["fault"] != "revokeOnReuse"]
+        return self.taken_of([order for order in others if order["endpoint"] in ("all", endpoint)])
+
+    def taken_of(self, fitting: list[dict[str, Any]]) -> dict[str, Any]:
         for order in fitting:
             if order["times"] is not None:
                 order["times"] -= 1
@@ -52,7 +55,8 @@ class Reference:
             self.refreshes += 1
             status = 200
         else:
-            self.used_twice += self.is_spent
+            if self.is_spent:
+                self.reuse()
             status = 401
         if fault.get("fault") == "loseAnswer":
             if self.token_works:
@@ -61,6 +65,20 @@ class Reference:
         if self.token_works:
             self.access_works = True
         return status
+
+    def reuse(self) -> None:
+        """A refresh token that was accepted before is served."""
+        self.used_twice += 1
+        if self.taken_of([order for order in self.orders if order["fault"] == "revokeOnReuse"]):
+            self.token_works = self.access_works = False
+
+    def send_again(self) -> int | str:
+        """Send an older refresh token than the last one."""
+        fault = self.fault_for("refresh")
+        if fault.get("fault") in ("refuse", "down"):
+            return int(fault["status"]) if "status" in fault else LOST
+        self.reuse()
+        return LOST if fault.get("fault") == "loseAnswer" else 401
 
     def use_backend(self) -> int | str:
         fault = self.fault_for("backend")
@@ -88,6 +106,7 @@ class Faults(RuleBasedStateMachine):
 
     def begin(self) -> None:
         self.tokens = self.control.sign_in()
+        self.older: str | None = None
         self.reference = Reference()
         self.refreshes_before = self.control.counts()["refreshes"]
         self.used_twice_before = self.control.counts()["refreshTokensUsedTwice"]
@@ -104,6 +123,10 @@ class Faults(RuleBasedStateMachine):
     @rule(fault=st.sampled_from(["loseAnswer", "down"]), endpoint=ENDPOINTS, times=TIMES)
     def order_loss(self, fault: str, endpoint: str, times: int | None) -> None:
         self.order(fault, endpoint, times)
+
+    @rule(times=TIMES)
+    def revoke_on_reuse(self, times: int | None) -> None:
+        self.order("revokeOnReuse", "refresh", times)
 
     @rule(endpoint=ENDPOINTS, times=TIMES)
     def be_slow(self, endpoint: str, times: int | None) -> None:
@@ -124,7 +147,17 @@ class Faults(RuleBasedStateMachine):
             return
         assert answer.status_code == self.reference.refresh()
         if answer.status_code == 200:
-            self.tokens = answer.json()
+            self.older, self.tokens = self.tokens["refresh_token"], answer.json()
+
+    @precondition(lambda self: self.older is not None)
+    @rule()
+    def send_an_older_token_again(self) -> None:
+        assert self.older is not None
+        try:
+            outcome: int | str = self.control.refresh(self.older).status_code
+        except httpx.TransportError:
+            outcome = LOST
+        assert outcome == self.reference.send_again()
 
     @rule()
     def use_backend(self) -> None:
