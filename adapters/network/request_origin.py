@@ -26,16 +26,17 @@ def origin_of(url: Any) -> Origin:
 
 def bind_to_origin(request: Any) -> None:
     """Send the credentials of a request of an async client only to its origin. A `trace` of the caller still runs."""
-    request.extensions["trace"] = _AsyncTrace(request.url, _callers_trace(request))
+    extensions = request.extensions
+    extensions["trace"] = _AsyncTrace(request.url, _callers(extensions["trace"]) if "trace" in extensions else None)
 
 
 def bind_to_origin_sync(request: Any) -> None:
     """Send the credentials of a request of a sync client only to its origin. A `trace` of the caller still runs."""
-    request.extensions["trace"] = _SyncTrace(request.url, _callers_trace(request))
+    extensions = request.extensions
+    extensions["trace"] = _SyncTrace(request.url, _callers(extensions["trace"]) if "trace" in extensions else None)
 
 
-def _callers_trace(request: Any) -> Any:
-    trace = request.extensions.get("trace")
+def _callers(trace: Any) -> Any:
     return trace.callers_trace if isinstance(trace, _Trace) else trace  # ours if the request was sent before
 
 

@@ -240,7 +240,7 @@ class HomeLock:
         target = self._disk.resolve(self._path)
         lock_file = target + _SUFFIX
         try:
-            revision = self._disk.revision(target), self._disk.revision(lock_file), self.recent_saves()
+            revision = self._disk.revision(target), self._disk.revision(lock_file), self._saves_in(lock_file)
         except OSError:
             return None
         if revision[2]:
@@ -257,18 +257,22 @@ class HomeLock:
 
     def recent_saves(self) -> list[SaveRecord]:
         """Return the last saves under the lock, the oldest first. Empty if nothing is known."""
+        return self._saves_in(self._disk.resolve(self._path) + _SUFFIX)
+
+    def _saves_in(self, lock_file: str) -> list[SaveRecord]:
         try:
-            data = self._disk.read_lock_file(self._disk.resolve(self._path) + _SUFFIX, _LARGEST)
+            data = self._disk.read_lock_file(lock_file, _LARGEST)
             return msgspec.json.decode(data or b"[]", type=list[SaveRecord])
         except (OSError, msgspec.DecodeError):
             return []
 
     def record_save(self, digest: str) -> None:
         """Record a save, and drop all but the last ones. Requires the lock."""
-        others = [save for save in self.recent_saves() if save.digest != digest]
+        lock_file = self._disk.resolve(self._path) + _SUFFIX
+        others = [save for save in self._saves_in(lock_file) if save.digest != digest]
         saves = [*others, SaveRecord(digest, self._clock.now(), os.getpid())][-_SAVES_KEPT:]
         with suppress(OSError):
-            self._disk.write_lock_file(self._disk.resolve(self._path) + _SUFFIX, msgspec.json.encode(saves))
+            self._disk.write_lock_file(lock_file, msgspec.json.encode(saves))
 
     def _make_home(self) -> None:
         try:

@@ -42,7 +42,8 @@ class RefreshClaimsFile:
     def record(self, claim: RefreshClaim) -> None:
         """Store a claim durably. Requires the lock. Blocks briefly. Raises StoreUnavailable."""
         beside, *elsewhere = self._paths()
-        claims = with_claim(self.load(), msgspec.structs.replace(claim, holder=f"process {self._disk.process_id()}"))
+        claimed = msgspec.structs.replace(claim, holder=f"process {self._disk.process_id()}")
+        claims = with_claim(self._read_newest(beside, elsewhere), claimed)
         data = msgspec.json.encode(list(claims.values()))
         try:
             self._publish(beside, data)
@@ -79,11 +80,12 @@ class RefreshClaimsFile:
         return companion_paths(self._disk.resolve(self._path), _SUFFIX)
 
     def load(self) -> Mapping[str, RefreshClaim]:
-        """Read the claims. Blocks briefly; raises nothing.
-
-        A file in a less preferred place is newer: no better place was writable.
-        """
+        """Read the claims. Blocks briefly; raises nothing."""
         beside, *elsewhere = self._paths()
+        return self._read_newest(beside, elsewhere)
+
+    def _read_newest(self, beside: str, elsewhere: list[str]) -> Mapping[str, RefreshClaim]:
+        """Read the claims. A file in a less preferred place is newer: no better place was writable."""
         return self._read(next(filter(self._disk.exists, reversed(elsewhere)), beside))
 
     def _read(self, place: str) -> Mapping[str, RefreshClaim]:

@@ -21,8 +21,9 @@ ROUNDS = 3
 SINGLE = 200
 MOST_LAG = 0.02
 """Seconds, at the 99th percentile."""
-MOST_RATIO = 1.1
-"""The time of a refresh with threads, divided by that of one whose disk works in the loop."""
+MOST_RATIO = 1.25
+"""The time of a refresh with threads, divided by that of one whose disk works in the loop: 1.15 to 1.18 on an idle
+machine with a fast disk, or 0.7 ms of 5."""
 
 
 class CountingDisk(Disk):
