@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from authstate.adapters.child.own_login import ChildHasOwnLogin
     from authstate.adapters.child.process import CannotStart
     from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
+    from authstate.adapters.http_clients.authorizer import Authorizer, SyncAuthorizer
     from authstate.adapters.http_clients.token_provider import sync_token_provider, token_provider
     from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
     from authstate.adapters.jsonrpc.framing import RemoteError
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from authstate.engine.flows.refresh_urgency import Urgency
     from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
     from authstate.engine.machines.recovery import RecoveryPlan
-    from authstate.engine.machines.refresh_claim import RefreshClaim
+    from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
     from authstate.engine.model.account import Account, PlanType
     from authstate.engine.model.credentials import (
         ApiKey,
@@ -147,6 +148,7 @@ else:
             "adapters.child.own_login": "ChildHasOwnLogin",
             "adapters.child.process": "CannotStart",
             "adapters.config": "Config ConfigError Environment StoreMode load_config",
+            "adapters.http_clients.authorizer": "Authorizer SyncAuthorizer",
             "adapters.http_clients.token_provider": "sync_token_provider token_provider",
             "adapters.httpx_auth": "EngineAuth SyncEngineAuth",
             "adapters.jsonrpc.framing": "RemoteError",
@@ -174,7 +176,7 @@ else:
             "engine.flows.refresh_urgency": "Urgency",
             "engine.machines.login_attempt": "LoginAttempt LoginKind",
             "engine.machines.recovery": "RecoveryPlan",
-            "engine.machines.refresh_claim": "RefreshClaim",
+            "engine.machines.refresh_claim": "RefreshClaim RefreshClaimState",
             "engine.model.account": "Account PlanType",
             "engine.model.credentials": (
                 "ApiKey ChatgptTokens Credentials ExternalTokens PersonalAccessToken StaticCredentials"
@@ -221,6 +223,7 @@ __all__ = [
     "AuthMode",
     "AuthState",
     "Authorization",
+    "Authorizer",
     "AuthstateError",
     "AutoStore",
     "Background",
@@ -295,6 +298,7 @@ __all__ = [
     "RedactingFilter",
     "RedactingFormatter",
     "RefreshClaim",
+    "RefreshClaimState",
     "RefreshDeadReason",
     "RefreshEnded",
     "RefreshFailed",
@@ -318,6 +322,7 @@ __all__ = [
     "StoreUnavailable",
     "StoreUnreadable",
     "SyncAuthEngine",
+    "SyncAuthorizer",
     "SyncEngineAuth",
     "TokenAuthority",
     "TokenExpired",

@@ -22,10 +22,15 @@ class RefreshClaimState(StrEnum):
     """What is known of a refresh token."""
 
     FREE = "free"
+    """Nobody has sent it, or the issuer certainly did not use it."""
     CLAIMED = "claimed"
+    """Its holder is about to send it, or waits for the answer."""
     DOUBTFUL = "doubtful"
+    """It was sent, and nobody knows whether the issuer used it."""
     SPENT = "spent"
+    """The issuer exchanged it. It is never sent again."""
     DEAD = "dead"
+    """The issuer refused it for good."""
 
 
 class RefreshClaimTrigger(StrEnum):
