@@ -22,6 +22,7 @@ CONFIG = (HOME / "config.toml").read_text()
 ISSUER = os.environ["CODEX_APP_SERVER_LOGIN_ISSUER"]
 LIMITS = "account/rateLimits/read"
 METHODS = ("initialize", "account/read", "account/login/start", "account/logout", "getAuthStatus", LIMITS)
+SENDING = threading.Lock()
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -30,7 +31,9 @@ class Refused(Exception):
 
 
 def send(**message: Any) -> None:
-    print(json.dumps(message), flush=True)
+    """Write one line, whole: the thread of a device login writes, too."""
+    with SENDING:
+        print(json.dumps(message), flush=True)
 
 
 def ask(url: str, body: Any = None, bearer: str | None = None) -> Any:
