@@ -67,7 +67,8 @@ class HeldStore(Protocol):
 class CombinesWrites(Protocol):
     """A held store that does what a refresh writes in two steps instead of four. A step may cost a change of threads.
 
-    What `HeldStore` says of writes and cancellation is true of these.
+    What `HeldStore` says of writes and cancellation is true of these. The class must define both: methods that only
+    `__getattr__` finds are not used, because a wrapper with a `save` of its own would be bypassed.
     """
 
     async def prepare_and_record(self, claim: RefreshClaim) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from authstate.adapters.config.config_files import SYSTEM_FILES, SYSTEM_FOLDER, read_table
-from authstate.adapters.config.home import ConfigError, find_home_path
+from authstate.adapters.config.home import ConfigError, account_of_home, find_home_path
 
 _PREFIXES = ("AUTHSTATE_", "CODEX_", "OPENAI_")
 """The variables that are read while the configuration is read have one of these."""
@@ -52,10 +52,23 @@ def home_with_defaults(
         return None
     try:
         home = find_home_path(environ)
+        if account_of_home(environ) is not None:  # that home has a .env of its own
+            return None
         files = [] if system is None else [os.path.join(system, name) for name in SYSTEM_FILES]
-        if any(os.path.lexists(path) for path in (*files, os.path.join(home, ".env"))):
+        if not all(_is_missing(path) for path in (*files, os.path.join(home, ".env"))):
             return None
         table = read_table(os.path.join(home, "config.toml"))
     except ConfigError:
         return None
     return None if table is not None and any(key in table for key in _KEYS) else home
+
+
+def _is_missing(path: str) -> bool:
+    """Return whether a file certainly does not exist. In a folder that this user may not search, nobody can tell."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False

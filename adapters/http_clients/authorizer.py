@@ -1,11 +1,11 @@
 """What an HTTP client needs of an engine: a token for a request, and another one after a 401."""
 
 import asyncio
-import inspect
 from typing import Protocol
 
 from authstate.engine.model.arguments import ensure_methods
 from authstate.engine.model.errors import WrongEventLoop
+from authstate.engine.model.events import is_coroutine_function
 from authstate.engine.model.session import Authorization
 
 
@@ -52,7 +52,7 @@ def ensure_async(engine: Authorizer, taker: str) -> None:
         TypeError: it is no `Authorizer`.
     """
     ensure_methods(engine, _METHODS, "engine", f"{taker} an AuthEngine, such as open_engine()")
-    if not inspect.iscoroutinefunction(engine.authorization):
+    if not is_coroutine_function(engine.authorization):
         raise TypeError(f"{taker} takes an AuthEngine: give this engine to {_TWIN[taker]}")
 
 
@@ -63,7 +63,7 @@ def ensure_sync(engine: SyncAuthorizer, taker: str) -> None:
         TypeError: it is no `SyncAuthorizer`.
     """
     ensure_methods(engine, _METHODS, "engine", f"{taker} a SyncAuthEngine, such as SyncAuthEngine(open_engine())")
-    if inspect.iscoroutinefunction(engine.authorization):
+    if is_coroutine_function(engine.authorization):
         raise TypeError(f"{taker} takes a SyncAuthEngine: give an AuthEngine to {_TWIN[taker]}")
 
 

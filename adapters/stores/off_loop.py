@@ -105,6 +105,8 @@ class _Step:
 def _set(outcome: "asyncio.Future[Any]", result: Any, fault: BaseException | None) -> None:
     if fault is None:
         outcome.set_result(result)
+    elif isinstance(fault, StopIteration):  # Python 3.11 puts none into a future: its caller would wait for ever
+        outcome.set_exception(RuntimeError("a step raised StopIteration"))
     else:
         outcome.set_exception(fault)
 
@@ -169,6 +171,8 @@ class _Threads:
 
 
 _of_process: dict[int, _Threads] = {}  # a forked child has none of its parent's threads
+if hasattr(os, "register_at_fork"):  # the child may get the number of an ancestor that has ended
+    os.register_at_fork(after_in_child=_of_process.clear)
 
 
 def _threads() -> _Threads:

@@ -5,6 +5,7 @@ import gc
 import inspect
 from functools import partial
 from typing import Any, cast
+from unittest.mock import MagicMock, Mock, create_autospec
 
 import pytest
 from hypothesis import given
@@ -199,6 +200,18 @@ async def test_every_kind_of_coroutine_function_is_known(faults: Faults) -> None
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert [type(fault["exception"]) for fault in faults] == [NotImplementedError] * 6
+
+
+def plain(event: Event) -> None:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("listener", [Mock(spec=plain), MagicMock(spec=plain), create_autospec(plain)])
+async def test_the_mock_of_a_plain_function_is_called_at_once(listener: Any) -> None:
+    async with make_engine() as engine:
+        engine.subscribe(listener)
+        await change(engine)
+        assert len(listener.mock_calls) > 0
 
 
 async def test_a_function_that_returns_a_coroutine_is_reported(faults: Faults) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from authstate.adapters.config import Environment, load_config
+from authstate.adapters.config import ConfigError, Environment, load_config
 from authstate.adapters.config import defaults as defaults_module
 from authstate.adapters.config.defaults import home_with_defaults
 from authstate.adapters.config.layers import Settings
@@ -94,6 +94,28 @@ def test_a_home_that_is_missing_or_set_up_is_not(tmp_path: Path) -> None:
     (etc / "requirements.toml").symlink_to("nowhere")
     assert home_with_defaults(environ, (), str(etc)) is None
     (tmp_path / ".env").write_text("")
+    assert home_with_defaults(environ, (), None) is None
+
+
+def test_a_folder_of_the_administrator_that_cannot_be_searched_is_not(tmp_path: Path) -> None:
+    """Reading the configuration fails there. A folder of mode 0700 that belongs to root is the usual case."""
+    home, etc = tmp_path / "home", tmp_path / "etc"
+    home.mkdir()
+    etc.symlink_to(etc)
+    with pytest.raises(ConfigError, match="too many levels of symbolic links"):
+        load_config(home, (), str(etc), {})
+    assert home_with_defaults({"CODEX_HOME": str(home)}, (), str(etc)) is None
+
+
+def test_the_home_of_an_account_is_not(tmp_path: Path) -> None:
+    """Its own .env may name a login that is not managed here."""
+    account = tmp_path / "authstate" / "homes" / "a1"
+    account.mkdir(parents=True)
+    (tmp_path / "authstate" / "accounts.json").write_text("{}")
+    (account / ".env").write_text("OPENAI_IDENTITY_TOKEN_FILE=/token\n")
+    environ = {"CODEX_HOME": str(account)}
+    with pytest.raises(ConfigError, match="a workload identity"):
+        ensure_none_in_environment(environ)
     assert home_with_defaults(environ, (), None) is None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock, create_autospec
 
 import pytest
 
@@ -57,6 +58,20 @@ def test_what_is_no_engine_is_refused(take: Callable[[Any], object]) -> None:
 def test_an_engine_of_the_other_kind_is_refused(take: Callable[[Any], object], given: Any, said: str) -> None:
     with pytest.raises(TypeError, match=said):
         take(given)
+
+
+@pytest.mark.parametrize(
+    ("take", "kind"),
+    [
+        (EngineAuth, AuthEngine),
+        (token_provider, AuthEngine),
+        (SyncEngineAuth, SyncAuthEngine),
+        (sync_token_provider, SyncAuthEngine),
+    ],
+)
+def test_a_mock_of_an_engine_of_the_right_kind_is_taken(take: Callable[[Any], object], kind: type) -> None:
+    for mock in (Mock(spec=kind), create_autospec(kind, instance=True)):
+        take(mock)
 
 
 @pytest.mark.parametrize(("take", "engine"), [(EngineAuth, ENGINE), (SyncEngineAuth, SYNC_ENGINE)])

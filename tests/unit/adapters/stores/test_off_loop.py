@@ -99,18 +99,23 @@ async def test_what_a_thread_returns_comes_through() -> None:
     assert await completed(in_disk_thread(lambda: 7)) == 7
     with pytest.raises(ZeroDivisionError):
         await completed(in_disk_thread(lambda: 1 // 0))
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await completed(in_disk_thread(lambda: next(iter(()))))
 
 
 FORKED = """
-import asyncio, os
+import asyncio, os, signal
 from authstate.adapters.stores.off_loop import completed, in_disk_thread
 
 async def write() -> int:
     return await completed(in_disk_thread(lambda: 7))
 
 assert asyncio.run(write()) == 7
+parent = os.getpid()
 child = os.fork()
 if child == 0:
+    signal.alarm(30)
+    os.getpid = lambda: parent  # as after the end of the parent, or in a process namespace
     os._exit(asyncio.run(write()))
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 """
@@ -131,6 +136,7 @@ atexit.register(last)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_process_has_threads_of_its_own() -> None:
+    """Also one that gets the number of an ancestor."""
     done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
 
