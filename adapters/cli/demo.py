@@ -8,7 +8,6 @@ token is shown.
 import asyncio
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from authstate.adapters.cli.demo_diagram import draw_states
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
 from authstate.adapters.config import Environment, load_config
 from authstate.adapters.httpx_auth import EngineAuth
+from authstate.adapters.io.temporary_folder import temporary_folder
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.testing.fake_authority import FakeAuthority
@@ -32,6 +32,7 @@ from authstate.engine.model.states import AuthState
 
 _REQUESTS = 50
 _PROCESSES = 4
+_DOCUMENTATION = "https://github.com/authstate/authstate/tree/main/docs"
 _PERSON = {"email": "ada@example.com", "account_id": "org-demo", "user_id": "user-ada", "plan": "plus"}
 
 
@@ -113,12 +114,15 @@ def read_login(login: dict[str, str]) -> ChatgptTokens:
 
 
 async def run_demo(say: Callable[[str], None] = print) -> int:
-    """Run the four parts and return an exit status. Leaves nothing behind, even if it is cancelled."""
+    """Run the four parts and return an exit status. Leaves nothing behind, even if it is cancelled.
+
+    What a run that was killed has left is removed at the start.
+    """
     say("authstate keeps all processes of a person signed in with one login.")
     say("This demo has four parts and takes a few seconds. After each step it shows the")
     say("state of the login and its generation, which grows by one with each change.")
-    with _no_proxies(), tempfile.TemporaryDirectory(prefix="authstate-demo-") as folder, LoopbackIssuer() as issuer:
-        demo = _Demo(issuer, Path(folder), say)
+    with _no_proxies(), temporary_folder("authstate-demo-") as folder, LoopbackIssuer() as issuer:
+        demo = _Demo(issuer, folder, say)
         try:
             await demo.store_login()
             environment = Environment.read(demo.environment)
@@ -130,7 +134,9 @@ async def run_demo(say: Callable[[str], None] = print) -> int:
                 await _revoked(demo, engine)
         except CheckFailed as failure:
             return print_error(str(failure), ExitStatus.NOT_SIGNED_IN)
-    say("\nThe demo is over and left nothing behind.\nNext: `authstate status`, and docs/embedding.md.")
+    say("\nThe demo is over and left nothing behind.")
+    say("Next: `authstate login`. If you use codex here, you are signed in already:")
+    say(f"`authstate status` shows it. Documentation:\n{_DOCUMENTATION}")
     return ExitStatus.DONE
 
 

@@ -34,9 +34,9 @@ def temporary_folder(prefix: str) -> Generator[Path, None, None]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # a program that outlives us may still write
+        shutil.rmtree(folder, ignore_errors=True)
         lock.release()
-        shutil.rmtree(folder, ignore_errors=True)  # Windows keeps a file that is open
+        _remove_rest(folder)
 
 
 def _make(prefix: str) -> tuple[Path, FileLock]:
@@ -63,7 +63,18 @@ def _remove_leftovers(prefix: str) -> None:
             if _is_ours(folder) and stat.S_ISREG((folder / LOCK).lstat().st_mode):
                 with _lock_of(folder).acquire(blocking=False):
                     shutil.rmtree(folder, ignore_errors=True)
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove_rest(folder)
+
+
+def _remove_rest(folder: Path) -> None:
+    """Remove what is left: Windows keeps a file that is open, and a program that outlives its parent may still write.
+
+    If that program writes once more, the lock is put back, so that the next process finds the folder.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        if _is_ours(folder):
+            (folder / LOCK).touch(mode=0o600)
 
 
 def _is_ours(folder: Path) -> bool:

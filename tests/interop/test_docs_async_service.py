@@ -2,6 +2,10 @@
 
 import asyncio
 import re
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +15,7 @@ import httpx
 import pytest
 from support.paths import REPO
 from support.simulated_browser import agree
+from support.wire_client import clean_environment
 
 from authstate import AuthError, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason, StoreBusy
 from authstate.testing import LoopbackIssuer
@@ -18,6 +23,12 @@ from authstate.testing import LoopbackIssuer
 pytest.importorskip("fastapi", reason="FastAPI of the test extra runs this service")
 PAGE = "async-service.md"
 TEXT = (REPO / "docs" / PAGE).read_text(encoding="utf-8")
+PROGRAM, EVENTS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
+PLAIN_STREAM = """
+from fastapi.responses import StreamingResponse
+
+EventSourceResponse = lambda states: StreamingResponse(f"event: {one['event']}\\n" async for one in states)
+"""
 
 Serve = Callable[[Path], Any]
 
@@ -25,14 +36,13 @@ Serve = Callable[[Path], Any]
 @pytest.fixture
 def serve(issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Serve:
     """Runs the service of the page on a home, with its lifespan; gives a client of it."""
-    [program] = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
 
     @asynccontextmanager
     async def running(home: Path) -> AsyncIterator[httpx.AsyncClient]:
         for name, value in {**issuer.environment, "CODEX_HOME": str(home)}.items():
             monkeypatch.setenv(name, value)
         names: dict[str, Any] = {"__name__": "app"}
-        exec(compile(program, PAGE, "exec"), names)
+        exec(compile(PROGRAM, PAGE, "exec"), names)
         app = names["app"]
         async with (
             app.router.lifespan_context(app),
@@ -133,3 +143,36 @@ async def test_a_key_that_the_backend_refuses_is_reported(
     async with serve(home) as client:
         answer = await client.get("/usage")
         assert (answer.status_code, answer.json()["error"]) == (503, "refused")
+
+
+@pytest.mark.parametrize(
+    ("replaced", "options"), [("", []), (PLAIN_STREAM, ["--timeout-graceful-shutdown", "1"])], ids=["sse", "plain"]
+)
+def test_ctrl_c_ends_the_service_while_a_stream_of_events_is_open(
+    tmp_path: Path, make_home: Callable[..., Path], issuer: LoopbackIssuer, replaced: str, options: list[str]
+) -> None:
+    pytest.importorskip("sse_starlette", reason="sse-starlette of the test extra serves this stream")
+    assert not options or options[0] in TEXT
+    (tmp_path / "app.py").write_text(PROGRAM + EVENTS + replaced)
+    environment = clean_environment(make_home(email="person@example.com"), **issuer.environment)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        command = [sys.executable, "-m", "uvicorn", "app:app", "--fd", str(listener.fileno()), *options]
+        service = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, pass_fds=[listener.fileno()], stderr=subprocess.PIPE, text=True
+        )
+    try:
+        with (
+            httpx.Client(base_url=url, trust_env=False, timeout=30) as client,
+            client.stream("GET", "/events") as answer,
+        ):
+            texts = answer.iter_text()  # the stream is closed when this iterator is
+            assert "event: state" in next(texts)
+            service.send_signal(signal.SIGINT)
+            _, logged = service.communicate(timeout=30)
+    finally:
+        service.kill()
+        service.communicate()
+    assert "Application shutdown complete" in logged

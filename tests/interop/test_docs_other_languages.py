@@ -114,6 +114,21 @@ def test_the_node_program_signs_a_person_in(
     assert (process.returncode, word, printed) == (0, "open", PRINTED), errors
 
 
+def test_the_node_program_signs_a_person_in_whose_login_was_revoked(
+    run_node: Callable[..., "subprocess.Popen[str]"], make_home: Callable[..., Path], issuer: LoopbackIssuer
+) -> None:
+    home = make_home(email="ada@example.com")
+    issuer.expire_access()
+    issuer.revoke()
+    process = run_node(home, issuer)
+    assert process.stdout is not None
+    assert process.stdout.readline() == PRINTED.splitlines(keepends=True)[0]
+    word, url = process.stdout.readline().split()
+    agree(issuer, url, email="ada@example.com")
+    printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, word, printed) == (0, "open", PRINTED.splitlines(keepends=True)[1]), errors
+
+
 def test_the_commands_of_the_page_are_valid() -> None:
     [command] = re.findall(r"`authstate (sandbox [^`]*)`\.$", PAGE, re.M)
     assert parse_command(command.split(), "run", "") is None

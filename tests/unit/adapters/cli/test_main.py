@@ -21,7 +21,7 @@ from authstate.adapters.child.client import HandshakeFailed
 from authstate.adapters.child.command_line import CommandError
 from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND, CannotStart
 from authstate.adapters.cli.codex import main as codex_main
-from authstate.adapters.cli.demo import _Demo, read_login
+from authstate.adapters.cli.demo import _DOCUMENTATION, _Demo, read_login
 from authstate.adapters.cli.demo_diagram import draw_states
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError
 from authstate.adapters.cli.main import main, parse_app_server, parse_command, report_errors
@@ -608,6 +608,22 @@ def test_a_demo_that_is_stopped_leaves_nothing(scene: str, name: str, status: in
         _, error = process.communicate(timeout=60)  # to the end of stderr: no process that it started has it any more
     assert (process.returncode, error) == (status, "")
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+def test_a_demo_removes_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen([*PROGRAM, "demo"], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("1."):
+            assert process.poll() is None
+        process.kill()
+    assert [left.name.startswith("authstate-demo-") for left in folder.iterdir()] == [True]
+    ran = subprocess.run([*PROGRAM, "demo"], env=environment, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr, list(folder.iterdir())) == (0, "", [])
+    assert ran.stdout.endswith(f"Documentation:\n{_DOCUMENTATION}\n")
 
 
 def test_a_claim_of_the_demo_that_does_not_hold_is_loud(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

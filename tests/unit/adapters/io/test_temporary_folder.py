@@ -1,6 +1,7 @@
 """Temporary folders: who may read them, and who removes them."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,19 @@ def test_it_needs_no_locks(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with temporary_folder(PREFIX) as folder:
         assert list(folder.iterdir()) == []
     assert names(temporary) == set()
+
+
+def test_a_folder_into_which_a_program_still_writes_is_removed_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    remove = shutil.rmtree
+
+    def remove_and_write(path: Path, ignore_errors: bool) -> None:
+        remove(path, ignore_errors)
+        path.mkdir()
+        (path / "late").touch()
+
+    with temporary_folder(PREFIX) as folder:
+        monkeypatch.setattr(shutil, "rmtree", remove_and_write)
+    assert (folder / "late").exists()
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    with temporary_folder(PREFIX):
+        assert not folder.exists()
