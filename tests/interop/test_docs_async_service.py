@@ -17,7 +17,14 @@ from support.paths import REPO
 from support.simulated_browser import agree
 from support.wire_client import clean_environment
 
-from authstate import AuthError, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason, StoreBusy
+from authstate import (
+    AuthError,
+    IssuerUnavailable,
+    LoginCompleted,
+    PermanentRefreshError,
+    RefreshDeadReason,
+    StoreBusy,
+)
 from authstate.testing import LoopbackIssuer
 
 pytest.importorskip("fastapi", reason="FastAPI of the test extra runs this service")
@@ -113,12 +120,10 @@ async def test_a_person_signs_in_with_a_code_and_out(
 
         opened = (await client.post("/sign-in")).json()
         assert opened["open"].startswith("http") and "code" in opened["warning"]
+        events = client.app.state.engine.events()
         issuer.approve_device(opened["code"], email="person@example.com")
-        answer = {"state": "pending"}
-        while answer["state"] in ("pending", "exchanging"):
-            await asyncio.sleep(0)  # the service polls the issuer meanwhile
-            answer = (await client.get(f"/sign-in/{opened['id']}")).json()
-        assert answer == {"state": "succeeded", "message": None}
+        assert (await anext(event async for event in events if isinstance(event, LoginCompleted))).success
+        assert (await client.get(f"/sign-in/{opened['id']}")).json() == {"state": "succeeded", "message": None}
         assert (await client.get("/usage")).status_code == 200
         assert (await client.post("/sign-out")).json() == {"state": "logged_out"}
         assert (await client.get("/health")).status_code == 503
