@@ -16,7 +16,7 @@ from authstate.engine.flows.engine_flows import EngineFlows, EngineParts
 from authstate.engine.flows.engine_life import guard_methods
 from authstate.engine.flows.event_source import EventSource
 from authstate.engine.flows.refresh_urgency import Urgency
-from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
+from authstate.engine.machines.login_attempt import LoginAttempt, LoginFlow
 from authstate.engine.machines.recovery import RecoveryPlan
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, StaticCredentials
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, StoreUnavailable
@@ -338,19 +338,19 @@ class AuthEngine(EventSource):
         """
         await self._flows.changes.sign_in(Trigger.COMPLETE_CHATGPT_LOGIN, tokens)
 
-    async def begin_login(self, login_id: str, kind: LoginKind) -> LoginAttempt:
+    async def begin_login(self, login_id: str, flow: LoginFlow) -> LoginAttempt:
         """Open a login attempt and supersede one that is open. The adapter that runs the attempt reports to it.
 
         Args:
             login_id: its name on the wire, a new UUID.
-            kind: browser (10 minutes) or device code (15 minutes).
+            flow: browser (10 minutes) or device code (15 minutes).
 
         Raises:
             ExternalTokensActive, LoginMethodForbidden: refused; nothing changed.
         """
         await self._flows.logins.settled()
         self._life.ensure_usable()  # it may have been closed meanwhile
-        return self._flows.changes.begin_attempt(login_id, kind)
+        return self._flows.changes.begin_attempt(login_id, flow)
 
     async def cancel_login(self, login_id: str) -> bool:
         """Cancel a login attempt. Returns whether it was open. Waits instead for one that is being stored."""

@@ -19,7 +19,7 @@ CANNOT_RUN = 126
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 
 
-class CannotStart(CommandError):
+class ChildNotStarted(CommandError):
     """The child's program cannot be started. `status` is the exit status that a shell would give."""
 
     def __init__(self, message: str, status: int) -> None:
@@ -36,7 +36,7 @@ class ChildProcess:
         errors: an open file for its standard error; by default that is ours.
 
     Raises:
-        CannotStart: there is no such program, or it cannot be run.
+        ChildNotStarted: there is no such program, or it cannot be run.
     """
 
     _pipe: int | None = None
@@ -51,12 +51,12 @@ class ChildProcess:
                 command, stdin=pipe, stdout=pipe, stderr=errors, env=environ, bufsize=0 if pipe else -1
             )
         except (FileNotFoundError, NotADirectoryError):
-            raise CannotStart(f"cannot start {self._name}: there is no such program", NOT_FOUND) from None
+            raise ChildNotStarted(f"cannot start {self._name}: there is no such program", NOT_FOUND) from None
         except OSError as error:
             why = (error.strerror or type(error).__name__).lower()
-            raise CannotStart(f"cannot start {self._name}: {why}", CANNOT_RUN) from None
+            raise ChildNotStarted(f"cannot start {self._name}: {why}", CANNOT_RUN) from None
         except ValueError:
-            raise CannotStart("cannot start a program whose name holds a NUL", CANNOT_RUN) from None
+            raise ChildNotStarted("cannot start a program whose name holds a NUL", CANNOT_RUN) from None
 
     def when_ended(self, call: Callable[[int], object]) -> None:
         """Call, from another thread, with its exit status once it ended: minus the signal's number after a signal."""

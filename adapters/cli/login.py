@@ -264,7 +264,7 @@ async def _wait(
 ) -> LoginAttempt:
     """Show the time left and read pasted lines, until the login is over."""
     attempt = login.attempt
-    end = time.monotonic() + LIFETIME_SECONDS[attempt.kind]
+    end = time.monotonic() + LIFETIME_SECONDS[attempt.flow]
     closing = asyncio.ensure_future(login.closed())
     try:
         while not closing.done():

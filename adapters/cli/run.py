@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from socket import socket
 
 from authstate.adapters.child.forwarding import forward_signals
-from authstate.adapters.child.process import FORWARDED, CannotStart, ChildProcess, propagate_exit
+from authstate.adapters.child.process import FORWARDED, ChildNotStarted, ChildProcess, propagate_exit
 from authstate.adapters.cli.account_in_use import uses_home_account
 from authstate.adapters.cli.codex_arguments import without_daemon
 from authstate.adapters.cli.command_home import command_home
@@ -86,7 +86,7 @@ def run(overrides: Sequence[str], command: Sequence[str], *, is_codex: bool | No
     with signals_noted(FORWARDED) as early:  # one of them would end us, and leave the child
         try:
             child = ChildProcess(command, environ)
-        except CannotStart as error:
+        except ChildNotStarted as error:
             listener.close()
             return print_error(str(error), error.status)
         try:

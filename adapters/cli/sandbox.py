@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from authstate.adapters.child.forwarding import forward_signals
-from authstate.adapters.child.process import FORWARDED, CannotStart, ChildProcess, propagate_exit
+from authstate.adapters.child.process import FORWARDED, ChildNotStarted, ChildProcess, propagate_exit
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
 from authstate.adapters.io.signals import ENDINGS, handle_signals, signals_noted
 from authstate.adapters.io.temporary_folder import temporary_folder
@@ -125,7 +125,7 @@ def _run_command(command: Sequence[str], pointing: Pointing, early: Sequence[int
     """Run a command in the environment of the sandbox until it has ended, and return its exit status."""
     try:
         child = ChildProcess(command, pointing.environ_of_command(os.environ))
-    except CannotStart as error:
+    except ChildNotStarted as error:
         return print_error(str(error), error.status)
     try:
         return asyncio.run(_until_ended(child, early))

@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Protocol
 
-from authstate.adapters.child.process import CannotStart
+from authstate.adapters.child.process import ChildNotStarted
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
 from authstate.adapters.conformance.actions import ACTIONS, Ending, Outcome, play
 from authstate.adapters.conformance.history import Setting
@@ -49,7 +49,7 @@ def verify(options: argparse.Namespace) -> int:
                 why = "; ".join(first.failed.values())
                 return print_error(f"the server cannot be run: {why}", ExitStatus.USAGE)
             outcomes = [first, *_outcomes(options, run)]
-        except CannotStart as error:
+        except ChildNotStarted as error:
             return print_error(str(error), ExitStatus.USAGE)
         finally:
             _show("")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from authstate.adapters.child.command_line import ephemeral_command, overrides_of
 from authstate.adapters.child.pinned_store import refuse_pinned_store
-from authstate.adapters.child.process import CannotStart, PipedChildProcess, propagate_exit
+from authstate.adapters.child.process import ChildNotStarted, PipedChildProcess, propagate_exit
 from authstate.adapters.cli.account_in_use import uses_home_account
 from authstate.adapters.cli.exec_command import exec_unmanaged
 from authstate.adapters.cli.exit_status import print_error
@@ -40,7 +40,7 @@ def wrap(overrides: Sequence[str], command: Sequence[str]) -> int:
     refuse_pinned_store(words, os.environ)
     try:
         child = PipedChildProcess(words)
-    except CannotStart as error:
+    except ChildNotStarted as error:
         return print_error(str(error), error.status)
     try:
         status = _relay(said, child)

@@ -115,7 +115,7 @@ def play(setting: Setting, number: int, actions: Sequence[str], avoid: Collectio
         avoid: leave out these actions in these states, because they would end the history.
 
     Raises:
-        CannotStart: the program of the server cannot be started.
+        ChildNotStarted: the program of the server cannot be started.
     """
     history = History(setting, number)
     done: list[str] = []

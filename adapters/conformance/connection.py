@@ -43,7 +43,7 @@ class Connection:
         patience: seconds to wait for an answer.
 
     Raises:
-        CannotStart: the program cannot be started.
+        ChildNotStarted: the program cannot be started.
     """
 
     def __init__(

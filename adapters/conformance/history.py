@@ -148,7 +148,7 @@ class History:
         return self._connection is not None
 
     def start(self, *, is_initialized: bool = True) -> Connection:
-        """Start the server. Raises CannotStart."""
+        """Start the server. Raises ChildNotStarted."""
         self.note("#", f"start {' '.join(self.setting.command)}")
         self._connection = Connection(
             self.setting.command,

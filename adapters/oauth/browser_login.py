@@ -33,7 +33,7 @@ from authstate.adapters.oauth.redirect import pages
 from authstate.adapters.oauth.redirect.pasted_callback import parameters_of
 from authstate.adapters.oauth.redirect.port import PORTS, open_port
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
+from authstate.engine.machines.login_attempt import LoginAttempt, LoginFlow
 from authstate.engine.model.errors import AuthError, EngineClosed, LoginAttemptEnded, LoginFailed, strip_tracebacks
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock
@@ -269,7 +269,7 @@ async def start_browser_login(
     """
     issuer = issuer_for(engine, issuer)
     host_of(issuer.url, ISSUER_VARIABLE)
-    attempt = await engine.begin_login(str(uuid4()), LoginKind.BROWSER)
+    attempt = await engine.begin_login(str(uuid4()), LoginFlow.BROWSER)
     opening = asyncio.ensure_future(open_port(ports or issuer.redirect_ports or PORTS))
     attempt.when_ended(opening.cancel)
     listener = await _listener_or_end(opening, attempt)

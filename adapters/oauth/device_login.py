@@ -25,7 +25,7 @@ from authstate.adapters.oauth.issuer import Issuer
 from authstate.adapters.oauth.login_arguments import issuer_for
 from authstate.engine.clock import SystemClock
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
+from authstate.engine.machines.login_attempt import LoginAttempt, LoginFlow
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, LoginAttemptEnded
 from authstate.engine.ports import Clock
 
@@ -138,7 +138,7 @@ async def start_device_login(
     """
     issuer = issuer_for(engine, issuer)
     endpoint = endpoint or HttpDeviceEndpoint(issuer)
-    attempt = await engine.begin_login(str(uuid4()), LoginKind.DEVICE_CODE)
+    attempt = await engine.begin_login(str(uuid4()), LoginFlow.DEVICE_CODE)
     asking = asyncio.ensure_future(endpoint.request())
     attempt.when_ended(asking.cancel)
     try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from authstate.adapters.child.client import AppServerClient, HandshakeFailed
     from authstate.adapters.child.command_line import CommandError
     from authstate.adapters.child.own_login import ChildHasOwnLogin
-    from authstate.adapters.child.process import CannotStart
+    from authstate.adapters.child.process import ChildNotStarted
     from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
     from authstate.adapters.http_clients.authorizer import Authorizer, SyncAuthorizer
     from authstate.adapters.http_clients.token_provider import sync_token_provider, token_provider
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from authstate.engine.flows.background import Background
     from authstate.engine.flows.event_streams import EventStream
     from authstate.engine.flows.refresh_urgency import Urgency
-    from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
+    from authstate.engine.machines.login_attempt import LoginAttempt, LoginFlow
     from authstate.engine.machines.recovery import RecoveryPlan
     from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
     from authstate.engine.model.account import Account, PlanType
@@ -146,7 +146,7 @@ else:
             "adapters.child.client": "AppServerClient HandshakeFailed",
             "adapters.child.command_line": "CommandError",
             "adapters.child.own_login": "ChildHasOwnLogin",
-            "adapters.child.process": "CannotStart",
+            "adapters.child.process": "ChildNotStarted",
             "adapters.config": "Config ConfigError Environment StoreMode load_config",
             "adapters.http_clients.authorizer": "Authorizer SyncAuthorizer",
             "adapters.http_clients.token_provider": "sync_token_provider token_provider",
@@ -174,7 +174,7 @@ else:
             "engine.flows.background": "Background",
             "engine.flows.event_streams": "EventStream",
             "engine.flows.refresh_urgency": "Urgency",
-            "engine.machines.login_attempt": "LoginAttempt LoginKind",
+            "engine.machines.login_attempt": "LoginAttempt LoginFlow",
             "engine.machines.recovery": "RecoveryPlan",
             "engine.machines.refresh_claim": "RefreshClaim RefreshClaimState",
             "engine.model.account": "Account PlanType",
@@ -230,9 +230,9 @@ __all__ = [
     "Broker",
     "BrokerApp",
     "BrowserLogin",
-    "CannotStart",
     "ChatgptTokens",
     "ChildHasOwnLogin",
+    "ChildNotStarted",
     "Clock",
     "CombinesWrites",
     "CommandError",
@@ -273,7 +273,7 @@ __all__ = [
     "LoginAttemptEnded",
     "LoginCompleted",
     "LoginFailed",
-    "LoginKind",
+    "LoginFlow",
     "LoginMethod",
     "LoginMethodForbidden",
     "MemoryStore",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from authstate.adapters.testing.loopback_issuer import LoopbackIssuer
     from authstate.adapters.testing.manual_clock import ManualClock
     from authstate.adapters.testing.store_contract import StoreContract
-    from authstate.adapters.testing.tokens import make_external, make_tokens
+    from authstate.adapters.testing.tokens import make_external_tokens, make_tokens
     from authstate.adapters.testing.transcript import Transcript
 else:
     from authstate._lazy_names import lazy_names
@@ -39,7 +39,7 @@ else:
             "adapters.testing.loopback_issuer": "LoopbackIssuer",
             "adapters.testing.manual_clock": "ManualClock",
             "adapters.testing.store_contract": "StoreContract",
-            "adapters.testing.tokens": "make_external make_tokens",
+            "adapters.testing.tokens": "make_external_tokens make_tokens",
             "adapters.testing.transcript": "Transcript",
             "": "strategies",
         },
@@ -70,7 +70,7 @@ __all__ = [
     "MemoryStore",
     "StoreContract",
     "Transcript",
-    "make_external",
+    "make_external_tokens",
     "make_jwt",
     "make_tokens",
     "strategies",

@@ -10,7 +10,7 @@ from authstate.adapters.testing.fake_backend import FakeBackend
 from authstate.adapters.testing.fake_parent import FakeParent
 from authstate.adapters.testing.faults import Faults, FaultsInMemory
 from authstate.adapters.testing.manual_clock import ManualClock
-from authstate.adapters.testing.tokens import make_external
+from authstate.adapters.testing.tokens import make_external_tokens
 from authstate.adapters.testing.transcript import Transcript
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
@@ -129,7 +129,7 @@ class Engines:
             store: as for `logged_out`.
             options: as for `logged_out`.
         """
-        external = make_external(now=self.clock.now()) if tokens is None else tokens
+        external = make_external_tokens(now=self.clock.now()) if tokens is None else tokens
         self.backend.accept(external.access_token.reveal())
         return self._make(AuthState.EXTERNAL_TOKENS, external, store, {"parent": self.parent, **options})
 

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.testing.engines import TEST_API_KEY, EngineInState, Engines
-from authstate.adapters.testing.tokens import make_external
+from authstate.adapters.testing.tokens import make_external_tokens
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError
 
@@ -78,7 +78,7 @@ class HistoryPlayer:
             case HistoryAction.PERSON_SIGNS_OUT:
                 await engine.log_out()
             case HistoryAction.PARENT_GIVES_TOKENS:
-                tokens = make_external(now=engines.clock.now())
+                tokens = make_external_tokens(now=engines.clock.now())
                 engines.backend.accept(tokens.access_token.reveal())
                 await engine.use_external_tokens(tokens)
             case HistoryAction.PROGRAM_SENDS_REQUEST:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from authstate.adapters.testing.fake_authority import FakeAuthority
-from authstate.adapters.testing.tokens import make_external, make_tokens
+from authstate.adapters.testing.tokens import make_external_tokens, make_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.refresh_claim import MAX_CLAIMS, RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, PersonalAccessToken
@@ -113,7 +113,7 @@ class StoreContract:
             store = self.open_store()
             await _save(store, _KEY)
             with pytest.raises(TypeError):
-                await _save(store, make_external())
+                await _save(store, make_external_tokens())
             assert await store.load() == _KEY
 
         _run(steps())

@@ -42,7 +42,7 @@ def make_tokens(
     )
 
 
-def make_external(
+def make_external_tokens(
     *,
     email: str | None = "person@example.com",
     account_id: str | None = "org-1",

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from authstate.engine.machines.login_attempt import LIFETIME_SECONDS, LOGIN_TABLE, LoginAttempt, LoginKind
+from authstate.engine.machines.login_attempt import LIFETIME_SECONDS, LOGIN_TABLE, LoginAttempt, LoginFlow
 from authstate.engine.machines.table import shared_machine
 from authstate.engine.model.events import Listeners
 from authstate.engine.ports import Clock
@@ -22,10 +22,10 @@ class LoginAttempts:
         """The open attempt, if there is one."""
         return self._current if self._current is not None and self._current.is_open else None
 
-    def begin(self, login_id: str, kind: LoginKind) -> LoginAttempt:
+    def begin(self, login_id: str, flow: LoginFlow) -> LoginAttempt:
         """Open an attempt. An attempt that is open is superseded; it must not be storing, so await `settled` first."""
         self.supersede("another login was started")
-        attempt = LoginAttempt(login_id, kind, self._machine, self._listeners)
+        attempt = LoginAttempt(login_id, flow, self._machine, self._listeners)
         self._current = attempt
         timer = asyncio.create_task(self._expire(attempt))
         attempt.when_ended(timer.cancel)
@@ -55,6 +55,6 @@ class LoginAttempts:
             await self._current.wait()
 
     async def _expire(self, attempt: LoginAttempt) -> None:
-        lifetime = LIFETIME_SECONDS[attempt.kind]
+        lifetime = LIFETIME_SECONDS[attempt.flow]
         await self._clock.sleep(lifetime)
         attempt.end("timed_out", f"the login was not completed within {lifetime / 60:.0f} minutes: start it again")

@@ -12,7 +12,7 @@ from authstate.engine.flows.pending_tokens import PendingTokens
 from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.revocations import Revocations
 from authstate.engine.machines.auth_state import AuthMachine
-from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
+from authstate.engine.machines.login_attempt import LoginAttempt, LoginFlow
 from authstate.engine.model.arguments import ensure_instance
 from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens, StaticCredentials
 from authstate.engine.model.errors import (
@@ -85,13 +85,13 @@ class SessionChanges:
                 self._announce(attempt.login_id if attempt is not None else None)
         await _deliver_cancellation()
 
-    def begin_attempt(self, login_id: str, kind: LoginKind) -> LoginAttempt:
+    def begin_attempt(self, login_id: str, flow: LoginFlow) -> LoginAttempt:
         """Open a login attempt; none may be storing its credentials. See `AuthEngine.begin_login`."""
         if self._machine.session.state is AuthState.EXTERNAL_TOKENS:
             raise ExternalTokensActive(Trigger.COMPLETE_CHATGPT_LOGIN, self._machine.session.state)
         if violation := self._machine.policy.method_violation(LoginMethod.CHATGPT):
             raise violation
-        return self._logins.begin(login_id, kind)
+        return self._logins.begin(login_id, flow)
 
     async def complete_attempt(self, attempt: LoginAttempt, tokens: ChatgptTokens) -> None:
         """Sign in with the tokens of a login attempt. See `AuthEngine.complete_login`."""

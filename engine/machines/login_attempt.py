@@ -36,14 +36,14 @@ LOGIN_TABLE = Table(
 )
 
 
-class LoginKind(StrEnum):
+class LoginFlow(StrEnum):
     """How the person signs in."""
 
     BROWSER = "browser"
     DEVICE_CODE = "device_code"
 
 
-LIFETIME_SECONDS = {LoginKind.BROWSER: 600.0, LoginKind.DEVICE_CODE: 900.0}
+LIFETIME_SECONDS = {LoginFlow.BROWSER: 600.0, LoginFlow.DEVICE_CODE: 900.0}
 
 
 class LoginAttempt:
@@ -51,12 +51,12 @@ class LoginAttempt:
 
     Args:
         login_id: its name on the wire, a UUID.
-        kind: how the person signs in. It decides how long the attempt may take.
+        flow: how the person signs in. It decides how long the attempt may take.
     """
 
-    def __init__(self, login_id: str, kind: LoginKind, machine: TableMachine, listeners: Listeners) -> None:
+    def __init__(self, login_id: str, flow: LoginFlow, machine: TableMachine, listeners: Listeners) -> None:
         self.login_id = login_id
-        self.kind = kind
+        self.flow = flow
         self.state: str = LOGIN_TABLE.initial
         self.message: str | None = None
         """Why it ended without a login. None while it is open and after a success."""

@@ -14,10 +14,10 @@ from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credential
 from authstate.engine.model.errors import AuthError
 from authstate.engine.model.events import AccountUpdated, AuthMode, Event, LoginCompleted
 from authstate.engine.ports import HeldStore
-from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external_tokens
 
 KEY = ApiKey.parse("sk-model")
-EXTERNAL = make_external()
+EXTERNAL = make_external_tokens()
 
 
 class GatedStore:

@@ -17,7 +17,7 @@ from model.login_world import EXTERNAL, KEY, History, SteppedWorld, World, histo
 from authstate.adapters.oauth.device_endpoint import DeviceApproval, DeviceCode, DeviceCodeExpired, SlowDown
 from authstate.adapters.oauth.device_login import DeviceLogin, start_device_login
 from authstate.adapters.oauth.issuer import Issuer
-from authstate.engine.machines.login_attempt import LoginKind
+from authstate.engine.machines.login_attempt import LoginFlow
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError, EngineClosed, IssuerUnavailable, LoginFailed, StoreUnavailable
 from authstate.engine.model.secret import Secret
@@ -53,7 +53,7 @@ async def log_in(world: World, gates: Gates, name: str) -> None:
     await gates("begin")
     world.tokens[name] = make_tokens(account_id=name)
     try:
-        attempt = await world.engine.begin_login(name, LoginKind.BROWSER)
+        attempt = await world.engine.begin_login(name, LoginFlow.BROWSER)
         world.attempts[name] = attempt
         await gates("agree")
         attempt.authorized()

@@ -14,7 +14,7 @@ from authstate.adapters.app_server.deferred_log import DeferredLog
 from authstate.adapters.app_server.lazy_account import AccountSetup
 from authstate.adapters.config import Config, Environment, StoreMode
 from authstate.adapters.proxy.relay import Relay
-from authstate.testing import make_external
+from authstate.testing import make_external_tokens
 
 Message = dict[str, Any]
 HOME = Path("a-home-that-nothing-reads")
@@ -164,7 +164,7 @@ def send(relay: Relay, message: Message, cuts: list[int]) -> None:
 def token_for(kind: str, number: int) -> str:
     if kind != "external":
         return f"sk-{number}"
-    return make_external(account_id=f"org-{number % 2}").access_token.reveal()
+    return make_external_tokens(account_id=f"org-{number % 2}").access_token.reveal()
 
 
 async def spin(times: int) -> bool:

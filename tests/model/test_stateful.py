@@ -28,7 +28,7 @@ from authstate.engine.model.credentials import ChatgptTokens, Credentials, Exter
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, ParentUnavailable, RefreshDeadReason
 from authstate.engine.model.policy import LoginMethod
 from authstate.engine.model.secret import Secret
-from authstate.testing import make_external
+from authstate.testing import make_external_tokens
 
 POLICIES = (
     Policy(),
@@ -145,7 +145,7 @@ class AuthStateMachine(RuleBasedStateMachine):
 
     @rule(which=WHICH, workspace=WORKSPACES, lifetime=LIFETIMES)
     def use_external(self, which: int, workspace: str, lifetime: float | None) -> None:
-        tokens = make_external(account_id=workspace, expires_in=lifetime, now=self.real.clock.now())
+        tokens = make_external_tokens(account_id=workspace, expires_in=lifetime, now=self.real.clock.now())
         work = self.reals[which].engine.use_external_tokens(tokens)
         self.same(which, work, lambda: self.models[which].use_external(values.External.of(tokens)))
 
@@ -225,7 +225,7 @@ class AuthStateMachine(RuleBasedStateMachine):
             return
         assert isinstance(expected.held, values.External)
         workspace = expected.held.workspace if answer == "yes" else "org-3"
-        tokens = make_external(account_id=workspace, expires_in=lifetime, now=self.real.clock.now())
+        tokens = make_external_tokens(account_id=workspace, expires_in=lifetime, now=self.real.clock.now())
         reply = ParentUnavailable("the test's parent has none") if answer == "no" else tokens
         self.reals[which].parent.will_answer(reply)
         expected.parent.append(reply)
@@ -266,7 +266,7 @@ class AuthStateMachine(RuleBasedStateMachine):
         """Something else happens after the issuer spent the token and before it answers."""
         real, expected, before = self.reals[0], self.models[0], len(self.real.issuer.sent)
         tokens, key = self.issue("org-1"), self.key()
-        external = make_external(account_id="org-1", now=self.real.clock.now())
+        external = make_external_tokens(account_id="org-1", now=self.real.clock.now())
         forbids = Policy(forced_login_method=LoginMethod.API)
         refusal = expected.forbidden(values.Key(key.key.reveal())) if action == "api_key" else None
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from authstate import AuthEngine, AuthError, Authorization, Policy, RefreshDeadReason, RefreshSettings, SyncAuthEngine
 from authstate.engine.model.policy import LoginMethod
-from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external_tokens
 
 CALLERS = 4
 Work = Callable[[Any], Any]
@@ -126,7 +126,7 @@ class SyncMachine(RuleBasedStateMachine):
 
     @rule()
     def use_external_tokens(self) -> None:
-        tokens = make_external(now=self.tasks.clock.now())
+        tokens = make_external_tokens(now=self.tasks.clock.now())
         work: Work = lambda engine: engine.use_external_tokens(tokens)  # noqa: E731
         self.call(work, work)
 

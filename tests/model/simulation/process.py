@@ -12,7 +12,7 @@ from model.simulation.scheduler import About, Runner, Scheduler
 from model.simulation.virtual_disk import HOME, SimDisk
 
 from authstate.adapters.stores.file_store import AuthJsonStore
-from authstate.adapters.testing.tokens import make_external
+from authstate.adapters.testing.tokens import make_external_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.refresh_urgency import Urgency, urgency_of
 from authstate.engine.model.credentials import ChatgptTokens
@@ -219,7 +219,7 @@ class Process:
 
     async def use_external(self) -> str:
         """A parent application passes tokens in."""
-        tokens = make_external(now=EPOCH + self.world.scheduler.now, expires_in=9e9)
+        tokens = make_external_tokens(now=EPOCH + self.world.scheduler.now, expires_in=9e9)
         self._external.add(tokens.access_token.reveal())
         await self.engine.use_external_tokens(tokens)
         return "external tokens"

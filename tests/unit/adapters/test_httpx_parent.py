@@ -13,7 +13,7 @@ from authstate.engine.engine import AuthEngine
 from authstate.engine.model.errors import (
     ParentUnavailable,
 )
-from authstate.testing import FakeAuthority, FakeParent, MemoryStore, make_external
+from authstate.testing import FakeAuthority, FakeParent, MemoryStore, make_external_tokens
 
 
 class Parent:
@@ -35,7 +35,7 @@ class Parent:
 async def test_a_refused_token_that_the_parent_sends_again_is_not_sent_to_the_backend_again(
     library: Any, is_sync: bool
 ) -> None:
-    first = make_external()
+    first = make_external_tokens()
     world = Parent(library, first)
     async with world.engine:
         await world.engine.use_external_tokens(first)
@@ -50,8 +50,8 @@ async def test_a_refused_token_that_the_parent_sends_again_is_not_sent_to_the_ba
 async def test_the_parent_is_asked_once_for_a_request_and_its_refused_answer_is_the_end(
     library: Any, is_sync: bool
 ) -> None:
-    first, second = make_external(), make_external()
-    world = Parent(library, second, make_external())
+    first, second = make_external_tokens(), make_external_tokens()
+    world = Parent(library, second, make_external_tokens())
     async with world.engine:
         await world.engine.use_external_tokens(first)
         assert (await request_of(world, is_sync)).status_code == 401
@@ -61,8 +61,8 @@ async def test_the_parent_is_asked_once_for_a_request_and_its_refused_answer_is_
 
 @each_library
 async def test_a_parent_that_answers_with_another_workspace_changes_nothing(library: Any) -> None:
-    first = make_external()
-    world = Parent(library, make_external(account_id="org-2"))
+    first = make_external_tokens()
+    world = Parent(library, make_external_tokens(account_id="org-2"))
     async with world.engine:
         await world.engine.use_external_tokens(first)
         with pytest.raises(ParentUnavailable, match="org-2"):

@@ -24,7 +24,7 @@ from authstate import (
     Event,
     InvalidCredentials,
     LoginCompleted,
-    LoginKind,
+    LoginFlow,
     NotSignedIn,
     Policy,
     RefreshInterrupted,
@@ -33,7 +33,7 @@ from authstate import (
     TransitionRefused,
     WrongEventLoop,
 )
-from authstate.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, FakeParent, MemoryStore, make_external_tokens, make_tokens
 
 CANARY = "canary-5c1f"
 LEFT_OUT = {
@@ -149,9 +149,9 @@ def test_it_has_the_session_of_the_engine_and_changes_it(world: World) -> None:
     engine.log_out()
     with pytest.raises(NotSignedIn):
         engine.authorization()
-    engine.parent = FakeParent(make_external())
+    engine.parent = FakeParent(make_external_tokens())
     assert isinstance(engine.parent, FakeParent)
-    engine.use_external_tokens(make_external())
+    engine.use_external_tokens(make_external_tokens())
     assert engine.recover(engine.authorization()).is_parents_answer
     engine.set_policy(Policy(forced_workspaces=("org-9",)))
     assert engine.session.failure is not None
@@ -320,7 +320,7 @@ def test_leaving_it_waits_for_a_token_that_is_being_spent(expired: World) -> Non
     expired.engine.call(_call, expired.authority.hold)
     waiting = expired.threads.submit(expired.engine.refresh)
     expired.wait_for_question()
-    expired.engine.call(AuthEngine.begin_login, "id", LoginKind.BROWSER)
+    expired.engine.call(AuthEngine.begin_login, "id", LoginFlow.BROWSER)
     expired.engine.subscribe(lambda event: expired.authority.release() if is_end(event) else None)
     expired.engine.close()
     assert waiting.result(30).generation == 2
@@ -442,12 +442,12 @@ def test_a_program_that_forgets_to_close_does_not_lose_a_token_that_is_being_spe
     """The issuer answers after the main thread has ended, once the engine is being closed."""
     program = """
 import asyncio
-from authstate import LoginCompleted, LoginKind
+from authstate import LoginCompleted, LoginFlow
 async def begin(inner):
     authority.hold()
     refresh = asyncio.ensure_future(inner.refresh())
     await authority.asked()
-    await inner.begin_login("id", LoginKind.BROWSER)
+    await inner.begin_login("id", LoginFlow.BROWSER)
     inner.subscribe(lambda event: authority.release() if isinstance(event, LoginCompleted) else None)
     inner.subscribe(lambda event: print(type(event).__name__, store.saves, flush=True))
     return refresh

@@ -14,7 +14,7 @@ import pytest
 from authstate.adapters.logs.event_lines import log_events
 from authstate.adapters.logs.stderr_lines import configure_logs
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.login_attempt import LoginKind
+from authstate.engine.machines.login_attempt import LoginFlow
 from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens, PersonalAccessToken
 from authstate.engine.model.errors import AuthError, InvalidCredentials, IssuerUnavailable, RefreshDeadReason
@@ -109,7 +109,7 @@ async def scripted(run: Run | None = None) -> Run:
     await run.attempt(engine.use_api_key(PersonalAccessToken.parse(f"at-{CANARY}-unknown")))
     await run.attempt(engine.use_api_key(PersonalAccessToken.parse(f"at-{CANARY}")))
     await run.attempt(engine.recover(await engine.authorization()))
-    attempt = await engine.begin_login("login-1", LoginKind.BROWSER)
+    attempt = await engine.begin_login("login-1", LoginFlow.BROWSER)
     attempt.authorized()
     third = run.authority.accept(tokens(3, run.clock.now() + 3600))
     await run.attempt(engine.complete_login(attempt, third))

@@ -6,7 +6,7 @@ from types import FrameType
 import pytest
 
 from authstate import AuthEngine, AuthstateError, Policy
-from authstate.testing import FakeAuthority, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, MemoryStore, make_external_tokens, make_tokens
 
 CANARY = "canary-5c1f"
 Use = Callable[[AuthEngine], Awaitable[object]]
@@ -26,7 +26,7 @@ def frames_of(error: BaseException) -> list[FrameType]:
 USES: dict[str, Use] = {
     "use_api_key": lambda engine: engine.use_api_key(f"sk-{CANARY}"),
     "complete_chatgpt_login": lambda engine: engine.complete_chatgpt_login(make_tokens(refresh_token=CANARY)),
-    "use_external_tokens": lambda engine: engine.use_external_tokens(make_external(account_id="org-1")),
+    "use_external_tokens": lambda engine: engine.use_external_tokens(make_external_tokens(account_id="org-1")),
     "authorization": lambda engine: engine.authorization(),
     "start, again": lambda engine: engine.start(),
 }
@@ -41,7 +41,7 @@ async def test_an_error_has_one_frame_without_what_was_given(name: str, is_close
     if is_closed:
         await engine.close()
     elif name == "use_api_key":
-        await engine.use_external_tokens(make_external(account_id="org-9"))  # a key is refused meanwhile
+        await engine.use_external_tokens(make_external_tokens(account_id="org-9"))  # a key is refused meanwhile
     with pytest.raises(AuthstateError) as raised:
         await USES[name](engine)
     [frame] = frames_of(raised.value)

@@ -18,7 +18,7 @@ from authstate.engine.model.events import Event, EventsMissed, Listener, StateCh
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import Trigger
 from authstate.engine.pool import EnginePool
-from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external_tokens, make_tokens
 
 Faults = list[dict[str, Any]]
 
@@ -243,7 +243,7 @@ async def test_a_listener_that_cancels_itself_gets_the_next_event() -> None:
         engine.subscribe(listener)
         for number in range(3):
             engine.set_policy(engine.policy)
-            await engine.use_external_tokens(make_external(user_id=f"user-{number}"))
+            await engine.use_external_tokens(make_external_tokens(user_id=f"user-{number}"))
             for _ in range(3):
                 await asyncio.sleep(0)
     assert len(heard) >= 3
@@ -340,7 +340,7 @@ async def test_a_pool_refuses_a_coroutine_function() -> None:
 async def test_the_session_that_a_parent_replaced_is_told_too() -> None:
     async with make_engine() as engine:
         events = engine.events()
-        await engine.use_external_tokens(make_external())
+        await engine.use_external_tokens(make_external_tokens())
         changed = await anext(events)
         assert isinstance(changed, StateChanged) and changed.trigger is Trigger.USE_EXTERNAL_TOKENS
 

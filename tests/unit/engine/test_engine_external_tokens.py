@@ -36,7 +36,7 @@ from authstate.testing import (
     FakeParent,
     ManualClock,
     MemoryStore,
-    make_external,
+    make_external_tokens,
     make_tokens,
 )
 
@@ -52,7 +52,7 @@ class World:
         self.engine = AuthEngine(self.store, self.authority, parent=self.parent, clock=self.clock)
         self.events: list[Event] = []
         self.engine.subscribe(self.events.append)
-        self.first = make_external(now=self.clock.now())
+        self.first = make_external_tokens(now=self.clock.now())
 
     @classmethod
     async def together(cls, stored: ChatgptTokens | None = None) -> "World":
@@ -97,7 +97,7 @@ async def test_a_policy_keeps_external_tokens_out() -> None:
 
 async def test_one_question_for_a_thousand_401s() -> None:
     world = await World.together()
-    world.parent.will_answer(newer := make_external())
+    world.parent.will_answer(newer := make_external_tokens())
     refused = await world.engine.authorization()
     answers = await asyncio.gather(*(world.engine.recover(refused) for _ in range(1000)))
     assert {answer.token.reveal() for answer in answers} == {newer.access_token.reveal()}
@@ -110,7 +110,7 @@ async def test_one_question_for_a_thousand_401s() -> None:
 
 async def test_one_question_for_all_who_ask_directly() -> None:
     world = await World.together()
-    world.parent.will_answer(make_external())
+    world.parent.will_answer(make_external_tokens())
     await asyncio.gather(*(world.engine._flows.external.ask() for _ in range(10)))
     assert world.parent.count == 1
 
@@ -119,7 +119,7 @@ async def test_one_question_for_all_who_ask_directly() -> None:
 async def test_a_parent_is_asked_only_for_tokens_that_it_owns(stored: Credentials | None) -> None:
     world = World(stored)
     before = await world.engine.start()
-    world.parent.will_answer(make_external())
+    world.parent.will_answer(make_external_tokens())
     with pytest.raises(TransitionRefused, match="no parent application owns"):
         await world.engine._flows.external.ask()
     assert world.parent.count == 0
@@ -132,7 +132,7 @@ async def test_a_parent_is_asked_only_for_tokens_that_it_owns(stored: Credential
         (ParentUnavailable("the parent said no"), ParentUnavailable, "said no"),
         (InvalidCredentials("the access token is not a JWT"), ParentUnavailable, "cannot be used"),
         (ValueError("a bug that holds a secret"), ParentUnavailable, r"could not be asked \(ValueError\): see its log"),
-        (make_external(account_id="org-2"), ParentUnavailable, "org-2"),
+        (make_external_tokens(account_id="org-2"), ParentUnavailable, "org-2"),
         (NEVER, ParentUnavailable, "within 10 seconds: see its log, then send"),
     ],
 )
@@ -140,7 +140,7 @@ async def test_a_parent_that_fails_leaves_the_state_and_is_asked_again(
     answer: Any, error: type[Exception], says: str
 ) -> None:
     world = await World.together()
-    world.parent.will_answer(answer, newer := make_external())
+    world.parent.will_answer(answer, newer := make_external_tokens())
     refused = await world.engine.authorization()
     before = world.engine.session
     recoveries = [asyncio.create_task(world.engine.recover(refused)) for _ in range(5)]
@@ -165,7 +165,7 @@ async def test_a_parent_that_fails_leaves_the_state_and_is_asked_again(
 async def test_a_policy_holds_for_what_the_parent_sends() -> None:
     world = await World.together()
     world.engine._flows.machine.policy = Policy(LoginMethod.API)
-    world.parent.will_answer(make_external())
+    world.parent.will_answer(make_external_tokens())
     with pytest.raises(LoginMethodForbidden):
         await world.engine.recover(await world.engine.authorization())
 
@@ -181,10 +181,10 @@ async def test_without_a_parent_a_401_is_the_end() -> None:
 async def test_the_answer_to_an_old_question_is_dropped() -> None:
     world = await World.together()
     world.parent.gate.clear()
-    world.parent.will_answer(make_external())
+    world.parent.will_answer(make_external_tokens())
     recovery = asyncio.create_task(world.engine.recover(await world.engine.authorization()))
     await world.clock.settle()
-    await world.engine.use_external_tokens(newest := make_external())
+    await world.engine.use_external_tokens(newest := make_external_tokens())
     world.parent.gate.set()
     assert (await recovery).token == newest.access_token
     assert world.engine.session.credentials is newest
@@ -193,7 +193,7 @@ async def test_the_answer_to_an_old_question_is_dropped() -> None:
 async def test_a_cancelled_caller_does_not_cancel_the_question() -> None:
     world = await World.together()
     world.parent.gate.clear()
-    world.parent.will_answer(newer := make_external())
+    world.parent.will_answer(newer := make_external_tokens())
     refused = await world.engine.authorization()
     first, second = (asyncio.create_task(world.engine.recover(refused)) for _ in range(2))
     await world.clock.settle()
@@ -287,7 +287,7 @@ async def test_a_refused_token_that_the_parent_sends_again_is_not_used() -> None
     world = await World.together()
     refused = await world.engine.authorization()
     before = world.engine.session
-    world.parent.will_answer(world.first, world.first, newer := make_external(now=world.clock.now()))
+    world.parent.will_answer(world.first, world.first, newer := make_external_tokens(now=world.clock.now()))
     for _ in range(2):
         with pytest.raises(ParentUnavailable, match="sent an access token that the backend had refused before"):
             await world.engine.recover(refused)
@@ -303,7 +303,7 @@ async def test_a_login_of_the_parent_brings_back_a_token_that_was_refused_before
     """The backend may have been at fault, and the parent may know that."""
     world = await World.together()
     refused = await world.engine.authorization()
-    world.parent.will_answer(world.first, newer := make_external(now=world.clock.now()), world.first)
+    world.parent.will_answer(world.first, newer := make_external_tokens(now=world.clock.now()), world.first)
     with pytest.raises(ParentUnavailable):
         await world.engine.recover(refused)
     await world.engine.recover(refused)
@@ -316,7 +316,7 @@ async def test_a_login_of_the_parent_brings_back_a_token_that_was_refused_before
 
 async def test_the_parent_is_asked_once_for_one_request() -> None:
     world = await World.together()
-    world.parent.will_answer(make_external(now=world.clock.now()), make_external(now=world.clock.now()))
+    world.parent.will_answer(make_external_tokens(now=world.clock.now()), make_external_tokens(now=world.clock.now()))
     answer = await world.engine.recover(await world.engine.authorization())
     assert answer.is_parents_answer
     with pytest.raises(RecoveryExhausted, match="refused the new token of the parent application, too"):
@@ -344,11 +344,11 @@ async def test_a_parent_that_answers_by_a_login_with_the_refused_token_gives_not
 async def test_an_expired_token_of_the_parent_is_used_with_a_warning() -> None:
     """The clock of this machine may be wrong, and the backend decides."""
     world = await World.together()
-    world.parent.will_answer(expired := make_external(now=world.clock.now(), expires_in=0))
+    world.parent.will_answer(expired := make_external_tokens(now=world.clock.now(), expires_in=0))
     answer = await world.engine.recover(await world.engine.authorization())
     assert answer.token == expired.access_token
     warning = next(event for event in world.events if isinstance(event, Warned))
     assert warning.code == "parent_token_expired"
-    world.parent.will_answer(make_external(now=world.clock.now(), expires_in=1))
+    world.parent.will_answer(make_external_tokens(now=world.clock.now(), expires_in=1))
     await world.engine.recover(await world.engine.authorization())
     assert sum(isinstance(event, Warned) for event in world.events) == 1

@@ -14,7 +14,7 @@ from authstate.engine.model.events import AccountUpdated, Event
 from authstate.engine.model.policy import Policy
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import HasRevision
-from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external_tokens, make_tokens
 
 KEY = ApiKey.parse("sk-1")
 ONE, TWO = make_tokens(), make_tokens(account_id="org-2")
@@ -96,7 +96,7 @@ async def test_what_is_not_stored_stays() -> None:
         store.credentials = None
         assert (await engine.follow()).state is AuthState.LOGGED_OUT, "a login that is stored took the key's place"
     async with AuthEngine(store, FakeAuthority()) as engine:
-        await engine.use_external_tokens(make_external())
+        await engine.use_external_tokens(make_external_tokens())
         assert (await engine.follow()).state is AuthState.EXTERNAL_TOKENS
 
 
@@ -213,7 +213,7 @@ async def test_a_store_that_takes_its_time_keeps_nobody_waiting_and_what_it_brin
         elif change == "refresh":
             await engine.refresh()
         else:
-            await engine.use_external_tokens(make_external())
+            await engine.use_external_tokens(make_external_tokens())
         after = engine.session
         assert after.generation == 2
         found.set()

@@ -17,7 +17,7 @@ from authstate import (
     AuthState,
     EngineClosed,
     EngineNotStarted,
-    LoginKind,
+    LoginFlow,
     Policy,
     Session,
     TransitionRefused,
@@ -28,13 +28,13 @@ from authstate.engine.machines.table import shared_machine
 from authstate.engine.model.events import Listeners
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization
-from authstate.testing import FakeAuthority, FakeParent, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, FakeParent, MemoryStore, make_external_tokens, make_tokens
 
 Use = Callable[[AuthEngine], object]
 
 
 def attempt() -> LoginAttempt:
-    return LoginAttempt("id", LoginKind.BROWSER, shared_machine(LOGIN_TABLE), Listeners())
+    return LoginAttempt("id", LoginFlow.BROWSER, shared_machine(LOGIN_TABLE), Listeners())
 
 
 def set_parent(engine: AuthEngine) -> None:
@@ -51,10 +51,10 @@ COROUTINES: dict[str, Callable[[AuthEngine], Coroutine[Any, Any, object]]] = {
     "reload": lambda engine: engine.reload(),
     "use_api_key": lambda engine: engine.use_api_key("sk-1"),
     "complete_chatgpt_login": lambda engine: engine.complete_chatgpt_login(make_tokens()),
-    "begin_login": lambda engine: engine.begin_login("id", LoginKind.BROWSER),
+    "begin_login": lambda engine: engine.begin_login("id", LoginFlow.BROWSER),
     "cancel_login": lambda engine: engine.cancel_login("id"),
     "complete_login": lambda engine: engine.complete_login(attempt(), make_tokens()),
-    "use_external_tokens": lambda engine: engine.use_external_tokens(make_external()),
+    "use_external_tokens": lambda engine: engine.use_external_tokens(make_external_tokens()),
     "log_out": lambda engine: engine.log_out(),
 }
 CHANGES: dict[str, Use] = {

@@ -25,7 +25,7 @@ from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization, Session
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import RefreshedTokens
-from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external_tokens, make_tokens
 
 TOKEN = PersonalAccessToken.read("at-1")
 OWNER = Account(email="person@example.com", plan_type=PlanType.PRO, account_id="org-1", user_id="user-1")
@@ -152,7 +152,7 @@ async def test_the_policies_of_a_chatgpt_login_bind_it(
 async def test_a_login_is_refused_while_a_parent_owns_the_tokens() -> None:
     world = World()
     async with world.engine as engine:
-        await engine.use_external_tokens(make_external())
+        await engine.use_external_tokens(make_external_tokens())
         with pytest.raises(ExternalTokensActive):
             await engine.use_api_key(TOKEN)
     assert world.asked == 0

@@ -32,7 +32,7 @@ from authstate.engine.model.events import (
 )
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.ports import HeldStore
-from authstate.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, FakeParent, ManualClock, MemoryStore, make_external_tokens, make_tokens
 
 
 class FullStore(MemoryStore):
@@ -190,7 +190,7 @@ async def test_external_tokens_that_come_first_make_it_unneeded() -> None:
         world.authority.kill(RefreshDeadReason.REVOKED)
         refreshing = asyncio.create_task(attempt(world.engine.refresh()))
         await world.authority.asked()
-        await world.engine.use_external_tokens(make_external())
+        await world.engine.use_external_tokens(make_external_tokens())
         world.authority.release()
         await refreshing
     assert [event.outcome for event in world.ended] == [RefreshOutcome.NOT_NEEDED]
@@ -199,8 +199,8 @@ async def test_external_tokens_that_come_first_make_it_unneeded() -> None:
 async def test_a_question_to_the_parent_is_a_refresh() -> None:
     world = World()
     async with world.engine:
-        await world.engine.use_external_tokens(make_external())
-        world.parent.will_answer(make_external(expires_in=7200), ParentUnavailable("no"))
+        await world.engine.use_external_tokens(make_external_tokens())
+        world.parent.will_answer(make_external_tokens(expires_in=7200), ParentUnavailable("no"))
         authorization = await world.engine.recover(await world.engine.authorization())
         await attempt(world.engine.recover(await world.engine.authorization()))
         assert authorization.is_parents_answer
@@ -268,7 +268,7 @@ async def _refresh_elsewhere(world: World) -> None:
 
 
 async def _use_external(world: World) -> None:
-    await world.engine.use_external_tokens(make_external())
+    await world.engine.use_external_tokens(make_external_tokens())
 
 
 STEPS: dict[str, Step] = {

@@ -10,7 +10,7 @@ from authstate.engine.model.errors import EngineClosed, PermanentRefreshError, R
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.states import AuthState
-from authstate.testing import FakeAuthority, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, MemoryStore, make_external_tokens, make_tokens
 
 
 @pytest.mark.parametrize(("stored", "state"), [(make_tokens(), "chatgpt"), (ApiKey.parse("sk-1"), "api_key")])
@@ -30,7 +30,7 @@ async def test_nobody_who_is_signed_in_is_replaced() -> None:
         before = engine.session
         store.credentials = make_tokens(account_id="org-2")
         assert await engine.restore() is before
-        await engine.use_external_tokens(make_external())
+        await engine.use_external_tokens(make_external_tokens())
         assert (await engine.restore()).state is AuthState.EXTERNAL_TOKENS
 
 

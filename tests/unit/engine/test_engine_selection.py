@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.login_attempt import LoginKind
+from authstate.engine.machines.login_attempt import LoginFlow
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials
 from authstate.engine.model.errors import LoginAttemptEnded, StoreUnavailable
 from authstate.engine.model.events import AccountUpdated, Event, Warned
@@ -155,7 +155,7 @@ async def test_a_login_that_is_open_was_meant_for_the_account_before() -> None:
     store, authority = OneOfTwo(ONE, TWO), FakeAuthority()
     new = make_tokens(account_id="org-3")
     async with AuthEngine(store, authority) as engine:
-        attempt = await engine.begin_login("id", LoginKind.BROWSER)
+        attempt = await engine.begin_login("id", LoginFlow.BROWSER)
         store.selected = 1
         await engine.follow()
         assert attempt.state == "superseded" and "another account was selected" in (attempt.message or "")

@@ -22,7 +22,7 @@ from authstate.engine.model.events import AccountUpdated, AuthMode, Event, Login
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.states import AuthState, Trigger
 from authstate.engine.ports import HeldStore
-from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external_tokens, make_tokens
 
 
 class SickStore(MemoryStore):
@@ -158,7 +158,7 @@ async def test_a_forbidden_login_stores_nothing(policy: Policy, credentials: Cre
 
 async def test_while_a_parent_owns_the_tokens_logins_are_refused_before_anything_happens() -> None:
     world = await World.open()
-    await world.engine.use_external_tokens(make_external())
+    await world.engine.use_external_tokens(make_external_tokens())
     before, world.events[:] = world.engine.session, []
     with pytest.raises(ExternalTokensActive, match="log out first"):
         await world.engine.use_api_key(ApiKey.parse("sk-1"))
@@ -232,7 +232,7 @@ async def test_tokens_that_a_parent_passes_in_during_a_logout_come_after_it() ->
     async with world.store.locked():
         logout = asyncio.create_task(world.engine.log_out())
         await world.clock.settle()
-        parent = asyncio.create_task(world.engine.use_external_tokens(make_external()))
+        parent = asyncio.create_task(world.engine.use_external_tokens(make_external_tokens()))
         await world.clock.settle()
         assert not parent.done()
     await asyncio.gather(logout, parent)
@@ -392,7 +392,7 @@ async def test_pending_tokens_do_not_overwrite_newer_ones_that_a_look_adopted() 
 async def test_pending_tokens_are_revoked_when_nothing_is_stored_any_more() -> None:
     world = await World.with_pending_tokens()
     world.store.credentials = None
-    await world.engine.use_external_tokens(make_external())
+    await world.engine.use_external_tokens(make_external_tokens())
     await world.engine.log_out()
     await world.engine.close()
     newest = world.authority.grants[0].refresh_token

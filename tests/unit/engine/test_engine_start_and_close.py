@@ -24,7 +24,7 @@ from authstate.testing import (
     FakeParent,
     ManualClock,
     MemoryStore,
-    make_external,
+    make_external_tokens,
     make_tokens,
 )
 
@@ -145,7 +145,7 @@ async def test_after_the_end_nothing_goes() -> None:
     with pytest.raises(EngineClosed):
         await engine.complete_chatgpt_login(make_tokens())
     with pytest.raises(EngineClosed):
-        await engine.use_external_tokens(make_external())
+        await engine.use_external_tokens(make_external_tokens())
     await engine.close()
 
 
@@ -217,7 +217,7 @@ async def test_the_end_ends_a_recovery_and_a_question_to_the_parent() -> None:
     parent = FakeParent(NEVER)
     engine = AuthEngine(MemoryStore(), FakeAuthority(), parent=parent, clock=ManualClock())
     await engine.start()
-    await engine.use_external_tokens(make_external())
+    await engine.use_external_tokens(make_external_tokens())
     recovery = asyncio.create_task(engine.recover(await engine.authorization()))
     await parent.was_asked.wait()
     await engine.close()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from authstate.engine.engine import AuthEngine
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens
 from authstate.engine.model.events import Event, RefreshStarted, StateChanged, TokenExpired, TokenExpiring
-from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external_tokens, make_tokens
 
 
 class World:
@@ -132,7 +132,7 @@ async def test_external_tokens_and_tokens_without_a_refresh_token_expire_too() -
     for world in (World(refresh_token=""), World()):
         async with world.engine, world.engine.events():
             if world.tokens.can_refresh:
-                await world.engine.use_external_tokens(make_external(expires_in=1000, now=world.now))
+                await world.engine.use_external_tokens(make_external_tokens(expires_in=1000, now=world.now))
             await world.clock.elapse(2000)
         assert world.heard == [("TokenExpiring", 700.0), ("TokenExpired", 1000.0)]
 
@@ -165,11 +165,11 @@ async def test_the_same_token_that_comes_back_is_not_told_again(world: World) ->
 
 async def test_only_the_last_tokens_are_remembered(world: World) -> None:
     told = world.engine._flows.expiry._expiring
-    await world.engine.use_external_tokens(make_external(expires_in=10, now=world.clock.now()))
+    await world.engine.use_external_tokens(make_external_tokens(expires_in=10, now=world.clock.now()))
     await world.engine.follow()
     for number in range(100):
         await world.engine.use_external_tokens(
-            make_external(expires_in=11 + number, now=world.clock.now(), user_id=f"user-{number}")
+            make_external_tokens(expires_in=11 + number, now=world.clock.now(), user_id=f"user-{number}")
         )
         await world.engine.follow()
     assert len(told._tokens) == 64 and len(world.heard) == 101

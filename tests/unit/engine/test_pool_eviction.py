@@ -5,8 +5,8 @@ import asyncio
 from support.pools import PoolOfTests
 
 from authstate import IssuerUnavailable, StoreUnavailable
-from authstate.engine.machines.login_attempt import LoginKind
-from authstate.testing import make_external
+from authstate.engine.machines.login_attempt import LoginFlow
+from authstate.testing import make_external_tokens
 
 
 async def test_an_engine_is_closed_after_a_time_without_use() -> None:
@@ -193,9 +193,9 @@ async def test_a_pause_after_a_failed_refresh_keeps_its_engine() -> None:
 async def test_what_lives_in_memory_only_keeps_its_engine() -> None:
     async with PoolOfTests(most_open=0) as pool:
         async with pool.engine("external") as engine:
-            await engine.use_external_tokens(make_external(account_id="external", now=pool.clock.now()))
+            await engine.use_external_tokens(make_external_tokens(account_id="external", now=pool.clock.now()))
         async with pool.engine("login") as engine:
-            await engine.begin_login("1", LoginKind.DEVICE_CODE)
+            await engine.begin_login("1", LoginFlow.DEVICE_CODE)
         await pool.clock.elapse(800)
         assert pool.names_open() == {"external", "login"}
         await pool.clock.elapse(150)

@@ -10,7 +10,7 @@ from authstate import (
     AuthEngine,
     AuthJsonStore,
     EnginePool,
-    LoginKind,
+    LoginFlow,
     NotSignedIn,
     SyncAuthEngine,
     TransitionRefused,
@@ -92,7 +92,7 @@ async def test_calls_with_an_argument_of_another_type_change_nothing(is_signed_i
 
 async def test_tokens_of_another_type_fail_their_login_attempt() -> None:
     async with made() as engine:
-        attempt = await engine.begin_login("1", LoginKind.DEVICE_CODE)
+        attempt = await engine.begin_login("1", LoginFlow.DEVICE_CODE)
         attempt.authorized()
         with pytest.raises(TypeError, match="tokens is of the type str"):
             await engine.complete_login(attempt, KEY)

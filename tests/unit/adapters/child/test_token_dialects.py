@@ -6,7 +6,7 @@ from msgspec import Raw
 from support.child_in_memory import Child, World, tokens
 
 from authstate.adapters.child.token_dialects import ChildTokenSet, Dialect, dialect_of, tokens_of
-from authstate.testing import make_external, make_tokens
+from authstate.testing import make_external_tokens, make_tokens
 
 ID_TOKEN = {"idToken", "accessToken"}
 ACCOUNT = {"accessToken", "chatgptAccountId", "chatgptPlanType"}
@@ -42,7 +42,7 @@ def members(handed: ChildTokenSet) -> set[str]:
 
 
 def test_each_dialect_has_its_members() -> None:
-    for credentials in (make_tokens(), make_external()):
+    for credentials in (make_tokens(), make_external_tokens()):
         assert members(tokens_of(credentials, Dialect.ID_TOKEN)) == ID_TOKEN
         assert members(tokens_of(credentials, Dialect.ACCOUNT)) == ACCOUNT
         assert members(tokens_of(credentials, Dialect.BOTH)) == ID_TOKEN | ACCOUNT

@@ -13,7 +13,7 @@ from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, PersonalAccessToken
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, RefreshDeadReason
 from authstate.engine.model.policy import LoginMethod, Policy
-from authstate.testing import make_external
+from authstate.testing import make_external_tokens
 
 
 def acts_with(child: Child, token: str | None) -> bool:
@@ -87,7 +87,7 @@ async def test_a_refresh_a_login_and_a_logout_reach_every_child() -> None:
             world.engine.refresh(),
             world.engine.use_api_key(ApiKey.parse("sk-2")),
             world.engine.complete_chatgpt_login(world.authority.issue(account_id="org-2")),
-            world.engine.use_external_tokens(make_external()),
+            world.engine.use_external_tokens(make_external_tokens()),
             world.engine.log_out(),
         ):
             await change

@@ -14,7 +14,7 @@ from authstate.adapters.cli.exit_status import ExitStatus, print_error
 from authstate.adapters.cli.login import _wait
 from authstate.adapters.cli.progress import Countdown, fitted
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.login_attempt import LoginAttempt, LoginKind
+from authstate.engine.machines.login_attempt import LoginAttempt, LoginFlow
 from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_tokens
 
 DESKTOP = {"DISPLAY": ":0"}
@@ -233,7 +233,7 @@ class HeldLogin:
         await self.engine.start()
         self.holder = asyncio.create_task(self.hold())
         await self.locked.wait()
-        self.attempt = await self.engine.begin_login("login-1", LoginKind.DEVICE_CODE)
+        self.attempt = await self.engine.begin_login("login-1", LoginFlow.DEVICE_CODE)
         self.attempt.authorized()
         self.completing = asyncio.create_task(self.engine.complete_login(self.attempt, self.tokens))
 

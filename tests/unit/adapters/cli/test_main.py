@@ -19,7 +19,7 @@ from support.paths import REPO
 
 from authstate.adapters.child.client import HandshakeFailed
 from authstate.adapters.child.command_line import CommandError
-from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND, CannotStart
+from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND, ChildNotStarted
 from authstate.adapters.cli.codex import main as codex_main
 from authstate.adapters.cli.demo import _DOCUMENTATION, _Demo, read_login
 from authstate.adapters.cli.demo_diagram import draw_states
@@ -32,7 +32,7 @@ from authstate.adapters.testing.loopback_issuer import LoopbackIssuer
 from authstate.engine.machines.diagrams import render_all
 from authstate.engine.model.states import AuthState
 
-OF_A_CHILD = (CommandError, CannotStart, HandshakeFailed, PeerClosed)
+OF_A_CHILD = (CommandError, ChildNotStarted, HandshakeFailed, PeerClosed)
 PROGRAM = [sys.executable, "-m", "authstate.adapters.cli"]
 Captured = pytest.CaptureFixture[str]
 

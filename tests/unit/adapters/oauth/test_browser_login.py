@@ -23,7 +23,7 @@ from authstate.engine.model.errors import (
     StoreUnavailable,
 )
 from authstate.engine.model.policy import LoginMethod, Policy
-from authstate.testing import LoopbackIssuer, MemoryStore, make_external
+from authstate.testing import LoopbackIssuer, MemoryStore, make_external_tokens
 
 
 async def test_a_login_that_succeeds(harness: LoginHarness, loopback: LoopbackIssuer) -> None:
@@ -130,7 +130,7 @@ async def end(harness: LoginHarness, login: BrowserLogin, how: str) -> None:
     elif how == "logout":
         await harness.engine.log_out()
     elif how == "external":
-        await harness.engine.use_external_tokens(make_external())
+        await harness.engine.use_external_tokens(make_external_tokens())
     else:
         await harness.start()
 
@@ -198,7 +198,7 @@ async def test_where_it_cannot_begin(loopback: LoopbackIssuer) -> None:
     harness.engine.set_policy(Policy())
     with pytest.raises(IssuerUnavailable, match="CODEX_APP_SERVER_LOGIN_ISSUER"):
         await start_browser_login(harness.engine, Issuer("ftp://nobody"), ports=(0,))
-    await harness.engine.use_external_tokens(make_external())
+    await harness.engine.use_external_tokens(make_external_tokens())
     with pytest.raises(ExternalTokensActive):
         await harness.start()
     assert [event.success for event in harness.outcomes] == [True]

@@ -30,7 +30,7 @@ from authstate.engine.model.errors import (
 from authstate.engine.model.events import Event, LoginCompleted
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.secret import Secret
-from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external_tokens, make_tokens
 
 APPROVAL = DeviceApproval(Secret("ac_1"), Secret("verifier"))
 PENDING = None
@@ -220,7 +220,7 @@ async def test_where_it_cannot_begin() -> None:
     with pytest.raises(LoginMethodForbidden):
         await harness.start()
     harness.engine.set_policy(Policy())
-    await harness.engine.use_external_tokens(make_external())
+    await harness.engine.use_external_tokens(make_external_tokens())
     with pytest.raises(ExternalTokensActive):
         await harness.start()
     assert not harness.endpoint.requesting.is_set()
@@ -264,7 +264,7 @@ async def test_cancelling_the_caller_while_the_issuer_is_asked(ended_before: boo
     starting = asyncio.create_task(harness.start())
     await harness.endpoint.requesting.wait()
     if ended_before:
-        await harness.engine.use_external_tokens(make_external())
+        await harness.engine.use_external_tokens(make_external_tokens())
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting

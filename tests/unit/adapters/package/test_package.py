@@ -31,14 +31,14 @@ from authstate import (
     Warned,
 )
 from authstate.engine.version import VERSION
-from authstate.testing import make_external, make_tokens
+from authstate.testing import make_external_tokens, make_tokens
 
 TOKENS = make_tokens()
 VALUES: list[Any] = [
     ApiKey.parse("sk-canary-1"),
     PersonalAccessToken.parse("at-canary-2"),
     TOKENS,
-    make_external(),
+    make_external_tokens(),
     TOKENS.account,
     Secret("canary-3"),
     Session(credentials=TOKENS),
@@ -134,7 +134,7 @@ PLAIN: list[tuple[Any, dict[str, Any]]] = [
         for name in ("id_token", "access_token", "refresh_token")
     ),
     *(
-        (ExternalTokens, {**msgspec.structs.asdict(make_external()), name: "canary"})
+        (ExternalTokens, {**msgspec.structs.asdict(make_external_tokens()), name: "canary"})
         for name in ("access_token", "id_token")
     ),
 ]

@@ -18,7 +18,7 @@ from authstate.adapters.proxy.account_sessions import sessions_of
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.session import Session
 from authstate.engine.model.states import AuthState
-from authstate.testing import make_external, make_tokens
+from authstate.testing import make_external_tokens, make_tokens
 
 
 def listed(credentials: Credentials | None, state: AuthState) -> Any:
@@ -64,7 +64,7 @@ def test_a_login_without_some_of_its_claims_has_a_name_all_the_same(claims: dict
     [
         (None, AuthState.LOGGED_OUT),
         (ApiKey.parse("sk-1"), AuthState.API_KEY),
-        (make_external(), AuthState.EXTERNAL_TOKENS),
+        (make_external_tokens(), AuthState.EXTERNAL_TOKENS),
         (make_tokens(), AuthState.REFRESH_DEAD),
     ],
 )

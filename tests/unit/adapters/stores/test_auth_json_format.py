@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from authstate.adapters.stores.auth_json_format import LARGEST, decode, encode, is_json_object
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, PersonalAccessToken
 from authstate.engine.model.errors import StoreUnreadable
-from authstate.testing import make_external, make_jwt, make_tokens
+from authstate.testing import make_external_tokens, make_jwt, make_tokens
 
 PLACE = "/home/person/.codex/auth.json"
 KEY = ApiKey.parse("sk-canary-key")
@@ -260,7 +260,7 @@ def test_what_is_corrupt_is_replaced(before: bytes) -> None:
 
 def test_external_tokens_are_never_stored() -> None:
     with pytest.raises(TypeError, match="never stored") as caught:
-        encode(make_external(), None)
+        encode(make_external_tokens(), None)
     assert "eyJ" not in str(caught.value)
 
 

@@ -9,7 +9,7 @@ from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import StoreBusy
 from authstate.engine.ports import CredentialStore
-from authstate.testing import MemoryStore, make_external, make_tokens
+from authstate.testing import MemoryStore, make_external_tokens, make_tokens
 
 KEY = ApiKey.parse("sk-canary-key")
 
@@ -38,7 +38,7 @@ async def test_a_store_gives_back_what_it_was_given(store: CredentialStore) -> N
 async def test_external_tokens_are_refused(store: CredentialStore) -> None:
     with pytest.raises(TypeError, match="never stored"):
         async with store.locked() as held:
-            await held.save(make_external())
+            await held.save(make_external_tokens())
     assert await store.load() is None
 
 

@@ -21,7 +21,7 @@ from authstate.adapters.stores.memory import MemoryStore
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import PermanentRefreshError, RefreshDeadReason, StoreUnavailable
 from authstate.engine.ports import LastChange
-from authstate.testing import FakeAuthority, ManualClock, make_external, make_tokens
+from authstate.testing import FakeAuthority, ManualClock, make_external_tokens, make_tokens
 
 QUICK = RefreshSettings(first_wait=0.0, rechecks=(0.0,), save_waits=(0.0,))
 NOON = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
@@ -188,7 +188,7 @@ async def test_the_mark_holds_no_secret_and_a_spoilt_one_does_no_harm(tmp_path: 
 def test_digests_tell_credentials_apart() -> None:
     keys = ApiKey.parse("sk-1"), ApiKey.parse("sk-2")
     assert len({digest_of(one) for one in (make_tokens(), make_tokens(), *keys, None)}) == 5
-    assert digest_of(make_external()) == digest_of(None) == "nothing"
+    assert digest_of(make_external_tokens()) == digest_of(None) == "nothing"
 
 
 def test_a_time_that_no_calendar_has_is_no_fault() -> None:

@@ -6,7 +6,7 @@ from support.leaks import CANARY, assert_hidden
 
 from authstate import AuthJsonStore, AuthState, EngineAuth, Policy, RecoveryExhausted, RefreshDeadReason
 from authstate.adapters.stores.memory import MemoryStore
-from authstate.testing import Engines, FakeBackend, Transcript, make_external
+from authstate.testing import Engines, FakeBackend, Transcript, make_external_tokens
 
 
 async def status(engines: Engines, auth: httpx.Auth) -> int:
@@ -35,7 +35,7 @@ async def test_a_parent_is_asked_for_other_tokens() -> None:
     engines = Engines()
     async with engines.external_tokens() as engine:
         engines.faults.expire()
-        tokens = make_external(now=engines.clock.now())
+        tokens = make_external_tokens(now=engines.clock.now())
         engines.backend.accept(tokens.access_token.reveal())
         engines.parent.will_answer(tokens)
         assert await status(engines, EngineAuth(engine)) == 200

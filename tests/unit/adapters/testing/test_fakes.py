@@ -24,7 +24,7 @@ from authstate.testing import (
     LoopbackIssuer,
     ManualClock,
     MemoryStore,
-    make_external,
+    make_external_tokens,
     make_jwt,
     make_tokens,
 )
@@ -70,7 +70,7 @@ def test_tokens_without_anything() -> None:
 
 
 def test_external_tokens_and_jwts() -> None:
-    external = make_external(account_id="org-2", plan="team")
+    external = make_external_tokens(account_id="org-2", plan="team")
     assert external.account.account_id == "org-2"
     assert external.account.plan_type is PlanType.TEAM
     assert read_jwt_claims(make_jwt(sub="x"), "token") == {"sub": "x"}
@@ -195,7 +195,7 @@ async def test_a_held_answer_has_spent_the_token_already() -> None:
 
 
 async def test_a_parent_answers_in_order() -> None:
-    tokens = make_external()
+    tokens = make_external_tokens()
     parent = FakeParent(tokens, ValueError("no"), NEVER)
     assert await parent.request_tokens(previous_account_id="org-1") is tokens
     with pytest.raises(ValueError):

@@ -26,7 +26,7 @@ from authstate import (
 from authstate.engine.flows.refresh_urgency import fresh_until, urgency_of
 from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ChatgptTokens
-from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external_tokens, make_tokens
 
 SETTINGS = RefreshSettings()
 NOW = 1_800_000_000.0
@@ -92,7 +92,7 @@ async def test_what_does_not_expire_is_always_fresh(stored: Credentials) -> None
 
 async def test_external_tokens_are_the_parents_to_renew() -> None:
     world = await World.open(None)
-    await world.engine.use_external_tokens(make_external(now=NOW, expires_in=10.0))
+    await world.engine.use_external_tokens(make_external_tokens(now=NOW, expires_in=10.0))
     world.clock.advance(60.0)
     assert world.engine.fresh_authorization(600.0) == await world.engine.authorization(600.0)
 

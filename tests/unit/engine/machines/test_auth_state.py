@@ -15,7 +15,7 @@ from authstate.engine.model.errors import (
 from authstate.engine.model.events import Listeners
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.states import Trigger
-from authstate.testing import make_external, make_tokens
+from authstate.testing import make_external_tokens, make_tokens
 
 LIGHT = Table(
     name="light",
@@ -101,7 +101,7 @@ def test_a_check_raises_what_fire_would_and_changes_nothing() -> None:
     with pytest.raises(TransitionRefused):
         machine.check(Trigger.TOKENS_REFRESHED, make_tokens())
     assert machine.session is before
-    machine.fire(Trigger.USE_EXTERNAL_TOKENS, make_external())
+    machine.fire(Trigger.USE_EXTERNAL_TOKENS, make_external_tokens())
     with pytest.raises(ExternalTokensActive, match="account/login/start"):
         machine.check(Trigger.COMPLETE_CHATGPT_LOGIN, make_tokens())
 

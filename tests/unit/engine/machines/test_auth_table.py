@@ -18,7 +18,7 @@ from authstate.engine.model.events import Listeners, StateChanged
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.session import Failure, Session
 from authstate.engine.model.states import AuthState, Trigger
-from authstate.testing import make_external, make_tokens
+from authstate.testing import make_external_tokens, make_tokens
 
 EXPECTED = {
     "logged_out": {
@@ -82,7 +82,7 @@ def machine_in(state: str, policy: Policy | None = None) -> AuthMachine:
     if state == "refresh_dead":
         machine.fire(Trigger.REFRESH_REJECTED, FAILURE)
     if state == "external_tokens":
-        machine.fire(Trigger.USE_EXTERNAL_TOKENS, make_external())
+        machine.fire(Trigger.USE_EXTERNAL_TOKENS, make_external_tokens())
     assert machine.session.state == machine.state == state
     machine.policy = policy or Policy()
     return machine
@@ -90,11 +90,11 @@ def machine_in(state: str, policy: Policy | None = None) -> AuthMachine:
 
 def offer_for(trigger: str, state: str) -> Credentials | Failure | None:
     if trigger == "tokens_refreshed":
-        return make_external() if state == "external_tokens" else make_tokens()
+        return make_external_tokens() if state == "external_tokens" else make_tokens()
     return {
         "use_api_key": ApiKey.parse("sk-2"),
         "complete_chatgpt_login": make_tokens(),
-        "use_external_tokens": make_external(),
+        "use_external_tokens": make_external_tokens(),
         "log_out": None,
         "credentials_refused": Failure("a policy"),
         "refresh_rejected": FAILURE,
@@ -180,7 +180,7 @@ def test_the_policy_guards_both_logins(state: str) -> None:
 @pytest.mark.parametrize("state", list(AuthState))
 def test_the_policy_guards_external_tokens(state: str) -> None:
     elsewhere = Policy(forced_workspaces=("org-7",))
-    refused_by(WorkspaceForbidden, machine_in(state, elsewhere), Trigger.USE_EXTERNAL_TOKENS, make_external())
+    refused_by(WorkspaceForbidden, machine_in(state, elsewhere), Trigger.USE_EXTERNAL_TOKENS, make_external_tokens())
 
 
 @pytest.mark.parametrize("state", ["chatgpt", "refresh_dead"])
@@ -191,13 +191,13 @@ def test_refreshed_tokens_must_be_of_the_same_account(state: str) -> None:
 
 def test_tokens_from_the_parent_must_be_of_the_same_workspace_and_permitted() -> None:
     machine = machine_in("external_tokens")
-    refused_by(ParentUnavailable, machine, Trigger.TOKENS_REFRESHED, make_external(account_id="org-2"))
+    refused_by(ParentUnavailable, machine, Trigger.TOKENS_REFRESHED, make_external_tokens(account_id="org-2"))
     machine.policy = Policy(forced_workspaces=("org-7",))
-    refused_by(WorkspaceForbidden, machine, Trigger.TOKENS_REFRESHED, make_external())
+    refused_by(WorkspaceForbidden, machine, Trigger.TOKENS_REFRESHED, make_external_tokens())
 
 
 def test_the_parent_may_name_a_workspace_where_none_was_known() -> None:
     machine = machine_in("logged_out")
-    machine.fire(Trigger.USE_EXTERNAL_TOKENS, make_external(account_id=None))
-    named = make_external(account_id="org-5")
+    machine.fire(Trigger.USE_EXTERNAL_TOKENS, make_external_tokens(account_id=None))
+    named = make_external_tokens(account_id="org-5")
     assert machine.fire(Trigger.TOKENS_REFRESHED, named).credentials is named

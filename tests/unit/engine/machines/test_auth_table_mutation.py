@@ -13,7 +13,7 @@ from authstate.engine.model.events import Listeners
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.session import Failure, Session
 from authstate.engine.model.states import AuthState, Trigger
-from authstate.testing import make_external, make_tokens
+from authstate.testing import make_external_tokens, make_tokens
 
 # Source: trigger -> target, or "" for a refusal. By hand, from the design.
 _LOGINS = {"use_api_key": "api_key", "complete_chatgpt_login": "chatgpt", "use_external_tokens": "external_tokens"}
@@ -28,7 +28,7 @@ WALK = {
     | {"tokens_refreshed": "external_tokens", "refresh_rejected": ""},
     "refresh_dead": _LOGINS | _ENDS | {"tokens_refreshed": "chatgpt", "refresh_rejected": ""},
 }
-_KEY, _TOKENS, _EXTERNAL = ApiKey.parse("sk-1"), make_tokens(), make_external()
+_KEY, _TOKENS, _EXTERNAL = ApiKey.parse("sk-1"), make_tokens(), make_external_tokens()
 _CURRENT: dict[str, tuple[Credentials | None, Failure | None]] = {
     "logged_out": (None, None),
     "api_key": (_KEY, None),
@@ -39,7 +39,7 @@ _CURRENT: dict[str, tuple[Credentials | None, Failure | None]] = {
 _GOOD: dict[str, Credentials | Failure | None] = {
     "use_api_key": ApiKey.parse("sk-2"),
     "complete_chatgpt_login": make_tokens(),
-    "use_external_tokens": make_external(),
+    "use_external_tokens": make_external_tokens(),
     "log_out": Failure("not looked at"),
     "credentials_refused": Failure("a policy"),
     "refresh_rejected": Failure("rejected"),
@@ -69,7 +69,7 @@ def _machine(table: Table, state: str, policy: Policy | None = None) -> AuthMach
 
 def _try_good(table: Table, state: str, trigger: str, target: str) -> None:
     if trigger == "tokens_refreshed":
-        offer: Credentials | Failure | None = make_external() if state == "external_tokens" else make_tokens()
+        offer: Credentials | Failure | None = make_external_tokens() if state == "external_tokens" else make_tokens()
     else:
         offer = _GOOD[trigger]
     machine = _machine(table, state)
@@ -98,10 +98,12 @@ def _try_bad(table: Table, state: str, trigger: str) -> None:
     elif trigger == "complete_chatgpt_login":
         bad = [(Policy(LoginMethod.API), make_tokens()), (Policy(None, ("org-9",)), make_tokens())]
     elif trigger == "use_external_tokens":
-        bad = [(Policy(None, ("org-9",)), make_external())]
-        assert _fires(table, state, trigger, Policy(), make_external(account_id="org-2")), "another workspace may come"
+        bad = [(Policy(None, ("org-9",)), make_external_tokens())]
+        assert _fires(table, state, trigger, Policy(), make_external_tokens(account_id="org-2")), (
+            "another workspace may come"
+        )
     elif trigger == "tokens_refreshed" and state == "external_tokens":
-        bad = [(Policy(), make_external(account_id="org-2"))]
+        bad = [(Policy(), make_external_tokens(account_id="org-2"))]
     elif trigger == "tokens_refreshed":
         bad = [(Policy(), make_tokens(account_id="org-2"))]
     for policy, offer in bad:

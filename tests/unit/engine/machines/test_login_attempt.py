@@ -11,7 +11,7 @@ import pytest
 
 from authstate.engine.clock import SystemClock, within
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.login_attempt import LOGIN_TABLE, LoginAttempt, LoginKind
+from authstate.engine.machines.login_attempt import LOGIN_TABLE, LoginAttempt, LoginFlow
 from authstate.engine.machines.table import TableMachine
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import (
@@ -27,7 +27,7 @@ from authstate.engine.model.events import AccountUpdated, AuthMode, Event, Liste
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.states import AuthState
 from authstate.engine.ports import HeldStore
-from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, ManualClock, MemoryStore, make_external_tokens, make_tokens
 
 EXPECTED = {
     "pending": {
@@ -55,7 +55,7 @@ EXPECTED = {
 @pytest.mark.parametrize(("state", "trigger"), [(s, t) for s in EXPECTED for t in LOGIN_TABLE.triggers])
 def test_every_cell(state: str, trigger: str) -> None:
     machine = TableMachine(LOGIN_TABLE)
-    attempt = LoginAttempt("id", LoginKind.BROWSER, machine, Listeners())
+    attempt = LoginAttempt("id", LoginFlow.BROWSER, machine, Listeners())
     attempt.state = state
     target = EXPECTED[state].get(trigger)
     if target is None:
@@ -91,7 +91,7 @@ class Attempts:
         await made.engine.start()
         return made
 
-    async def begin(self, kind: LoginKind = LoginKind.BROWSER, *, authorized: bool = False) -> LoginAttempt:
+    async def begin(self, kind: LoginFlow = LoginFlow.BROWSER, *, authorized: bool = False) -> LoginAttempt:
         attempt = await self.engine.begin_login(str(uuid4()), kind)
         if authorized:
             attempt.authorized()
@@ -138,8 +138,8 @@ async def test_tokens_before_the_person_agreed_are_refused() -> None:
     assert attempt.state == "failed"
 
 
-@pytest.mark.parametrize(("kind", "seconds"), [(LoginKind.BROWSER, 600), (LoginKind.DEVICE_CODE, 900)])
-async def test_an_attempt_lives_only_so_long(kind: LoginKind, seconds: float) -> None:
+@pytest.mark.parametrize(("kind", "seconds"), [(LoginFlow.BROWSER, 600), (LoginFlow.DEVICE_CODE, 900)])
+async def test_an_attempt_lives_only_so_long(kind: LoginFlow, seconds: float) -> None:
     harness = await Attempts.open()
     attempt = await harness.begin(kind, authorized=True)
     await harness.clock.elapse(seconds - 1)
@@ -190,7 +190,7 @@ async def test_what_supersedes_an_attempt(what: str) -> None:
     if what == "login":
         assert (await harness.begin()).is_open
     elif what == "external":
-        await harness.engine.use_external_tokens(make_external())
+        await harness.engine.use_external_tokens(make_external_tokens())
     elif what == "logout":
         await harness.engine.log_out()
     elif what == "key":
@@ -213,7 +213,7 @@ async def test_a_login_cannot_begin_where_it_cannot_end() -> None:
     with pytest.raises(LoginMethodForbidden):
         await harness.begin()
     harness.engine.set_policy(Policy())
-    await harness.engine.use_external_tokens(make_external())
+    await harness.engine.use_external_tokens(make_external_tokens())
     with pytest.raises(ExternalTokensActive):
         await harness.begin()
     await harness.engine.close()
@@ -381,7 +381,7 @@ async def test_a_caller_that_is_cancelled_after_the_tokens_are_stored_is_signed_
     harness = await Attempts.open()
     engine = AuthEngine(store := SlowRelease(), harness.authority, clock=harness.clock)
     await engine.start()
-    attempt = await engine.begin_login(str(uuid4()), LoginKind.BROWSER)
+    attempt = await engine.begin_login(str(uuid4()), LoginFlow.BROWSER)
     attempt.authorized()
     completing = asyncio.create_task(engine.complete_login(attempt, harness.tokens))
     await attempt.wait()
@@ -403,7 +403,7 @@ async def test_a_lock_that_cannot_be_released_does_not_undo_a_login_that_is_stor
     harness = await Attempts.open()
     engine = AuthEngine(NoRelease(), harness.authority, clock=harness.clock)
     await engine.start()
-    attempt = await engine.begin_login(str(uuid4()), LoginKind.BROWSER)
+    attempt = await engine.begin_login(str(uuid4()), LoginFlow.BROWSER)
     attempt.authorized()
     with pytest.raises(StoreUnavailable, match="the lock is gone"):
         await engine.complete_login(attempt, harness.tokens)

@@ -21,7 +21,7 @@ from authstate.engine.model.errors import (
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.session import Authorization, Failure, Session
 from authstate.engine.model.states import AuthState
-from authstate.testing import FakeAuthority, MemoryStore, make_external, make_tokens
+from authstate.testing import FakeAuthority, MemoryStore, make_external_tokens, make_tokens
 
 EXPECTED = {
     "diagnose": {
@@ -45,7 +45,7 @@ class Actions:
     def __init__(self, state: AuthState, *, reloads: bool = False, error: AuthError | None = None) -> None:
         credentials: dict[AuthState, Credentials] = {
             AuthState.API_KEY: ApiKey.parse("sk-1"),
-            AuthState.EXTERNAL_TOKENS: make_external(),
+            AuthState.EXTERNAL_TOKENS: make_external_tokens(),
         }
         self.session = Session(state, credentials.get(state, make_tokens()), None, 4)
         self.reloads = reloads

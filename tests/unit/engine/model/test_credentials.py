@@ -16,7 +16,7 @@ from authstate.engine.model.errors import InvalidCredentials
 from authstate.engine.model.jwt_claims import expiry_of, read_jwt_claims
 from authstate.engine.model.policy import LoginMethod, Policy
 from authstate.engine.model.secret import Secret, fits_header
-from authstate.testing import make_external, make_jwt, make_tokens
+from authstate.testing import make_external_tokens, make_jwt, make_tokens
 
 AUTH = "https://api.openai.com/auth"
 
@@ -164,7 +164,7 @@ def test_external_tokens_in_both_dialects() -> None:
     for wrong in ({"access_token": " "}, {"access_token": "opaque"}, {"access_token": access, "id_token": "x"}):
         with pytest.raises(InvalidCredentials):
             ExternalTokens.read(**wrong)
-    assert make_external().account.email == "person@example.com"
+    assert make_external_tokens().account.email == "person@example.com"
 
 
 def payload(data: bytes) -> str:
@@ -258,7 +258,7 @@ def test_a_policy_names_what_to_do() -> None:
     only_chatgpt = Policy(LoginMethod.CHATGPT, ("org-7",))
     assert "sign in with a ChatGPT account" in str(only_chatgpt.violation(ApiKey.parse("sk-1")))
     assert "workspace org-1" in str(only_chatgpt.violation(make_tokens()))
-    assert "no workspace" in str(only_chatgpt.violation(make_external(account_id=None)))
+    assert "no workspace" in str(only_chatgpt.violation(make_external_tokens(account_id=None)))
     assert only_chatgpt.violation(make_tokens(account_id="org-7")) is None
 
 

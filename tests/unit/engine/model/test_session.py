@@ -5,9 +5,9 @@ import pytest
 
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.session import Session
-from authstate.testing import make_external, make_tokens
+from authstate.testing import make_external_tokens, make_tokens
 
-TOKENS, KEY, EXTERNAL = make_tokens(), ApiKey.parse("sk-1"), make_external()
+TOKENS, KEY, EXTERNAL = make_tokens(), ApiKey.parse("sk-1"), make_external_tokens()
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ TOKENS, KEY, EXTERNAL = make_tokens(), ApiKey.parse("sk-1"), make_external()
         (None, None, True),
         (KEY, KEY, True),
         (EXTERNAL, EXTERNAL, True),
-        (EXTERNAL, make_external(), False),
+        (EXTERNAL, make_external_tokens(), False),
     ],
 )
 def test_same_access(mine: Credentials | None, theirs: Credentials | None, same: bool) -> None:
