@@ -77,8 +77,9 @@ async def test_requests_are_authorized_and_many_refusals_cost_one_refresh(
 
 
 async def test_a_dead_login_says_sign_in(serve: Serve, make_home: Callable[..., Path], issuer: LoopbackIssuer) -> None:
-    async with serve(make_home(email="person@example.com", expires_in=-60)) as client:
-        issuer.revoke()
+    home = make_home(email="person@example.com", expires_in=-60)
+    issuer.revoke()  # before the service starts, which refreshes at once
+    async with serve(home) as client:
         answer = await client.get("/usage")
         assert (answer.status_code, answer.json()["error"]) == (503, "sign_in"), answer.text
         health = await client.get("/health")

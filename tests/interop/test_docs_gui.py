@@ -16,7 +16,7 @@ from support.real_parts import RealParts
 from support.simulated_browser import agree
 from support.wire_client import clean_environment
 
-from authstate import Environment, Issuer, SyncAuthEngine, load_config, open_engine
+from authstate import Environment, Issuer, PermanentRefreshError, SyncAuthEngine, load_config, open_engine
 from authstate.testing import LoopbackIssuer
 
 PAGE = "gui.md"
@@ -142,11 +142,12 @@ def test_a_sign_in_can_be_cancelled(desk: Desk) -> None:
     assert "cancelled" in account.text
 
 
-@pytest.mark.parametrize("desk", [{"email": PERSON, "expires_in": -60}], indirect=True)
+@pytest.mark.parametrize("desk", [{"email": PERSON}], indirect=True)
 def test_a_dead_login_is_shown_and_an_error_of_a_worker_too(desk: Desk, issuer: LoopbackIssuer) -> None:
     account = desk.account
     issuer.revoke()
-    account.work(account.engine.authorization)
+    with pytest.raises(PermanentRefreshError):
+        account.engine.refresh()  # the token is fresh, so that nothing refreshed it before
     desk.until(lambda: not account.is_signed_in)
     assert account.text == account.engine.session.failure.message
     account.engine.close()
