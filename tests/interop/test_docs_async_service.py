@@ -6,13 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from support.page_services import serving
 from support.paths import REPO
 from support.simulated_browser import agree
 from support.wire_client import clean_environment
@@ -44,20 +44,10 @@ Serve = Callable[[Path], Any]
 def serve(issuer: LoopbackIssuer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Serve:
     """Runs the service of the page on a home, with its lifespan; gives a client of it."""
 
-    @asynccontextmanager
-    async def running(home: Path) -> AsyncIterator[httpx.AsyncClient]:
+    def running(home: Path) -> Any:
         for name, value in {**issuer.environment, "CODEX_HOME": str(home)}.items():
             monkeypatch.setenv(name, value)
-        names: dict[str, Any] = {"__name__": "app"}
-        exec(compile(PROGRAM, PAGE, "exec"), names)
-        app = names["app"]
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
-        ):
-            client.app = app  # type: ignore[attr-defined]
-            yield client
-        assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+        return serving(PROGRAM, PAGE, caplog)
 
     return running
 

@@ -2,15 +2,15 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from support.page_services import serving
 from support.paths import REPO
 
+from authstate import LoginCompleted
 from authstate.testing import LoopbackIssuer
 
 pytest.importorskip("fastapi", reason="FastAPI of the test extra runs this service")
@@ -32,32 +32,22 @@ def serve(
     for name, value in {**issuer.environment, "CODEX_HOME": str(make_home())}.items():
         monkeypatch.setenv(name, value)
 
-    @asynccontextmanager
-    async def running() -> AsyncIterator[httpx.AsyncClient]:
-        names: dict[str, Any] = {"__name__": "hosted"}
-        exec(compile(PROGRAM, PAGE, "exec"), names)
-        app = names["app"]
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
-        ):
-            yield client
-        assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
-
-    return running
+    return lambda: serving(PROGRAM, PAGE, caplog)
 
 
-async def signed_in(client: httpx.AsyncClient, issuer: LoopbackIssuer, **login: Any) -> str:
+async def signed_in(client: Any, issuer: LoopbackIssuer, **login: Any) -> str:
     """Add a person and sign them in. Returns the path of the person."""
     path = f"/people/{(await client.post('/people')).json()['id']}"
     assert (await client.get(f"{path}/usage")).json()["error"] == "sign_in"
     opened = (await client.post(f"{path}/sign-in")).json()
     assert opened["open"].startswith("http") and "code" in opened["warning"]
+    completed = asyncio.Event()
+    client.app.state.people.pool.subscribe(
+        lambda person, event: completed.set() if isinstance(event, LoginCompleted) and event.success else None
+    )
     issuer.approve_device(opened["code"], **login)
-    state = ""
-    while state != "chatgpt":
-        await asyncio.sleep(0)  # the service polls the issuer meanwhile
-        state = (await client.get(path)).json()["state"]
+    await completed.wait()
+    assert (await client.get(path)).json()["state"] == "chatgpt"
     return path
 
 
