@@ -260,19 +260,19 @@ async def test_a_lock_is_released_when_what_dead_processes_left_cannot_be_finish
 
 
 def test_a_lock_is_released_when_the_event_loop_is_gone(tmp_path: Path) -> None:
+    loop = asyncio.new_event_loop()
+    is_held = loop.create_future()
+
     async def hold() -> None:
         async with AuthJsonStore(tmp_path).locked():
+            is_held.set_result(None)
             await asyncio.Event().wait()
 
-    loop = asyncio.new_event_loop()
     holding = hold()
     task = loop.create_task(holding)
+    loop.run_until_complete(is_held)
     other = AuthJsonStore(tmp_path).home_lock
-    while (taken := other.try_acquire()) is not None:
-        taken.release()
-        loop.run_until_complete(asyncio.sleep(0))
-    for _ in range(100):
-        loop.run_until_complete(asyncio.sleep(0))
+    assert other.try_acquire() is None
     holding.close()
     lock = other.try_acquire()
     assert lock is not None
