@@ -42,7 +42,7 @@ def in_disk_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
 
 def is_idle() -> bool:
     """Return whether no call is under way. For clocks that let time pass only when everybody waits for them."""
-    return not _threads().under_way
+    return _threads().are_idle()
 
 
 async def completed(work: "asyncio.Future[T]") -> T:
@@ -151,12 +151,15 @@ class _Threads:
     def _do(self, step: _Step) -> bool:
         """Run a step. Return whether another thread took the place of this one meanwhile."""
         report = step.run()
-        with self._lock:
+        with self._lock:  # for the report, too: a step whose outcome is known is no longer under way
             self._active -= 1
-        report()
-        with self._lock:
+            report()
             self.under_way.discard(step)
             return step.is_replaced
+
+    def are_idle(self) -> bool:
+        with self._lock:
+            return not self.under_way
 
     def _replace_hung(self, waiting: _Step) -> None:
         """Give each thread that hangs a substitute, if a step still waits for a thread."""
