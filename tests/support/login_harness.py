@@ -109,8 +109,8 @@ class LoginHarness:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Let the event loop run until a condition holds. Raises TimeoutError after 10 seconds."""
-    async with asyncio.timeout(10):
+    """Let the event loop run until a condition holds. Raises TimeoutError after 60 seconds."""
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - no event is set when it becomes true
             await asyncio.sleep(0.001)
 

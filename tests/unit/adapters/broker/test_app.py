@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from time import time
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ from authstate.adapters.broker import app as app_module
 from authstate.adapters.broker.app import create_broker_app
 from authstate.adapters.broker.oauth_messages import LARGEST_BODY
 from authstate.adapters.broker.token_grants import GRANTS
-from authstate.engine.model.credentials import ApiKey
+from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -46,12 +47,15 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 async def test_a_handle_yields_an_access_token(client: httpx.AsyncClient, world: BrokerInMemory) -> None:
     handle = await world.lease()
+    begun = time()
     answer = await refresh(client, handle)
     assert answer.status_code == 200
     members = answer.json()
     assert members["refresh_token"].startswith(handle)
     assert members["access_token"].count(".") == 2
-    assert 3590 <= members["expires_in"] <= 3600
+    stored = await world.vault.store("home").load()
+    assert isinstance(stored, ChatgptTokens) and stored.expires_at is not None
+    assert int(stored.expires_at - time()) <= members["expires_in"] <= int(stored.expires_at - begun)
     assert world.authority.sent == []
 
 

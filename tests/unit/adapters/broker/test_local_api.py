@@ -266,7 +266,7 @@ class Reader:
             self.events.put_nowait(None)
 
     async def next(self) -> tuple[str, dict[str, Any]] | None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.events.get()
 
 

@@ -10,12 +10,20 @@ from tempfile import TemporaryDirectory
 import pytest
 from support.broker_in_memory import BrokerInMemory
 
+from authstate.adapters.broker import local_client
 from authstate.adapters.broker.listeners import Address
 from authstate.adapters.broker.local_client import BrokerClient, socket_path
 from authstate.adapters.broker.server import BrokerServer, ServerOptions
 from authstate.adapters.config import Environment
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="unix sockets")
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client waits for a broker for as long as a busy machine may take."""
+    monkeypatch.setattr(local_client, "_CONNECT_WITHIN", 60.0)
+    monkeypatch.setattr(BrokerClient.get, "__defaults__", (60.0,))
 
 
 @asynccontextmanager

@@ -52,7 +52,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     server = LoopbackBroker(world.broker, listener)
     base = f"http://127.0.0.1:{listener.getsockname()[1]}"
     await server.start()
-    async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=60) as client:
         yield Served(world, client)
     await server.close()
     await world.close()

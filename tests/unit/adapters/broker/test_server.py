@@ -18,6 +18,7 @@ import msgspec
 import pytest
 from support.broker_in_memory import BrokerInMemory
 from support.network_servers import Authority
+from support.ports import private_port
 
 from authstate.adapters.broker import connections, server
 from authstate.adapters.broker.connections import MOST_IDLE, MOST_PIPELINED
@@ -31,6 +32,7 @@ from authstate.engine.model.events import Warned
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="unix sockets")
 is_root = hasattr(os, "geteuid") and os.geteuid() == 0
 NOBODY = 65534
+PATIENCE = 60.0  # seconds: httpx gives up after 5, and a machine may be busy for as long
 
 
 class Running(msgspec.Struct):
@@ -51,14 +53,16 @@ class Running(msgspec.Struct):
 
     def local(self) -> httpx.AsyncClient:
         """A client of the unix socket."""
-        return httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=self.path), base_url="http://localhost")
+        return httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=self.path), base_url="http://localhost", timeout=PATIENCE
+        )
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
     async def stop(self) -> None:
         self.server.stop()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await self.task
 
 
@@ -86,13 +90,14 @@ def start(world: BrokerInMemory) -> Start:
 
 
 async def answers(running: Running) -> int:
-    async with httpx.AsyncClient(timeout=20) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE) as client:
         return (await client.get(f"{running.place.url}/healthz")).status_code
 
 
 async def test_two_sides(start: Start, world: BrokerInMemory) -> None:
     handle = await world.lease()
-    async with start() as running, httpx.AsyncClient() as tcp, running.local() as local:
+    at = Address(f"127.0.0.1:{private_port()}")  # no other program takes it afterwards
+    async with start(address=at) as running, httpx.AsyncClient(timeout=PATIENCE) as tcp, running.local() as local:
         sent = {"grant_type": "refresh_token", "refresh_token": handle}
         for client, url in ((tcp, running.place.url), (local, "http://localhost")):
             assert (await client.post(f"{url}/oauth/token", data=sent)).status_code == 200
@@ -219,16 +224,17 @@ def assert_refused(received: bytes, status: int, code: str) -> None:
 async def test_a_reader_that_does_not_read(
     start: Start, world: BrokerInMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "HEAD_WITHIN", 0.2)
     async with start() as running, running.local() as client:
         reader, writer = await asyncio.open_unix_connection(running.path)
         writer.write(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b" 200 OK" in await reader.readuntil(b"retry: 1000")
+        assert "authstate_event_streams 1.0" in (await client.get("/metrics")).text  # this connection goes on
+        monkeypatch.setattr(connections, "HEAD_WITHIN", 0.2)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         for _ in range(40):
             world.broker.events.emit("home", Warned("large", "x " * 50_000))
             await asyncio.sleep(0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while "authstate_event_streams 0.0" not in (await client.get("/metrics")).text:
                 pass
         writer.close()
@@ -299,7 +305,7 @@ async def test_tls_to_other_machines(start: Start, world: BrokerInMemory, tmp_pa
     async with start(address=Address("0.0.0.0:0"), certificate=str(certificate)) as running:
         assert running.place.url.startswith("https://0.0.0.0:")
         context = ssl.create_default_context(cafile=str(authority.file))
-        async with httpx.AsyncClient(verify=context) as client:
+        async with httpx.AsyncClient(verify=context, timeout=PATIENCE) as client:
             sent = {"grant_type": "refresh_token", "refresh_token": await world.lease()}
             url = f"https://localhost:{running.port}/oauth/token"
             answer = await client.post(url, data=sent, headers={"Host": "broker.example.com"})
@@ -311,16 +317,14 @@ async def test_tls_to_other_machines(start: Start, world: BrokerInMemory, tmp_pa
 
 
 async def test_more_names_on_loopback(start: Start) -> None:
-    async with start(hosts=("Host.Docker.Internal",)) as running, httpx.AsyncClient() as client:
+    async with start(hosts=("Host.Docker.Internal",)) as running, httpx.AsyncClient(timeout=PATIENCE) as client:
         for name, status in (("host.docker.internal:4517", 200), ("example.com", 421)):
             answer = await client.get(f"{running.place.url}/healthz", headers={"Host": name})
             assert answer.status_code == status
 
 
 def test_a_broker_is_not_its_own_issuer(world: BrokerInMemory) -> None:
-    [listener] = Address("127.0.0.1:0").listen()
-    port = listener.getsockname()[1]
-    listener.close()
+    port = private_port()
     environment = Environment(home=world.home, refresh_url=f"http://localhost:{port}/oauth/token")
     options = ServerOptions(address=Address(f"127.0.0.1:{port}"), socket=None)
     with pytest.raises(ConfigError, match=f"AUTHSTATE_BROKER_URL=http://127.0.0.1:{port}"):
@@ -330,9 +334,7 @@ def test_a_broker_is_not_its_own_issuer(world: BrokerInMemory) -> None:
 
 def test_nothing_is_held_after_an_error(world: BrokerInMemory, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    [listener] = Address("127.0.0.1:0").listen()
-    port = listener.getsockname()[1]
-    listener.close()
+    port = private_port()
     options = ServerOptions(address=Address(f"127.0.0.1:{port}"), socket=str(tmp_path / "file"))
     with pytest.raises(ConfigError, match="is not a socket"):
         BrokerServer(world.broker, Environment(home=world.home), options)

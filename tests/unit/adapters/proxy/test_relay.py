@@ -35,6 +35,6 @@ async def test_requests_that_wait_for_the_handshake_pass_at_the_end(monkeypatch:
     running.open()
     running.from_front_end(INITIALIZE + BEHIND)
     assert BEHIND not in child.data
-    await asyncio.wait_for(running.front_end_ended(), 10)
+    await asyncio.wait_for(running.front_end_ended(), 60)
     assert child.data.endswith(BEHIND)
     await running.close()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.open_files import open_files_below
 
 from authstate.adapters.stores import file_ownership
 from authstate.adapters.stores.disk import Disk
@@ -123,12 +124,11 @@ def test_no_write_follows_a_symbolic_link(step: str, call: Callable[[Disk, str],
 def test_reserved_space_is_written_and_the_file_is_closed(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"{}")
-    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     assert Disk().reserve_space(str(file), 3) == 2
     assert file.read_bytes() == b"{}   "
     Disk().release_space(str(file), 2)
     assert file.read_bytes() == b"{}"
-    assert (len(os.listdir("/proc/self/fd")) if before else 0) == before
+    assert open_files_below(tmp_path) == []
 
 
 def test_a_file_that_no_rename_can_replace_is_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

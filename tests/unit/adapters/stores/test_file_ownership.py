@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from support.open_files import open_files_below
 
 from authstate.adapters.stores import file_ownership, permissions
 from authstate.adapters.stores.disk import Disk
@@ -50,10 +51,6 @@ def refuse(*_: object, **options: object) -> None:
     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-
-
 # copy_ownership
 
 
@@ -90,11 +87,10 @@ def test_an_owner_that_cannot_be_given_is_told(home: Path, monkeypatch: pytest.M
 @needs_root
 def test_a_temporary_file_of_another_user_is_not_used(home: Path) -> None:
     old, new = make(home / "auth.json", USER, USER), make(home / "new", OTHER, OTHER)
-    before = open_files()
     with pytest.raises(OSError, match="Another user put something"):
         copy_ownership(str(new), str(old))
     assert state_of(new) == (OTHER, OTHER, 0o600)
-    assert open_files() == before
+    assert open_files_below(home) == []
 
 
 def test_a_mode_that_cannot_be_changed_keeps_nothing_from_being_written(
@@ -152,12 +148,11 @@ def test_root_gives_away_no_file_that_somebody_linked_into_the_home(home_of_user
 @needs_root
 def test_root_gives_its_own_files_only(home: Path) -> None:
     own, theirs = make(home / "own"), make(home / "theirs", OTHER, OTHER)
-    before = open_files()
     for path in (own, theirs, home / "nothing"):
         give_to_owner_of_folder(str(path))
     assert state_of(own) == (USER, GROUP, 0o600)
     assert state_of(theirs) == (OTHER, OTHER, 0o600)
-    assert open_files() == before
+    assert open_files_below(home) == []
 
 
 @needs_root
@@ -221,10 +216,9 @@ def test_where_no_group_can_be_given_the_right_one_is_let_in_all_the_same(
 
 def test_a_file_that_is_not_mounted(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    before = open_files()
     assert is_mount_point(str(tmp_path / "file")) is False
     assert is_mount_point(str(tmp_path / "nothing")) is False
-    assert open_files() == before
+    assert open_files_below(tmp_path) == []
 
 
 @pytest.mark.parametrize(("of_file", "is_mounted"), [("31", True), ("30", False)])
@@ -249,9 +243,8 @@ def test_a_mount_number_that_cannot_be_read_is_none(tmp_path: Path, monkeypatch:
         pytest.skip("only Linux numbers mounts")
     assert str(file_ownership._mount_of(str(tmp_path))).isdigit()
     monkeypatch.setattr(file_ownership, "open", refuse, raising=False)
-    before = open_files()
     assert file_ownership._mount_of(str(tmp_path)) is None
-    assert open_files() == before
+    assert open_files_below(tmp_path) == []
 
 
 # Windows

@@ -100,7 +100,7 @@ async def test_a_lock_file_that_is_a_pipe_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / LOCK)
     store = AuthJsonStore(tmp_path)
     saving = [sys.executable, "-c", SAVE, str(tmp_path)]
-    saved = await asyncio.to_thread(subprocess.run, saving, timeout=20)
+    saved = await asyncio.to_thread(subprocess.run, saving, timeout=60)
     assert saved.returncode == 0
     assert await store.load() is not None
     change = await store.last_change()
@@ -143,7 +143,7 @@ async def test_without_file_locks_the_death_of_a_process_frees_its_lock_too(
 
     monkeypatch.setattr(fcntl, "flock", missing)
     dying = [sys.executable, "-W", "ignore", "-c", SAVE_AND_DIE_WITHOUT_FILE_LOCKS, str(tmp_path)]
-    died = await asyncio.to_thread(subprocess.run, dying, timeout=20)
+    died = await asyncio.to_thread(subprocess.run, dying, timeout=60)
     assert died.returncode == 7
     assert (tmp_path / LOCK).exists()
     async with AuthJsonStore(tmp_path, lock_timeout=30.0).locked() as held:

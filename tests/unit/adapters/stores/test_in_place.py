@@ -373,7 +373,7 @@ async def test_containers_that_mount_one_file_exclude_each_other(tmp_path: Path)
         home.mkdir()
         (home / "auth.json").touch()
         program = [sys.executable, "-c", IN_A_CONTAINER, str(outside), str(home), str(number)]
-        return subprocess.run([*command, *program], capture_output=True, timeout=60)
+        return subprocess.run([*command, *program], capture_output=True, timeout=200)
 
     ended = await asyncio.gather(*(asyncio.to_thread(run_in_a_container, number) for number in range(3)))
     assert [process.stderr for process in ended if process.returncode] == []

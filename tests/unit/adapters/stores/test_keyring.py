@@ -201,6 +201,8 @@ async def test_a_keyring_that_does_not_answer_is_given_up_on(fake_keyring: FakeK
     for _ in range(4):
         load = asyncio.ensure_future(store.load())
         await clock.until_asleep()
+        assert await asyncio.to_thread(fake_keyring.arrived.wait, 60), "its thread may come late"
+        fake_keyring.arrived.clear()
         clock.advance(30.0)
         with pytest.raises(StoreUnavailable, match=r"not answered within 30 s .* asking for its password"):
             await load

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from support.open_files import open_files_below
 
 from authstate.adapters.stores import os_locks
 from authstate.adapters.stores.os_locks import SOFT, ContentLock, FileLock
@@ -184,7 +185,6 @@ def test_a_lock_that_is_held_is_told_from_one_that_cannot_be(
     def refused(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", refused)
         if told is False:
@@ -193,7 +193,7 @@ def test_a_lock_that_is_held_is_told_from_one_that_cannot_be(
             with pytest.raises(OSError) as fault:
                 ContentLock(str(file)).acquire()
             assert fault.value.errno == told
-    assert (len(os.listdir("/proc/self/fd")) if before else 0) == before, "the file was closed"
+    assert open_files_below(tmp_path) == [], "the file was closed"
 
 
 @pytest.mark.parametrize(
