@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -23,7 +24,7 @@ from authstate.adapters.config import Environment
 from authstate.adapters.network.loopback_server import Limits
 
 BOUND = 0.3  # seconds, here: for a request to come whole, for a reader to go on, and for an idle connection
-AT_MOST = 30  # seconds, until a test gives up
+AT_MOST = 60  # seconds, until a test gives up
 SMALL = 1  # bytes; the system makes the smallest buffer of it that it can
 
 
@@ -89,15 +90,38 @@ class Served(msgspec.Struct):
 
     async def answers(self, request: bytes | None = None) -> int:
         """The status with which another client is answered."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(request or self.request("Connection: close"))
         async with asyncio.timeout(AT_MOST):
+            while not (answer := await self._answer(request or self.request("Connection: close"))):
+                pass
+        return int(answer.split()[1])
+
+    async def _answer(self, request: bytes) -> bytes:
+        """What a quick client is answered. Nothing if the machine held it up for so long that it was a slow one."""
+        begun = monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        answer = b""
+        with suppress(ConnectionError):
+            writer.write(request)
             answer = await reader.read()
         writer.close()
-        return int(answer.split()[1])
+        assert answer or monotonic() - begun >= BOUND, "a quick client was cut off"
+        return answer
 
     def client(self) -> SlowClient:
         return SlowClient(self.port)
+
+    async def answered_client(self) -> SlowClient:
+        """A client that sent a request, and read one byte of the answer. The caller leaves it."""
+        async with asyncio.timeout(AT_MOST):
+            while True:
+                begun = monotonic()
+                client = await self.client().__aenter__()
+                with suppress(ConnectionError):
+                    await client.send(self.request())
+                    if await client.read(1) == b"H":
+                        return client
+                await client.__aexit__()
+                assert monotonic() - begun >= BOUND, "a client was cut off that was not slow yet"
 
 
 def track(monkeypatch: pytest.MonkeyPatch, protocol: type[asyncio.Protocol]) -> set[Any]:
@@ -174,21 +198,16 @@ async def served_by_service(world: BrokerInMemory, monkeypatch: pytest.MonkeyPat
 
 
 async def test_who_reads_one_byte_and_then_nothing(served: Served) -> None:
-    async with served.client() as slow:
-        await slow.send(served.request())
-        assert await slow.read(1) == b"H"
-        assert await served.answers() == 200
-        await until(lambda: not served.connections)
-        assert (await slow.rest()).startswith(b"TTP/1.1 200 OK")
-        assert await served.answers() == 200
+    slow = await served.answered_client()
+    assert await served.answers() == 200
+    await until(lambda: not served.connections)
+    assert (await slow.rest()).startswith(b"TTP/1.1 200 OK")
+    assert await served.answers() == 200
+    await slow.__aexit__()
 
 
 async def test_many_who_read_one_byte_and_then_nothing(served: Served) -> None:
-    slow = [served.client() for _ in range(50)]
-    for client in slow:
-        await client.__aenter__()
-        await client.send(served.request())
-        assert await client.read(1) == b"H"
+    slow = [await served.answered_client() for _ in range(50)]
     assert await served.answers() == 200
     await until(lambda: not served.connections)
     for client in slow:
@@ -258,6 +277,7 @@ async def test_who_goes_on_after_the_answer_with_less_than_a_head(
     async with served.client() as slow:
         await slow.send(request)
         await until(slow.is_answered)
-        await slow.send(more)
+        with suppress(ConnectionError):  # a busy machine may have been too late for it
+            await slow.send(more)
         await until(lambda: not served.connections)
     assert await served.answers() == 200
