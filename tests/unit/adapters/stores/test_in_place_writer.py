@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.failing_disk import FailingDisk
+from support.own_log import own_messages
 
 from authstate.adapters.stores.auth_json_format import LARGEST
 from authstate.adapters.stores.disk import Disk
@@ -62,13 +63,13 @@ def test_a_write_that_cannot_be_finished_now_is_kept_and_told(file: Path, caplog
     pending.write_bytes(msgspec.json.encode(PendingWrite(b'{"a": "old"}', b'{"a": "new"}')))
     InPlaceWriter(str(file), FailingDisk(overwrite="auth.json")).recover()
     assert pending.exists()
-    assert [message.partition(" was ")[2] for message in caplog.messages] == [
+    assert [message.partition(" was ")[2] for message in own_messages(caplog)] == [
         "written in part, and cannot be finished now: Input/output error"
     ]
     caplog.clear()
     InPlaceWriter(str(file), FailingDisk(remove=".pending")).recover()
     assert file.read_bytes() == b'{"a": "new"}'
-    assert caplog.messages == [f"{file}: a write that was cut short was finished"]
+    assert own_messages(caplog) == [f"{file}: a write that was cut short was finished"]
     InPlaceWriter(str(file), Disk()).recover()
     assert not pending.exists()
 

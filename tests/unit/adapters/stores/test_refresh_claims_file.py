@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.failing_disk import FailingDisk
+from support.own_log import own_messages
 
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.refresh_claims_file import RefreshClaimsFile
@@ -30,11 +31,11 @@ def test_claims_that_cannot_be_understood_are_told_once_and_replaced(
 ) -> None:
     claims = RefreshClaimsFile(str(file), Disk())
     assert claims.find(SPENT.fingerprint) is None
-    assert caplog.messages == [], "that there are none is no fault"
+    assert own_messages(caplog) == [], "that there are none is no fault"
     Path(f"{file}.authstate.claims").write_text("half a fi")
     for _ in range(2):
         assert claims.find(SPENT.fingerprint) is None
-    [message] = caplog.messages
+    [message] = own_messages(caplog)
     assert message.endswith("cannot be read, and counts as empty (DecodeError)")
     claims.record(SPENT)
     found = claims.find(SPENT.fingerprint)
