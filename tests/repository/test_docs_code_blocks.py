@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import pytest
+from repository.test_source_tree import GENERATED
 from support.paths import REPO
 
 from authstate.adapters.child.command_line import ephemeral_command
@@ -113,7 +114,7 @@ def environment(tmp_path: Path, issuer: LoopbackIssuer) -> dict[str, str]:
 @pytest.mark.parametrize("block", PYTHON, ids=name_of)
 def test_python_runs(block: Block, environment: dict[str, str]) -> None:
     command = [sys.executable, "-c", block.text]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     if block.output is not None:
         assert ran.stdout == block.output
@@ -169,8 +170,15 @@ def test_other_blocks_are_true(block: Block) -> None:
     elif block.language == "js":
         assert block.page in ("other-languages.md", "sandbox.md"), "test_docs_PAGE.py runs it"
     elif block.language != "sh":
-        known = {path.name for path in REPO.rglob("*") if ".git" not in path.parts}
+        known = {path.name for path in files_of_the_project()}
         assert [name for name in re.findall(r"[\w.]+\.(?:py|md|json|toml)\b", block.text) if name not in known] == []
+
+
+def files_of_the_project() -> Iterator[Path]:
+    """Every file but those that tools write, also while this looks: `rglob` fails if a folder vanishes meanwhile."""
+    for folder, folders, names in os.walk(REPO):
+        folders[:] = [name for name in folders if name not in GENERATED and not name.endswith("_cache")]
+        yield from (Path(folder, name) for name in names)
 
 
 @pytest.mark.parametrize(("page", "test"), WITH_CODEX.items())
@@ -192,11 +200,7 @@ def test_the_readme_has_the_two_commands_and_ci_runs_the_second_with_coverage() 
     assert os.access(REPO / ".ci" / "run", os.X_OK)
 
 
-PAGES = [
-    path
-    for path in sorted(REPO.rglob("*.md"))
-    if not {".git", ".venv", "build", "node_modules"} & set(path.relative_to(REPO).parts)
-]
+PAGES = sorted(path for path in files_of_the_project() if path.suffix == ".md")
 
 
 def anchors(path: Path) -> set[str]:

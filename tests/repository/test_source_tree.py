@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import ModuleType
@@ -62,11 +63,13 @@ def test_the_style_is_kept(command: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("checker", [("mypy",), ("pyright", "--pythonpath", sys.executable)], ids=lambda one: one[0])
+@pytest.mark.timeout(1500)
 def test_the_types_are_strict(checker: tuple[str, ...]) -> None:
     checked = subprocess.run([sys.executable, "-m", *checker], cwd=REPO, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+@pytest.mark.timeout(1500)
 def test_every_public_symbol_has_a_known_type() -> None:
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--verifytypes", "authstate"]
     found_first = Path(sys.executable).parent  # `--verifytypes` asks the python of the path
@@ -189,8 +192,9 @@ def test_no_file_names_a_machine() -> None:
             path = Path(folder, name)
             if name == ".git" or name.startswith(".coverage") or path.suffix == ".pyc":
                 continue
-            found = [place for place in private if place in path.read_bytes()]
-            assert not found, f"{path.relative_to(REPO)} holds {found}"
+            with suppress(FileNotFoundError):  # of another test, which has removed it meanwhile
+                found = [place for place in private if place in path.read_bytes()]
+                assert not found, f"{path.relative_to(REPO)} holds {found}"
 
 
 def test_the_changelog_begins_with_the_version() -> None:

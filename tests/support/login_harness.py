@@ -52,10 +52,10 @@ def read(data: bytes, method: str = "GET") -> Answer:
 
 
 async def send(port: int, data: bytes, address: str = "127.0.0.1") -> bytes:
-    """Send bytes to a port. Returns what the server sends until it closes the connection, at most 15 seconds later."""
+    """Send bytes to a port. Returns what the server sends until it closes the connection, at most 60 seconds later."""
     reader, writer = await asyncio.open_connection(address, port)
     writer.write(data)
-    received = await asyncio.wait_for(reader.read(), 15)
+    received = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return received
 
@@ -81,7 +81,7 @@ class LoginHarness:
     """An engine for browser logins, with the events that it sent. A user is signed in already: `old`."""
 
     def __init__(
-        self, issuer: Issuer, *, linger: float = 5.0, store: MemoryStore | None = None, **settings: Any
+        self, issuer: Issuer, *, linger: float = 60.0, store: MemoryStore | None = None, **settings: Any
     ) -> None:
         self.issuer = issuer
         self.linger = linger

@@ -17,7 +17,7 @@ _FIRST, _PER_PROCESS = 20_000, 1000
 
 def _ports() -> Iterator[int]:
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10
-    for number in count():
+    for number in count(os.getpid()):  # other runs of the tests count from elsewhere
         yield _FIRST + _PER_PROCESS * worker + number % _PER_PROCESS
 
 

@@ -139,7 +139,7 @@ sys.exit(run.run([], ["sleep", "30"]))
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_a_signal_that_comes_before_the_event_loop_reaches_the_command(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", _EARLY], env=clean_environment(tmp_path), timeout=20, stdout=subprocess.PIPE, check=False
+        [sys.executable, "-c", _EARLY], env=clean_environment(tmp_path), timeout=60, stdout=subprocess.PIPE, check=False
     )
     assert ended.returncode == -15
     with pytest.raises(ProcessLookupError):

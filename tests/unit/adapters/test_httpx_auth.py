@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from support.http_libraries import each_library
+from support.http_libraries import each_library, mocked
 from support.numbered_tokens import URL, Backend, NumberedEngine
 
 from authstate.adapters.httpx_auth import EngineAuth
@@ -104,7 +104,7 @@ async def test_a_thousand_requests_that_all_got_a_401_for_one_token_cost_one_ref
 
     async with (
         AuthEngine(MemoryStore(tokens), authority) as engine,
-        library.AsyncClient(transport=library.MockTransport(answer), auth=EngineAuth(engine)) as client,
+        mocked(library, answer, EngineAuth(engine), timeout=None) as client,
     ):
         responses = await asyncio.gather(*(client.get(URL) for _ in range(1000)))
     assert [response.status_code for response in responses] == [200] * 1000

@@ -186,7 +186,7 @@ def test_many_threads_cost_one_refresh(expired: World) -> None:
 
 def test_background_follows_other_processes(world: World) -> None:
     changed = threading.Event()
-    world.engine.subscribe(lambda _: changed.set())
+    world.engine.subscribe(lambda event: changed.set() if isinstance(event, StateChanged) else None)
     with world.engine.background():
         world.store.credentials = None
         assert changed.wait(30)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from support.module_commands import command_of
 
+from authstate.adapters.app_server import server
 from authstate.adapters.app_server.first_answer import FirstAnswer, answer_first
 from authstate.adapters.app_server.server import serve
 from authstate.adapters.config import Config, Environment
@@ -136,7 +137,10 @@ def test_a_long_answer_is_written_in_part(pipes: Pipes) -> None:
     assert json.loads(received + first.unsent)["result"]["userAgent"].startswith("xxx")
 
 
-async def test_the_server_goes_on_where_the_first_answer_ended(pipes: Pipes, tmp_path: Path) -> None:
+async def test_the_server_goes_on_where_the_first_answer_ended(
+    pipes: Pipes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_LAST_ANSWERS", 60.0)  # seconds for the account to open
     first = pipes.send(HELLO.replace(b'"ide"', b'"' + b"x" * 3000 + b'"') + HELLO + READ)
     os.close(pipes.to_server)
     environment = Environment.read({"HOME": str(tmp_path), "CODEX_HOME": str(tmp_path)}, acts_with_key=False)

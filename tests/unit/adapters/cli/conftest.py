@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from support.health_server import health_servers
 
+from authstate.adapters.cli import broker_place
+
 
 @pytest.fixture
 def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -18,6 +20,12 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("CODEX_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What answers in the place of a broker is never too slow, however busy the machine is."""
+    monkeypatch.setattr(broker_place, "_PROBE_WITHIN", 60.0)
 
 
 @pytest.fixture

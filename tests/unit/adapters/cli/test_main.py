@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_the_app_server_starts_without_what_it_does_not_need() -> None:
         [sys.executable, "-X", "importtime", *PROGRAM[1:], "app-server"],
         input=b"",
         capture_output=True,
-        timeout=30,
+        timeout=60,
     )
     imported = {line.rpartition("|")[2].strip() for line in ran.stderr.decode().splitlines() if "|" in line}
     assert ran.returncode == 0
@@ -192,7 +193,7 @@ def test_a_home_whose_name_is_no_text_gives_no_traceback(tmp_path: Path) -> None
     environ = {**os.environb, b"CODEX_HOME": home}
     start = b'{"id":0,"method":"initialize","params":{"clientInfo":{"name":"x","version":"1"}}}\n'
     for words, given in ((["status"], b""), (["login", "--with-api-key"], b"sk-1"), (["app-server"], start)):
-        ran = subprocess.run([*PROGRAM, *words], input=given, capture_output=True, env=environ, timeout=30)
+        ran = subprocess.run([*PROGRAM, *words], input=given, capture_output=True, env=environ, timeout=60)
         assert b"Traceback" not in ran.stderr + ran.stdout
         assert b"UnicodeEncodeError" not in ran.stderr + ran.stdout
     assert b'"codexHome":' in ran.stdout
@@ -517,7 +518,7 @@ def test_signals_during_a_refresh_lose_nothing(name: str, status: int, home: Pat
             process.send_signal(getattr(signal, name))
             issuer.stats()
         issuer.release("refresh")
-        out, error = process.communicate(timeout=20)
+        out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (status, b""), error
     assert b"Traceback" not in error
     new = stored(home)["tokens"]
@@ -592,18 +593,40 @@ async def test_a_process_of_the_demo_ends_with_it(
             gc.enable()
 
 
+HELD_DEMO = """
+import runpy, sys
+from authstate.adapters.cli import demo
+start_part = demo._Demo.start_part
+def hold(self, number, title):
+    start_part(self, number, title)
+    if number == {scene}:
+        sys.stdin.read()
+demo._Demo.start_part = hold
+sys.argv[1:] = ["demo"]
+runpy.run_module("authstate.adapters.cli", run_name="__main__", alter_sys=True)
+"""
+"""The demo, which goes on with this scene only once its standard input has ended."""
+
+
+@contextmanager
+def demo_held_at(scene: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A demo with temporary files in this folder that has begun a scene, and is in the middle of it."""
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    command, pipe = [sys.executable, "-c", HELD_DEMO.format(scene=scene)], subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith(f"{scene}."):
+            assert process.poll() is None
+        yield process
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="an event loop on Windows has no signal handlers")
-@pytest.mark.parametrize("scene", ["1.", "2.", "4."])
+@pytest.mark.parametrize("scene", [1, 2, 4])
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_demo_that_is_stopped_leaves_nothing(scene: str, name: str, status: int, tmp_path: Path) -> None:
+def test_a_demo_that_is_stopped_leaves_nothing(scene: int, name: str, status: int, tmp_path: Path) -> None:
     folder = tmp_path / "temporary"
     folder.mkdir()
-    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
-    pipe = subprocess.PIPE
-    with subprocess.Popen([*PROGRAM, "demo"], env=environment, stdout=pipe, stderr=pipe, text=True) as process:
-        assert process.stdout is not None
-        while not process.stdout.readline().startswith(scene):
-            assert process.poll() is None
+    with demo_held_at(scene, folder) as process:
         process.send_signal(getattr(signal, name))
         _, error = process.communicate(timeout=60)  # to the end of stderr: no process that it started has it any more
     assert (process.returncode, error) == (status, "")
@@ -614,14 +637,11 @@ def test_a_demo_that_is_stopped_leaves_nothing(scene: str, name: str, status: in
 def test_a_demo_removes_what_a_killed_one_has_left(tmp_path: Path) -> None:
     folder = tmp_path / "temporary"
     folder.mkdir()
-    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen([*PROGRAM, "demo"], env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        while not process.stdout.readline().startswith("1."):
-            assert process.poll() is None
+    with demo_held_at(1, folder) as process:
         process.kill()
     assert [left.name.startswith("authstate-demo-") for left in folder.iterdir()] == [True]
-    ran = subprocess.run([*PROGRAM, "demo"], env=environment, capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    ran = subprocess.run([*PROGRAM, "demo"], env=environment, capture_output=True, text=True, timeout=200)
     assert (ran.returncode, ran.stderr, list(folder.iterdir())) == (0, "", [])
     assert ran.stdout.endswith(f"Documentation:\n{_DOCUMENTATION}\n")
 
@@ -641,7 +661,7 @@ def test_the_picture_has_every_state() -> None:
 def test_a_letter_that_the_output_does_not_have_is_escaped(encoding: str, home: Path, issuer: LoopbackIssuer) -> None:
     sign_in(home, issuer, email="\u0142ukasz@example.com")
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    ran = subprocess.run([*PROGRAM, "status"], env=environment, capture_output=True, timeout=30)
+    ran = subprocess.run([*PROGRAM, "status"], env=environment, capture_output=True, timeout=60)
     assert (ran.returncode, ran.stderr) == (0, b"")
     assert b"  email         \\u0142ukasz@example.com" in ran.stdout
 
@@ -663,7 +683,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     process.stdout.close()
     error = process.stderr.read()
     process.stderr.close()
-    assert (process.wait(timeout=20), error) == (1, b"")
+    assert (process.wait(timeout=60), error) == (1, b"")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell that closes a stream")
@@ -680,7 +700,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 )
 def test_a_closed_stream_is_the_null_device(line: str, status: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODEX_API_KEY", "sk-environment")
-    ran = subprocess.run(["sh", "-c", f'exec "$@" {line}', "sh", *PROGRAM], capture_output=True, text=True, timeout=30)
+    ran = subprocess.run(["sh", "-c", f'exec "$@" {line}', "sh", *PROGRAM], capture_output=True, text=True, timeout=60)
     assert ran.returncode == status
     assert ran.stdout == ""
     assert ran.stderr == said or "CODEX_API_KEY" in ran.stderr
@@ -689,7 +709,7 @@ def test_a_closed_stream_is_the_null_device(line: str, status: int, said: str, m
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_an_output_that_takes_nothing_is_one_line() -> None:
     with open("/dev/full", "wb") as full:
-        ran = subprocess.run([*PROGRAM, "status"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+        ran = subprocess.run([*PROGRAM, "status"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (ran.returncode, ran.stderr) == (
         1,
         "authstate: cannot use standard input or output: no space left on device\n",

@@ -42,7 +42,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
 
 
 def lines_until_ready(output: IO[bytes]) -> list[str]:
@@ -64,7 +64,7 @@ def ready(process: subprocess.Popen[bytes]) -> Any:
 def is_open(url: str) -> bool:
     host, port = url.removeprefix("http://").split(":")
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host, int(port)), timeout=60).close()
     except ConnectionRefusedError:
         return False
     return True
@@ -78,11 +78,11 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_json_is_one_line_and_tells_that_it_is_ready() -> None:
     with started("--json", "--until-eof") as process:
         told = ready(process)
-        assert httpx.get(f"{told['control']}/environment", trust_env=False).json() == told
+        assert httpx.get(f"{told['control']}/environment", trust_env=False, timeout=60).json() == told
         home = Path(told["environment"]["CODEX_HOME"])
         assert (home / "config.toml").read_text() == told["configToml"]
         assert not (home / "auth.json").exists()
-        output, _ = process.communicate(timeout=30)  # closes standard input
+        output, _ = process.communicate(timeout=60)  # closes standard input
         assert (process.returncode, output) == (0, b"")
     assert not home.exists()
     assert not is_open(told["url"])
@@ -107,7 +107,7 @@ def test_a_signal_ends_it_and_leaves_nothing(number: str) -> None:
         [home] = [line.partition("=")[2] for line in lines if "export CODEX_HOME=" in line]
         assert Path(home).is_dir()
         process.send_signal(getattr(signal, number))
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=60) == 0
     assert not Path(home).exists()
     assert any("/sandbox/expire" in line for line in lines)
 
@@ -132,12 +132,12 @@ child.wait()
 def test_a_request_that_is_held_does_not_keep_it() -> None:
     with started("--json", "--until-eof") as process:
         told = ready(process)
-        httpx.post(f"{told['control']}/faults", json={"fault": "slow", "seconds": 600}, trust_env=False)
+        httpx.post(f"{told['control']}/faults", json={"fault": "slow", "seconds": 600}, trust_env=False, timeout=60)
         host, port = told["url"].removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(f"GET /oauth/authorize HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
-            httpx.get(f"{told['control']}/requests?after=1&wait=30", trust_env=False, timeout=40)
-            process.communicate(timeout=30)
+            httpx.get(f"{told['control']}/requests?after=1&wait=30", trust_env=False, timeout=90)
+            process.communicate(timeout=60)
         assert process.returncode == 0
 
 
@@ -174,7 +174,7 @@ signal.pause()
         assert process.stdout is not None
         assert process.stdout.readline() == b"running\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 9
+        assert process.wait(timeout=60) == 9
     assert not Path(place.read_text()).exists()
 
 
@@ -223,7 +223,7 @@ def test_authstate_signs_in_and_out_in_it(tmp_path: Path) -> None:
     with started("--json", "--until-eof", "--account", "eve@corp.example") as process:
         told = ready(process)
         body = {"kind": "chatgpt", "expiresIn": -1}
-        made = httpx.post(f"{told['control']}/logins", json=body, trust_env=False).json()
+        made = httpx.post(f"{told['control']}/logins", json=body, trust_env=False, timeout=60).json()
         (tmp_path / "auth.json").write_text(json.dumps(made["authJson"]))
         environ = clean_environment(tmp_path, **{**told["environment"], "CODEX_HOME": str(tmp_path)})
         status = subprocess.run([*AUTHSTATE, "status", "--json"], env=environ, capture_output=True, text=True)
@@ -231,7 +231,7 @@ def test_authstate_signs_in_and_out_in_it(tmp_path: Path) -> None:
         token = subprocess.run([*AUTHSTATE, "token"], env=environ, capture_output=True, text=True)
         assert token.returncode == 0
         subprocess.run([*AUTHSTATE, "logout"], env=environ, check=True, capture_output=True)
-        state = httpx.get(f"{told['control']}/state", trust_env=False).json()
+        state = httpx.get(f"{told['control']}/state", trust_env=False, timeout=60).json()
         assert (state["counts"]["refreshes"], state["counts"]["revocations"]) == (1, 1)
 
 

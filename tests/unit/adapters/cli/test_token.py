@@ -1,6 +1,7 @@
 """`authstate token`: its options, what it says on standard error, and that a failure prints no token."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -184,4 +185,5 @@ def test_the_token_of_a_broker_that_has_no_longer_one(
     assert main(["token", "--min-lifetime", "600"]) == 0
     output = capsys.readouterr()
     assert output.out == "at-broker\n"
-    assert "300 s, not the 600 s of --min-lifetime: the broker has no longer one now" in output.err
+    told = re.search(r"the token lasts (\d+) s, not the 600 s of --min-lifetime: the broker has no longer", output.err)
+    assert told is not None and 200 < int(told[1]) <= 300, "a busy machine takes its time"

@@ -85,7 +85,7 @@ class AppServer:
 def app_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     command = (sys.executable, "-m", "authstate.adapters.cli", "app-server")
     with LoopbackIssuer() as issuer:
-        yield AppServer(Setting(command, issuer, tmp_path_factory.mktemp("homes")))
+        yield AppServer(Setting(command, issuer, tmp_path_factory.mktemp("homes"), patience=60.0, grace=60.0))
 
 
 @pytest.mark.parametrize("actions", (*LONG, *SHORT), ids=lambda actions: f"{'-'.join(actions[:3])}-{len(actions)}")

@@ -207,7 +207,7 @@ async def test_awaitables_run_side_by_side_and_exclusive_ones_hold_back_what_fol
     assert [answer["id"] for answer in wire.take()] == [2, 3, 4]
     assert heard == ["told"]
     gates["slow"].set()
-    assert await peer.drained(1)
+    assert await peer.drained(60)
     assert [answer["id"] for answer in wire.take()] == [0]
 
 
@@ -234,7 +234,7 @@ async def test_a_request_that_waits_first_is_exclusive_only_as_long_as_it_must(t
     await settle()
     assert [answer["id"] for answer in wire.take()] == {"plain": [1, 2], "beside": [2], "exclusive": []}[then]
     gate.set()
-    assert await peer.drained(1)
+    assert await peer.drained(60)
     said = [message.get("method", message.get("id")) for message in wire.take()]
     assert said == {"plain": [], "beside": [1, "caused"], "exclusive": [1, "caused", 2]}[then]
 
@@ -277,7 +277,7 @@ async def test_a_notification_follows_the_answer_of_the_request_that_caused_it()
     peer, wire = connected(handle)
     peer.notify("free", {})
     peer.data_received(b'{"id":1,"method":"a"}\n{"id":2,"method":"slow"}\n')
-    await peer.drained(1)
+    await peer.drained(60)
     await later[0]
     said = [message.get("method", message.get("id")) for message in wire.take()]
     assert said == ["free", 1, "handling", 2, "handling", "slow/done", "later"]
@@ -391,7 +391,7 @@ async def test_more_requests_than_the_limit_are_refused_as_overload() -> None:
     peer.data_received(b"".join(b'{"id":%d,"method":"a"}\n' % n for n in range(15)))
     assert codes(wire.take()) == [(n, -32001) for n in range(10, 15)]
     gate.set()
-    assert await peer.drained(1)
+    assert await peer.drained(60)
     assert len(wire.take()) == 10
     gate.clear()
     peer.data_received(b'{"id":0,"method":"login"}\n' + b"".join(b'{"id":%d,"method":"a"}\n' % n for n in range(1, 13)))
@@ -408,7 +408,7 @@ async def test_two_thousand_requests_behind_a_login_are_all_answered() -> None:
     peer, wire = connected(lambda method, params: Exclusive(wait()) if method == "login" else method)
     peer.data_received(b'{"id":-1,"method":"login"}\n' + b"".join(b'{"id":%d,"method":"a"}\n' % n for n in range(2000)))
     gate.set()
-    await peer.drained(1)
+    await peer.drained(60)
     answers = wire.take()
     assert [answer["id"] for answer in answers] == [-1, *range(2000)]
     assert all("result" in answer for answer in answers)

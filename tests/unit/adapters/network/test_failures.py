@@ -14,6 +14,7 @@ import httpx
 import pytest
 import truststore
 from support.network_servers import Authority, FixedAnswer, TunnellingProxy, serving
+from support.ports import private_port
 
 from authstate import AuthEngine
 from authstate.adapters.app_server.rate_limits import RateLimitsUnavailable, read_rate_limits
@@ -53,7 +54,7 @@ async def ask(url: str, **environ: str) -> Any:
     """One request, by these variables. What it failed with, or None."""
     http = IssuerHttp(Network.read(environ))
     try:
-        answer = await http.post(url, httpx.URL(url).netloc.decode(), {"token": "rt_canary"}, 10)
+        answer = await http.post(url, httpx.URL(url).netloc.decode(), {"token": "rt_canary"}, 60)
         assert answer.succeeded
     except IssuerUnavailable as error:
         assert "rt_canary" not in str(error) and "hunter2" not in str(error)
@@ -254,8 +255,7 @@ async def test_a_proxy_that_opens_no_way(status: int, delivery: Any) -> None:
 @pytest.mark.parametrize("url", ["http://issuer.example/", "https://issuer.example/"])
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5h"])
 async def test_a_dead_proxy_is_named(url: str, scheme: str) -> None:
-    async with serving(FixedAnswer()) as through:
-        pass
+    through = private_port()
     error = await ask(url, ALL_PROXY=f"{scheme}://user:hunter2@127.0.0.1:{through}")
     assert str(error).startswith(f"the proxy 127.0.0.1:{through} (ALL_PROXY) cannot be reached, so issuer.example")
     assert error.delivery is Delivery.NOT_SENT
@@ -312,8 +312,7 @@ async def limits(url: str, **environ: str) -> Any:
 
 async def test_the_rate_limits_name_what_is_at_fault(authority: Any, tmp_path: Path) -> None:
     url = "https://backend.example"
-    async with serving(FixedAnswer()) as dead:
-        pass
+    dead = private_port()
     through = f"http://user:hunter2@127.0.0.1:{dead}"
     assert "(HTTPS_PROXY) cannot be reached, so backend.example" in await limits(url, HTTPS_PROXY=through)
     assert "HTTPS_PROXY has no usable port" in await limits(url, HTTPS_PROXY="http://user:hunter2@proxy:none")

@@ -71,6 +71,7 @@ async def serve() -> AsyncIterator[Any]:
 
 
 async def still_serves(serving: Serving) -> None:
+    serving.server._limits = Limits()  # those of the test may be too short for a client on a busy machine
     answer = await get(serving.port, "/still")
     assert (answer.status, answer.body) == (200, b"/still")
     assert serving.faults == []
@@ -219,7 +220,7 @@ async def test_other_methods_are_not_allowed(serve: Any, method: str) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_bodies_are_refused_or_left_alone(serve: Any, method: str, body: str) -> None:
-    serving = await serve(Limits(patience=5, drain=0.05))
+    serving = await serve(Limits(patience=60.0, drain=0.05))
     head = f"{method} /a HTTP/1.1\r\nHost: localhost:{serving.port}\r\n{body}"
     answer = read(await send(serving.port, head.encode()))
     assert answer.status in ((405, 400, 501) if method == "POST" else (200, 400, 501))
@@ -341,8 +342,7 @@ async def test_who_reads_nothing_of_a_short_answer_is_cut_off(serve: Any) -> Non
         client.sendall(f"GET / HTTP/1.1\r\nHost: localhost:{serving.port}\r\n\r\n".encode())
         await until(lambda: len(serving.server._tasks) == 1)
         before = open_files()
-        await until(lambda: open_files() == before - 1)
-    assert not serving.server._tasks
+        await until(lambda: not serving.server._tasks and open_files() < before)
 
 
 async def short(request: Request) -> Response:
@@ -413,7 +413,7 @@ async def test_closing_ends_every_connection(serve: Any, moment: str) -> None:
     await until(lambda: len(serving.server._tasks) == 1)
     if moment == "gone":
         writer.transport.abort()
-    await asyncio.wait_for(serving.server.aclose(grace=0.05), 2)
+    await asyncio.wait_for(serving.server.aclose(grace=0.05), 30)
     assert serving.server._tasks == set()
     if moment != "gone":
         assert await reader.read() == b""

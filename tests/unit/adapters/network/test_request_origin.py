@@ -104,7 +104,7 @@ def fetch(request: pytest.FixtureRequest, kind: str) -> Fetch:
             told.append(event)
 
         extensions = {"trace": note} if trace else {}
-        async with library.AsyncClient(auth=EngineAuth(engine), follow_redirects=True, **options) as client:
+        async with library.AsyncClient(auth=EngineAuth(engine), follow_redirects=True, timeout=60, **options) as client:
             status = int((await client.get(url, extensions=extensions)).status_code)
         assert bool(told) is trace
         return status
@@ -114,7 +114,7 @@ def fetch(request: pytest.FixtureRequest, kind: str) -> Fetch:
         extensions = {"trace": lambda event, info: told.append(event)} if trace else {}
         with start_blocking_portal() as portal:
             auth = SyncEngineAuth(PortalEngine(engine, portal))
-            with library.Client(auth=auth, follow_redirects=True, **options) as client:
+            with library.Client(auth=auth, follow_redirects=True, timeout=60, **options) as client:
                 status = int(client.get(url, extensions=extensions).status_code)
         assert bool(told) is trace
         return status

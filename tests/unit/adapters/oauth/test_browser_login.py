@@ -35,7 +35,7 @@ async def test_a_login_that_succeeds(harness: LoginHarness, loopback: LoopbackIs
     assert "allowed_workspace_id" not in query
     page = await follow_redirect(login, agree(login, loopback, email="new@x.example"))
     assert (page.status, page.title) == (200, "You are signed in")
-    await asyncio.wait_for(login.closed(), 5)
+    await asyncio.wait_for(login.closed(), 30)
     assert isinstance(harness.store.credentials, ChatgptTokens)
     assert harness.store.credentials.account.email == "new@x.example"
     assert [event.success for event in harness.outcomes] == [True]
@@ -144,7 +144,7 @@ async def test_a_browser_that_is_back_by_then_is_shown_how_it_ended(
     visit = asyncio.create_task(follow_redirect(login, agree(login, loopback)))
     await until_exchanging(login)
     await end(harness, login, how)
-    page = await asyncio.wait_for(visit, 5)
+    page = await asyncio.wait_for(visit, 30)
     assert (login.attempt.state, page.title) == ENDINGS[how]
     await login.closed()
     assert [event.success for event in harness.outcomes if event.login_id == login.attempt.login_id] == [False]
@@ -172,7 +172,7 @@ async def test_the_browser_has_only_so_long_to_ask_how_it_ended(loopback: Loopba
         login = await harness.start()
         answer = await get(login.port, agree(login, loopback))
         assert answer.location == "/done"
-        await asyncio.wait_for(login.closed(), 5)
+        await asyncio.wait_for(login.closed(), 30)
         with pytest.raises(OSError):
             await get(login.port, "/done")
         assert harness.store.saves == 1

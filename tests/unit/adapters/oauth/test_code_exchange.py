@@ -30,7 +30,7 @@ async def exchange(issuer: Issuer, code: str = "ac_the-code", verifier: str = VE
         redirect_uri=REDIRECT,
         code_verifier=Secret(verifier),
         clock=ManualClock(now=1000),
-        timeout=5,
+        timeout=60,
     )
 
 

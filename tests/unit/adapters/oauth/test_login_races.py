@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from support.login_harness import until
 
 from authstate.adapters.oauth.browser_login import BrowserLogin, start_browser_login
 from authstate.adapters.oauth.device_login import DeviceLogin, start_device_login
@@ -36,8 +37,6 @@ async def test_a_login_that_is_cancelled_at_any_of_its_first_moments(kind: str) 
                 await login.closed()
                 assert login._task.cancelled() or login._task.exception() is None, f"after {moment} steps"
                 assert login.attempt.state == "cancelled"
-            for _ in range(3):
-                await asyncio.sleep(0)
-            assert len(asyncio.all_tasks()) == before
+            await until(lambda: len(asyncio.all_tasks()) <= before)
     assert [event.success for event in events if isinstance(event, LoginCompleted)] == [False] * 25
     assert faults == []

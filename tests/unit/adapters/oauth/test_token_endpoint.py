@@ -42,7 +42,7 @@ def issuer(running: LoopbackIssuer) -> Any:
 
 @pytest.fixture
 async def authority(issuer: LoopbackIssuer) -> AsyncIterator[Any]:
-    made = HttpTokenAuthority(issuer.url, "app", timeout=5)
+    made = HttpTokenAuthority(issuer.url, "app", timeout=60)
     yield made
     await made.aclose()
 

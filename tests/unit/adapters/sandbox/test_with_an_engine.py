@@ -46,7 +46,7 @@ async def signed_in(sandbox: RunningSandbox, environment: Environment, tmp_path:
 
 async def ask_backend(engine: AuthEngine, sandbox: RunningSandbox) -> int:
     """The status of an authorized request."""
-    async with httpx.AsyncClient(auth=EngineAuth(engine), trust_env=False) as client:
+    async with httpx.AsyncClient(auth=EngineAuth(engine), trust_env=False, timeout=60) as client:
         return (await client.get(f"{sandbox.pointing.url}/backend-api/wham/usage")).status_code
 
 
@@ -58,7 +58,7 @@ def refreshes(control: SandboxClient) -> list[int | None]:
 async def test_signing_in_without_a_browser(
     engine: AuthEngine, environment: Environment, control: SandboxClient
 ) -> None:
-    login = await start_browser_login(engine, Issuer.of(environment), ports=(0,))
+    login = await start_browser_login(engine, Issuer.of(environment), ports=(0,), linger=60.0)
     answer = await asyncio.to_thread(control.post, "sign-in", authUrl=login.auth_url, account="bob")
     assert answer == {"account": "bob", "pageStatus": 200}
     await login.closed()
@@ -70,7 +70,7 @@ async def test_signing_in_without_a_browser(
 
 
 async def test_declining_a_sign_in(engine: AuthEngine, environment: Environment, control: SandboxClient) -> None:
-    login = await start_browser_login(engine, Issuer.of(environment), ports=(0,))
+    login = await start_browser_login(engine, Issuer.of(environment), ports=(0,), linger=60.0)
     await asyncio.to_thread(control.post, "sign-in", authUrl=login.auth_url, answer="decline")
     await login.closed()
     assert engine.session.state is AuthState.LOGGED_OUT

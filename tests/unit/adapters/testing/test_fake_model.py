@@ -20,7 +20,7 @@ def issuer(running_issuer: LoopbackIssuer) -> LoopbackIssuer:
 def ask(issuer: LoopbackIssuer, api: str, token: str, **body: Any) -> tuple[int, str]:
     """Send a request to the model. Returns the status and the body. Raises IncompleteRead if the answer is cut."""
     place = urlsplit(issuer.model_url)
-    connection = http.client.HTTPConnection(str(place.netloc), timeout=10)
+    connection = http.client.HTTPConnection(str(place.netloc), timeout=60)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     try:
         connection.request("POST", f"{place.path}/{api}", json.dumps(body), headers)
@@ -151,7 +151,7 @@ def test_an_answer_is_cut(issuer: LoopbackIssuer, token: str, stream: bool) -> N
 def test_a_stream_is_held_in_the_middle(issuer: LoopbackIssuer, token: str) -> None:
     issuer.hold("model", "middle", times=1)
     place = urlsplit(issuer.model_url)
-    connection = http.client.HTTPConnection(str(place.netloc), timeout=10)
+    connection = http.client.HTTPConnection(str(place.netloc), timeout=60)
     body = json.dumps({"input": "hello", "stream": True})
     connection.request("POST", f"{place.path}/responses", body, {"Authorization": f"Bearer {token}"})
     answer = connection.getresponse()

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -50,6 +51,13 @@ def http(head: str, body: str = "") -> bytes:
 
 
 CODEX = http("404 Not Found\r\nServer: tiny-http (Rust)", "Not Found")
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that answers is never too slow, however busy the machine is. A test of a limit sets it."""
+    monkeypatch.setattr(port, "_ANSWER_WITHIN", 60.0)
+    monkeypatch.setattr(port, "_FREE_WITHIN", 60.0)
 
 
 @pytest.fixture
@@ -167,7 +175,7 @@ async def test_another_login_of_authstate_gives_way(
         first = await other.start(ports=(private_port(),))
         second = await harness.start(ports=(first.port,))
         assert second.port == first.port
-        await asyncio.wait_for(first.closed(), 5)
+        await asyncio.wait_for(first.closed(), 30)
         assert first.attempt.state == ("superseded" if same_engine else "cancelled")
         assert [event.success for event in other.outcomes] == [False]
         assert (await follow_redirect(second, agree(second, loopback))).title == "You are signed in"
@@ -184,7 +192,7 @@ async def test_one_that_shows_its_outcome_gives_way_too(
         if is_closed:
             await other.engine.close()
         second = await harness.start(ports=(first.port,))
-        await asyncio.wait_for(first.closed(), 5)
+        await asyncio.wait_for(first.closed(), 30)
         assert (first.attempt.state, second.port) == ("succeeded", first.port)
 
 
@@ -209,6 +217,7 @@ async def test_one_whose_browser_is_back_is_not_asked_in_the_middle(
 @pytest.mark.parametrize("answer", [CODEX, b"SSH-2.0\r\n", b""], ids=["login", "other", "silent"])
 async def test_whoever_stops_waiting_leaves_no_socket(hold: Callable[..., Any], answer: bytes) -> None:
     holder = await hold(answer)
+    gc.collect()  # what other tests have left is not closed meanwhile
     before = open_files()
     for rounds in range(30):
         opening = asyncio.create_task(open_port([holder.port]))
@@ -219,7 +228,7 @@ async def test_whoever_stops_waiting_leaves_no_socket(hold: Callable[..., Any], 
             (await opening).close()
         except (asyncio.CancelledError, PortsBusy):
             continue
-    await until(lambda: open_files() == before)
+    await until(lambda: open_files() <= before)
 
 
 # The other address that `localhost` can mean
