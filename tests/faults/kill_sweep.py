@@ -234,7 +234,9 @@ class Sweep:
         granted = self.issuer.stats()["refreshes_accepted"] - accepted
         if outcome not in ("refreshed", "exhausted") or granted != (2 if after != before else 1):
             where = f"after a kill at {self.times.last_step()!r}"
-            self.faults.append(f"{where}, the next process ended {outcome!r}, and the issuer granted {granted} refreshes")
+            self.faults.append(
+                f"{where}, the next process ended {outcome!r}, and the issuer granted {granted} refreshes"
+            )
         if not is_newest_stored and (not self.times.time_of("asked") or self.times.time_of("renamed")):
             self.faults.append(f"a kill at {self.times.last_step()!r} lost the newest tokens")
         if not is_newest_stored:
