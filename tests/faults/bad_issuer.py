@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 HANG, RESET, HANG_HALFWAY = b"hang", b"reset", b"hang halfway"
@@ -36,6 +36,8 @@ class BadIssuer:
         self.later = reply if later is None else later
         self.requests = 0
         self.port = 0
+        self.on_hang: Callable[[], None] = lambda: None
+        """Called when a request was read that gets no answer, or only half of one."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -59,6 +61,7 @@ class BadIssuer:
             writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"access')
             await writer.drain()
         if self.reply in (HANG, HANG_HALFWAY):
+            self.on_hang()
             await asyncio.Event().wait()
         writer.write(self.reply)
         await writer.drain()

@@ -93,7 +93,7 @@ class ProcessGroup:
         def child() -> Coroutine[Any, Any, None]:
             for other in self.start_pipes:  # a pipe closes only when every process has closed it
                 os.close(other)
-            signal.alarm(120)  # end even if the run fails
+            signal.alarm(600)  # end even if the run fails
             return work(start_pipe)
 
         self.children.append(fork(child))

@@ -19,7 +19,6 @@ def test_a_kill_at_any_step_leaves_one_login_in_use() -> None:
     )
 
 
-@pytest.mark.timeout(120)
 def test_refreshes_beside_adoptions_and_releases_spend_no_token_twice() -> None:
     report = report_of("faults.adoption_races", "--seconds", "4", name="adoption_races.json")
     assert (report["refreshes_refused"], report["tokens_sent_twice"]) == (0, 0)
@@ -29,7 +28,6 @@ def test_refreshes_beside_adoptions_and_releases_spend_no_token_twice() -> None:
     assert min(told["refreshed"], told["adopt: moved"], told["release: moved"]) > 0
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("seed", [2, 4])
 def test_codex_may_sign_in_and_out_without_the_lock_meanwhile(seed: int) -> None:
     report = report_of(

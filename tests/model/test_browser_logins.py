@@ -32,7 +32,7 @@ class BrowserWorld(SteppedWorld):
 
     async def closed(self) -> None:
         for login in self.logins:
-            await asyncio.wait_for(login.closed(), 10)
+            await asyncio.wait_for(login.closed(), 60)
         assert not any(login._server.is_listening for login in self.logins)
 
     async def exchange(self, issuer: Issuer, *, code: Secret, **_: Any) -> ChatgptTokens:
@@ -101,7 +101,7 @@ class BrowserWorld(SteppedWorld):
         reader, writer = await asyncio.open_connection("127.0.0.1", login.port)
         writer.write(self.head(login, target))
         try:
-            return await asyncio.wait_for(reader.read(), 10)
+            return await asyncio.wait_for(reader.read(), 60)
         finally:
             writer.close()
 

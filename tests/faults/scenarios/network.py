@@ -13,6 +13,9 @@ from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.engine.model.errors import IssuerUnavailable
 from authstate.testing import FakeAuthority
 
+TIMEOUT = 60.0
+"""Seconds for an answer, which comes at once, or for a resolver to say that there is no such name."""
+
 
 async def issuer_name_not_found(run: ScenarioRun) -> ScenarioResult:
     return await _refresh_at_unreachable_url(run, "https://issuer.invalid")
@@ -26,7 +29,7 @@ async def _refresh_at_unreachable_url(run: ScenarioRun, url: str) -> ScenarioRes
     """Refresh once, without a retry, at an issuer that cannot be reached."""
     await run.sign_in()
     settings = RefreshSettings(first_wait=0.0, total=0.0)
-    authority = SwitchedAuthority(HttpTokenAuthority(url, "client", timeout=5.0))
+    authority = SwitchedAuthority(HttpTokenAuthority(url, "client", timeout=TIMEOUT))
     async with run.engine(authority, settings=settings) as engine:
         return await run.result_of(engine, engine.refresh, sent=lambda: 0, repair=lambda: authority.use(run.issuer))
 
@@ -66,7 +69,7 @@ async def _refresh_with_answer(
     await run.sign_in()
     clock = SkippingClock()
     async with serve_answers(reply, later) as issuer:
-        authority = SwitchedAuthority(HttpTokenAuthority(f"http://127.0.0.1:{issuer.port}", "client", timeout=5.0))
+        authority = SwitchedAuthority(HttpTokenAuthority(f"http://127.0.0.1:{issuer.port}", "client", timeout=TIMEOUT))
         async with run.engine(authority, clock=clock, settings=RefreshSettings(), random=LongestWaits()) as engine:
             for _ in range(calls - 1):
                 with suppress(IssuerUnavailable):

@@ -78,7 +78,7 @@ class Run:
 
     async def by_browser(self, **answer: str) -> None:
         """A browser login whose answer from the issuer has these parameters beside its state."""
-        login = await start_browser_login(self.engine, self.issuer, ports=(0,), linger=0.1)
+        login = await start_browser_login(self.engine, self.issuer, ports=(0,), linger=60.0)
         asked = {name: values[0] for name, values in parse_qs(urlsplit(login.auth_url).query).items()}
         self.overheard.secrets |= {asked["state"], *(answer[name] for name in answer if name == "code")}
         bound = {"code_challenge": asked["code_challenge"], "redirect_uri": asked["redirect_uri"]}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.leaks import CANARY, assert_clean, assert_hidden
-from support.login_harness import LoginHarness, agree, asked, follow_redirect, get, target
+from support.login_harness import LoginHarness, agree, asked, follow_redirect, target
 
 from authstate.adapters.app_server import wire
 from authstate.adapters.child.token_dialects import Dialect, tokens_of
@@ -50,7 +50,7 @@ def loopback() -> Iterator[LoopbackIssuer]:
 
 @pytest.fixture
 async def harness(loopback: LoopbackIssuer) -> AsyncIterator[LoginHarness]:
-    harness = LoginHarness(Issuer(loopback.url, "app"), linger=0.1)
+    harness = LoginHarness(Issuer(loopback.url, "app"), linger=60.0)
     async with harness.engine:
         yield harness
 
@@ -120,7 +120,7 @@ async def test_a_browser_login_in_each_of_its_moments(harness: LoginHarness, loo
 async def test_a_callback_with_an_error(harness: LoginHarness, answer: dict[str, str]) -> None:
     login = await harness.start()
     secrets = [*secrets_of(login), "ac-in-vain"]
-    await get(login.port, target(login, **answer))
+    await follow_redirect(login, target(login, **answer))
     await login.closed()
     assert login.attempt.state == "failed"
     assert_shows_none(login, secrets)

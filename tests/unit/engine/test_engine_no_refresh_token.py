@@ -88,7 +88,7 @@ async def test_a_401_is_answered_with_the_reason_and_the_token_is_sent_once() ->
         seen.append(request)
         return httpx.Response(401)
 
-    client = httpx.AsyncClient(transport=httpx.MockTransport(refuse), auth=EngineAuth(job.engine))
+    client = httpx.AsyncClient(transport=httpx.MockTransport(refuse), auth=EngineAuth(job.engine), timeout=60.0)
     async with job.engine, client:
         with pytest.raises(PermanentRefreshError, match=r"the backend refused it, and this sign-in has no refresh"):
             await client.get("https://backend.example/")

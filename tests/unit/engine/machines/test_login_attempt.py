@@ -292,7 +292,7 @@ async def test_cancelling_the_one_who_stores_fails_the_attempt() -> None:
     assert attempt.state == "superseded"
     assert harness.outcomes() == [(attempt.login_id, False)]
     assert harness.store.saves == 0
-    await asyncio.wait_for(harness.engine.use_api_key(ApiKey.parse("sk-1")), 5)
+    await asyncio.wait_for(harness.engine.use_api_key(ApiKey.parse("sk-1")), 60)
 
 
 async def test_the_real_clock() -> None:

@@ -468,7 +468,7 @@ async def test_a_file_that_cannot_be_understood_counts_as_empty(
     store = AuthJsonStore(tmp_path)
     assert await store.claim_on("ab" * 16) is None
     assert await store.claim_on("ab" * 16) is None
-    assert len(caplog.records) == 1
+    assert len([record for record in caplog.records if record.name.startswith("authstate")]) == 1
     async with store.locked() as held:
         await held.record(RefreshClaim("ab" * 16, RefreshClaimState.DEAD, 1.0, reason=RefreshDeadReason.REVOKED))
     found = await AuthJsonStore(tmp_path).claim_on("ab" * 16)
