@@ -58,7 +58,7 @@ async def test_our_login_gives_way_to_one_of_codex(client: WireClient, harness: 
     ours = await harness.start(ports=(port,))
     await asyncio.to_thread(client.until, COMPLETED)
     again, same = await start_at_codex(client)
-    await asyncio.wait_for(ours.closed(), 10)
+    await asyncio.wait_for(ours.closed(), 60)
     assert (same, ours.attempt.state) == (port, "cancelled")
     assert [(event.success, event.error) for event in harness.outcomes] == [(False, "the login was cancelled")]
     await asyncio.to_thread(client.result, "account/login/cancel", {"loginId": again})

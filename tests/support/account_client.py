@@ -107,7 +107,7 @@ class Client:
                     self.messages.remove(message)
                     return message
             self.arrived.clear()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await self.arrived.wait()
 
     async def call(self, method: str, params: Any = msgspec.UNSET) -> Any:

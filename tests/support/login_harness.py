@@ -52,10 +52,10 @@ def read(data: bytes, method: str = "GET") -> Answer:
 
 
 async def send(port: int, data: bytes, address: str = "127.0.0.1") -> bytes:
-    """Send bytes to a port. Returns what the server sends until it closes the connection, at most 15 seconds later."""
+    """Send bytes to a port. Returns what the server sends until it closes the connection, at most a minute later."""
     reader, writer = await asyncio.open_connection(address, port)
     writer.write(data)
-    received = await asyncio.wait_for(reader.read(), 15)
+    received = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return received
 
@@ -109,8 +109,8 @@ class LoginHarness:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Let the event loop run until a condition holds. Raises TimeoutError after 10 seconds."""
-    async with asyncio.timeout(10):
+    """Let the event loop run until a condition holds. Raises TimeoutError after a minute."""
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - no event is set when it becomes true
             await asyncio.sleep(0.001)
 

@@ -9,7 +9,7 @@ from time import monotonic
 
 from authstate.adapters.cli.leftover_processes import leftover_processes
 
-_ENDS_WITHIN = 20.0  # seconds
+_ENDS_WITHIN = 60.0  # seconds
 
 
 def processes_of(home: Path) -> list[int]:
