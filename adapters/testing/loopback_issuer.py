@@ -216,5 +216,5 @@ class LoopbackIssuer:
     def _call(self, path: str, body: Mapping[str, Any] | None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = Request(self.url + path, data=data, headers={"Content-Type": "application/json"})
-        with _OPENER.open(request, timeout=10) as response:
+        with _OPENER.open(request, timeout=60) as response:
             return json.loads(response.read())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from interop.test_terminal_program import config_for_terminal, leave, turn_ended
-from support.brokers import RunningBroker, refuse_access
+from support.brokers import PATIENT_AUTHSTATE, RunningBroker, refuse_access
 from support.codex_binaries import NEW
 from support.processes import end_processes_of, processes_of, still_running
 from support.real_parts import RealParts
@@ -84,7 +84,7 @@ def test_a_daemon_refreshes_with_a_broker_that_stays(
     """The terminal program starts it, and a second one finds it."""
     real_parts.tmux()
     codex = real_parts.codex(release)
-    with RunningBroker(home, issuer) as broker:
+    with RunningBroker(home, issuer, PATIENT_AUTHSTATE) as broker:
         environment = clean_environment(home, **broker.environment)
         for number, words in enumerate(("one", "two"), start=1):
             with Terminal(environment, tmp_path) as terminal:
@@ -93,6 +93,6 @@ def test_a_daemon_refreshes_with_a_broker_that_stays(
                 leave(terminal)
             stats = issuer.stats()
             assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (number, 0)
-            refuse_access(issuer, home / "auth.json")
+            refuse_access(issuer, home)
         assert daemon("version", codex, environment).returncode == 0
         daemon("stop", codex, environment)

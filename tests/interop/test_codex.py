@@ -212,8 +212,6 @@ def test_a_client_drives_authstate_with_a_key_that_codex_stored(
         assert client.call("account/rateLimits/read")["error"]["code"] == -32600
         assert client.result("account/logout") == {}
         client.drain(0.5, after=lambda: bool(told(client)))
-    assert [message["params"] for message in told(client)] == [
-        {"authMode": None, "planType": None}
-    ]
+    assert [message["params"] for message in told(client)] == [{"authMode": None, "planType": None}]
     assert not (home / "auth.json").exists()
     assert run([str(codex), "login", "status"], home, issuer).returncode == 1
