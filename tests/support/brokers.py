@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from time import time
@@ -117,6 +118,8 @@ class BrokerService:
             line = self.process.stderr.readline()
             assert line, f"the broker ended: {self.log}"
             self.log += line
+        self._reader = threading.Thread(target=self._read, daemon=True)  # a full pipe would stop the broker
+        self._reader.start()
         self.url = line.partition(" serves ")[2].split()[0]
         self.socket = home / "authstate" / "broker.sock"
 
@@ -134,8 +137,11 @@ class BrokerService:
 
     def wait(self) -> int:
         """Wait for its end. Returns its exit status; `log` is then what it wrote."""
-        assert self.process.stderr is not None
-        if not self.process.stderr.closed:
-            self.log += self.process.stderr.read()
-            self.process.stderr.close()
+        self._reader.join(timeout=60)
         return self.process.wait(timeout=60)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            for line in lines:
+                self.log += line

@@ -3,7 +3,7 @@
 import os
 import select
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
 
@@ -31,6 +31,19 @@ def still_running(processes: list[int], *, timeout: float = _ENDS_WITHIN) -> lis
             if not ended:
                 running.append(pid)
     return running
+
+
+def any_ended(processes: list[int], *, timeout: float = _ENDS_WITHIN) -> bool:
+    """Wait until one of these processes has ended. Returns whether one has within `timeout` seconds."""
+    with ExitStack() as opened:
+        handles = []
+        for pid in processes:
+            try:
+                handles.append(os.pidfd_open(pid))
+            except ProcessLookupError:
+                return True
+            opened.callback(os.close, handles[-1])
+        return bool(select.select(handles, [], [], timeout)[0])
 
 
 def end_processes_of(home: Path) -> None:
