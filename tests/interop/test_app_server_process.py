@@ -122,8 +122,14 @@ def issuer() -> Iterator[LoopbackIssuer]:
 def sign_in(issuer: LoopbackIssuer, home: Path, **login: Any) -> dict[str, str]:
     """Put a login into the home, as codex writes it."""
     tokens = issuer.seed(**login)
-    (home / "auth.json").write_text(json.dumps(chatgpt_auth_json(tokens)))
+    put(home, chatgpt_auth_json(tokens))
     return tokens
+
+
+def put(home: Path, content: Any) -> None:
+    """Store a login in one step. A server that runs may take half a file for one that is spoiled."""
+    (home / "auth.new").write_text(json.dumps(content))
+    os.replace(home / "auth.new", home / "auth.json")
 
 
 def stored(home: Path) -> Any:
@@ -270,7 +276,7 @@ def test_what_another_process_does_to_the_login_is_told_and_followed(
         "pro",
     )
     assert server.call("account/read", {"refreshToken": True})["account"]["email"] == "two@example.com"
-    (tmp_path / "auth.json").write_text('{"OPENAI_API_KEY": "sk-1"}')
+    put(tmp_path, {"OPENAI_API_KEY": "sk-1"})
     assert server.read()["params"]["authMode"] == "apikey"
     assert server.call("account/read", {})["account"] == {"type": "apiKey"}
     (tmp_path / "auth.json").unlink()

@@ -78,6 +78,7 @@ class TestLogin:
         front = start()
         front.handshake()
         front.result("account/login/start", {"type": "apiKey", "apiKey": "sk-told-1"})
+        front.until("account/updated")
         front.result("account/logout")
         front.drain(0.2, after=lambda: len(front.notifications()) >= 3)
         told = [message.get("method", "answer") for message in front.received[1:]]
