@@ -173,8 +173,10 @@ def test_the_window_of_tk_is_alive_during_a_sign_in(
             environment["DISPLAY"] = f":{pipe.readline().strip()}"
         port = issuer.url.rpartition(":")[2]
         driver = [sys.executable, str(tmp_path / "driver.py"), port]
-        ran = subprocess.run(driver, env=environment, capture_output=True, text=True, timeout=120)
-        server.terminate()
+        try:
+            ran = subprocess.run(driver, env=environment, capture_output=True, text=True, timeout=120)
+        finally:
+            server.terminate()
     assert (ran.returncode, ran.stdout) == (0, "over\n"), ran.stderr
 
 
