@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any
 
 from interop.test_leased_children import adopt, lease_into
-from support.brokers import BrokerService, refuse_access
+from support.brokers import PATIENT_AUTHSTATE, BrokerService, refuse_access
 from support.codex_binaries import NEW, OLD, install
 from support.codex_children import Child
 from support.codex_turns import model_config
@@ -62,7 +62,7 @@ class Field:
         self.children: list[Child] = []
 
     def _start(self) -> BrokerService:
-        return BrokerService(self.home, self.issuer, listen=f"127.0.0.1:{self._port}")
+        return BrokerService(self.home, self.issuer, listen=f"127.0.0.1:{self._port}", program=PATIENT_AUTHSTATE)
 
     def restart(self, number: int = signal.SIGKILL) -> None:
         """End the broker with a signal, and start it again on the same port."""
@@ -113,7 +113,7 @@ class Field:
 
     def refuse_access(self) -> None:
         """Let the backend refuse the access token."""
-        refuse_access(self.issuer, self.home / "authstate" / "accounts" / "home" / "auth.json")
+        refuse_access(self.issuer, self.home)
 
 
 def expiries(field: Field, children: int, rounds: int) -> dict[str, float]:

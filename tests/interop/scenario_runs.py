@@ -31,7 +31,7 @@ class ScenarioRuns:
     def of(self, scene: Scene) -> dict[str, Played]:
         """Run the scenario, unless it was run before. Both versions of codex run at the same time."""
         if scene.name not in self._known:
-            ours = self._play(scene, OURS, {})
+            ours = self._play(scene, OURS, None)
             told = {step: len(outcome) - 1 for step, outcome in ours.outcomes.items()}
             with ThreadPoolExecutor(len(VERSIONS)) as pool:
                 theirs = {
@@ -42,7 +42,7 @@ class ScenarioRuns:
             self._known[scene.name] = {OURS: ours, **played}
         return self._known[scene.name]
 
-    def _play(self, scene: Scene, program: str, told: Mapping[str, int]) -> Played:
+    def _play(self, scene: Scene, program: str, told: Mapping[str, int] | None) -> Played:
         command = AUTHSTATE if program == OURS else [str(self._binaries[program])]
         name = f"{scene.name}-{program}".replace(" ", "-").replace(",", "")
         with LoopbackIssuer() as issuer:

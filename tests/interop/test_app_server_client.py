@@ -68,7 +68,7 @@ class Agent:
         """Run a turn in a new thread; the turn as it was completed."""
         thread = (await self.link.request("thread/start", thread_params(self.home)))["thread"]["id"]
         await self.link.request("turn/start", turn_params(thread, words))
-        return await asyncio.wait_for(self._completed(thread), 30)
+        return await asyncio.wait_for(self._completed(thread), 60)
 
     async def let_tokens_age(self) -> None:
         """Wait until the child took the newest tokens; its questions are about these from then on."""
@@ -119,10 +119,9 @@ async def test_every_kind_of_login_reaches_a_running_child(
             return status["authMethod"], status["authToken"]
 
         async def until(wanted: Any) -> None:
-            for _ in range(500):  # each look is a round trip to the child
-                if await sees() == wanted:
-                    return
-            raise AssertionError(f"the child did not come to {wanted[0]}")
+            async with asyncio.timeout(60):
+                while await sees() != wanted:  # each look is a round trip to the child
+                    pass
 
         await until((None, None))
         await engine.use_api_key(ApiKey.parse("sk-link-1"))
@@ -150,7 +149,7 @@ async def test_the_other_children_work_on_after_one_is_killed(
             process = victim.context._process
             assert process is not None
             process.kill()
-            await asyncio.wait_for(victim.link.wait_closed(), 10)
+            await asyncio.wait_for(victim.link.wait_closed(), 60)
         issuer.expire_access()
         assert (await survivor.turn("still there"))["status"] == "completed"
     assert issuer.stats()["refreshes_accepted"] == 1

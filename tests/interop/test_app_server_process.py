@@ -52,7 +52,7 @@ class Server:
     def send(self, *messages: Any) -> None:
         self.write(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
 
-    def read(self, timeout: float = 20.0) -> Any:
+    def read(self, timeout: float = 60.0) -> Any:
         """The next message; None at the end of the output."""
         assert self.process.stdout is not None
         with selectors.DefaultSelector() as selector:
@@ -83,7 +83,7 @@ class Server:
         if self.process.stdin is not None and not self.process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
-        status = self.process.wait(timeout=30)
+        status = self.process.wait(timeout=60)
         assert self.process.stderr is not None
         return status, self.process.stderr.read()
 
@@ -122,8 +122,14 @@ def issuer() -> Iterator[LoopbackIssuer]:
 def sign_in(issuer: LoopbackIssuer, home: Path, **login: Any) -> dict[str, str]:
     """Put a login into the home, as codex writes it."""
     tokens = issuer.seed(**login)
-    (home / "auth.json").write_text(json.dumps(chatgpt_auth_json(tokens)))
+    put(home, chatgpt_auth_json(tokens))
     return tokens
+
+
+def put(home: Path, content: Any) -> None:
+    """Store a login in one step. A server that runs may take half a file for one that is spoiled."""
+    (home / "auth.new").write_text(json.dumps(content))
+    os.replace(home / "auth.new", home / "auth.json")
 
 
 def stored(home: Path) -> Any:
@@ -270,7 +276,7 @@ def test_what_another_process_does_to_the_login_is_told_and_followed(
         "pro",
     )
     assert server.call("account/read", {"refreshToken": True})["account"]["email"] == "two@example.com"
-    (tmp_path / "auth.json").write_text('{"OPENAI_API_KEY": "sk-1"}')
+    put(tmp_path, {"OPENAI_API_KEY": "sk-1"})
     assert server.read()["params"]["authMode"] == "apikey"
     assert server.call("account/read", {})["account"] == {"type": "apiKey"}
     (tmp_path / "auth.json").unlink()
@@ -396,15 +402,13 @@ def test_what_came_before_the_end_is_answered(start: Any) -> None:
 
 def test_the_end_comes_while_the_parent_is_asked(start: Any, issuer: LoopbackIssuer, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(f'chatgpt_base_url = "{issuer.backend_url}"\n')
-    server = start()
+    server = start(AUTHSTATE_TEST_PARENT_TIMEOUT="600")
     server.call("account/login/start", EXTERNAL)
     server.read()
     server.read()
     server.send({"id": "limits", "method": "account/rateLimits/read"})
     assert server.read()["method"] == "account/chatgptAuthTokens/refresh"
-    begun = time.monotonic()
-    assert server.end()[0] == 0
-    assert time.monotonic() - begun < 5
+    assert server.end()[0] == 0, "within a minute, of ten that the parent has"
 
 
 def test_nobody_reads_the_output_any_more(start: Any) -> None:
@@ -412,7 +416,7 @@ def test_nobody_reads_the_output_any_more(start: Any) -> None:
     assert server.process.stdout is not None
     server.process.stdout.close()
     server.send({"id": 1, "method": "account/read"})
-    assert server.process.wait(timeout=20) == 0
+    assert server.process.wait(timeout=60) == 0
     assert server.end() == (0, b"")
 
 
@@ -422,16 +426,15 @@ def test_a_signal_ends_it(start: Any, number: int, status: int) -> None:
     server = start()
     server.call("account/read", {})
     server.process.send_signal(number)
-    assert server.process.wait(timeout=20) == status
+    assert server.process.wait(timeout=60) == status
     assert server.end() == (status, b"")
 
 
 def wait_for_refreshes(issuer: LoopbackIssuer, accepted: int) -> None:
     """Return when the issuer has seen that many refreshes."""
-    for _ in range(2000):
-        if len(issuer.stats()["refresh_tokens_sent"]) >= accepted:
-            return
-    raise AssertionError("the refresh was not sent")
+    deadline = time.monotonic() + 60
+    while len(issuer.stats()["refresh_tokens_sent"]) < accepted:  # each look is a round trip to the issuer
+        assert time.monotonic() < deadline, "the refresh was not sent"
 
 
 @POSIX
@@ -453,7 +456,7 @@ def test_an_end_during_a_refresh_waits_until_its_tokens_are_stored(
     else:
         server.process.send_signal(getattr(signal, how))
         issuer.release("refresh")
-        assert server.process.wait(timeout=30) == {"SIGTERM": 143, "SIGINT": 130}[how]
+        assert server.process.wait(timeout=60) == {"SIGTERM": 143, "SIGINT": 130}[how]
     assert issuer.stats()["refreshes_accepted"] == stats["refreshes_accepted"] + 1
     after = stored(tmp_path)["tokens"]["refresh_token"]
     assert after != before
@@ -482,7 +485,7 @@ def test_one_socket_for_input_and_output(tmp_path: Path, servers: list[Server]) 
         with theirs:
             server = Server(tmp_path, stdin=theirs, stdout=theirs)
             servers.append(server)
-        ours.settimeout(20)
+        ours.settimeout(60)
         stream = ours.makefile("rwb")
         messages: list[dict[str, Any]] = [HELLO, *({"id": n, "method": "account/read"} for n in range(50))]
         for message in messages:

@@ -65,7 +65,7 @@ def refreshes(issuer: LoopbackIssuer) -> tuple[int, int]:
 
 def grant(url: str, handle: str) -> httpx.Response:
     sent = {"grant_type": "refresh_token", "refresh_token": handle}
-    return httpx.post(f"{url}/oauth/token", data=sent, trust_env=False)
+    return httpx.post(f"{url}/oauth/token", data=sent, trust_env=False, timeout=60)
 
 
 def curl(*arguments: str, user: int | None = None) -> "subprocess.CompletedProcess[str]":
@@ -151,7 +151,7 @@ def test_status_and_token_use_the_running_broker(
 ) -> None:
     home = make_home(expires_in=-10, **PERSON)
     broker = running.enter_context(BrokerService(home, issuer))
-    events = running.enter_context(httpx.Client(transport=httpx.HTTPTransport(uds=str(broker.socket))))
+    events = running.enter_context(httpx.Client(transport=httpx.HTTPTransport(uds=str(broker.socket)), timeout=60))
     lines = running.enter_context(events.stream("GET", "http://localhost/v1/events")).iter_lines()
     assert next(lines) == "retry: 1000"
     token = authstate(home, issuer, "token").stdout
@@ -252,7 +252,7 @@ def test_the_commands_and_the_api_show_the_same(make_home: MakeHome, issuer: Loo
     with BrokerService(home, issuer) as broker:
         authstate(home, issuer, "lease", "new", "--json")
         transport = httpx.HTTPTransport(uds=str(broker.socket))
-        with httpx.Client(transport=transport, base_url="http://localhost") as local:
+        with httpx.Client(transport=transport, base_url="http://localhost", timeout=60) as local:
             for command, path in (("account", "accounts"), ("lease", "leases")):
                 ours = json.loads(authstate(home, issuer, command, "list", "--json").stdout)[path]
                 theirs = local.get(f"/v1/{path}").json()[path]
@@ -310,7 +310,7 @@ def test_a_signal_ends_it_gracefully(make_home: MakeHome, issuer: LoopbackIssuer
             stdout=subprocess.PIPE,
             text=True,
         )
-        deadline = monotonic() + 30
+        deadline = monotonic() + 60
         while issuer.stats()["refreshes_accepted"] == 0:
             assert monotonic() < deadline
         broker.process.send_signal(number)
@@ -410,7 +410,7 @@ def test_no_secret_shows(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: 
         made = json.loads(authstate(home, issuer, "lease", "new", "--json").stdout)
         recorder.secrets.add(made["handle"].removeprefix(PREFIX))
         transport = httpx.HTTPTransport(uds=str(broker.socket))
-        with httpx.Client(transport=transport, base_url="http://localhost") as local:
+        with httpx.Client(transport=transport, base_url="http://localhost", timeout=60) as local:
             recorder.learn(grant(broker.url, made["handle"]).json())
             with local.stream("GET", "/v1/events") as stream:
                 lines = stream.iter_lines()
@@ -421,8 +421,8 @@ def test_no_secret_shows(make_home: MakeHome, issuer: LoopbackIssuer, tmp_path: 
             for answer in (
                 grant(broker.url, "rt-canary-unknown-1234567890"),
                 grant(broker.url, PREFIX + "canary" + "x" * 37),
-                httpx.get(f"{broker.url}/oauth/token?refresh_token=rt-canary-in-a-url", trust_env=False),
-                httpx.get(f"{broker.url}/metrics", trust_env=False),
+                httpx.get(f"{broker.url}/oauth/token?refresh_token=rt-canary-in-a-url", trust_env=False, timeout=60),
+                httpx.get(f"{broker.url}/metrics", trust_env=False, timeout=60),
                 *(local.get(path) for path in ("/v1/state", "/v1/accounts", "/v1/accounts/home", "/v1/leases")),
             ):
                 recorder.written.append(answer.text)

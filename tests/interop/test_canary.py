@@ -157,7 +157,7 @@ def test_no_secret_shows_in_the_messages_of_wrap_about_a_child(
             told = [one for one in front.received if not front.methods.get(one.get("id"), "").startswith("x/")]
             if not refuses:
                 front.start("x/kill", {"signal": int(signal.SIGSEGV)})
-                assert front.process.wait(timeout=20) == -signal.SIGSEGV
+                assert front.process.wait(timeout=60) == -signal.SIGSEGV
         errors.seek(0)
         log = errors.read().decode()
     assert ("refused its tokens" in log) is refuses

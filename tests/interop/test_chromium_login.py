@@ -38,7 +38,7 @@ class Login:
 
     def end(self) -> tuple[int, str]:
         """Its exit status, and what it showed after the URL."""
-        shown, _ = self.process.communicate(timeout=20)
+        shown, _ = self.process.communicate(timeout=60)
         return self.process.returncode, shown
 
 

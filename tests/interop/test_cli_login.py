@@ -37,7 +37,7 @@ class Shown:
         self.output = output
         self.text = ""
 
-    def until(self, pattern: "re.Pattern[str] | str", timeout: float = 20.0) -> "re.Match[str]":
+    def until(self, pattern: "re.Pattern[str] | str", timeout: float = 60.0) -> "re.Match[str]":
         """Read until the text has this."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.output, selectors.EVENT_READ)
@@ -52,7 +52,7 @@ class Shown:
         """Read to the end; the exit status."""
         while data := self._read():
             self.text += data.decode()
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
     def _read(self) -> bytes:
         try:
@@ -171,7 +171,7 @@ def test_a_device_login_at_a_terminal(person: Person, issuer: LoopbackIssuer) ->
     code = shown.until(_USER_CODE).group()
     first = shown.until(r"\rWaiting for you to enter the code, (\d+:\d\d) left\. Ctrl-C cancels\.")
     shown.until(r"left\. Ctrl-C cancels\. *\rWaiting")
-    assert first.group(1) in ("15:00", "14:59")
+    assert re.fullmatch(r"15:00|14:[0-5]\d", first.group(1)), "a busy machine may lose some seconds"
     issuer.approve_device(code, email="who@example.com")
     assert shown.end() == 0
     assert "\x1b" not in shown.text
@@ -325,7 +325,7 @@ def test_the_terminal_shows_again_what_is_typed(person: Person) -> None:
         Shown(process, process.stdout.fileno()).until("Waiting for your browser")
         wait_until(lambda: not termios.tcgetattr(theirs)[3] & termios.ECHO)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
+        assert process.wait(60) == 143
         assert termios.tcgetattr(theirs)[3] & termios.ECHO
         process.stdout.close()
     finally:
@@ -333,7 +333,7 @@ def test_the_terminal_shows_again_what_is_typed(person: Person) -> None:
         os.close(theirs)
 
 
-def wait_until(holds: Callable[[], bool], timeout: float = 20.0) -> None:
+def wait_until(holds: Callable[[], bool], timeout: float = 60.0) -> None:
     """Return once it holds. Raises AssertionError after `timeout` seconds."""
     end = time.monotonic() + timeout
     while not holds():

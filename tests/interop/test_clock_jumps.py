@@ -58,7 +58,7 @@ class Jumping:
     def ask(self, handle: str, reason: str = "expiring") -> Any:
         """What the broker answers to a codex with this handle: the status, and the members."""
         body = {"grant_type": "refresh_token", "refresh_token": handle, "refresh_reason": reason}
-        answer = httpx.post(f"{self.service.url}/oauth/token", json=body, trust_env=False)
+        answer = httpx.post(f"{self.service.url}/oauth/token", json=body, trust_env=False, timeout=60)
         return answer.status_code, answer.json()
 
     @property

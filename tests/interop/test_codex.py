@@ -30,6 +30,11 @@ def login_status(codex: Path, home: Path, issuer: LoopbackIssuer) -> str:
     return done.stdout + done.stderr
 
 
+def told(client: WireClient) -> list[Message]:
+    """The notifications and requests that came."""
+    return [message for message in client.received if "method" in message]
+
+
 def is_completed(message: Message) -> bool:
     return message.get("method") == "account/login/completed"
 
@@ -40,7 +45,7 @@ def sign_in_by_codex(codex: Path, home: Path, issuer: LoopbackIssuer, **login: A
         client.initialize()
         started = client.result("account/login/start", {"type": "chatgptDeviceCode"})
         issuer.approve_device(started["userCode"], **login)
-        client.wait_until(lambda: any(is_completed(message) for message in client.received), timeout=20)
+        client.wait_until(lambda: any(is_completed(message) for message in client.received))
         assert any(is_completed(message) and message["params"]["success"] for message in client.received)
     assert (home / "auth.json").exists()
 
@@ -161,8 +166,8 @@ def drive(home: Path, issuer: LoopbackIssuer, person: Message) -> None:
 
         assert client.result("account/logout") == {}
         assert client.result("account/read", {}) == {"account": None, "requiresOpenaiAuth": True}
-        client.drain(0.5)
-    assert [message["method"] for message in client.received if "method" in message] == ["account/updated"]
+        client.drain(0.5, after=lambda: bool(told(client)))
+    assert [message["method"] for message in told(client)] == ["account/updated"]
     assert client.process.returncode == 0
     assert not (home / "auth.json").exists()
     assert issuer.stats()["revocations"] == 1
@@ -206,9 +211,7 @@ def test_a_client_drives_authstate_with_a_key_that_codex_stored(
         assert (status["authMethod"], status["authToken"]) == ("apikey", KEY)
         assert client.call("account/rateLimits/read")["error"]["code"] == -32600
         assert client.result("account/logout") == {}
-        client.drain(0.5)
-    assert [message["params"] for message in client.received if "method" in message] == [
-        {"authMode": None, "planType": None}
-    ]
+        client.drain(0.5, after=lambda: bool(told(client)))
+    assert [message["params"] for message in told(client)] == [{"authMode": None, "planType": None}]
     assert not (home / "auth.json").exists()
     assert run([str(codex), "login", "status"], home, issuer).returncode == 1

@@ -161,13 +161,13 @@ def test_ctrl_c_ends_the_service_while_a_stream_of_events_is_open(
         )
     try:
         with (
-            httpx.Client(base_url=url, trust_env=False, timeout=30) as client,
+            httpx.Client(base_url=url, trust_env=False, timeout=60) as client,
             client.stream("GET", "/events") as answer,
         ):
             texts = answer.iter_text()  # the stream is closed when this iterator is
             assert "event: state" in next(texts)
             service.send_signal(signal.SIGINT)
-            _, logged = service.communicate(timeout=30)
+            _, logged = service.communicate(timeout=60)
     finally:
         service.kill()
         service.communicate()

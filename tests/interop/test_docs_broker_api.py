@@ -33,7 +33,7 @@ def broker(make_home: MakeHome, issuer: LoopbackIssuer) -> Iterator[BrokerServic
 @pytest.fixture
 def local(broker: BrokerService) -> Iterator[httpx.Client]:
     transport = httpx.HTTPTransport(uds=str(broker.socket))
-    with httpx.Client(transport=transport, base_url="http://localhost") as client:
+    with httpx.Client(transport=transport, base_url="http://localhost", timeout=60) as client:
         yield client
 
 

@@ -54,7 +54,7 @@ class Service:
         found: dict[str, str] = {}
         while missing := [pattern for pattern in patterns if pattern not in found]:
             try:
-                line = self._said.get(timeout=30)
+                line = self._said.get(timeout=60)
             except queue.Empty:
                 line = None
             assert line is not None, f"it did not say {missing}, but {self.lines}"
@@ -80,7 +80,7 @@ class Service:
         """SIGTERM; the exit status."""
         self.process.send_signal(signal.SIGTERM)
         self.until("ended by a signal")
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
 
 class Farm:
@@ -236,7 +236,7 @@ def test_a_refresh_that_was_sent_is_stored_before_the_end(
     service.process.send_signal(signal.SIGTERM)
     issuer.release("refresh")
     service.until("ended by a signal")
-    assert service.process.wait(timeout=20) == 0
+    assert service.process.wait(timeout=60) == 0
     assert issuer.stats()["refreshes_accepted"] == 1
     assert not set(secrets_in(home).values()) & set(before.values())
 
@@ -249,7 +249,7 @@ def test_the_end_of_the_input_ends_it_when_the_jobs_are_done(
     assert service.process.stdin is not None
     service.process.stdin.close()
     service.until(*(f"You said: {job}" for job in ("one", "two", "three")))
-    assert service.process.wait(timeout=20) == 0
+    assert service.process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["folder"], ["folder", "no-such-codex"]])

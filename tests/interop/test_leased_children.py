@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support.brokers import RunningBroker, refuse_access
+from support.brokers import PATIENT_AUTHSTATE, RunningBroker, refuse_access
 from support.codex_binaries import NEW, OLD
 from support.codex_children import Child, memory_of
 from support.codex_turns import model_config
@@ -93,14 +93,14 @@ async def test_leased_children_share_one_refresh_and_have_no_refresh_token(
     for release in RELEASES:
         homes.append(tmp_path / f"sandbox-{release}")
         await lease_into(homes[-1], home, issuer)
-    broker = running.enter_context(RunningBroker(home, issuer))
+    broker = running.enter_context(RunningBroker(home, issuer, PATIENT_AUTHSTATE))
     children = [
         Child([str(real_parts.codex(release))], place, broker.environment, running)
         for place, release in zip(homes, 2 * RELEASES, strict=True)
     ]
     vault = home / "authstate" / "accounts" / "home"
     for number in range(1, ROUNDS + 1):
-        refuse_access(issuer, vault / "auth.json")
+        refuse_access(issuer, home)
         assert [child.turn() for child in children] == ["completed"] * len(children)
         stats = issuer.stats()
         assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (number, 0)

@@ -47,6 +47,11 @@ def kinds(client: WireClient) -> list[str]:
     return [message.get("method") or f"answer to {client.methods[message['id']]}" for message in client.received[1:]]
 
 
+def answered(client: WireClient) -> set[Any]:
+    """The ids of the requests that were answered."""
+    return {message["id"] for message in client.received if "method" not in message}
+
+
 def stored(home: Path) -> Any:
     return json.loads((home / "auth.json").read_text())
 
@@ -64,7 +69,7 @@ def test_a_device_login(client: WireClient, issuer: LoopbackIssuer, home: Path) 
     assert client.result("account/login/cancel", {"loginId": started["loginId"]}) == {"status": "notFound"}
     assert stored(home)["auth_mode"] == "chatgpt"
     assert client.result("account/logout") == {}
-    client.drain(0.2)
+    client.drain(0.2, after=lambda: kinds(client).count(UPDATED) >= 2)
     assert kinds(client) == [
         "answer to account/login/start",
         "answer to account/read",
@@ -77,7 +82,7 @@ def test_a_device_login(client: WireClient, issuer: LoopbackIssuer, home: Path) 
     ]
     assert client.process.stdin is not None
     client.process.stdin.close()
-    assert client.process.wait(timeout=10) == 0
+    assert client.process.wait(timeout=60) == 0
     assert issuer.stats()["revocations"] == 1
 
 
@@ -175,8 +180,9 @@ def test_what_comes_first_ends_a_pending_login_and_the_client_hears_so(
 ) -> None:
     started = client.result("account/login/start", DEVICE)
     client.result(method, params)
-    client.drain(0.3)
-    assert kinds(client) == ["answer to account/login/start", f"answer to {method}", COMPLETED, *after]
+    expected = ["answer to account/login/start", f"answer to {method}", COMPLETED, *after]
+    client.drain(0.3, after=lambda: len(kinds(client)) >= len(expected))
+    assert kinds(client) == expected
     told = next(message["params"] for message in client.received if message.get("method") == COMPLETED)
     assert (told["loginId"], told["success"]) == (started["loginId"], False)
     assert "this login was ended" in told["error"]
@@ -214,7 +220,7 @@ def test_an_issuer_that_does_not_answer_holds_up_nobody_else(client: WireClient,
     client.send({"id": "hanging", "method": "account/login/start", "params": DEVICE})
     assert client.result("account/read", {})["account"] is None
     assert client.result("account/login/start", KEY) == {"type": "apiKey"}
-    client.drain(0.3)
+    client.drain(0.3, after=lambda: {COMPLETED, UPDATED} <= {*kinds(client)} and "hanging" in answered(client))
     [hanging] = [message for message in client.received if message.get("id") == "hanging"]
     assert (hanging["error"]["code"], "this login was ended" in hanging["error"]["message"]) == (-32600, True)
     told = [message["params"] for message in client.received if message.get("method") == COMPLETED]
@@ -249,8 +255,8 @@ def test_the_end_of_the_input_ends_a_pending_login(client: WireClient, home: Pat
     client.process.stdin.close()
     told = client.until(COMPLETED)
     assert told == {"loginId": started["loginId"], "success": False, "error": "this login was ended: the program ends"}
-    assert client.process.wait(timeout=10) == 0
-    assert time.monotonic() - begun < 5
+    assert client.process.wait(timeout=60) == 0
+    assert time.monotonic() - begun < 60, "the login would last for minutes"
     assert not (home / "auth.json").exists()
 
 

@@ -84,7 +84,7 @@ def test_a_device_code_that_is_cancelled(codex: Any, issuer: LoopbackIssuer) -> 
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(login.wait)
         assert login.cancel().status.value == "canceled"
-        done = waiting.result(20)
+        done = waiting.result(60)
     assert (done.login_id, done.success) == (login.login_id, False)
     assert login.cancel().status.value == "notFound"
     assert account(codex) is None
@@ -102,7 +102,7 @@ def test_a_browser(codex: Any, issuer: LoopbackIssuer, home: Path, binaries: dic
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(login.wait)
         page = agree(issuer, login.auth_url, email="who@example.com", plan="team")
-        done = waiting.result(20)
+        done = waiting.result(60)
     assert (done.login_id, done.success, done.error) == (login.login_id, True, None)
     assert "signed in" in page.lower()
     assert account(codex) == {"type": "chatgpt", "email": "who@example.com", "planType": "team"}

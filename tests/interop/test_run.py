@@ -273,7 +273,7 @@ print(json.load(urllib.request.urlopen(request))["access_token"] == json.load(op
         assert run.stdout.readline() == "loaded\n"
         stored = json.loads((home / "auth.json").read_text())
         body = {"grant_type": "refresh_token", "refresh_token": stored["tokens"]["refresh_token"]}
-        stored["tokens"] |= httpx.post(issuer.refresh_url, json=body, trust_env=False).json()
+        stored["tokens"] |= httpx.post(issuer.refresh_url, json=body, trust_env=False, timeout=60).json()
         (home / "auth.json").write_text(json.dumps(stored))
         assert run.communicate("\n", timeout=60)[0] == "True\n"
     assert run.returncode == 0

@@ -45,7 +45,7 @@ class Agent(WireClient):
         def turns() -> list[Message]:
             return [one["params"]["turn"] for one in self.received[begun:] if one.get("method") == "turn/completed"]
 
-        self.wait_until(lambda: bool(turns()), timeout=40)
+        self.wait_until(lambda: bool(turns()), timeout=90)
         assert turns(), f"no turn was completed: {self.received[begun:]}"
         return turns()[0]
 
@@ -154,6 +154,7 @@ def test_logging_out_while_turns_run(start: Callable[..., Agent], home: Path, is
     assert agent.turn("anybody?")["status"] == "failed"
     agent.result("account/login/start", {"type": "apiKey", "apiKey": "sk-wrap-1"})
     assert agent.result("account/read")["account"] == {"type": "apiKey"}
+    agent.wait_until(lambda: len(of_the_login(agent.received)) >= 3)
     told = [one["method"] for one in of_the_login(agent.received)]
     assert told == ["account/updated", "account/login/completed", "account/updated"]
 
@@ -179,7 +180,7 @@ def test_sign_ins_and_sign_outs_of_codex_itself_are_applied(
     agent = start(home)
     environment = clean_environment(home, **issuer.environment)
     for words, mode in ((["logout"], None), (["login", "--with-api-key"], "apikey")):
-        subprocess.run([codex, *words], input=b"sk-of-codex\n", env=environment, check=True, timeout=30)
+        subprocess.run([codex, *words], input=b"sk-of-codex\n", env=environment, check=True, timeout=60)
         assert agent.until("account/updated")["authMode"] == mode
     assert agent.result("account/read")["account"] == {"type": "apiKey"}
 
@@ -210,7 +211,7 @@ def test_a_child_that_dies_during_a_refresh_request_leaves_the_login_intact(
         victim.drain(0.01)
     kill_child_of(victim)
     issuer.release("refresh")
-    assert victim.process.wait(timeout=30) == -signal.SIGKILL
+    assert victim.process.wait(timeout=60) == -signal.SIGKILL
     assert survivor.turn("still there")["status"] == "completed"
     stats = issuer.stats()
     assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (1, 0)

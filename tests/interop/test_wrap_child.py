@@ -78,8 +78,9 @@ class TestLogin:
         front = start()
         front.handshake()
         front.result("account/login/start", {"type": "apiKey", "apiKey": "sk-told-1"})
+        front.until("account/updated")
         front.result("account/logout")
-        front.drain(0.2)
+        front.drain(0.2, after=lambda: len(front.notifications()) >= 3)
         told = [message.get("method", "answer") for message in front.received[1:]]
         assert told == ["answer", "account/login/completed", "account/updated", "answer", "account/updated"]
         modes = [m["params"]["authMode"] for m in front.received if m.get("method") == "account/updated"]
@@ -89,7 +90,7 @@ class TestLogin:
         front = start()
         front.handshake(optOutNotificationMethods=["account/updated"])
         front.result("account/login/start", {"type": "apiKey", "apiKey": "sk-quiet-1"})
-        front.drain(0.2)
+        front.drain(0.2, after=lambda: bool(front.notifications()))
         assert front.notifications() == ["account/login/completed"]
 
     def test_a_front_end_that_brings_its_own_tokens_is_asked_for_newer_ones(
@@ -268,7 +269,7 @@ class TestHandshake:
             stdout=subprocess.PIPE,
             env=clean_environment(make_home()),
         )
-        said, _ = front.communicate(b'{"id":1,"method":"initialize","params":{}}\n', timeout=30)
+        said, _ = front.communicate(b'{"id":1,"method":"initialize","params":{}}\n', timeout=60)
         lines = said.splitlines()
         assert lines[0] == b"warming up: this is no JSON"
         assert b"fake/1.0" in lines[-1]

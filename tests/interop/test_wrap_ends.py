@@ -46,7 +46,7 @@ while b'"id":2' not in front.stdout.readline():
 print("ready", flush=True)
 if sys.argv[2] == "to the wrapper alone":
     front.send_signal(signal.SIGINT)
-print(front.wait(timeout=20), flush=True)
+print(front.wait(timeout=60), flush=True)
 """
 """A program that is handed a terminal, how the signal is sent and a command, and tells how the command ended."""
 
@@ -57,21 +57,21 @@ class TestEnds:
         front = start(email="person@example.com")
         front.handshake()
         front.start("x/exit", {"status": status})
-        assert front.process.wait(timeout=20) == status
+        assert front.process.wait(timeout=60) == status
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
     def test_a_signal_that_ends_the_child_ends_the_wrapper(self, start: Start, number: signal.Signals) -> None:
         front = start()
         front.handshake()
         front.start("x/kill", {"signal": int(number)})
-        assert front.process.wait(timeout=20) == -number
+        assert front.process.wait(timeout=60) == -number
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
     def test_a_signal_reaches_the_child(self, start: Start, number: signal.Signals) -> None:
         front = start(email="person@example.com")
         front.handshake()
         front.process.send_signal(number)
-        assert front.process.wait(timeout=20) == -number
+        assert front.process.wait(timeout=60) == -number
 
     @pytest.mark.skipif(sys.platform != "linux", reason="how a process gets a terminal differs")
     @pytest.mark.parametrize("sent", ["to the wrapper alone", "by the terminal"])
@@ -101,7 +101,7 @@ class TestEnds:
         [child] = children_of(front)
         front.process.kill()
         front.process.wait()
-        deadline = monotonic() + 20
+        deadline = monotonic() + 60
         while is_running(child):
             assert monotonic() < deadline, "it outlived its wrapper"
 
@@ -122,7 +122,7 @@ class TestEnds:
             input="".join(json.dumps(word) + "\n" for word in words),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             env=clean_environment(make_home(email="person@example.com"), **issuer.environment),
         )
         answers = {one["id"]: one for one in map(json.loads, done.stdout.splitlines())}
@@ -141,13 +141,13 @@ class TestEnds:
         front.start("initialize", INITIALIZE)
         front.start("account/read")
         front.process.send_signal(signal.SIGTERM)
-        assert front.process.wait(timeout=20) == -signal.SIGTERM
+        assert front.process.wait(timeout=60) == -signal.SIGTERM
 
     def test_a_child_that_reads_nothing_does_not_delay_the_end(self, start: Start) -> None:
         front = start("closes-input", email="person@example.com")
         front.send({"id": 1, "method": "initialize", "params": INITIALIZE})
         front.process.send_signal(signal.SIGTERM)
-        assert front.process.wait(timeout=20) == -signal.SIGTERM
+        assert front.process.wait(timeout=60) == -signal.SIGTERM
 
     def test_a_front_end_that_stops_reading(self, make_home: MakeHome) -> None:
         front = subprocess.Popen(
@@ -162,14 +162,14 @@ class TestEnds:
         front.stdin.flush()
         assert b"fake/1.0" in front.stdout.readline()
         front.stdout.close()
-        deadline = monotonic() + 20
+        deadline = monotonic() + 60
         with suppress(BrokenPipeError):
             # A first answer may still reach the wrapper's pipe before that is closed.
             while front.poll() is None and monotonic() < deadline:
                 front.stdin.write(b'{"id":2,"method":"x/echo"}\n')
                 front.stdin.flush()
                 sleep(0.05)
-        assert front.wait(timeout=20) != 0  # the child's own end: it wrote to nobody
+        assert front.wait(timeout=60) != 0  # the child's own end: it wrote to nobody
         with suppress(BrokenPipeError):
             front.stdin.close()
 
@@ -180,7 +180,7 @@ def run_wrap(command: list[str], home: Path, *options: str) -> subprocess.Comple
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         env=clean_environment(home),
     )
 
@@ -211,7 +211,7 @@ class TestMistakes:
     @pytest.mark.parametrize("arguments", [["wrap"], ["wrap", "--"], ["wrap", "--what", "codex"]])
     def test_a_command_line_that_is_wrong(self, arguments: list[str], make_home: MakeHome) -> None:
         done = subprocess.run(
-            [*AUTHSTATE, *arguments], capture_output=True, text=True, timeout=30, env=clean_environment(make_home())
+            [*AUTHSTATE, *arguments], capture_output=True, text=True, timeout=60, env=clean_environment(make_home())
         )
         assert done.returncode == 2
         assert "authstate wrap -- codex app-server" in done.stderr

@@ -54,9 +54,9 @@ def test_it_signs_in_and_runs_turns_while_tokens_expire(client: Any, home: Path,
 
 
 def test_other_commands_are_the_real_codex(environment: dict[str, str]) -> None:
-    done = subprocess.run([SCRIPT, "--version"], env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([SCRIPT, "--version"], env=environment, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip().endswith(NEW)
-    done = subprocess.run([SCRIPT, "login", "status"], env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([SCRIPT, "login", "status"], env=environment, capture_output=True, text=True, timeout=60)
     assert "Not logged in" in done.stdout + done.stderr
 
 
@@ -85,7 +85,7 @@ def test_the_value_of_an_option_is_not_a_subcommand(codex: Path) -> None:
     An option that takes several, such as `--image`, takes the word `app-server`, too (measured with 0.171.0).
     """
     for before in ([], ["app-server"]):
-        page = subprocess.run([codex, *before, "--help"], capture_output=True, text=True, timeout=30, check=True)
+        page = subprocess.run([codex, *before, "--help"], capture_output=True, text=True, timeout=60, check=True)
         options = re.findall(r"^ +(?:-\w, )?(--[\w-]+) <[^>]+>(?!\.\.\.)", page.stdout, re.M)
         assert len(options) > 2
         for option in options:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 from support.paths import REPO
 
+expect.set_options(timeout=60_000)  # milliseconds, instead of five seconds
 SCREENSHOTS = REPO / "test-output" / "pages"
 FLAGS = (
     "--headless=new",

@@ -1,24 +1,40 @@
 """Ports that no other program takes between two uses.
 
 A port that the system chose may be given to any program as soon as it is free, and tests run in several processes. So a
-test that closes a port and uses it again takes one below the range from which systems choose.
+test that closes a port and uses it again takes one below the range from which systems choose. Each process that runs
+tests has a part of it for itself, also beside another run on the same machine.
 """
 
 import errno
-import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
+from pathlib import Path
 
-_FIRST, _PER_PROCESS = 20_000, 1000
+from filelock import FileLock, Timeout
+
+_FIRST, _PER_PROCESS, _PARTS = 20_000, 500, 24
 """Linux chooses from 32768 on, macOS and Windows from 49152 on."""
 
 
+def _own_part() -> tuple[int, FileLock]:
+    """The first port of a part that no other process has. The lock ends with this process."""
+    for part in range(_PARTS):
+        lock = FileLock(Path(tempfile.gettempdir(), f"authstate-tests-ports-{part}.lock"), timeout=0)
+        with suppress(Timeout, OSError):  # or it is the file of another user
+            lock.acquire()
+            return _FIRST + _PER_PROCESS * part, lock
+    raise RuntimeError(f"{_PARTS} processes use ports already")
+
+
+_OWN, _LOCK = _own_part()  # now, so that no test sees the lock's file descriptor appear
+
+
 def _ports() -> Iterator[int]:
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10
-    for number in count(os.getpid()):  # other runs of the tests count from elsewhere
-        yield _FIRST + _PER_PROCESS * worker + number % _PER_PROCESS
+    for number in count():
+        yield _OWN + number % _PER_PROCESS
 
 
 _NEXT = _ports()

@@ -3,13 +3,13 @@
 import os
 import select
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
 
 from authstate.adapters.cli.leftover_processes import leftover_processes
 
-_ENDS_WITHIN = 20.0  # seconds
+_ENDS_WITHIN = 60.0  # seconds
 
 
 def processes_of(home: Path) -> list[int]:
@@ -31,6 +31,19 @@ def still_running(processes: list[int], *, timeout: float = _ENDS_WITHIN) -> lis
             if not ended:
                 running.append(pid)
     return running
+
+
+def any_ended(processes: list[int], *, timeout: float = _ENDS_WITHIN) -> bool:
+    """Wait until one of these processes has ended. Returns whether one has within `timeout` seconds."""
+    with ExitStack() as opened:
+        handles = []
+        for pid in processes:
+            try:
+                handles.append(os.pidfd_open(pid))
+            except ProcessLookupError:
+                return True
+            opened.callback(os.close, handles[-1])
+        return bool(select.select(handles, [], [], timeout)[0])
 
 
 def end_processes_of(home: Path) -> None:

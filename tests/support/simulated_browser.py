@@ -55,7 +55,7 @@ def follow_redirect(asked: dict[str, str], **answer: str) -> str:
 
 def get(url: str) -> str:
     """Fetch a page, following redirects. Its address must not contain a code or a state."""
-    with _OPENER.open(url, timeout=20) as page:
+    with _OPENER.open(url, timeout=60) as page:
         assert "code=" not in page.url and "state=" not in page.url
         text: str = page.read().decode()
         return text

@@ -14,6 +14,8 @@ from typing import IO, Any, Self
 Message = dict[str, Any]
 SUBPROCESS_NOISE = ("COV_CORE_", "CODEX_", "OPENAI_")
 AUTHSTATE = (sys.executable, "-m", "authstate.adapters.cli")
+ANSWERS_WITHIN = 60.0
+"""Seconds for what must come: more than any program needs on a busy machine."""
 INITIALIZE: Message = {
     "clientInfo": {"name": "interop", "title": "Interop", "version": "1.0"},
     "capabilities": {"experimentalApi": True},
@@ -68,7 +70,7 @@ class WireClient:
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=ANSWERS_WITHIN)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -86,7 +88,7 @@ class WireClient:
         self.send({"id": self._count, "method": method} | ({} if params is None else {"params": params}))
         return self._count
 
-    def answer_to(self, number: int, *, timeout: float = 20.0) -> Message:
+    def answer_to(self, number: int, *, timeout: float = ANSWERS_WITHIN) -> Message:
         """Wait for the answer to a request. Returns the whole message, with `result` or `error`.
 
         Raises:
@@ -99,7 +101,7 @@ class WireClient:
             if message.get("id") == number and "method" not in message:
                 return message
 
-    def call(self, method: str, params: Message | None = None, *, timeout: float = 20.0) -> Message:
+    def call(self, method: str, params: Message | None = None, *, timeout: float = ANSWERS_WITHIN) -> Message:
         """Send a request and wait for its answer."""
         return self.answer_to(self.start(method, params), timeout=timeout)
 
@@ -109,7 +111,7 @@ class WireClient:
         assert "result" in answer, f"{method} was refused: {answer}"
         return answer["result"]
 
-    def until(self, method: str, *, timeout: float = 20.0) -> Message:
+    def until(self, method: str, *, timeout: float = ANSWERS_WITHIN) -> Message:
         """Wait for the next notification of a method. Returns its params. Raises TimeoutError."""
         while (message := self._next(timeout)) is not None:
             if message.get("method") == method:
@@ -117,12 +119,16 @@ class WireClient:
                 return params
         raise TimeoutError(f"no {method} within {timeout:g} seconds")
 
-    def drain(self, quiet: float) -> None:
-        """Receive until nothing arrives for `quiet` seconds."""
+    def drain(self, quiet: float, *, after: Callable[[], bool] | None = None) -> None:
+        """Receive until nothing arrives for `quiet` seconds. What must come is waited for with `after`, as long as it
+        takes: a program on a busy machine may be quiet before it, too.
+        """
+        if after is not None:
+            self.wait_until(after)
         while self._next(quiet) is not None:
             pass
 
-    def wait_until(self, ready: Callable[[], bool], *, timeout: float = 10.0) -> None:
+    def wait_until(self, ready: Callable[[], bool], *, timeout: float = ANSWERS_WITHIN) -> None:
         """Receive until `ready` returns true, at most for `timeout` seconds. It is called after each message."""
         deadline = monotonic() + timeout
         while not ready() and self._next(max(0.0, deadline - monotonic())) is not None:
