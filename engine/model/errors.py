@@ -283,6 +283,19 @@ class IssuerUnavailable(TransientAuthError):
         self.code = code
 
 
+class NotSentInTime(IssuerUnavailable):
+    """A refresh token was not sent, because the time for which this process may send it is over.
+
+    This process paused for longer than expected, and another one may send the token now.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the refresh token was not sent: this process paused for too long, and another one may send it: try again",
+            delivery=Delivery.NOT_SENT,
+        )
+
+
 class RefreshInDoubt(IssuerUnavailable):
     """A refresh token was sent and no answer came, so it may be spent. It is not sent again while the access token is
     usable, because an issuer may revoke a login whose refresh token it sees twice.

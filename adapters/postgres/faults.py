@@ -1,0 +1,48 @@
+"""What went wrong with a database, for a person. A message of the server is not repeated: it may quote a row."""
+
+from typing import TYPE_CHECKING, Final
+
+from authstate.engine.model.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    import psycopg
+
+_REPAIRS: Final = {
+    "42501": "this role may not do that there: grant it the rights that `authstate postgres init` prints",
+    "3F000": "its tables are missing: run `authstate postgres init`",
+    "42P01": "its tables are missing: run `authstate postgres init`",
+    "42703": "its tables are of another release: run `authstate postgres migrate`",
+    "3D000": "there is no database of that name: create it, or name another one",
+    "28000": "the server does not accept this role: check the user name, and pg_hba.conf on the server",
+    "28P01": "the server refuses the password: check PGPASSFILE or the service file",
+    "53100": "the disk of the server is full: free some space; nothing is lost",
+    "53300": "the server accepts no more connections: raise max_connections, or put pgbouncer before it",
+    "25006": "this server accepts no writes: it is a standby. Name the primary, or all servers, in the URL",
+}
+"""By the SQLSTATE: what to do. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+_REPEATED: Final = ("08", "57P01", "57P02", "57P03", "25006", "40001", "40P01")
+"""The beginnings of the codes after which the same statement may succeed on another connection."""
+
+
+def is_repeatable(error: Exception) -> bool:
+    """Whether the same statement may succeed if it is sent again, on another connection."""
+    import psycopg
+
+    state = getattr(error, "sqlstate", None)
+    if state is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return state.startswith(_REPEATED)
+
+
+def unavailable(place: str, error: Exception) -> StoreUnavailable:
+    """Return the error for a statement that failed."""
+    repair = _REPAIRS.get(getattr(error, "sqlstate", None) or "")
+    if repair is None:
+        repair = f"it cannot be used just now ({_kind(error)}): check that the server runs, then try again"
+    return StoreUnavailable(f"{place}: {repair}")
+
+
+def _kind(error: Exception) -> str:
+    state = getattr(error, "sqlstate", None)
+    return f"SQLSTATE {state}" if state else type(error).__name__

@@ -1,0 +1,121 @@
+"""What the holder of a row can do with it. See `HeldStore`."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from authstate.adapters.postgres import statements
+from authstate.adapters.postgres.database import PostgresDatabase, Row
+from authstate.adapters.postgres.hold import Hold, HoldTimes
+from authstate.adapters.postgres.rows import claim_values
+from authstate.adapters.postgres.sealed_logins import LoginDamaged, SealedLogin
+from authstate.adapters.stores.auth_json_format import decode, encode
+from authstate.adapters.stores.off_loop import completed
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
+from authstate.engine.model.credentials import ChatgptTokens, Credentials
+
+_NOTHING: Mapping[str, Any] = {"key_id": None, "login": None, "login_fingerprint": None}
+
+
+class HeldRow:
+    """A `HeldStore`. Every write fails, and changes nothing, if another process took the row meanwhile.
+
+    Args:
+        database: where the row is.
+        hold: on the row.
+        times: of holds.
+        place: its name, for a person.
+        row: as it was when the hold was taken.
+    """
+
+    def __init__(self, database: PostgresDatabase, hold: Hold, times: HoldTimes, place: str, row: Row) -> None:
+        self._database = database
+        self._hold = hold
+        self._times = times
+        self._place = place
+        self._row: Row | None = row
+        self._is_read = False  # whether the row was given to a load
+
+    async def load(self) -> Credentials | None:
+        """See `HeldStore`."""
+        if self._is_read:
+            self._row = await self._database.fetch(statements.LOAD, {"account": self._hold.account})
+        self._is_read = True
+        content = await read_login(self._database, self._hold.account, self._row)
+        return None if content is None else decode(content, self._place).credentials
+
+    async def prepare(self) -> None:
+        """See `HeldStore`. Renews the hold, which is a write to the same row."""
+        await self._write(statements.RENEW, {}, seconds=self._times.lock)
+
+    async def save(self, credentials: Credentials) -> None:
+        """See `HeldStore`."""
+        await self._replace(statements.SAVE, await self._sealed(credentials))
+
+    async def delete(self) -> None:
+        """See `HeldStore`."""
+        await self._readable_content()
+        await self._replace(statements.SAVE, _NOTHING)
+
+    async def record(self, claim: RefreshClaim) -> None:
+        """See `HeldStore`."""
+        if claim.state is RefreshClaimState.FREE:
+            await self._write(statements.FREE, {"fingerprint": claim.fingerprint})
+        elif claim.state is RefreshClaimState.CLAIMED:
+            await self._write(statements.CLAIM, claim_values(claim), seconds=self._times.claim)
+        else:
+            await self._write(statements.RECORD, claim_values(claim))
+
+    async def prepare_and_record(self, claim: RefreshClaim) -> None:
+        """See `CombinesWrites`. The claim is a write to the same row, so it needs no preparation."""
+        await self.record(claim)
+
+    async def save_and_record(self, credentials: Credentials, claim: RefreshClaim) -> None:
+        """See `CombinesWrites`. One transaction; it also gives the row free."""
+        if claim.state is RefreshClaimState.FREE:
+            await self.save(credentials)
+            await self.record(claim)
+            return
+        await self._replace(statements.SETTLE, {**await self._sealed(credentials), **claim_values(claim)})
+        self._hold.note_free()
+
+    async def renew(self) -> None:
+        """See `LimitsSending`."""
+        await self._write(statements.RENEW, {}, seconds=self._times.claim)
+
+    def ensure_may_send(self) -> None:
+        """See `LimitsSending`."""
+        self._hold.ensure_may_send()
+
+    async def _replace(self, statement: str, values: Mapping[str, Any]) -> None:
+        """Write a login, and keep it for the next write."""
+        await self._write(statement, values)
+        self._row = {"key_id": values["key_id"], "login": values["login"]}
+
+    async def _write(self, statement: str, values: Mapping[str, Any], *, seconds: float = 0.0) -> None:
+        await completed(asyncio.ensure_future(self._hold.write(statement, values, seconds=seconds)))
+
+    async def _sealed(self, credentials: Credentials) -> Mapping[str, Any]:
+        """The values of a login for a statement. Raises TypeError for external tokens, StoreUnreadable."""
+        data = encode(credentials, await self._readable_content(), indent=-1)
+        sealed = await self._database.logins.seal(self._hold.account, data)
+        is_managed = isinstance(credentials, ChatgptTokens) and credentials.can_refresh
+        return {
+            "key_id": sealed.key_id,
+            "login": sealed.data,
+            "login_fingerprint": fingerprint_of(credentials.refresh_token) if is_managed else None,
+        }
+
+    async def _readable_content(self) -> bytes | None:
+        """What is stored. None if there is nothing, or if it is damaged. Raises StoreUnreadable for a wrong key."""
+        try:
+            return await read_login(self._database, self._hold.account, self._row)
+        except LoginDamaged:
+            return None
+
+
+async def read_login(database: PostgresDatabase, account: str, row: Row | None) -> bytes | None:
+    """Decrypt the login of a row. None if there is none. Raises StoreUnreadable, StoreUnavailable."""
+    if row is None or row["login"] is None:
+        return None
+    return await database.logins.unseal(account, SealedLogin(row["key_id"], bytes(row["login"])))

@@ -1,0 +1,97 @@
+"""The hold of one row: the exclusive right to change it, for a time.
+
+Each write names the generation that the last one left, so it fails if somebody else took the row meanwhile. The time of
+a hold ends twice: for others, by the clock of the database; for its holder earlier, by its own clock, which never jumps
+and was read before the database was asked. So a wall clock may be wrong by any amount, on any machine.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from authstate.adapters.postgres import statements
+from authstate.adapters.postgres.database import PostgresDatabase, Row, new_writer
+from authstate.engine.model.errors import NotSentInTime, StoreBusy
+
+
+class HoldTimes(msgspec.Struct, frozen=True):
+    """The times of a hold, in seconds. All machines that share a database use the same ones."""
+
+    lock: float = 15.0
+    """How long a row is held before a token is claimed, and for a sign-in or sign-out."""
+    claim: float = 60.0
+    """How long it is held from the claim of a token, or from its last renewal."""
+    margin: float = 5.0
+    """How long others wait after the end of a hold before they take the row."""
+    answer: float = 32.0
+    """What must be left of a hold when a token is sent: the longest time until the issuer answered, and a little."""
+
+
+DEFAULT_TIMES: Final = HoldTimes()
+
+
+class Hold:
+    """A hold that was taken.
+
+    Args:
+        database: where the row is.
+        account: which row.
+        generation: of the row, when it was taken.
+        ends: when the hold ends at the earliest, by `database.elapsed`.
+        times: for renewals.
+    """
+
+    def __init__(
+        self, database: PostgresDatabase, account: str, generation: int, ends: float, times: HoldTimes
+    ) -> None:
+        self.account = account
+        self._database = database
+        self._generation = generation
+        self._ends = ends
+        self._times = times
+        self._is_lost = False
+        self._is_free = False
+
+    def ensure_may_send(self) -> None:
+        """Raise NotSentInTime if a token must not be sent any more: the answer could come after the end of the hold."""
+        if self._is_lost or self._ends - self._database.elapsed() < self._times.answer:
+            raise NotSentInTime
+
+    async def write(self, statement: str, values: Mapping[str, Any] = {}, *, seconds: float = 0.0) -> None:
+        """Run a statement that changes the row, unless somebody else took it meanwhile.
+
+        Args:
+            statement: one of statements.py. It yields the new generation.
+            values: for it, besides those of the hold.
+            seconds: how long the row is held from now on, if the statement renews the hold.
+
+        Raises:
+            StoreBusy: somebody else took the row. Nothing was written.
+            StoreUnavailable: the database cannot be asked. Whether it was written is not known.
+        """
+        before = self._database.elapsed()
+        row = await self._database.fetch(statement, self._values(values, seconds))
+        if row is None:
+            self._is_lost = True
+            raise StoreBusy(
+                f"{self._database.place}: this process paused for longer than it may hold the account {self.account}, "
+                "and another one took it: try again"
+            )
+        self._generation = row["generation"]
+        if seconds:
+            self._ends = before + seconds
+
+    def note_free(self) -> None:
+        """Note that a write gave the row free."""
+        self._is_free = True
+
+    async def release(self) -> None:
+        """Give the row free, unless it is or somebody else took it. Raises StoreUnavailable: then the hold ends later."""
+        if not self._is_lost and not self._is_free:
+            self._is_free = True
+            await self._database.fetch(statements.RELEASE, self._values({}, 0.0))
+
+    def _values(self, values: Mapping[str, Any], seconds: float) -> Row:
+        ours = {"account": self.account, "generation": self._generation, "writer": new_writer()}
+        return {**ours, "holder": self._database.holder, "seconds": seconds, **values}

@@ -1,0 +1,62 @@
+"""Brings the tables of a database up to date. Safe when many machines do it at once: one does, the others wait for it."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from authstate.adapters.postgres import faults
+from authstate.adapters.postgres.connection_target import connection_string, describe
+from authstate.adapters.postgres.schema import LOCK, MIGRATIONS, VERSION, Migration
+from authstate.engine.model.errors import StoreUnavailable
+
+_OLDEST_SERVER: Final = 140_000
+_CREATED: Final = (
+    "CREATE SCHEMA IF NOT EXISTS authstate",
+    """
+    CREATE TABLE IF NOT EXISTS authstate.migrations (
+        version integer PRIMARY KEY, title text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+)
+
+
+async def migrate(url: str, migrations: Sequence[Migration] = MIGRATIONS) -> list[Migration]:
+    """Apply the migrations that are missing, in one transaction. Returns them.
+
+    Needs a role that may create tables. Cancelling it changes nothing.
+
+    Args:
+        url: see `PostgresDatabase`.
+        migrations: all of them, the oldest first.
+
+    Raises:
+        StoreUnavailable: it was not possible; nothing was changed. Also: the server is older than PostgreSQL 14, or a
+            newer release of authstate has changed the tables.
+    """
+    import psycopg
+
+    place = describe(url)
+    try:
+        async with await psycopg.AsyncConnection.connect(connection_string(url)) as connection:
+            if connection.info.server_version < _OLDEST_SERVER:
+                raise StoreUnavailable(f"{place} is older than PostgreSQL 14: use a newer server")
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+            for statement in _CREATED:
+                await connection.execute(statement)
+            cursor = await connection.execute("SELECT coalesce(max(version), 0) FROM authstate.migrations")
+            (found,) = await cursor.fetchone() or (0,)
+            if found > migrations[-1].version:
+                raise StoreUnavailable(newer_message(place, found))
+            missing = [migration for migration in migrations if migration.version > found]
+            for migration in missing:
+                for statement in migration.statements:
+                    await connection.execute(statement)  # type: ignore[arg-type]
+                values = (migration.version, migration.title)
+                await connection.execute("INSERT INTO authstate.migrations (version, title) VALUES (%s, %s)", values)
+            return missing
+    except (psycopg.Error, OSError) as error:
+        raise faults.unavailable(place, error) from None
+
+
+def newer_message(place: str, found: int) -> str:
+    """Return what to do about tables of a newer release."""
+    return f"{place} has tables of a newer release (version {found}, this one knows {VERSION}): update authstate here"

@@ -1,0 +1,73 @@
+"""The tables of a database, as numbered migrations. A migration that was released never changes; another one follows it.
+
+    authstate.accounts         one row for each account: its login, encrypted, and who may change it until when
+    authstate.refresh_claims   what is known of refresh tokens that were sent: digests, no tokens
+    authstate.encryption_keys  which keys encrypted something here, and a value by which a wrong key is noticed
+    authstate.migrations       which migrations were applied
+
+Each migration runs in one transaction, under an advisory lock, so any number of machines may start at once.
+"""
+
+from typing import Final
+
+import msgspec
+
+SCHEMA: Final = "authstate"
+LOCK: Final = 0x61757468_73746174
+"""The key of the advisory lock that a migration takes: "authstat"."""
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One step from a version of the schema to the next."""
+
+    version: int
+    title: str
+    statements: tuple[str, ...]
+
+
+MIGRATIONS: Final = (
+    Migration(
+        1,
+        "accounts, refresh claims and key checks",
+        (
+            """
+            CREATE TABLE authstate.accounts (
+                account text PRIMARY KEY CHECK (length(account) BETWEEN 1 AND 200),
+                generation bigint NOT NULL,
+                writer uuid NOT NULL,
+                holder text NOT NULL,
+                held_until timestamptz,
+                version bigint NOT NULL DEFAULT 0,
+                key_id text,
+                login bytea,
+                fingerprint text,
+                changed_at timestamptz,
+                changed_by text NOT NULL DEFAULT ''
+            ) WITH (fillfactor = 70)
+            """,
+            "CREATE INDEX accounts_fingerprint ON authstate.accounts (fingerprint) WHERE fingerprint IS NOT NULL",
+            "CREATE INDEX accounts_key ON authstate.accounts (key_id, account) WHERE login IS NOT NULL",
+            """
+            CREATE TABLE authstate.refresh_claims (
+                account text NOT NULL,
+                fingerprint text NOT NULL,
+                number bigint NOT NULL,
+                state text NOT NULL,
+                at double precision NOT NULL,
+                holder text NOT NULL,
+                sends integer NOT NULL,
+                reason text,
+                detail text NOT NULL,
+                owner text NOT NULL,
+                successor text NOT NULL,
+                PRIMARY KEY (account, fingerprint)
+            ) WITH (fillfactor = 80)
+            """,
+            "CREATE INDEX refresh_claims_number ON authstate.refresh_claims (account, number)",
+            "CREATE INDEX refresh_claims_fingerprint ON authstate.refresh_claims (fingerprint)",
+            "CREATE TABLE authstate.encryption_keys (key_id text PRIMARY KEY, checked bytea NOT NULL)",
+        ),
+    ),
+)
+VERSION: Final = MIGRATIONS[-1].version
+"""The version of the schema that this release reads and writes."""
