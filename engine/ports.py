@@ -82,6 +82,27 @@ class CombinesWrites(Protocol):
         """
 
 
+@runtime_checkable
+class LimitsSending(Protocol):
+    """A held store whose lock ends by itself, after a time. So a token may be sent only within that time.
+
+    Machines that share a database cannot know whether a holder has ended or only pauses. After the time of its lock,
+    another process may send the token; so this one must not.
+    """
+
+    async def renew(self) -> None:
+        """Keep the lock for long enough to send a token and receive the answer.
+
+        Raises StoreBusy if somebody else took the lock, and StoreUnavailable.
+        """
+
+    def ensure_may_send(self) -> None:
+        """Return if a token that is sent now is answered within the time of the lock. Raises NotSentInTime.
+
+        Called at the last moment before a token is written to the network. Looks only at a clock of this machine.
+        """
+
+
 class CredentialStore(Protocol):
     """Where credentials live between processes."""
 
@@ -189,6 +210,21 @@ class TokenAuthority(Protocol):
 
         It is cancelled if the program ends before it.
         """
+
+
+@runtime_checkable
+class ChecksBeforeSending(Protocol):
+    """What a `TokenAuthority` may also offer: to check, at the last moment, whether a refresh token may still be sent.
+
+    Without it, the check is made before `refresh` is called, so a pause while it connects is not noticed.
+    """
+
+    async def refresh_if(self, refresh_token: Secret, ensure_may_send: Callable[[], None]) -> RefreshedTokens:
+        """Do what `refresh` does. Call `ensure_may_send` once the connection stands, right before the token is written.
+
+        Raises what `ensure_may_send` raises, NotSentInTime: then nothing was written.
+        """
+        ...
 
 
 @runtime_checkable

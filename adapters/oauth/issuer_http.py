@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -22,7 +22,7 @@ from authstate.adapters.network.failures import RequestFailure, explain_failure,
 from authstate.adapters.network.http_proxies import Network, NetworkSettingError, Proxy, urlsplit_or_none
 from authstate.adapters.network.insecure_http import InsecureTransport, ensure_secure
 from authstate.adapters.oauth.issuer_errors import delivery_of
-from authstate.engine.model.errors import Delivery, IssuerUnavailable, strip_tracebacks
+from authstate.engine.model.errors import Delivery, IssuerUnavailable, NotSentInTime, strip_tracebacks
 from authstate.engine.model.secret import Secret
 
 if TYPE_CHECKING:
@@ -94,9 +94,13 @@ class _Wire:
     """Records whether a request left this machine, from httpcore's trace of each step.
 
     The `CONNECT` for a tunnel through a proxy does not count.
+
+    Args:
+        ensure_may_send: called right before the request is written. What it raises ends the request, unsent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ensure_may_send: Callable[[], None] | None = None) -> None:
+        self._ensure_may_send = ensure_may_send
         self._is_told = False
         self._is_sent = False
         self.is_begun = False
@@ -107,8 +111,10 @@ class _Wire:
         self._is_told = True
         if event.endswith("send_request_headers.started"):
             self.is_begun = True
-            request = info.get("request")
-            self._is_sent = self._is_sent or getattr(request, "method", b"") != b"CONNECT"
+            if getattr(info.get("request"), "method", b"") != b"CONNECT":
+                if self._ensure_may_send is not None:
+                    self._ensure_may_send()
+                self._is_sent = True
 
     @property
     def may_be_sent(self) -> bool:
@@ -147,7 +153,16 @@ class IssuerHttp:
         self._open(url, host)
 
     @strip_tracebacks
-    async def post(self, url: str, host: str, body: Body, timeout: float, *, form: bool = False) -> IssuerResponse:
+    async def post(
+        self,
+        url: str,
+        host: str,
+        body: Body,
+        timeout: float,
+        *,
+        form: bool = False,
+        ensure_may_send: Callable[[], None] | None = None,
+    ) -> IssuerResponse:
         """Send one request. Cancelling it drops the request, which the issuer may have processed.
 
         Args:
@@ -156,14 +171,16 @@ class IssuerHttp:
             body: the members, sent as JSON or as a form.
             timeout: seconds for the whole request, from the DNS lookup to the last byte.
             form: send a form instead of JSON.
+            ensure_may_send: see `ChecksBeforeSending`.
 
         Raises:
             IssuerUnavailable: there is no answer.
+            NotSentInTime: raised by `ensure_may_send`; nothing was sent.
         """
         revealed = {name: value.reveal() if isinstance(value, Secret) else value for name, value in body.items()}
         content = urlencode(revealed).encode() if form else msgspec.json.encode(revealed)
         headers = {"Content-Type": _FORM if form else "application/json"}
-        return await self._send("POST", url, host, headers, content, timeout)
+        return await self._send("POST", url, host, headers, content, timeout, ensure_may_send)
 
     @strip_tracebacks
     async def get(self, url: str, host: str, bearer: Secret, timeout: float) -> IssuerResponse:
@@ -171,12 +188,19 @@ class IssuerHttp:
         return await self._send("GET", url, host, {"Authorization": f"Bearer {bearer.reveal()}"}, None, timeout)
 
     async def _send(
-        self, method: str, url: str, host: str, headers: Mapping[str, str], content: bytes | None, timeout: float
+        self,
+        method: str,
+        url: str,
+        host: str,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        timeout: float,
+        ensure_may_send: Callable[[], None] | None = None,
     ) -> IssuerResponse:
         import httpx
 
         client, proxy = self._open(url, host)
-        wire = _Wire()
+        wire = _Wire(ensure_may_send)
         try:
             async with asyncio.timeout(timeout):
                 request = client.build_request(method, url, content=content, headers=headers, timeout=timeout)
@@ -186,6 +210,8 @@ class IssuerHttp:
                     received = await read_bounded(response)
                 finally:
                     await response.aclose()
+        except NotSentInTime:
+            raise
         except AnswerTooLong:
             raise IssuerUnavailable(
                 f"{host} sent an answer of more than {LONGEST_ANSWER} bytes: {IN_BETWEEN}", delivery=Delivery.UNKNOWN

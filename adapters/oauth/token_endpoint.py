@@ -3,6 +3,7 @@
 One call is one request; the caller decides whether to ask again. issuer_errors.py says what an answer means.
 """
 
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -91,13 +92,22 @@ class HttpTokenAuthority:
             PartialRefresh: the answer has a new refresh token, but no usable access token.
             IssuerUnavailable: everything else. `retry_after` is set if the issuer asked for a pause.
         """
+        return await self._refresh(refresh_token, None)
+
+    @strip_tracebacks
+    async def refresh_if(self, refresh_token: Secret, ensure_may_send: Callable[[], None]) -> RefreshedTokens:
+        """See `ChecksBeforeSending`. The check is made after the connection and TLS stand. Raises as `refresh` does."""
+        return await self._refresh(refresh_token, ensure_may_send)
+
+    async def _refresh(self, refresh_token: Secret, ensure_may_send: Callable[[], None] | None) -> RefreshedTokens:
         host = host_of(self._refresh_url, self._refresh_from)
         body: Body = {
             "client_id": self._client_id,
             "grant_type": "refresh_token",
             "refresh_token": refresh_token,
         }
-        return _tokens(await self._http.post(self._refresh_url, host, body, self._timeout), refresh_token, host)
+        answer = await self._http.post(self._refresh_url, host, body, self._timeout, ensure_may_send=ensure_may_send)
+        return _tokens(answer, refresh_token, host)
 
     @strip_tracebacks
     async def revoke(self, refresh_token: Secret) -> None:

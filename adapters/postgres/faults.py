@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 from authstate.engine.model.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    import psycopg
+    pass
 
 _REPAIRS: Final = {
     "42501": "this role may not do that there: grant it the rights that `authstate postgres init` prints",
@@ -29,7 +29,7 @@ def is_repeatable(error: Exception) -> bool:
     """Whether the same statement may succeed if it is sent again, on another connection."""
     import psycopg
 
-    state = getattr(error, "sqlstate", None)
+    state: str | None = getattr(error, "sqlstate", None)
     if state is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return state.startswith(_REPEATED)

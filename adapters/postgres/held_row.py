@@ -99,11 +99,10 @@ class HeldRow:
         """The values of a login for a statement. Raises TypeError for external tokens, StoreUnreadable."""
         data = encode(credentials, await self._readable_content(), indent=-1)
         sealed = await self._database.logins.seal(self._hold.account, data)
-        is_managed = isinstance(credentials, ChatgptTokens) and credentials.can_refresh
         return {
             "key_id": sealed.key_id,
             "login": sealed.data,
-            "login_fingerprint": fingerprint_of(credentials.refresh_token) if is_managed else None,
+            "login_fingerprint": _fingerprint(credentials),
         }
 
     async def _readable_content(self) -> bytes | None:
@@ -112,6 +111,13 @@ class HeldRow:
             return await read_login(self._database, self._hold.account, self._row)
         except LoginDamaged:
             return None
+
+
+def _fingerprint(credentials: Credentials) -> str | None:
+    """The fingerprint of the refresh token, by which the owner of a token is found. None if there is none."""
+    if isinstance(credentials, ChatgptTokens) and credentials.can_refresh:
+        return fingerprint_of(credentials.refresh_token)
+    return None
 
 
 async def read_login(database: PostgresDatabase, account: str, row: Row | None) -> bytes | None:

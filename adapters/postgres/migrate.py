@@ -49,7 +49,7 @@ async def migrate(url: str, migrations: Sequence[Migration] = MIGRATIONS) -> lis
             missing = [migration for migration in migrations if migration.version > found]
             for migration in missing:
                 for statement in migration.statements:
-                    await connection.execute(statement)  # type: ignore[arg-type]
+                    await connection.execute(statement)
                 values = (migration.version, migration.title)
                 await connection.execute("INSERT INTO authstate.migrations (version, title) VALUES (%s, %s)", values)
             return missing

@@ -6,7 +6,7 @@ before anything is decrypted or overwritten.
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 

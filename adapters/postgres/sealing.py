@@ -9,9 +9,12 @@ encrypts each account with another key, and a random nonce is far from its limit
 """
 
 import secrets
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from authstate.adapters.postgres.keys import KEY_BYTES
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _FORMAT: Final = b"\x01"
 _NONCE_BYTES: Final = 12
@@ -50,7 +53,7 @@ def unseal(key: bytes, key_id: str, account: str, column: str, stored: bytes) ->
         raise NotDecrypted from None
 
 
-def _cipher(key: bytes, bound: bytes):  # type: ignore[no-untyped-def]
+def _cipher(key: bytes, bound: bytes) -> "AESGCM":
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF

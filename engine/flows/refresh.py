@@ -51,6 +51,7 @@ from authstate.engine.ports import (
     Clock,
     CredentialStore,
     HeldStore,
+    LimitsSending,
     PartialRefresh,
     RefreshedTokens,
     ReportsLastChange,
@@ -224,7 +225,8 @@ class Refresher:
         self, held: HeldStore, refresh_token: Secret, claim: OpenRefreshClaim, progress: RefreshProgress
     ) -> RefreshedTokens:
         """Send the token. End the claim if the answer brings nothing to store."""
-        request = RefreshRequest(self._authority, self._clock, self._random, self._settings, progress)
+        limits = held if isinstance(held, LimitsSending) else None
+        request = RefreshRequest(self._authority, self._clock, self._random, self._settings, progress, limits)
         try:
             return await request.send(refresh_token)
         except PermanentRefreshError as dead:
@@ -233,7 +235,7 @@ class Refresher:
             detail = " ".join(part for part in (dead.detail, doubt) if part)
             await claim.refuse(held, dead.reason, detail)
             raise PermanentRefreshError(dead.reason, detail) from None
-        except (IssuerUnavailable, CancelledError):
+        except (IssuerUnavailable, StoreUnavailable, CancelledError):
             await claim.end_unanswered(held, is_lost=request.is_lost)
             raise
 

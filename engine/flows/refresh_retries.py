@@ -15,11 +15,11 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
-from authstate.engine.model.errors import Delivery, IssuerUnavailable, RefreshInDoubt
+from authstate.engine.model.errors import Delivery, IssuerUnavailable, NotSentInTime, RefreshInDoubt
 from authstate.engine.model.events import RefreshOutcome
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
-from authstate.engine.ports import Clock, RefreshedTokens, TokenAuthority
+from authstate.engine.ports import ChecksBeforeSending, Clock, LimitsSending, RefreshedTokens, TokenAuthority
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -67,8 +67,10 @@ class RefreshRequest:
         random: Random,
         settings: RefreshSettings,
         progress: RefreshProgress,
+        limits: LimitsSending | None = None,
     ) -> None:
         self._authority = authority
+        self._limits = limits
         self._clock = clock
         self._random = random
         self._settings = settings
@@ -84,6 +86,7 @@ class RefreshRequest:
         Raises:
             PermanentRefreshError, PartialRefresh: see `TokenAuthority.refresh`.
             RefreshInDoubt: no answer came, and the token may be spent.
+            StoreBusy, StoreUnavailable: the store did not keep its lock for a repeat.
             IssuerUnavailable: no answer came, and the token works as before.
         """
         # A cancellation that came while the store wrote is delivered here: nothing is sent yet.
@@ -108,15 +111,32 @@ class RefreshRequest:
 
     async def _try_once(self, refresh_token: Secret) -> RefreshedTokens:
         self._is_repeat = self.is_lost
+        await self._renew_limit()
         self._progress.is_uncancellable = True
         self._progress.attempts += 1
         try:
-            return await self._authority.refresh(refresh_token)
+            return await self._ask(refresh_token)
         except IssuerUnavailable as error:
             self._progress.is_uncancellable = False
             self._progress.last_fault = error
             self.is_lost = self.is_lost or error.delivery is Delivery.UNKNOWN
             raise
+
+    async def _renew_limit(self) -> None:
+        """Make sure that the token may be sent now. Raises StoreBusy or StoreUnavailable if it may not."""
+        if self._limits is not None:
+            try:
+                self._limits.ensure_may_send()
+            except NotSentInTime:
+                await self._limits.renew()
+
+    async def _ask(self, refresh_token: Secret) -> RefreshedTokens:
+        if self._limits is None:
+            return await self._authority.refresh(refresh_token)
+        if isinstance(self._authority, ChecksBeforeSending):
+            return await self._authority.refresh_if(refresh_token, self._limits.ensure_may_send)
+        self._limits.ensure_may_send()
+        return await self._authority.refresh(refresh_token)
 
     def _note_retry(self, state: "RetryCallState") -> None:
         error = state.outcome.exception() if state.outcome else None
