@@ -87,7 +87,10 @@ class Hold:
         self._is_free = True
 
     async def release(self) -> None:
-        """Give the row free, unless it is or somebody else took it. Raises StoreUnavailable: then the hold ends later."""
+        """Give the row free, unless it is free or somebody else took it.
+
+        Raises StoreUnavailable: then the hold ends by itself.
+        """
         if not self._is_lost and not self._is_free:
             self._is_free = True
             await self._database.fetch(statements.RELEASE, self._values({}, 0.0))

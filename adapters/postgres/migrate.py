@@ -1,4 +1,7 @@
-"""Brings the tables of a database up to date. Safe when many machines do it at once: one does, the others wait for it."""
+"""Brings the tables of a database up to date.
+
+Many machines may do it at once: one does it, and the others wait for it.
+"""
 
 from collections.abc import Sequence
 from typing import Final

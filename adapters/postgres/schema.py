@@ -1,4 +1,4 @@
-"""The tables of a database, as numbered migrations. A migration that was released never changes; another one follows it.
+"""The tables of a database, as numbered migrations. One that was released never changes: another one follows it.
 
     authstate.accounts         one row for each account: its login, encrypted, and who may change it until when
     authstate.refresh_claims   what is known of refresh tokens that were sent: digests, no tokens

@@ -83,14 +83,16 @@ CLAIM: Final = f"""
 
 RECORD: Final = f"""
     WITH written AS (
-        UPDATE authstate.accounts SET generation = generation + 1, writer = %(writer)s WHERE {_OURS} RETURNING generation
+        UPDATE authstate.accounts SET generation = generation + 1, writer = %(writer)s
+        WHERE {_OURS} RETURNING generation
     ), claim AS ({_CLAIM}), pruned AS ({_PRUNE})
     SELECT generation FROM written
 """
 
 FREE: Final = f"""
     WITH written AS (
-        UPDATE authstate.accounts SET generation = generation + 1, writer = %(writer)s WHERE {_OURS} RETURNING generation
+        UPDATE authstate.accounts SET generation = generation + 1, writer = %(writer)s
+        WHERE {_OURS} RETURNING generation
     ), freed AS (
         DELETE FROM authstate.refresh_claims USING written WHERE account = %(account)s AND fingerprint = %(fingerprint)s
     )

@@ -52,6 +52,18 @@ class StoreContract:
         """
         raise NotImplementedError
 
+    async def close_stores(self) -> None:
+        """Close what the stores of a test keep open: connections, for example. Called in its event loop, at its end."""
+
+    def _run(self, steps: Coroutine[Any, Any, None]) -> None:
+        async def run() -> None:
+            try:
+                await asyncio.wait_for(steps, _TEST_TIMEOUT)
+            finally:
+                await self.close_stores()
+
+        asyncio.run(run())
+
     def test_nothing_is_stored_at_first(self) -> None:
         async def steps() -> None:
             store = self.open_store()
@@ -59,7 +71,7 @@ class StoreContract:
             async with store.locked() as held:
                 assert await held.load() is None
 
-        _run(steps())
+        self._run(steps())
 
     def test_what_was_saved_is_loaded_here_and_elsewhere(self) -> None:
         async def steps() -> None:
@@ -71,7 +83,7 @@ class StoreContract:
                 assert await store.load() == credentials
                 assert await self.open_store().load() == credentials
 
-        _run(steps())
+        self._run(steps())
 
     def test_two_saves_in_one_hold_keep_the_second(self) -> None:
         async def steps() -> None:
@@ -83,7 +95,7 @@ class StoreContract:
                 await held.save(second)
             assert await store.load() == second
 
-        _run(steps())
+        self._run(steps())
 
     def test_a_delete_leaves_nothing_and_may_be_repeated(self) -> None:
         async def steps() -> None:
@@ -95,7 +107,7 @@ class StoreContract:
                 await held.delete()
             assert await self.open_store().load() is None
 
-        _run(steps())
+        self._run(steps())
 
     def test_a_preparation_that_is_not_used_changes_nothing(self) -> None:
         async def steps() -> None:
@@ -106,7 +118,7 @@ class StoreContract:
                 await held.prepare()
             assert await store.load() == _KEY
 
-        _run(steps())
+        self._run(steps())
 
     def test_external_tokens_are_refused(self) -> None:
         async def steps() -> None:
@@ -116,7 +128,7 @@ class StoreContract:
                 await _save(store, make_external_tokens())
             assert await store.load() == _KEY
 
-        _run(steps())
+        self._run(steps())
 
     def test_there_is_one_holder_at_a_time(self) -> None:
         async def steps() -> None:
@@ -134,7 +146,7 @@ class StoreContract:
             await asyncio.gather(*(hold(number) for number in range(10)))
             assert most == [1] * 10
 
-        _run(steps())
+        self._run(steps())
 
     def test_a_waiter_times_out_and_can_still_read(self) -> None:
         async def steps() -> None:
@@ -147,7 +159,7 @@ class StoreContract:
                 assert await waiter.load() == _KEY
             await _save(self.open_store(), make_tokens())
 
-        _run(steps())
+        self._run(steps())
 
     def test_a_waiter_that_is_cancelled_leaves_no_lock(self) -> None:
         async def steps() -> None:
@@ -161,7 +173,7 @@ class StoreContract:
             await _save(self.open_store(), _KEY)
             assert await store.load() == _KEY
 
-        _run(steps())
+        self._run(steps())
 
     def test_an_error_of_the_holder_frees_the_lock(self) -> None:
         async def steps() -> None:
@@ -173,7 +185,7 @@ class StoreContract:
             await _save(self.open_store(), _KEY)
             assert await store.load() == _KEY
 
-        _run(steps())
+        self._run(steps())
 
     def test_a_save_that_is_cancelled_is_whole_or_not_at_all(self) -> None:
         async def steps() -> None:
@@ -189,7 +201,7 @@ class StoreContract:
                 assert await store.load() in (old, new)
                 await _save(self.open_store(), new)
 
-        _run(steps())
+        self._run(steps())
 
     def test_a_reader_sees_the_old_or_the_new(self) -> None:
         async def steps() -> None:
@@ -210,7 +222,7 @@ class StoreContract:
             assert [found for found in seen if found not in known] == []
             assert await reader.load() == known[-1]
 
-        _run(steps())
+        self._run(steps())
 
     def test_engines_that_share_it_spend_a_refresh_token_once(self) -> None:
         async def steps() -> None:
@@ -229,7 +241,7 @@ class StoreContract:
             assert authority.sent == [tokens.refresh_token.reveal()]
             assert authority.live == {stored.refresh_token.reveal()}
 
-        _run(steps())
+        self._run(steps())
 
     def test_a_claim_is_found_here_and_elsewhere_until_it_is_free(self) -> None:
         async def steps() -> None:
@@ -244,7 +256,7 @@ class StoreContract:
             await _record(store, RefreshClaim(claim.fingerprint))
             assert await self.open_store().claim_on(claim.fingerprint) is None
 
-        _run(steps())
+        self._run(steps())
 
     def test_the_last_64_claims_are_kept_beside_the_login(self) -> None:
         async def steps() -> None:
@@ -255,7 +267,7 @@ class StoreContract:
             assert [claim for claim in found if claim is None] == []
             assert await store.load() == _KEY
 
-        _run(steps())
+        self._run(steps())
 
     def test_the_place_has_a_name_that_holds_no_secret(self) -> None:
         async def steps() -> None:
@@ -265,7 +277,7 @@ class StoreContract:
             for shown in (store.describe(), repr(store), str(store)):
                 assert _KEY.key.reveal() not in shown
 
-        _run(steps())
+        self._run(steps())
 
 
 def _samples() -> list[Credentials]:
@@ -296,7 +308,3 @@ async def _record(store: CredentialStore, *claims: RefreshClaim) -> None:
     async with store.locked() as held:
         for claim in claims:
             await held.record(claim)
-
-
-def _run(steps: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(steps, _TEST_TIMEOUT))

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,10 +18,9 @@ _SETTINGS = (
 
 def programs() -> Path:
     """Install the server if it is missing. Returns the folder of its programs. Raises CannotInstall."""
+    if _newest() is None:
+        install(("initdb",), ("postgresql",))
     found = _newest()
-    if found is None:
-        install(("no-such-program-so-it-installs",), ("postgresql",)) if _newest() is None else None
-        found = _newest()
     if found is None:
         raise CannotInstall("PostgreSQL was installed, and its programs are not where Debian puts them")
     return found

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 from filelock import FileLock
-from support import codex_acp, codex_binaries, debian, python_sdk
+from support import codex_acp, codex_binaries, debian, postgres, python_sdk
 from support.codex_binaries import CannotInstall
 
 T = TypeVar("T")
@@ -58,6 +58,10 @@ class RealParts:
     def faketime(self) -> Path:
         """The library that lets a program see another time. It is preloaded."""
         return _installed(debian.faketime)
+
+    def postgres(self) -> Path:
+        """The folder with the programs of a PostgreSQL server."""
+        return _installed(postgres.programs)
 
     def codex_acp(self) -> list[str]:
         """The command of the ACP agent for codex, without a codex: `CODEX_PATH` names one."""
