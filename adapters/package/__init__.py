@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     from authstate.adapters.oauth.issuer import Issuer
     from authstate.adapters.oauth.redirect.port import PortsBusy
     from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
+    from authstate.adapters.postgres.connection_target import DatabaseUrlInvalid
+    from authstate.adapters.postgres.database import PostgresDatabase
+    from authstate.adapters.postgres.hold import HoldTimes
+    from authstate.adapters.postgres.keys import EncryptionKeys, KeyFile, KeyProvider, KeysInvalid
+    from authstate.adapters.postgres.migrate import migrate_database
+    from authstate.adapters.postgres.store import PostgresStore
     from authstate.adapters.stores.file_store import AuthJsonStore
     from authstate.adapters.stores.keyring import AutoStore, KeyringStore
     from authstate.adapters.stores.memory import MemoryStore
@@ -73,6 +79,7 @@ if TYPE_CHECKING:
         LoginAttemptEnded,
         LoginFailed,
         LoginMethodForbidden,
+        NotSentInTime,
         NotSignedIn,
         ParentUnavailable,
         PermanentRefreshError,
@@ -117,6 +124,7 @@ if TYPE_CHECKING:
     from authstate.engine.model.states import AuthState, Trigger
     from authstate.engine.pool import EnginePool, PoolMetrics, PoolSettings
     from authstate.engine.ports import (
+        ChecksBeforeSending,
         Clock,
         CombinesWrites,
         CredentialStore,
@@ -126,6 +134,7 @@ if TYPE_CHECKING:
         HeldStore,
         IdentifiesTokens,
         LastChange,
+        LimitsSending,
         PartialRefresh,
         RefreshedTokens,
         RefreshPacer,
@@ -164,6 +173,12 @@ else:
             "adapters.oauth.issuer": "Issuer",
             "adapters.oauth.redirect.port": "PortsBusy",
             "adapters.oauth.token_endpoint": "HttpTokenAuthority",
+            "adapters.postgres.connection_target": "DatabaseUrlInvalid",
+            "adapters.postgres.database": "PostgresDatabase",
+            "adapters.postgres.hold": "HoldTimes",
+            "adapters.postgres.keys": "EncryptionKeys KeyFile KeyProvider KeysInvalid",
+            "adapters.postgres.migrate": "migrate_database",
+            "adapters.postgres.store": "PostgresStore",
             "adapters.stores.file_store": "AuthJsonStore",
             "adapters.stores.keyring": "AutoStore KeyringStore",
             "adapters.stores.memory": "MemoryStore",
@@ -184,7 +199,7 @@ else:
             "engine.model.errors": (
                 "AuthError AuthstateError Delivery EngineClosed EngineNotStarted ExternalTokensActive "
                 "InvalidCredentials IssuerUnavailable LoginAttemptEnded LoginFailed LoginMethodForbidden NotSignedIn "
-                "ParentUnavailable PermanentRefreshError PolicyViolation PoolClosed RecoveryExhausted "
+                "NotSentInTime ParentUnavailable PermanentRefreshError PolicyViolation PoolClosed RecoveryExhausted "
                 "RefreshDeadReason RefreshInDoubt RefreshInterrupted StoreBusy StoreUnavailable "
                 "StoreUnreadable TokenRefused TransientAuthError TransitionRefused WorkspaceForbidden "
                 "WrongEventLoop"
@@ -201,9 +216,9 @@ else:
             "engine.model.states": "AuthState Trigger",
             "engine.pool": "EnginePool PoolMetrics PoolSettings",
             "engine.ports": (
-                "Clock CombinesWrites CredentialStore ExternalTokenSource FollowsSelection HasRevision "
-                "HeldStore IdentifiesTokens LastChange PartialRefresh RefreshPacer RefreshedTokens ReportsLastChange "
-                "TokenAuthority"
+                "ChecksBeforeSending Clock CombinesWrites CredentialStore ExternalTokenSource FollowsSelection "
+                "HasRevision HeldStore IdentifiesTokens LastChange LimitsSending PartialRefresh RefreshPacer "
+                "RefreshedTokens ReportsLastChange TokenAuthority"
             ),
         },
     )
@@ -231,6 +246,7 @@ __all__ = [
     "BrokerApp",
     "BrowserLogin",
     "ChatgptTokens",
+    "ChecksBeforeSending",
     "ChildHasOwnLogin",
     "ChildNotStarted",
     "Clock",
@@ -240,9 +256,11 @@ __all__ = [
     "ConfigError",
     "CredentialStore",
     "Credentials",
+    "DatabaseUrlInvalid",
     "Delivery",
     "DeviceCodeNotEnabled",
     "DeviceLogin",
+    "EncryptionKeys",
     "EngineAuth",
     "EngineClosed",
     "EngineNotStarted",
@@ -260,14 +278,19 @@ __all__ = [
     "HandshakeFailed",
     "HasRevision",
     "HeldStore",
+    "HoldTimes",
     "HttpTokenAuthority",
     "IdentifiesTokens",
     "InsecureTransport",
     "InvalidCredentials",
     "Issuer",
     "IssuerUnavailable",
+    "KeyFile",
+    "KeyProvider",
     "KeyringStore",
+    "KeysInvalid",
     "LastChange",
+    "LimitsSending",
     "Listener",
     "LoginAttempt",
     "LoginAttemptEnded",
@@ -280,6 +303,7 @@ __all__ = [
     "Network",
     "NetworkSettingError",
     "NewLease",
+    "NotSentInTime",
     "NotSignedIn",
     "ParentUnavailable",
     "PartialRefresh",
@@ -293,6 +317,8 @@ __all__ = [
     "PoolMetrics",
     "PoolSettings",
     "PortsBusy",
+    "PostgresDatabase",
+    "PostgresStore",
     "RecoveryExhausted",
     "RecoveryPlan",
     "RedactingFilter",
@@ -344,6 +370,7 @@ __all__ = [
     "log_event",
     "log_events",
     "make_lease",
+    "migrate_database",
     "open_authority",
     "open_broker",
     "open_engine",

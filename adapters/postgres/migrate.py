@@ -22,7 +22,7 @@ _CREATED: Final = (
 )
 
 
-async def migrate(url: str, migrations: Sequence[Migration] = MIGRATIONS) -> list[Migration]:
+async def migrate_database(url: str, migrations: Sequence[Migration] = MIGRATIONS) -> list[Migration]:
     """Apply the migrations that are missing, in one transaction. Returns them.
 
     Needs a role that may create tables. Cancelling it changes nothing.

@@ -12,7 +12,7 @@ from support.postgres import PostgresServer
 from support.real_parts import RealParts
 
 from authstate.adapters.postgres.keys import EncryptionKeys
-from authstate.adapters.postgres.migrate import migrate
+from authstate.adapters.postgres.migrate import migrate_database
 
 _numbers = count(1)
 
@@ -36,7 +36,7 @@ async def database_url(postgres_server: PostgresServer) -> str:
     name = f"test_{next(_numbers)}"
     with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    await migrate(postgres_server.url(name))
+    await migrate_database(postgres_server.url(name))
     return postgres_server.url(name)
 
 
