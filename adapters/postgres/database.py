@@ -4,7 +4,6 @@ import asyncio
 import os
 import socket
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -155,11 +154,6 @@ class PostgresDatabase:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def new_writer() -> uuid.UUID:
-    """Return the name of one write."""
-    return uuid.uuid4()
 
 
 def _statement_faults() -> tuple[type[Exception], ...]:

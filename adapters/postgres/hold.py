@@ -1,17 +1,18 @@
 """The hold of one row: the exclusive right to change it, for a time.
 
-Each write names the generation that the last one left, so it fails if somebody else took the row meanwhile. The time of
+A write fails if somebody else took the row meanwhile (statements.py). The time of
 a hold ends twice: for others, by the clock of the database; for its holder earlier, by its own clock, which never jumps
 and was read before the database was asked. So a wall clock may be wrong by any amount, on any machine.
 """
 
 from collections.abc import Mapping
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
 from authstate.adapters.postgres import statements
-from authstate.adapters.postgres.database import PostgresDatabase, Row, new_writer
+from authstate.adapters.postgres.database import PostgresDatabase, Row
 from authstate.engine.model.errors import NotSentInTime, StoreBusy
 
 
@@ -37,16 +38,18 @@ class Hold:
     Args:
         database: where the row is.
         account: which row.
+        writer: the number of this hold.
         generation: of the row, when it was taken.
         ends: when the hold ends at the earliest, by `database.elapsed`.
         times: for renewals.
     """
 
     def __init__(
-        self, database: PostgresDatabase, account: str, generation: int, ends: float, times: HoldTimes
+        self, database: PostgresDatabase, account: str, writer: UUID, generation: int, ends: float, times: HoldTimes
     ) -> None:
         self.account = account
         self._database = database
+        self._writer = writer
         self._generation = generation
         self._ends = ends
         self._times = times
@@ -71,6 +74,7 @@ class Hold:
             StoreUnavailable: the database cannot be asked. Whether it was written is not known.
         """
         before = self._database.elapsed()
+        self._generation += 1  # also if it fails: it may be done all the same
         row = await self._database.fetch(statement, self._values(values, seconds))
         if row is None:
             self._is_lost = True
@@ -78,7 +82,6 @@ class Hold:
                 f"{self._database.place}: this process paused for longer than it may hold the account {self.account}, "
                 "and another one took it: try again"
             )
-        self._generation = row["generation"]
         if seconds:
             self._ends = before + seconds
 
@@ -93,8 +96,9 @@ class Hold:
         """
         if not self._is_lost and not self._is_free:
             self._is_free = True
+            self._generation += 1
             await self._database.fetch(statements.RELEASE, self._values({}, 0.0))
 
     def _values(self, values: Mapping[str, Any], seconds: float) -> Row:
-        ours = {"account": self.account, "generation": self._generation, "writer": new_writer()}
+        ours = {"account": self.account, "generation": self._generation, "writer": self._writer}
         return {**ours, "holder": self._database.holder, "seconds": seconds, **values}

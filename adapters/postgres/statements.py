@@ -1,18 +1,18 @@
 """The SQL of a store. Each statement is a whole transaction, and may be repeated after a connection was lost.
 
-`generation` counts the writes to a row. Who writes names the generation that it read last, and writes nothing if there
-is another one by now (compare-and-swap). `writer` names one write: if a connection is lost before the answer to a write
-came, the write is repeated, and finds whether it was done.
+A hold is the exclusive right to change a row. Its `writer` is a number that nobody else has. It ends by itself, by the
+clock of the database. Whoever finds one whose time has been over for a margin takes the row, and is its writer from
+then on.
 
-A hold is the exclusive right to change a row. It ends by itself, by the clock of the database. Whoever finds one whose
-time has been over for a margin takes it, and the late holder's compare-and-swap fails.
+`generation` counts the writes to a row. Each write names the generation that it makes, and writes nothing if the row
+has another writer, or a later generation already (compare-and-swap). So a write that is repeated is done once, and one
+that was lost on its way and arrives late, behind a later write of the same hold, is not done.
 """
 
 from typing import Final
 
 _OURS: Final = """
-    account = %(account)s
-    AND (generation = %(generation)s OR (generation = %(generation)s + 1 AND writer = %(writer)s))
+    account = %(account)s AND writer = %(writer)s AND generation <= %(generation)s
 """
 _UNTIL: Final = "clock_timestamp() + %(seconds)s * interval '1 second'"
 _CLAIM: Final = """
@@ -45,8 +45,8 @@ TAKE: Final = f"""
         INSERT INTO authstate.accounts AS a (account, generation, writer, holder, held_until)
         SELECT %(account)s, 1, %(writer)s, %(holder)s, {_UNTIL} FROM relaxed
         ON CONFLICT (account) DO UPDATE SET
-            generation = a.generation + 1, writer = excluded.writer, holder = excluded.holder,
-            held_until = excluded.held_until
+            generation = a.generation + (a.writer <> excluded.writer)::int, writer = excluded.writer,
+            holder = excluded.holder, held_until = greatest(a.held_until, excluded.held_until)
         WHERE a.held_until IS NULL OR a.writer = excluded.writer
             OR a.held_until < clock_timestamp() - %(margin)s * interval '1 second'
         RETURNING generation, version, key_id, login
@@ -61,20 +61,20 @@ Its commit need not be durable: if it is lost, the hold is lost, and the compare
 RELEASE: Final = f"""
     WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
     written AS (
-        UPDATE authstate.accounts SET generation = generation + 1, writer = %(writer)s, held_until = NULL
+        UPDATE authstate.accounts SET generation = %(generation)s, held_until = NULL
         FROM relaxed WHERE {_OURS} AND held_until IS NOT NULL RETURNING generation
     )
     SELECT generation, pg_notify('authstate_free', %(account)s) FROM written
 """
 
 RENEW: Final = f"""
-    UPDATE authstate.accounts SET generation = generation + 1, writer = %(writer)s, held_until = {_UNTIL}
+    UPDATE authstate.accounts SET generation = %(generation)s, held_until = {_UNTIL}
     WHERE {_OURS} RETURNING generation
 """
 
 CLAIM: Final = f"""
     WITH written AS (
-        UPDATE authstate.accounts SET generation = generation + 1, writer = %(writer)s, held_until = {_UNTIL}
+        UPDATE authstate.accounts SET generation = %(generation)s, held_until = {_UNTIL}
         WHERE {_OURS} RETURNING generation
     ), claim AS ({_CLAIM}), pruned AS ({_PRUNE})
     SELECT generation FROM written
@@ -83,7 +83,7 @@ CLAIM: Final = f"""
 
 RECORD: Final = f"""
     WITH written AS (
-        UPDATE authstate.accounts SET generation = generation + 1, writer = %(writer)s
+        UPDATE authstate.accounts SET generation = %(generation)s
         WHERE {_OURS} RETURNING generation
     ), claim AS ({_CLAIM}), pruned AS ({_PRUNE})
     SELECT generation FROM written
@@ -91,7 +91,7 @@ RECORD: Final = f"""
 
 FREE: Final = f"""
     WITH written AS (
-        UPDATE authstate.accounts SET generation = generation + 1, writer = %(writer)s
+        UPDATE authstate.accounts SET generation = %(generation)s
         WHERE {_OURS} RETURNING generation
     ), freed AS (
         DELETE FROM authstate.refresh_claims USING written WHERE account = %(account)s AND fingerprint = %(fingerprint)s
@@ -101,7 +101,7 @@ FREE: Final = f"""
 
 SAVE: Final = f"""
     WITH written AS (
-        UPDATE authstate.accounts AS a SET generation = a.generation + 1, writer = %(writer)s, {_LOGIN}
+        UPDATE authstate.accounts AS a SET generation = %(generation)s, {_LOGIN}
         WHERE {_OURS} RETURNING generation
     )
     {_TOLD}
@@ -110,7 +110,7 @@ SAVE: Final = f"""
 SETTLE: Final = f"""
     WITH written AS (
         UPDATE authstate.accounts AS a SET
-            generation = a.generation + 1, writer = %(writer)s, held_until = NULL, {_LOGIN}
+            generation = %(generation)s, held_until = NULL, {_LOGIN}
         WHERE {_OURS} RETURNING generation
     ), claim AS ({_CLAIM}), pruned AS ({_PRUNE})
     {_TOLD}

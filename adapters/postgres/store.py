@@ -9,9 +9,10 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
+from uuid import uuid4
 
 from authstate.adapters.postgres import statements
-from authstate.adapters.postgres.database import PostgresDatabase, Row, new_writer
+from authstate.adapters.postgres.database import PostgresDatabase, Row
 from authstate.adapters.postgres.held_row import HeldRow, read_login
 from authstate.adapters.postgres.hold import DEFAULT_TIMES, Hold, HoldTimes
 from authstate.adapters.postgres.rows import claim_from
@@ -118,10 +119,10 @@ class PostgresStore:
             pause = min(2 * pause, _LONGEST_WAIT)
 
     async def _try_to_take(self) -> tuple[Hold, Row] | None:
-        before = self._database.elapsed()
+        before, writer = self._database.elapsed(), uuid4()
         values = {
             "account": self.account,
-            "writer": new_writer(),
+            "writer": writer,
             "holder": self._database.holder,
             "seconds": self._times.lock,
             "margin": self._times.margin,
@@ -129,7 +130,7 @@ class PostgresStore:
         row = await self._database.fetch(statements.TAKE, values)
         if row is None:
             return None
-        hold = Hold(self._database, self.account, row["generation"], before + self._times.lock, self._times)
+        hold = Hold(self._database, self.account, writer, row["generation"], before + self._times.lock, self._times)
         return hold, row
 
     def _release_unwanted(self, taking: "asyncio.Task[tuple[Hold, Row] | None]") -> None:

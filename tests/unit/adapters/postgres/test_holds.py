@@ -62,7 +62,7 @@ async def test_a_hold_keeps_others_out_until_its_time_and_a_margin_are_over(
     async with one.store.locked():
         for ended in (-10.0, 0.0, 3.0):
             let_the_hold_end(database_url, seconds_ago=ended)
-            with pytest.raises(StoreBusy, match="process .* on "):
+            with pytest.raises(StoreBusy, match=r"process .* on "):
                 await other.store.locked().__aenter__()
         let_the_hold_end(database_url, seconds_ago=6.0)
         async with other.store.locked() as held:

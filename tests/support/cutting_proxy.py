@@ -1,0 +1,87 @@
+"""A proxy between a client and a PostgreSQL server that cuts the connection at a chosen moment."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+Cut = Callable[[bytes], bool]
+"""Whether to cut the connection because of what the client sent."""
+
+
+class CuttingProxy:
+    """Forwards connections to a unix socket.
+
+    Args:
+        target: the path of the server's socket.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.port = 0
+        self.cuts = 0
+        """How many connections were cut."""
+        self._target = target
+        self._before: Cut = lambda data: False
+        self._after: Cut = lambda data: False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def cut_before(self, words: bytes, times: int = 1) -> None:
+        """Cut a connection before the server gets a statement with these words, so many times."""
+        self._before = self._counted(words, times)
+
+    def cut_after(self, words: bytes, times: int = 1) -> None:
+        """Cut a connection once the server has answered a statement with these words, and the client has not."""
+        self._after = self._counted(words, times)
+
+    def _counted(self, words: bytes, times: int) -> Cut:
+        left = [times]
+
+        def cut(data: bytes) -> bool:
+            if words in data and left[0] > 0:
+                left[0] -= 1
+                self.cuts += 1
+                return True
+            return False
+
+        return cut
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        theirs, to_server = await asyncio.open_unix_connection(self._target)
+        hold_answers = asyncio.Event()
+
+        async def to_client() -> None:
+            while data := await theirs.read(65536):
+                if hold_answers.is_set():
+                    return  # the server has done it, and nobody hears of it
+                writer.write(data)
+
+        answers = asyncio.create_task(to_client())
+        with suppress(OSError, asyncio.CancelledError):
+            while data := await reader.read(65536):
+                if self._before(data):
+                    break
+                if self._after(data):
+                    hold_answers.set()
+                    to_server.write(data)
+                    await answers
+                    break
+                to_server.write(data)
+        answers.cancel()
+        for one in (writer, to_server):
+            one.transport.abort()
