@@ -26,6 +26,9 @@ _PAUSES: Final = (0.0, 0.1, 0.3, 1.0, 2.0)
 """Seconds before a statement is repeated, each on another connection: a server may be starting again, or a standby
 become the primary."""
 
+_ANSWER_WITHIN: Final = 10.0
+"""Seconds until a statement that has no answer is given up, and its connection is closed."""
+
 
 def boot_time() -> float:
     """Seconds from an arbitrary start, by a clock that never jumps, and goes on while the machine sleeps, if there is
@@ -110,7 +113,11 @@ class PostgresDatabase:
         from psycopg.rows import dict_row
 
         pool = await self._opened()
-        async with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        async with (
+            asyncio.timeout(_ANSWER_WITHIN),
+            pool.connection() as connection,
+            connection.cursor(row_factory=dict_row) as cursor,
+        ):
             await cursor.execute(statement, values)
             return await cursor.fetchone()
 

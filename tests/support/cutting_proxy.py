@@ -70,6 +70,7 @@ class CuttingProxy:
                 if hold_answers.is_set():
                     return  # the server has done it, and nobody hears of it
                 writer.write(data)
+            writer.transport.abort()
 
         answers = asyncio.create_task(to_client())
         with suppress(OSError, asyncio.CancelledError):
