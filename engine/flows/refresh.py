@@ -27,6 +27,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
+from typing import cast
 
 import msgspec
 
@@ -225,8 +226,7 @@ class Refresher:
         self, held: HeldStore, refresh_token: Secret, claim: OpenRefreshClaim, progress: RefreshProgress
     ) -> RefreshedTokens:
         """Send the token. End the claim if the answer brings nothing to store."""
-        limits = held if isinstance(held, LimitsSending) else None
-        request = RefreshRequest(self._authority, self._clock, self._random, self._settings, progress, limits)
+        request = RefreshRequest(self._authority, self._clock, self._random, self._settings, progress, _limits_of(held))
         try:
             return await request.send(refresh_token)
         except PermanentRefreshError as dead:
@@ -317,6 +317,14 @@ class Refresher:
             expires_at=expiry_of(answer.access_token.reveal()),
             last_refresh=storable_time(self._clock.now()),
         )
+
+
+def _limits_of(held: HeldStore) -> LimitsSending | None:
+    """Return the limits of a held store. A wrapper that passes on what it lacks keeps those of the store inside.
+
+    From Python 3.12 on, `isinstance` would not find them there.
+    """
+    return cast(LimitsSending, held) if hasattr(held, "ensure_may_send") else None
 
 
 def _describe_doubt(claim: OpenRefreshClaim, *, is_lost: bool) -> str:

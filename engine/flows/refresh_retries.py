@@ -13,7 +13,7 @@ look like a stolen token and cost the whole login.
 from asyncio import sleep
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, NotSentInTime, RefreshInDoubt
 from authstate.engine.model.events import RefreshOutcome
@@ -133,8 +133,9 @@ class RefreshRequest:
     async def _ask(self, refresh_token: Secret) -> RefreshedTokens:
         if self._limits is None:
             return await self._authority.refresh(refresh_token)
-        if isinstance(self._authority, ChecksBeforeSending):
-            return await self._authority.refresh_if(refresh_token, self._limits.ensure_may_send)
+        if issubclass(type(self._authority), ChecksBeforeSending):  # a wrapper's own `refresh` is not bypassed
+            checking = cast(ChecksBeforeSending, self._authority)
+            return await checking.refresh_if(refresh_token, self._limits.ensure_may_send)
         self._limits.ensure_may_send()
         return await self._authority.refresh(refresh_token)
 
