@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-_PAUSES: Final = (0.0, 0.1, 0.3, 1.0, 2.0)
-"""Seconds before a statement is repeated, each on another connection: a server may be starting again, or a standby
-become the primary."""
-
-_ANSWER_WITHIN: Final = 10.0
-"""Seconds until a statement that has no answer is given up, and its connection is closed."""
-
 
 def boot_time() -> float:
     """Seconds from an arbitrary start, by a clock that never jumps, and goes on while the machine sleeps, if there is
@@ -55,6 +48,12 @@ class PostgresDatabase:
     Raises:
         DatabaseUrlInvalid: the URL has another form, or contains a password.
     """
+
+    _pauses: tuple[float, ...] = (0.0, 0.1, 0.3, 1.0, 2.0)
+    """Seconds before a statement is repeated, each on another connection: a server may be starting again, or a standby
+    become the primary."""
+    _answer_within: float = 10.0
+    """Seconds until a statement that has no answer is given up, and its connection is closed."""
 
     def __init__(
         self,
@@ -100,7 +99,7 @@ class PostgresDatabase:
         Raises:
             StoreUnavailable: it was not possible. Whether it was done is not known.
         """
-        for pause in (*_PAUSES, None):
+        for pause in (*self._pauses, None):
             try:
                 return await self._fetch_once(statement, values)
             except _statement_faults() as error:
@@ -114,7 +113,7 @@ class PostgresDatabase:
 
         pool = await self._opened()
         async with (
-            asyncio.timeout(_ANSWER_WITHIN),
+            asyncio.timeout(self._answer_within),
             pool.connection() as connection,
             connection.cursor(row_factory=dict_row) as cursor,
         ):

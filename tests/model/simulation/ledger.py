@@ -37,6 +37,8 @@ class Fate(StrEnum):
     POWER_BEFORE_SYNC = "power cut between the rename and the sync of the folder"
     REFUSED_BY_DISK = "the disk took no new tokens"
     GRACE_RAN_OUT = "the end of the program waited its whole grace"
+    HELD_TOO_LONG = "its holder paused for longer than its hold"
+    FAILED_OVER = "lost with a server that failed"
 
 
 LOSSES = frozenset(Fate) - {Fate.LIVE, Fate.UNDERWAY, Fate.STORED}

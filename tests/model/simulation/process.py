@@ -9,9 +9,7 @@ from model.simulation.broker_clients import BrokerClients
 from model.simulation.issuer import EPOCH, Issuer, SimAuthority, Weather
 from model.simulation.ledger import Ledger
 from model.simulation.scheduler import About, Runner, Scheduler
-from model.simulation.virtual_disk import HOME, SimDisk
 
-from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.testing.tokens import make_external_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.refresh_urgency import Urgency, urgency_of
@@ -21,6 +19,7 @@ from authstate.engine.model.events import Event, RefreshEnded, RefreshFailed, Re
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.session import Authorization
 from authstate.engine.model.states import AuthState, Trigger
+from authstate.engine.ports import Clock, CredentialStore
 
 SETTINGS = RefreshSettings(
     first_wait=0.05, longest_wait=0.4, total=1.5, rechecks=(0.0, 0.05, 0.1), save_waits=(0.0, 0.02, 0.08)
@@ -37,10 +36,13 @@ class World(Protocol):
     issuer: Issuer
     ledger: Ledger
     random: Random
-    lock_timeout: float
 
-    def disk(self, runner: Runner) -> SimDisk:
-        """A process's way to the disk."""
+    def open_store(self, runner: Runner, clock: Clock) -> CredentialStore:
+        """The store of a process."""
+        ...
+
+    def authority_kind(self) -> type[SimAuthority]:
+        """How processes reach the issuer."""
         ...
 
     def content(self) -> bytes | None:
@@ -116,9 +118,8 @@ class Process:
         self.is_closing = False
         self.grace_ran_out = False
         self.clock = SimClock(world.scheduler, self._looked_at_clock)
-        disk = world.disk(self.runner)
-        self.store = AuthJsonStore(HOME, clock=self.clock, lock_timeout=world.lock_timeout, disk=disk)
-        authority = SimAuthority(
+        self.store = world.open_store(self.runner, self.clock)
+        authority = world.authority_kind()(
             world.issuer,
             world.ledger,
             world.scheduler,

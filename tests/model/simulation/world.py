@@ -6,14 +6,15 @@ from collections.abc import Callable
 from random import Random
 
 import msgspec
-from model.simulation.issuer import EPOCH, Issuer, Weather
+from model.simulation.issuer import EPOCH, Issuer, SimAuthority, Weather
 from model.simulation.ledger import LOSSES, Grant, Ledger, Violation
 from model.simulation.process import Caller, Process
 from model.simulation.scheduler import Runner, Scheduler
 from model.simulation.timeline import Timeline
-from model.simulation.virtual_disk import File, SimDisk, VirtualDisk, claims_in
+from model.simulation.virtual_disk import HOME, File, SimDisk, VirtualDisk, claims_in
 
 from authstate.adapters.stores.auth_json_format import encode
+from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.home_lock import SaveRecord
 from authstate.adapters.stores.last_change import digest_of
 from authstate.engine.machines.refresh_claim import fingerprint_of
@@ -21,6 +22,7 @@ from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import RefreshInDoubt
 from authstate.engine.model.secret import Secret
 from authstate.engine.model.states import AuthState
+from authstate.engine.ports import Clock, CredentialStore
 
 MAX_STEPS = 30_000
 """A history that is longer than this does not end."""
@@ -56,9 +58,18 @@ class World:
         """Write to the timeline."""
         self.timeline.add(self.scheduler.steps, self.scheduler.now, who, what)
 
-    def disk(self, runner: Runner) -> SimDisk:
-        """A process's way to the disk."""
-        return SimDisk(self.virtual_disk, runner)
+    def open_store(self, runner: Runner, clock: Clock) -> CredentialStore:
+        """The store of a process: the one that is shipped, with a way to the disk that this process has."""
+        disk = SimDisk(self.virtual_disk, runner)
+        return AuthJsonStore(HOME, clock=clock, lock_timeout=self.lock_timeout, disk=disk)
+
+    def authority_kind(self) -> type[SimAuthority]:
+        """How processes reach the issuer."""
+        return SimAuthority
+
+    def claims(self) -> bytes:
+        """What is known of refresh tokens that were sent."""
+        return self.virtual_disk.claims
 
     def content(self) -> bytes | None:
         """What a reader of auth.json finds now."""
@@ -184,7 +195,7 @@ class World:
         assert isinstance(tokens, ChatgptTokens)
         if tokens.expires_at is None or tokens.expires_at <= EPOCH + self.scheduler.now:
             return False
-        known = {claim.fingerprint: claim for claim in claims_in(self.virtual_disk.claims)}
+        known = {claim.fingerprint: claim for claim in claims_in(self.claims())}
         claim = known.get(fingerprint_of(Secret(stored.token)))
         return claim is not None and claim.is_in_doubt
 

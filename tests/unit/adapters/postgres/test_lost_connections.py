@@ -7,7 +7,6 @@ import pytest
 from support.cutting_proxy import CuttingProxy
 
 from authstate import ApiKey, AuthEngine, AuthState, ChatgptTokens, EncryptionKeys, PostgresDatabase, StoreUnavailable
-from authstate.adapters.postgres import database as database_module
 from authstate.testing import FakeAuthority, make_tokens
 
 STATEMENTS = {
@@ -21,7 +20,7 @@ STATEMENTS = {
 
 @pytest.fixture
 async def proxy(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CuttingProxy]:
-    monkeypatch.setattr(database_module, "_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(PostgresDatabase, "_pauses", (0.0, 0.0, 0.0))
     folder = database_url.split("host=")[1].split()[0]
     async with CuttingProxy(f"{folder}/.s.PGSQL.5432") as running:
         yield running
