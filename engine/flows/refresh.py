@@ -139,6 +139,8 @@ class Refresher:
                 await self._renew(held, current, claim, progress)
         except PermanentRefreshError as dead:
             progress.is_uncancellable = False
+            if claim is None and (limits := _limits_of(held)) is not None:
+                await limits.renew()  # or what was read may be outdated: then the token is not dead
             explained = await self._with_cause(dead)
             if explained is not dead and claim is not None:
                 await claim.add_detail(held, explained.reason, explained.detail)

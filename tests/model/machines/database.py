@@ -78,7 +78,8 @@ class SimDatabase:
 
     def execute(self, statement: str, values: Values) -> Answer:
         """Do a statement. Returns its first row."""
-        return _STATEMENTS[statement](self, values)
+        answer: Answer = getattr(self, _METHODS[statement])(values)
+        return answer
 
     def crash(self) -> None:
         """The server ends and starts again."""
@@ -168,7 +169,9 @@ class SimDatabase:
     def _done(self, state: State | None, claim: Values | None = None, *, is_durable: bool = True) -> Answer:
         if state is None:
             return None
-        self._commit(state.with_claim(claim["generation"], claim) if claim is not None else state, is_durable=is_durable)
+        self._commit(
+            state.with_claim(claim["generation"], claim) if claim is not None else state, is_durable=is_durable
+        )
         return {"generation": state.row.generation if state.row is not None else 0}
 
     def _load(self, values: Values) -> Answer:
@@ -194,18 +197,18 @@ class SimDatabase:
         return {"checked": values["checked"]}  # all processes have the same key
 
 
-_STATEMENTS: Mapping[str, Callable[[SimDatabase, Values], Answer]] = {
-    statements.TAKE: SimDatabase._take,
-    statements.RELEASE: SimDatabase._release,
-    statements.RENEW: SimDatabase._renew,
-    statements.CLAIM: SimDatabase._claim,
-    statements.RECORD: SimDatabase._record,
-    statements.FREE: SimDatabase._free,
-    statements.SAVE: SimDatabase._save,
-    statements.SETTLE: SimDatabase._settle,
-    statements.LOAD: SimDatabase._load,
-    statements.FIND_CLAIM: SimDatabase._find_claim,
-    statements.HOLDER: SimDatabase._holder,
-    statements.LAST_CHANGE: SimDatabase._last_change,
-    statements.CHECKED_KEY: SimDatabase._checked_key,
+_METHODS: Mapping[str, str] = {
+    statements.TAKE: "_take",
+    statements.RELEASE: "_release",
+    statements.RENEW: "_renew",
+    statements.CLAIM: "_claim",
+    statements.RECORD: "_record",
+    statements.FREE: "_free",
+    statements.SAVE: "_save",
+    statements.SETTLE: "_settle",
+    statements.LOAD: "_load",
+    statements.FIND_CLAIM: "_find_claim",
+    statements.HOLDER: "_holder",
+    statements.LAST_CHANGE: "_last_change",
+    statements.CHECKED_KEY: "_checked_key",
 }

@@ -76,15 +76,19 @@ class MachinesHistory(MachinesWorld):
         random = self.random
         there, back = random.choice((0.001, 0.005, 0.02)), random.choice((0.001, 0.005, 0.02))
         if self._unreachable.get(name, 0.0) > self.scheduler.now:
+            self.ledger.disk_failed = True
             return Line.REFUSED, there, back
         if self._is_over or random.random() >= self._bad_line:
             return Line.FINE, there, back
+        self.ledger.disk_failed = True
         self.counts["lost statements"] += 1
         return random.choice(self._lines), there, back
 
     def interfere(self, runner: Runner) -> bool:
         """At each step, something may go wrong."""
         super().interfere(runner)
+        if self._fails_over and self.random.random() < 0.05:
+            self._replicated = self.database.durable
         rate = self._rate * (8.0 if runner.paused == WRITE else 1.0)
         if rate and not self._is_over and self.random.random() < rate:
             self._mischief(runner, self.random.choice(self._kinds))
@@ -111,7 +115,8 @@ class MachinesHistory(MachinesWorld):
             process.call(kind)
 
     def _somebody(self) -> Process | None:
-        living = [process for process in self.processes if not process.is_closing]
+        now = self.scheduler.now
+        living = [one for one in self.processes if not one.is_closing and one.runner.stalled_until <= now]
         return self.random.choice(living) if living else None
 
     # What goes wrong

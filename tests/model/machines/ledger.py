@@ -9,6 +9,7 @@ from model.simulation.scheduler import Runner
 from authstate.adapters.postgres.hold import HoldTimes
 from authstate.engine.machines.refresh_claim import RefreshClaim
 from authstate.engine.model.credentials import ChatgptTokens
+from authstate.engine.model.errors import RefreshDeadReason
 
 
 class MachineLedger(Ledger):
@@ -49,7 +50,8 @@ class MachineLedger(Ledger):
 
     def arrived(self, runner: Runner, token: str, *, is_late: bool):  # type: ignore[no-untyped-def]
         """A refresh token reached the issuer."""
-        return super().arrived(runner, token, is_late=is_late or (runner, token) in self._is_excused)
+        is_excused = (runner, token) in self._is_excused or self.has_failed_over
+        return super().arrived(runner, token, is_late=is_late or is_excused)
 
     def taken_over(self, old: Row, names: dict[str, Runner]) -> None:
         """A row was taken whose holder had not done with it in time."""
@@ -82,5 +84,6 @@ class MachineLedger(Ledger):
 
     def failed_for_good(self, runner, reason, tokens: ChatgptTokens, now):  # type: ignore[no-untyped-def]
         """An engine calls its refresh token dead."""
-        if not self.has_failed_over:
+        is_revoked = reason is RefreshDeadReason.REVOKED and self.grants[tokens.refresh_token.reveal()].revoked
+        if not is_revoked and not self.has_failed_over:
             super().failed_for_good(runner, reason, tokens, now)

@@ -85,6 +85,13 @@ class MachinesWorld(World):
         self.ledger.began_with(data)
         return tokens
 
+    def next_outcome(self) -> str:
+        """What a refresh of the next process must end with. A failover may bring a login back that was revoked."""
+        stored = self.ledger.grant_of(self.ledger.read(self.content()))
+        if self.ledger.has_failed_over and stored is not None and stored.revoked and not self._is_left_in_doubt(stored):
+            return "PermanentRefreshError (revoked)"
+        return super().next_outcome()
+
     def fail_over(self, state: State) -> None:
         """A standby takes the place of the server, and has this."""
         before = self.database.state

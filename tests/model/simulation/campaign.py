@@ -7,13 +7,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from model.simulation.enumeration import Enumeration, Figures
 from model.simulation.history import History
 from model.simulation.ledger import Violation
+from model.simulation.scheduler import Scheduler
 from model.simulation.small_scope import Scope
+from model.simulation.timeline import Timeline
 from support.paths import REPO
 
 OUTPUT = REPO / "test-output"
@@ -44,6 +47,17 @@ SMALLER_SCOPES: Scopes = {
 _CHUNK = 250
 
 
+class Playable(Protocol):
+    """A history."""
+
+    counts: Counter[str]
+    scheduler: Scheduler
+    timeline: Timeline
+
+    def play(self) -> None:
+        """Run it to its end. Raises Violation."""
+
+
 class Result(NamedTuple):
     """What some seeds brought."""
 
@@ -61,15 +75,15 @@ def play(seed: int) -> History:
     return history
 
 
-def play_all(seeds: Iterable[int]) -> Result:
-    """Some histories, one after the other."""
+def play_all(seeds: Iterable[int], kind: Callable[[int], Playable] = History) -> Result:
+    """Some histories of a kind, one after the other."""
     gc.collect()
     gc.freeze()
     counts: Counter[str] = Counter()
     failures: list[tuple[int, str]] = []
     digest = hashlib.sha256()
     for seed in seeds:
-        history = History(seed)
+        history = kind(seed)
         try:
             history.play()
         except Violation as violation:
@@ -89,9 +103,9 @@ def in_workers(work: Callable[[range], Result], seeds: range) -> list[Result]:
         return list(pool.map(work, chunks))
 
 
-def campaign(seeds: range) -> Result:
-    """All the seeds."""
-    results = in_workers(play_all, seeds)
+def campaign(seeds: range, kind: Callable[[int], Playable] = History) -> Result:
+    """The histories of all the seeds."""
+    results = in_workers(partial(play_all, kind=kind), seeds)
     counts: Counter[str] = Counter()
     for result in results:
         counts.update(result.counts)
@@ -107,10 +121,10 @@ def write_figures(name: str, figures: dict[str, object]) -> None:
     print(f"{name}: {text}")
 
 
-def timed_campaign(seeds: range) -> tuple[Result, float]:
-    """The seeds, and how many seconds they took."""
+def timed_campaign(seeds: range, kind: Callable[[int], Playable] = History) -> tuple[Result, float]:
+    """The histories of all the seeds, and how many seconds they took."""
     began = time.perf_counter()
-    return campaign(seeds), time.perf_counter() - began
+    return campaign(seeds, kind), time.perf_counter() - began
 
 
 def enumerated(scopes: Scopes = SCOPES) -> dict[str, Figures]:
