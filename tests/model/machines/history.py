@@ -60,6 +60,7 @@ class MachinesHistory(MachinesWorld):
             self.scheduler.after(when, self._event)
         self.run()
         self._heal()
+        self.scheduler.after(TIMES.claim + TIMES.margin, lambda: None)  # what is still held ends by itself
         self.finish()
 
     def weather(self) -> tuple[Weather, float, float]:

@@ -85,5 +85,6 @@ class MachineLedger(Ledger):
     def failed_for_good(self, runner, reason, tokens: ChatgptTokens, now):  # type: ignore[no-untyped-def]
         """An engine calls its refresh token dead."""
         is_revoked = reason is RefreshDeadReason.REVOKED and self.grants[tokens.refresh_token.reveal()].revoked
-        if not is_revoked and not self.has_failed_over:
+        is_late = (runner, tokens.refresh_token.reveal()) in self._is_excused
+        if not is_revoked and not is_late and not self.has_failed_over:
             super().failed_for_good(runner, reason, tokens, now)
