@@ -131,6 +131,7 @@ class MachinesHistory(MachinesWorld):
         elif kind == "pause":
             seconds = self.random.choice(_PAUSES)
             self.counts["pauses"] += 1
+            self.ledger.disk_failed = True  # an answer of the database may come too late for it
             self.note(process.name, f"stands still for {seconds:g} s at {runner.paused or 'an await'}")
             runner.stall(seconds)
         elif kind == "cancel":

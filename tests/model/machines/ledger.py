@@ -31,6 +31,8 @@ class MachineLedger(Ledger):
         left = -1.0 if row is None or row.held_until is None else row.held_until - self.database.now()
         is_holder = row is not None and row.holder == runner.name and row.held_until is not None
         if is_holder and left + paused >= self.times.answer - 1e-6:
+            if left < self.times.answer - 1e-6:
+                self._is_excused.add((runner, token))
             super().sent(runner, token, has_cause=has_cause, is_usable=is_usable)
         elif paused > 0.0:
             self.counts["sent after a pause between check and write"] += 1

@@ -24,6 +24,8 @@ ACCOUNT = "alice"
 TIMES = HoldTimes(lock=1.0, claim=4.0, margin=0.3, answer=1.6)
 """Shorter than the product's, as all times of the simulation."""
 
+_SOON = 5.0  # seconds
+
 
 class MachinesWorld(World):
     """Everything that the machines share."""
@@ -84,6 +86,14 @@ class MachinesWorld(World):
         self.database.state = self.database.durable = State(row)
         self.ledger.began_with(data)
         return tokens
+
+    def _assert_the_next_process_works(self) -> None:
+        stored = self.ledger.read(self.content())
+        expires_at = stored.expires_at if isinstance(stored, ChatgptTokens) else None
+        if expires_at is not None and 0.0 <= expires_at - EPOCH - self.scheduler.now < _SOON:
+            self.scheduler.after(_SOON, lambda: None)  # not in the middle of its refresh
+            self.run()
+        super()._assert_the_next_process_works()
 
     def next_outcome(self) -> str:
         """What a refresh of the next process must end with. A failover may bring a login back that was revoked."""

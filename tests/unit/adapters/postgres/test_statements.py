@@ -83,7 +83,7 @@ def assert_alike(row: dict[str, Any] | None, expected: dict[str, Any] | None) ->
 
 
 def assert_alike_tables(connection: psycopg.Connection[dict[str, Any]], state: State) -> None:
-    [row] = connection.execute("SELECT * FROM authstate.accounts").fetchall() or [None]
+    row = connection.execute("SELECT * FROM authstate.accounts").fetchone()
     assert (row is None) == (state.row is None)
     if row is not None and state.row is not None:
         for column in ("generation", "writer", "holder", "version", "key_id", "login", "fingerprint", "changed_by"):
