@@ -18,7 +18,7 @@ class Watched:
     """A row that somebody in this process looks at."""
 
     def __init__(self) -> None:
-        self.changes = 0
+        self.changes: int = 0
         """How many changes of its login were heard of."""
         self._news = asyncio.Event()
 

@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from authstate.engine.model.errors import AuthstateError
+from authstate.engine.model.errors import AuthstateError, strip_tracebacks
 from authstate.engine.model.secret import Secret
 
 KEYS_VARIABLE: Final = "AUTHSTATE_DATABASE_KEYS"
@@ -73,6 +73,7 @@ class EncryptionKeys:
         return f"EncryptionKeys({', '.join(self.ids)})"
 
     @classmethod
+    @strip_tracebacks
     def parse(cls, text: str, place: str) -> "EncryptionKeys":
         """Read a list of keys: `ID=BASE64` in each line. Empty lines and those with `#` count for nothing.
 
@@ -124,6 +125,7 @@ class KeyFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: str = os.path.abspath(path)
 
+    @strip_tracebacks
     async def load(self) -> EncryptionKeys:
         """Read the file. Raises KeysInvalid. Blocks briefly."""
         try:

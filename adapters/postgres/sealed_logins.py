@@ -13,7 +13,7 @@ import msgspec
 from authstate.adapters.postgres import statements
 from authstate.adapters.postgres.keys import EncryptionKeys, KeyProvider, KeysInvalid
 from authstate.adapters.postgres.sealing import NotDecrypted, seal, unseal
-from authstate.engine.model.errors import StoreUnreadable
+from authstate.engine.model.errors import StoreUnreadable, strip_tracebacks
 
 _LOGIN_COLUMN: Final = "login"
 _CHECK_COLUMN: Final = "checked"
@@ -53,6 +53,7 @@ class SealedLogins:
         self._loaded_at = 0.0
         self._checked: set[str] = set()
 
+    @strip_tracebacks
     async def seal(self, account: str, plaintext: bytes) -> SealedLogin:
         """Encrypt the login of an account with the current key.
 
@@ -64,6 +65,7 @@ class SealedLogins:
         key = await self._checked_key(keys, keys.current)
         return SealedLogin(keys.current, seal(key, keys.current, account, _LOGIN_COLUMN, plaintext))
 
+    @strip_tracebacks
     async def unseal(self, account: str, sealed: SealedLogin) -> bytes:
         """Decrypt the login of an account.
 
@@ -81,6 +83,7 @@ class SealedLogins:
                 "another row: sign in again, or restore the row from a backup"
             ) from None
 
+    @strip_tracebacks
     async def current_key(self) -> str:
         """Return the id of the key that encrypts, after it was loaded and checked. Raises as `seal` does."""
         keys = await self._loaded()

@@ -4,7 +4,7 @@ Theory of operation. A refresh token works once, and an issuer may revoke the wh
 only one task of a process, and one of all processes that share the login, may spend it. What it brings must be stored
 before anybody uses it:
 
-1. Take the store's lock.
+1. Take the store's lock. In a database it ends by itself: then a token is sent only within its time (`LimitsSending`).
 2. Reload under the lock. Other tokens of the same account mean that another process refreshed: they are adopted without
    the network. Another account, or no login, is a permanent error: nothing is sent or written.
 3. Look at the claim on the token (machines/refresh_claim.py). A token that is spent or dead is never sent again, by any
