@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from authstate.adapters.postgres import statements
-from authstate.adapters.postgres.database import PostgresDatabase, Row
+from authstate.adapters.postgres.connections import PostgresConnections, Row
 from authstate.adapters.postgres.hold import Hold, HoldTimes
 from authstate.adapters.postgres.rows import claim_values
 from authstate.adapters.postgres.sealed_logins import LoginDamaged, SealedLogin
@@ -28,7 +28,7 @@ class HeldRow:
         row: as it was when the hold was taken.
     """
 
-    def __init__(self, database: PostgresDatabase, hold: Hold, times: HoldTimes, place: str, row: Row) -> None:
+    def __init__(self, database: PostgresConnections, hold: Hold, times: HoldTimes, place: str, row: Row) -> None:
         self._database = database
         self._hold = hold
         self._times = times
@@ -120,7 +120,7 @@ def _fingerprint(credentials: Credentials) -> str | None:
     return None
 
 
-async def read_login(database: PostgresDatabase, account: str, row: Row | None) -> bytes | None:
+async def read_login(database: PostgresConnections, account: str, row: Row | None) -> bytes | None:
     """Decrypt the login of a row. None if there is none. Raises StoreUnreadable, StoreUnavailable."""
     if row is None or row["login"] is None:
         return None

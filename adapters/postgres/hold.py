@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from authstate.adapters.postgres import statements
-from authstate.adapters.postgres.database import PostgresDatabase, Row
+from authstate.adapters.postgres.connections import PostgresConnections, Row
 from authstate.engine.model.errors import NotSentInTime, StoreBusy
 
 
@@ -45,7 +45,7 @@ class Hold:
     """
 
     def __init__(
-        self, database: PostgresDatabase, account: str, writer: UUID, generation: int, ends: float, times: HoldTimes
+        self, database: PostgresConnections, account: str, writer: UUID, generation: int, ends: float, times: HoldTimes
     ) -> None:
         self.account = account
         self._database = database

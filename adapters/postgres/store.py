@@ -12,7 +12,7 @@ from typing import Final
 from uuid import uuid4
 
 from authstate.adapters.postgres import statements
-from authstate.adapters.postgres.database import PostgresDatabase, Row
+from authstate.adapters.postgres.connections import PostgresConnections, Row
 from authstate.adapters.postgres.held_row import HeldRow, read_login
 from authstate.adapters.postgres.hold import DEFAULT_TIMES, Hold, HoldTimes
 from authstate.adapters.postgres.rows import claim_from
@@ -44,7 +44,7 @@ class PostgresStore:
 
     def __init__(
         self,
-        database: PostgresDatabase,
+        database: PostgresConnections,
         account: str,
         *,
         lock_timeout: float = 70.0,

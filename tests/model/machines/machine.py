@@ -9,7 +9,8 @@ import psycopg
 from model.machines.database import SimDatabase
 from model.simulation.scheduler import About, Runner, Scheduler
 
-from authstate.adapters.postgres.database import PostgresDatabase, Row
+from authstate.adapters.postgres.connections import Row
+from authstate.adapters.postgres.database import PostgresDatabase
 from authstate.adapters.postgres.keys import EncryptionKeys
 
 KEYS = EncryptionKeys({"simulated": bytes(32)})

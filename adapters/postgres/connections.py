@@ -1,0 +1,156 @@
+"""The connections of one process to a database that keeps logins, with its keys and its notifications."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from authstate.adapters.postgres import faults
+from authstate.adapters.postgres.changes import Changes
+from authstate.adapters.postgres.connection_target import connection_string, describe
+from authstate.adapters.postgres.keys import KeyProvider
+from authstate.adapters.postgres.sealed_logins import SealedLogins
+from authstate.engine.model.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from psycopg_pool import AsyncConnectionPool
+Row = Mapping[str, Any]
+
+
+def boot_time() -> float:
+    """Seconds from an arbitrary start, by a clock that never jumps, and goes on while the machine sleeps, if there is
+    such a clock.
+    """
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+class PostgresConnections:
+    """The connections of one event loop to a database. All stores of a process share one.
+
+    It connects at its first use. Use it as an async context manager, or close it with `aclose`.
+
+    Args:
+        url: `postgresql://USER@HOST/DATABASE`, or what libpq takes; without a password, see `connection_string`.
+        keys: encrypt and decrypt what is stored.
+        connections: the most connections to have at once, besides the one that waits for notifications.
+        listens: whether one more connection waits for notifications. If not, changes by other machines are found by
+            asking the database. pgbouncer in transaction mode needs `listens=False`, or a URL in `listen_url`.
+        listen_url: where that connection goes, if not to `url`.
+        elapsed: seconds by a clock that never jumps. For the time that is left to send a token.
+
+    Raises:
+        DatabaseUrlInvalid: the URL has another form, or contains a password.
+    """
+
+    _pauses: tuple[float, ...] = (0.0, 0.1, 0.3, 1.0, 2.0)
+    """Seconds before a statement is repeated, each on another connection: a server may be starting again, or a standby
+    become the primary."""
+    _answer_within: float = 10.0
+    """Seconds until a statement that has no answer is given up, and its connection is closed."""
+
+    def __init__(
+        self,
+        url: str,
+        keys: KeyProvider,
+        *,
+        connections: int = 4,
+        listens: bool = True,
+        listen_url: str | None = None,
+        elapsed: Callable[[], float] = boot_time,
+    ) -> None:
+        self._conninfo = connection_string(url)
+        self._connections = connections
+        self._pool: AsyncConnectionPool | None = None
+        self._opening = asyncio.Lock()
+        self.place: str = describe(url)
+        """The name of the database, for a person."""
+        self.elapsed = elapsed
+        self.logins: SealedLogins = SealedLogins(self, keys)
+        """Encrypts and decrypts logins."""
+        listens_at = None if not listens else connection_string(listen_url) if listen_url else self._conninfo
+        self.changes: Changes = Changes(listens_at)
+        """Tells when a row was changed or given free."""
+        self.holder: str = f"process {os.getpid()} on {socket.gethostname()}"
+        """What others read of who changed something."""
+
+    async def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        """Run one statement, which is a transaction of its own, and return its first row.
+
+        It is repeated on another connection while that may help, for a few seconds. So it must have the same effect if
+        it is run twice. Cancelling it ends the statement, or comes too late.
+
+        Raises:
+            StoreUnavailable: it was not possible. Whether it was done is not known.
+        """
+        for pause in (*self._pauses, None):
+            try:
+                return await self._fetch_once(statement, values)
+            except _statement_faults() as error:
+                if pause is None or not faults.is_repeatable(error):
+                    raise faults.unavailable(self.place, error) from None
+            await asyncio.sleep(pause)
+        raise AssertionError("the last pause is None")
+
+    async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        from psycopg.rows import dict_row
+
+        pool = await self._opened()
+        async with (
+            asyncio.timeout(self._answer_within),
+            pool.connection() as connection,
+            connection.cursor(row_factory=dict_row) as cursor,
+        ):
+            await cursor.execute(statement, values)
+            return await cursor.fetchone()
+
+    async def _opened(self) -> "AsyncConnectionPool":
+        if self._pool is None:
+            async with self._opening:
+                if self._pool is None:
+                    self._pool = await self._open()
+        return self._pool
+
+    async def _open(self) -> "AsyncConnectionPool":
+        try:
+            from psycopg_pool import AsyncConnectionPool
+        except ImportError:
+            raise StoreUnavailable("PostgreSQL needs more packages: pip install 'authstate[postgres]'") from None
+        settings = {"autocommit": True, "prepare_threshold": None}
+        pool = AsyncConnectionPool(
+            self._conninfo,
+            kwargs=settings,
+            min_size=1,
+            max_size=self._connections,
+            open=False,
+            timeout=10.0,
+            name="authstate",
+        )
+        await pool.open()
+        self.changes.start()
+        return pool
+
+    async def aclose(self) -> None:
+        """Close all connections. A later use opens new ones."""
+        await self.changes.aclose()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _statement_faults() -> tuple[type[Exception], ...]:
+    import psycopg
+    from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
+    return (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests, OSError)
