@@ -15,6 +15,7 @@ from authstate.engine.model.errors import (
     IssuerUnavailable,
     LoginAttemptEnded,
     LoginFailed,
+    NotSentInTime,
     NotSignedIn,
     ParentUnavailable,
     PermanentRefreshError,
@@ -35,6 +36,7 @@ from authstate.engine.ports import PartialRefresh
 TRANSIENT = {
     TransientAuthError,
     IssuerUnavailable,
+    NotSentInTime,
     ParentUnavailable,
     RefreshInDoubt,
     StoreUnavailable,
