@@ -28,11 +28,9 @@ class Watched:
         self._news.set()
         self._news = asyncio.Event()
 
-    async def wait(self, seconds: float) -> None:
-        """Return at the next notification, or after some seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
+    def next_news(self) -> asyncio.Event:
+        """Return what is set at the next notification from now on."""
+        return self._news
 
 
 class Changes:

@@ -104,6 +104,7 @@ class PostgresStore:
         gives_up_at = self._database.elapsed() + self._lock_timeout
         pause = _FIRST_WAIT
         while True:
+            news = self._watched.next_news()  # from before it is asked, so no notification is missed
             taking = asyncio.ensure_future(self._try_to_take())
             try:
                 taken = await asyncio.shield(taking)
@@ -115,7 +116,9 @@ class PostgresStore:
             left = gives_up_at - self._database.elapsed()
             if left <= 0:
                 raise await self._busy()
-            await self._watched.wait(min(pause, left))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(pause, left)):
+                    await news.wait()
             pause = min(2 * pause, _LONGEST_WAIT)
 
     async def _try_to_take(self) -> tuple[Hold, Row] | None:

@@ -1,0 +1,111 @@
+"""Changes by other machines: how they are noticed, and that a warm engine asks the database nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import psycopg
+import pytest
+
+from authstate import ApiKey, AuthEngine, AuthState, EncryptionKeys, PostgresDatabase, PostgresStore
+from authstate.testing import FakeAuthority, make_tokens
+
+KEY = ApiKey.parse("sk-changes-0123456789")
+
+
+class CountingDatabase(PostgresDatabase):
+    """Counts its statements."""
+
+    fetched = 0
+
+    async def fetch(self, statement: str, values: Mapping[str, Any]) -> Any:
+        self.fetched += 1
+        return await super().fetch(statement, values)
+
+
+Pair = tuple[CountingDatabase, CountingDatabase]
+
+
+@pytest.fixture
+async def databases(database_url: str, keys: EncryptionKeys) -> AsyncIterator[Pair]:
+    one, other = CountingDatabase(database_url, keys), CountingDatabase(database_url, keys)
+    for database in (one, other):
+        await database.store("alice").load()  # it connects
+        await until(lambda database=database: database.store("alice").revision() is not None)  # type: ignore[misc]
+    yield one, other
+    await one.aclose()
+    await other.aclose()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 - no event is set when it becomes true
+            await asyncio.sleep(0.001)
+
+
+async def save(store: PostgresStore, credentials: Any) -> None:
+    async with store.locked() as held:
+        await held.save(credentials)
+
+
+async def test_a_change_by_another_machine_changes_the_revision(
+    databases: Pair,
+) -> None:
+    one, other = databases[0].store("alice"), databases[1].store("alice")
+    before = one.revision()
+    await save(databases[1].store("bob"), KEY)
+    await save(other, KEY)
+    await until(lambda: one.revision() != before)
+    assert await one.load() == KEY
+
+
+async def test_a_warm_engine_asks_the_database_nothing(databases: Pair) -> None:
+    database, other = databases
+    tokens = make_tokens()
+    await save(database.store("alice"), tokens)
+    async with AuthEngine(database.store("alice"), FakeAuthority(tokens)) as engine:
+        for _ in range(3):  # a revision counts as read at the second look
+            await engine.follow(adopt=True)
+        before = database.fetched
+        for _ in range(100):
+            await engine.authorization()
+            await engine.follow(adopt=True)
+        assert database.fetched == before
+        await save(other.store("alice"), KEY)
+        async with asyncio.timeout(60):
+            while engine.session.state is not AuthState.API_KEY:
+                await engine.follow(adopt=True)
+                await asyncio.sleep(0.001)
+
+
+async def test_a_connection_that_was_lost_is_made_again(databases: Pair, database_url: str) -> None:
+    """Nothing is heard meanwhile, so everything may have changed."""
+    store = databases[0].store("alice")
+    before = store.revision()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        )
+    await until(lambda: store.revision() not in (before, None))
+    after = store.revision()
+    await save(databases[1].store("alice"), KEY)
+    await until(lambda: store.revision() != after)
+
+
+async def test_a_waiter_goes_on_as_soon_as_the_row_is_free(databases: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would ask by itself only after an hour."""
+    monkeypatch.setattr("authstate.adapters.postgres.store._FIRST_WAIT", 3600.0)
+    holder, waiter = databases[0].store("alice"), PostgresStore(databases[1], "alice", lock_timeout=3600.0)
+    async with holder.locked() as held:
+        waiting = asyncio.create_task(save(waiter, KEY))
+        asked = databases[1].fetched
+        await until(lambda: databases[1].fetched > asked)
+        await held.prepare()
+    await asyncio.wait_for(waiting, 60)
+
+
+async def test_nothing_is_known_without_notifications(database_url: str, keys: EncryptionKeys) -> None:
+    async with PostgresDatabase(database_url, keys, listens=False) as database:
+        await database.store("alice").load()
+        assert database.store("alice").revision() is None
