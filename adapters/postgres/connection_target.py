@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from authstate.engine.model.errors import AuthstateError
+from authstate.engine.model.errors import AuthstateError, strip_tracebacks
 
 _PARAMETERS: Final = {"application_name": "authstate", "connect_timeout": "10", "target_session_attrs": "read-write"}
 _LIVENESS: Final = {"keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3"}
@@ -12,6 +12,7 @@ class DatabaseUrlInvalid(AuthstateError):
     """The URL of a database cannot be used. The message does not repeat it: it may hold a password."""
 
 
+@strip_tracebacks
 def connection_string(url: str) -> str:
     """Return what libpq connects with.
 

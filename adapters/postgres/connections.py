@@ -13,7 +13,7 @@ from authstate.adapters.postgres.changes import Changes
 from authstate.adapters.postgres.connection_target import connection_string, describe
 from authstate.adapters.postgres.keys import KeyProvider
 from authstate.adapters.postgres.sealed_logins import SealedLogins
-from authstate.engine.model.errors import StoreUnavailable
+from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
@@ -52,6 +52,7 @@ class PostgresConnections:
     _answer_within: float = 10.0
     """Seconds until a statement that has no answer is given up, and its connection is closed."""
 
+    @strip_tracebacks  # the URL may hold a password
     def __init__(
         self,
         url: str,
@@ -77,6 +78,7 @@ class PostgresConnections:
         self.holder: str = f"process {os.getpid()} on {socket.gethostname()}"
         """What others read of who changed something."""
 
+    @strip_tracebacks
     async def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
         """Run one statement, which is a transaction of its own, and return its first row.
 

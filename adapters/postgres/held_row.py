@@ -13,10 +13,12 @@ from authstate.adapters.stores.auth_json_format import decode, encode
 from authstate.adapters.stores.off_loop import completed
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens, Credentials
+from authstate.engine.model.errors import strip_tracebacks_of_methods
 
 _NOTHING: Mapping[str, Any] = {"key_id": None, "login": None, "login_fingerprint": None}
 
 
+@strip_tracebacks_of_methods
 class HeldRow:
     """A `HeldStore`. Every write fails, and changes nothing, if another process took the row meanwhile.
 

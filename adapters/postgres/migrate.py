@@ -9,7 +9,7 @@ from typing import Final
 from authstate.adapters.postgres import faults
 from authstate.adapters.postgres.connection_target import connection_string, describe
 from authstate.adapters.postgres.schema import LOCK, MIGRATIONS, VERSION, Migration
-from authstate.engine.model.errors import StoreUnavailable
+from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks
 
 _OLDEST_SERVER: Final = 140_000
 _CREATED: Final = (
@@ -22,6 +22,7 @@ _CREATED: Final = (
 )
 
 
+@strip_tracebacks
 async def migrate_database(url: str, migrations: Sequence[Migration] = MIGRATIONS) -> list[Migration]:
     """Apply the migrations that are missing, in one transaction. Returns them.
 

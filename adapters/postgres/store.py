@@ -20,7 +20,7 @@ from authstate.adapters.stores.auth_json_format import decode
 from authstate.adapters.stores.off_loop import completed
 from authstate.engine.machines.refresh_claim import RefreshClaim, format_time
 from authstate.engine.model.credentials import Credentials
-from authstate.engine.model.errors import StoreBusy, StoreUnavailable
+from authstate.engine.model.errors import StoreBusy, StoreUnavailable, strip_tracebacks_of_methods
 from authstate.engine.ports import HeldStore, LastChange
 
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9._:/+-]{1,200}")
@@ -28,6 +28,7 @@ _LONGEST_WAIT: Final = 1.0  # seconds until a waiter asks again by itself
 _FIRST_WAIT: Final = 0.05
 
 
+@strip_tracebacks_of_methods
 class PostgresStore:
     """A `CredentialStore` in PostgreSQL. `PostgresDatabase.store` makes one.
 
