@@ -1,17 +1,24 @@
-"""Notifications of a database: which rows were changed or given free by any process.
+"""What other processes changed: heard from the database, or asked for once a second, for all rows together.
 
-They make waiting short, and nothing depends on them: whoever waits also asks the database from time to time.
+Notifications make waiting short, and nothing depends on them. Whoever waits for a row also asks by itself. While no
+notification can be heard, one query a second finds the logins that were changed. While the database does not answer,
+nothing is known to have changed; what was, is found afterwards.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 from weakref import WeakValueDictionary
+
+from authstate.engine.model.errors import StoreUnavailable
 
 _LOGIN: Final = "authstate_login"
 _FREE: Final = "authstate_free"
-_FIRST_PAUSE: Final = 0.1  # seconds
-_LONGEST_PAUSE: Final = 15.0  # seconds
+_EVERY: Final = 1.0  # seconds
+
+Recent = Callable[[float], Awaitable[Sequence[Mapping[str, Any]]]]
+"""Returns account and version of what was changed since a time of the database, and `now` there; at least `now`."""
 
 
 class Watched:
@@ -19,14 +26,27 @@ class Watched:
 
     def __init__(self) -> None:
         self.changes: int = 0
-        """How many changes of its login were heard of."""
+        """How many changes of its login are known."""
+        self.version: int = 0
+        """The version of the login that this process read or heard of last."""
         self._news = asyncio.Event()
 
-    def tell(self, *, is_login: bool) -> None:
-        """Note a notification, and wake everybody who waits."""
-        self.changes += is_login
+    def tell(self) -> None:
+        """Wake everybody who waits: the row is free, or its login was changed."""
         self._news.set()
         self._news = asyncio.Event()
+
+    def read(self, row: Mapping[str, Any] | None) -> None:
+        """Note what was read or written here: it is no news for this process."""
+        if row is not None:
+            self.version = max(self.version, row["version"])
+
+    def changed(self, version: int) -> None:
+        """Note that the login has this version now."""
+        if version != self.version:
+            self.version = version
+            self.changes += 1
+            self.tell()
 
     def next_news(self) -> asyncio.Event:
         """Return what is set at the next notification from now on."""
@@ -34,17 +54,21 @@ class Watched:
 
 
 class Changes:
-    """Waits for notifications on a connection of its own.
+    """Follows the changes of a database, in a task of its own.
 
     Args:
-        conninfo: where to connect to. None: there are no notifications.
+        conninfo: where to listen. None: there are no notifications, and the database is asked.
+        recent: asks for what was changed. Raises StoreUnavailable.
     """
 
-    def __init__(self, conninfo: str | None) -> None:
+    def __init__(self, conninfo: str | None, recent: Recent) -> None:
         self._conninfo = conninfo
+        self._recent = recent
         self._task: asyncio.Task[None] | None = None
-        self._is_listening = False
-        self._connections = 0
+        self._since = 0.0
+        """The time of the database at the last look. 0 before the first one."""
+        self.is_listening: bool = False
+        """Whether notifications are heard now."""
         self._watched: WeakValueDictionary[str, Watched] = WeakValueDictionary()
 
     def watched(self, account: str) -> Watched:
@@ -53,41 +77,59 @@ class Changes:
         return found if found is not None else self._watched.setdefault(account, Watched())
 
     def revision(self, watched: Watched) -> object:
-        """Return a value that changes when a login may have changed. None while nothing is heard."""
-        return (self._connections, watched.changes) if self._is_listening else None
+        """Return a value that changes once a change of the login is known. None before the first look."""
+        return watched.changes if self._since else None
 
     def start(self) -> None:
-        """Begin to listen, in a task of this event loop."""
-        if self._conninfo is not None and self._task is None:
-            self._task = asyncio.create_task(self._listen(self._conninfo))
+        """Begin to follow, in a task of this event loop."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._follow())
 
     async def aclose(self) -> None:
-        """Stop listening."""
+        """Stop following."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait((task,))
 
-    async def _listen(self, conninfo: str) -> None:
-        """Listen until it is cancelled. Connect again after a failure, later each time."""
+    async def _follow(self) -> None:
+        """Listen. Where that is not possible now, ask once a second. Ends when it is cancelled."""
         import psycopg
 
-        pause = _FIRST_PAUSE
         while True:
-            with suppress(psycopg.Error, OSError):
-                async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-                    await connection.execute(f"LISTEN {_LOGIN}")
-                    await connection.execute(f"LISTEN {_FREE}")
-                    self._connections += 1
-                    self._is_listening = True
-                    pause = _FIRST_PAUSE
-                    async for heard in connection.notifies():
-                        self._tell(heard.payload, is_login=heard.channel == _LOGIN)
-            self._is_listening = False
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            if self._conninfo is not None:
+                with suppress(psycopg.Error, OSError, StoreUnavailable):
+                    await self._listen(self._conninfo)
+                self.is_listening = False
+            with suppress(StoreUnavailable):
+                await self._look()
+            await asyncio.sleep(_EVERY)
 
-    def _tell(self, account: str, *, is_login: bool) -> None:
+    async def _listen(self, conninfo: str) -> None:
+        """Listen until the connection is lost."""
+        import psycopg
+
+        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+            await connection.execute(f"LISTEN {_LOGIN}")
+            await connection.execute(f"LISTEN {_FREE}")
+            await self._look()  # what was changed before
+            self.is_listening = True
+            async for heard in connection.notifies():
+                account, _, version = heard.payload.partition(" ")
+                self._tell(account, int(version) if heard.channel == _LOGIN else None)
+
+    async def _look(self) -> None:
+        """Find what was changed since the last look."""
+        for row in await self._recent(self._since):
+            self._since = row["now"]
+            if row["account"] is not None:
+                self._tell(row["account"], row["version"])
+
+    def _tell(self, account: str, version: int | None) -> None:
         watched = self._watched.get(account)
-        if watched is not None:
-            watched.tell(is_login=is_login)
+        if watched is None:
+            return
+        if version is None:
+            watched.tell()
+        else:
+            watched.changed(version)

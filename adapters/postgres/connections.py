@@ -4,11 +4,11 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from authstate.adapters.postgres import faults
+from authstate.adapters.postgres import faults, statements
 from authstate.adapters.postgres.changes import Changes
 from authstate.adapters.postgres.connection_target import connection_string, describe
 from authstate.adapters.postgres.keys import KeyProvider
@@ -73,7 +73,7 @@ class PostgresConnections:
         self.logins: SealedLogins = SealedLogins(self, keys)
         """Encrypts and decrypts logins."""
         listens_at = None if not listens else connection_string(listen_url) if listen_url else self._conninfo
-        self.changes: Changes = Changes(listens_at)
+        self.changes: Changes = Changes(listens_at, self._recent)
         """Tells when a row was changed or given free."""
         self.holder: str = f"process {os.getpid()} on {socket.gethostname()}"
         """What others read of who changed something."""
@@ -96,6 +96,22 @@ class PostgresConnections:
                     raise faults.unavailable(self.place, error) from None
             await asyncio.sleep(pause)
         raise AssertionError("the last pause is None")
+
+    async def _recent(self, since: float) -> Sequence[Row]:
+        """See `Recent`."""
+        from psycopg.rows import dict_row
+
+        try:
+            pool = await self._opened()
+            async with (
+                asyncio.timeout(self._answer_within),
+                pool.connection() as connection,
+                connection.cursor(row_factory=dict_row) as cursor,
+            ):
+                await cursor.execute(statements.RECENT, {"since": since})
+                return await cursor.fetchall()
+        except _statement_faults() as error:
+            raise faults.unavailable(self.place, error) from None
 
     async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
         from psycopg.rows import dict_row

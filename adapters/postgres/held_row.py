@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from authstate.adapters.postgres import statements
+from authstate.adapters.postgres.changes import Watched
 from authstate.adapters.postgres.connections import PostgresConnections, Row
-from authstate.adapters.postgres.hold import Hold, HoldTimes
+from authstate.adapters.postgres.hold import Hold
 from authstate.adapters.postgres.rows import claim_values
 from authstate.adapters.postgres.sealed_logins import LoginDamaged, SealedLogin
 from authstate.adapters.stores.auth_json_format import decode, encode
@@ -25,30 +26,31 @@ class HeldRow:
     Args:
         database: where the row is.
         hold: on the row.
-        times: of holds.
         place: its name, for a person.
         row: as it was when the hold was taken.
+        watched: what is known of the row in this process.
     """
 
-    def __init__(self, database: PostgresConnections, hold: Hold, times: HoldTimes, place: str, row: Row) -> None:
+    def __init__(self, database: PostgresConnections, hold: Hold, place: str, row: Row, watched: Watched) -> None:
         self._database = database
         self._hold = hold
-        self._times = times
         self._place = place
         self._row: Row | None = row
+        self._watched = watched
         self._is_read = False  # whether the row was given to a load
 
     async def load(self) -> Credentials | None:
         """See `HeldStore`."""
         if self._is_read:
             self._row = await self._database.fetch(statements.LOAD, {"account": self._hold.account})
+        self._watched.read(self._row)
         self._is_read = True
         content = await read_login(self._database, self._hold.account, self._row)
         return None if content is None else decode(content, self._place).credentials
 
     async def prepare(self) -> None:
         """See `HeldStore`. Renews the hold, which is a write to the same row."""
-        await self._write(statements.RENEW, {}, seconds=self._times.lock)
+        await self._write(statements.RENEW, {}, seconds=self._hold.times.lock)
 
     async def save(self, credentials: Credentials) -> None:
         """See `HeldStore`."""
@@ -64,7 +66,7 @@ class HeldRow:
         if claim.state is RefreshClaimState.FREE:
             await self._write(statements.FREE, {"fingerprint": claim.fingerprint})
         elif claim.state is RefreshClaimState.CLAIMED:
-            await self._write(statements.CLAIM, claim_values(claim), seconds=self._times.claim)
+            await self._write(statements.CLAIM, claim_values(claim), seconds=self._hold.times.claim)
         else:
             await self._write(statements.RECORD, claim_values(claim))
 
@@ -83,7 +85,7 @@ class HeldRow:
 
     async def renew(self) -> None:
         """See `LimitsSending`."""
-        await self._write(statements.RENEW, {}, seconds=self._times.claim)
+        await self._write(statements.RENEW, {}, seconds=self._hold.times.claim)
 
     def ensure_may_send(self) -> None:
         """See `LimitsSending`."""
@@ -91,11 +93,12 @@ class HeldRow:
 
     async def _replace(self, statement: str, values: Mapping[str, Any]) -> None:
         """Write a login, and keep it for the next write."""
-        await self._write(statement, values)
-        self._row = {"key_id": values["key_id"], "login": values["login"]}
+        written = await self._write(statement, values)
+        self._watched.read(written)
+        self._row = {"key_id": values["key_id"], "login": values["login"], "version": written["version"]}
 
-    async def _write(self, statement: str, values: Mapping[str, Any], *, seconds: float = 0.0) -> None:
-        await completed(asyncio.ensure_future(self._hold.write(statement, values, seconds=seconds)))
+    async def _write(self, statement: str, values: Mapping[str, Any], *, seconds: float = 0.0) -> Row:
+        return await completed(asyncio.ensure_future(self._hold.write(statement, values, seconds=seconds)))
 
     async def _sealed(self, credentials: Credentials) -> Mapping[str, Any]:
         """The values of a login for a statement. Raises TypeError for external tokens, StoreUnreadable."""

@@ -52,20 +52,20 @@ class Hold:
         self._writer = writer
         self._generation = generation
         self._ends = ends
-        self._times = times
+        self.times = times
         self._is_lost = False
         self._is_free = False
 
     def ensure_may_send(self) -> None:
         """Raise NotSentInTime if a token must not be sent any more: the answer could come after the end of the hold."""
-        if self._is_lost or self._ends - self._database.elapsed() < self._times.answer:
+        if self._is_lost or self._ends - self._database.elapsed() < self.times.answer:
             raise NotSentInTime
 
-    async def write(self, statement: str, values: Mapping[str, Any] = {}, *, seconds: float = 0.0) -> None:
+    async def write(self, statement: str, values: Mapping[str, Any] = {}, *, seconds: float = 0.0) -> Row:
         """Run a statement that changes the row, unless somebody else took it meanwhile.
 
         Args:
-            statement: one of statements.py. It yields the new generation.
+            statement: one of statements.py.
             values: for it, besides those of the hold.
             seconds: how long the row is held from now on, if the statement renews the hold.
 
@@ -84,6 +84,7 @@ class Hold:
             )
         if seconds:
             self._ends = before + seconds
+        return row
 
     def note_free(self) -> None:
         """Note that a write gave the row free."""

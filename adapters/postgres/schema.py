@@ -46,6 +46,7 @@ MIGRATIONS: Final = (
             ) WITH (fillfactor = 70)
             """,
             "CREATE INDEX accounts_fingerprint ON authstate.accounts (fingerprint) WHERE fingerprint IS NOT NULL",
+            "CREATE INDEX accounts_changed ON authstate.accounts (changed_at)",
             "CREATE INDEX accounts_key ON authstate.accounts (key_id, account) WHERE login IS NOT NULL",
             """
             CREATE TABLE authstate.refresh_claims (

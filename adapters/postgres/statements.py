@@ -37,7 +37,7 @@ _LOGIN: Final = """
     version = a.version + 1, key_id = %(key_id)s, login = %(login)s, fingerprint = %(login_fingerprint)s,
     changed_at = clock_timestamp(), changed_by = %(holder)s
 """
-_TOLD: Final = "SELECT generation, pg_notify('authstate_login', %(account)s) FROM written"
+_TOLD: Final = "SELECT version, pg_notify('authstate_login', %(account)s || ' ' || version) FROM written"
 
 TAKE: Final = f"""
     WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
@@ -102,7 +102,7 @@ FREE: Final = f"""
 SAVE: Final = f"""
     WITH written AS (
         UPDATE authstate.accounts AS a SET generation = %(generation)s, {_LOGIN}
-        WHERE {_OURS} RETURNING generation
+        WHERE {_OURS} RETURNING version
     )
     {_TOLD}
 """
@@ -111,7 +111,7 @@ SETTLE: Final = f"""
     WITH written AS (
         UPDATE authstate.accounts AS a SET
             generation = %(generation)s, held_until = NULL, {_LOGIN}
-        WHERE {_OURS} RETURNING generation
+        WHERE {_OURS} RETURNING generation, version
     ), claim AS ({_CLAIM}), pruned AS ({_PRUNE})
     {_TOLD}
 """
@@ -139,3 +139,13 @@ CHECKED_KEY: Final = """
     ON CONFLICT (key_id) DO UPDATE SET key_id = excluded.key_id RETURNING checked
 """
 """Return the check value of a key. It is noted, if the key is new here."""
+
+RECENT: Final = """
+    SELECT a.account, a.version, t.now
+    FROM (SELECT extract(epoch FROM clock_timestamp())::double precision AS now) AS t
+    LEFT JOIN authstate.accounts AS a
+        ON a.changed_at > to_timestamp(CASE WHEN %(since)s > 0 THEN %(since)s - 5 ELSE t.now - 60 END)
+"""
+"""Find the logins that were changed since a time of the database, and what time it is there. Some are found twice: a
+change is seen only when it is committed, which may be a little later.
+"""

@@ -69,6 +69,7 @@ class PostgresStore:
     async def load(self) -> Credentials | None:
         """See `CredentialStore`."""
         row = await self._database.fetch(statements.LOAD, {"account": self.account})
+        self._watched.read(row)
         content = await read_login(self._database, self.account, row)
         return None if content is None else decode(content, self.describe()).credentials
 
@@ -79,7 +80,7 @@ class PostgresStore:
         return claim_from(row) if row is not None else None
 
     def revision(self) -> object:
-        """See `HasRevision`. It changes with each notification of the database, and is None while there are none."""
+        """See `HasRevision`. It changes when a change by another process is known: see changes.py."""
         return self._database.changes.revision(self._watched)
 
     async def last_change(self) -> LastChange | None:
@@ -95,7 +96,7 @@ class PostgresStore:
         """See `CredentialStore`. The lock ends by itself; see `HoldTimes`."""
         hold, row = await self._take()
         try:
-            yield HeldRow(self._database, hold, self._times, self.describe(), row)
+            yield HeldRow(self._database, hold, self.describe(), row, self._watched)
         finally:
             with suppress(StoreUnavailable):  # the hold ends by itself
                 await completed(asyncio.ensure_future(hold.release()))

@@ -150,10 +150,14 @@ class SimDatabase:
         return self._done(state and state.without_claim(values["fingerprint"]))
 
     def _save(self, values: Values) -> Answer:
-        return self._done(self._written(values, **self._login(values)))
+        return self._saved(self._done(self._written(values, **self._login(values))))
 
     def _settle(self, values: Values) -> Answer:
-        return self._done(self._written(values, held_until=None, **self._login(values)), values)
+        return self._saved(self._done(self._written(values, held_until=None, **self._login(values)), values))
+
+    def _saved(self, answer: Answer) -> Answer:
+        row = self.state.row
+        return {"version": row.version} if answer is not None and row is not None else None
 
     def _login(self, values: Values) -> dict[str, Any]:
         row = self.state.row

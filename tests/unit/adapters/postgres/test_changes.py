@@ -78,19 +78,21 @@ async def test_a_warm_engine_asks_the_database_nothing(databases: Pair) -> None:
                 await asyncio.sleep(0.001)
 
 
-async def test_a_connection_that_was_lost_is_made_again(databases: Pair, database_url: str) -> None:
-    """Nothing is heard meanwhile, so everything may have changed."""
+async def test_changes_are_found_while_the_connection_is_lost(databases: Pair, database_url: str) -> None:
+    """And it is made again."""
     store = databases[0].store("alice")
-    before = store.revision()
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND query LIKE 'LISTEN%'"
-        )
-    await until(lambda: store.revision() not in (before, None))
-    after = store.revision()
-    await save(databases[1].store("alice"), KEY)
-    await until(lambda: store.revision() != after)
+    await until(lambda: databases[0].changes.is_listening)
+    for _ in range(2):
+        before = store.revision()
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+            )
+        await until(lambda: not databases[0].changes.is_listening)
+        await save(databases[1].store("alice"), KEY)
+        await until(lambda before=before: store.revision() != before)  # type: ignore[misc]
+        await until(lambda: databases[0].changes.is_listening)
 
 
 async def test_a_waiter_goes_on_as_soon_as_the_row_is_free(databases: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +107,31 @@ async def test_a_waiter_goes_on_as_soon_as_the_row_is_free(databases: Pair, monk
     await asyncio.wait_for(waiting, 60)
 
 
-async def test_nothing_is_known_without_notifications(database_url: str, keys: EncryptionKeys) -> None:
-    async with PostgresDatabase(database_url, keys, listens=False) as database:
-        await database.store("alice").load()
-        assert database.store("alice").revision() is None
+async def test_without_notifications_one_query_a_second_finds_all_changes(
+    database_url: str, keys: EncryptionKeys
+) -> None:
+    async with (
+        CountingDatabase(database_url, keys, listens=False) as one,
+        PostgresDatabase(database_url, keys, listens=False) as other,
+    ):
+        stores = [one.store(f"account-{number}") for number in range(20)]
+        await stores[0].load()
+        await until(lambda: stores[0].revision() is not None)
+        before = [store.revision() for store in stores]
+        asked = one.fetched
+        for number in range(20):
+            await save(other.store(f"account-{number}"), KEY)
+        await until(lambda: all(store.revision() != old for store, old in zip(stores, before, strict=True)))
+        assert one.fetched == asked
+
+
+async def test_what_this_process_wrote_is_no_news(databases: Pair) -> None:
+    store, other = databases[0].store("alice"), databases[1].store("alice")
+    before, others = store.revision(), other.revision()
+    await save(store, KEY)
+    await until(lambda: other.revision() != others)
+    bob = databases[0].store("bob")
+    heard = bob.revision()
+    await save(databases[1].store("bob"), KEY)
+    await until(lambda: bob.revision() != heard)
+    assert store.revision() == before
