@@ -1,10 +1,12 @@
-"""Markers by place and by fixture, and signals as a person's terminal leaves them."""
+"""Markers by place and by fixture, the PostgreSQL server, and signals as a person's terminal leaves them."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.paths import TESTS
+from support.postgres import PostgresServer, running_server
 from support.real_parts import RealParts
 
 FAST = (
@@ -30,6 +32,19 @@ for _name in ("SIGHUP", "SIGTERM"):
 def real_parts() -> RealParts:
     """Installs real programs. A test that uses it, directly or through another fixture, has the marker `real_parts`."""
     return RealParts()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running PostgreSQL server. All tests of a process share it, so no test stops it."""
+    with running_server(RealParts().postgres()) as server:
+        yield server
+
+
+@pytest.fixture
+async def database_url(postgres_server: PostgresServer) -> str:
+    """The URL of an empty database with all tables."""
+    return await postgres_server.new_database()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

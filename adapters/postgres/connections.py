@@ -51,6 +51,9 @@ class PostgresConnections:
     become the primary."""
     _answer_within: float = 10.0
     """Seconds until a statement that has no answer is given up, and its connection is closed."""
+    _connect_within: float = 20.0
+    """Seconds to wait for a connection: until another statement of this process has done with it, or a server is back.
+    """
 
     @strip_tracebacks  # the URL may hold a password
     def __init__(
@@ -118,8 +121,8 @@ class PostgresConnections:
 
         pool = await self._opened()
         async with (
-            asyncio.timeout(self._answer_within),
             pool.connection() as connection,
+            asyncio.timeout(self._answer_within),
             connection.cursor(row_factory=dict_row) as cursor,
         ):
             await cursor.execute(statement, values)
@@ -144,7 +147,7 @@ class PostgresConnections:
             min_size=1,
             max_size=self._connections,
             open=False,
-            timeout=10.0,
+            timeout=self._connect_within,
             name="authstate",
         )
         await pool.open()

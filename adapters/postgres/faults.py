@@ -1,11 +1,8 @@
 """What went wrong with a database, for a person. A message of the server is not repeated: it may quote a row."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from authstate.engine.model.errors import StoreUnavailable
-
-if TYPE_CHECKING:
-    pass
 
 _REPAIRS: Final = {
     "42501": "this role may not do that there: grant it the rights that `authstate postgres init` prints",
@@ -28,17 +25,23 @@ _REPEATED: Final = ("08", "57P01", "57P02", "57P03", "25006", "40001", "40P01")
 def is_repeatable(error: Exception) -> bool:
     """Whether the same statement may succeed if it is sent again, on another connection."""
     import psycopg
+    from psycopg_pool import PoolTimeout
 
     state: str | None = getattr(error, "sqlstate", None)
     if state is None:
-        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        is_lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        return is_lost and not isinstance(error, PoolTimeout)  # it tried to connect for all that time
     return state.startswith(_REPEATED)
 
 
 def unavailable(place: str, error: Exception) -> StoreUnavailable:
     """Return the error for a statement that failed."""
+    from psycopg_pool import PoolTimeout
+
     repair = _REPAIRS.get(getattr(error, "sqlstate", None) or "")
-    if repair is None:
+    if isinstance(error, PoolTimeout):
+        repair = "no connection to it in time: check that the server runs, or allow more `connections`; then try again"
+    elif repair is None:
         repair = f"it cannot be used just now ({_kind(error)}): check that the server runs, then try again"
     return StoreUnavailable(f"{place}: {repair}")
 

@@ -2,11 +2,19 @@
 
 import os
 import pwd
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from support.codex_binaries import CannotInstall
 from support.debian import install
+
+from authstate.adapters.postgres.migrate import migrate_database
 
 _SETTINGS = (
     "listen_addresses = ''",
@@ -14,6 +22,7 @@ _SETTINGS = (
     "shared_buffers = 64MB",
     "log_min_messages = fatal",
 )
+_numbers = count(1)
 
 
 def programs() -> Path:
@@ -32,33 +41,101 @@ def _newest() -> Path | None:
 
 
 class PostgresServer:
-    """One server. Root runs it as the user `postgres`, because PostgreSQL refuses to run as root."""
+    """One server. Root runs it as the user `postgres`, because PostgreSQL refuses to run as root.
 
-    def __init__(self, folder: Path, bin_folder: Path) -> None:
+    Args:
+        folder: of the data and the socket. Short, because the path of a socket has at most 107 bytes.
+        bin_folder: where the programs are.
+        data: another folder for the data.
+    """
+
+    def __init__(self, folder: Path, bin_folder: Path, data: Path | None = None) -> None:
         self.folder = folder
         self._bin = bin_folder
-        self._data = folder / "data"
+        self._data = folder / "data" if data is None else data
         self._user = "postgres" if os.geteuid() == 0 else None
 
-    def create(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self._user is not None:
-            account = pwd.getpwnam(self._user)
-            os.chown(self.folder, account.pw_uid, account.pw_gid)
-        self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "-N", "-E", "UTF8")
-        settings = [*_SETTINGS, f"unix_socket_directories = '{self.folder}'"]
+    def create(self, *options: str) -> None:
+        """Make an empty server. `options` are those of initdb."""
+        self._make_folder()
+        self.run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "-N", "-E", "UTF8", *options)
+        self.configure(*_SETTINGS, f"unix_socket_directories = '{self.folder}'")
+
+    def follow(self, primary: "PostgresServer") -> None:
+        """Make a standby from a copy of a running server."""
+        self._make_folder()
+        source = ("-h", str(primary.folder), "-U", "postgres", "-c", "fast", "-N")
+        self.run("pg_basebackup", "-D", str(self._data), "-R", *source)
+        self.configure(f"unix_socket_directories = '{self.folder}'", "hot_standby = on")
+
+    def configure(self, *settings: str) -> None:
+        """Add lines to postgresql.conf. A later line replaces an earlier one. They count from the next start."""
         with (self._data / "postgresql.conf").open("a") as file:
             file.write("\n".join(settings) + "\n")
 
     def start(self) -> None:
-        self._run("pg_ctl", "-D", str(self._data), "-w", "-t", "60", "-l", str(self.folder / "log"), "start")
+        self._control("-l", str(self.folder / "log"), "start")
 
     def stop(self, mode: str = "fast") -> None:
-        self._run("pg_ctl", "-D", str(self._data), "-w", "-t", "60", "-m", mode, "stop")
+        self._control("-m", mode, "stop")
+
+    def promote(self) -> None:
+        """Make a standby the primary, and wait until it accepts writes."""
+        self._control("promote")
 
     def url(self, database: str = "postgres", user: str = "postgres") -> str:
         return f"host={self.folder} dbname={database} user={user}"
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def execute(self, statement: str, *values: Any, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run one statement as the superuser. Returns its rows."""
+        import psycopg
+
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+    async def new_database(self) -> str:
+        """Make a database with all tables, and no rows. Returns its URL."""
+        name = f"test_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        await migrate_database(self.url(name))
+        return self.url(name)
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run a program of PostgreSQL as the user of the server, to its end."""
         command = [str(self._bin / program), *arguments]
-        subprocess.run(command, check=True, capture_output=True, user=self._user, cwd="/", timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, user=self._user, cwd="/", timeout=120)
+        assert done.returncode == 0, f"{program}: {done.stderr}"
+
+    def _control(self, *arguments: str) -> None:
+        self.run("pg_ctl", "-D", str(self._data), "-w", "-t", "60", *arguments)
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._user is not None:
+            account = pwd.getpwnam(self._user)
+            os.chown(self.folder, account.pw_uid, account.pw_gid)
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Yield a new folder with a short path that every user may read, and remove it afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="authstate-pg"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def running_server(bin_folder: Path) -> Iterator[PostgresServer]:
+    """Yield a new server that runs. It ends with the block."""
+    with short_folder() as folder:
+        server = PostgresServer(folder / "s", bin_folder)
+        server.create()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
