@@ -41,6 +41,8 @@ def unavailable(place: str, error: Exception) -> StoreUnavailable:
     repair = _REPAIRS.get(getattr(error, "sqlstate", None) or "")
     if isinstance(error, PoolTimeout):
         repair = "no connection to it in time: check that the server runs, or allow more `connections`; then try again"
+    elif isinstance(error, TimeoutError):
+        repair = "it gave no answer in time: check the server and the network, then try again"
     elif repair is None:
         repair = f"it cannot be used just now ({_kind(error)}): check that the server runs, then try again"
     return StoreUnavailable(f"{place}: {repair}")

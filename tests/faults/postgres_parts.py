@@ -1,0 +1,61 @@
+"""What the tests with a PostgreSQL server share: a login, its issuer, and a database that tells each step."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from faults.stopped_holder import KEYS, SteppedDatabase
+
+from authstate import AuthEngine, AuthState, ChatgptTokens, PostgresDatabase, RefreshSettings
+from authstate.engine.model.secret import Secret
+from authstate.engine.ports import RefreshedTokens
+from authstate.testing import FakeAuthority, make_tokens
+
+NO_WAITS = RefreshSettings(first_wait=0.0, rechecks=(0.0,), save_waits=(0.0,))
+
+
+class AnsweringAuthority(FakeAuthority):
+    """An issuer that calls a function once it has spent a token, before it answers."""
+
+    on_answer: Callable[[], None] = staticmethod(lambda: None)
+
+    async def refresh(self, refresh_token: Secret) -> RefreshedTokens:
+        answer = await super().refresh(refresh_token)
+        self.on_answer()
+        return answer
+
+
+class Login:
+    """The account "alice", whose access token has expired."""
+
+    def __init__(self) -> None:
+        self.tokens = make_tokens(expires_in=-60.0)
+        self.authority = AnsweringAuthority(self.tokens)
+
+    async def store_in(self, database: PostgresDatabase) -> None:
+        async with database.store("alice").locked() as held:
+            await held.save(self.tokens)
+
+    def engine(self, database: PostgresDatabase) -> AuthEngine:
+        return AuthEngine(database.store("alice"), self.authority, settings=NO_WAITS)
+
+    async def refresh(self, database: PostgresDatabase) -> None:
+        async with self.engine(database) as engine:
+            await engine.authorization()
+            assert engine.session.state is AuthState.CHATGPT
+
+    async def assert_refreshed_once(self, database: PostgresDatabase) -> None:
+        """Check that the token was sent once, and that its answer is stored and the row is free."""
+        assert self.authority.sent == [self.tokens.refresh_token.reveal()]
+        stored = await database.store("alice").load()
+        assert isinstance(stored, ChatgptTokens)
+        assert self.authority.live == {stored.refresh_token.reveal()}
+        async with database.store("alice").locked():
+            pass
+
+
+@asynccontextmanager
+async def opened(url: str, reach: Callable[[str], None] = lambda step: None) -> AsyncIterator[SteppedDatabase]:
+    """Open a database with one connection. `reach` is called with each step."""
+    async with SteppedDatabase(url, KEYS, connections=1, listens=False) as database:
+        database.reach = reach
+        yield database
