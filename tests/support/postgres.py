@@ -79,6 +79,13 @@ class PostgresServer:
     def stop(self, mode: str = "fast") -> None:
         self._control("-m", mode, "stop")
 
+    def reload(self) -> None:
+        """Let the server read postgresql.conf again."""
+        self._control("reload")
+
+    def is_running(self) -> bool:
+        return (self._data / "postmaster.pid").exists()
+
     def promote(self) -> None:
         """Make a standby the primary, and wait until it accepts writes."""
         self._control("promote")
@@ -138,4 +145,5 @@ def running_server(bin_folder: Path) -> Iterator[PostgresServer]:
         try:
             yield server
         finally:
-            server.stop("immediate")
+            if server.is_running():
+                server.stop("immediate")

@@ -1,0 +1,121 @@
+"""A standby that becomes the primary, after the primary is gone."""
+
+from collections.abc import Iterator
+
+import pytest
+from faults.postgres_parts import Login, opened
+from faults.stopped_holder import SteppedDatabase
+from support.postgres import PostgresServer, running_server, short_folder
+from support.real_parts import RealParts
+
+from authstate import ChatgptTokens, PermanentRefreshError, StoreUnavailable
+
+
+class Pair:
+    """A primary and its standby, and the URL of a database on whichever of them accepts writes."""
+
+    def __init__(self, primary: PostgresServer, standby: PostgresServer) -> None:
+        self.primary = primary
+        self.standby = standby
+
+    def url(self, database: str) -> str:
+        name = database.split("dbname=")[1].split()[0]
+        return f"host={self.primary.folder},{self.standby.folder} port=5432,5432 dbname={name} user=postgres"
+
+    def until_followed(self) -> None:
+        """Wait until the standby has all that is written."""
+        wanted = "SELECT pg_current_wal_flush_lsn() <= replay_lsn FROM pg_stat_replication"
+        while self.primary.execute(wanted) != [(True,)]:
+            pass
+
+    def fail_over(self) -> None:
+        """Let the primary be gone, and the standby take over with what it has."""
+        self.primary.stop("immediate")
+        if not self.standby.is_running():
+            self.standby.start()
+        self.standby.promote()
+
+    def wait_for_standbys(self) -> None:
+        """Let each commit from now on wait until the standby has it: synchronous replication."""
+        self.primary.configure("synchronous_standby_names = '*'")
+        self.primary.reload()
+        while self.primary.execute("SELECT sync_state FROM pg_stat_replication") != [("sync",)]:
+            pass
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    programs = RealParts().postgres()
+    with running_server(programs) as primary, short_folder() as folder:
+        standby = PostgresServer(folder / "s", programs)
+        standby.follow(primary)
+        standby.start()
+        yield Pair(primary, standby)
+        if standby.is_running():
+            standby.stop("immediate")
+
+
+async def test_a_refresh_that_an_asynchronous_standby_lacks_is_not_lost_while_its_process_lives(pair: Pair) -> None:
+    login = Login()
+    url = pair.url(await pair.primary.new_database())
+    async with opened(url) as database, opened(url) as elsewhere:
+        await login.store_in(database)
+        pair.until_followed()
+        pair.standby.stop()
+        async with login.engine(database) as engine:
+            await engine.authorization()
+            pair.fail_over()
+            assert await elsewhere.store("alice").load() == login.tokens
+            await engine.refresh()  # it has the newest token, and knows that the stored one is older
+        assert len(login.authority.sent) == 2 and len(set(login.authority.sent)) == 2
+        stored = await elsewhere.store("alice").load()
+        assert isinstance(stored, ChatgptTokens) and login.authority.live == {stored.refresh_token.reveal()}
+
+
+async def test_a_refresh_that_nobody_has_any_more_is_noticed_and_told(pair: Pair) -> None:
+    login = Login()
+    url = pair.url(await pair.primary.new_database())
+    async with opened(url) as database:
+        await login.store_in(database)
+        pair.until_followed()
+        pair.standby.stop()
+        await login.refresh(database)
+        pair.fail_over()
+    async with opened(url) as database:
+        with pytest.raises(PermanentRefreshError, match="was spent already.*was last changed by process .* Sign in again"):
+            await login.refresh(database)
+        with pytest.raises(PermanentRefreshError):
+            await login.refresh(database)  # it is not sent a second time
+    assert login.authority.sent == 2 * [login.tokens.refresh_token.reveal()]
+
+
+async def test_a_synchronous_standby_has_every_refresh(pair: Pair) -> None:
+    login = Login()
+    url = pair.url(await pair.primary.new_database())
+    pair.wait_for_standbys()
+    async with opened(url) as database:
+        await login.store_in(database)
+        login.authority.on_answer = pair.fail_over  # the claim is there, and the answer is written to the new primary
+        await login.refresh(database)
+        await login.assert_refreshed_once(database)
+    async with opened(url) as database:
+        await login.assert_refreshed_once(database)
+
+
+async def test_nothing_is_sent_while_a_claim_waits_for_a_standby_that_is_gone(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = Login()
+    url = pair.url(await pair.primary.new_database())
+    async with opened(url) as database:
+        await login.store_in(database)
+        pair.wait_for_standbys()
+        pair.standby.stop()
+        monkeypatch.setattr(SteppedDatabase, "_answer_within", 1.0)
+        with pytest.raises(StoreUnavailable, match="no answer in time"):
+            await login.refresh(database)
+        assert login.authority.sent == []
+        monkeypatch.undo()
+        pair.standby.start()
+        await login.refresh(database)
+        await login.assert_refreshed_once(database)
