@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from authstate.adapters.postgres import faults, statements
 from authstate.adapters.postgres.changes import Changes
@@ -18,6 +18,7 @@ from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 Row = Mapping[str, Any]
+_GIVE_UP_CONNECTING: Final = 2.0  # seconds; then it begins again if anybody waits
 
 
 def boot_time() -> float:
@@ -107,8 +108,8 @@ class PostgresConnections:
         try:
             pool = await self._opened()
             async with (
-                asyncio.timeout(self._answer_within),
                 pool.connection() as connection,
+                asyncio.timeout(self._answer_within),
                 connection.cursor(row_factory=dict_row) as cursor,
             ):
                 await cursor.execute(statements.RECENT, {"since": since})
@@ -148,6 +149,8 @@ class PostgresConnections:
             max_size=self._connections,
             open=False,
             timeout=self._connect_within,
+            reconnect_timeout=_GIVE_UP_CONNECTING,
+            reconnect_failed=_connect_again,
             name="authstate",
         )
         await pool.open()
@@ -168,6 +171,14 @@ class PostgresConnections:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+async def _connect_again(pool: "AsyncConnectionPool") -> None:
+    """Begin to connect from the start, if anybody waits. By itself, a pool waits longer after each failure, without a
+    limit: a server that was away for minutes would not be noticed for as long again.
+    """
+    if pool.get_stats().get("requests_waiting"):
+        await pool.check()
 
 
 def _statement_faults() -> tuple[type[Exception], ...]:

@@ -79,8 +79,8 @@ class Hold:
         if row is None:
             self._is_lost = True
             raise StoreBusy(
-                f"{self._database.place}: this process paused for longer than it may hold the account {self.account}, "
-                "and another one took it: try again"
+                f"{self._database.place}: this process does not hold the account {self.account} any more: it paused "
+                "for too long and another one took it, or the server lost its last moments in a crash: try again"
             )
         if seconds:
             self._ends = before + seconds

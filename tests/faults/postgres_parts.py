@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import psycopg
 from faults.stopped_holder import KEYS, SteppedDatabase
 
 from authstate import AuthEngine, AuthState, ChatgptTokens, PostgresDatabase, RefreshSettings
@@ -59,3 +60,13 @@ async def opened(url: str, reach: Callable[[str], None] = lambda step: None) -> 
     async with SteppedDatabase(url, KEYS, connections=1, listens=False) as database:
         database.reach = reach
         yield database
+
+
+def until_waiting(url: str) -> int:
+    """Block until a statement waits for a lock. Returns the process of the server that runs it."""
+    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with psycopg.connect(url, autocommit=True) as connection:
+        while (row := connection.execute(waiting).fetchone()) is None:
+            pass
+    pid: int = row[0]
+    return pid

@@ -1,6 +1,4 @@
-"""A proxy between a client and a PostgreSQL server that cuts a connection at a chosen moment, or half of it, or keeps an
-answer back.
-"""
+"""A proxy between a client and a PostgreSQL server that cuts, half-closes or delays at a chosen moment."""
 
 import asyncio
 from collections.abc import Callable
@@ -108,7 +106,11 @@ class CuttingProxy:
             one.transport.abort()
 
     async def _answer(
-        self, theirs: asyncio.StreamReader, writer: asyncio.StreamWriter, is_cut: asyncio.Event, is_silent: asyncio.Event
+        self,
+        theirs: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        is_cut: asyncio.Event,
+        is_silent: asyncio.Event,
     ) -> None:
         """Forward what the server says, until it ends or the connection is cut."""
         with suppress(OSError):

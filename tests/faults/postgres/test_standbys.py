@@ -82,7 +82,9 @@ async def test_a_refresh_that_nobody_has_any_more_is_noticed_and_told(pair: Pair
         await login.refresh(database)
         pair.fail_over()
     async with opened(url) as database:
-        with pytest.raises(PermanentRefreshError, match="was spent already.*was last changed by process .* Sign in again"):
+        with pytest.raises(
+            PermanentRefreshError, match=r"was spent already.*was last changed by process .* Sign in again"
+        ):
             await login.refresh(database)
         with pytest.raises(PermanentRefreshError):
             await login.refresh(database)  # it is not sent a second time

@@ -79,7 +79,7 @@ async def test_a_late_holder_writes_nothing_once_another_took_the_row(
         let_the_hold_end(database_url, seconds_ago=60.0)
         async with other.store.locked() as held:
             await held.save(OTHER_KEY)
-            with pytest.raises(StoreBusy, match="paused for longer"):
+            with pytest.raises(StoreBusy, match="does not hold"):
                 match write:
                     case "save":
                         await late.save(KEY)
