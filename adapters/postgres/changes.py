@@ -15,6 +15,7 @@ from authstate.engine.model.errors import StoreUnavailable
 
 _LOGIN: Final = "authstate_login"
 _FREE: Final = "authstate_free"
+_CANCEL_AGAIN: Final = 0.2  # seconds
 _EVERY: Final = 1.0  # seconds
 
 Recent = Callable[[float], Awaitable[Sequence[Mapping[str, Any]]]]
@@ -88,9 +89,9 @@ class Changes:
     async def aclose(self) -> None:
         """Stop following."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait((task,))
+        while task is not None and not task.done():
+            task.cancel()  # again: `asyncio.wait_for` of Python 3.11, which the pool uses, may lose a cancellation
+            await asyncio.wait((task,), timeout=_CANCEL_AGAIN)
 
     async def _follow(self) -> None:
         """Listen. Where that is not possible now, ask once a second. Ends when it is cancelled."""

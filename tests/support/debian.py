@@ -58,6 +58,14 @@ def faketime() -> Path:
     return found[0]
 
 
+def pgbouncer() -> Path:
+    """Install pgbouncer if it is missing. Returns its path. Raises CannotInstall."""
+    found = Path("/usr/sbin/pgbouncer")  # not on the PATH of everybody
+    if not found.exists():
+        install(("pgbouncer",), ("pgbouncer",))
+    return found
+
+
 def install(programs: Sequence[str], packages: Sequence[str], *, timeout: float = 240) -> None:
     """Install programs that are missing from the PATH.
 

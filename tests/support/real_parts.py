@@ -63,6 +63,10 @@ class RealParts:
         """The folder with the programs of a PostgreSQL server."""
         return _installed(postgres.programs)
 
+    def pgbouncer(self) -> Path:
+        """The path of pgbouncer, which shares few connections to PostgreSQL between many clients."""
+        return _installed(debian.pgbouncer)
+
     def codex_acp(self) -> list[str]:
         """The command of the ACP agent for codex, without a codex: `CODEX_PATH` names one."""
         return _installed(codex_acp.install)
