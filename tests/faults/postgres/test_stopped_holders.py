@@ -1,74 +1,19 @@
 """A holder that is stopped (SIGSTOP) for longer than its hold, at every step of a refresh, and then goes on."""
 
-import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 from faults.forked_processes import token_digest
-from faults.reports import clean
-from faults.stopped_holder import KEYS, SETTINGS, advance
-from support.module_commands import command_of, with_tests
+from faults.stopped_holder import KEYS, SETTINGS
+from faults.stopped_process import Holder
 
 from authstate import AuthEngine, ChatgptTokens, PermanentRefreshError, PostgresDatabase
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.testing import LoopbackIssuer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGSTOP exists on Unix only")
-AN_HOUR = 3600.0
-
-
-class Holder:
-    """The process that is stopped."""
-
-    def __init__(self, url: str, issuer: LoopbackIssuer, folder: Path) -> None:
-        self._url = url
-        self._issuer = issuer
-        self._clock = folder / "clock"
-        self._process: subprocess.Popen[str] | None = None
-        advance(self._clock, 0.0)
-
-    def start(self, step: str) -> None:
-        command = command_of("faults.stopped_holder", self._url, self._issuer.url, step, str(self._clock))
-        pipe = subprocess.PIPE
-        environment = with_tests(clean())
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
-
-    def until_stopped(self) -> None:
-        assert self._process is not None
-        _, status = os.waitpid(self._process.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status), f"it ended with {status} before it reached the step"
-
-    def stop(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        self.until_stopped()
-
-    def let_an_hour_pass(self) -> None:
-        """Let the hold end, for the database and for the process."""
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            ended = "UPDATE authstate.accounts SET held_until = held_until - interval '1 hour'"
-            connection.execute(ended)
-        advance(self._clock, AN_HOUR)
-
-    def go_on(self) -> dict[str, Any]:
-        """Let it go on, to its end. Returns its report."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-        output, _ = self._process.communicate("\n", timeout=60)
-        report: dict[str, Any] = json.loads(output)
-        return report
-
-    def end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
 
 
 @pytest.fixture
