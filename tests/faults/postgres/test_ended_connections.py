@@ -34,7 +34,8 @@ def server(database_url: str) -> "psycopg.Connection[Any]":
 async def test_a_connection_that_the_server_ends_between_two_statements(
     step: str, database_url: str, server: "psycopg.Connection[Any]"
 ) -> None:
-    login, ended = Login(), []
+    login = Login()
+    ended: list[tuple[bool]] = []
 
     def reach(name: str) -> None:
         if name == step and not ended:
