@@ -142,7 +142,7 @@ class PostgresConnections:
         except ImportError:
             raise StoreUnavailable("PostgreSQL needs more packages: pip install 'authstate[postgres]'") from None
         settings = {"autocommit": True, "prepare_threshold": None}
-        pool = AsyncConnectionPool(
+        pool: AsyncConnectionPool = AsyncConnectionPool(
             self._conninfo,
             kwargs=settings,
             min_size=1,
