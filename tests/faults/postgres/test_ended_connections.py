@@ -1,7 +1,7 @@
 """Connections that the server ends at each statement, and networks that lose one direction or delay an answer."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import psycopg
@@ -25,9 +25,10 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server(database_url: str) -> "psycopg.Connection[Any]":
+def server(database_url: str) -> "Iterator[psycopg.Connection[Any]]":
     """A connection of an administrator."""
-    return psycopg.connect(database_url, autocommit=True)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
 
 
 @pytest.mark.parametrize("step", STEPS)
