@@ -12,6 +12,7 @@ _REPAIRS: Final = {
     "3F000": "its tables are missing: run `authstate postgres init`",
     "42P01": "its tables are missing: run `authstate postgres init`",
     "42703": "its tables are of another release: run `authstate postgres migrate`",
+    "42704": "there is no role of that name: create it with CREATE ROLE",
     "3D000": "there is no database of that name: create it, or name another one",
     "28000": "the server does not accept this role: check the user name, and pg_hba.conf on the server",
     "28P01": "the server refuses the password: check PGPASSFILE or the service file",
@@ -41,6 +42,13 @@ def unavailable(place: str, error: Exception) -> StoreUnavailable:
     if repair is None:
         repair = f"it cannot be used just now ({_kind(error)}): check that the server runs, then try again"
     return StoreUnavailable(f"{place}: {repair}")
+
+
+def not_administrated(place: str, error: Exception) -> StoreUnavailable:
+    """Return the error for a command that changes tables or rights."""
+    if getattr(error, "sqlstate", None) == "42501":
+        return StoreUnavailable(f"{place}: this role may not do that: name one in the URL that owns the database")
+    return unavailable(place, error)
 
 
 def _kind(error: Exception) -> str:

@@ -145,6 +145,26 @@ class KeyFile:
         return EncryptionKeys.parse(text, self.path)
 
 
+class KeyVariable:
+    """A `KeyProvider` that reads an environment variable.
+
+    Args:
+        name: of the variable. It has the form of `EncryptionKeys.parse`.
+        environment: the variables; by default those of this process.
+    """
+
+    def __init__(self, name: str = KEYS_VARIABLE, environment: Mapping[str, str] = os.environ) -> None:
+        self.name = name
+        self._environment = environment
+
+    async def load(self) -> EncryptionKeys:
+        """Read the variable. Raises KeysInvalid."""
+        text = self._environment.get(self.name, "")
+        if not text.strip():
+            raise KeysInvalid(f"there are no encryption keys: {self.name} is not set")
+        return EncryptionKeys.parse(text, self.name)
+
+
 def new_key() -> tuple[str, str]:
     """Make a key. Returns an id that sorts by date, and the key in base64."""
     from datetime import UTC, datetime

@@ -58,7 +58,7 @@ async def migrate_database(url: str, migrations: Sequence[Migration] = MIGRATION
                 await connection.execute("INSERT INTO authstate.migrations (version, title) VALUES (%s, %s)", values)
             return missing
     except (psycopg.Error, OSError) as error:
-        raise faults.unavailable(place, error) from None
+        raise faults.not_administrated(place, error) from None
 
 
 def newer_message(place: str, found: int) -> str:
