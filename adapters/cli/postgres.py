@@ -24,7 +24,7 @@ from authstate.adapters.postgres.rotation import Rotation, rotate_keys
 from authstate.adapters.postgres.schema import VERSION
 from authstate.adapters.postgres.sealed_logins import LoginDamaged
 from authstate.adapters.postgres.store import PostgresStore
-from authstate.engine.model.errors import StoreUnavailable, StoreUnreadable
+from authstate.engine.model.errors import StoreUnreadable
 
 URL_VARIABLE: Final = "AUTHSTATE_DATABASE_URL"
 """The environment variable with the URL of the database."""
@@ -185,18 +185,22 @@ def _not_rotated(rotation: Rotation) -> list[str]:
 async def forget(options: argparse.Namespace) -> ExitStatus:
     """Remove a login that nobody can read any more.
 
+    Returns:
+        DONE, or NOT_SIGNED_IN if there is nothing to remove, or if the login can be read after all.
+
     Raises:
         UsageError: the id of the account has a wrong form.
         StoreBusy: a process holds the row.
-        StoreUnavailable: the login was not removed; the message says why.
+        StoreUnavailable: the database cannot be used.
     """
     async with open_database(options) as database:
         store = _store(database, options.account)
-        if not await _has_row(store):
-            raise StoreUnavailable(f"{store.describe()}: there is no such account, so there is nothing to remove")
+        if not await _is_stored(store):
+            return ExitStatus(print_error(f"{store.describe()}: no login is stored there, so nothing was removed", 1))
         async with store.locked() as held:
             assert isinstance(held, HeldRow)
-            await _ensure_unreadable(held, store, options.lost_key)
+            if reason := await _why_kept(held, store, options.lost_key):
+                return ExitStatus(print_error(reason, ExitStatus.NOT_SIGNED_IN))
             await held.discard()
     print(printable(f"Removed the login of {store.describe()}. Sign in to it again."))
     return ExitStatus.DONE
@@ -209,7 +213,7 @@ def _store(database: AdminDatabase, account: str) -> PostgresStore:
         raise UsageError(str(error)) from None
 
 
-async def _has_row(store: PostgresStore) -> bool:
+async def _is_stored(store: PostgresStore) -> bool:
     """Whether something is stored. A login that cannot be read is something."""
     try:
         return await store.load() is not None
@@ -217,19 +221,17 @@ async def _has_row(store: PostgresStore) -> bool:
         return True
 
 
-async def _ensure_unreadable(held: HeldRow, store: PostgresStore, lost_key: str | None) -> None:
-    """Raise StoreUnavailable unless the login is damaged, or its key is the one that is lost for good."""
+async def _why_kept(held: HeldRow, store: PostgresStore, lost_key: str | None) -> str | None:
+    """Return why a login must not be removed. None if it is damaged, or if its key is the one that is lost for good."""
     try:
         await held.load()
     except LoginDamaged:
-        return
+        return None
     except StoreUnreadable as error:
         if lost_key is not None and held.key_id == lost_key:
-            return
-        raise StoreUnavailable(
-            f"{error}. Nothing was removed. If the key {held.key_id} is lost for good, add --lost-key {held.key_id}"
-        ) from None
-    raise StoreUnavailable(
+            return None
+        return f"{error}. Nothing was removed. If the key {held.key_id} is lost for good, add --lost-key {held.key_id}"
+    return (
         f"{store.describe()} can be read with these keys, so it was not removed: sign out of it instead, which also "
         "revokes its tokens"
     )

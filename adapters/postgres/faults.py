@@ -22,6 +22,8 @@ _REPAIRS: Final = {
 }
 """By the SQLSTATE: what to do. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
+_LONGEST_REASON: Final = 500  # characters
+
 _REPEATED: Final = ("08", "57P01", "57P02", "57P03", "25006", "40001", "40P01")
 """The beginnings of the codes after which the same statement may succeed on another connection."""
 
@@ -42,6 +44,12 @@ def unavailable(place: str, error: Exception) -> StoreUnavailable:
     if repair is None:
         repair = f"it cannot be used just now ({_kind(error)}): check that the server runs, then try again"
     return StoreUnavailable(f"{place}: {repair}")
+
+
+def not_connected(place: str, error: Exception) -> StoreUnavailable:
+    """Return the error for a connection that failed. It repeats the reason of libpq, which knows no row yet."""
+    reason = " ".join(str(error).split()).removeprefix("connection failed: ")[:_LONGEST_REASON]
+    return StoreUnavailable(f"{place} cannot be used: {reason or _kind(error)}")
 
 
 def not_administrated(place: str, error: Exception) -> StoreUnavailable:

@@ -7,7 +7,8 @@ key.
 from typing import Final
 
 from authstate.adapters.postgres import faults
-from authstate.adapters.postgres.connection_target import connection_string, describe
+from authstate.adapters.postgres.admin_connection import connect
+from authstate.adapters.postgres.connection_target import describe
 from authstate.adapters.postgres.schema import SCHEMA
 
 RIGHTS: Final = {
@@ -46,7 +47,7 @@ async def grant_access(url: str, role: str) -> None:
     import psycopg
 
     try:
-        async with await psycopg.AsyncConnection.connect(connection_string(url)) as connection:
+        async with await connect(url) as connection:
             for statement in grant_statements(role):
                 await connection.execute(statement.encode())
     except (psycopg.Error, OSError) as error:

@@ -37,7 +37,10 @@ def add_to_file(path: str | os.PathLike[str], key_id: str, encoded: str) -> Encr
         text += "\n"
     text += f"{key_id}={encoded}\n"
     keys = EncryptionKeys.parse(text, str(path))
-    _replace(target, text)
+    try:
+        _replace(target, text)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     return keys
 
 

@@ -85,10 +85,10 @@ class EncryptionKeys:
             KeysInvalid: it is not such a list.
         """
         keys: dict[str, bytes] = {}
-        for number, line in enumerate(text.replace(",", "\n").splitlines(), start=1):
-            if not (stripped := line.strip()) or stripped.startswith("#"):
+        for number, entry in enumerate(_entries(text), start=1):
+            if not entry or entry.startswith("#"):
                 continue
-            name, separator, encoded = (part.strip() for part in stripped.partition("="))
+            name, separator, encoded = (part.strip() for part in entry.partition("="))
             where = f"{place}, entry {number}"
             if not separator:
                 raise KeysInvalid(f"{where}: expected ID=BASE64, as `authstate postgres new-key` prints it")
@@ -170,6 +170,12 @@ def new_key() -> tuple[str, str]:
     from datetime import UTC, datetime
 
     return datetime.now(UTC).strftime("%Y-%m-%d-") + secrets.token_hex(2), _encoded(secrets.token_bytes(KEY_BYTES))
+
+
+def _entries(text: str) -> list[str]:
+    """Split a list of keys at line breaks and commas. A comma in a comment separates nothing."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [entry.strip() for line in lines for entry in ([line] if line.startswith("#") else line.split(","))]
 
 
 def _encoded(key: bytes) -> str:

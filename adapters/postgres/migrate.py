@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from authstate.adapters.postgres import faults
-from authstate.adapters.postgres.connection_target import connection_string, describe
+from authstate.adapters.postgres.admin_connection import connect
+from authstate.adapters.postgres.connection_target import describe
 from authstate.adapters.postgres.schema import LOCK, MIGRATIONS, VERSION, Migration
 from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks
 
@@ -40,7 +41,7 @@ async def migrate_database(url: str, migrations: Sequence[Migration] = MIGRATION
 
     place = describe(url)
     try:
-        async with await psycopg.AsyncConnection.connect(connection_string(url)) as connection:
+        async with await connect(url) as connection:
             if connection.info.server_version < _OLDEST_SERVER:
                 raise StoreUnavailable(f"{place} is older than PostgreSQL 14: use a newer server")
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))

@@ -172,19 +172,19 @@ async def test_engines_refresh_meanwhile_and_every_token_survives(
 
     accounts = [f"account-{number}" for number in range(6)]
     await save(connect(ONLY_OLD), 20)
-    async with PostgresDatabase(database_url, BOTH, connections=4) as database:
-        # Each refresh encrypts with the new key; a process with the old list encrypts with the old one.
-        async with PostgresDatabase(database_url, EncryptionKeys({"old": OLD, "new": NEW}), connections=4) as late:
-            engines = [
-                asyncio.ensure_future(refresh(late if number % 2 else database, account))
-                for number, account in enumerate(accounts)
-            ]
-            async with asyncio.timeout(60):
-                await sent.wait()
-            for _ in range(5):
-                await rotate_keys(connect(BOTH))
-            is_over.set()
-            results = await asyncio.gather(*engines)
+    database = PostgresDatabase(database_url, BOTH, connections=4)
+    late = PostgresDatabase(database_url, EncryptionKeys({"old": OLD, "new": NEW}), connections=4)  # encrypts with old
+    async with database, late:
+        engines = [
+            asyncio.ensure_future(refresh(late if number % 2 else database, account))
+            for number, account in enumerate(accounts)
+        ]
+        async with asyncio.timeout(60):
+            await sent.wait()
+        for _ in range(5):
+            await rotate_keys(connect(BOTH))
+        is_over.set()
+        results = await asyncio.gather(*engines)
     assert (await rotate_keys(connect(BOTH))).left == []
     reader = connect(ONLY_NEW)
     for account, authority in results:
