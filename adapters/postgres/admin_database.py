@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from authstate.adapters.postgres.admin_connection import connect
-from authstate.adapters.postgres.database import PostgresDatabase, Row
+from authstate.adapters.postgres.connections import Row
+from authstate.adapters.postgres.database import PostgresDatabase
 from authstate.adapters.postgres.keys import KeyProvider
 
 if TYPE_CHECKING:

@@ -31,6 +31,7 @@ VALUES: dict[str, Any] = {
     "successor": "",
     "kept": 64,
     "checked": b"checked",
+    "since": 1.0,
     "after": "account-17",
     "count": 100,
     "new_key_id": "key-2",
