@@ -4,11 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 from authstate.adapters.postgres import faults
 from authstate.adapters.postgres.connection_target import connection_string, describe
+from authstate.engine.model.errors import strip_tracebacks
 
 if TYPE_CHECKING:
     import psycopg
 
 
+@strip_tracebacks  # the URL may hold a password
 async def connect(url: str) -> "psycopg.AsyncConnection[Any]":
     """Open a connection. It may be cancelled.
 

@@ -8,6 +8,7 @@ from authstate.adapters.postgres.admin_connection import connect
 from authstate.adapters.postgres.connections import Row
 from authstate.adapters.postgres.database import PostgresDatabase
 from authstate.adapters.postgres.keys import KeyProvider
+from authstate.engine.model.errors import strip_tracebacks
 
 if TYPE_CHECKING:
     import psycopg
@@ -25,9 +26,10 @@ class AdminDatabase(PostgresDatabase):
     Raises DatabaseUrlInvalid.
     """
 
-    _pauses = (0.0, 0.5)
+    _pauses: tuple[float, ...] = (0.0, 0.5)
     _answer_within = _ANSWER_WITHIN
 
+    @strip_tracebacks  # the URL may hold a password
     def __init__(self, url: str, keys: KeyProvider) -> None:
         super().__init__(url, keys, connections=1, listens=False)
         self._url = url
@@ -42,7 +44,7 @@ class AdminDatabase(PostgresDatabase):
                 self._connection = await connect(self._url)
                 await self._connection.set_autocommit(True)
             async with self._connection.cursor(row_factory=dict_row) as cursor:
-                await cursor.execute(statement, values)
+                await cursor.execute(statement.encode(), values)
                 return await cursor.fetchone()
 
     async def aclose(self) -> None:

@@ -10,6 +10,7 @@ from authstate.adapters.postgres import faults
 from authstate.adapters.postgres.admin_connection import connect
 from authstate.adapters.postgres.connection_target import describe
 from authstate.adapters.postgres.schema import SCHEMA
+from authstate.engine.model.errors import strip_tracebacks
 
 RIGHTS: Final = {
     "accounts": "SELECT, INSERT, UPDATE",
@@ -33,6 +34,7 @@ def grant_statements(role: str) -> list[str]:
     ]
 
 
+@strip_tracebacks  # the URL may hold a password
 async def grant_access(url: str, role: str) -> None:
     """Give a role what it needs, in one transaction. It may be repeated. Cancelling it changes nothing.
 

@@ -5,10 +5,12 @@ import tempfile
 from pathlib import Path
 
 from authstate.adapters.postgres.keys import EncryptionKeys, KeysInvalid
+from authstate.engine.model.errors import strip_tracebacks
 
 _HEADING = "# one key in a line; the first one encrypts, and all of them decrypt\n"
 
 
+@strip_tracebacks
 def add_to_file(path: str | os.PathLike[str], key_id: str, encoded: str) -> EncryptionKeys:
     """Add a key as the last line of a file. The file is made if it is missing, for its owner only.
 

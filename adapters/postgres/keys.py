@@ -157,6 +157,7 @@ class KeyVariable:
         self.name = name
         self._environment = environment
 
+    @strip_tracebacks
     async def load(self) -> EncryptionKeys:
         """Read the variable. Raises KeysInvalid."""
         text = self._environment.get(self.name, "")

@@ -46,7 +46,7 @@ async def migrate_database(url: str, migrations: Sequence[Migration] = MIGRATION
                 raise StoreUnavailable(f"{place} is older than PostgreSQL 14: use a newer server")
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             for statement in _CREATED:
-                await connection.execute(statement)
+                await connection.execute(statement.encode())
             cursor = await connection.execute("SELECT coalesce(max(version), 0) FROM authstate.migrations")
             (found,) = await cursor.fetchone() or (0,)
             if found > migrations[-1].version:
@@ -54,7 +54,7 @@ async def migrate_database(url: str, migrations: Sequence[Migration] = MIGRATION
             missing = [migration for migration in migrations if migration.version > found]
             for migration in missing:
                 for statement in migration.statements:
-                    await connection.execute(statement)
+                    await connection.execute(statement.encode())
                 values = (migration.version, migration.title)
                 await connection.execute("INSERT INTO authstate.migrations (version, title) VALUES (%s, %s)", values)
             return missing

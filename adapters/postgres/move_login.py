@@ -25,7 +25,7 @@ from authstate.engine.machines.refresh_claim import (
     fingerprint_of,
 )
 from authstate.engine.model.credentials import ChatgptTokens, Credentials
-from authstate.engine.model.errors import RefreshDeadReason, StoreUnavailable
+from authstate.engine.model.errors import RefreshDeadReason, StoreUnavailable, strip_tracebacks
 from authstate.engine.model.lease_handle import is_lease
 from authstate.engine.ports import CredentialStore, HeldStore
 
@@ -42,6 +42,7 @@ class Move(StrEnum):
     """It was in the database already, by a move that ended too early. Only its copy was removed."""
 
 
+@strip_tracebacks
 async def move_login(source: CredentialStore, target: PostgresStore) -> Move:
     """Move the login of a store into a row that is empty.
 

@@ -13,7 +13,7 @@ import msgspec
 from authstate.adapters.postgres import admin_statements as statements
 from authstate.adapters.postgres.admin_database import AdminDatabase
 from authstate.adapters.postgres.sealed_logins import LoginDamaged, SealedLogin
-from authstate.engine.model.errors import StoreUnreadable
+from authstate.engine.model.errors import StoreUnreadable, strip_tracebacks
 
 _BATCH: Final = 200  # rows: a few hundred kilobytes
 _PASSES: Final = 10
@@ -35,6 +35,7 @@ class Rotation(msgspec.Struct):
     """The ids of other keys that still encrypt a login."""
 
 
+@strip_tracebacks  # a frame has decrypted logins
 async def rotate_keys(
     database: AdminDatabase, progress: Callable[[Rotation], None] = lambda rotation: None
 ) -> Rotation:

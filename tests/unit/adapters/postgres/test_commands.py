@@ -85,7 +85,7 @@ def stored(url: str, keys: str, account: str) -> Credentials | None:
 
 def run(url: str, statement: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement)
+        connection.execute(statement.encode())
 
 
 def with_new_key_first(keys: str) -> str:

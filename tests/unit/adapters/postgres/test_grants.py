@@ -18,11 +18,11 @@ QUOTED = '"App ""role"""'
 async def role_url(database_url: str) -> AsyncIterator[str]:
     """The URL of a database, for a role without rights."""
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {QUOTED} LOGIN")
+        connection.execute(f"CREATE ROLE {QUOTED} LOGIN".encode())
     yield database_url.replace("user=postgres", f"user='{ROLE}'")
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(f"DROP OWNED BY {QUOTED}")
-        connection.execute(f"DROP ROLE {QUOTED}")
+        connection.execute(f"DROP OWNED BY {QUOTED}".encode())
+        connection.execute(f"DROP ROLE {QUOTED}".encode())
 
 
 async def refresh(url: str, keys: EncryptionKeys) -> None:
@@ -66,7 +66,7 @@ async def test_there_are_rights_for_every_table(database_url: str) -> None:
 async def test_the_role_may_do_nothing_else(database_url: str, role_url: str, statement: str) -> None:
     await grant_access(database_url, ROLE)
     with psycopg.connect(role_url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        connection.execute(statement)
+        connection.execute(statement.encode())
 
 
 async def test_a_missing_role_and_missing_rights_are_told(database_url: str, role_url: str) -> None:

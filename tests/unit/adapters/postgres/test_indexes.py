@@ -83,7 +83,7 @@ def test_each_statement_finds_its_rows_by_an_index(connection: psycopg.Connectio
     assert len(STATEMENTS) > 15
     read_whole = []
     for name, statement in STATEMENTS.items():
-        (plans,) = connection.execute(f"EXPLAIN (FORMAT JSON) {statement}", VALUES).fetchone() or ([],)
+        (plans,) = connection.execute(f"EXPLAIN (FORMAT JSON) {statement}".encode(), VALUES).fetchone() or ([],)
         plans = json.loads(plans) if isinstance(plans, str) else plans
         for node in nodes(plans[0]["Plan"]):
             if node["Node Type"] == "Seq Scan" and node["Relation Name"] in TABLES:

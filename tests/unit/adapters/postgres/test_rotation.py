@@ -35,7 +35,7 @@ async def connect(database_url: str) -> AsyncIterator[Open]:
 
 def run(url: str, statement: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statement)
+        cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
 
 
