@@ -226,14 +226,20 @@ def test_a_login_whose_key_is_lost_is_forgotten_if_that_key_is_named(
     assert stored(url, others, "alice") is None
 
 
-def test_import_moves_every_login_of_a_home(url: str, key_file: str, tmp_path: Path, printed: Printed) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    vault = Vault(home, StoreMode.FILE)
-    work = vault.add("work").id
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    """The vault of a home, with the accounts `home` and `work`."""
+    (tmp_path / "home").mkdir()
+    made = Vault(tmp_path / "home", StoreMode.FILE)
+    made.add("work")
+    return made
+
+
+def test_import_moves_every_login_of_a_home(url: str, key_file: str, vault: Vault, printed: Printed) -> None:
+    work = vault.accounts().named("work").id
     put(vault, "home", TOKENS)
     put(vault, work, KEY)
-    command = ["postgres", "import", str(home), "--as", "alice", "--keys", key_file]
+    command = ["postgres", "import", vault.home, "--as", "alice", "--keys", key_file]
     assert main(command) == 0
     out, err = printed()
     assert err == "" and len(out.splitlines()) == 2
@@ -245,30 +251,24 @@ def test_import_moves_every_login_of_a_home(url: str, key_file: str, tmp_path: P
 
 
 def test_import_moves_the_account_that_is_named(
-    url: str, key_file: str, tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
+    url: str, key_file: str, vault: Vault, printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    vault = Vault(home, StoreMode.FILE)
-    work = vault.add("work").id
+    work = vault.accounts().named("work").id
     put(vault, "home", TOKENS)
     put(vault, work, KEY)
     monkeypatch.setenv("AUTHSTATE_ACCOUNT", "of another home")
     monkeypatch.setenv("AUTHSTATE_DATABASE_KEYS", Path(key_file).read_text().splitlines()[1])
-    assert main(["postgres", "import", str(home), "--account", "work", "--as", "bob"]) == 0
+    assert main(["postgres", "import", vault.home, "--account", "work", "--as", "bob"]) == 0
     assert "Moved the login of work to account bob in" in printed()[0]
     assert stored(url, key_file, "bob") == KEY
     assert (in_home(vault, "home"), in_home(vault, work)) == (TOKENS, None)
 
 
-def test_import_moves_what_it_can_and_tells_the_rest(url: str, key_file: str, tmp_path: Path, printed: Printed) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    vault = Vault(home, StoreMode.FILE)
-    work = vault.add("work").id
+def test_import_moves_what_it_can_and_tells_the_rest(url: str, key_file: str, vault: Vault, printed: Printed) -> None:
+    work = vault.accounts().named("work").id
     put(vault, "home", TOKENS, RefreshClaim(fingerprint_of(TOKENS.refresh_token)).after(RefreshClaimTrigger.CLAIM, 1.0))
     put(vault, work, KEY)
-    assert main(["postgres", "import", str(home), "--as", "alice", "--keys", key_file]) == 1
+    assert main(["postgres", "import", vault.home, "--as", "alice", "--keys", key_file]) == 1
     out, err = printed()
     assert "Moved the login of work" in out and "ended in the middle of a refresh" in err
     assert (in_home(vault, "home"), stored(url, key_file, "alice")) == (TOKENS, None)

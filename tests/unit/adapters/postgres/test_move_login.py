@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.adopted_home import Home
 
 from authstate import (
     ApiKey,
@@ -18,8 +19,10 @@ from authstate import (
     PostgresStore,
     StoreUnavailable,
 )
+from authstate.adapters.config import StoreMode
 from authstate.adapters.postgres.held_row import HeldRow
 from authstate.adapters.postgres.move_login import Move, move_login
+from authstate.adapters.stores.file_writer import HeldAuthJson
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimTrigger, fingerprint_of
 from authstate.engine.ports import CredentialStore
 from authstate.testing import FakeAuthority, make_tokens
@@ -97,10 +100,7 @@ async def test_whoever_ends_in_the_middle_loses_nothing_and_uses_it_in_one_place
     home: AuthJsonStore, row: PostgresStore, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await save(home, TOKENS)
-    with monkeypatch.context() as patched:
-        kill_at(step, home, patched)
-        with pytest.raises(Killed):
-            await move_login(home, row)
+    await move_until(step, home, row, monkeypatch)
     assert TOKENS in (await home.load(), await row.load())
     assert [await can_refresh(home), await can_refresh(row)].count(True) == (0 if step in ("marked", "save") else 1)
     assert await move_login(home, row) in (Move.MOVED, Move.FINISHED)
@@ -108,7 +108,15 @@ async def test_whoever_ends_in_the_middle_loses_nothing_and_uses_it_in_one_place
     assert await can_refresh(row)
 
 
-def kill_at(step: str, home: AuthJsonStore, patched: pytest.MonkeyPatch) -> None:
+async def move_until(step: str, source: CredentialStore, row: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin to move a login, in a process that ends before or after one of the writes."""
+    with monkeypatch.context() as patched:
+        kill_at(step, patched)
+        with pytest.raises(Killed):
+            await move_login(source, row)
+
+
+def kill_at(step: str, patched: pytest.MonkeyPatch) -> None:
     """Let the process end before or after one of the writes."""
 
     def ends(*arguments: object) -> Any:
@@ -121,19 +129,17 @@ def kill_at(step: str, home: AuthJsonStore, patched: pytest.MonkeyPatch) -> None
 
         return both
 
-    import authstate.adapters.stores.file_writer as files
-
     match step:
         case "mark":
-            patched.setattr(files.HeldAuthJson, "record", ends)
+            patched.setattr(HeldAuthJson, "record", ends)
         case "marked":
-            patched.setattr(files.HeldAuthJson, "record", ends_after(files.HeldAuthJson.record))
+            patched.setattr(HeldAuthJson, "record", ends_after(HeldAuthJson.record))
         case "save":
             patched.setattr(HeldRow, "save_and_record", ends)
         case "saved":
             patched.setattr(HeldRow, "save_and_record", ends_after(HeldRow.save_and_record))
         case _:
-            patched.setattr(files.HeldAuthJson, "delete", ends)
+            patched.setattr(HeldAuthJson, "delete", ends)
 
 
 async def test_an_engine_of_the_old_place_says_where_the_login_is(
@@ -141,10 +147,7 @@ async def test_an_engine_of_the_old_place_says_where_the_login_is(
 ) -> None:
     await save(home, TOKENS)
     authority = FakeAuthority(TOKENS)
-    with monkeypatch.context() as patched:
-        kill_at("saved", home, patched)
-        with pytest.raises(Killed):
-            await move_login(home, row)
+    await move_until("saved", home, row, monkeypatch)
     async with AuthEngine(home, authority) as engine:
         with pytest.raises(PermanentRefreshError, match="This login was moved to account alice in PostgreSQL at"):
             await engine.authorization()
@@ -157,10 +160,7 @@ async def test_what_happened_in_the_database_meanwhile_stays(
     home: AuthJsonStore, row: PostgresStore, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await save(home, TOKENS)
-    with monkeypatch.context() as patched:
-        kill_at("saved", home, patched)
-        with pytest.raises(Killed):
-            await move_login(home, row)
+    await move_until("saved", home, row, monkeypatch)
     after = make_tokens(refresh_token="rt-later") if change == "refreshed" else None
     await save(row, after)
     assert await move_login(home, row) is Move.FINISHED
@@ -208,10 +208,7 @@ async def test_a_move_that_was_begun_goes_to_no_other_row(
     home: AuthJsonStore, row: PostgresStore, database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await save(home, TOKENS)
-    with monkeypatch.context() as patched:
-        kill_at("marked", home, patched)
-        with pytest.raises(Killed):
-            await move_login(home, row)
+    await move_until("marked", home, row, monkeypatch)
     with pytest.raises(StoreUnavailable, match=r"moved to account alice in .*Repeat that command"):
         await move_login(home, database.store("bob"))
     assert await move_login(home, row) is Move.MOVED
@@ -230,3 +227,16 @@ async def test_a_lease_is_no_login(home: AuthJsonStore, row: PostgresStore) -> N
     await save(home, make_tokens(refresh_token="authstate_lease_" + "0" * 43))
     with pytest.raises(StoreUnavailable, match="holds a lease of a broker"):
         await move_login(home, row)
+
+
+@pytest.mark.parametrize("step", [None, "saved"])
+async def test_the_login_of_an_adopted_home_moves_with_its_lease(
+    tmp_path: Path, row: PostgresStore, step: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopted = Home(tmp_path, StoreMode.FILE)
+    await adopted.sign_in(TOKENS)
+    await adopted.adoption.adopt()
+    if step is not None:
+        await move_until(step, adopted.vault.home_account, row, monkeypatch)
+    assert await move_login(adopted.vault.home_account, row) in (Move.MOVED, Move.FINISHED)
+    assert (await adopted.stands_there(), await adopted.in_vault(), await row.load()) == (None, None, TOKENS)
