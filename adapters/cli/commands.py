@@ -88,6 +88,25 @@ def _lease(options: argparse.Namespace) -> int:
     return run_cancellable(steps[options.step](options))
 
 
+def _postgres(options: argparse.Namespace) -> int:
+    from authstate.adapters.cli import postgres
+
+    if options.step == "new-key":
+        return postgres.make_key(options)
+    if options.step == "import":
+        from authstate.adapters.cli.postgres_import import import_home
+
+        return run_cancellable(import_home(options))
+    steps = {
+        "init": postgres.init,
+        "migrate": postgres.migrate,
+        "status": postgres.status,
+        "rotate-key": postgres.rotate_key,
+        "forget": postgres.forget,
+    }
+    return run_cancellable(steps[options.step](options))
+
+
 def _diagram(options: argparse.Namespace) -> int:
     from authstate.adapters.cli.diagram import check_diagrams, write_diagrams
 
@@ -123,6 +142,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "account": _account,
     "broker": _broker,
     "lease": _lease,
+    "postgres": _postgres,
     "status": _status,
     "login": _login,
     "logout": _logout,

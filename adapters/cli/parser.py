@@ -10,6 +10,7 @@ from authstate.adapters.cli.account_arguments import add_account
 from authstate.adapters.cli.broker_arguments import add_broker, add_lease
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
 from authstate.adapters.cli.login_arguments import LOGIN, add_flows
+from authstate.adapters.cli.postgres_arguments import add_postgres
 from authstate.adapters.cli.sandbox_arguments import add_sandbox
 from authstate.adapters.cli.verify_arguments import add_verify
 from authstate.adapters.config.override_arguments import ACCOUNT, account_override
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add_account(commands, _add_command)
     add_broker(commands, _add_command)
     add_lease(commands, _add_command)
+    add_postgres(commands, _add_command)
 
     status = _add_command(commands, "status", "show who is signed in", _STATUS)
     status.add_argument("--json", action="store_true", help="print one JSON object instead of text")

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from authstate.adapters.postgres.connection_target import DatabaseUrlInvalid
     from authstate.adapters.postgres.database import PostgresDatabase
     from authstate.adapters.postgres.hold import HoldTimes
-    from authstate.adapters.postgres.keys import EncryptionKeys, KeyFile, KeyProvider, KeysInvalid
+    from authstate.adapters.postgres.keys import EncryptionKeys, KeyFile, KeyProvider, KeysInvalid, KeyVariable
     from authstate.adapters.postgres.migrate import migrate_database
     from authstate.adapters.postgres.store import PostgresStore
     from authstate.adapters.stores.file_store import AuthJsonStore
@@ -176,7 +176,7 @@ else:
             "adapters.postgres.connection_target": "DatabaseUrlInvalid",
             "adapters.postgres.database": "PostgresDatabase",
             "adapters.postgres.hold": "HoldTimes",
-            "adapters.postgres.keys": "EncryptionKeys KeyFile KeyProvider KeysInvalid",
+            "adapters.postgres.keys": "EncryptionKeys KeyFile KeyProvider KeysInvalid KeyVariable",
             "adapters.postgres.migrate": "migrate_database",
             "adapters.postgres.store": "PostgresStore",
             "adapters.stores.file_store": "AuthJsonStore",
@@ -287,6 +287,7 @@ __all__ = [
     "IssuerUnavailable",
     "KeyFile",
     "KeyProvider",
+    "KeyVariable",
     "KeyringStore",
     "KeysInvalid",
     "LastChange",

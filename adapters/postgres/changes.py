@@ -15,7 +15,7 @@ from authstate.engine.model.errors import StoreUnavailable
 
 _LOGIN: Final = "authstate_login"
 _FREE: Final = "authstate_free"
-_CANCEL_AGAIN: Final = 0.2  # seconds
+_CANCEL_AGAIN: Final = 0.1  # seconds
 _EVERY: Final = 1.0  # seconds
 
 Recent = Callable[[float], Awaitable[Sequence[Mapping[str, Any]]]]
@@ -87,10 +87,14 @@ class Changes:
             self._task = asyncio.create_task(self._follow())
 
     async def aclose(self) -> None:
-        """Stop following."""
+        """Stop following.
+
+        It cancels until the task has ended: before Python 3.12, `asyncio.wait_for` loses a cancellation that comes as
+        its wait ends, and psycopg's pool waits with it.
+        """
         task, self._task = self._task, None
         while task is not None and not task.done():
-            task.cancel()  # again: `asyncio.wait_for` of Python 3.11, which the pool uses, may lose a cancellation
+            task.cancel()
             await asyncio.wait((task,), timeout=_CANCEL_AGAIN)
 
     async def _follow(self) -> None:

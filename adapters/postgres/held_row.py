@@ -39,6 +39,11 @@ class HeldRow:
         self._watched = watched
         self._is_read = False  # whether the row was given to a load
 
+    @property
+    def key_id(self) -> str | None:
+        """The id of the key that encrypts what was read last. None if nothing is stored."""
+        return None if self._row is None else self._row["key_id"]
+
     async def load(self) -> Credentials | None:
         """See `HeldStore`."""
         if self._is_read:
@@ -52,6 +57,11 @@ class HeldRow:
         """See `HeldStore`. Renews the hold, which is a write to the same row."""
         await self._write(statements.RENEW, {}, seconds=self._hold.times.lock)
 
+    async def prepare_to_save(self) -> None:
+        """Check that a login can be encrypted here, and renew the hold. Raises StoreUnavailable, StoreUnreadable."""
+        await self._database.logins.current_key()
+        await self.prepare()
+
     async def save(self, credentials: Credentials) -> None:
         """See `HeldStore`."""
         await self._replace(statements.SAVE, await self._sealed(credentials))
@@ -59,6 +69,13 @@ class HeldRow:
     async def delete(self) -> None:
         """See `HeldStore`."""
         await self._readable_content()
+        await self._replace(statements.SAVE, _NOTHING)
+
+    async def discard(self) -> None:
+        """Remove what is stored, whether it can be read or not. Raises StoreBusy, StoreUnavailable.
+
+        Unlike `delete`, it also removes a login whose key is missing or wrong.
+        """
         await self._replace(statements.SAVE, _NOTHING)
 
     async def record(self, claim: RefreshClaim) -> None:

@@ -85,10 +85,10 @@ class EncryptionKeys:
             KeysInvalid: it is not such a list.
         """
         keys: dict[str, bytes] = {}
-        for number, line in enumerate(text.replace(",", "\n").splitlines(), start=1):
-            if not (stripped := line.strip()) or stripped.startswith("#"):
+        for number, entry in enumerate(_entries(text), start=1):
+            if not entry or entry.startswith("#"):
                 continue
-            name, separator, encoded = (part.strip() for part in stripped.partition("="))
+            name, separator, encoded = (part.strip() for part in entry.partition("="))
             where = f"{place}, entry {number}"
             if not separator:
                 raise KeysInvalid(f"{where}: expected ID=BASE64, as `authstate postgres new-key` prints it")
@@ -145,11 +145,38 @@ class KeyFile:
         return EncryptionKeys.parse(text, self.path)
 
 
+class KeyVariable:
+    """A `KeyProvider` that reads an environment variable.
+
+    Args:
+        name: of the variable. It has the form of `EncryptionKeys.parse`.
+        environment: the variables; by default those of this process.
+    """
+
+    def __init__(self, name: str = KEYS_VARIABLE, environment: Mapping[str, str] = os.environ) -> None:
+        self.name = name
+        self._environment = environment
+
+    @strip_tracebacks
+    async def load(self) -> EncryptionKeys:
+        """Read the variable. Raises KeysInvalid."""
+        text = self._environment.get(self.name, "")
+        if not text.strip():
+            raise KeysInvalid(f"there are no encryption keys: {self.name} is not set")
+        return EncryptionKeys.parse(text, self.name)
+
+
 def new_key() -> tuple[str, str]:
     """Make a key. Returns an id that sorts by date, and the key in base64."""
     from datetime import UTC, datetime
 
     return datetime.now(UTC).strftime("%Y-%m-%d-") + secrets.token_hex(2), _encoded(secrets.token_bytes(KEY_BYTES))
+
+
+def _entries(text: str) -> list[str]:
+    """Split a list of keys at line breaks and commas. A comma in a comment separates nothing."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [entry.strip() for line in lines for entry in ([line] if line.startswith("#") else line.split(","))]
 
 
 def _encoded(key: bytes) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from authstate.adapters.postgres import faults
-from authstate.adapters.postgres.connection_target import connection_string, describe
+from authstate.adapters.postgres.admin_connection import connect
+from authstate.adapters.postgres.connection_target import describe
 from authstate.adapters.postgres.schema import LOCK, MIGRATIONS, VERSION, Migration
 from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks
 
@@ -40,12 +41,12 @@ async def migrate_database(url: str, migrations: Sequence[Migration] = MIGRATION
 
     place = describe(url)
     try:
-        async with await psycopg.AsyncConnection.connect(connection_string(url)) as connection:
+        async with await connect(url) as connection:
             if connection.info.server_version < _OLDEST_SERVER:
                 raise StoreUnavailable(f"{place} is older than PostgreSQL 14: use a newer server")
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             for statement in _CREATED:
-                await connection.execute(statement)
+                await connection.execute(statement.encode())
             cursor = await connection.execute("SELECT coalesce(max(version), 0) FROM authstate.migrations")
             (found,) = await cursor.fetchone() or (0,)
             if found > migrations[-1].version:
@@ -53,12 +54,12 @@ async def migrate_database(url: str, migrations: Sequence[Migration] = MIGRATION
             missing = [migration for migration in migrations if migration.version > found]
             for migration in missing:
                 for statement in migration.statements:
-                    await connection.execute(statement)
+                    await connection.execute(statement.encode())
                 values = (migration.version, migration.title)
                 await connection.execute("INSERT INTO authstate.migrations (version, title) VALUES (%s, %s)", values)
             return missing
     except (psycopg.Error, OSError) as error:
-        raise faults.unavailable(place, error) from None
+        raise faults.not_administrated(place, error) from None
 
 
 def newer_message(place: str, found: int) -> str:

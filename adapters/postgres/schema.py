@@ -66,6 +66,10 @@ MIGRATIONS: Final = (
             """,
             "CREATE INDEX refresh_claims_number ON authstate.refresh_claims (account, number)",
             "CREATE INDEX refresh_claims_fingerprint ON authstate.refresh_claims (fingerprint)",
+            """
+            CREATE INDEX refresh_claims_open ON authstate.refresh_claims (account)
+            WHERE state IN ('claimed', 'doubtful')
+            """,
             "CREATE TABLE authstate.encryption_keys (key_id text PRIMARY KEY, checked bytea NOT NULL)",
         ),
     ),

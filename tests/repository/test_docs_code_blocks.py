@@ -64,16 +64,17 @@ WITH_CODEX = {
     "wrapping.md": "test_docs_wrapping.py",
 }
 """Pages whose Python needs a real codex, and the interop test that runs it."""
-RUN_AS_SHELL = ("broker-api.md", "broker.md", "credential-helper.md", "sandbox.md")
-"""Pages whose shell lines an interop test runs."""
+RUN_AS_SHELL = ("broker-api.md", "broker.md", "credential-helper.md", "postgres.md", "sandbox.md")
+"""Pages whose shell lines a test of their own runs."""
 RUN_BY_PYTEST = ("testing.md",)
 """Pages whose Python is tests: tests/unit/adapters/testing/test_docs_testing.py runs them."""
 RECIPES = {
     "async-service.md": "test_docs_async_service.py",
     "gui.md": "test_docs_gui.py",
     "http-clients.md": "test_docs_http_clients.py",
+    "postgres.md": "test_docs_postgres.py",
 }
-"""Pages whose Python is for other libraries, and the interop test that runs each block."""
+"""Pages whose Python is for other libraries or a database, and the test that runs each block."""
 SERVICES = {"hosted.md": "test_docs_hosted.py"}
 """Pages with a program on FastAPI, which an interop test runs, beside programs that run here."""
 RUN_ELSEWHERE = {*WITH_CODEX, *RUN_BY_PYTEST, *RECIPES}

@@ -13,14 +13,19 @@ from authstate import (
     ChatgptTokens,
     EncryptionKeys,
     KeyFile,
+    KeyVariable,
     PostgresDatabase,
     PostgresStore,
     RefreshClaim,
     RefreshClaimState,
 )
-from authstate.adapters.postgres import statements
+from authstate.adapters.postgres import admin_statements, statements
+from authstate.adapters.postgres.admin_database import AdminDatabase
 from authstate.adapters.postgres.connection_target import connection_string
 from authstate.adapters.postgres.connections import Row
+from authstate.adapters.postgres.key_list import add_to_file
+from authstate.adapters.postgres.keys import new_key
+from authstate.adapters.postgres.rotation import rotate_keys
 from authstate.adapters.postgres.sealing import seal
 from authstate.testing import make_jwt
 
@@ -122,6 +127,40 @@ async def test_a_key_file_that_cannot_be_used(tmp_path: Path) -> None:
     assert_clean(raised.value)
 
 
+async def test_what_commands_do_with_keys(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"a={CANARY}")
+    with pytest.raises(AuthstateError) as raised:
+        add_to_file(path, *new_key())
+    assert_clean(raised.value)
+    with pytest.raises(AuthstateError) as raised:
+        await KeyVariable("KEYS", {"KEYS": f"a={CANARY}"}).load()
+    assert_clean(raised.value)
+
+
+async def test_a_rotation_that_fails() -> None:
+    database = FailingRotation("dbname=canary", EncryptionKeys({"b": KEY, "a": KEY}))
+    with pytest.raises(AuthstateError) as raised:
+        await rotate_keys(database)
+    assert_clean(raised.value)
+
+
+class FailingRotation(AdminDatabase):
+    """Yields a row, and fails when it is to be written."""
+
+    _pauses = ()
+
+    async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        if statement == statements.CHECKED_KEY:
+            return {"checked": values["checked"]}
+        if statement == admin_statements.KEYS_IN_USE:
+            return {"keys": ["a"]}
+        if statement == admin_statements.LOGINS_UNDER_KEY:
+            sealed = seal(KEY, "a", "alice", "login", CANARY.encode())
+            return {"accounts": ["alice"], "versions": [1], "logins": [sealed]}
+        raise FAULTS["violation"] from ValueError(values)
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -136,9 +175,10 @@ def test_a_url_with_a_password_is_refused(url: str) -> None:
     with pytest.raises(AuthstateError) as raised:
         connection_string(url)
     assert_clean(raised.value)
-    with pytest.raises(AuthstateError) as raised:
-        PostgresDatabase(url, KEYS)
-    assert_clean(raised.value)
+    for kind in (PostgresDatabase, AdminDatabase):
+        with pytest.raises(AuthstateError) as raised:
+            kind(url, KEYS)
+        assert_clean(raised.value)
 
 
 def test_keys_and_databases_hide_what_they_hold() -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import psycopg
 import pytest
 
 from authstate import ApiKey, AuthEngine, AuthState, EncryptionKeys, PostgresDatabase, PostgresStore
+from authstate.adapters.postgres.changes import Changes
 from authstate.testing import FakeAuthority, make_tokens
 
 KEY = ApiKey.parse("sk-changes-0123456789")
@@ -135,3 +137,19 @@ async def test_what_this_process_wrote_is_no_news(databases: Pair) -> None:
     await save(databases[1].store("bob"), KEY)
     await until(lambda: bob.revision() != heard)
     assert store.revision() == before
+
+
+async def test_a_cancellation_that_is_lost_is_repeated() -> None:
+    is_asked = asyncio.Event()
+
+    async def recent(since: float) -> list[Any]:
+        is_asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return []
+
+    changes = Changes(None, recent)
+    changes.start()
+    await is_asked.wait()
+    async with asyncio.timeout(60):
+        await changes.aclose()

@@ -19,7 +19,7 @@ IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 
 def test_the_first_key_encrypts_and_all_decrypt() -> None:
     other = base64.b64encode(b"o" * KEY_BYTES).decode()
-    keys = EncryptionKeys.parse(f"# newest first\n\n 2026-11 = {TEXT}\n2026-05={other}\n", "the test")
+    keys = EncryptionKeys.parse(f"# newest first, then older ones\n\n 2026-11 = {TEXT}\n2026-05={other}\n", "the test")
     assert (keys.current, keys.ids) == ("2026-11", ("2026-11", "2026-05"))
     assert (keys.find("2026-11"), keys.find("2026-05"), keys.find("2025-01")) == (KEY, b"o" * KEY_BYTES, None)
 

@@ -1,0 +1,29 @@
+"""Connects for a command. If that fails, the reason of libpq is told: a person is setting the database up."""
+
+from typing import TYPE_CHECKING, Any
+
+from authstate.adapters.postgres import faults
+from authstate.adapters.postgres.connection_target import connection_string, describe
+from authstate.engine.model.errors import strip_tracebacks
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+@strip_tracebacks  # the URL may hold a password
+async def connect(url: str) -> "psycopg.AsyncConnection[Any]":
+    """Open a connection. It may be cancelled.
+
+    Args:
+        url: see `PostgresDatabase`.
+
+    Raises:
+        StoreUnavailable: it was not possible. The message has the reason.
+        DatabaseUrlInvalid: the URL cannot be used.
+    """
+    import psycopg
+
+    try:
+        return await psycopg.AsyncConnection.connect(connection_string(url))
+    except (psycopg.Error, OSError) as error:
+        raise faults.not_connected(describe(url), error) from None
