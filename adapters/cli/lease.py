@@ -48,7 +48,7 @@ async def new_lease(options: argparse.Namespace) -> ExitStatus:
             try:
                 written = await write_leased_home(os.path.abspath(options.into), made, config, variables)
             except BaseException:
-                broker.leases.end(made.lease.id)
+                await broker.leases.end(made.lease.id)
                 raise
             print(_described(made, options.into, written))
             return ExitStatus.DONE
@@ -57,7 +57,7 @@ async def new_lease(options: argparse.Namespace) -> ExitStatus:
         for name, value in {**variables, HANDLE_VARIABLE: handle}.items():
             print(f"{name}={value}")
     else:
-        lease = _members(made.lease, broker.vault.accounts().names)
+        lease = _members(made.lease, await broker.accounts.names((made.lease.account,)))
         urls = {"refreshUrl": variables[REFRESH_URL_VARIABLE], "revokeUrl": variables[REVOKE_URL_VARIABLE]}
         print(json.dumps({"lease": lease, "handle": handle, **urls, "variables": variables}, indent=2))
     return ExitStatus.DONE
