@@ -4,9 +4,9 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from authstate.adapters.postgres import faults, statements
 from authstate.adapters.postgres.changes import Changes
@@ -18,6 +18,7 @@ from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 Row = Mapping[str, Any]
+T = TypeVar("T")
 
 
 def boot_time() -> float:
@@ -88,9 +89,17 @@ class PostgresConnections:
         Raises:
             StoreUnavailable: it was not possible. Whether it was done is not known.
         """
+        return await self._repeated(lambda: self._fetch_once(statement, values))
+
+    @strip_tracebacks
+    async def fetch_all(self, statement: str, values: Mapping[str, Any]) -> list[Row]:
+        """Run one statement as `fetch` does, and return all rows."""
+        return await self._repeated(lambda: self._fetch_all_once(statement, values))
+
+    async def _repeated(self, run: Callable[[], Awaitable[T]]) -> T:
         for pause in (*self._pauses, None):
             try:
-                return await self._fetch_once(statement, values)
+                return await run()
             except _statement_faults() as error:
                 if pause is None or not faults.is_repeatable(error):
                     raise faults.unavailable(self.place, error) from None
@@ -99,21 +108,15 @@ class PostgresConnections:
 
     async def _recent(self, since: float) -> Sequence[Row]:
         """See `Recent`."""
-        from psycopg.rows import dict_row
-
         try:
-            pool = await self._opened()
-            async with (
-                asyncio.timeout(self._answer_within),
-                pool.connection() as connection,
-                connection.cursor(row_factory=dict_row) as cursor,
-            ):
-                await cursor.execute(statements.RECENT, {"since": since})
-                return await cursor.fetchall()
+            return await self._fetch_all_once(statements.RECENT, {"since": since})
         except _statement_faults() as error:
             raise faults.unavailable(self.place, error) from None
 
     async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        return next(iter(await self._fetch_all_once(statement, values)), None)
+
+    async def _fetch_all_once(self, statement: str, values: Mapping[str, Any]) -> list[Row]:
         from psycopg.rows import dict_row
 
         pool = await self._opened()
@@ -123,7 +126,7 @@ class PostgresConnections:
             connection.cursor(row_factory=dict_row) as cursor,
         ):
             await cursor.execute(statement, values)
-            return await cursor.fetchone()
+            return list(await cursor.fetchall())
 
     async def _opened(self) -> "AsyncConnectionPool":
         if self._pool is None:
@@ -145,6 +148,7 @@ class PostgresConnections:
             max_size=self._connections,
             open=False,
             timeout=10.0,
+            reconnect_timeout=5.0,  # then the next one who needs a connection tries, and finds a server that is back
             name="authstate",
         )
         await pool.open()
