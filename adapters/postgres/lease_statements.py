@@ -14,15 +14,16 @@ _SHOWN: Final = """
 MAKE: Final = f"""
     WITH outdated AS (
         DELETE FROM authstate.leases WHERE digest IN (
-            SELECT digest FROM authstate.leases WHERE over_at < clock_timestamp() - %(kept)s::double precision * interval '1 second'
+            SELECT digest FROM authstate.leases
+            WHERE over_at < clock_timestamp() - %(kept)s::float8 * interval '1 second'
             LIMIT 100 FOR UPDATE SKIP LOCKED
         )
     )
     INSERT INTO authstate.leases
         (digest, id, account, key_id, details, created_at, expires_at, over_at, state)
     SELECT %(digest)s, %(id)s, %(account)s, %(key_id)s, %(details)s, now,
-        now + %(ttl)s::double precision * interval '1 second', now + %(ttl)s::double precision * interval '1 second', 'active'
-    FROM (SELECT clock_timestamp() AS now) AS t
+        now + lasts, now + lasts, 'active'
+    FROM (SELECT clock_timestamp() AS now, %(ttl)s::float8 * interval '1 second' AS lasts) AS times
     ON CONFLICT (digest) DO UPDATE SET digest = excluded.digest
     RETURNING {_SHOWN}
 """
