@@ -66,11 +66,11 @@ async def test_unexpired_tokens_of_open_engines_are_served_without_the_database(
     assert (await place.ask(handle.secret)).access_token == tokens.access_token.reveal()
     await place.broker.accounts.pool.drop("bob")
     lines: list[tuple[str, dict[str, object]]] = []
-    log = BrokerLog(
-        place.broker,
-        warn=lambda event, **members: lines.append((event, members)),
-        inform=lambda event, **members: lines.append((event, members)),
-    )
+
+    def write(event: str, /, **members: object) -> None:
+        lines.append((event, members))
+
+    log = BrokerLog(place.broker, write, write)
     assert (await answers(place))[:2] == (200, {"status": "ok", "version": (await answers(place))[1]["version"]})
     proxy.lose()
     during = await place.ask(handle.secret)  # nobody knows yet that it is lost
