@@ -5,11 +5,13 @@ from authstate.adapters.postgres import lease_statements
 from authstate.adapters.postgres.database import PostgresDatabase
 from authstate.engine.machines.refresh_claim import fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens
+from authstate.engine.model.errors import strip_tracebacks_of_methods
 from authstate.engine.model.secret import Secret
 
 _MOST_REMEMBERED = 10_000
 
 
+@strip_tracebacks_of_methods
 class DatabaseOwners:
     """A `FindsOwners`. A token that no account has or had costs one statement.
 

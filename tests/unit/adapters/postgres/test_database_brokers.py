@@ -4,13 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from urllib.parse import unquote
 
+import httpx
 import psycopg
 import pytest
 from support.database_brokers import Machine, machine, sign_in, stored
 
 from authstate import EncryptionKeys, PostgresDatabase
 from authstate.adapters.broker.account_tokens import make_lease
+from authstate.adapters.broker.event_streams import SseStreams
+from authstate.adapters.broker.local_api import LocalApp, Place
+from authstate.adapters.broker.metrics import BrokerMetrics
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.database_broker import leases as database_leases
@@ -250,3 +255,39 @@ async def test_the_database_shows_no_handle_label_or_owner(
     secret = made.handle.secret.reveal().removeprefix("authstate_lease_")
     for hidden in (secret, "label-of-alice", tokens.account.account_id, tokens.access_token.reveal()):
         assert hidden is not None and hidden not in shown
+
+
+async def test_the_json_api_names_accounts_by_their_ids(
+    machines: tuple[Machine, Machine], authority: FakeAuthority
+) -> None:
+    one, _ = machines
+    await sign_in(one.database, authority)
+    metrics = BrokerMetrics(one.broker)
+    app = LocalApp(one.broker, metrics, SseStreams(one.broker, metrics), Place("http://127.0.0.1:4517", None))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        state = await client.get("/v1/state")
+        assert state.json()["database"] == one.database.place
+        assert (state.json()["home"], state.json()["accounts"], state.json()["leases"]) == (None, None, None)
+        assert unquote(state.headers["authstate-home"]) == one.database.place
+        account = (await client.get("/v1/accounts/alice")).json()
+        assert (account["id"], account["state"], account["isSelected"]) == ("alice", "chatgpt", False)
+        assert account["store"] == one.database.store("alice").describe()
+        token = (await client.get("/v1/token", params={"account": "alice"})).json()
+        assert token["token"] == (await stored(one.database)).access_token.reveal()
+        made = (await client.post("/v1/leases", json={"account": "alice", "label": "ci"})).json()
+        assert made["lease"]["account"] == {"id": "alice", "name": "alice"}
+        listed = (await client.get("/v1/leases", params={"account": "alice"})).json()
+        assert listed == {"leases": [made["lease"]]}
+        ended = (await client.delete("/v1/leases", params={"account": "alice"})).json()
+        assert [lease["state"] for lease in ended["leases"]] == ["ended"]
+        for method, path, status in (
+            ("GET", "/v1/accounts", 400),
+            ("GET", "/v1/accounts/nobody", 404),
+            ("GET", "/v1/accounts/person@example.com", 404),
+            ("GET", "/v1/token", 404),
+            ("GET", "/v1/leases", 400),
+            ("DELETE", "/v1/leases", 400),
+            ("DELETE", "/v1/leases/0123456789abcdef", 404),
+            ("POST", "/v1/leases", 404),
+        ):
+            assert (await client.request(method, path)).status_code == status, (method, path)
