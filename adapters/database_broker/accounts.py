@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from authstate.adapters.broker.served_accounts import Health, Reading, ServedAccount
@@ -74,8 +75,15 @@ class DatabaseAccounts:
         following = self._following.get(account)
         if following is None:
             following = self._following[account] = asyncio.create_task(engine.follow(adopt=True))
-            following.add_done_callback(lambda _: self._following.pop(account, None))
+            following.add_done_callback(partial(self._has_followed, account))
         await asyncio.wait((following,), timeout=FOLLOWS_WITHIN)
+        if not following.done():
+            self._health.suspect()
+
+    def _has_followed(self, account: str, following: "asyncio.Task[object]") -> None:
+        self._following.pop(account, None)
+        if not following.cancelled():
+            following.exception()  # the engine was closed meanwhile
 
     async def find(self, name: str | None) -> ServedAccount:
         """See `ServesAccounts`."""

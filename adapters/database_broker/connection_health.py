@@ -16,7 +16,8 @@ _LOOK_EVERY = 1.0  # seconds
 
 
 class ConnectionHealth:
-    """Asks the database whether it is there. One question at a time is under way.
+    """Asks the database whether it is there. One question at a time is under way. While it is lost, it is asked about
+    once a second.
 
     Args:
         database: which one.
@@ -27,6 +28,7 @@ class ConnectionHealth:
         self._database = database
         self._clock = clock
         self._asking: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
         self.fault: StoreUnavailable | None = None
         """Why the database cannot be used now. None as far as is known."""
@@ -43,13 +45,25 @@ class ConnectionHealth:
         if not self._asking.done():
             self._lose(StoreUnavailable(f"{self._database.place} does not answer: check that the server runs"))
         self._looked_at = self._clock.monotonic()
+        if self.fault is not None:
+            self.suspect()
         return self.fault
 
+    def suspect(self) -> None:
+        """Find out whether the database is lost: a statement failed, or has no answer yet."""
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while await self.look() is not None:
+            await self._clock.sleep(_LOOK_EVERY)
+
     async def close(self) -> None:
-        """End a question that is under way."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait((self._asking,))
+        """End the question that is under way, and ask no more."""
+        for task in (self._watching, self._asking):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
 
     async def _ask(self) -> None:
         try:

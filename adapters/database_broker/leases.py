@@ -24,7 +24,7 @@ from authstate.adapters.postgres.connections import PostgresConnections, Row
 from authstate.adapters.postgres.sealed_logins import SealedLogin
 from authstate.adapters.vault.accounts_file import printable_name, shown_name
 from authstate.engine.machines.lease import Lease, LeaseRequest, LeaseState, LeaseTrigger
-from authstate.engine.model.errors import StoreUnreadable, strip_tracebacks_of_methods
+from authstate.engine.model.errors import StoreUnavailable, StoreUnreadable, strip_tracebacks_of_methods
 from authstate.engine.model.lease_handle import SECRET_BYTES, LeaseHandle
 
 KEPT = 5.0
@@ -110,12 +110,14 @@ class DatabaseLeases:
         if reading is None:
             reading = self._reading[digest] = asyncio.create_task(self._read(digest))
             reading.add_done_callback(partial(self._has_read, digest))
-        if kept is None or age >= WITHOUT_DATABASE:
-            return await asyncio.shield(reading)
         await asyncio.wait((reading,), timeout=READ_WITHIN)
-        if reading.done() and reading.exception() is None:
-            return reading.result()
-        return self._noted(digest, kept, self._database.elapsed())  # the database may just be lost
+        if _has_failed(reading):
+            self._health.suspect()
+            if kept is not None and age < WITHOUT_DATABASE:
+                return self._noted(digest, kept, self._database.elapsed())
+            if not reading.done() and (fault := await self._health.look()) is not None:
+                raise fault.without_traceback()
+        return await asyncio.shield(reading)
 
     def _has_read(self, digest: str, reading: "asyncio.Task[Lease | None]") -> None:
         self._reading.pop(digest, None)
@@ -265,6 +267,16 @@ class DatabaseLeases:
     def _tell(self, lease: Lease) -> None:
         for watch in self._watches:
             watch.add(lease)
+
+
+def _has_failed(reading: "asyncio.Task[Lease | None]") -> bool:
+    """Whether the database may be lost: it has not answered yet, or cannot be asked. What cannot be decrypted is no
+    such case.
+    """
+    if not reading.done() or reading.cancelled():
+        return True
+    fault = reading.exception()
+    return isinstance(fault, StoreUnavailable) and not isinstance(fault, StoreUnreadable)
 
 
 def _column(digest: str) -> str:
