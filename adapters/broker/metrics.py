@@ -16,6 +16,9 @@ from authstate.engine.model.events import Event, RefreshEnded, RefreshFailed, Re
 from authstate.engine.model.states import Trigger
 from authstate.engine.pool import PoolMetrics
 
+MOST_LABELS = 1000
+"""Accounts that appear by their id. Later ones are counted together."""
+OTHER_ACCOUNTS = "other accounts"
 _SINCE_START = ("opened", "open_failures", "evicted", "refreshed", "refresh_failures")
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)  # seconds
 
@@ -29,6 +32,7 @@ class BrokerMetrics:
 
     def __init__(self, broker: Broker) -> None:
         self.registry: CollectorRegistry = CollectorRegistry()
+        self._labels: set[str] = set()
         self._grants = Counter(
             "authstate_grants", "Requests to the token endpoint, by their result", ["result"], registry=self.registry
         )
@@ -88,6 +92,7 @@ class BrokerMetrics:
         return encode(self.registry), content_type
 
     def _on_event(self, account: str, event: Event) -> None:
+        account = self._label(account)
         if isinstance(event, StateChanged) and event.trigger is Trigger.TOKENS_REFRESHED:
             self._refreshes.labels(account, "done").inc()
         elif isinstance(event, RefreshFailed):
@@ -96,6 +101,13 @@ class BrokerMetrics:
             self._refresh_seconds.labels(event.outcome).observe(event.duration)
         elif isinstance(event, RefreshRetried):
             self._refresh_retries.inc()
+
+    def _label(self, account: str) -> str:
+        """Return how an account appears: Prometheus keeps a series for each."""
+        if account not in self._labels and len(self._labels) >= MOST_LABELS:
+            return OTHER_ACCOUNTS
+        self._labels.add(account)
+        return account
 
 
 class _BrokerCollector(Collector):

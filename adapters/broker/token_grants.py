@@ -71,6 +71,7 @@ _UNKNOWN_TOKEN = (
     "again with `authstate login`"
 )
 _ALL_CLIENTS = "all"
+_MOST_REMEMBERED = 10_000  # clients
 
 
 class PresentedToken(msgspec.Struct, frozen=True):
@@ -300,7 +301,10 @@ class TokenGrants:
             return False
         if self._refreshes.take(client):
             return True
+        self._renewed.pop(client, None)
         self._renewed[client] = access
+        if len(self._renewed) > _MOST_REMEMBERED:
+            del self._renewed[next(iter(self._renewed))]
         return False
 
     def _is_just_new(self, tokens: ChatgptTokens) -> bool:

@@ -36,8 +36,12 @@ class ConnectionHealth:
         """When it was lost, by the monotonic clock. None if it is not."""
 
     async def look(self) -> StoreUnavailable | None:
-        """Ask, if nobody has asked within the last second. Returns `fault` after at most two seconds."""
-        if self._clock.monotonic() - self._looked_at < _LOOK_EVERY:
+        """Ask, if nobody has asked within the last second. Returns `fault`.
+
+        It waits for at most two seconds, and not at all while the database is known to be lost.
+        """
+        is_watched = self.fault is not None and asyncio.current_task() is not self._watching
+        if is_watched or self._clock.monotonic() - self._looked_at < _LOOK_EVERY:
             return self.fault
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
