@@ -61,7 +61,7 @@ async def token_of(broker: Broker, name: str | None, min_lifetime: float = 0.0) 
     """
     found = await broker.accounts.find(name)
     async with broker.accounts.engine(found.entry.id) as engine:
-        authorization = await _authorization(engine, found.entry, min_lifetime)
+        authorization = await _authorization(broker, engine, found.entry, min_lifetime)
         is_static = engine.session.state is AuthState.API_KEY
         return AccountToken(found.entry, found.store, authorization, is_static=is_static)
 
@@ -87,19 +87,19 @@ async def make_lease(broker: Broker, name: str | None, ttl: float | None = DEFAU
         raise ConfigError("the time of a lease must be more than 0 seconds and at most 10 years")
     entry = (await broker.accounts.find(name)).entry
     async with broker.accounts.engine(entry.id) as engine:
-        await _authorization(engine, entry, _LEASED_LIFETIME)
+        await _authorization(broker, engine, entry, _LEASED_LIFETIME)
         tokens = engine.session.credentials
     if isinstance(tokens, ApiKey):
         raise ConfigError(f"the account {entry.name} uses an API key, which cannot be leased: pass the key itself on")
     if not isinstance(tokens, ChatgptTokens):
-        raise NotSignedIn(entry.signed_out_message)
+        raise _nobody(broker, entry)
     if is_lease(tokens.refresh_token):
         raise ConfigError(f"the account {entry.name} is itself a lease: ask the broker that made it for another one")
     lease, handle = await broker.leases.make(LeaseRequest(entry.id, tokens.account, ttl=ttl, label=label))
     return NewLease(lease, entry, handle, tokens)
 
 
-async def _authorization(engine: AuthEngine, entry: AccountEntry, min_lifetime: float) -> Authorization:
+async def _authorization(broker: Broker, engine: AuthEngine, entry: AccountEntry, min_lifetime: float) -> Authorization:
     """See `AuthEngine.authorization`. If the store cannot be read, that is the reason. An error names the account."""
     try:
         return await engine.authorization(min_lifetime)
@@ -107,5 +107,9 @@ async def _authorization(engine: AuthEngine, entry: AccountEntry, min_lifetime: 
         if engine.store_fault is not None:
             raise engine.store_fault from None
         if engine.session.failure is None and engine.session.credentials is None:
-            raise NotSignedIn(entry.signed_out_message) from None
+            raise _nobody(broker, entry) from None
         raise
+
+
+def _nobody(broker: Broker, entry: AccountEntry) -> NotSignedIn:
+    return NotSignedIn(f"nobody is signed in to the account {entry.name}: {broker.accounts.how_to_sign_in(entry.name)}")

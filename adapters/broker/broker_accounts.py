@@ -40,6 +40,10 @@ class BrokerAccounts:
         """See `LendsEngines`. Each account of a vault has a store of its own, so nothing is known of all of them."""
         return None
 
+    def how_to_sign_in(self, account: str) -> str:
+        """See `LendsEngines`."""
+        return f"sign in with `authstate login --account {account}`"
+
     def home_of(self, account: str) -> str:
         """Return what codex uses as its home with an account. It need not exist."""
         return self.vault.home if account == HOME_ACCOUNT else os.path.join(self.vault.home, ACCOUNT_HOMES, account)

@@ -38,6 +38,10 @@ class LendsEngines(Protocol):
         """Why no account can be refreshed just now: the logins cannot be written. None as far as is known."""
         ...
 
+    def how_to_sign_in(self, account: str) -> str:
+        """Return what a person does to sign in to an id, for the end of a message."""
+        ...
+
     def home_of(self, account: str) -> str | None:
         """Return what codex uses as its home with an account. It need not exist. None if no home belongs to it."""
         ...

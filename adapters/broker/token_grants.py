@@ -185,7 +185,7 @@ class TokenGrants:
         lease = await self._active(handle)
         self._bound(self._grants, lease.id)
         async with self._accounts.engine(lease.account) as engine:
-            tokens = _tokens_of(engine, lease.account)
+            tokens = self._signed_in(engine, lease.account)
             _ensure_owner(lease, tokens)
             is_current = handle.seen == digest_of_access(tokens.access_token)
             if is_current and not (presented.may_be_late and self._is_just_new(tokens)):
@@ -230,7 +230,7 @@ class TokenGrants:
             raise OAuthRefusal(OAuthError.INVALID_GRANT, _UNKNOWN_TOKEN)
         self._bound(self._grants, owner.account)
         async with self._accounts.engine(owner.account) as engine:
-            tokens = _tokens_of(engine, owner.account)
+            tokens = self._signed_in(engine, owner.account)
             _ensure_login(owner, tokens)
             is_current = tokens.refresh_token == refresh_token
             if is_current and not (presented.may_be_late and self._is_just_new(tokens)):
@@ -262,6 +262,10 @@ class TokenGrants:
         return owner
 
     # For both
+
+    def _signed_in(self, engine: AuthEngine, account: str) -> ChatgptTokens:
+        """Return the tokens of an account. Raises NotSignedIn, with what to do."""
+        return _tokens_of(engine, f"the account {account}", self._accounts.how_to_sign_in(account))
 
     async def _renew(self, engine: AuthEngine, client: str, *, is_refused: bool) -> None:
         """Refresh for a client that has the current access token and asks for another one.
@@ -333,12 +337,14 @@ def _handle(presented: Secret) -> LeaseHandle | None:
     return handle
 
 
-def _tokens_of(engine: AuthEngine, account: str = "") -> ChatgptTokens:
+def _tokens_of(
+    engine: AuthEngine, account: str = "this account", advice: str = "sign in with `authstate login`"
+) -> ChatgptTokens:
     """Return the tokens of a session. Raises NotSignedIn, with the reason if one is known.
 
     Args:
         engine: of the account.
-        account: its id, for the message.
+        account, advice: the name of the account and what to do, for the message.
     """
     session = engine.session
     if isinstance(session.credentials, ChatgptTokens):
@@ -347,8 +353,7 @@ def _tokens_of(engine: AuthEngine, account: str = "") -> ChatgptTokens:
         raise engine.store_fault.without_traceback()
     if session.failure is not None:
         raise NotSignedIn(session.failure.message)
-    what, option = (f"the account {account}", f" --account {account}") if account else ("this account", "")
-    raise NotSignedIn(f"nobody is signed in to {what} with ChatGPT: sign in with `authstate login{option}`")
+    raise NotSignedIn(f"nobody is signed in to {account} with ChatGPT: {advice}")
 
 
 def _ensure_owner(lease: Lease, tokens: ChatgptTokens) -> None:

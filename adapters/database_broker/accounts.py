@@ -48,6 +48,10 @@ class DatabaseAccounts:
         """See `LendsEngines`."""
         return self._health.fault
 
+    def how_to_sign_in(self, account: str) -> str:
+        """See `LendsEngines`."""
+        return f"sign in again with the program that stores logins in {self.place}"
+
     def home_of(self, account: str) -> None:
         """See `LendsEngines`. No home belongs to an account of a database."""
 

@@ -39,6 +39,9 @@ class _OneAccount:
     def fault(self) -> StoreUnavailable | None:
         return None
 
+    def how_to_sign_in(self, account: str) -> str:
+        return "sign in"
+
     def home_of(self, account: str) -> str:
         return "/no/such/home"
 
