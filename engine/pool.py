@@ -173,6 +173,11 @@ class EnginePool(Generic[K]):
         lent.users -= 1
         self._note_if_idle(account, lent)
 
+    def is_open(self, account: K) -> bool:
+        """Whether the engine of an account is open now, so that `engine` waits for nothing."""
+        lent = self._lent.get(account)
+        return lent is not None and lent.engine is not None
+
     def subscribe(self, listener: Callable[[K, Event], None]) -> Callable[[], None]:
         """Call `listener` with every event of every engine, and its account. It is a plain function and must not block.
 

@@ -5,9 +5,8 @@ import msgspec
 from authstate.adapters.broker.broker import Broker
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.vault.accounts_file import AccountEntry
-from authstate.adapters.vault.lease_book import LeaseRequest
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.lease import Lease
+from authstate.engine.machines.lease import Lease, LeaseRequest
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import NotSignedIn, strip_tracebacks
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease
@@ -26,6 +25,8 @@ class AccountToken(msgspec.Struct, frozen=True):
     """A token that authorizes requests now."""
 
     account: AccountEntry
+    store: str
+    """The place of its login."""
     authorization: Authorization
     is_static: bool
     """Whether it is an API key or a personal access token, which nothing refreshes."""
@@ -40,12 +41,6 @@ class NewLease(msgspec.Struct, frozen=True):
     """Nobody else has it, and it is stored nowhere."""
     tokens: ChatgptTokens
     """The tokens of the account, with its refresh token: do not hand them out as they are (`home_account.leased`)."""
-
-
-def entry_of(broker: Broker, name: str | None) -> AccountEntry:
-    """Return the account with a nickname or an id, or the selected one. Raises ConfigError, StoreUnavailable."""
-    accounts = broker.vault.accounts()
-    return accounts.named(accounts.selected if name is None else name)
 
 
 @strip_tracebacks
@@ -64,10 +59,11 @@ async def token_of(broker: Broker, name: str | None, min_lifetime: float = 0.0) 
 
     Cancelling it cancels no refresh.
     """
-    entry = entry_of(broker, name)
-    async with broker.accounts.engine(entry.id) as engine:
-        authorization = await _authorization(engine, entry, min_lifetime)
-        return AccountToken(entry, authorization, is_static=engine.session.state is AuthState.API_KEY)
+    found = await broker.accounts.find(name)
+    async with broker.accounts.engine(found.entry.id) as engine:
+        authorization = await _authorization(broker, engine, found.entry, min_lifetime)
+        is_static = engine.session.state is AuthState.API_KEY
+        return AccountToken(found.entry, found.store, authorization, is_static=is_static)
 
 
 @strip_tracebacks
@@ -89,21 +85,21 @@ async def make_lease(broker: Broker, name: str | None, ttl: float | None = DEFAU
     """
     if ttl is not None and not 0 < ttl <= LONGEST_TTL:
         raise ConfigError("the time of a lease must be more than 0 seconds and at most 10 years")
-    entry = entry_of(broker, name)
+    entry = (await broker.accounts.find(name)).entry
     async with broker.accounts.engine(entry.id) as engine:
-        await _authorization(engine, entry, _LEASED_LIFETIME)
+        await _authorization(broker, engine, entry, _LEASED_LIFETIME)
         tokens = engine.session.credentials
     if isinstance(tokens, ApiKey):
         raise ConfigError(f"the account {entry.name} uses an API key, which cannot be leased: pass the key itself on")
     if not isinstance(tokens, ChatgptTokens):
-        raise NotSignedIn(entry.signed_out_message)
+        raise _nobody(broker, entry)
     if is_lease(tokens.refresh_token):
         raise ConfigError(f"the account {entry.name} is itself a lease: ask the broker that made it for another one")
-    lease, handle = broker.leases.make(LeaseRequest(entry.id, tokens.account, ttl=ttl, label=label))
+    lease, handle = await broker.leases.make(LeaseRequest(entry.id, tokens.account, ttl=ttl, label=label))
     return NewLease(lease, entry, handle, tokens)
 
 
-async def _authorization(engine: AuthEngine, entry: AccountEntry, min_lifetime: float) -> Authorization:
+async def _authorization(broker: Broker, engine: AuthEngine, entry: AccountEntry, min_lifetime: float) -> Authorization:
     """See `AuthEngine.authorization`. If the store cannot be read, that is the reason. An error names the account."""
     try:
         return await engine.authorization(min_lifetime)
@@ -111,5 +107,9 @@ async def _authorization(engine: AuthEngine, entry: AccountEntry, min_lifetime: 
         if engine.store_fault is not None:
             raise engine.store_fault from None
         if engine.session.failure is None and engine.session.credentials is None:
-            raise NotSignedIn(entry.signed_out_message) from None
+            raise _nobody(broker, entry) from None
         raise
+
+
+def _nobody(broker: Broker, entry: AccountEntry) -> NotSignedIn:
+    return NotSignedIn(f"nobody is signed in to the account {entry.name}: {broker.accounts.how_to_sign_in(entry.name)}")

@@ -1,4 +1,4 @@
-"""The broker of a vault, whichever way it is reached: an engine for each account, the leases, and the token grants."""
+"""A broker, whichever way it is reached: an engine for each account, the leases, and the token grants."""
 
 from types import TracebackType
 from typing import Self
@@ -6,6 +6,8 @@ from typing import Self
 from authstate.adapters.assembly import EngineOptions, build_engine, open_authority
 from authstate.adapters.broker.account_events import AccountEvents
 from authstate.adapters.broker.broker_accounts import BrokerAccounts
+from authstate.adapters.broker.leases import BookLeases, Leases
+from authstate.adapters.broker.served_accounts import ServesAccounts
 from authstate.adapters.broker.token_grants import TokenGrants
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode
 from authstate.adapters.vault.lease_book import LeaseBook
@@ -17,10 +19,10 @@ from authstate.engine.ports import Clock, TokenAuthority
 
 
 class Broker:
-    """Owns the engines of a vault's accounts. Use it as an async context manager, or close it.
+    """Owns the engines of accounts. Use it as an async context manager, or close it.
 
     Args:
-        accounts: the vault and its engines.
+        accounts: the accounts and their engines: those of a vault, or of a database.
         leases: who may get access tokens with a handle.
         authority: the issuer, for all accounts.
         clock: for the bounds on requests.
@@ -29,24 +31,19 @@ class Broker:
 
     def __init__(
         self,
-        accounts: BrokerAccounts,
-        leases: LeaseBook,
+        accounts: ServesAccounts,
+        leases: Leases,
         authority: TokenAuthority,
         clock: Clock,
         events: AccountEvents | None = None,
     ) -> None:
-        self.accounts = accounts
-        self.leases = leases
+        self.accounts: ServesAccounts = accounts
+        self.leases: Leases = leases
         self.grants: TokenGrants = TokenGrants(accounts, leases, authority, clock)
         """Answers the OAuth endpoints."""
         self.clock = clock
         self.events: AccountEvents = events or AccountEvents()
         """The events of all engines."""
-
-    @property
-    def vault(self) -> Vault:
-        """The accounts."""
-        return self.accounts.vault
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,6 +92,6 @@ def open_broker(
         events.follow(account, engine)
         return engine
 
-    leases = leases or LeaseBook(vault.folder, now=clock.now, monotonic=clock.monotonic)
-    accounts = BrokerAccounts(vault, EnginePool(open_account, clock=clock), leases)
-    return Broker(accounts, leases, authority, clock, events)
+    book = leases or LeaseBook(vault.folder, now=clock.now, monotonic=clock.monotonic)
+    accounts = BrokerAccounts(vault, EnginePool(open_account, clock=clock), book)
+    return Broker(accounts, BookLeases(book), authority, clock, events)

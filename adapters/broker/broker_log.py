@@ -14,21 +14,16 @@ second.
 from typing import Protocol
 
 from authstate.adapters.broker.broker import Broker
-from authstate.adapters.broker.lease_changes import LeaseChanges
 from authstate.adapters.broker.oauth_errors import OAuthRefusal
 from authstate.adapters.broker.repeated_lines import Members, RepeatedLines
 from authstate.adapters.config.settings import TOKEN_PATH
 from authstate.adapters.logs.loggers import write_line
-from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
 from authstate.engine.machines.lease import Lease, LeaseState
-from authstate.engine.model.credentials import ChatgptTokens
-from authstate.engine.model.errors import StoreUnavailable
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the leases."""
 MOST_LEASES = 20
 """Lines about leases that are written after one look."""
-_LOOKS_AT_HOME = 3  # after a lease of the home has changed: the login moves a moment after that
 
 
 class WritesLine(Protocol):
@@ -52,9 +47,8 @@ class BrokerLog:
         self._inform: WritesLine = inform or _write_info
         self._broker = broker
         self._refusals = RepeatedLines(self._log_refusal, broker.clock.monotonic)
-        self._changes = LeaseChanges(broker.leases)
-        self._looks_at_home = _LOOKS_AT_HOME
-        self._is_adopted: bool | None = None
+        self._changes = broker.leases.watch()
+        self._news = broker.accounts.news()
 
     def refused(self, path: str, refusal: OAuthRefusal) -> None:
         """Log that a request to an OAuth endpoint was refused."""
@@ -81,16 +75,13 @@ class BrokerLog:
 
     async def look(self) -> None:
         """Log what has happened since the last look."""
-        changed = self._changes.look()
+        changed = await self._changes.look()
         for lease in changed[:MOST_LEASES]:
             self._log_lease(lease)
         if len(changed) > MOST_LEASES:
             self._inform("more_leases", count=len(changed) - MOST_LEASES)
-        if any(lease.is_of_home for lease in changed):
-            self._looks_at_home = _LOOKS_AT_HOME
-        if self._looks_at_home:
-            self._looks_at_home -= 1
-            await self._look_at_home()
+        for line in await self._news.look(changed):
+            (self._warn if line.is_warning else self._inform)(line.event, **line.members)
         self._refusals.flush()
 
     def _log_refusal(self, members: Members) -> None:
@@ -103,21 +94,6 @@ class BrokerLog:
             self._inform("lease_made", lease=lease.id, account=lease.account, **known)
         else:
             self._inform("lease_over", lease=lease.id, account=lease.account, state=str(lease.state))
-
-    async def _look_at_home(self) -> None:
-        """Log whether the login of the home was moved since the last look."""
-        store = self._broker.vault.home_account
-        try:
-            stored = await store.home.load()
-        except StoreUnavailable:
-            return
-        is_adopted = store.is_adopted_by(stored)
-        if self._is_adopted is not None and is_adopted != self._is_adopted:
-            if is_adopted:
-                self._inform("login_adopted", account=HOME_ACCOUNT)
-            elif isinstance(stored, ChatgptTokens):
-                self._inform("login_released", account=HOME_ACCOUNT)
-        self._is_adopted = is_adopted
 
 
 def _write_warning(event: str, /, **members: object) -> None:

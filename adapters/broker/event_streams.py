@@ -21,7 +21,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from authstate.adapters.broker.broker import Broker
-from authstate.adapters.broker.lease_changes import LeaseChanges
 from authstate.adapters.broker.metrics import BrokerMetrics
 from authstate.engine.machines.lease import LeaseState
 from authstate.engine.model.credentials import ChatgptTokens
@@ -136,10 +135,10 @@ class SseStreams:
 
     async def _watch_leases(self) -> None:
         """Report leases that are over. Any process may end one, so the list is looked at again and again."""
-        changes = LeaseChanges(self._broker.leases)
+        changes = self._broker.leases.watch()
         while True:
             await self._broker.clock.sleep(_LEASES_EVERY)
-            for lease in changes.look():
+            for lease in await changes.look():
                 if lease.state is not LeaseState.ACTIVE:
                     self._send("leaseEnded", {"id": lease.id, "accountId": lease.account, "state": lease.state})
 

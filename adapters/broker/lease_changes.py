@@ -18,7 +18,7 @@ class LeaseChanges:
         self._leases = leases
         self._known: dict[str, Lease] = {lease.id: lease for lease in self._read() or ()}
 
-    def look(self) -> list[Lease]:
+    async def look(self) -> list[Lease]:
         """Return the leases that are new or over, as they are now. None of them if the list cannot be read now."""
         found = self._read()
         if found is None:

@@ -65,13 +65,13 @@ def json_answer(members: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(members) + b"\n", status, headers, media_type="application/json")
 
 
-def session_members(engine: AuthEngine, entry: AccountEntry, selected: str) -> dict[str, Any]:
+def session_members(engine: AuthEngine, entry: AccountEntry, *, is_selected: bool) -> dict[str, Any]:
     """Return what the engine of an account knows."""
     session, failure, fault = engine.session, engine.session.failure, engine.pause_reason
     credentials = session.credentials
     return {
         **name_members(entry),
-        "isSelected": entry.id == selected,
+        "isSelected": is_selected,
         "state": session.state,
         "authMode": engine.auth_mode,
         **owner_members(session.account),

@@ -4,7 +4,7 @@ Every answer names the home of the broker in the header `Authstate-Home`, so tha
 another home for its own.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from os import getpid
 from typing import Any
@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from authstate.adapters.broker.account_tokens import DEFAULT_TTL, entry_of, make_lease, token_of
+from authstate.adapters.broker.account_tokens import DEFAULT_TTL, make_lease, token_of
 from authstate.adapters.broker.app import BrokerApp, OnRefusal
 from authstate.adapters.broker.broker import Broker
 from authstate.adapters.broker.event_streams import SseResponse, SseStreams
@@ -30,12 +30,11 @@ from authstate.adapters.broker.local_answers import (
 from authstate.adapters.broker.metrics import BrokerMetrics
 from authstate.adapters.broker.min_lifetime import read_min_lifetime
 from authstate.adapters.broker.public_routes import public_routes
+from authstate.adapters.broker.served_accounts import ServedAccount
 from authstate.adapters.broker.shown_members import account_members, lease_members, name_members
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.config.settings import BrokerEndpoints
 from authstate.adapters.logs.redaction import redact_text
-from authstate.adapters.vault.account_states import read_accounts
-from authstate.adapters.vault.accounts_file import AccountEntry
 from authstate.engine.machines.lease import Lease, LeaseState
 from authstate.engine.model.errors import AuthError, StoreUnavailable
 from authstate.engine.version import VERSION
@@ -90,17 +89,16 @@ class LocalApi:
 
     async def _accounts(self, request: Request) -> Response:
         """All accounts, as they are stored. It opens no engine, so that a list of many accounts costs little."""
-        found = await read_accounts(self._broker.vault)
+        found = await self._broker.accounts.listed()
         return json_answer({"accounts": [account_members(one) for one in found]})
 
     async def _account(self, request: Request) -> Response:
         """One account, as its engine sees it. An expired access token is refreshed first."""
-        entry = self._entry(request.path_params["name"])
-        selected = self._broker.vault.accounts().selected
-        async with self._broker.accounts.engine(entry.id) as engine:
+        found = await self._account_named(request.path_params["name"])
+        async with self._broker.accounts.engine(found.entry.id) as engine:
             await engine.check()
-            members = session_members(engine, entry, selected)
-        return json_answer({**members, "store": self._broker.vault.store(entry.id).describe()})
+            members = session_members(engine, found.entry, is_selected=found.is_selected)
+        return json_answer({**members, "store": found.store})
 
     async def _token(self, request: Request) -> Response:
         query = request.query_params
@@ -108,7 +106,7 @@ class LocalApi:
         form = query.get("format", "json")
         if form not in ("json", "bearer"):
             raise ApiFault(400, "invalid_request", "format must be json or bearer")
-        found = await token_of(self._broker, self._entry(query.get("account")).id, lifetime)
+        found = await token_of(self._broker, await self._id_of(query.get("account")), lifetime)
         token = found.authorization.token.reveal()
         if form == "bearer":
             return Response(f"{token}\n", media_type="text/plain", headers={"Cache-Control": "no-store"})
@@ -119,12 +117,13 @@ class LocalApi:
                 "expiresAt": found.authorization.expires_at,
                 "workspaceId": found.authorization.account_id,
                 "account": name_members(found.account),
-                "store": self._broker.vault.store(found.account.id).describe(),
+                "store": found.store,
             }
         )
 
     async def _leases(self, request: Request) -> Response:
-        return json_answer({"leases": self._shown(self._broker.leases.leases())})
+        leases = await self._broker.leases.listed(await self._account_of_query(request))
+        return json_answer({"leases": await self._shown(leases)})
 
     async def _new_lease(self, request: Request) -> Response:
         try:
@@ -132,10 +131,10 @@ class LocalApi:
         except (ValueError, RecursionError) as error:
             said = redact_text(f"the body must be a JSON object: {error}")  # it names members that are unknown
             raise ApiFault(400, "invalid_request", said) from None
-        made = await make_lease(self._broker, self._entry(wish.account).id, wish.ttl, wish.label)
+        made = await make_lease(self._broker, await self._id_of(wish.account), wish.ttl, wish.label)
         endpoints = BrokerEndpoints.of(self._place.url)
         members = {
-            "lease": self._shown([made.lease])[0],
+            "lease": (await self._shown([made.lease]))[0],
             "handle": made.handle.secret.reveal(),
             "refreshUrl": endpoints.refresh_url,
             "revokeUrl": endpoints.revoke_url,
@@ -144,44 +143,50 @@ class LocalApi:
 
     async def _end_lease(self, request: Request) -> Response:
         try:
-            ended = self._broker.leases.end(request.path_params["id"])
+            ended = await self._broker.leases.end(request.path_params["id"])
         except ConfigError as error:
             raise ApiFault(404, "not_found", str(error)) from None
-        return json_answer({"lease": self._shown([ended])[0]})
+        return json_answer({"lease": (await self._shown([ended]))[0]})
 
     async def _end_leases(self, request: Request) -> Response:
         """End all leases, but not that of an adopted home, which would lose its login."""
-        ended = self._broker.leases.end_all()
-        return json_answer({"leases": self._shown(ended)})
+        ended = await self._broker.leases.end_all(await self._account_of_query(request))
+        return json_answer({"leases": await self._shown(ended)})
 
     async def _state(self, request: Request) -> Response:
-        accounts, leases = self._broker.vault.accounts(), self._broker.leases.leases()
+        summary, count = await self._broker.accounts.summary(), await self._broker.leases.count()
         return json_answer(
             {
                 "version": VERSION,
                 "processId": getpid(),
-                "home": self._broker.vault.home,
                 "url": self._place.url,
                 "socket": self._place.socket,
-                "selectedAccountId": accounts.selected,
-                "accounts": len(accounts.entries),
-                "leases": {state: sum(lease.state is state for lease in leases) for state in LeaseState},
+                **summary,
+                "leases": None if count is None else _by_state(count),
             }
         )
 
-    def _shown(self, leases: Sequence[Lease]) -> list[dict[str, Any]]:
+    async def _shown(self, leases: Sequence[Lease]) -> list[dict[str, Any]]:
         """Return what is shown of leases. If the list of accounts cannot be read, their names are null."""
-        names: dict[str, str] = {}
+        names: Mapping[str, str] = {}
         with suppress(StoreUnavailable):
-            names = self._broker.vault.accounts().names
+            names = await self._broker.accounts.names({lease.account for lease in leases})
         return [lease_members(lease, names) for lease in leases]
 
-    def _entry(self, name: str | None) -> AccountEntry:
+    async def _account_named(self, name: str | None) -> ServedAccount:
         """Return an account, or the selected one. Raises ApiFault: there is no such account."""
         try:
-            return entry_of(self._broker, name)
+            return await self._broker.accounts.find(name)
         except ConfigError as error:
             raise ApiFault(404, "not_found", str(error)) from None
+
+    async def _id_of(self, name: str | None) -> str:
+        return (await self._account_named(name)).entry.id
+
+    async def _account_of_query(self, request: Request) -> str | None:
+        """Return the id of the account whose leases are meant. None: all."""
+        name = request.query_params.get("account")
+        return None if name is None else await self._id_of(name)
 
     async def _events(self, request: Request) -> Response:
         if self._streams.is_full:
@@ -210,7 +215,7 @@ class LocalApp:
     ) -> None:
         routes = [*public_routes(broker, metrics), *LocalApi(broker, streams, place).routes()]
         self._app: ASGIApp = BrokerApp(broker, metrics, routes, on_refusal=on_refusal)
-        self._home = quote(broker.vault.home).encode()
+        self._home = quote(broker.accounts.place).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, and name the home."""
@@ -234,6 +239,13 @@ def _guarded(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
         return fault.answer()
 
     return guarded
+
+
+def _by_state(count: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    numbers = dict.fromkeys(map(str, LeaseState), 0)
+    for (_, state), number in count.items():
+        numbers[state] += number
+    return numbers
 
 
 async def _body_of(request: Request) -> bytes:

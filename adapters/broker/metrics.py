@@ -1,7 +1,7 @@
 """The broker's metrics for Prometheus, in a registry of their own. Accounts appear by their id, and by nothing else."""
 
-from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -10,11 +10,15 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from authstate.adapters.broker.broker import Broker
+from authstate.adapters.broker.served_accounts import Reading
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.events import Event, RefreshEnded, RefreshFailed, RefreshRetried, StateChanged
 from authstate.engine.model.states import Trigger
 from authstate.engine.pool import PoolMetrics
 
+MOST_LABELS = 1000
+"""Accounts that appear by their id. Later ones are counted together."""
+OTHER_ACCOUNTS = "other accounts"
 _SINCE_START = ("opened", "open_failures", "evicted", "refreshed", "refresh_failures")
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)  # seconds
 
@@ -28,6 +32,7 @@ class BrokerMetrics:
 
     def __init__(self, broker: Broker) -> None:
         self.registry: CollectorRegistry = CollectorRegistry()
+        self._labels: set[str] = set()
         self._grants = Counter(
             "authstate_grants", "Requests to the token endpoint, by their result", ["result"], registry=self.registry
         )
@@ -62,7 +67,8 @@ class BrokerMetrics:
             "Streams that ended because their reader was too slow",
             registry=self.registry,
         )
-        self.registry.register(_BrokerCollector(broker))
+        self._collector = _BrokerCollector(broker)
+        self.registry.register(self._collector)
         broker.events.subscribe(self._on_event)
 
     def count_grant(self, result: str, seconds: float) -> None:
@@ -79,12 +85,14 @@ class BrokerMetrics:
         """Count an answer of the revocation endpoint: `done`, or the `error` of the refusal."""
         self._revocations.labels(result).inc()
 
-    def text(self, accept: str) -> tuple[bytes, str]:
+    async def text(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics, and the content type of the format that the `Accept` header asks for."""
+        await self._collector.read()
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
     def _on_event(self, account: str, event: Event) -> None:
+        account = self._label(account)
         if isinstance(event, StateChanged) and event.trigger is Trigger.TOKENS_REFRESHED:
             self._refreshes.labels(account, "done").inc()
         elif isinstance(event, RefreshFailed):
@@ -94,28 +102,35 @@ class BrokerMetrics:
         elif isinstance(event, RefreshRetried):
             self._refresh_retries.inc()
 
+    def _label(self, account: str) -> str:
+        """Return how an account appears: Prometheus keeps a series for each."""
+        if account not in self._labels and len(self._labels) >= MOST_LABELS:
+            return OTHER_ACCOUNTS
+        self._labels.add(account)
+        return account
+
 
 class _BrokerCollector(Collector):
-    """Reads, for each scrape, what the broker itself knows."""
+    """Shows what the broker itself knows: as it was read last."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._readings: Sequence[Reading] = ()
+        self._leases: Mapping[tuple[str, str], int] = {}
+
+    async def read(self) -> None:
+        """Read what the broker knows. Leases that cannot be read now are left out."""
+        self._readings = await self._broker.accounts.readings()
+        self._leases = {}
+        with suppress(StoreUnavailable):
+            self._leases = await self._broker.leases.count() or {}
 
     def collect(self) -> Iterable[Metric]:
-        accounts = GaugeMetricFamily("authstate_accounts", "Accounts of the vault")
         leases = GaugeMetricFamily("authstate_leases", "Leases, by account and state", labels=["account", "state"])
-        readable = GaugeMetricFamily("authstate_vault_readable", "1 if the lists of the vault can be read, else 0")
-        try:
-            accounts.add_metric([], len(self._broker.vault.accounts().entries))
-            for (account, state), count in Tally(
-                (lease.account, str(lease.state)) for lease in self._broker.leases.leases()
-            ).items():
-                leases.add_metric([account, state], count)
-        except StoreUnavailable:
-            readable.add_metric([], 0)
-        else:
-            readable.add_metric([], 1)
-        return accounts, leases, readable, *_of_pool(self._broker.accounts.pool.metrics())
+        for labels, count in self._leases.items():
+            leases.add_metric(labels, count)
+        gauges = [GaugeMetricFamily(one.name, one.help, value=one.value) for one in self._readings]
+        return leases, *gauges, *_of_pool(self._broker.accounts.pool.metrics())
 
 
 def _of_pool(numbers: PoolMetrics) -> Iterable[Metric]:

@@ -47,7 +47,7 @@ async def _client_of(broker: Broker, token: Secret) -> RefusedClient | None:
     """Return who presented a token. None if nobody is known. It looks for no unknown token."""
     with suppress(StoreUnavailable):
         if (handle := LeaseHandle.parse(token.reveal())) is not None:
-            lease = broker.leases.find(handle)
+            lease = await broker.leases.find(handle)
             return None if lease is None else RefusedClient(lease.account, lease.id)
         owner = await broker.accounts.owners.known(token)
         return None if owner is None else RefusedClient(owner.account)

@@ -14,7 +14,6 @@ from starlette.types import ASGIApp
 from authstate.adapters.broker.broker import Broker
 from authstate.adapters.broker.http_errors import JSON_HEADERS, error_body
 from authstate.adapters.broker.metrics import BrokerMetrics
-from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.version import VERSION
 
 
@@ -22,14 +21,13 @@ def public_routes(broker: Broker, metrics: BrokerMetrics) -> list[BaseRoute]:
     """Return the routes of health and metrics."""
 
     async def health(request: Request) -> Response:
-        try:
-            broker.vault.accounts()
-        except StoreUnavailable as fault:
-            return JSONResponse({"status": "unavailable", "reason": str(fault)}, 503)
-        return JSONResponse({"status": "ok", "version": VERSION})
+        found = await broker.accounts.health()
+        if found.reason is None:
+            return JSONResponse({"status": found.status, "version": VERSION})
+        return JSONResponse({"status": found.status, "reason": found.reason}, 200 if found.serves else 503)
 
     async def show_metrics(request: Request) -> Response:
-        text, content_type = metrics.text(request.headers.get("accept", ""))
+        text, content_type = await metrics.text(request.headers.get("accept", ""))
         return Response(text, headers={"Content-Type": content_type})
 
     return [Route("/healthz", health), Route("/metrics", show_metrics)]

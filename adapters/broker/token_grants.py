@@ -23,6 +23,7 @@ other (answer_turns.py).
 import msgspec
 
 from authstate.adapters.broker.answer_turns import AnswerTurns
+from authstate.adapters.broker.leases import Leases
 from authstate.adapters.broker.lends_engines import LendsEngines
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.broker.rate_limits import Rate, RateLimit
@@ -30,7 +31,6 @@ from authstate.adapters.broker.refusals import TRY_AGAIN, refusal_of, slow_down
 from authstate.adapters.broker.token_owners import TokenOwner
 from authstate.adapters.confidential import Confidential
 from authstate.adapters.config.home import ConfigError
-from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.engine.clock import within
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.refresh_urgency import Urgency
@@ -71,6 +71,7 @@ _UNKNOWN_TOKEN = (
     "again with `authstate login`"
 )
 _ALL_CLIENTS = "all"
+_MOST_REMEMBERED = 10_000  # clients
 
 
 class PresentedToken(msgspec.Struct, frozen=True):
@@ -104,13 +105,13 @@ class TokenGrants:
     """Answers the clients of a broker.
 
     Args:
-        accounts: of the vault.
+        accounts: of a vault or of a database.
         leases: who may get access tokens with a handle.
         authority: the issuer, for a token that is to be revoked and that no account has any more.
         clock: for the bounds on requests.
     """
 
-    def __init__(self, accounts: LendsEngines, leases: LeaseBook, authority: TokenAuthority, clock: Clock) -> None:
+    def __init__(self, accounts: LendsEngines, leases: Leases, authority: TokenAuthority, clock: Clock) -> None:
         self._accounts = accounts
         self._leases = leases
         self._authority = authority
@@ -151,11 +152,13 @@ class TokenGrants:
 
     async def _take_turn(self, grant: Grant, handle: LeaseHandle | None) -> None:
         """Wait until the client before, which shares the home, has written auth.json. See `AnswerTurns`."""
-        lease = None if handle is None else self._leases.find(handle)
-        if handle is None or (lease is not None and (lease.is_of_home or lease.signs_out)):
-            await self._turns.wait_in_home(self._accounts.home_of(grant.account))
+        lease = None if handle is None else await self._leases.find(handle)
+        is_in_home = handle is None or (lease is not None and (lease.is_of_home or lease.signs_out))
+        home = self._accounts.home_of(grant.account) if is_in_home else None
+        if home is not None:
+            await self._turns.wait_in_home(home)
         else:
-            await self._turns.wait_elsewhere(handle.digest)
+            await self._turns.wait_elsewhere(grant.account if handle is None else handle.digest)
 
     async def revoke(self, presented: Secret) -> None:
         """Answer a revocation, as RFC 7009 describes it: an unknown token is no error.
@@ -179,24 +182,24 @@ class TokenGrants:
     # With the handle of a lease
 
     async def _for_lease(self, handle: LeaseHandle, presented: PresentedToken) -> Grant:
-        lease = self._active(handle)
+        lease = await self._active(handle)
         self._bound(self._grants, lease.id)
         async with self._accounts.engine(lease.account) as engine:
-            tokens = _tokens_of(engine, lease.account)
+            tokens = self._signed_in(engine, lease.account)
             _ensure_owner(lease, tokens)
             is_current = handle.seen == digest_of_access(tokens.access_token)
             if is_current and not (presented.may_be_late and self._is_just_new(tokens)):
                 await self._renew(engine, lease.id, is_refused=presented.access_was_refused)
-            tokens = await _current_tokens(engine)
-        lease = self._active(handle)  # it may have ended meanwhile
+            tokens = await self._current_tokens(engine)
+        lease = await self._active(handle)  # it may have ended meanwhile
         _ensure_owner(lease, tokens)
         if lease.is_of_home and not is_current:
             await self._accounts.update_lease_of_home()
         # The lease in the home was updated with the login, and a codex from 0.169.0 on takes it from there.
         return _grant(tokens, lease.account, None if lease.is_of_home else handle.text(tokens.access_token))
 
-    def _active(self, handle: LeaseHandle) -> Lease:
-        lease = self._leases.find(handle)
+    async def _active(self, handle: LeaseHandle) -> Lease:
+        lease = await self._leases.find(handle)
         if lease is None:
             said = f"this broker knows no such lease: it was made by another broker, or was removed; {_ASK_THE_OWNER}"
             raise OAuthRefusal(OAuthError.INVALID_GRANT, said)
@@ -208,7 +211,7 @@ class TokenGrants:
         return lease
 
     async def _revoke_lease(self, handle: LeaseHandle) -> None:
-        lease = self._leases.find(handle)
+        lease = await self._leases.find(handle)
         if lease is None or lease.state is LeaseState.ENDED:
             return
         if (lease.signs_out or lease.is_of_home) and lease.state is LeaseState.ACTIVE:
@@ -216,7 +219,7 @@ class TokenGrants:
                 credentials = engine.session.credentials
                 if isinstance(credentials, ChatgptTokens) and lease.is_for(credentials.account):
                     await engine.log_out()
-        self._leases.end(lease.id)
+        await self._leases.end(lease.id)
 
     # With a refresh token
 
@@ -227,12 +230,12 @@ class TokenGrants:
             raise OAuthRefusal(OAuthError.INVALID_GRANT, _UNKNOWN_TOKEN)
         self._bound(self._grants, owner.account)
         async with self._accounts.engine(owner.account) as engine:
-            tokens = _tokens_of(engine, owner.account)
+            tokens = self._signed_in(engine, owner.account)
             _ensure_login(owner, tokens)
             is_current = tokens.refresh_token == refresh_token
             if is_current and not (presented.may_be_late and self._is_just_new(tokens)):
                 await self._renew(engine, owner.account, is_refused=presented.access_was_refused)
-            tokens = await _current_tokens(engine)
+            tokens = await self._current_tokens(engine)
         _ensure_login(owner, tokens)
         return _grant(tokens, owner.account, None)
 
@@ -260,6 +263,10 @@ class TokenGrants:
 
     # For both
 
+    def _signed_in(self, engine: AuthEngine, account: str) -> ChatgptTokens:
+        """Return the tokens of an account. Raises NotSignedIn, with what to do."""
+        return _tokens_of(engine, f"the account {account}", self._accounts.how_to_sign_in(account))
+
     async def _renew(self, engine: AuthEngine, client: str, *, is_refused: bool) -> None:
         """Refresh for a client that has the current access token and asks for another one.
 
@@ -268,9 +275,10 @@ class TokenGrants:
         """
         if engine.urgency() is not Urgency.NOW and self._is_too_often(client, _tokens_of(engine)):
             return
-        if not is_refused and (reason := engine.pause_reason) is not None:  # the issuer could not be asked just now
-            if engine.is_expired():
-                raise reason
+        reason = self._accounts.fault or (None if is_refused else engine.pause_reason)
+        if reason is not None:  # an answer could not be stored, or the issuer could not be asked just now
+            if is_refused or engine.is_expired():
+                raise reason.without_traceback()
             return
         try:
             if is_refused:
@@ -281,6 +289,15 @@ class TokenGrants:
             if is_refused or engine.is_expired():
                 raise
 
+    async def _current_tokens(self, engine: AuthEngine) -> ChatgptTokens:
+        """Return tokens whose access token can be used now, and for a while, if there can be such tokens."""
+        fault = self._accounts.fault
+        if fault is None:
+            await engine.authorization(SHORTEST)
+        elif engine.is_expired():
+            raise fault.without_traceback()
+        return _tokens_of(engine)
+
     def _is_too_often(self, client: str, tokens: ChatgptTokens) -> bool:
         """Whether a client causes too many refreshes. Many processes that could not use one token cause one refresh."""
         access = digest_of_access(tokens.access_token)
@@ -288,7 +305,10 @@ class TokenGrants:
             return False
         if self._refreshes.take(client):
             return True
+        self._renewed.pop(client, None)
         self._renewed[client] = access
+        if len(self._renewed) > _MOST_REMEMBERED:
+            del self._renewed[next(iter(self._renewed))]
         return False
 
     def _is_just_new(self, tokens: ChatgptTokens) -> bool:
@@ -317,12 +337,14 @@ def _handle(presented: Secret) -> LeaseHandle | None:
     return handle
 
 
-def _tokens_of(engine: AuthEngine, account: str = "") -> ChatgptTokens:
+def _tokens_of(
+    engine: AuthEngine, account: str = "this account", advice: str = "sign in with `authstate login`"
+) -> ChatgptTokens:
     """Return the tokens of a session. Raises NotSignedIn, with the reason if one is known.
 
     Args:
         engine: of the account.
-        account: its id, for the message.
+        account, advice: the name of the account and what to do, for the message.
     """
     session = engine.session
     if isinstance(session.credentials, ChatgptTokens):
@@ -331,14 +353,7 @@ def _tokens_of(engine: AuthEngine, account: str = "") -> ChatgptTokens:
         raise engine.store_fault.without_traceback()
     if session.failure is not None:
         raise NotSignedIn(session.failure.message)
-    what, option = (f"the account {account}", f" --account {account}") if account else ("this account", "")
-    raise NotSignedIn(f"nobody is signed in to {what} with ChatGPT: sign in with `authstate login{option}`")
-
-
-async def _current_tokens(engine: AuthEngine) -> ChatgptTokens:
-    """Return tokens whose access token can be used now, and for a while, if the issuer gives such tokens."""
-    await engine.authorization(SHORTEST)
-    return _tokens_of(engine)
+    raise NotSignedIn(f"nobody is signed in to {account} with ChatGPT: {advice}")
 
 
 def _ensure_owner(lease: Lease, tokens: ChatgptTokens) -> None:

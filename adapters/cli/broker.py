@@ -1,4 +1,6 @@
-"""`authstate broker`: runs the broker of a home, prints a unit for it, and moves the home's login into the vault."""
+"""`authstate broker`: runs the broker of a home or of a database, prints a unit for it, and moves the home's login into
+the vault.
+"""
 
 import argparse
 import asyncio
@@ -8,7 +10,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING
 
 from authstate.adapters.broker.leased_home import lease_environment
@@ -16,15 +18,18 @@ from authstate.adapters.broker.listeners import DEFAULT_ADDRESS, DEFAULT_PORT, H
 from authstate.adapters.broker.local_client import socket_path
 from authstate.adapters.cli.broker_place import DEFAULT_URL, START, find_broker
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error, printable
+from authstate.adapters.cli.store_option import opened_broker
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
 from authstate.adapters.io.signals import ENDINGS, handle_signals
 
 if TYPE_CHECKING:
+    from authstate.adapters.broker.broker import Broker
     from authstate.adapters.broker.local_api import Place
     from authstate.adapters.broker.server import ServerOptions
     from authstate.adapters.vault.adoption import Adoption
 
 _OPEN_FILES = 4096
+_DATABASE_CONNECTIONS = 8
 _HOST = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -50,7 +55,7 @@ def run_broker(options: argparse.Namespace) -> int:
         ) from None
     server_options = ServerOptions(
         address=Address(options.listen or f"{DEFAULT_ADDRESS}:{DEFAULT_PORT}"),
-        socket=os.path.abspath(options.socket) if options.socket else socket_path(environment.home, os.environ),
+        socket=_socket(options, environment),
         certificate=options.tls_certificate,
         key=options.tls_key,
         hosts=tuple(options.allow_host),
@@ -59,23 +64,32 @@ def run_broker(options: argparse.Namespace) -> int:
         raise UsageError("--socket is not supported on Windows: the broker listens on TCP only")
     _raise_file_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(config, environment, server_options))
+        opened = opened_broker(options, config, environment, _DATABASE_CONNECTIONS)
+        runner.run(_serve(opened, environment, server_options))
     return ExitStatus.DONE
 
 
-async def _serve(config: Config, environment: Environment, options: "ServerOptions") -> None:
-    from authstate.adapters.broker.broker import open_broker
+def _socket(options: argparse.Namespace, environment: Environment) -> str | None:
+    """Return the path of the unix socket. By default, the broker of a database has none: it belongs to no home."""
+    if options.socket is not None:
+        return os.path.abspath(str(options.socket))
+    return None if options.store is not None else socket_path(environment.home, os.environ)
+
+
+async def _serve(
+    opened: "AbstractAsyncContextManager[Broker]", environment: Environment, options: "ServerOptions"
+) -> None:
     from authstate.adapters.broker.server import BrokerServer
     from authstate.adapters.logs.program import configure_program_logs
 
     configure_program_logs("info")
-    async with open_broker(config, environment) as broker:
+    async with opened as broker:
         server = BrokerServer(broker, environment, options)
         handle_signals(ENDINGS, lambda number: server.stop())
 
         def ready(place: "Place") -> None:
             beside = f" and {place.socket}" if place.socket else ""
-            said = f"authstate: the broker of {environment.home} serves {place.url}{beside}"
+            said = f"authstate: the broker of {broker.accounts.place} serves {place.url}{beside}"
             print(printable(said), file=sys.stderr, flush=True)
 
         await server.serve(ready)
@@ -100,6 +114,7 @@ async def adopt(options: argparse.Namespace) -> ExitStatus:
     Raises:
         ConfigError, AuthError: nothing was moved.
     """
+    _ensure_of_home(options)
     environment, config = _configured(options.overrides)
     place = await find_broker(environment, options.broker_url)
     adoption = _adoption(environment, config)
@@ -125,6 +140,7 @@ async def release(options: argparse.Namespace) -> ExitStatus:
     Raises:
         ConfigError, AuthError: nothing was moved.
     """
+    _ensure_of_home(options)
     environment, config = _configured(options.overrides)
     released = await _adoption(environment, config).release()
     if options.json:
@@ -137,6 +153,11 @@ async def release(options: argparse.Namespace) -> ExitStatus:
     for name in lease_environment(DEFAULT_URL):
         print(f"  {name}")
     return ExitStatus.DONE
+
+
+def _ensure_of_home(options: argparse.Namespace) -> None:
+    if options.store is not None or options.keys is not None:
+        raise UsageError("adopt and release move the login of a home, and --store names a database: leave it out")
 
 
 def _adoption(environment: Environment, config: Config) -> "Adoption":
@@ -162,20 +183,35 @@ def _configured(overrides: Sequence[str]) -> tuple[Environment, Config]:
 
 
 def _unit(options: argparse.Namespace) -> str:
-    """Return the unit that starts a broker with the same options."""
+    """Return the unit that starts a broker with the same options. Raises UsageError, ConfigError."""
     from authstate.adapters.broker.service_units import KEPT_VARIABLES, launchd_plist, systemd_unit
 
     script = shutil.which("authstate", path=os.path.dirname(sys.executable))
     command = [script] if script else [sys.executable, "-m", "authstate.adapters.cli"]
     command += [word for override in options.overrides for word in ("-c", override)]
     command.append("broker")
-    for name in ("listen", "socket", "tls_certificate", "tls_key"):
+    if options.store is not None:
+        _ensure_shown(options)
+    for name in ("listen", "socket", "store", "keys", "tls_certificate", "tls_key"):
         value = getattr(options, name)
         if value is not None:
-            command += [f"--{name.replace('_', '-')}", value if name == "listen" else os.path.abspath(value)]
+            is_path = name not in ("listen", "store")
+            command += [f"--{name.replace('_', '-')}", os.path.abspath(value) if is_path else value]
     command += [word for host in options.allow_host for word in ("--allow-host", host)]
     environment = {name: os.environ[name] for name in KEPT_VARIABLES if os.environ.get(name, "").strip()}
     return (systemd_unit if options.print_unit == "systemd" else launchd_plist)(command, environment)
+
+
+def _ensure_shown(options: argparse.Namespace) -> None:
+    """Refuse a unit that would hold a secret, or lack one. Raises UsageError, ConfigError."""
+    from authstate.adapters.postgres.connection_target import DatabaseUrlInvalid, connection_string
+
+    if options.keys is None:
+        raise UsageError("a unit holds no secret, such as AUTHSTATE_DATABASE_KEYS: name a file with --keys")
+    try:
+        connection_string(options.store)
+    except DatabaseUrlInvalid as error:
+        raise ConfigError(str(error)) from None
 
 
 def _raise_file_limit() -> None:

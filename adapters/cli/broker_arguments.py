@@ -4,10 +4,13 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from authstate.adapters.cli.store_option import add_store
+
 Add = Callable[..., argparse.ArgumentParser]
 """Adds a command: the commands to add it to, its name, its summary and its description."""
 
-_BROKER = """Serve access tokens to codex and to any OAuth client, from the logins of this home. codex uses it if
+_BROKER = """Serve access tokens to codex and to any OAuth client, from the logins of this home, or of a database that
+any number of brokers share (--store). codex uses it if
 CODEX_REFRESH_TOKEN_URL_OVERRIDE and CODEX_REVOKE_TOKEN_URL_OVERRIDE name it. It runs until SIGTERM, SIGINT or SIGHUP.
 `pip install 'authstate[broker]'` brings what it needs."""
 
@@ -25,6 +28,7 @@ def add_broker(commands: "argparse._SubParsersAction[Any]", add: Add) -> None:
     broker.add_argument(
         "--socket", metavar="PATH", help="the unix socket; by default authstate/broker.sock in the home"
     )
+    add_store(broker)
     broker.add_argument("--tls-certificate", metavar="FILE", help="serve https with this certificate (PEM)")
     broker.add_argument("--tls-key", metavar="FILE", help="its private key (PEM)")
     broker.add_argument(
@@ -57,13 +61,16 @@ def add_lease(commands: "argparse._SubParsersAction[Any]", add: Add) -> None:
     new.add_argument("--ttl", metavar="TIME", default="8h", help="such as 30m, 8h or 7d, or `none`; by default 8h")
     new.add_argument("--label", metavar="TEXT", default="", help="what you call it")
     new.add_argument("--broker-url", metavar="URL", help="of the broker, as the client reaches it")
+    add_store(new)
     form = new.add_mutually_exclusive_group(required=True)
     form.add_argument("--into", metavar="DIR", help="write a home for codex: auth.json, and authstate.env")
     form.add_argument("--env", action="store_true", help="print environment variables, with the handle")
     form.add_argument("--json", action="store_true", help="print one JSON object, with the handle")
     listed = add(steps, "list", "list the leases, also those that are over")
     listed.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    add_store(listed)
     end = add(steps, "end", "end a lease: it yields nothing from now on")
     which = end.add_mutually_exclusive_group(required=True)
     which.add_argument("id", metavar="ID", nargs="?", help="of the lease, as `lease list` shows it")
     which.add_argument("--all", action="store_true", help="end all leases, but not that of an adopted home")
+    add_store(end)

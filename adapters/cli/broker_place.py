@@ -67,6 +67,12 @@ async def find_broker(environment: Environment, named: str | None) -> BrokerPlac
     return BrokerPlace(running, answers=True)
 
 
+async def find_named_broker(environment: Environment, named: str) -> BrokerPlace:
+    """Return a broker that was named, whichever accounts it has. Raises ConfigError: this is no URL of a broker."""
+    url, _ = _checked(named)
+    return BrokerPlace(url, await broker_answers(url, environment.network))
+
+
 def _checked(named: str) -> tuple[str, bool]:
     """Return the URL that was named, without a slash at the end, and whether it has a path. Raises ConfigError."""
     parts: SplitResult | None = urlsplit_or_none(named)

@@ -1,4 +1,4 @@
-"""`authstate lease`: makes, lists and ends leases of this home's vault. A broker need not run meanwhile."""
+"""`authstate lease`: makes, lists and ends leases of this home's vault, or of a database. No broker need run."""
 
 import argparse
 import json
@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from authstate.adapters.broker.account_tokens import NewLease, make_lease
-from authstate.adapters.broker.broker import open_broker
 from authstate.adapters.broker.leased_home import ensure_usable, lease_environment, write_leased_home
 from authstate.adapters.broker.shown_members import lease_members
-from authstate.adapters.cli.broker_place import START, find_broker
+from authstate.adapters.cli.broker_place import START, BrokerPlace, find_broker, find_named_broker
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error, printable
-from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
+from authstate.adapters.cli.store_option import opened_broker
+from authstate.adapters.config import Config, Environment, load_config
 from authstate.adapters.config.settings import REFRESH_URL_VARIABLE, REVOKE_URL_VARIABLE
 from authstate.adapters.network.http_proxies import urlsplit_or_none
 from authstate.adapters.network.insecure_http import is_loopback
-from authstate.adapters.vault.lease_book import LeaseBook
-from authstate.adapters.vault.vault import Vault
 from authstate.engine.machines.lease import Lease, LeaseState
 
 HANDLE_VARIABLE = "AUTHSTATE_LEASE"
@@ -36,11 +34,11 @@ async def new_lease(options: argparse.Namespace) -> ExitStatus:
     """
     ttl = seconds_of(options.ttl)
     environment, config = _configured(options)
-    place = await find_broker(environment, options.broker_url)
+    place = await _place(options, environment)
     if options.into is not None:
         ensure_usable(options.into)
     variables = lease_environment(place.url, _allowed_host(place.url))
-    async with open_broker(config, environment) as broker:
+    async with opened_broker(options, config, environment) as broker:
         made = await make_lease(broker, config.account, ttl, options.label)
         if not place.answers:
             print_error(f"no broker answers now, and the lease yields nothing without one: {START}", ExitStatus.DONE)
@@ -48,7 +46,7 @@ async def new_lease(options: argparse.Namespace) -> ExitStatus:
             try:
                 written = await write_leased_home(os.path.abspath(options.into), made, config, variables)
             except BaseException:
-                broker.leases.end(made.lease.id)
+                await broker.leases.end(made.lease.id)
                 raise
             print(_described(made, options.into, written))
             return ExitStatus.DONE
@@ -57,18 +55,18 @@ async def new_lease(options: argparse.Namespace) -> ExitStatus:
         for name, value in {**variables, HANDLE_VARIABLE: handle}.items():
             print(f"{name}={value}")
     else:
-        lease = _members(made.lease, broker.vault.accounts().names)
+        lease = _members(made.lease, await broker.accounts.names((made.lease.account,)))
         urls = {"refreshUrl": variables[REFRESH_URL_VARIABLE], "revokeUrl": variables[REVOKE_URL_VARIABLE]}
         print(json.dumps({"lease": lease, "handle": handle, **urls, "variables": variables}, indent=2))
     return ExitStatus.DONE
 
 
 async def list_leases(options: argparse.Namespace) -> ExitStatus:
-    """Print all leases. Raises ConfigError, StoreUnavailable."""
+    """Print all leases; those of one account of a database. Raises ConfigError, StoreUnavailable."""
     environment, config = _configured(options)
-    vault = _vault(environment, config)
-    names = vault.accounts().names
-    leases = LeaseBook(vault.folder).leases()
+    async with opened_broker(options, config, environment) as broker:
+        leases = await broker.leases.listed(_account(options, config))
+        names = await broker.accounts.names({lease.account for lease in leases})
     if options.json:
         found = [_members(lease, names) for lease in leases]
         print(json.dumps({"leases": found}, indent=2))
@@ -84,14 +82,17 @@ async def list_leases(options: argparse.Namespace) -> ExitStatus:
 
 
 async def end_lease(options: argparse.Namespace) -> ExitStatus:
-    """End one lease, or all but that of an adopted home. Raises ConfigError, StoreUnavailable."""
+    """End one lease, or all but that of an adopted home; all of one account of a database.
+
+    Raises ConfigError, StoreUnavailable.
+    """
     environment, config = _configured(options)
-    leases = LeaseBook(_vault(environment, config).folder)
-    if not options.all:
-        lease = leases.end(options.id)
-        print(f"The lease {lease.id} is over.")
-        return ExitStatus.DONE
-    ended = leases.end_all()
+    async with opened_broker(options, config, environment) as broker:
+        if not options.all:
+            lease = await broker.leases.end(options.id)
+            print(f"The lease {lease.id} is over.")
+            return ExitStatus.DONE
+        ended = await broker.leases.end_all(_account(options, config))
     print(f"Ended {len(ended)} lease{'' if len(ended) == 1 else 's'}.")
     return ExitStatus.DONE
 
@@ -111,10 +112,18 @@ def _configured(options: argparse.Namespace) -> tuple[Environment, Config]:
     return environment, load_config(environment.home, options.overrides)
 
 
-def _vault(environment: Environment, config: Config) -> Vault:
-    if config.store_mode is StoreMode.EPHEMERAL:
-        raise ConfigError("credentials in memory have no leases: use another cli_auth_credentials_store")
-    return Vault(environment.home, config.store_mode)
+async def _place(options: argparse.Namespace, environment: Environment) -> BrokerPlace:
+    """Return where clients reach the broker. Raises UsageError, ConfigError."""
+    if options.store is None:
+        return await find_broker(environment, options.broker_url)
+    if options.broker_url is None:
+        raise UsageError("with --store, --broker-url says how clients reach the brokers: https://HOST")
+    return await find_named_broker(environment, options.broker_url)
+
+
+def _account(options: argparse.Namespace, config: Config) -> str | None:
+    """Return the account whose leases are meant. None: all of the home."""
+    return None if options.store is None else config.account
 
 
 def _allowed_host(url: str) -> str | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from authstate.adapters.child.own_login import ChildHasOwnLogin
     from authstate.adapters.child.process import ChildNotStarted
     from authstate.adapters.config import Config, ConfigError, Environment, StoreMode, load_config
+    from authstate.adapters.database_broker.open_broker import open_database_broker
     from authstate.adapters.http_clients.authorizer import Authorizer, SyncAuthorizer
     from authstate.adapters.http_clients.token_provider import sync_token_provider, token_provider
     from authstate.adapters.httpx_auth import EngineAuth, SyncEngineAuth
@@ -173,6 +174,7 @@ else:
             "adapters.oauth.issuer": "Issuer",
             "adapters.oauth.redirect.port": "PortsBusy",
             "adapters.oauth.token_endpoint": "HttpTokenAuthority",
+            "adapters.database_broker.open_broker": "open_database_broker",
             "adapters.postgres.connection_target": "DatabaseUrlInvalid",
             "adapters.postgres.database": "PostgresDatabase",
             "adapters.postgres.hold": "HoldTimes",
@@ -374,6 +376,7 @@ __all__ = [
     "migrate_database",
     "open_authority",
     "open_broker",
+    "open_database_broker",
     "open_engine",
     "open_store",
     "redact_event",

@@ -12,10 +12,12 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from authstate.engine.model.errors import StoreUnavailable
+from authstate.engine.model.events import Subscriptions
 
 _LOGIN: Final = "authstate_login"
 _FREE: Final = "authstate_free"
 _CANCEL_AGAIN: Final = 0.1  # seconds
+_LEASE: Final = "authstate_lease"
 _EVERY: Final = 1.0  # seconds
 
 Recent = Callable[[float], Awaitable[Sequence[Mapping[str, Any]]]]
@@ -71,6 +73,8 @@ class Changes:
         self.is_listening: bool = False
         """Whether notifications are heard now."""
         self._watched: WeakValueDictionary[str, Watched] = WeakValueDictionary()
+        self.ended_leases: Subscriptions[str] = Subscriptions()
+        """The ids of leases that any process has ended."""
 
     def watched(self, account: str) -> Watched:
         """Return what is known of a row. Keep it: nothing is noted of rows that nobody has."""
@@ -115,13 +119,19 @@ class Changes:
         import psycopg
 
         async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-            await connection.execute(f"LISTEN {_LOGIN}")
-            await connection.execute(f"LISTEN {_FREE}")
+            for channel in (_LOGIN, _FREE, _LEASE):
+                await connection.execute(f"LISTEN {channel}".encode())
             await self._look()  # what was changed before
             self.is_listening = True
             async for heard in connection.notifies():
-                account, _, version = heard.payload.partition(" ")
-                self._tell(account, int(version) if heard.channel == _LOGIN else None)
+                self._hear(heard.channel, heard.payload)
+
+    def _hear(self, channel: str, payload: str) -> None:
+        if channel == _LEASE:
+            self.ended_leases.emit(payload)
+            return
+        account, _, version = payload.partition(" ")
+        self._tell(account, int(version) if channel == _LOGIN else None)
 
     async def _look(self) -> None:
         """Find what was changed since the last look."""

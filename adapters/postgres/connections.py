@@ -4,9 +4,9 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from authstate.adapters.postgres import faults, statements
 from authstate.adapters.postgres.changes import Changes
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 Row = Mapping[str, Any]
 _GIVE_UP_CONNECTING: Final = 2.0  # seconds; then it begins again if anybody waits
+T = TypeVar("T")
 
 
 def boot_time() -> float:
@@ -69,7 +70,7 @@ class PostgresConnections:
     ) -> None:
         self._conninfo = connection_string(url)
         self._connections = connections
-        self._pool: AsyncConnectionPool | None = None
+        self._pool: AsyncConnectionPool[Any] | None = None
         self._opening = asyncio.Lock()
         self.place: str = describe(url)
         """The name of the database, for a person."""
@@ -92,9 +93,17 @@ class PostgresConnections:
         Raises:
             StoreUnavailable: it was not possible. Whether it was done is not known.
         """
+        return await self._repeated(lambda: self._fetch_once(statement, values))
+
+    @strip_tracebacks
+    async def fetch_all(self, statement: str, values: Mapping[str, Any]) -> list[Row]:
+        """Run one statement as `fetch` does, and return all rows."""
+        return await self._repeated(lambda: self._fetch_all_once(statement, values))
+
+    async def _repeated(self, run: Callable[[], Awaitable[T]]) -> T:
         for pause in (*self._pauses, None):
             try:
-                return await self._fetch_once(statement, values)
+                return await run()
             except _statement_faults() as error:
                 if pause is None or not faults.is_repeatable(error):
                     raise faults.unavailable(self.place, error) from None
@@ -103,21 +112,15 @@ class PostgresConnections:
 
     async def _recent(self, since: float) -> Sequence[Row]:
         """See `Recent`."""
-        from psycopg.rows import dict_row
-
         try:
-            pool = await self._opened()
-            async with (
-                pool.connection() as connection,
-                asyncio.timeout(self._answer_within),
-                connection.cursor(row_factory=dict_row) as cursor,
-            ):
-                await cursor.execute(statements.RECENT, {"since": since})
-                return await cursor.fetchall()
+            return await self._fetch_all_once(statements.RECENT, {"since": since})
         except _statement_faults() as error:
             raise faults.unavailable(self.place, error) from None
 
     async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        return next(iter(await self._fetch_all_once(statement, values)), None)
+
+    async def _fetch_all_once(self, statement: str, values: Mapping[str, Any]) -> list[Row]:
         from psycopg.rows import dict_row
 
         pool = await self._opened()
@@ -126,23 +129,23 @@ class PostgresConnections:
             asyncio.timeout(self._answer_within),
             connection.cursor(row_factory=dict_row) as cursor,
         ):
-            await cursor.execute(statement, values)
-            return await cursor.fetchone()
+            await cursor.execute(statement.encode(), values)
+            return list(await cursor.fetchall())
 
-    async def _opened(self) -> "AsyncConnectionPool":
+    async def _opened(self) -> "AsyncConnectionPool[Any]":
         if self._pool is None:
             async with self._opening:
                 if self._pool is None:
                     self._pool = await self._open()
         return self._pool
 
-    async def _open(self) -> "AsyncConnectionPool":
+    async def _open(self) -> "AsyncConnectionPool[Any]":
         try:
             from psycopg_pool import AsyncConnectionPool
         except ImportError:
             raise StoreUnavailable("PostgreSQL needs more packages: pip install 'authstate[postgres]'") from None
         settings = {"autocommit": True, "prepare_threshold": None}
-        pool: AsyncConnectionPool = AsyncConnectionPool(
+        pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
             self._conninfo,
             kwargs=settings,
             min_size=1,
@@ -173,7 +176,7 @@ class PostgresConnections:
         await self.aclose()
 
 
-async def _connect_again(pool: "AsyncConnectionPool") -> None:
+async def _connect_again(pool: "AsyncConnectionPool[Any]") -> None:
     """Begin to connect from the start, if anybody waits. By itself, a pool waits longer after each failure, without a
     limit: a server that was away for minutes would not be noticed for as long again.
     """

@@ -1,7 +1,11 @@
 """PostgresDatabase: one PostgreSQL database that keeps the logins of many accounts."""
 
 from authstate.adapters.postgres.connections import PostgresConnections
+from authstate.adapters.postgres.lease_statements import SCHEMA_VERSION
+from authstate.adapters.postgres.migrate import newer_message
+from authstate.adapters.postgres.schema import VERSION
 from authstate.adapters.postgres.store import PostgresStore
+from authstate.engine.model.errors import StoreUnavailable
 
 
 class PostgresDatabase(PostgresConnections):
@@ -13,6 +17,21 @@ class PostgresDatabase(PostgresConnections):
 
     See `PostgresConnections` for the arguments and errors.
     """
+
+    async def ensure_usable(self) -> None:
+        """Return if the database can be used, with the tables of this release and the right keys.
+
+        Raises:
+            StoreUnavailable: it cannot be used now, or its tables are of another release.
+            StoreUnreadable: an encryption key is missing or wrong.
+        """
+        row = await self.fetch(SCHEMA_VERSION, {})
+        found = row["version"] if row is not None else 0
+        if found > VERSION:
+            raise StoreUnavailable(newer_message(self.place, found))
+        if found < VERSION:
+            raise StoreUnavailable(f"{self.place} has tables of an older release: run `authstate postgres migrate`")
+        await self.logins.current_key()
 
     def store(self, account: str) -> PostgresStore:
         """Return the store of an account. It accesses nothing before its first use.

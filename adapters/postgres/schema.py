@@ -1,6 +1,7 @@
 """The tables of a database, as numbered migrations. One that was released never changes: another one follows it.
 
     authstate.accounts         one row for each account: its login, encrypted, and who may change it until when
+    authstate.leases           who may get access tokens from a broker: digests of handles, no handles
     authstate.refresh_claims   what is known of refresh tokens that were sent: digests, no tokens
     authstate.encryption_keys  which keys encrypted something here, and a value by which a wrong key is noticed
     authstate.migrations       which migrations were applied
@@ -71,6 +72,28 @@ MIGRATIONS: Final = (
             WHERE state IN ('claimed', 'doubtful')
             """,
             "CREATE TABLE authstate.encryption_keys (key_id text PRIMARY KEY, checked bytea NOT NULL)",
+        ),
+    ),
+    Migration(
+        2,
+        "leases",
+        (
+            """
+            CREATE TABLE authstate.leases (
+                digest text PRIMARY KEY CHECK (length(digest) = 64),
+                id text NOT NULL UNIQUE,
+                account text NOT NULL,
+                key_id text NOT NULL,
+                details bytea NOT NULL,
+                created_at timestamptz NOT NULL,
+                expires_at timestamptz,
+                over_at timestamptz,
+                state text NOT NULL
+            )
+            """,
+            "CREATE INDEX leases_account ON authstate.leases (account, created_at)",
+            "CREATE INDEX leases_over ON authstate.leases (over_at) WHERE over_at IS NOT NULL",
+            "CREATE INDEX leases_key ON authstate.leases (key_id, digest)",
         ),
     ),
 )

@@ -15,7 +15,7 @@ from authstate.adapters.postgres.keys import EncryptionKeys, KeyProvider, KeysIn
 from authstate.adapters.postgres.sealing import NotDecrypted, seal, unseal
 from authstate.engine.model.errors import StoreUnreadable, strip_tracebacks
 
-_LOGIN_COLUMN: Final = "login"
+LOGIN_COLUMN: Final = "login"
 _CHECK_COLUMN: Final = "checked"
 _NO_ACCOUNT: Final = ""
 _LOAD_AGAIN: Final = 10.0  # seconds
@@ -54,8 +54,13 @@ class SealedLogins:
         self._checked: set[str] = set()
 
     @strip_tracebacks
-    async def seal(self, account: str, plaintext: bytes) -> SealedLogin:
-        """Encrypt the login of an account with the current key.
+    async def seal(self, account: str, plaintext: bytes, column: str = LOGIN_COLUMN) -> SealedLogin:
+        """Encrypt a login, or another value of an account, with the current key.
+
+        Args:
+            account: whose value it is.
+            plaintext: the value.
+            column: where it is stored: what was encrypted for one place is not decrypted for another.
 
         Raises:
             StoreUnreadable: the key is another one than what the database knows by this id, or there is no key.
@@ -63,11 +68,11 @@ class SealedLogins:
         """
         keys = await self._loaded()
         key = await self._checked_key(keys, keys.current)
-        return SealedLogin(keys.current, seal(key, keys.current, account, _LOGIN_COLUMN, plaintext))
+        return SealedLogin(keys.current, seal(key, keys.current, account, column, plaintext))
 
     @strip_tracebacks
-    async def unseal(self, account: str, sealed: SealedLogin) -> bytes:
-        """Decrypt the login of an account.
+    async def unseal(self, account: str, sealed: SealedLogin, column: str = LOGIN_COLUMN) -> bytes:
+        """Decrypt what `seal` has encrypted.
 
         Raises:
             StoreUnreadable: its key is missing or wrong, or what is stored was changed.
@@ -76,10 +81,10 @@ class SealedLogins:
         keys = await self._loaded(sealed.key_id)
         key = await self._checked_key(keys, sealed.key_id)
         try:
-            return unseal(key, sealed.key_id, account, _LOGIN_COLUMN, sealed.data)
+            return unseal(key, sealed.key_id, account, column, sealed.data)
         except NotDecrypted:
             raise LoginDamaged(
-                f"the login of account {account} in {self._database.place} was changed or truncated, or comes from "
+                f"the {column} of account {account} in {self._database.place} was changed or truncated, or comes from "
                 "another row: sign in again, or restore the row from a backup"
             ) from None
 

@@ -21,10 +21,10 @@ from authstate.adapters.vault.accounts_file import AccountEntry
 from authstate.adapters.vault.codex_login import store_codex_login
 from authstate.adapters.vault.home_account import leased
 from authstate.adapters.vault.home_links import link_entries, remove_links
-from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
+from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.adapters.vault.placed_key import forget_key, is_noted, note_key
 from authstate.adapters.vault.vault import Vault
-from authstate.engine.machines.lease import LeaseState
+from authstate.engine.machines.lease import LeaseRequest, LeaseState
 from authstate.engine.model.credentials import ChatgptTokens, Credentials, StaticCredentials
 from authstate.engine.model.errors import NotSignedIn, StoreUnavailable
 from authstate.engine.model.lease_handle import LeaseHandle, is_lease

@@ -15,13 +15,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-import msgspec
-
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT, printable_name
 from authstate.adapters.vault.json_file import JsonFile
-from authstate.engine.machines.lease import Lease, LeaseState, LeaseTrigger
+from authstate.engine.machines.lease import Lease, LeaseRequest, LeaseState, LeaseTrigger
 from authstate.engine.model.account import Account
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.lease_handle import SECRET_BYTES, LeaseHandle
@@ -30,20 +28,6 @@ _KEPT = 30 * 86_400.0  # seconds for which a lease that is over is still listed
 _MOST = 10_000  # leases
 _ID = re.compile(r"[0-9a-f]{8}")
 Leases = tuple[Lease, ...]
-
-
-class LeaseRequest(msgspec.Struct, frozen=True):
-    """What a new lease is for."""
-
-    account: str
-    """The id of an account of the vault."""
-    owner: Account
-    """Who is signed in there."""
-    ttl: float | None = None
-    """Seconds. None: without an end."""
-    label: str = ""
-    is_of_home: bool = False
-    signs_out: bool = False
 
 
 def lease_of_home(owner: Account) -> LeaseRequest:
@@ -144,12 +128,19 @@ class LeaseBook:
             raise ConfigError(f"{what}: `authstate lease list` shows the ids")
         return ended[0]
 
-    def end_all(self) -> Leases:
+    def end_all(self, account: str | None = None) -> Leases:
         """End every lease but that of an adopted home, which would lose its login. Returns those that were active.
+
+        Args:
+            account: end those of this account only.
 
         Raises StoreUnavailable.
         """
-        active = {lease.id for lease in self.leases() if lease.state is LeaseState.ACTIVE and not lease.is_of_home}
+        active = {
+            lease.id
+            for lease in self.leases()
+            if lease.state is LeaseState.ACTIVE and not lease.is_of_home and account in (None, lease.account)
+        }
         ended = self._end(lambda lease: lease.id in active) if active else ()
         return tuple(lease for lease in ended if lease.id in active)
 

@@ -45,11 +45,11 @@ class Lease(msgspec.Struct, frozen=True):
     """One lease. It holds no secret."""
 
     id: str
-    """Its name for a person: 8 hexadecimal digits that are not part of the handle."""
+    """Its name for a person: 8 hexadecimal digits, or 16 in a database. They are not part of the handle."""
     digest: str
     """`LeaseHandle.digest` of its handle."""
     account: str
-    """The id of the account in the vault."""
+    """The id of the account in the vault or in the database."""
     workspace_id: str | None = None
     user_id: str | None = None
     """Who was signed in when it was made. It yields tokens of nobody else, even if somebody else signs in there."""
@@ -81,6 +81,20 @@ class Lease(msgspec.Struct, frozen=True):
         """Whether it was made for this account: the same workspace and, if both name one, the same user."""
         users = {self.user_id, account.user_id} - {None}
         return self.workspace_id == account.account_id and len(users) < 2
+
+
+class LeaseRequest(msgspec.Struct, frozen=True):
+    """What a new lease is for."""
+
+    account: str
+    """The id of an account."""
+    owner: Account
+    """Who is signed in there."""
+    ttl: float | None = None
+    """Seconds. None: without an end."""
+    label: str = ""
+    is_of_home: bool = False
+    signs_out: bool = False
 
 
 class _Model:

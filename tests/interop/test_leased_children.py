@@ -21,8 +21,9 @@ from authstate.adapters.config import StoreMode
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.vault.adoption import Adoption
 from authstate.adapters.vault.home_account import leased
-from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
+from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.adapters.vault.vault import Vault
+from authstate.engine.machines.lease import LeaseRequest
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.lease_handle import PREFIX
 from authstate.testing import LoopbackIssuer

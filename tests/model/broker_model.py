@@ -18,9 +18,9 @@ from support.broker_world import BrokerWorld
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.broker.token_grants import Grant, PresentedToken
 from authstate.adapters.vault.home_account import leased
-from authstate.adapters.vault.lease_book import LeaseRequest
 from authstate.adapters.vault.vault_store import VaultStore
 from authstate.engine.engine import AuthEngine
+from authstate.engine.machines.lease import LeaseRequest
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens
 from authstate.engine.model.errors import AuthError, Delivery, IssuerUnavailable, RefreshDeadReason
 from authstate.engine.model.jwt_claims import expiry_of, read_jwt_claims

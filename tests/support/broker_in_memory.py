@@ -8,6 +8,7 @@ from authstate.adapters.broker.account_events import AccountEvents
 from authstate.adapters.broker.account_tokens import make_lease
 from authstate.adapters.broker.broker import Broker
 from authstate.adapters.broker.broker_accounts import BrokerAccounts
+from authstate.adapters.broker.leases import BookLeases
 from authstate.adapters.config import StoreMode
 from authstate.adapters.testing.fake_authority import FakeAuthority
 from authstate.adapters.testing.tokens import make_tokens
@@ -40,9 +41,9 @@ class BrokerInMemory:
             events.follow(account, engine)
             return engine
 
-        leases = LeaseBook(self.vault.folder, now=clock.now)
-        accounts = BrokerAccounts(self.vault, EnginePool(open_account), leases)
-        self.broker = Broker(accounts, leases, self.authority, clock, events)
+        self.leases = LeaseBook(self.vault.folder, now=clock.now)
+        accounts = BrokerAccounts(self.vault, EnginePool(open_account), self.leases)
+        self.broker = Broker(accounts, BookLeases(self.leases), self.authority, clock, events)
 
     async def store(self, credentials: Credentials | None = None, account: str = "home") -> Credentials:
         """Store credentials in an account; by default tokens that the issuer knows."""

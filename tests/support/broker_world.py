@@ -7,16 +7,17 @@ from typing import TypeVar
 
 from authstate.adapters.broker.broker import Broker
 from authstate.adapters.broker.broker_accounts import BrokerAccounts
+from authstate.adapters.broker.leases import BookLeases
 from authstate.adapters.broker.oauth_errors import OAuthRefusal
 from authstate.adapters.broker.token_grants import Grant, PresentedToken
 from authstate.adapters.config.settings import StoreMode
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.memory import MemoryStore
 from authstate.adapters.vault.accounts_file import accounts_file
-from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
+from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.lease import Lease
+from authstate.engine.machines.lease import Lease, LeaseRequest
 from authstate.engine.model.credentials import ChatgptTokens, Credentials
 from authstate.engine.model.lease_handle import LeaseHandle
 from authstate.engine.model.secret import Secret
@@ -79,7 +80,7 @@ class BrokerWorld:
             return AuthEngine(vault.store(account), self.authority, clock=self.clock)
 
         pool: EnginePool[str] = EnginePool(open_engine)
-        return Broker(BrokerAccounts(vault, pool, self.leases), self.leases, self.authority, self.clock)
+        return Broker(BrokerAccounts(vault, pool, self.leases), BookLeases(self.leases), self.authority, self.clock)
 
     async def store(self, account: str, credentials: Credentials | None) -> None:
         """Store a login as another process does, or remove it."""

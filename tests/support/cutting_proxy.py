@@ -28,6 +28,17 @@ class CuttingProxy:
         self._half: Cut = lambda data: False
         self._kept_back = asyncio.Event()
         self._released = asyncio.Event()
+        self._is_down = False
+
+    def lose(self) -> None:
+        """Cut every connection, and refuse new ones."""
+        self._is_down = True
+        for task in self._tasks:
+            task.cancel()
+
+    def restore(self) -> None:
+        """Accept connections again."""
+        self._is_down = False
 
     def cut_before(self, words: bytes, times: int = 1) -> None:
         """Cut a connection before the server gets a statement with these words, so many times."""
@@ -78,6 +89,9 @@ class CuttingProxy:
             await asyncio.wait(self._tasks)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_down:
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)

@@ -6,16 +6,18 @@ from contextlib import asynccontextmanager
 from model.simulation.ledger import Ledger
 from model.simulation.scheduler import Runner
 
+from authstate.adapters.broker.leases import BookLeases
 from authstate.adapters.broker.lends_engines import FindsOwners
 from authstate.adapters.broker.oauth_errors import OAuthRefusal
 from authstate.adapters.broker.token_grants import Grant, PresentedToken, TokenGrants
 from authstate.adapters.broker.token_owners import TokenOwner, leads_to
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
-from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
+from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.lease import Lease
+from authstate.engine.machines.lease import Lease, LeaseRequest
 from authstate.engine.machines.refresh_claim import fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens
+from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.lease_handle import LeaseHandle
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock, CredentialStore, TokenAuthority
@@ -33,6 +35,13 @@ class _OneAccount:
         await self._engine.follow(adopt=True)
         yield self._engine
 
+    @property
+    def fault(self) -> StoreUnavailable | None:
+        return None
+
+    def how_to_sign_in(self, account: str) -> str:
+        return "sign in"
+
     def home_of(self, account: str) -> str:
         return "/no/such/home"
 
@@ -42,6 +51,9 @@ class _OneAccount:
     @property
     def owners(self) -> FindsOwners:
         return self
+
+    def remember(self, account: str, stored: ChatgptTokens) -> TokenOwner:
+        return TokenOwner(account, stored.account.digest)
 
     async def known(self, refresh_token: Secret) -> TokenOwner | None:
         return None
@@ -87,7 +99,7 @@ class BrokerClients:
     ) -> None:
         self._engine = engine
         self._book = LeaseBook(now=now)
-        self._grants = TokenGrants(_OneAccount(engine, store), self._book, authority, clock)
+        self._grants = TokenGrants(_OneAccount(engine, store), BookLeases(self._book), authority, clock)
         self._runner = runner
         self._ledger = ledger
         self.children: list[LeasedChild] = []

@@ -18,10 +18,10 @@ from authstate.adapters.config import ConfigError, StoreMode
 from authstate.adapters.logs.redaction import redact_text
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.vault.account_home import AccountHome
-from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest, lease_of_home
+from authstate.adapters.vault.lease_book import LeaseBook, lease_of_home
 from authstate.adapters.vault.vault import Vault
 from authstate.adapters.vault.vault_store import VaultStore
-from authstate.engine.machines.lease import LeaseState
+from authstate.engine.machines.lease import LeaseRequest, LeaseState
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import ApiKey

@@ -19,6 +19,9 @@ from authstate import (
     RefreshClaim,
     RefreshClaimState,
 )
+from authstate.adapters.database_broker.connection_health import ConnectionHealth
+from authstate.adapters.database_broker.leases import DatabaseLeases
+from authstate.adapters.database_broker.owners import DatabaseOwners
 from authstate.adapters.postgres import admin_statements, statements
 from authstate.adapters.postgres.admin_database import AdminDatabase
 from authstate.adapters.postgres.connection_target import connection_string
@@ -27,6 +30,10 @@ from authstate.adapters.postgres.key_list import add_to_file
 from authstate.adapters.postgres.keys import new_key
 from authstate.adapters.postgres.rotation import rotate_keys
 from authstate.adapters.postgres.sealing import seal
+from authstate.engine.clock import SystemClock
+from authstate.engine.machines.lease import LeaseRequest
+from authstate.engine.model.account import Account
+from authstate.engine.model.lease_handle import LeaseHandle
 from authstate.testing import make_jwt
 
 KEY = (CANARY * 6)[:32].encode()
@@ -57,6 +64,17 @@ WORK: dict[str, Callable[[Any, Any], Awaitable[object]]] = {
 }
 
 
+HANDLE = LeaseHandle.parse("authstate_lease_" + (CANARY * 43)[:43])
+LEASE_WORK: dict[str, Callable[[Any, Any], Awaitable[object]]] = {
+    "find": lambda leases, owners: leases.find(HANDLE),
+    "make": lambda leases, owners: leases.make(LeaseRequest("alice", Account("org-1"), 60.0, CANARY)),
+    "end": lambda leases, owners: leases.end(CANARY),
+    "list": lambda leases, owners: leases.listed("alice"),
+    "end all": lambda leases, owners: leases.end_all("alice"),
+    "owner": lambda leases, owners: owners.find(TOKENS.refresh_token),
+}
+
+
 class FailingDatabase(PostgresDatabase):
     """Answers until it is told to fail. A row holds what `stored` says."""
 
@@ -66,6 +84,10 @@ class FailingDatabase(PostgresDatabase):
         super().__init__("dbname=canary", keys, listens=False)
         self.fault: Exception | None = None
         self.stored = seal(KEY, "a", "alice", "login", CANARY.encode()) if stored is None else stored
+
+    async def _fetch_all_once(self, statement: str, values: Mapping[str, Any]) -> list[Row]:
+        row = await self._fetch_once(statement, values)
+        return [] if row is None else [row]
 
     async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
         if self.fault is not None:
@@ -87,6 +109,24 @@ async def test_a_server_that_fails(fault: str, work: str) -> None:
         database.fault = None
     assert_clean(raised.value)
     for shown in (database, store, held, database.logins, KEYS):
+        assert CANARY not in repr(shown)
+
+
+@pytest.mark.parametrize("work", LEASE_WORK)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_server_that_fails_a_broker(fault: str, work: str) -> None:
+    database = FailingDatabase()
+    health = ConnectionHealth(database, SystemClock())
+    leases, owners = DatabaseLeases(database, health), DatabaseOwners(database)
+    await database.logins.current_key()
+    database.fault = FAULTS[fault]
+    with pytest.raises(AuthstateError) as raised:
+        await LEASE_WORK[work](leases, owners)
+    assert_clean(raised.value)
+    lost = await health.look()
+    assert lost is not None
+    assert_clean(lost)
+    for shown in (leases, owners, health):
         assert CANARY not in repr(shown)
 
 

@@ -26,6 +26,7 @@ async def test_an_engine_is_opened_with_its_first_use_and_kept() -> None:
             assert first is second
             assert first.session.account is not None
             assert first.session.account.account_id == "a"
+        assert pool.is_open("a") and not pool.is_open("b")
         async with pool.engine("a") as again, pool.engine("b") as other:
             assert again is first
             assert other is not first

@@ -221,7 +221,7 @@ async def test_an_endpoint_that_fails_is_json(world: BrokerInMemory, monkeypatch
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(world.broker.vault, "accounts", broken)
+    monkeypatch.setattr(world.vault, "accounts", broken)
     transport = httpx.ASGITransport(create_broker_app(world.broker), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.get("/healthz")

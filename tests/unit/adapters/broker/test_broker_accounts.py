@@ -19,7 +19,9 @@ async def world(tmp_path: Path) -> AsyncIterator[BrokerWorld]:
 
 @pytest.fixture
 def accounts(world: BrokerWorld) -> BrokerAccounts:
-    return world.broker.accounts
+    found = world.broker.accounts
+    assert isinstance(found, BrokerAccounts)
+    return found
 
 
 async def test_an_engine_is_in_step_with_other_processes(world: BrokerWorld, accounts: BrokerAccounts) -> None:

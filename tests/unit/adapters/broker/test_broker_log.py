@@ -57,7 +57,7 @@ async def test_a_refusal_names_the_lease_and_no_handle(logged: Logged) -> None:
     handle = made.handle.secret.reveal()
     assert await logged.present(handle) == 200
     assert logged.lines == []
-    logged.world.broker.leases.end(made.lease.id)
+    logged.world.leases.end(made.lease.id)
     assert await logged.present(handle) == 400
     [(event, members)] = logged.lines
     assert (event, members["error"], members["endpoint"]) == ("oauth_refused", "invalid_grant", "token")
@@ -114,7 +114,7 @@ async def test_leases_that_any_process_makes_and_ends(logged: Logged) -> None:
     assert await logged.look() == [("lease_over", {"lease": made.lease.id, "account": "home", "state": "expired"})]
     other = await make_lease(logged.world.broker, None, None)
     assert [event for event, _ in await logged.look()] == ["lease_made"]
-    logged.world.broker.leases.end(other.lease.id)
+    logged.world.leases.end(other.lease.id)
     assert await logged.look() == [("lease_over", {"lease": other.lease.id, "account": "home", "state": "ended"})]
 
 
@@ -127,7 +127,7 @@ async def test_many_leases_at_once_are_counted(logged: Logged) -> None:
 
 
 async def test_the_login_moves_into_the_vault_and_back(logged: Logged) -> None:
-    adoption = Adoption(logged.world.vault, logged.world.broker.leases)
+    adoption = Adoption(logged.world.vault, logged.world.leases)
     assert await adoption.adopt()
     assert [event for event, _ in await logged.look()] == ["lease_made", "login_adopted"]
     assert await adoption.release()

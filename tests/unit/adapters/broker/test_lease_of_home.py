@@ -16,7 +16,7 @@ from authstate.testing import make_tokens
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[BrokerInMemory]:
     async with broker_in(tmp_path) as made:
-        assert await Adoption(made.vault, made.broker.leases).adopt() is not None
+        assert await Adoption(made.vault, made.leases).adopt() is not None
         yield made
 
 

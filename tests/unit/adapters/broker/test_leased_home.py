@@ -37,7 +37,7 @@ async def test_it_holds_the_access_token_and_a_handle(world: BrokerInMemory, tmp
     assert members["last_refresh"], "codex uses no tokens without it"
     handle = LeaseHandle.parse(members["tokens"]["refresh_token"])
     assert handle is not None
-    assert world.broker.leases.find(handle) is not None
+    assert world.leases.find(handle) is not None
     for path in folder.rglob("*"):
         assert stored.refresh_token.reveal() not in path.read_text()
     assert load_config(folder, system=None, environ={}).chatgpt_base_url == OTHER.chatgpt_base_url
@@ -122,4 +122,4 @@ async def test_what_cannot_be_leased(world: BrokerInMemory, tmp_path: Path) -> N
     async with BrokerInMemory(tmp_path / "box").broker as other:
         with pytest.raises(ConfigError, match="is itself a lease"):
             await make_lease(other, None)
-    assert len(world.broker.leases.leases()) == 1
+    assert len(world.leases.leases()) == 1

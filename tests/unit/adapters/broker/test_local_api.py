@@ -199,13 +199,13 @@ async def test_an_unknown_member_that_is_a_token_is_not_repeated(client: httpx.A
 
 
 async def test_all_leases_end_but_that_of_the_home(client: httpx.AsyncClient, world: BrokerInMemory) -> None:
-    home = await Adoption(world.vault, world.broker.leases).adopt()
+    home = await Adoption(world.vault, world.leases).adopt()
     assert home is not None
     await world.lease()
     await world.lease()
     ended = (await client.delete("/v1/leases")).json()["leases"]
     assert len(ended) == 2
-    assert {lease.id for lease in world.broker.leases.leases() if lease.state == "active"} == {home.id}
+    assert {lease.id for lease in world.leases.leases() if lease.state == "active"} == {home.id}
 
 
 async def test_defaults_of_a_lease(client: httpx.AsyncClient) -> None:
@@ -293,7 +293,7 @@ async def test_events_tell_when_a_lease_is_over(api: Api, world: BrokerInMemory)
     lease = (await api.client.post("/v1/leases", json={})).json()["lease"]
     reader = Reader(api)
     assert await reader.next() == ("open", {})
-    world.broker.leases.end(lease["id"])
+    world.leases.end(lease["id"])
     assert await reader.next() == ("leaseEnded", {"id": lease["id"], "accountId": "home", "state": "ended"})
     reader.gone.set()
     await reader.task

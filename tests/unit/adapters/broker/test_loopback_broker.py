@@ -16,9 +16,8 @@ from support.leaks import CANARY
 from authstate.adapters.broker.loopback_broker import LoopbackBroker
 from authstate.adapters.broker.oauth_messages import LARGEST_BODY
 from authstate.adapters.config.settings import StoreMode
-from authstate.adapters.vault.lease_book import LeaseRequest
 from authstate.adapters.vault.vault import Vault
-from authstate.engine.machines.lease import LeaseState
+from authstate.engine.machines.lease import LeaseRequest, LeaseState
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.lease_handle import LeaseHandle
 from authstate.testing import make_tokens

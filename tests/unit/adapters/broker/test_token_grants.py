@@ -16,8 +16,7 @@ from authstate.adapters.broker.answer_turns import AnswerTurns
 from authstate.adapters.broker.oauth_errors import OAuthError, OAuthRefusal
 from authstate.adapters.broker.rate_limits import Rate
 from authstate.adapters.broker.token_grants import PresentedToken, TokenGrants
-from authstate.adapters.vault.lease_book import LeaseRequest
-from authstate.engine.machines.lease import LeaseState
+from authstate.engine.machines.lease import LeaseRequest, LeaseState
 from authstate.engine.model.credentials import ApiKey
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, RefreshDeadReason, StoreUnavailable
 from authstate.engine.model.lease_handle import PREFIX, LeaseHandle, digest_of_access

@@ -37,7 +37,9 @@ async def world(tmp_path: Path) -> AsyncIterator[BrokerWorld]:
 
 @pytest.fixture
 def owners(world: BrokerWorld) -> TokenOwners:
-    return world.broker.accounts.owners
+    found = world.broker.accounts.owners
+    assert isinstance(found, TokenOwners)
+    return found
 
 
 async def note(world: BrokerWorld, account: str, claim: RefreshClaim) -> None:

@@ -16,10 +16,10 @@ from authstate.adapters.cli.exit_status import ExitStatus
 from authstate.adapters.cli.main import main
 from authstate.adapters.config import StoreMode
 from authstate.adapters.vault.account_home import AccountHome
-from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
+from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.adapters.vault.vault import Vault
 from authstate.engine.engine import AuthEngine
-from authstate.engine.machines.lease import LeaseState
+from authstate.engine.machines.lease import LeaseRequest, LeaseState
 from authstate.engine.model.credentials import Credentials
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.testing import LoopbackIssuer, make_tokens

@@ -14,8 +14,8 @@ from support.failing_disk import FailingDisk
 from authstate.adapters.config.home import ConfigError
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.vault import lease_book
-from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
-from authstate.engine.machines.lease import Lease, LeaseState
+from authstate.adapters.vault.lease_book import LeaseBook
+from authstate.engine.machines.lease import Lease, LeaseRequest, LeaseState
 from authstate.engine.model.account import Account
 from authstate.engine.model.errors import StoreUnavailable, StoreUnreadable
 from authstate.engine.model.lease_handle import LeaseHandle
@@ -304,7 +304,8 @@ WORKER = """
 import sys
 from authstate.adapters.vault import json_file
 json_file._LOCK_WITHIN = 180.0  # a lock is not given in turn, and a busy disk takes its time
-from authstate.adapters.vault.lease_book import LeaseBook, LeaseRequest
+from authstate.adapters.vault.lease_book import LeaseBook
+from authstate.engine.machines.lease import LeaseRequest
 from authstate.engine.model.account import Account
 book = LeaseBook(sys.argv[1])
 sys.stdin.readline()
