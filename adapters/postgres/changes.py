@@ -6,8 +6,8 @@ nothing is known to have changed; what was, is found afterwards.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -32,6 +32,7 @@ class Watched:
         """How many changes of its login are known."""
         self.version: int = 0
         """The version of the login that this process read or heard of last."""
+        self._own: int | None = None
         self._news = asyncio.Event()
 
     def tell(self) -> None:
@@ -44,12 +45,21 @@ class Watched:
         if row is not None:
             self.version = max(self.version, row["version"])
 
+    @contextmanager
+    def writing(self, version: int) -> Iterator[None]:
+        """Expect the notification of a write of this process, which makes this version. It may precede the answer."""
+        self._own = version
+        try:
+            yield
+        finally:
+            self._own = None
+
     def changed(self, version: int) -> None:
         """Note that the login has this version now."""
-        if version != self.version:
+        if version not in (self.version, self._own):
             self.version = version
             self.changes += 1
-            self.tell()
+        self.tell()
 
     def next_news(self) -> asyncio.Event:
         """Return what is set at the next notification from now on."""

@@ -110,7 +110,8 @@ class HeldRow:
 
     async def _replace(self, statement: str, values: Mapping[str, Any]) -> None:
         """Write a login, and keep it for the next write."""
-        written = await self._write(statement, values)
+        with self._watched.writing(self._row["version"] + 1 if self._row is not None else 1):
+            written = await self._write(statement, values)
         self._watched.read(written)
         self._row = {"key_id": values["key_id"], "login": values["login"], "version": written["version"]}
 

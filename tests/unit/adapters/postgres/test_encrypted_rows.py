@@ -29,7 +29,7 @@ async def connect(database_url: str) -> AsyncIterator[Open]:
 
 def run(url: str, statement: str, *values: object) -> list[tuple[object, ...]]:
     with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statement, values)
+        cursor = connection.execute(statement.encode(), values)
         return cursor.fetchall() if cursor.description else []
 
 

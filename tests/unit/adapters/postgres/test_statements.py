@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model.machines.database import SimDatabase, State
+from psycopg import Connection
 from psycopg.rows import dict_row
 
 from authstate.adapters.postgres import statements
@@ -52,7 +53,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(sorted(STATEMENTS)), WRITES), min_siz
 
 @pytest.fixture
 def connection(database_url: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-    with psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as opened:
+    with Connection[dict[str, Any]].connect(database_url, autocommit=True, row_factory=dict_row) as opened:
         yield opened
 
 
