@@ -28,6 +28,7 @@ from pathlib import Path
 from authstate.adapters.broker.token_grants import TokenGrants
 from authstate.adapters.cli.main import main
 
+assert callable(TokenGrants._is_just_new), "it has another name now"
 mark = Path(os.environ["CODEX_HOME"], "refused-at")
 TokenGrants._is_just_new = lambda _, tokens: not mark.exists() or tokens.last_refresh >= float(mark.read_text())
 sys.exit(main())

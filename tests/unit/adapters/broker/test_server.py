@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -75,16 +75,16 @@ def start(world: BrokerInMemory) -> Start:
 
     @asynccontextmanager
     async def started(**options: Any) -> AsyncIterator[Running]:
-        folder = mkdtemp()
-        defaults = {"address": Address("127.0.0.1:0"), "socket": os.path.join(folder, "b", "sock")}
-        environment = Environment(home=world.home)
-        server = BrokerServer(world.broker, environment, ServerOptions(**{**defaults, **options}))
-        ready: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(server.serve(ready.set_result))
-        task.add_done_callback(lambda _: ready.done() or ready.cancel())
-        running = Running(server, await ready, task)
-        yield running
-        await running.stop()
+        with TemporaryDirectory() as folder:  # a short path
+            defaults = {"address": Address("127.0.0.1:0"), "socket": os.path.join(folder, "b", "sock")}
+            environment = Environment(home=world.home)
+            server = BrokerServer(world.broker, environment, ServerOptions(**{**defaults, **options}))
+            ready: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
+            task = asyncio.create_task(server.serve(ready.set_result))
+            task.add_done_callback(lambda _: ready.done() or ready.cancel())
+            running = Running(server, await ready, task)
+            yield running
+            await running.stop()
 
     return started
 
