@@ -1,8 +1,8 @@
 """The Protocols that adapters implement. The engine reaches the world only through these."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -11,6 +11,8 @@ from authstate.engine.model.account import Account
 from authstate.engine.model.credentials import Credentials, ExternalTokens
 from authstate.engine.model.errors import AuthstateError
 from authstate.engine.model.secret import Secret
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -129,6 +131,27 @@ class CredentialStore(Protocol):
 
         Entering waits for a bounded time. It raises StoreBusy after that, and StoreUnavailable if no lock is possible.
         The lock ends with its process. Cancellation while waiting leaves no lock behind.
+        """
+        ...
+
+
+@runtime_checkable
+class LocksUnless(Protocol):
+    """What a `CredentialStore` may also offer: to end the wait for its lock once the lock is not needed any more.
+
+    Where many machines refresh one login at once, one does so, and all others find its tokens without a write. The
+    class must define it, as with `CombinesWrites`.
+    """
+
+    def locked_unless(self, find: Callable[[], Awaitable[T | None]]) -> AbstractAsyncContextManager[HeldStore | T]:
+        """Take the lock, as `locked` does, unless `find` finds something first.
+
+        Args:
+            find: called before the lock is tried, and again whenever the stored login may have changed since. What it
+                raises ends the wait.
+
+        Returns:
+            What gives the held store, or what was found: then nothing is locked. Raises what `locked` raises.
         """
         ...
 

@@ -136,6 +136,7 @@ if TYPE_CHECKING:
         IdentifiesTokens,
         LastChange,
         LimitsSending,
+        LocksUnless,
         PartialRefresh,
         RefreshedTokens,
         RefreshPacer,
@@ -219,7 +220,7 @@ else:
             "engine.pool": "EnginePool PoolMetrics PoolSettings",
             "engine.ports": (
                 "ChecksBeforeSending Clock CombinesWrites CredentialStore ExternalTokenSource FollowsSelection "
-                "HasRevision HeldStore IdentifiesTokens LastChange LimitsSending PartialRefresh RefreshPacer "
+                "HasRevision HeldStore IdentifiesTokens LastChange LimitsSending LocksUnless PartialRefresh RefreshPacer "
                 "RefreshedTokens ReportsLastChange TokenAuthority"
             ),
         },
@@ -294,6 +295,7 @@ __all__ = [
     "KeysInvalid",
     "LastChange",
     "LimitsSending",
+    "LocksUnless",
     "Listener",
     "LoginAttempt",
     "LoginAttemptEnded",

@@ -7,13 +7,13 @@ and was read before the database was asked. So a wall clock may be wrong by any 
 
 from collections.abc import Mapping
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 
 from authstate.adapters.postgres import statements
 from authstate.adapters.postgres.connections import PostgresConnections, Row
-from authstate.engine.model.errors import NotSentInTime, StoreBusy
+from authstate.engine.model.errors import NotSentInTime, StoreBusy, StoreUnavailable
 
 
 class HoldTimes(msgspec.Struct, frozen=True):
@@ -30,6 +30,18 @@ class HoldTimes(msgspec.Struct, frozen=True):
 
 
 DEFAULT_TIMES: Final = HoldTimes()
+
+
+class Writer(msgspec.Struct, frozen=True):
+    """Who takes a hold.
+
+    A store whose database does not answer does not know whether it still holds the row. The same writer may take it
+    again at once. Nobody else may, until the hold ends by itself.
+    """
+
+    id: UUID = msgspec.field(default_factory=uuid4)
+    generation: int = 0
+    """The lowest one that the row may have then: higher than that of each write which may still be on its way."""
 
 
 class Hold:
@@ -53,12 +65,12 @@ class Hold:
         self._generation = generation
         self._ends = ends
         self.times = times
-        self._is_lost = False
-        self._is_free = False
+        self._is_over = False
+        """Whether it is known that this is not the holder any more."""
 
     def ensure_may_send(self) -> None:
         """Raise NotSentInTime if a token must not be sent any more: the answer could come after the end of the hold."""
-        if self._is_lost or self._ends - self._database.elapsed() < self.times.answer:
+        if self._is_over or self._ends - self._database.elapsed() < self.times.answer:
             raise NotSentInTime
 
     async def write(self, statement: str, values: Mapping[str, Any] = {}, *, seconds: float = 0.0) -> Row:
@@ -77,7 +89,7 @@ class Hold:
         self._generation += 1  # also if it fails: it may be done all the same
         row = await self._database.fetch(statement, self._values(values, seconds))
         if row is None:
-            self._is_lost = True
+            self._is_over = True
             raise StoreBusy(
                 f"{self._database.place}: this process does not hold the account {self.account} any more: it paused "
                 "for too long and another one took it, or the server lost its last moments in a crash: try again"
@@ -88,17 +100,23 @@ class Hold:
 
     def note_free(self) -> None:
         """Note that a write gave the row free."""
-        self._is_free = True
+        self._is_over = True
 
-    async def release(self) -> None:
+    async def release(self) -> "Writer | None":
         """Give the row free, unless it is free or somebody else took it.
 
-        Raises StoreUnavailable: then the hold ends by itself.
+        Returns:
+            None. If the database cannot be asked: who can take the hold again, before it ends by itself.
         """
-        if not self._is_lost and not self._is_free:
-            self._is_free = True
-            self._generation += 1
+        if self._is_over:
+            return None
+        self._is_over = True
+        self._generation += 1
+        try:
             await self._database.fetch(statements.RELEASE, self._values({}, 0.0))
+        except StoreUnavailable:
+            return Writer(self._writer, self._generation + 1)
+        return None
 
     def _values(self, values: Mapping[str, Any], seconds: float) -> Row:
         ours = {"account": self.account, "generation": self._generation, "writer": self._writer}

@@ -45,7 +45,8 @@ TAKE: Final = f"""
         INSERT INTO authstate.accounts AS a (account, generation, writer, holder, held_until)
         SELECT %(account)s, 1, %(writer)s, %(holder)s, {_UNTIL} FROM relaxed
         ON CONFLICT (account) DO UPDATE SET
-            generation = a.generation + (a.writer <> excluded.writer)::int, writer = excluded.writer,
+            generation = greatest(a.generation + (a.writer <> excluded.writer)::int, %(generation)s),
+            writer = excluded.writer,
             holder = excluded.holder, held_until = greatest(a.held_until, excluded.held_until)
         WHERE a.held_until IS NULL OR a.writer = excluded.writer
             OR a.held_until < clock_timestamp() - %(margin)s * interval '1 second'
@@ -55,7 +56,9 @@ TAKE: Final = f"""
 """
 """Take the hold of a row, which is made if it is missing. Yields no row while another holder has it.
 
-Its commit need not be durable: if it is lost, the hold is lost, and the compare-and-swap of its holder fails.
+A writer that took it before takes it again, with a generation that none of its earlier writes has. So those that are
+still on their way are refused. Its commit need not be durable: if it is lost, so is the hold, and the writes of its
+holder are refused.
 """
 
 RELEASE: Final = f"""

@@ -6,15 +6,14 @@ open meanwhile, so a holder may ask the issuer for as long as that takes.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Final
-from uuid import uuid4
+from typing import Final, NamedTuple, TypeVar
 
 from authstate.adapters.postgres import statements
 from authstate.adapters.postgres.connections import PostgresConnections, Row
 from authstate.adapters.postgres.held_row import HeldRow, read_login
-from authstate.adapters.postgres.hold import DEFAULT_TIMES, Hold, HoldTimes
+from authstate.adapters.postgres.hold import DEFAULT_TIMES, Hold, HoldTimes, Writer
 from authstate.adapters.postgres.rows import claim_from
 from authstate.adapters.stores.auth_json_format import decode
 from authstate.adapters.stores.off_loop import completed
@@ -26,6 +25,18 @@ from authstate.engine.ports import HeldStore, LastChange
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9._:/+-]{1,200}")
 _LONGEST_WAIT: Final = 1.0  # seconds until a waiter asks again by itself
 _FIRST_WAIT: Final = 0.05
+T = TypeVar("T")
+
+
+class Taken(NamedTuple):
+    """A hold, and the row as it was then."""
+
+    hold: Hold
+    row: Row
+
+
+async def _find_nothing() -> None:
+    return None
 
 
 @strip_tracebacks_of_methods
@@ -60,6 +71,8 @@ class PostgresStore:
         self._lock_timeout = lock_timeout
         self._times = times
         self._watched = database.changes.watched(account)
+        self._writer = Writer()
+        """Who takes the row next."""
         self._releasing: set[asyncio.Task[None]] = set()
 
     def describe(self) -> str:
@@ -94,19 +107,29 @@ class PostgresStore:
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[HeldStore]:
         """See `CredentialStore`. The lock ends by itself; see `HoldTimes`."""
-        hold, row = await self._take()
-        try:
-            yield HeldRow(self._database, hold, self.describe(), row, self._watched)
-        finally:
-            with suppress(StoreUnavailable):  # the hold ends by itself
-                await completed(asyncio.ensure_future(hold.release()))
+        async with self.locked_unless(_find_nothing) as held:
+            yield held
 
-    async def _take(self) -> tuple[Hold, Row]:
-        """Take the hold of the row, as soon as nobody has it. Raises StoreBusy, StoreUnavailable."""
+    @asynccontextmanager
+    async def locked_unless(self, find: Callable[[], Awaitable[T | None]]) -> AsyncIterator[HeldStore | T]:
+        """See `LocksUnless`."""
+        taken = await self._take(find)
+        if not isinstance(taken, Taken):
+            yield taken
+            return
+        try:
+            yield HeldRow(self._database, taken.hold, self.describe(), taken.row, self._watched)
+        finally:
+            await completed(asyncio.ensure_future(self._release(taken.hold)))
+
+    async def _take(self, find: Callable[[], Awaitable[T | None]]) -> "Taken | T":
+        """Take the hold of the row, as soon as nobody has it, or find something. Raises StoreBusy, StoreUnavailable."""
         gives_up_at = self._database.elapsed() + self._lock_timeout
         pause = _FIRST_WAIT
         while True:
             news = self._watched.next_news()  # from before it is asked, so no notification is missed
+            if (found := await find()) is not None:
+                return found
             taking = asyncio.ensure_future(self._try_to_take())
             try:
                 taken = await asyncio.shield(taking)
@@ -123,32 +146,36 @@ class PostgresStore:
                     await news.wait()
             pause = min(2 * pause, _LONGEST_WAIT)
 
-    async def _try_to_take(self) -> tuple[Hold, Row] | None:
-        before, writer = self._database.elapsed(), uuid4()
+    async def _try_to_take(self) -> "Taken | None":
+        before, writer, self._writer = self._database.elapsed(), self._writer, Writer()
         values = {
             "account": self.account,
-            "writer": writer,
+            "writer": writer.id,
+            "generation": writer.generation,
             "holder": self._database.holder,
             "seconds": self._times.lock,
             "margin": self._times.margin,
         }
-        row = await self._database.fetch(statements.TAKE, values)
+        try:
+            row = await self._database.fetch(statements.TAKE, values)
+        except StoreUnavailable:
+            self._writer = writer  # it may have been done
+            raise
         if row is None:
             return None
-        hold = Hold(self._database, self.account, writer, row["generation"], before + self._times.lock, self._times)
-        return hold, row
+        hold = Hold(self._database, self.account, writer.id, row["generation"], before + self._times.lock, self._times)
+        return Taken(hold, row)
 
-    def _release_unwanted(self, taking: "asyncio.Task[tuple[Hold, Row] | None]") -> None:
+    def _release_unwanted(self, taking: "asyncio.Task[Taken | None]") -> None:
         """Give the row free: the caller was cancelled while it was taken."""
         if not taking.cancelled() and taking.exception() is None and (taken := taking.result()) is not None:
-            releasing = asyncio.ensure_future(taken[0].release())
+            releasing = asyncio.ensure_future(self._release(taken.hold))
             self._releasing.add(releasing)
-            releasing.add_done_callback(self._released)
+            releasing.add_done_callback(self._releasing.discard)
 
-    def _released(self, releasing: "asyncio.Task[None]") -> None:
-        self._releasing.discard(releasing)
-        if not releasing.cancelled():
-            releasing.exception()  # the hold ends by itself
+    async def _release(self, hold: Hold) -> None:
+        """Give the row free. If the database does not answer, this store may take it again at once."""
+        self._writer = await hold.release() or self._writer
 
     async def _busy(self) -> StoreBusy:
         """The error for a row that somebody else holds."""

@@ -5,6 +5,7 @@ only one task of a process, and one of all processes that share the login, may s
 before anybody uses it:
 
 1. Take the store's lock. In a database it ends by itself: then a token is sent only within its time (`LimitsSending`).
+   There, whoever waits also reads, and adopts what another process stored without the lock (`LocksUnless`).
 2. Reload under the lock. Other tokens of the same account mean that another process refreshed: they are adopted without
    the network. Another account, or no login, is a permanent error: nothing is sent or written.
 3. Look at the claim on the token (machines/refresh_claim.py). A token that is spent or dead is never sent again, by any
@@ -25,7 +26,7 @@ nothing.
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from random import Random
 from typing import cast
 
@@ -53,6 +54,7 @@ from authstate.engine.ports import (
     CredentialStore,
     HeldStore,
     LimitsSending,
+    LocksUnless,
     PartialRefresh,
     RefreshedTokens,
     ReportsLastChange,
@@ -120,10 +122,30 @@ class Refresher:
         if not current.can_refresh:
             return await self._replacement_of(current)
         try:
-            async with self._store.locked() as held:
-                return await self._run_locked(held, current, is_usable, progress)
+            async with self._locked_unless_replaced(current) as found:
+                if isinstance(found, RefreshResult):
+                    return found
+                return await self._run_locked(found, current, is_usable, progress)
         finally:
             progress.is_uncancellable = False
+
+    def _locked_unless_replaced(self, current: ChatgptTokens) -> AbstractAsyncContextManager[HeldStore | RefreshResult]:
+        """Take the lock. A store may give what replaced these tokens instead."""
+        if self._pending.tokens is None and issubclass(type(self._store), LocksUnless):
+            return cast(LocksUnless, self._store).locked_unless(lambda: self._replaced_without_lock(current))
+        return self._store.locked()
+
+    async def _replaced_without_lock(self, current: ChatgptTokens) -> RefreshResult | None:
+        """What another process stored instead of these tokens. None: look again under the lock."""
+        stored = await self._store.load()
+        if (
+            not isinstance(stored, ChatgptTokens)
+            or not stored.account.is_same_as(current.account)
+            or stored.is_same_material_as(current)
+            or await self.is_outdated(stored)
+        ):
+            return None
+        return RefreshResult(stored, was_adopted=True)
 
     async def _run_locked(
         self, held: HeldStore, current: ChatgptTokens, is_usable: Callable[[], bool], progress: RefreshProgress

@@ -104,7 +104,7 @@ class SimDatabase:
         elif self.may_take(row, values):
             row = msgspec.structs.replace(
                 row,
-                generation=row.generation + (row.writer != values["writer"]),
+                generation=max(row.generation + (row.writer != values["writer"]), values["generation"]),
                 writer=values["writer"],
                 holder=values["holder"],
                 held_until=max(until, row.held_until or until),

@@ -1,6 +1,9 @@
 """A hold ends by itself: who may write afterwards, and who may send a token."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,8 +14,8 @@ from authstate.adapters.postgres.keys import EncryptionKeys
 from authstate.adapters.postgres.store import PostgresStore
 from authstate.adapters.testing.tokens import make_tokens
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimTrigger, fingerprint_of
-from authstate.engine.model.credentials import ApiKey
-from authstate.engine.model.errors import NotSentInTime, StoreBusy
+from authstate.engine.model.credentials import ApiKey, Credentials
+from authstate.engine.model.errors import NotSentInTime, StoreBusy, StoreUnavailable
 
 KEY = ApiKey.parse("sk-holds-0123456789")
 OTHER_KEY = ApiKey.parse("sk-other-0123456789")
@@ -140,3 +143,89 @@ async def test_who_lost_the_row_sends_nothing(machines: tuple[Machine, Machine],
                 await held.renew()
             with pytest.raises(NotSentInTime):
                 held.ensure_may_send()
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], AbstractContextManager[None]]:
+    """Cuts a machine off from the database for a while."""
+
+    async def fail(statement: str, values: Mapping[str, Any]) -> None:
+        raise StoreUnavailable("no connection")
+
+    @contextmanager
+    def cut_off(machine: Machine) -> Iterator[None]:
+        with monkeypatch.context() as cut:
+            cut.setattr(machine.database, "fetch", fail)
+            yield
+
+    return cut_off
+
+
+async def test_a_store_that_could_not_store_its_answer_takes_its_row_again_at_once(
+    machines: tuple[Machine, Machine], unreachable: Callable[[Machine], AbstractContextManager[None]]
+) -> None:
+    one, other = machines
+    with ExitStack() as outage:
+        async with one.store.locked() as held:
+            assert isinstance(held, HeldRow)
+            await held.record(CLAIM)
+            outage.enter_context(unreachable(one))
+            with pytest.raises(StoreUnavailable):
+                await held.save_and_record(TOKENS, SPENT)
+        with pytest.raises(StoreUnavailable):
+            await one.store.locked().__aenter__()
+    for another in (other.store, PostgresStore(one.database, "alice", lock_timeout=0.0)):
+        with pytest.raises(StoreBusy):
+            await another.locked().__aenter__()
+    async with one.store.locked() as held:
+        assert isinstance(held, HeldRow)
+        await held.save_and_record(TOKENS, SPENT)
+    async with other.store.locked() as held:
+        assert await held.load() == TOKENS
+
+
+async def test_a_row_that_another_process_took_meanwhile_is_not_taken_again(
+    machines: tuple[Machine, Machine],
+    database_url: str,
+    unreachable: Callable[[Machine], AbstractContextManager[None]],
+) -> None:
+    one, other = machines
+    with ExitStack() as outage:
+        async with one.store.locked():
+            outage.enter_context(unreachable(one))
+    let_the_hold_end(database_url, seconds_ago=60.0)
+    async with other.store.locked():
+        with pytest.raises(StoreBusy):
+            await one.store.locked().__aenter__()
+    async with one.store.locked() as held:
+        await held.save(KEY)
+
+
+async def test_who_finds_what_others_stored_writes_nothing(machines: tuple[Machine, Machine]) -> None:
+    one, other = machines
+    async with one.store.locked() as held:
+        await held.save(KEY)
+        async with other.store.locked_unless(other.store.load) as found:
+            assert found == KEY
+        await held.prepare()
+
+
+async def test_a_wait_ends_once_something_is_found(machines: tuple[Machine, Machine]) -> None:
+    one, other = machines
+    waiting = PostgresStore(other.database, "alice", lock_timeout=60.0)
+    async with one.store.locked() as held:
+        looked = asyncio.Event()
+
+        async def look() -> Credentials | None:
+            looked.set()
+            return await waiting.load()
+
+        async def wait() -> object:
+            async with waiting.locked_unless(look) as found:
+                return found
+
+        waiter = asyncio.ensure_future(wait())
+        await looked.wait()
+        await held.save(KEY)
+        assert await asyncio.wait_for(waiter, 60) == KEY
+        await held.prepare()  # it is still held

@@ -118,7 +118,7 @@ def test_a_write_that_arrives_behind_a_later_one_is_not_done(
         "kept": 64,
     }
     login = {"key_id": "k", "login": b"new", "login_fingerprint": TOKENS[1]}
-    taken = connection.execute(statements.TAKE, base).fetchone()
+    taken = connection.execute(statements.TAKE, {**base, "generation": 0}).fetchone()
     assert taken is not None
     generation = taken["generation"]
     assert connection.execute(statements.CLAIM, {**claim, "generation": generation + 1}).fetchone()
@@ -127,3 +127,18 @@ def test_a_write_that_arrives_behind_a_later_one_is_not_done(
     assert connection.execute(statements.CLAIM, {**claim, "generation": generation + 1}).fetchone() is None
     found = connection.execute(statements.FIND_CLAIM, claim).fetchone()
     assert found is not None and found["state"] == "spent"
+
+
+def test_a_writer_that_takes_its_row_again_refuses_its_earlier_writes(
+    connection: psycopg.Connection[dict[str, Any]],
+) -> None:
+    """Two writes of a database that did not answer are done only after the row was taken again."""
+    base = {"account": "alice", "writer": HOLDS[0], "holder": "one", "seconds": 60.0, "margin": 5.0}
+    taken = connection.execute(statements.TAKE, {**base, "generation": 0}).fetchone()
+    assert taken is not None
+    late = {**base, "generation": taken["generation"] + 2}
+    again = connection.execute(statements.TAKE, {**base, "generation": late["generation"] + 1}).fetchone()
+    assert again is not None and again["generation"] == late["generation"] + 1
+    assert connection.execute(statements.RENEW, late).fetchone() is None
+    assert connection.execute(statements.RELEASE, late).fetchone() is None
+    assert connection.execute(statements.RENEW, {**base, "generation": again["generation"] + 1}).fetchone()
