@@ -220,8 +220,8 @@ else:
             "engine.pool": "EnginePool PoolMetrics PoolSettings",
             "engine.ports": (
                 "ChecksBeforeSending Clock CombinesWrites CredentialStore ExternalTokenSource FollowsSelection "
-                "HasRevision HeldStore IdentifiesTokens LastChange LimitsSending LocksUnless PartialRefresh RefreshPacer "
-                "RefreshedTokens ReportsLastChange TokenAuthority"
+                "HasRevision HeldStore IdentifiesTokens LastChange LimitsSending LocksUnless PartialRefresh "
+                "RefreshPacer RefreshedTokens ReportsLastChange TokenAuthority"
             ),
         },
     )
@@ -295,8 +295,8 @@ __all__ = [
     "KeysInvalid",
     "LastChange",
     "LimitsSending",
-    "LocksUnless",
     "Listener",
+    "LocksUnless",
     "LoginAttempt",
     "LoginAttemptEnded",
     "LoginCompleted",
