@@ -4,7 +4,7 @@ from random import Random
 
 from model.machines.authority import WRITE
 from model.machines.database import State
-from model.machines.machine import Line
+from model.machines.machine import STORE, Line
 from model.machines.world import TIMES, MachinesWorld
 from model.simulation.issuer import Weather
 from model.simulation.process import Process
@@ -15,6 +15,8 @@ _BAD_LINES = (Line.LOST_BEFORE, Line.LOST_AFTER, Line.LATE, Line.REFUSED)
 _CALLS = (*("authorize",) * 6, *("request",) * 6, *("refresh",) * 4, "reload", "check", "sign_in", "sign_out")
 _MISCHIEF = ("kill", "kill", "pause", "pause", "pause", "cancel", "terminate", "clock", "refuse", "crash", "partition")
 _PAUSES = (0.05, 0.5, TIMES.answer, TIMES.claim - TIMES.answer, TIMES.claim, TIMES.claim + TIMES.margin, 20.0, 3600.0)
+_DELICATE = {WRITE: 8.0, STORE: 8.0}
+"""How much likelier something goes wrong at a stop."""
 _GAPS = (0.0, 0.0, 0.001, 0.02, 0.1, 1.0, 6.0)
 _JUMPS = (30.0, -30.0, 3600.0, -3600.0)
 
@@ -90,7 +92,7 @@ class MachinesHistory(MachinesWorld):
         super().interfere(runner)
         if self._fails_over and self.random.random() < 0.05:
             self._replicated = self.database.durable
-        rate = self._rate * (8.0 if runner.paused == WRITE else 1.0)
+        rate = self._rate * _DELICATE.get(runner.paused or "", 1.0)
         if rate and not self._is_over and self.random.random() < rate:
             self._mischief(runner, self.random.choice(self._kinds))
         return runner.can_run()

@@ -32,14 +32,14 @@ class MachineLedger(Ledger):
         is_holder = row is not None and row.holder == runner.name and row.held_until is not None
         if is_holder and left + paused >= self.times.answer - 1e-6:
             if left < self.times.answer - 1e-6:
-                self._is_excused.add((runner, token))
+                self._excuse(runner, token)
             super().sent(runner, token, has_cause=has_cause, is_usable=is_usable)
         elif paused > 0.0:
             self.counts["sent after a pause between check and write"] += 1
-            self._is_excused.add((runner, token))
+            self._excuse(runner, token)
         elif self.has_failed_over:
             self.counts["sent by a holder of which the new server does not know"] += 1
-            self._is_excused.add((runner, token))
+            self._excuse(runner, token)
         else:
             holder = row.holder if row is not None else "nobody"
             self.broken(f"{runner.name} sends {token}, and {holder} holds the row, for {left:.2f} s")
@@ -49,10 +49,17 @@ class MachineLedger(Ledger):
         self.has_failed_over = False
         """Whether commits were lost with a server."""
         self._is_excused: set[tuple[Runner, str]] = set()
+        """Who sent which token too late, and could not know."""
+        self._sent_late: set[str] = set()
+        """Tokens that somebody sent too late. Whoever else sends one then may be refused."""
+
+    def _excuse(self, runner: Runner, token: str) -> None:
+        self._is_excused.add((runner, token))
+        self._sent_late.add(token)
 
     def arrived(self, runner: Runner, token: str, *, is_late: bool):  # type: ignore[no-untyped-def]
         """A refresh token reached the issuer."""
-        is_excused = (runner, token) in self._is_excused or self.has_failed_over
+        is_excused = token in self._sent_late or self.has_failed_over
         return super().arrived(runner, token, is_late=is_late or is_excused)
 
     def taken_over(self, old: Row, names: dict[str, Runner]) -> None:
@@ -87,6 +94,8 @@ class MachineLedger(Ledger):
     def failed_for_good(self, runner, reason, tokens: ChatgptTokens, now):  # type: ignore[no-untyped-def]
         """An engine calls its refresh token dead."""
         is_revoked = reason is RefreshDeadReason.REVOKED and self.grants[tokens.refresh_token.reveal()].revoked
-        is_late = (runner, tokens.refresh_token.reveal()) in self._is_excused
+        token = tokens.refresh_token.reveal()
+        is_taken = token in self._sent_late and self.grants[token].fate is not Fate.STORED
+        is_late = is_taken or (runner, token) in self._is_excused
         if not is_revoked and not is_late and not self.has_failed_over:
             super().failed_for_good(runner, reason, tokens, now)

@@ -9,11 +9,16 @@ import psycopg
 from model.machines.database import SimDatabase
 from model.simulation.scheduler import About, Runner, Scheduler
 
+from authstate.adapters.postgres import statements
 from authstate.adapters.postgres.connections import Row
 from authstate.adapters.postgres.database import PostgresDatabase
 from authstate.adapters.postgres.keys import EncryptionKeys
 
 KEYS = EncryptionKeys({"simulated": bytes(32)})
+
+
+STORE = "store of an answer"
+"""The name of the stop before an answer is sent to the database."""
 
 
 class Line(StrEnum):
@@ -54,6 +59,8 @@ class SimConnections(PostgresDatabase):
         self._line = line
 
     async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        if statement == statements.SETTLE:
+            self._runner.pause(STORE)
         line, there, back = self._line(self._runner.name)
         if line is Line.REFUSED:
             await asyncio.sleep(there)
