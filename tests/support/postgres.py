@@ -95,11 +95,7 @@ class PostgresServer:
 
     def execute(self, statement: str, *values: Any, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement as the superuser. Returns its rows."""
-        import psycopg
-
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
-            cursor = connection.execute(statement.encode(), values)
-            return cursor.fetchall() if cursor.description else []
+        return run_statement(self.url(database), statement, *values)
 
     async def new_database(self) -> str:
         """Make a database with all tables, and no rows. Returns its URL."""
@@ -122,6 +118,15 @@ class PostgresServer:
         if self._user is not None:
             account = pwd.getpwnam(self._user)
             os.chown(self.folder, account.pw_uid, account.pw_gid)
+
+
+def run_statement(url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Run one statement in a database. Returns its rows."""
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode(), values)
+        return cursor.fetchall() if cursor.description else []
 
 
 @contextmanager
