@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from authstate.adapters.cli.database_keys import key_provider
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error, printable
 from authstate.adapters.config import ConfigError
 from authstate.adapters.postgres.admin_database import AdminDatabase
@@ -20,7 +21,7 @@ from authstate.adapters.postgres.connection_target import DatabaseUrlInvalid, co
 from authstate.adapters.postgres.figures import DatabaseFigures, read_figures
 from authstate.adapters.postgres.grants import grant_access, grant_statements
 from authstate.adapters.postgres.key_list import add_to_file
-from authstate.adapters.postgres.keys import KeyFile, KeyProvider, KeysInvalid, KeyVariable, new_key
+from authstate.adapters.postgres.keys import KeysInvalid, KeyVariable, new_key
 from authstate.adapters.postgres.migrate import migrate_database
 from authstate.adapters.postgres.rotation import Rotation, rotate_keys
 from authstate.adapters.postgres.schema import VERSION
@@ -54,20 +55,10 @@ def database_url(options: argparse.Namespace) -> str:
 @asynccontextmanager
 async def open_database(options: argparse.Namespace) -> AsyncIterator[AdminDatabase]:
     """Open the database with the keys of the command line. Raises UsageError, ConfigError."""
-    keys: KeyProvider = KeyVariable()
-    if getattr(options, "keys", None) is not None:
-        keys = KeyFile(options.keys)
-    async with AdminDatabase(database_url(options), keys) as database:
-        if hasattr(options, "keys"):
-            try:
-                await keys.load()
-            except KeysInvalid as error:
-                raise ConfigError(_key_advice(str(error), options)) from None
+    url = database_url(options)
+    keys = await key_provider(options.keys) if hasattr(options, "keys") else KeyVariable()
+    async with AdminDatabase(url, keys) as database:
         yield database
-
-
-def _key_advice(message: str, options: argparse.Namespace) -> str:
-    return message if options.keys else f"{message}: set it, or name a file with --keys"
 
 
 async def init(options: argparse.Namespace) -> ExitStatus:

@@ -39,9 +39,10 @@ class PostgresConnections:
         url: `postgresql://USER@HOST/DATABASE`, or what libpq takes; without a password, see `connection_string`.
         keys: encrypt and decrypt what is stored.
         connections: the most connections to have at once, besides the one that waits for notifications.
-        listens: whether one more connection waits for notifications. If not, changes by other machines are found by
-            asking the database. pgbouncer in transaction mode needs `listens=False`, or a URL in `listen_url`.
-        listen_url: where that connection goes, if not to `url`.
+        listens: whether one more connection waits for notifications (LISTEN). If not, the database is asked once a
+            second what other machines have changed. By default, it waits unless a pooler is found between this process
+            and the server: pgbouncer in transaction mode loses notifications.
+        listen_url: where that connection goes, if not to `url`: to the server itself, past a pooler.
         elapsed: seconds by a clock that never jumps. For the time that is left to send a token.
 
     Raises:
@@ -64,7 +65,7 @@ class PostgresConnections:
         keys: KeyProvider,
         *,
         connections: int = 4,
-        listens: bool = True,
+        listens: bool | None = None,
         listen_url: str | None = None,
         elapsed: Callable[[], float] = boot_time,
     ) -> None:
@@ -77,8 +78,9 @@ class PostgresConnections:
         self.elapsed = elapsed
         self.logins: SealedLogins = SealedLogins(self, keys)
         """Encrypts and decrypts logins."""
-        listens_at = None if not listens else connection_string(listen_url) if listen_url else self._conninfo
-        self.changes: Changes = Changes(listens_at, self._recent)
+        listens_at = None if listens is False else connection_string(listen_url) if listen_url else self._conninfo
+        behind_poolers = listens is True or listen_url is not None
+        self.changes: Changes = Changes(listens_at, self._recent, behind_poolers=behind_poolers)
         """Tells when a row was changed or given free."""
         self.holder: str = f"process {os.getpid()} on {socket.gethostname()}"
         """What others read of who changed something."""
