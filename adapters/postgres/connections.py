@@ -5,11 +5,13 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from authstate.adapters.postgres import faults, statements
 from authstate.adapters.postgres.changes import Changes
+from authstate.adapters.postgres.connect_failures import ConnectFailures, NotConnected
 from authstate.adapters.postgres.connection_target import connection_string, describe
 from authstate.adapters.postgres.keys import KeyProvider
 from authstate.adapters.postgres.sealed_logins import SealedLogins
@@ -73,6 +75,7 @@ class PostgresConnections:
         self._connections = connections
         self._pool: AsyncConnectionPool[Any] | None = None
         self._opening = asyncio.Lock()
+        self._failures = ConnectFailures()
         self.place: str = describe(url)
         """The name of the database, for a person."""
         self.elapsed = elapsed
@@ -108,7 +111,7 @@ class PostgresConnections:
                 return await run()
             except _statement_faults() as error:
                 if pause is None or not faults.is_repeatable(error):
-                    raise faults.unavailable(self.place, error) from None
+                    raise self._unavailable(error) from None
             await asyncio.sleep(pause)
         raise AssertionError("the last pause is None")
 
@@ -117,7 +120,12 @@ class PostgresConnections:
         try:
             return await self._fetch_all_once(statements.RECENT, {"since": since})
         except _statement_faults() as error:
-            raise faults.unavailable(self.place, error) from None
+            raise self._unavailable(error) from None
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        if isinstance(error, NotConnected):
+            return faults.not_connected(self.place, error.reason)
+        return faults.unavailable(self.place, error)
 
     async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
         return next(iter(await self._fetch_all_once(statement, values)), None)
@@ -126,13 +134,12 @@ class PostgresConnections:
         from psycopg.rows import dict_row
 
         pool = await self._opened()
-        async with (
-            pool.connection() as connection,
-            asyncio.timeout(self._answer_within),
-            connection.cursor(row_factory=dict_row) as cursor,
-        ):
-            await cursor.execute(statement.encode(), values)
-            return list(await cursor.fetchall())
+        async with AsyncExitStack() as stack:
+            async with self._failures.told():
+                connection = await stack.enter_async_context(pool.connection())
+            async with asyncio.timeout(self._answer_within), connection.cursor(row_factory=dict_row) as cursor:
+                await cursor.execute(statement.encode(), values)
+                return list(await cursor.fetchall())
 
     async def _opened(self) -> "AsyncConnectionPool[Any]":
         if self._pool is None:
@@ -149,6 +156,7 @@ class PostgresConnections:
         settings = {"autocommit": True, "prepare_threshold": None}
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
             self._conninfo,
+            connection_class=self._failures.connection_class(),
             kwargs=settings,
             min_size=1,
             max_size=self._connections,
@@ -190,4 +198,4 @@ def _statement_faults() -> tuple[type[Exception], ...]:
     import psycopg
     from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-    return (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests, OSError)
+    return (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests, NotConnected, OSError)

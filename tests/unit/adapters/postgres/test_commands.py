@@ -301,7 +301,7 @@ def in_home(vault: Vault, account: str) -> Credentials | None:
         (
             ["status", "--database", "host=127.0.0.1 port=1 dbname=x"],
             4,
-            "PostgreSQL at 127.0.0.1:1, database x cannot be",
+            "PostgreSQL at 127.0.0.1:1, database x: no connection: no server answers there",
         ),
         (["import", "/no/such", "--as", "a", "--database", "dbname=x"], 3, "there is no such folder"),
         (["import", ".", "--as", "an@email", "--database", "dbname=x"], 3, "AUTHSTATE_DATABASE_KEYS is not set"),
