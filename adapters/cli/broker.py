@@ -192,11 +192,11 @@ def _unit(options: argparse.Namespace) -> str:
     command.append("broker")
     if options.store is not None:
         _ensure_shown(options)
-    for name in ("listen", "socket", "store", "keys", "tls_certificate", "tls_key"):
+    paths = ("socket", "keys", "tls_certificate", "tls_key")
+    for name in ("listen", "store", "pool_mode", "direct_url", *paths):
         value = getattr(options, name)
         if value is not None:
-            is_path = name not in ("listen", "store")
-            command += [f"--{name.replace('_', '-')}", os.path.abspath(value) if is_path else value]
+            command += [f"--{name.replace('_', '-')}", os.path.abspath(value) if name in paths else value]
     command += [word for host in options.allow_host for word in ("--allow-host", host)]
     environment = {name: os.environ[name] for name in KEPT_VARIABLES if os.environ.get(name, "").strip()}
     return (systemd_unit if options.print_unit == "systemd" else launchd_plist)(command, environment)
@@ -209,7 +209,8 @@ def _ensure_shown(options: argparse.Namespace) -> None:
     if options.keys is None:
         raise UsageError("a unit holds no secret, such as AUTHSTATE_DATABASE_KEYS: name a file with --keys")
     try:
-        connection_string(options.store)
+        for url in filter(None, (options.store, options.direct_url)):
+            connection_string(url)
     except DatabaseUrlInvalid as error:
         raise ConfigError(str(error)) from None
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from authstate.adapters.cli.store_option import add_store
+from authstate.adapters.cli.store_option import add_pooler, add_store
 
 Add = Callable[..., argparse.ArgumentParser]
 """Adds a command: the commands to add it to, its name, its summary and its description."""
@@ -29,6 +29,7 @@ def add_broker(commands: "argparse._SubParsersAction[Any]", add: Add) -> None:
         "--socket", metavar="PATH", help="the unix socket; by default authstate/broker.sock in the home"
     )
     add_store(broker)
+    add_pooler(broker)
     broker.add_argument("--tls-certificate", metavar="FILE", help="serve https with this certificate (PEM)")
     broker.add_argument("--tls-key", metavar="FILE", help="its private key (PEM)")
     broker.add_argument(

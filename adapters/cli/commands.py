@@ -97,12 +97,15 @@ def _postgres(options: argparse.Namespace) -> int:
         from authstate.adapters.cli.postgres_import import import_home
 
         return run_cancellable(import_home(options))
+    if options.step == "forget":
+        from authstate.adapters.cli.postgres_forget import forget
+
+        return run_cancellable(forget(options))
     steps = {
         "init": postgres.init,
         "migrate": postgres.migrate,
         "status": postgres.status,
         "rotate-key": postgres.rotate_key,
-        "forget": postgres.forget,
     }
     return run_cancellable(steps[options.step](options))
 

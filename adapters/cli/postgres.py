@@ -1,34 +1,34 @@
-"""`authstate postgres`: manages a database that keeps logins for many machines. `import` is in postgres_import.py."""
+"""`authstate postgres`: manages a database that keeps logins for many machines.
+
+`import` is in postgres_import.py, and `forget` in postgres_forget.py.
+"""
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
 
+from authstate.adapters.cli.database_keys import key_provider
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error, printable
 from authstate.adapters.config import ConfigError
 from authstate.adapters.postgres.admin_database import AdminDatabase
 from authstate.adapters.postgres.connection_target import DatabaseUrlInvalid, connection_string, describe
 from authstate.adapters.postgres.figures import DatabaseFigures, read_figures
 from authstate.adapters.postgres.grants import grant_access, grant_statements
-from authstate.adapters.postgres.held_row import HeldRow
 from authstate.adapters.postgres.key_list import add_to_file
-from authstate.adapters.postgres.keys import KeyFile, KeyProvider, KeysInvalid, KeyVariable, new_key
+from authstate.adapters.postgres.keys import KeysInvalid, KeyVariable, new_key
 from authstate.adapters.postgres.migrate import migrate_database
 from authstate.adapters.postgres.rotation import Rotation, rotate_keys
 from authstate.adapters.postgres.schema import VERSION
-from authstate.adapters.postgres.sealed_logins import LoginDamaged
-from authstate.adapters.postgres.store import PostgresStore
-from authstate.engine.model.errors import StoreUnreadable
 
 URL_VARIABLE: Final = "AUTHSTATE_DATABASE_URL"
 """The environment variable with the URL of the database."""
-_SHOWN: Final = 20  # accounts in a message
+_SHOWN: Final = 20  # names in a message
 
 
 def database_url(options: argparse.Namespace) -> str:
@@ -55,20 +55,10 @@ def database_url(options: argparse.Namespace) -> str:
 @asynccontextmanager
 async def open_database(options: argparse.Namespace) -> AsyncIterator[AdminDatabase]:
     """Open the database with the keys of the command line. Raises UsageError, ConfigError."""
-    keys: KeyProvider = KeyVariable()
-    if getattr(options, "keys", None) is not None:
-        keys = KeyFile(options.keys)
-    async with AdminDatabase(database_url(options), keys) as database:
-        if hasattr(options, "keys"):
-            try:
-                await keys.load()
-            except KeysInvalid as error:
-                raise ConfigError(_key_advice(str(error), options)) from None
+    url = database_url(options)
+    keys = await key_provider(options.keys) if hasattr(options, "keys") else KeyVariable()
+    async with AdminDatabase(url, keys) as database:
         yield database
-
-
-def _key_advice(message: str, options: argparse.Namespace) -> str:
-    return message if options.keys else f"{message}: set it, or name a file with --keys"
 
 
 async def init(options: argparse.Namespace) -> ExitStatus:
@@ -108,17 +98,22 @@ async def status(options: argparse.Namespace) -> ExitStatus:
 
 
 def _lines(place: str, figures: DatabaseFigures) -> list[str]:
-    by_key = ", ".join(f"{count} by {key_id}" for key_id, count in figures.logins.items())
     is_old, is_new = figures.version < VERSION, figures.version > VERSION
     advice = ": run `authstate postgres migrate`" if is_old else ": update authstate here" if is_new else ""
     return [
         place,
         f"  tables        version {figures.version}{advice}",
         f"  accounts      {figures.accounts}",
-        f"  logins        {sum(figures.logins.values())}{f', encrypted: {by_key}' if by_key else ''}",
+        f"  logins        {_by_key(figures.logins)}",
+        f"  leases        {_by_key(figures.leases)}",
         f"  held now      {figures.held}",
         f"  refreshes     {figures.under_way} under way, {figures.in_doubt} in doubt",
     ]
+
+
+def _by_key(counts: Mapping[str, int]) -> str:
+    by_key = ", ".join(f"{count} by {key_id}" for key_id, count in counts.items())
+    return f"{sum(counts.values())}{f', encrypted: {by_key}' if by_key else ''}"
 
 
 def make_key(options: argparse.Namespace) -> ExitStatus:
@@ -152,86 +147,42 @@ async def rotate_key(options: argparse.Namespace) -> ExitStatus:
     """Encrypt everything with the first key. Raises StoreUnavailable."""
     async with open_database(options) as database:
         rotation = await rotate_keys(database, _show_progress)
-    print(f"Encrypted {rotation.done} logins with the key {rotation.key_id}.")
+    print(f"Encrypted {_done(rotation)} with the key {rotation.key_id}.")
     for message in _not_rotated(rotation):
         print_error(message, ExitStatus.NOT_SIGNED_IN)
     if rotation.left:
+        print(f"Keep {_listed(rotation.left)}: logins or leases need them.", file=sys.stderr)
         return ExitStatus.NOT_SIGNED_IN
-    print("No other key encrypts a login. Backups of the database still need the old keys.")
+    print("No other key encrypts a login or a lease. Backups of the database still need the old keys.")
     return ExitStatus.DONE
 
 
 def _show_progress(rotation: Rotation) -> None:
-    print(f"{rotation.done} logins are encrypted with {rotation.key_id}", file=sys.stderr)
+    print(f"encrypted with {rotation.key_id}: {_done(rotation)}", file=sys.stderr)
+
+
+def _done(rotation: Rotation) -> str:
+    return f"{rotation.logins.done} logins and {rotation.leases.done} leases"
 
 
 def _not_rotated(rotation: Rotation) -> list[str]:
-    """Why another key still encrypts a login, for a person."""
+    """Why another key still encrypts something, for a person."""
     messages = list(rotation.unreadable.values())
-    if rotation.damaged:
-        names = ", ".join(rotation.damaged[:_SHOWN])
-        more = f" and {len(rotation.damaged) - _SHOWN} more" if len(rotation.damaged) > _SHOWN else ""
-        messages.append(
-            f"these logins were changed or truncated: {names}{more}. Restore their rows from a backup, or remove them "
-            "with `authstate postgres forget ACCOUNT`"
-        )
+    for name, damaged in (("logins", rotation.logins.damaged), ("leases", rotation.leases.damaged)):
+        if damaged:
+            messages.append(
+                f"the {name} of these accounts were changed or truncated: {_listed(damaged)}. Restore their rows from "
+                "a backup, or remove them with `authstate postgres forget ACCOUNT`"
+            )
     if rotation.left and not messages:
         messages.append(
-            f"processes still encrypt with {', '.join(rotation.left)}: give them the new list of keys, then repeat this"
+            f"processes still encrypt with {_listed(rotation.left)}: give them the new list of keys, restart them, "
+            "then repeat this"
         )
     return messages
 
 
-async def forget(options: argparse.Namespace) -> ExitStatus:
-    """Remove a login that nobody can read any more.
-
-    Returns:
-        DONE, or NOT_SIGNED_IN if there is nothing to remove, or if the login can be read after all.
-
-    Raises:
-        UsageError: the id of the account has a wrong form.
-        StoreBusy: a process holds the row.
-        StoreUnavailable: the database cannot be used.
-    """
-    async with open_database(options) as database:
-        store = _store(database, options.account)
-        if not await _is_stored(store):
-            return ExitStatus(print_error(f"{store.describe()}: no login is stored there, so nothing was removed", 1))
-        async with store.locked() as held:
-            assert isinstance(held, HeldRow)
-            if reason := await _why_kept(held, store, options.lost_key):
-                return ExitStatus(print_error(reason, ExitStatus.NOT_SIGNED_IN))
-            await held.discard()
-    print(printable(f"Removed the login of {store.describe()}. Sign in to it again."))
-    return ExitStatus.DONE
-
-
-def _store(database: AdminDatabase, account: str) -> PostgresStore:
-    try:
-        return database.store(account)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-
-async def _is_stored(store: PostgresStore) -> bool:
-    """Whether something is stored. A login that cannot be read is something."""
-    try:
-        return await store.load() is not None
-    except StoreUnreadable:
-        return True
-
-
-async def _why_kept(held: HeldRow, store: PostgresStore, lost_key: str | None) -> str | None:
-    """Return why a login must not be removed. None if it is damaged, or if its key is the one that is lost for good."""
-    try:
-        await held.load()
-    except LoginDamaged:
-        return None
-    except StoreUnreadable as error:
-        if lost_key is not None and held.key_id == lost_key:
-            return None
-        return f"{error}. Nothing was removed. If the key {held.key_id} is lost for good, add --lost-key {held.key_id}"
-    return (
-        f"{store.describe()} can be read with these keys, so it was not removed: sign out of it instead, which also "
-        "revokes its tokens"
-    )
+def _listed(names: Sequence[str]) -> str:
+    names = list(dict.fromkeys(names))
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -14,15 +14,17 @@ _INIT = """Create the tables, and show the rights that the role of your processe
 _NEW_KEY = """Make an encryption key. With --keys, it becomes the last line of that file, which is made if it is
 missing: it decrypts, and encrypts nothing yet. Otherwise it is printed, but not to a terminal."""
 
-_ROTATE = """Encrypt with the first key of the list whatever another key encrypts. Processes may refresh meanwhile. It
-may be stopped and repeated. Exit status: 0 when other keys encrypt nothing any more, otherwise 1."""
+_ROTATE = """Encrypt with the first key of the list whatever another key encrypts, logins and leases. Processes may
+refresh and make leases meanwhile. It may be stopped and repeated. Exit status: 0 when other keys encrypt nothing any
+more, otherwise 1."""
 
 _IMPORT = """Move the logins of a home into the database: that of the home itself to the id of --as, and that of each
 other account of its vault to ID/ACCOUNT. A login is moved, not copied, because a refresh token works once. End codex
 and other programs that use the home first. It may be repeated."""
 
-_FORGET = """Remove a login that nobody can read any more, because its key is lost or its row is damaged. The account
-can then be signed in to again. Its tokens are not revoked. Exit status: 0 removed, 1 not."""
+_FORGET = """Remove a login that nobody can read any more, because its key is lost or its row is damaged, and all leases
+of the account. The account can then be signed in to again. Its tokens are not revoked. If the login can be read, only
+the leases are removed that nobody can read. Exit status: 0 removed, 1 not."""
 
 
 def add_postgres(commands: "argparse._SubParsersAction[Any]", add: Add) -> None:
@@ -35,7 +37,7 @@ def add_postgres(commands: "argparse._SubParsersAction[Any]", add: Add) -> None:
     ):
         step = _with_database(add(steps, name, summary, description))
         step.add_argument("--grant-to", metavar="ROLE", help="give this role the rights that it needs")
-    status = _with_database(add(steps, "status", "count accounts, logins by key, holds and claims"))
+    status = _with_database(add(steps, "status", "count accounts, logins and leases by key, holds and claims"))
     status.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     _with_keys(add(steps, "new-key", "make an encryption key", _NEW_KEY))
     _with_keys(_with_database(add(steps, "rotate-key", "encrypt everything with the first key", _ROTATE)))

@@ -3,11 +3,11 @@
 import argparse
 import os
 
-from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error, printable
+from authstate.adapters.cli.exit_status import ExitStatus, print_error, printable
 from authstate.adapters.cli.postgres import open_database
+from authstate.adapters.cli.postgres_forget import account_store
 from authstate.adapters.config import ConfigError, Environment, StoreMode
 from authstate.adapters.config.settings import ACCOUNT_VARIABLE, read_config
-from authstate.adapters.postgres.admin_database import AdminDatabase
 from authstate.adapters.postgres.move_login import Move, move_login
 from authstate.adapters.postgres.store import PostgresStore
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT, AccountEntry
@@ -29,7 +29,7 @@ async def import_home(options: argparse.Namespace) -> ExitStatus:
     """
     vault, ids = _accounts(options)
     async with open_database(options) as database:
-        moves = [(entry, _target(database, account)) for entry, account in ids]
+        moves = [(entry, account_store(database, account)) for entry, account in ids]
         results = [await _move(vault, entry, target) for entry, target in moves]
     if all(result is Move.NOTHING for result in results):
         return ExitStatus(print_error(f"nobody is signed in in {vault.home}: nothing was moved", 1))
@@ -53,13 +53,6 @@ def _accounts(options: argparse.Namespace) -> tuple[Vault, list[tuple[AccountEnt
         return vault, [(accounts.named(config.account), options.new_id)]
     ids = [options.new_id if one.id == HOME_ACCOUNT else f"{options.new_id}/{one.id}" for one in accounts.entries]
     return vault, list(zip(accounts.entries, ids, strict=True))
-
-
-def _target(database: AdminDatabase, account: str) -> PostgresStore:
-    try:
-        return database.store(account)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 async def _move(vault: Vault, entry: AccountEntry, target: PostgresStore) -> Move | None:

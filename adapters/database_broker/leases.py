@@ -21,7 +21,7 @@ from authstate.adapters.config.home import ConfigError
 from authstate.adapters.database_broker.connection_health import ConnectionHealth
 from authstate.adapters.postgres import lease_statements
 from authstate.adapters.postgres.connections import PostgresConnections, Row
-from authstate.adapters.postgres.sealed_logins import SealedLogin
+from authstate.adapters.postgres.sealed_logins import SealedLogin, lease_column
 from authstate.adapters.vault.accounts_file import printable_name, shown_name
 from authstate.engine.machines.lease import Lease, LeaseRequest, LeaseState, LeaseTrigger
 from authstate.engine.model.errors import StoreUnavailable, StoreUnreadable, strip_tracebacks_of_methods
@@ -147,7 +147,9 @@ class DatabaseLeases:
         handle = LeaseHandle.of(secrets.token_bytes(SECRET_BYTES))
         owner = request.owner
         details = _Details(owner.account_id, owner.user_id, printable_name(request.label), request.signs_out)
-        sealed = await self._database.logins.seal(request.account, msgspec.json.encode(details), _column(handle.digest))
+        sealed = await self._database.logins.seal(
+            request.account, msgspec.json.encode(details), lease_column(handle.digest)
+        )
         values = {
             "digest": handle.digest,
             "id": secrets.token_hex(8),
@@ -204,7 +206,7 @@ class DatabaseLeases:
     async def _lease(self, row: Row) -> Lease:
         """Return the lease of a row, as it is by the clock of the database. Raises StoreUnreadable."""
         sealed = SealedLogin(row["key_id"], bytes(row["details"]))
-        data = await self._database.logins.unseal(row["account"], sealed, _column(row["digest"]))
+        data = await self._database.logins.unseal(row["account"], sealed, lease_column(row["digest"]))
         try:
             details, state = msgspec.json.decode(data, type=_Details), LeaseState(row["state"])
         except ValueError:
@@ -277,11 +279,6 @@ def _has_failed(reading: "asyncio.Task[Lease | None]") -> bool:
         return True
     fault = reading.exception()
     return isinstance(fault, StoreUnavailable) and not isinstance(fault, StoreUnreadable)
-
-
-def _column(digest: str) -> str:
-    """The place of the details of a lease: they cannot be moved to another lease."""
-    return f"lease {digest}"
 
 
 def _end_of(row: Row, before: float) -> float:

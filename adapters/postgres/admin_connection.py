@@ -26,4 +26,4 @@ async def connect(url: str) -> "psycopg.AsyncConnection[Any]":
     try:
         return await psycopg.AsyncConnection.connect(connection_string(url))
     except (psycopg.Error, OSError) as error:
-        raise faults.not_connected(describe(url), error) from None
+        raise faults.command_not_connected(describe(url), error) from None

@@ -36,7 +36,7 @@ class AdminDatabase(PostgresDatabase):
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._turn = asyncio.Lock()
 
-    async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+    async def _fetch_all_once(self, statement: str, values: Mapping[str, Any]) -> list[Row]:
         from psycopg.rows import dict_row
 
         async with self._turn, asyncio.timeout(self._answer_within):
@@ -45,7 +45,7 @@ class AdminDatabase(PostgresDatabase):
                 await self._connection.set_autocommit(True)
             async with self._connection.cursor(row_factory=dict_row) as cursor:
                 await cursor.execute(statement.encode(), values)
-                return await cursor.fetchone()
+                return list(await cursor.fetchall())
 
     async def aclose(self) -> None:
         """Close the connection."""

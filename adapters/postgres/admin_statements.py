@@ -7,38 +7,67 @@ that is under way meanwhile neither waits for it nor fails.
 
 from typing import Final
 
-KEYS_IN_USE: Final = """
-    WITH RECURSIVE used AS (
-        (SELECT key_id FROM authstate.accounts WHERE login IS NOT NULL ORDER BY key_id LIMIT 1)
-        UNION ALL
-        SELECT (
-            SELECT a.key_id FROM authstate.accounts AS a
-            WHERE a.login IS NOT NULL AND a.key_id > used.key_id ORDER BY a.key_id LIMIT 1
-        ) FROM used WHERE used.key_id IS NOT NULL
-    )
-    SELECT coalesce(array_agg(key_id) FILTER (WHERE key_id IS NOT NULL), '{}') AS keys FROM used
+_OTHER_KEYS: Final = """
+        SELECT key_id FROM (
+            WITH RECURSIVE used AS (
+                (SELECT min(key_id) AS key_id FROM {rows})
+                UNION ALL
+                SELECT (SELECT min(key_id) FROM {rows} AND key_id > used.key_id) FROM used WHERE used.key_id IS NOT NULL
+            )
+            SELECT key_id FROM used WHERE key_id IS NOT NULL AND key_id <> %(current)s
+        ) AS of_table
 """
-"""The ids of all keys that encrypt a login. One look at the index for each key, however many logins there are."""
+_LOGINS: Final = "authstate.accounts WHERE login IS NOT NULL"
+_LEASES: Final = "authstate.leases WHERE true"
+
+OTHER_KEYS: Final = f"""
+    {_OTHER_KEYS.format(rows=_LOGINS)}
+    UNION
+    {_OTHER_KEYS.format(rows=_LEASES)}
+    ORDER BY key_id
+"""
+"""The ids of all keys but the current one that encrypt a login or a lease. It looks at an index once for each key,
+however many rows there are.
+"""
 
 LOGINS_UNDER_KEY: Final = """
-    SELECT coalesce(array_agg(account ORDER BY account), '{}') AS accounts,
-        coalesce(array_agg(version ORDER BY account), '{}') AS versions,
-        coalesce(array_agg(login ORDER BY account), '{}') AS logins
-    FROM (
-        SELECT account, version, login FROM authstate.accounts
-        WHERE key_id = %(key_id)s AND login IS NOT NULL AND account > %(after)s ORDER BY account LIMIT %(count)s
-    ) AS batch
+    SELECT account AS name, account, version, login AS sealed FROM authstate.accounts
+    WHERE key_id = %(key_id)s AND login IS NOT NULL AND account > %(after)s ORDER BY account LIMIT %(count)s
 """
 
-REPLACE_ENCRYPTED: Final = """
+REPLACE_LOGINS: Final = """
     WITH written AS (
-        UPDATE authstate.accounts AS a SET key_id = %(new_key_id)s, login = new.login
-        FROM unnest(%(accounts)s::text[], %(versions)s::bigint[], %(logins)s::bytea[]) AS new (account, version, login)
-        WHERE a.account = new.account AND a.version = new.version AND a.key_id = %(key_id)s AND a.login IS NOT NULL
+        UPDATE authstate.accounts AS a SET key_id = %(new_key_id)s, login = new.sealed
+        FROM unnest(%(names)s::text[], %(versions)s::bigint[], %(sealed)s::bytea[]) AS new (name, version, sealed)
+        WHERE a.account = new.name AND a.version = new.version AND a.key_id = %(key_id)s AND a.login IS NOT NULL
         RETURNING a.account
     )
     SELECT count(*) AS written FROM written
 """
+
+LEASES_UNDER_KEY: Final = """
+    SELECT digest AS name, account, 0 AS version, details AS sealed FROM authstate.leases
+    WHERE key_id = %(key_id)s AND digest > %(after)s ORDER BY digest LIMIT %(count)s
+"""
+
+REPLACE_LEASES: Final = """
+    WITH written AS (
+        UPDATE authstate.leases AS l SET key_id = %(new_key_id)s, details = new.sealed
+        FROM unnest(%(names)s::text[], %(versions)s::bigint[], %(sealed)s::bytea[]) AS new (name, version, sealed)
+        WHERE l.digest = new.name AND l.key_id = %(key_id)s
+        RETURNING l.digest
+    )
+    SELECT count(*) AS written FROM written
+"""
+"""The details of a lease never change, so they need no version."""
+
+LEASES_OF_ACCOUNT: Final = "SELECT digest, key_id, details FROM authstate.leases WHERE account = %(account)s"
+
+REMOVE_LEASES: Final = """
+    WITH removed AS (DELETE FROM authstate.leases WHERE digest = ANY(%(digests)s) RETURNING id)
+    SELECT id, pg_notify('authstate_lease', id) FROM removed
+"""
+"""Remove leases, and tell the brokers, as the end of a lease does."""
 
 VERSION_OF_TABLES: Final = "SELECT coalesce(max(version), 0) AS version FROM authstate.migrations"
 
@@ -51,6 +80,12 @@ COUNT_LOGINS: Final = """
     SELECT coalesce(array_agg(key_id ORDER BY key_id), '{}') AS keys,
         coalesce(array_agg(logins ORDER BY key_id), '{}') AS logins
     FROM (SELECT key_id, count(*) AS logins FROM authstate.accounts WHERE login IS NOT NULL GROUP BY key_id) AS counted
+"""
+
+COUNT_LEASES: Final = """
+    SELECT coalesce(array_agg(key_id ORDER BY key_id), '{}') AS keys,
+        coalesce(array_agg(leases ORDER BY key_id), '{}') AS leases
+    FROM (SELECT key_id, count(*) AS leases FROM authstate.leases GROUP BY key_id) AS counted
 """
 
 COUNT_CLAIMS: Final = """

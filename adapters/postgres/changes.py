@@ -8,11 +8,14 @@ nothing is known to have changed; what was, is found afterwards.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 from authstate.engine.model.errors import StoreUnavailable
 from authstate.engine.model.events import Subscriptions
+
+if TYPE_CHECKING:
+    import psycopg
 
 _LOGIN: Final = "authstate_login"
 _FREE: Final = "authstate_free"
@@ -72,10 +75,13 @@ class Changes:
     Args:
         conninfo: where to listen. None: there are no notifications, and the database is asked.
         recent: asks for what was changed. Raises StoreUnavailable.
+        behind_poolers: whether to listen also if a pooler, such as pgbouncer, is between this process and the server.
+            In transaction mode, what is meant for this process would go to others.
     """
 
-    def __init__(self, conninfo: str | None, recent: Recent) -> None:
+    def __init__(self, conninfo: str | None, recent: Recent, *, behind_poolers: bool = True) -> None:
         self._conninfo = conninfo
+        self._behind_poolers = behind_poolers
         self._recent = recent
         self._task: asyncio.Task[None] | None = None
         self._since = 0.0
@@ -129,6 +135,9 @@ class Changes:
         import psycopg
 
         async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+            if not self._behind_poolers and await _is_pooled(connection):
+                self._conninfo = None
+                return
             for channel in (_LOGIN, _FREE, _LEASE):
                 await connection.execute(f"LISTEN {channel}".encode())
             await self._look()  # what was changed before
@@ -158,3 +167,10 @@ class Changes:
             watched.tell()
         else:
             watched.changed(version)
+
+
+async def _is_pooled(connection: "psycopg.AsyncConnection[Any]") -> bool:
+    """Whether a pooler answers instead of a server. It tells a client a process number that it has made up."""
+    cursor = await connection.execute("SELECT pg_backend_pid()")
+    (backend,) = await cursor.fetchone() or (None,)
+    return bool(backend != connection.info.backend_pid)

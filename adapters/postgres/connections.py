@@ -5,11 +5,13 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from authstate.adapters.postgres import faults, statements
 from authstate.adapters.postgres.changes import Changes
+from authstate.adapters.postgres.connect_failures import ConnectFailures, NotConnected
 from authstate.adapters.postgres.connection_target import connection_string, describe
 from authstate.adapters.postgres.keys import KeyProvider
 from authstate.adapters.postgres.sealed_logins import SealedLogins
@@ -39,9 +41,10 @@ class PostgresConnections:
         url: `postgresql://USER@HOST/DATABASE`, or what libpq takes; without a password, see `connection_string`.
         keys: encrypt and decrypt what is stored.
         connections: the most connections to have at once, besides the one that waits for notifications.
-        listens: whether one more connection waits for notifications. If not, changes by other machines are found by
-            asking the database. pgbouncer in transaction mode needs `listens=False`, or a URL in `listen_url`.
-        listen_url: where that connection goes, if not to `url`.
+        listens: whether one more connection waits for notifications (LISTEN). If not, the database is asked once a
+            second what other machines have changed. By default, it waits unless a pooler is found between this process
+            and the server: pgbouncer in transaction mode loses notifications.
+        listen_url: where that connection goes, if not to `url`: to the server itself, past a pooler.
         elapsed: seconds by a clock that never jumps. For the time that is left to send a token.
 
     Raises:
@@ -64,7 +67,7 @@ class PostgresConnections:
         keys: KeyProvider,
         *,
         connections: int = 4,
-        listens: bool = True,
+        listens: bool | None = None,
         listen_url: str | None = None,
         elapsed: Callable[[], float] = boot_time,
     ) -> None:
@@ -72,13 +75,15 @@ class PostgresConnections:
         self._connections = connections
         self._pool: AsyncConnectionPool[Any] | None = None
         self._opening = asyncio.Lock()
+        self._failures = ConnectFailures()
         self.place: str = describe(url)
         """The name of the database, for a person."""
         self.elapsed = elapsed
         self.logins: SealedLogins = SealedLogins(self, keys)
         """Encrypts and decrypts logins."""
-        listens_at = None if not listens else connection_string(listen_url) if listen_url else self._conninfo
-        self.changes: Changes = Changes(listens_at, self._recent)
+        listens_at = None if listens is False else connection_string(listen_url) if listen_url else self._conninfo
+        behind_poolers = listens is True or listen_url is not None
+        self.changes: Changes = Changes(listens_at, self._recent, behind_poolers=behind_poolers)
         """Tells when a row was changed or given free."""
         self.holder: str = f"process {os.getpid()} on {socket.gethostname()}"
         """What others read of who changed something."""
@@ -106,7 +111,7 @@ class PostgresConnections:
                 return await run()
             except _statement_faults() as error:
                 if pause is None or not faults.is_repeatable(error):
-                    raise faults.unavailable(self.place, error) from None
+                    raise self._unavailable(error) from None
             await asyncio.sleep(pause)
         raise AssertionError("the last pause is None")
 
@@ -115,7 +120,12 @@ class PostgresConnections:
         try:
             return await self._fetch_all_once(statements.RECENT, {"since": since})
         except _statement_faults() as error:
-            raise faults.unavailable(self.place, error) from None
+            raise self._unavailable(error) from None
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        if isinstance(error, NotConnected):
+            return faults.not_connected(self.place, error.reason)
+        return faults.unavailable(self.place, error)
 
     async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
         return next(iter(await self._fetch_all_once(statement, values)), None)
@@ -124,13 +134,12 @@ class PostgresConnections:
         from psycopg.rows import dict_row
 
         pool = await self._opened()
-        async with (
-            pool.connection() as connection,
-            asyncio.timeout(self._answer_within),
-            connection.cursor(row_factory=dict_row) as cursor,
-        ):
-            await cursor.execute(statement.encode(), values)
-            return list(await cursor.fetchall())
+        async with AsyncExitStack() as stack:
+            async with self._failures.told():
+                connection = await stack.enter_async_context(pool.connection())
+            async with asyncio.timeout(self._answer_within), connection.cursor(row_factory=dict_row) as cursor:
+                await cursor.execute(statement.encode(), values)
+                return list(await cursor.fetchall())
 
     async def _opened(self) -> "AsyncConnectionPool[Any]":
         if self._pool is None:
@@ -147,6 +156,7 @@ class PostgresConnections:
         settings = {"autocommit": True, "prepare_threshold": None}
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
             self._conninfo,
+            connection_class=self._failures.connection_class(),
             kwargs=settings,
             min_size=1,
             max_size=self._connections,
@@ -188,4 +198,4 @@ def _statement_faults() -> tuple[type[Exception], ...]:
     import psycopg
     from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-    return (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests, OSError)
+    return (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests, NotConnected, OSError)

@@ -1,5 +1,6 @@
 """What went wrong with a database, for a person. A message of the server is not repeated: it may quote a row."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from authstate.engine.model.errors import StoreUnavailable
@@ -18,6 +19,42 @@ _REPAIRS: Final = {
     "25006": "this server accepts no writes: it is a standby. Name the primary, or all servers, in the URL",
 }
 """By the SQLSTATE: what to do. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+_CREDENTIALS: Final = "the server refuses the password: check PGPASSFILE or the service file"
+_NOT_ALLOWED: Final = (
+    "the server does not accept this role, from this machine, with or without TLS: check the user name, sslmode, and "
+    "pg_hba.conf on the server"
+)
+_NO_SERVER: Final = "no server answers there: check that it runs, and the host and port"
+_TLS: Final = "TLS with the server fails: check sslmode, sslrootcert, and the certificate of the server"
+
+_NEEDS_REPAIR: Final = {
+    "password authentication failed": _CREDENTIALS,
+    "no password supplied": "the server wants a password: put it into the file that PGPASSFILE names (mode 0600)",
+    "no pg_hba.conf entry": _NOT_ALLOWED,
+    "pg_hba.conf rejects": _NOT_ALLOWED,
+    "is not permitted to log in": "this role may not log in: ALTER ROLE ... LOGIN, or name another user",
+    "permission denied for database": "this role may not connect to it: GRANT CONNECT ON DATABASE",
+    "definition of service": "there is no such service in the service file: check PGSERVICE and PGSERVICEFILE",
+    "does not support SSL": "the server does not support TLS: turn it on there, or change sslmode",
+    "certificate verify failed": _TLS,
+    "does not match host name": _TLS,
+    "root certificate file": _TLS,
+    "invalid sslmode value": _TLS,
+}
+"""What libpq or the server says of a connection that fails, in part, and what to do. It stays so until that is done."""
+
+_PASSES: Final = {
+    "Connection refused": _NO_SERVER,
+    "No such file or directory": _NO_SERVER,
+    "failed to resolve host": "the name of its host is not known: check the host in the URL, and DNS",
+    "timeout expired": "the server does not answer: check the host, the port and the network",
+    "session is read-only": _REPAIRS["25006"],
+    "too many": _REPAIRS["53300"],
+    "remaining connection slots": _REPAIRS["53300"],
+    "starting up": "the server is starting: try again in some seconds",
+}
+"""The same for what may pass by itself, or while a server is replaced."""
 
 _LONGEST_REASON: Final = 500  # characters
 
@@ -43,7 +80,7 @@ def unavailable(place: str, error: Exception) -> StoreUnavailable:
 
     repair = _REPAIRS.get(getattr(error, "sqlstate", None) or "")
     if isinstance(error, PoolTimeout):
-        repair = "no connection to it in time: check that the server runs, or allow more `connections`; then try again"
+        repair = "no connection to it in time: allow more `connections`, or check that the server runs; then try again"
     elif isinstance(error, TimeoutError):
         repair = "it gave no answer in time: check the server and the network, then try again"
     elif repair is None:
@@ -51,10 +88,29 @@ def unavailable(place: str, error: Exception) -> StoreUnavailable:
     return StoreUnavailable(f"{place}: {repair}")
 
 
+def needs_repair(error: Exception) -> bool:
+    """Whether a connection failed for a reason that stays until a person does something."""
+    return _advice(error, _NEEDS_REPAIR) is not None
+
+
 def not_connected(place: str, error: Exception) -> StoreUnavailable:
-    """Return the error for a connection that failed. It repeats the reason of libpq, which knows no row yet."""
+    """Return the error for a connection that failed in a process, which may tell it to its own clients."""
+    advice = _advice(error, _NEEDS_REPAIR) or _advice(error, _PASSES) or "`authstate postgres status` tells the reason"
+    return StoreUnavailable(f"{place}: no connection: {advice}")
+
+
+def command_not_connected(place: str, error: Exception) -> StoreUnavailable:
+    """Return the error for a connection that failed in a command. The reason of libpq is added: it quotes no row."""
     reason = " ".join(str(error).split()).removeprefix("connection failed: ")[:_LONGEST_REASON]
-    return StoreUnavailable(f"{place} cannot be used: {reason or _kind(error)}")
+    return StoreUnavailable(f"{not_connected(place, error)} (libpq says: {reason or _kind(error)})")
+
+
+def _advice(error: Exception, known: Mapping[str, str]) -> str | None:
+    """Return what to do. libpq gives no SQLSTATE for a connection that fails, so its words are looked at."""
+    reason = str(error)
+    if "does not exist" in reason and known is _NEEDS_REPAIR:
+        return _REPAIRS["3D000"] if "database" in reason else _REPAIRS["28000"]
+    return next((advice for words, advice in known.items() if words in reason), None)
 
 
 def not_administrated(place: str, error: Exception) -> StoreUnavailable:

@@ -17,6 +17,8 @@ class DatabaseFigures(msgspec.Struct, frozen=True, rename="camel"):
     """Rows. An account that somebody signed out of keeps its row."""
     logins: Mapping[str, int]
     """How many logins each key encrypts, by the id of the key."""
+    leases: Mapping[str, int]
+    """How many leases each key encrypts. One that is over is removed after a month."""
     held: int
     """Rows that a process may change just now, and no other."""
     under_way: int
@@ -30,6 +32,12 @@ async def read_figures(database: AdminDatabase) -> DatabaseFigures:
     version = await database.fetch(statements.VERSION_OF_TABLES, {}) or {}
     accounts = await database.fetch(statements.COUNT_ACCOUNTS, {}) or {}
     logins = await database.fetch(statements.COUNT_LOGINS, {}) or {}
+    leases = await database.fetch(statements.COUNT_LEASES, {}) or {}
     claims = await database.fetch(statements.COUNT_CLAIMS, {}) or {}
-    by_key = dict(zip(logins["keys"], logins["logins"], strict=True))
-    return DatabaseFigures(**version, **accounts, logins=by_key, **claims)
+    return DatabaseFigures(
+        **version,
+        **accounts,
+        logins=dict(zip(logins["keys"], logins["logins"], strict=True)),
+        leases=dict(zip(leases["keys"], leases["leases"], strict=True)),
+        **claims,
+    )

@@ -1,8 +1,8 @@
 """The keys that encrypt logins in a database: where they come from, and how they are written.
 
 A key has an id, which is stored beside everything that it encrypts. The first key of a list encrypts; all of them
-decrypt. So a key is changed in three steps: put a new one at the top of every machine's list, run
-`authstate postgres rotate-key`, and remove the old one.
+decrypt. So a key is changed in four steps: add a new one at the end of every machine's list, as `authstate postgres
+new-key` does; move it to the top of every list; run `authstate postgres rotate-key`; remove the old one.
 
     # one key in a line: its id, and 32 bytes in base64; the first one encrypts
     2026-11=mJ8p...

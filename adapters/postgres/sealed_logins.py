@@ -16,9 +16,19 @@ from authstate.adapters.postgres.sealing import NotDecrypted, seal, unseal
 from authstate.engine.model.errors import StoreUnreadable, strip_tracebacks
 
 LOGIN_COLUMN: Final = "login"
+"""The place of a login in its account."""
 _CHECK_COLUMN: Final = "checked"
 _NO_ACCOUNT: Final = ""
 _LOAD_AGAIN: Final = 10.0  # seconds
+
+
+def lease_column(digest: str) -> str:
+    """Return the place of the details of a lease: they cannot be moved to another lease.
+
+    Args:
+        digest: of its handle.
+    """
+    return f"lease {digest}"
 
 
 class RunsStatements(Protocol):
@@ -83,9 +93,10 @@ class SealedLogins:
         try:
             return unseal(key, sealed.key_id, account, column, sealed.data)
         except NotDecrypted:
+            repair = "sign in again" if column == LOGIN_COLUMN else "make another one"
             raise LoginDamaged(
                 f"the {column} of account {account} in {self._database.place} was changed or truncated, or comes from "
-                "another row: sign in again, or restore the row from a backup"
+                f"another row: {repair}, or restore the row from a backup"
             ) from None
 
     @strip_tracebacks
@@ -112,7 +123,7 @@ class SealedLogins:
         key = keys.find(key_id)
         if key is None:
             raise StoreUnreadable(
-                f"a login in {self._database.place} is encrypted with the key {key_id}, and the keys here are "
+                f"something in {self._database.place} is encrypted with the key {key_id}, and the keys here are "
                 f"{', '.join(keys.ids)}: add that key to the list"
             )
         if key_id not in self._checked:

@@ -53,6 +53,8 @@ class PostgresServer:
         self.folder = folder
         self._bin = bin_folder
         self._data = folder / "data" if data is None else data
+        self.port: int | None = None
+        """Where it listens on 127.0.0.1. None: it has a socket only."""
         self._user = "postgres" if os.geteuid() == 0 else None
 
     def create(self, *options: str) -> None:
@@ -83,6 +85,14 @@ class PostgresServer:
         """Let the server read postgresql.conf again."""
         self._control("reload")
 
+    def allow(self, access: str) -> None:
+        """Replace pg_hba.conf, and wait until it counts."""
+        (self._data / "pg_hba.conf").write_text(access)
+        before = self.execute("SELECT pg_conf_load_time()")
+        self.reload()
+        while self.execute("SELECT pg_conf_load_time()") == before:
+            continue
+
     def is_running(self) -> bool:
         return (self._data / "postmaster.pid").exists()
 
@@ -91,15 +101,12 @@ class PostgresServer:
         self._control("promote")
 
     def url(self, database: str = "postgres", user: str = "postgres") -> str:
-        return f"host={self.folder} dbname={database} user={user}"
+        port = "" if self.port is None else f" port={self.port}"
+        return f"host={self.folder} dbname={database} user={user}{port}"
 
     def execute(self, statement: str, *values: Any, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement as the superuser. Returns its rows."""
-        import psycopg
-
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
-            cursor = connection.execute(statement.encode(), values)
-            return cursor.fetchall() if cursor.description else []
+        return run_statement(self.url(database), statement, *values)
 
     async def new_database(self) -> str:
         """Make a database with all tables, and no rows. Returns its URL."""
@@ -124,6 +131,15 @@ class PostgresServer:
             os.chown(self.folder, account.pw_uid, account.pw_gid)
 
 
+def run_statement(url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Run one statement in a database. Returns its rows."""
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode(), values)
+        return cursor.fetchall() if cursor.description else []
+
+
 @contextmanager
 def short_folder() -> Iterator[Path]:
     """Yield a new folder with a short path that every user may read, and remove it afterwards."""
@@ -136,11 +152,14 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def running_server(bin_folder: Path) -> Iterator[PostgresServer]:
-    """Yield a new server that runs. It ends with the block."""
+def running_server(bin_folder: Path, *, port: int | None = None) -> Iterator[PostgresServer]:
+    """Yield a new server that runs. With a port, it also listens on 127.0.0.1. It ends with the block."""
     with short_folder() as folder:
         server = PostgresServer(folder / "s", bin_folder)
         server.create()
+        if port is not None:
+            server.configure("listen_addresses = '127.0.0.1'", f"port = {port}")
+            server.port = port
         server.start()
         try:
             yield server

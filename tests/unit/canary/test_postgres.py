@@ -190,14 +190,14 @@ class FailingRotation(AdminDatabase):
 
     _pauses = ()
 
-    async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+    async def _fetch_all_once(self, statement: str, values: Mapping[str, Any]) -> list[Row]:
         if statement == statements.CHECKED_KEY:
-            return {"checked": values["checked"]}
-        if statement == admin_statements.KEYS_IN_USE:
-            return {"keys": ["a"]}
+            return [{"checked": values["checked"]}]
+        if statement == admin_statements.OTHER_KEYS:
+            return [{"key_id": "a"}]
         if statement == admin_statements.LOGINS_UNDER_KEY:
             sealed = seal(KEY, "a", "alice", "login", CANARY.encode())
-            return {"accounts": ["alice"], "versions": [1], "logins": [sealed]}
+            return [{"name": "alice", "account": "alice", "version": 1, "sealed": sealed}]
         raise FAULTS["violation"] from ValueError(values)
 
 

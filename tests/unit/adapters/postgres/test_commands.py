@@ -133,10 +133,11 @@ def test_status_counts(url: str, key_file: str, printed: Printed) -> None:
     assert key_id in Path(key_file).read_text() and count == 2
     assert found.pop("database").startswith("PostgreSQL at ")
     assert found.pop("version") == found.pop("newestVersion")
-    assert found == {"accounts": 2, "held": 1, "underWay": 1, "inDoubt": 2}
+    assert found == {"accounts": 2, "leases": {}, "held": 1, "underWay": 1, "inDoubt": 2}
     assert main(["postgres", "status"]) == 0
     out, _ = printed()
     assert f"  logins        2, encrypted: 2 by {key_id}\n" in out
+    assert "  leases        0\n" in out
     assert "  refreshes     1 under way, 2 in doubt\n" in out
 
 
@@ -156,14 +157,14 @@ def test_a_key_is_rotated_in_three_steps(url: str, key_file: str, printed: Print
     out, _ = printed()
     assert "It decrypts only" in out
     assert main(["postgres", "rotate-key", "--keys", key_file]) == 0
-    assert printed()[0].startswith("Encrypted 0 logins")
+    assert printed()[0].startswith("Encrypted 0 logins and 0 leases")
     heading, old, new = Path(key_file).read_text().splitlines()
     Path(key_file).write_text(f"{heading}\n{new}\n{old}\n")
     assert main(["postgres", "rotate-key", "--keys", key_file]) == 0
     out, err = printed()
     new_id = new.partition("=")[0]
-    assert out.startswith(f"Encrypted 1 logins with the key {new_id}.\nNo other key encrypts a login.")
-    assert err == f"1 logins are encrypted with {new_id}\n"
+    assert out.startswith(f"Encrypted 1 logins and 0 leases with the key {new_id}.\nNo other key encrypts a login")
+    assert err == f"encrypted with {new_id}: 1 logins and 0 leases\n"
     Path(key_file).write_text(f"{new}\n")
     assert stored(url, key_file, "alice") == KEY
 
@@ -175,8 +176,8 @@ def test_a_rotation_tells_what_it_could_not_read(url: str, key_file: str, printe
     run(url, "UPDATE authstate.accounts SET login = substring(login FROM 2) WHERE account = 'bob'")
     assert main(["postgres", "rotate-key", "--keys", key_file]) == 1
     out, err = printed()
-    assert "Encrypted 1 logins" in out
-    assert "changed or truncated: bob. Restore their rows from a backup" in err
+    assert "Encrypted 1 logins" in out and f"Keep {old}: logins or leases need them." in err
+    assert "the logins of these accounts were changed or truncated: bob. Restore their rows from a backup" in err
     assert main(["postgres", "forget", "bob", "--keys", key_file]) == 0
     assert main(["postgres", "rotate-key", "--keys", key_file]) == 0
     Path(key_file).write_text(Path(key_file).read_text().splitlines()[1])
@@ -300,7 +301,7 @@ def in_home(vault: Vault, account: str) -> Credentials | None:
         (
             ["status", "--database", "host=127.0.0.1 port=1 dbname=x"],
             4,
-            "PostgreSQL at 127.0.0.1:1, database x cannot be",
+            "PostgreSQL at 127.0.0.1:1, database x: no connection: no server answers there",
         ),
         (["import", "/no/such", "--as", "a", "--database", "dbname=x"], 3, "there is no such folder"),
         (["import", ".", "--as", "an@email", "--database", "dbname=x"], 3, "AUTHSTATE_DATABASE_KEYS is not set"),

@@ -57,7 +57,7 @@ def test_the_blocks_of_the_page_work(
         said = "".join(outputs)
         assert "The role agents may use them." in said
         assert "logged_out\n" in said
-        assert "No other key encrypts a login." in said
+        assert "No other key encrypts a login or a lease." in said
         assert "Moved the login of home to account person-18 in PostgreSQL at" in said
         with psycopg.connect(postgres_server.url("logins")) as connection:
             found = connection.execute("SELECT account, key_id FROM authstate.accounts WHERE login IS NOT NULL")

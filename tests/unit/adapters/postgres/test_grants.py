@@ -1,13 +1,19 @@
 """What a role needs: an engine works with these rights, and each missing one is told with what to do."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psycopg
 import pytest
-from support.postgres import PostgresServer
+from support.database_brokers import machine, sign_in
+from support.postgres import PostgresServer, run_statement
 
 from authstate import AuthEngine, EncryptionKeys, PostgresDatabase, StoreUnavailable, migrate_database
+from authstate.adapters.broker.account_tokens import make_lease
+from authstate.adapters.broker.oauth_errors import OAuthRefusal
+from authstate.adapters.postgres.admin_database import AdminDatabase
 from authstate.adapters.postgres.grants import RIGHTS, grant_access, grant_statements
+from authstate.adapters.postgres.rotation import rotate_keys
 from authstate.testing import FakeAuthority, make_tokens
 
 ROLE = 'App "role"'
@@ -43,6 +49,28 @@ async def test_an_engine_works_with_these_rights(database_url: str, role_url: st
     await grant_access(database_url, ROLE)
     await grant_access(database_url, ROLE)
     await refresh(role_url, keys)
+
+
+async def test_a_broker_works_with_these_rights(
+    database_url: str, role_url: str, keys: EncryptionKeys, tmp_path: Path
+) -> None:
+    await grant_access(database_url, ROLE)
+    authority = FakeAuthority()
+    async with machine(role_url, keys, authority, tmp_path) as broker:
+        await sign_in(broker.database, authority)
+        leases = broker.broker.leases
+        made = [await make_lease(broker.broker, "alice", 60.0) for _ in range(2)]
+        await broker.ask(made[0].handle.secret)
+        await leases.end(made[0].lease.id)
+        run_statement(database_url, "UPDATE authstate.leases SET over_at = 'epoch', expires_at = 'epoch'")
+        with pytest.raises(OAuthRefusal):
+            await broker.ask(made[1].handle.secret)
+        assert len(await leases.listed("alice")) == 2
+        last = await make_lease(broker.broker, "alice", 60.0)  # removes those that have been over for long
+        assert [lease.id for lease in await leases.listed("alice")] == [last.lease.id]
+        assert len(await leases.end_all("alice")) == 1
+    async with AdminDatabase(role_url, keys) as database:
+        assert (await rotate_keys(database)).left == []
 
 
 async def test_there_are_rights_for_every_table(database_url: str) -> None:

@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
-import psycopg
 import pytest
+from support.postgres import run_statement
 
 from authstate import ApiKey, AuthEngine, ChatgptTokens, EncryptionKeys, PostgresDatabase, StoreUnreadable
 from authstate.adapters.postgres import rotation as subject
@@ -33,12 +32,6 @@ async def connect(database_url: str) -> AsyncIterator[Open]:
         await database.aclose()
 
 
-def run(url: str, statement: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statement.encode())
-        return cursor.fetchall() if cursor.description else []
-
-
 def key_of(number: int) -> ApiKey:
     return ApiKey.parse(f"sk-rotated-{number:04}-0123456789")
 
@@ -55,12 +48,12 @@ async def test_every_login_is_encrypted_anew_and_nothing_else_changes(
     monkeypatch.setattr(subject, "_BATCH", 3)
     await save(connect(ONLY_OLD), 8)
     columns = "account, generation, writer, holder, held_until, version, fingerprint, changed_at, changed_by"
-    before = run(database_url, f"SELECT {columns} FROM authstate.accounts ORDER BY account")
+    before = run_statement(database_url, f"SELECT {columns} FROM authstate.accounts ORDER BY account")
     told: list[int] = []
     done = await rotate_keys(connect(BOTH), lambda rotation: told.append(rotation.done))
-    assert (done.done, done.left, done.damaged, done.unreadable) == (8, [], [], {})
+    assert (done.logins.done, done.left, done.logins.damaged, done.unreadable) == (8, [], [], {})
     assert told == [3, 6, 8]
-    assert run(database_url, f"SELECT {columns} FROM authstate.accounts ORDER BY account") == before
+    assert run_statement(database_url, f"SELECT {columns} FROM authstate.accounts ORDER BY account") == before
     database = connect(ONLY_NEW)
     for number in range(8):
         assert await database.store(f"account-{number:04}").load() == key_of(number)
@@ -75,11 +68,11 @@ async def test_a_login_that_changes_meanwhile_is_not_overwritten(
     seal, changed = database.logins.seal, ApiKey.parse("sk-changed-0123456789")
     writes = [changed]
 
-    async def seal_late(account: str, plaintext: bytes) -> object:
+    async def seal_late(account: str, plaintext: bytes, column: str) -> object:
         while writes:
             async with writer.store("account-0000").locked() as held:
                 await held.save(writes.pop())
-        return await seal(account, plaintext)
+        return await seal(account, plaintext, column)
 
     monkeypatch.setattr(database.logins, "seal", seal_late)
     done = await rotate_keys(database)
@@ -94,14 +87,14 @@ async def test_who_signs_out_meanwhile_stays_signed_out(
     await save(writer, 1)
     seal = database.logins.seal
 
-    async def seal_late(account: str, plaintext: bytes) -> object:
+    async def seal_late(account: str, plaintext: bytes, column: str) -> object:
         async with writer.store("account-0000").locked() as held:
             await held.delete()
-        return await seal(account, plaintext)
+        return await seal(account, plaintext, column)
 
     monkeypatch.setattr(database.logins, "seal", seal_late)
     assert (await rotate_keys(database)).done == 0
-    assert run(database_url, "SELECT login, key_id FROM authstate.accounts") == [(None, None)]
+    assert run_statement(database_url, "SELECT login, key_id FROM authstate.accounts") == [(None, None)]
 
 
 async def test_a_login_is_encrypted_anew_while_a_process_holds_its_row(connect: Open) -> None:
@@ -118,22 +111,26 @@ async def test_what_cannot_be_read_is_told_and_left_as_it_is(connect: Open, data
     await save(connect(ONLY_OLD), 3)
     async with connect(EncryptionKeys({"lost": OTHER})).store("lost").locked() as held:
         await held.save(key_of(9))
-    run(database_url, "UPDATE authstate.accounts SET login = '\\x01' WHERE account = 'account-0001'")
-    before = run(database_url, "SELECT login FROM authstate.accounts WHERE account IN ('account-0001', 'lost')")
+    run_statement(database_url, "UPDATE authstate.accounts SET login = '\\x01' WHERE account = 'account-0001'")
+    before = run_statement(
+        database_url, "SELECT login FROM authstate.accounts WHERE account IN ('account-0001', 'lost')"
+    )
     done = await rotate_keys(connect(BOTH))
-    assert (done.done, done.damaged, done.left) == (2, ["account-0001"], ["lost", "old"])
+    assert (done.done, done.logins.damaged, done.left) == (2, ["account-0001"], ["lost", "old"])
     assert list(done.unreadable) == ["lost"] and "add that key to the list" in done.unreadable["lost"]
-    after = run(database_url, "SELECT login FROM authstate.accounts WHERE account IN ('account-0001', 'lost')")
+    after = run_statement(
+        database_url, "SELECT login FROM authstate.accounts WHERE account IN ('account-0001', 'lost')"
+    )
     assert sorted(after) == sorted(before)
 
 
 async def test_a_wrong_key_with_a_known_id_changes_nothing(connect: Open, database_url: str) -> None:
     await save(connect(ONLY_OLD), 1)
     await rotate_keys(connect(BOTH))
-    before = run(database_url, "SELECT * FROM authstate.accounts")
+    before = run_statement(database_url, "SELECT * FROM authstate.accounts")
     with pytest.raises(StoreUnreadable, match="the key new is not the key that"):
         await rotate_keys(connect(EncryptionKeys({"new": OTHER, "old": OLD})))
-    assert run(database_url, "SELECT * FROM authstate.accounts") == before
+    assert run_statement(database_url, "SELECT * FROM authstate.accounts") == before
 
 
 async def test_two_rotations_at_once_end_well(

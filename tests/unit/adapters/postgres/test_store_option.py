@@ -14,6 +14,8 @@ from support.database_brokers import store
 from support.wire_client import AUTHSTATE, clean_environment
 
 from authstate import EncryptionKeys, PostgresDatabase
+from authstate.adapters.cli.parser import parse
+from authstate.adapters.cli.store_option import notifications
 from authstate.testing import make_tokens
 
 TOKENS = make_tokens()
@@ -114,14 +116,36 @@ def test_a_store_that_cannot_be_used_is_explained(commands: Commands, tmp_path: 
         (("--store", url, "--keys", str(tmp_path / "none")), "cannot be read"),
         (("--store", url, "--keys", str(wrong)), "is not the key that"),
         (("--keys", str(commands.keys)), "name it with --store"),
+        (("--direct-url", url), "another way to the database of --store"),
+        ((*commands.store, "--direct-url", "postgresql://app:hunter2@127.0.0.1/logins"), "contains a password"),
     ):
         refused = commands.run("broker", "--listen", "127.0.0.1:0", store=options)
         assert refused.returncode != 0 and said in refused.stderr, refused.stderr
         assert "hunter2" not in refused.stderr and "Traceback" not in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "listens", "listen_url"),
+    [
+        (("broker",), None, None),
+        (("broker", "--pool-mode", "session"), True, None),
+        (("broker", "--pool-mode", "transaction"), False, None),
+        (("broker", "--pool-mode", "transaction", "--direct-url", "dbname=direct"), True, "dbname=direct"),
+        (("lease", "list"), False, None),
+    ],
+)
+def test_who_listens(words: tuple[str, ...], listens: bool | None, listen_url: str | None) -> None:
+    options = parse([*words, "--store", "dbname=logins"])
+    assert notifications(options) == {"listens": listens, "listen_url": listen_url}
+
+
 def test_a_unit_names_the_store_and_no_secret(commands: Commands) -> None:
-    unit = commands.run("broker", "--print-unit", "systemd")
+    pooler = ("--pool-mode", "transaction", "--direct-url", "postgresql://app@127.0.0.1/logins")
+    unit = commands.run("broker", "--print-unit", "systemd", *pooler)
     assert f"--keys {commands.keys}" in unit.stdout and "--store" in unit.stdout
+    assert " ".join(pooler) in unit.stdout
+    secret = ("--direct-url", "postgresql://app:hunter2@127.0.0.1/logins")
+    refused = commands.run("broker", "--print-unit", "systemd", *secret)
+    assert refused.returncode != 0 and "contains a password" in refused.stderr and "hunter2" not in refused.stderr
     refused = commands.run("broker", "--print-unit", "systemd", store=commands.store[:2])
     assert refused.returncode != 0 and "--keys" in refused.stderr
