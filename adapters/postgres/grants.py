@@ -15,6 +15,7 @@ from authstate.engine.model.errors import strip_tracebacks
 RIGHTS: Final = {
     "accounts": "SELECT, INSERT, UPDATE",
     "refresh_claims": "SELECT, INSERT, UPDATE, DELETE",
+    "leases": "SELECT, INSERT, UPDATE, DELETE",
     "encryption_keys": "SELECT, INSERT, UPDATE (key_id)",
     "migrations": "SELECT",
 }
