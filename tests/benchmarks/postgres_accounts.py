@@ -1,4 +1,4 @@
-"""A server with many accounts, for postgres_load.py. Logins are as long as those of OpenAI: JWTs of 2,000 characters."""
+"""A server with many accounts, for postgres_load.py. Logins are as long as OpenAI's: JWTs of 2,000 characters."""
 
 import asyncio
 import tempfile
@@ -33,9 +33,7 @@ _CLAIMS = """
 
 @contextmanager
 def server() -> Iterator[PostgresServer]:
-    """A server in a temporary folder, with its default settings for durability. It has 1 GB for changes, so that no
-    checkpoint begins by itself while something is measured.
-    """
+    """A server in a temporary folder, with its default settings for durability. No checkpoint begins by itself."""
     with tempfile.TemporaryDirectory(prefix="authstate-pg", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         running = PostgresServer(Path(folder) / "s", programs())

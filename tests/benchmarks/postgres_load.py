@@ -110,7 +110,9 @@ async def refreshes_a_second(
 
 def sizes_of_rows(running: PostgresServer, name: str) -> list[Figure]:
     """The bytes of an account and of a claim, with their indexes."""
-    sized = "SELECT pg_total_relation_size('authstate.{0}'), pg_indexes_size('authstate.{0}'), count(*) FROM authstate.{0}"
+    sized = (
+        "SELECT pg_total_relation_size('authstate.{0}'), pg_indexes_size('authstate.{0}'), count(*) FROM authstate.{0}"
+    )
     account, account_indexes, accounts = running.execute(sized.format("accounts"), database=name)[0]
     claim, claim_indexes, claims = running.execute(sized.format("refresh_claims"), database=name)[0]
     whole = account / accounts + MAX_CLAIMS * claim / claims
