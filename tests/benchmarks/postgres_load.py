@@ -82,7 +82,7 @@ async def refreshes_a_second(
         await asyncio.gather(*(one(account) for account in accounts[-AT_ONCE:]))  # opens the connections
         running.execute("CHECKPOINT")
         processor = time.process_time()
-        statements = database.statements
+        asked = database.statements
         for _ in range(TRIES):
             await asyncio.sleep(_REPORTED_AFTER)
             before = work_of(running, name)
@@ -93,7 +93,7 @@ async def refreshes_a_second(
             works.append(work_of(running, name).per(before, len(accounts)))
         count = TRIES * len(accounts)
         client = (time.process_time() - processor) * 1e3 / count
-        statements = (database.statements - statements) / count
+        statements = (database.statements - asked) / count
     cold, warm = works[0], works[-1]
     return [
         Figure(f"refreshes by one process, {AT_ONCE} at once", max(rates), "a second", at_least=200),
