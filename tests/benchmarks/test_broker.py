@@ -2,7 +2,6 @@
 
 import json
 import socket
-import statistics
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from time import monotonic
 import httpx
 import pytest
 from benchmarks.side_by_side import TRIES, record
+from benchmarks.token_load import load
 from support.brokers import BrokerService
 from support.homes import fill
 from support.module_commands import command_of, with_tests
@@ -52,32 +52,6 @@ def bodies(broker: BrokerService, count: int) -> list[str]:
         handles = [client.post("/v1/leases", json={"ttl": 600}).json()["handle"] for _ in range(count)]
     named = {"client_id": "app", "grant_type": "refresh_token", "refresh_reason": "scheduled"}
     return [json.dumps({**named, "refresh_token": handle}) for handle in handles]
-
-
-def load(port: int, requests: list[str], clients: int) -> tuple[float, float]:
-    """Send the requests from that many processes. Returns the answers a second, and the median of their seconds."""
-    share = len(requests) // clients
-    running = [
-        subprocess.Popen(
-            command_of("benchmarks.token_client", str(port)),
-            env=with_tests(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(clients)
-    ]
-    outputs = []
-    for number, process in enumerate(running):
-        assert process.stdin is not None
-        process.stdin.write("\n".join(requests[number * share : (number + 1) * share]))
-        process.stdin.close()
-        process.stdin = None
-    for process in running:
-        outputs.append(json.loads(process.communicate()[0].splitlines()[-1]))
-    times = [seconds for output in outputs for seconds in output["times"]]
-    seconds = max(output["ended"] for output in outputs) - min(output["began"] for output in outputs)
-    return len(times) / seconds, statistics.median(times)
 
 
 def test_the_token_endpoint(broker: BrokerService, constant_port: int) -> None:

@@ -33,6 +33,8 @@ COMMANDS = (
     "python3.11 -m venv .venv && .venv/bin/pip install . && .venv/bin/authstate demo",
     "python3.11 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest",
     "pip install -e '.[bench]' && cd tests && python -m benchmarks",
+    "cd tests && python -m benchmarks.postgres_load",
+    "cd tests && python -m benchmarks.postgres_load --sql 'DROP INDEX authstate.refresh_claims_number'",
 )
 
 
@@ -64,7 +66,7 @@ WITH_CODEX = {
     "wrapping.md": "test_docs_wrapping.py",
 }
 """Pages whose Python needs a real codex, and the interop test that runs it."""
-RUN_AS_SHELL = ("broker-api.md", "broker.md", "credential-helper.md", "postgres.md", "sandbox.md")
+RUN_AS_SHELL = ("broker-api.md", "broker.md", "compose.md", "credential-helper.md", "postgres.md", "sandbox.md")
 """Pages whose shell lines a test of their own runs."""
 RUN_BY_PYTEST = ("testing.md",)
 """Pages whose Python is tests: tests/unit/adapters/testing/test_docs_testing.py runs them."""

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 from faults.postgres_parts import Login, opened
@@ -11,7 +12,7 @@ from support.pgbouncer import running_pgbouncer
 from support.postgres import PostgresServer
 from support.real_parts import RealParts
 
-from authstate import ApiKey, EncryptionKeys, PostgresDatabase
+from authstate import ApiKey, EncryptionKeys, PostgresDatabase, StoreUnavailable
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the processes fork")
 
@@ -61,3 +62,24 @@ async def test_processes_share_two_connections(
     assert report["errors"] == []
     assert (report["refreshes_accepted"], report["refreshes_refused"]) == (20, 0)
     assert report["processes_that_hold_the_same_tokens"] == 4
+
+
+async def test_a_pgbouncer_that_is_gone_costs_no_token(
+    real_parts: RealParts, postgres_server: PostgresServer, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = Login()
+    with ExitStack() as running:
+        folder = running.enter_context(running_pgbouncer(real_parts.pgbouncer(), postgres_server))
+        url = f"host={folder} " + " ".join(database_url.split()[1:])
+        async with opened(url) as database:
+            await login.store_in(database)
+            async with login.engine(database) as engine:
+                running.close()
+                monkeypatch.setattr(PostgresDatabase, "_pauses", (0.0,))
+                monkeypatch.setattr(PostgresDatabase, "_connect_within", 1.0)
+                with pytest.raises(StoreUnavailable):
+                    await engine.authorization()
+    assert login.authority.sent == []
+    async with opened(database_url) as database:
+        await login.refresh(database)
+        await login.assert_refreshed_once(database)
