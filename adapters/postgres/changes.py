@@ -6,6 +6,7 @@ nothing is known to have changed; what was, is found afterwards.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,7 @@ _FREE: Final = "authstate_free"
 _CANCEL_AGAIN: Final = 0.1  # seconds
 _LEASE: Final = "authstate_lease"
 _EVERY: Final = 1.0  # seconds
+_VERSION: Final = re.compile(r"[0-9]{1,19}")
 
 Recent = Callable[[float], Awaitable[Sequence[Mapping[str, Any]]]]
 """Returns account and version of what was changed since a time of the database, and `now` there; at least `now`."""
@@ -146,11 +148,15 @@ class Changes:
                 self._hear(heard.channel, heard.payload)
 
     def _hear(self, channel: str, payload: str) -> None:
+        """Note a notification. Every role of the database may send one, so what has another form counts for nothing."""
         if channel == _LEASE:
             self.ended_leases.emit(payload)
             return
         account, _, version = payload.partition(" ")
-        self._tell(account, int(version) if channel == _LOGIN else None)
+        if channel == _FREE:
+            self._tell(account, None)
+        elif _VERSION.fullmatch(version):
+            self._tell(account, int(version))
 
     async def _look(self) -> None:
         """Find what was changed since the last look."""

@@ -5,6 +5,7 @@ from typing import Final
 from authstate.engine.model.errors import AuthstateError, strip_tracebacks
 
 _PARAMETERS: Final = {"application_name": "authstate", "connect_timeout": "10", "target_session_attrs": "read-write"}
+_ENCODING: Final = {"client_encoding": "UTF8"}  # whatever PGCLIENTENCODING, the role or the database says
 _LIVENESS: Final = {"keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3"}
 
 
@@ -40,7 +41,7 @@ def connection_string(url: str) -> str:
                 f"the URL of the database contains a {secret}, which others may see: put it into the file that "
                 "PGPASSFILE names (HOST:PORT:DATABASE:USER:PASSWORD, mode 0600), or into a service file"
             )
-    return make_conninfo("", **{**_PARAMETERS, **_LIVENESS, **given})
+    return make_conninfo("", **{**_PARAMETERS, **_LIVENESS, **given, **_ENCODING})
 
 
 def describe(url: str) -> str:

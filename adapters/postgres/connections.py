@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -76,6 +76,7 @@ class PostgresConnections:
         self._pool: AsyncConnectionPool[Any] | None = None
         self._opening = asyncio.Lock()
         self._failures = ConnectFailures()
+        self._finishing: set[asyncio.Task[None]] = set()
         self.place: str = describe(url)
         """The name of the database, for a person."""
         self.elapsed = elapsed
@@ -87,6 +88,12 @@ class PostgresConnections:
         """Tells when a row was changed or given free."""
         self.holder: str = f"process {os.getpid()} on {socket.gethostname()}"
         """What others read of who changed something."""
+
+    def finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something to its end, in the background. Closing the connections waits for it."""
+        task = asyncio.ensure_future(work)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
 
     @strip_tracebacks
     async def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
@@ -171,7 +178,9 @@ class PostgresConnections:
         return pool
 
     async def aclose(self) -> None:
-        """Close all connections. A later use opens new ones."""
+        """Close all connections, after what is given free in the background. A later use opens new ones."""
+        if self._finishing:
+            await asyncio.wait(self._finishing)
         await self.changes.aclose()
         pool, self._pool = self._pool, None
         if pool is not None:

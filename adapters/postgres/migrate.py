@@ -34,8 +34,8 @@ async def migrate_database(url: str, migrations: Sequence[Migration] = MIGRATION
         migrations: all of them, the oldest first.
 
     Raises:
-        StoreUnavailable: it was not possible; nothing was changed. Also: the server is older than PostgreSQL 14, or a
-            newer release of authstate has changed the tables.
+        StoreUnavailable: it was not possible; nothing was changed. Also: the server is older than PostgreSQL 14, the
+            encoding of the database is not UTF8, or a newer release of authstate has changed the tables.
     """
     import psycopg
 
@@ -44,6 +44,9 @@ async def migrate_database(url: str, migrations: Sequence[Migration] = MIGRATION
         async with await connect(url) as connection:
             if connection.info.server_version < _OLDEST_SERVER:
                 raise StoreUnavailable(f"{place} is older than PostgreSQL 14: use a newer server")
+            if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
+                raise StoreUnavailable(f"{place} has the encoding {encoding}: use one with ENCODING 'UTF8'")
+            await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)  # what others did is seen
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             for statement in _CREATED:
                 await connection.execute(statement.encode())

@@ -116,6 +116,7 @@ class SealedLogins:
             except KeysInvalid as error:
                 raise StoreUnreadable(str(error)) from None
             self._loaded_at = time.monotonic()
+            self._checked = set()  # another key may have a known id now
         return keys
 
     async def _checked_key(self, keys: EncryptionKeys, key_id: str) -> bytes:
@@ -126,7 +127,8 @@ class SealedLogins:
                 f"something in {self._database.place} is encrypted with the key {key_id}, and the keys here are "
                 f"{', '.join(keys.ids)}: add that key to the list"
             )
-        if key_id not in self._checked:
+        checked = self._checked  # of these keys: others may be loaded meanwhile
+        if key_id not in checked:
             values = {"key_id": key_id, "checked": seal(key, key_id, _NO_ACCOUNT, _CHECK_COLUMN, b"")}
             row = await self._database.fetch(statements.CHECKED_KEY, values)
             try:
@@ -136,7 +138,7 @@ class SealedLogins:
                     f"the key {key_id} is not the key that {self._database.place} knows by this id: use the right one, "
                     "or give the new key another id"
                 ) from None
-            self._checked.add(key_id)
+            checked.add(key_id)
         return key
 
 

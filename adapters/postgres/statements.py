@@ -7,6 +7,9 @@ then on.
 `generation` counts the writes to a row. Each write names the generation that it makes, and writes nothing if the row
 has another writer, or a later generation already (compare-and-swap). So a write that is repeated is done once, and one
 that was lost on its way and arrives late, behind a later write of the same hold, is not done.
+
+Both sides of an operator have the types of one in pg_catalog. PostgreSQL prefers an operator of exactly the types in
+any schema of the search path, so another role could define one, and it would run with our rights.
 """
 
 from typing import Final
@@ -37,7 +40,7 @@ _LOGIN: Final = """
     version = a.version + 1, key_id = %(key_id)s, login = %(login)s, fingerprint = %(login_fingerprint)s,
     changed_at = clock_timestamp(), changed_by = %(holder)s
 """
-_TOLD: Final = "SELECT version, pg_notify('authstate_login', %(account)s || ' ' || version) FROM written"
+_TOLD: Final = "SELECT version, pg_notify('authstate_login', %(account)s || ' ' || version::text) FROM written"
 
 TAKE: Final = f"""
     WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
@@ -147,7 +150,9 @@ RECENT: Final = """
     SELECT a.account, a.version, t.now
     FROM (SELECT extract(epoch FROM clock_timestamp())::double precision AS now) AS t
     LEFT JOIN authstate.accounts AS a
-        ON a.changed_at > to_timestamp(CASE WHEN %(since)s > 0 THEN %(since)s - 5 ELSE t.now - 60 END)
+        ON a.changed_at > to_timestamp(
+            CASE WHEN %(since)s > 0::float8 THEN %(since)s - 5::float8 ELSE t.now - 60::float8 END
+        )
 """
 """Find the logins that were changed since a time of the database, and what time it is there. Some are found twice: a
 change is seen only when it is committed, which may be a little later.

@@ -71,9 +71,8 @@ class PostgresStore:
         self._lock_timeout = lock_timeout
         self._times = times
         self._watched = database.changes.watched(account)
-        self._writer = Writer()
-        """Who takes the row next."""
-        self._releasing: set[asyncio.Task[None]] = set()
+        self._writer: Writer | None = None
+        """Who may hold the row still, and takes it next. None: a new one, which no fork of this process has, too."""
 
     def describe(self) -> str:
         """Return the place, for a person."""
@@ -134,7 +133,7 @@ class PostgresStore:
             try:
                 taken = await asyncio.shield(taking)
             except asyncio.CancelledError:
-                taking.add_done_callback(self._release_unwanted)
+                self._database.finish(self._release_unwanted(taking))
                 raise
             if taken is not None:
                 return taken
@@ -147,7 +146,7 @@ class PostgresStore:
             pause = min(2 * pause, _LONGEST_WAIT)
 
     async def _try_to_take(self) -> "Taken | None":
-        before, writer, self._writer = self._database.elapsed(), self._writer, Writer()
+        before, writer, self._writer = self._database.elapsed(), self._writer or Writer(), None
         values = {
             "account": self.account,
             "writer": writer.id,
@@ -166,12 +165,11 @@ class PostgresStore:
         hold = Hold(self._database, self.account, writer.id, row["generation"], before + self._times.lock, self._times)
         return Taken(hold, row)
 
-    def _release_unwanted(self, taking: "asyncio.Task[Taken | None]") -> None:
+    async def _release_unwanted(self, taking: "asyncio.Task[Taken | None]") -> None:
         """Give the row free: the caller was cancelled while it was taken."""
-        if not taking.cancelled() and taking.exception() is None and (taken := taking.result()) is not None:
-            releasing = asyncio.ensure_future(self._release(taken.hold))
-            self._releasing.add(releasing)
-            releasing.add_done_callback(self._releasing.discard)
+        with suppress(StoreUnavailable):
+            if (taken := await taking) is not None:
+                await self._release(taken.hold)
 
     async def _release(self, hold: Hold) -> None:
         """Give the row free. If the database does not answer, this store may take it again at once."""

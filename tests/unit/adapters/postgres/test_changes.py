@@ -153,3 +153,16 @@ async def test_a_cancellation_that_is_lost_is_repeated() -> None:
     await is_asked.wait()
     async with asyncio.timeout(60):
         await changes.aclose()
+
+
+@pytest.mark.parametrize("payload", ["", "alice", "alice x", "alice -1", "alice " + "9" * 5000])
+async def test_a_notification_of_a_stranger_ends_nothing(databases: Pair, database_url: str, payload: str) -> None:
+    database, other = databases
+    await until(lambda: database.changes.is_listening)
+    store = database.store("alice")
+    before = store.revision()
+    with psycopg.connect(database_url, autocommit=True) as stranger:
+        stranger.execute("SELECT pg_notify('authstate_login', %s)", (payload,))
+    await save(other.store("alice"), KEY)
+    await until(lambda: store.revision() != before)
+    assert database.changes.is_listening

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from authstate import ApiKey, ChatgptTokens, EncryptionKeys, PostgresDatabase, StoreUnreadable
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimTrigger
 from authstate.testing import make_tokens
 
 OLD, NEW, WRONG = b"o" * 32, b"n" * 32, b"w" * 32
@@ -98,6 +99,29 @@ async def test_a_save_uses_the_newest_key_and_others_load_it_again(connect: Open
         assert provider.loads == 2
 
 
+async def test_a_key_that_is_replaced_under_its_id_is_noticed_when_the_list_is_loaded_again(
+    connect: Open, database_url: str
+) -> None:
+    class Changing:
+        """A key provider whose list a mistake changes."""
+
+        keys = EncryptionKeys({"a": OLD})
+
+        async def load(self) -> EncryptionKeys:
+            return self.keys
+
+    provider = Changing()
+    async with PostgresDatabase(database_url, provider, connections=1, listens=False) as database:
+        await save(database, "alice", TOKENS)
+        await save(connect(EncryptionKeys({"b": NEW})), "bob", KEY)
+        provider.keys = EncryptionKeys({"a": WRONG, "b": NEW})
+        database.logins._loaded_at -= 11.0  # they were loaded a while ago
+        assert await database.store("bob").load() == KEY  # the list is loaded again
+        with pytest.raises(StoreUnreadable, match=r"the key a is not the key that .* knows by this id"):
+            await save(database, "alice", KEY)
+    assert await connect(EncryptionKeys({"a": OLD})).store("alice").load() == TOKENS
+
+
 @pytest.mark.parametrize(
     "tampering",
     [
@@ -120,3 +144,16 @@ async def test_rows_that_were_tampered_with_are_told_and_can_be_signed_in_to(
             await database.store(account).load()
     await save(database, "alice", KEY)
     assert await database.store("alice").load() == KEY
+
+
+async def test_text_is_stored_whatever_encoding_the_environment_names(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    claim = RefreshClaim("f" * 32).after(RefreshClaimTrigger.CLAIM, 1_800_000_000.0)
+    refused = claim.after(RefreshClaimTrigger.REFUSE, 1_800_000_001.0, detail="\u2014 \u65e5\u672c")
+    store = connect(EncryptionKeys({"a": OLD})).store("alice")
+    async with store.locked() as held:
+        await held.record(refused)
+    found = await store.claim_on("f" * 32)
+    assert found is not None and found.detail == refused.detail

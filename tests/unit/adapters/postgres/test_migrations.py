@@ -1,5 +1,6 @@
 """Many machines start at once: one makes the tables, and all of them find these."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import pytest
 from support.postgres import PostgresServer
 
 from authstate import StoreUnavailable, migrate_database
-from authstate.adapters.postgres.schema import MIGRATIONS, VERSION, Migration
+from authstate.adapters.postgres.migrate import _CREATED
+from authstate.adapters.postgres.schema import LOCK, MIGRATIONS, VERSION, Migration
 
 _PROCESSES = 10
 _RUN = """
@@ -62,3 +64,37 @@ async def test_a_later_migration_follows_and_a_failed_one_changes_nothing(databa
     with psycopg.connect(database_url) as connection:
         tables = connection.execute("SELECT to_regclass('authstate.more'), to_regclass('authstate.even_more')")
         assert tables.fetchone() == ("authstate.more", None)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+async def test_a_database_that_cannot_store_every_text_is_refused(
+    postgres_server: PostgresServer, encoding: str
+) -> None:
+    name = f"encoded_in_{encoding.lower()}"
+    postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+    with pytest.raises(StoreUnavailable, match=f"has the encoding {encoding}: use one with ENCODING 'UTF8'"):
+        await migrate_database(postgres_server.url(name))
+    assert postgres_server.execute("SELECT to_regnamespace('authstate')", database=name) == [(None,)]
+
+
+async def test_a_migration_sees_what_another_one_did_while_it_waited(postgres_server: PostgresServer) -> None:
+    """Also where the database says that a transaction sees only what was there when it began."""
+    name = "migrated_serializable"
+    postgres_server.execute(f"CREATE DATABASE {name}")
+    postgres_server.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    url = postgres_server.url(name)
+    waiting = """
+        SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+        WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()
+    """
+    with psycopg.connect(url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        second = asyncio.create_task(migrate_database(url))
+        async with asyncio.timeout(60):
+            while postgres_server.execute(waiting, database=name) == [(0,)]:  # noqa: ASYNC110 - a lock sets no event
+                await asyncio.sleep(0.01)
+        for statement in (*_CREATED, *(text for migration in MIGRATIONS for text in migration.statements)):
+            other.execute(statement.encode())
+        for migration in MIGRATIONS:
+            other.execute("INSERT INTO authstate.migrations VALUES (%s, %s)", (migration.version, migration.title))
+    assert await second == []
