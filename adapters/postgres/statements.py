@@ -31,7 +31,7 @@ _CLAIM: Final = """
 """
 _PRUNE: Final = """
     DELETE FROM authstate.refresh_claims
-    WHERE account = %(account)s AND number < (
+    WHERE EXISTS (SELECT FROM written) AND account = %(account)s AND number < (
         SELECT number FROM authstate.refresh_claims WHERE account = %(account)s
         ORDER BY number DESC OFFSET %(kept)s - 1 LIMIT 1
     )
