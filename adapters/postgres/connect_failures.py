@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 from authstate.adapters.postgres import faults
 
@@ -27,8 +28,10 @@ class ConnectFailures:
     """Notes why attempts to connect fail. An attempt that succeeds ends the note."""
 
     def __init__(self) -> None:
-        self._last: Exception | None = None
+        self.last: Exception | None = None
+        """Why the last attempt failed. None if it did not."""
         self._waits: set[asyncio.Timeout] = set()
+        self._made: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
 
     def connection_class(self) -> "type[psycopg.AsyncConnection[Any]]":
         """Return the class of the connections of a pool, whose attempts are noted."""
@@ -44,7 +47,8 @@ class ConnectFailures:
                 except (psycopg.Error, OSError) as error:
                     failures._note(error.with_traceback(None))
                     raise
-                failures._last = None
+                failures.last = None
+                failures._made.add(connection)
                 return connection
 
         return NotedConnection
@@ -53,7 +57,8 @@ class ConnectFailures:
     async def told(self) -> AsyncIterator[None]:
         """Wait for a connection within this block, and hear why there is none.
 
-        The wait ends early if an attempt fails for a reason that stays until a person does something.
+        The wait ends early if there is no connection at all, and an attempt fails for a reason that stays until a
+        person does something.
 
         Raises:
             NotConnected: there is no connection.
@@ -66,15 +71,16 @@ class ConnectFailures:
                 self._waits.add(wait)
                 yield
         except (TimeoutError, PoolTimeout):
-            if self._last is None:
+            if self.last is None:
                 raise
-            raise NotConnected(self._last) from None
+            raise NotConnected(self.last) from None
         finally:
             self._waits.discard(wait)
 
     def _note(self, error: Exception) -> None:
-        self._last = error
-        if faults.needs_repair(error):
+        self.last = error
+        has_others = any(not connection.closed for connection in self._made)
+        if faults.needs_repair(error) and not has_others:
             now = asyncio.get_running_loop().time()
             for wait in self._waits:
                 wait.reschedule(now)

@@ -201,6 +201,19 @@ class FailingRotation(AdminDatabase):
         raise FAULTS["violation"] from ValueError(values)
 
 
+async def test_a_connection_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", CANARY)
+    async with Impatient("host=127.0.0.1 port=1 dbname=x sslkey=/no/such", KEYS, listens=False) as database:
+        for _ in range(2):
+            with pytest.raises(AuthstateError) as raised:
+                await database.store("alice").load()
+            assert_clean(raised.value)
+
+
+class Impatient(PostgresDatabase):
+    _connect_within = 0.5
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -1,9 +1,10 @@
 """What a process is told that gets no connection: why, what to do, and no secret. With a real server."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psycopg
 import pytest
 from support.ports import private_port
 from support.postgres import PostgresServer, running_server
@@ -11,6 +12,7 @@ from support.real_parts import RealParts
 
 from authstate import EncryptionKeys, PostgresDatabase, StoreUnavailable
 from authstate.adapters.cli.main import main
+from authstate.adapters.postgres.connections import Row
 
 _ACCESS = """
 local all postgres,forbidden,nologin,few trust
@@ -26,6 +28,12 @@ _ROLES = (
     "CREATE DATABASE logins",
     "REVOKE CONNECT ON DATABASE logins FROM public",
 )
+
+
+_WAITING = """
+SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()
+"""
 
 
 class Patient(PostgresDatabase):
@@ -127,6 +135,40 @@ async def test_a_process_goes_on_once_it_is_repaired(refusing: PostgresServer, k
         async with asyncio.timeout(60):
             while await is_refused(database):  # an attempt may be under way that began before
                 continue
+
+
+async def test_who_waits_for_a_connection_that_is_in_use_gets_it_although_no_more_can_be_made(
+    postgres_server: PostgresServer, database_url: str, keys: EncryptionKeys
+) -> None:
+    role = f"outside_{database_url.split('dbname=')[1].split()[0]}"
+    postgres_server.execute(f"CREATE ROLE {role} LOGIN")
+    url = database_url.replace("user=postgres", f"user={role}")
+    with psycopg.connect(database_url, autocommit=True) as blocking:
+        blocking.execute("SELECT pg_advisory_lock(1)")
+        async with Growing(url, keys, connections=3, listens=False) as database, asyncio.timeout(60):
+            await database.fetch("SELECT 1", {})  # makes one connection or two
+            using = [asyncio.ensure_future(database.fetch("SELECT pg_advisory_lock_shared(1)", {})) for _ in range(2)]
+            while blocking.execute(_WAITING).fetchone() != (2,):  # noqa: ASYNC110 - no event tells it
+                await asyncio.sleep(0.01)
+            postgres_server.execute(f"ALTER ROLE {role} NOLOGIN")
+            waiting = asyncio.ensure_future(database.fetch("SELECT 2 AS two", {}))
+            await database.has_failed()
+            assert not waiting.done()
+            blocking.execute("SELECT pg_advisory_unlock(1)")
+            await asyncio.gather(*using)
+            assert await waiting == {"two": 2}
+
+
+class Growing(Patient):
+    _answer_within = 3600.0
+
+    async def _recent(self, since: float) -> Sequence[Row]:
+        return []  # nothing else needs a connection
+
+    async def has_failed(self) -> None:
+        """Wait until an attempt to connect has failed."""
+        while self._failures.last is None:  # noqa: ASYNC110 - no event tells it
+            await asyncio.sleep(0.01)
 
 
 async def is_refused(database: PostgresDatabase) -> bool:
