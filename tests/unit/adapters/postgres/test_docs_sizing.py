@@ -1,4 +1,4 @@
-"""docs/sizing.md: its statements work, and its plan follows from its figures."""
+"""docs/sizing.md: its statements work, and its plan follows from its figures. docs/scaling.md: its two tables agree."""
 
 import re
 
@@ -54,3 +54,16 @@ def test_the_plan_follows_from_the_figures() -> None:
     assert f"| r * {server:g} ms | " in PAGE and f" | {rate * server / 1e3:.1f}; peak " in PAGE
     assert f"| r * {cold:g} kB | " in PAGE and f" | {rate * cold / 1e3:.0f} MB/s, " in PAGE
     assert f"| N * {whole:g} kB | {1e7 * whole / 1e6:.0f} GB | " in PAGE
+
+
+def test_each_failure_has_its_metrics_and_a_test_or_none() -> None:
+    page = (REPO / "docs" / "scaling.md").read_text(encoding="utf-8")
+    people, metrics = (
+        [line.strip("| ").split(" | ") for line in table.splitlines()[1:]]
+        for table in re.findall(r"^\| what fails \|.*\n((?:\|.*\n)+)", page, re.M)
+    )
+    assert [row[0] for row in people] == [row[0] for row in metrics]
+    for failure, _, proof in metrics:
+        named = re.findall(r"`(tests/[\w/.]+|test_\w+\.py)`", proof)
+        assert named or "not tested" in proof, failure
+        assert all(name.startswith("test_") or (REPO / name).exists() for name in named), failure
