@@ -21,6 +21,7 @@ from benchmarks.__main__ import machine as machine_name
 from benchmarks.postgres_accounts import KEYS, fill, name_of, new_database, server
 from benchmarks.postgres_broker import broker_answers
 from benchmarks.postgres_figures import Figure, ServerWork, table, work_of
+from benchmarks.postgres_statements import commits, pages_of_a_claim
 from support.database_brokers import CountingDatabase
 from support.postgres import PostgresServer
 
@@ -188,6 +189,8 @@ def measure(running: PostgresServer, most: int, idle: int, schema: Sequence[str]
     accounts = [name_of(number) for number in chosen[sizes[-1]]]
     figures += asyncio.run(refreshes_a_second(running, largest, authority, accounts))
     figures.append(durable_commit(idle_url))
+    said("statements")
+    figures += [*commits(running), *pages_of_a_claim(running)]
     said("the broker")
     with tempfile.TemporaryDirectory() as folder:
         figures += broker_answers(running, Path(folder))
