@@ -65,6 +65,7 @@ MIGRATIONS: Final = (
                 PRIMARY KEY (account, fingerprint)
             ) WITH (fillfactor = 80)
             """,
+            # Finds the oldest claims of an account without reading its rows. docs/sizing.md has measured what it costs.
             "CREATE INDEX refresh_claims_number ON authstate.refresh_claims (account, number)",
             "CREATE INDEX refresh_claims_fingerprint ON authstate.refresh_claims (fingerprint)",
             """

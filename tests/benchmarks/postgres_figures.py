@@ -72,7 +72,7 @@ class ServerWork(NamedTuple):
 
 
 def work_of(server: PostgresServer, database: str) -> ServerWork:
-    """Read what a server has done. Its processes report about once a second: wait for that before."""
+    """Read what a server has done. Its processes report it when they end."""
     wal = server.execute("SELECT wal_bytes, wal_fpi FROM pg_stat_wal")[0]
     rows = server.execute("SELECT sum(n_tup_upd), sum(n_tup_hot_upd) FROM pg_stat_user_tables", database=database)[0]
     return ServerWork(_cpu_ms(server), *(float(value) for value in (*wal, *rows)))

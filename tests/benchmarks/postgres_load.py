@@ -21,6 +21,7 @@ from benchmarks.__main__ import machine as machine_name
 from benchmarks.postgres_accounts import KEYS, fill, name_of, new_database, server
 from benchmarks.postgres_broker import broker_answers
 from benchmarks.postgres_figures import Figure, ServerWork, table, work_of
+from benchmarks.postgres_statements import commits, pages_of_a_claim
 from support.database_brokers import CountingDatabase
 from support.postgres import PostgresServer
 
@@ -37,7 +38,8 @@ CONNECTIONS = 8
 TRIES = 3
 """Other programs only ever add time: the best of so many tries counts."""
 WARM_CALLS = 10_000
-_REPORTED_AFTER = 1.2  # seconds
+_REPORTED_AFTER = 1.2
+"""Seconds after which a process of the server that has ended has reported what it did."""
 
 
 async def one_refresh(database: CountingDatabase, authority: FakeAuthority, account: str) -> float:
@@ -73,27 +75,25 @@ async def refreshes_a_second(
     rates: list[float] = []
     works: list[ServerWork] = []
     gate = asyncio.Semaphore(AT_ONCE)
-    async with CountingDatabase(running.url(name), KEYS, connections=CONNECTIONS) as database:
+    processor = asked = 0.0
+    running.execute("CHECKPOINT")
+    for _ in range(TRIES):
+        before = work_of(running, name)
+        async with CountingDatabase(running.url(name), KEYS, connections=CONNECTIONS) as database:
 
-        async def one(account: str) -> None:
-            async with gate:
-                await one_refresh(database, authority, account)
+            async def one(account: str, database: CountingDatabase = database) -> None:
+                async with gate:
+                    await one_refresh(database, authority, account)
 
-        await asyncio.gather(*(one(account) for account in accounts[-AT_ONCE:]))  # opens the connections
-        running.execute("CHECKPOINT")
-        processor = time.process_time()
-        asked = database.statements
-        for _ in range(TRIES):
-            await asyncio.sleep(_REPORTED_AFTER)
-            before = work_of(running, name)
-            began = time.perf_counter()
+            await asyncio.gather(*(database.store(account).load() for account in accounts[:AT_ONCE]))  # connects
+            began, processor_then, asked_then = time.perf_counter(), time.process_time(), database.statements
             await asyncio.gather(*(one(account) for account in accounts))
             rates.append(len(accounts) / (time.perf_counter() - began))
-            await asyncio.sleep(_REPORTED_AFTER)
-            works.append(work_of(running, name).per(before, len(accounts)))
-        count = TRIES * len(accounts)
-        client = (time.process_time() - processor) * 1e3 / count
-        statements = (database.statements - asked) / count
+            processor += time.process_time() - processor_then
+            asked += database.statements - asked_then
+        await asyncio.sleep(_REPORTED_AFTER)
+        works.append(work_of(running, name).per(before, len(accounts)))
+    client, statements = processor * 1e3 / (TRIES * len(accounts)), asked / (TRIES * len(accounts))
     cold, warm = works[0], works[-1]
     return [
         Figure(f"refreshes by one process, {AT_ONCE} at once", max(rates), "a second", at_least=200),
@@ -188,6 +188,8 @@ def measure(running: PostgresServer, most: int, idle: int, schema: Sequence[str]
     accounts = [name_of(number) for number in chosen[sizes[-1]]]
     figures += asyncio.run(refreshes_a_second(running, largest, authority, accounts))
     figures.append(durable_commit(idle_url))
+    said("statements")
+    figures += [*commits(running), *pages_of_a_claim(running)]
     said("the broker")
     with tempfile.TemporaryDirectory() as folder:
         figures += broker_answers(running, Path(folder))

@@ -34,7 +34,8 @@ COMMANDS = (
     "python3.11 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest",
     "pip install -e '.[bench]' && cd tests && python -m benchmarks",
     "cd tests && python -m benchmarks.postgres_load",
-    "cd tests && python -m benchmarks.postgres_load --sql 'DROP INDEX authstate.refresh_claims_number'",
+    "cd tests && python -m benchmarks.postgres_load --sql "
+    "'DROP INDEX authstate.refresh_claims_number, authstate.refresh_claims_open'",
 )
 
 

@@ -1,22 +1,16 @@
-"""docs/sizing.md: its statements work, and its plan follows from its figures."""
+"""docs/sizing.md: its statements work, and its plan follows from its figures. docs/scaling.md: its two tables agree."""
 
 import re
 
 import psycopg
+from benchmarks.postgres_plan import figures_of, plan
 from support.paths import REPO
 
 from authstate import AuthEngine, EncryptionKeys, PostgresDatabase
-from authstate.engine.machines.refresh_claim import MAX_CLAIMS
 from authstate.testing import FakeAuthority
 
 PAGE = (REPO / "docs" / "sizing.md").read_text(encoding="utf-8")
 STATEMENTS = re.findall(r"^```sql\n(.*?)^```$", PAGE, re.M | re.S)
-
-
-def figure(name: str) -> float:
-    """The value of a row of the table."""
-    [found] = re.findall(rf"^\| {re.escape(name)} +\| ([\d.,]+)", PAGE, re.M)
-    return float(found.replace(",", ""))
 
 
 async def test_the_statements_of_the_page_work_and_so_does_a_refresh_afterwards(
@@ -41,16 +35,18 @@ async def test_the_statements_of_the_page_work_and_so_does_a_refresh_afterwards(
 
 
 def test_the_plan_follows_from_the_figures() -> None:
-    process, server = (
-        figure("processor time of a refresh in the process"),
-        figure("processor time of a refresh in PostgreSQL"),
+    """`python -m benchmarks.postgres_plan` writes it."""
+    assert plan(figures_of(PAGE)) in PAGE
+
+
+def test_each_failure_has_its_metrics_and_a_test_or_none() -> None:
+    page = (REPO / "docs" / "scaling.md").read_text(encoding="utf-8")
+    people, metrics = (
+        [line.strip("| ").split(" | ") for line in table.splitlines()[1:]]
+        for table in re.findall(r"^\| what fails \|.*\n((?:\|.*\n)+)", page, re.M)
     )
-    cold = figure("WAL of a refresh, right after a checkpoint")
-    whole = figure(f"an account with {MAX_CLAIMS} claims, the most that are kept")
-    assert f"| cores / {process:g} ms | {1e3 / process:.0f} a second" in PAGE
-    assert f"| cores / {server:g} ms | {1e3 / server:.0f} a second" in PAGE
-    rate = 1e7 / 3600
-    assert f"| r * {process:g} ms | " in PAGE and f" | {rate * process / 1e3:.1f}; peak " in PAGE
-    assert f"| r * {server:g} ms | " in PAGE and f" | {rate * server / 1e3:.1f}; peak " in PAGE
-    assert f"| r * {cold:g} kB | " in PAGE and f" | {rate * cold / 1e3:.0f} MB/s, " in PAGE
-    assert f"| N * {whole:g} kB | {1e7 * whole / 1e6:.0f} GB | " in PAGE
+    assert [row[0] for row in people] == [row[0] for row in metrics]
+    for failure, _, proof in metrics:
+        named = re.findall(r"`(tests/[\w/.]+|test_\w+\.py)`", proof)
+        assert named or "not tested" in proof, failure
+        assert all(name.startswith("test_") or (REPO / name).exists() for name in named), failure
