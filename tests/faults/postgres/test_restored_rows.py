@@ -29,7 +29,7 @@ class Backup:
         self._run("pg_restore", "--clean", "--exit-on-error", "--dbname", self._name, str(self._file))
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [programs() / program, "-h", str(self._server.folder), "-U", "postgres", *arguments]
+        command = [str(programs() / program), "-h", str(self._server.folder), "-U", "postgres", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
 

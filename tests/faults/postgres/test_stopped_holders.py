@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,7 +19,7 @@ from authstate.testing import LoopbackIssuer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGSTOP exists on Unix only")
 
-UNAVAILABLE = {"mode": "status", "status": 503, "retry_after": 60, "times": 1}
+UNAVAILABLE: dict[str, Any] = {"mode": "status", "status": 503, "retry_after": 60, "times": 1}
 """The refresh ends after one try, so the row is given free without an answer."""
 
 
