@@ -14,9 +14,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import cryptography.hazmat.primitives.ciphers.aead
 import psycopg_pool
@@ -25,7 +26,7 @@ from support.postgres import programs, running_server
 
 from authstate import AuthEngine, ChatgptTokens, EncryptionKeys, PostgresDatabase
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
-from authstate.engine.model.errors import AuthError
+from authstate.engine.model.errors import AuthError, TransientAuthError
 from authstate.testing import LoopbackIssuer
 
 Json = dict[str, Any]
@@ -41,8 +42,20 @@ async def sign_in(url: str, issuer: LoopbackIssuer, accounts: int) -> None:
                 await held.save(ChatgptTokens.read(**issuer.seed(expires_in=-60, account_id=f"org-{number}")))
 
 
-async def refresher(url: str, issuer: str, accounts: int, listens: bool, start_pipe: int, reports: int) -> None:
+class Work(NamedTuple):
+    """What a process does."""
+
+    url: str
+    issuer: str
+    accounts: int
+    listens: bool
+    is_patient: bool
+    """Whether it asks again while the database or the issuer is not available."""
+
+
+async def refresher(work: Work, start_pipe: int, reports: int) -> None:
     """One process: wait until `start_pipe` closes, then get a token of every account. Report all tokens as a digest."""
+    url, issuer, accounts, listens, is_patient = work
     async with PostgresDatabase(url, KEYS, listens=listens) as database, AsyncExitStack() as engines:
         authority = HttpTokenAuthority(issuer, "client")
         await database.store("person-0").load()  # it is connected
@@ -52,11 +65,15 @@ async def refresher(url: str, issuer: str, accounts: int, listens: bool, start_p
         async def token_of(number: int) -> str:
             store = database.store(f"person-{number}")
             engine = await engines.enter_async_context(AuthEngine(store, authority))
-            try:
-                await engine.authorization()
-            except AuthError as error:
-                return f"{type(error).__name__}: {error}"
-            return token_digest(engine.session.credentials)
+            while True:
+                try:
+                    await engine.authorization()
+                except AuthError as error:
+                    if is_patient and isinstance(error, TransientAuthError):
+                        await asyncio.sleep(0.1)  # it remembers the error for a while
+                        continue
+                    return f"{type(error).__name__}: {error}"
+                return token_digest(engine.session.credentials)
 
         tokens = await asyncio.gather(*map(token_of, range(accounts)))
         errors = sorted({token for token in tokens if " " in token})[:3]
@@ -64,8 +81,25 @@ async def refresher(url: str, issuer: str, accounts: int, listens: bool, start_p
         os.write(reports, json.dumps(report).encode()[:4000] + b"\n")
 
 
-def run(url: str, processes: int, accounts: int, listens: bool) -> Json:
-    """Run once. Returns the report. `listens` is that of `PostgresDatabase`."""
+def run(
+    url: str,
+    processes: int,
+    accounts: int,
+    listens: bool,
+    disturb: Callable[[], None] | None = None,
+) -> Json:
+    """Run once.
+
+    Args:
+        url: of an empty database.
+        processes: how many.
+        accounts: how many.
+        listens: see `PostgresDatabase`.
+        disturb: called once a quarter of the accounts is refreshed. The processes then ask until they have tokens.
+
+    Returns:
+        The report.
+    """
     with LoopbackIssuer() as issuer:
         asyncio.run(sign_in(url, issuer, accounts))
         start, our_start = os.pipe()
@@ -74,7 +108,8 @@ def run(url: str, processes: int, accounts: int, listens: bool) -> Json:
         def child() -> Any:
             os.close(our_start)  # a pipe closes only when every process has closed it
             signal.alarm(600)  # end even if the run fails
-            return refresher(url, issuer.url, accounts, listens, start, their_reports)
+            work = Work(url, issuer.url, accounts, listens, disturb is not None)
+            return refresher(work, start, their_reports)
 
         children = [fork(partial(child)) for _ in range(processes)]
         os.close(their_reports)
@@ -83,6 +118,10 @@ def run(url: str, processes: int, accounts: int, listens: bool) -> Json:
             lines.readline()
         began = time.monotonic()
         os.close(our_start)
+        if disturb is not None:
+            while issuer.stats()["refreshes_accepted"] < accounts / 4:
+                pass
+            disturb()
         found = [json.loads(line) for line in lines]
         tokens = [report["tokens"] for report in found]
         stats = issuer.stats()

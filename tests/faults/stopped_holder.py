@@ -2,7 +2,8 @@
 
     python -m faults.stopped_holder URL ISSUER STEP CLOCK
 
-It stops at the first moment of that name, and goes on after SIGCONT and a line on its standard input. CLOCK is a file
+It stops at the first moment of that name, and goes on after SIGCONT and a line on its standard input. "never" is no
+moment, and "a, b" are two. CLOCK is a file
 with the seconds by which its clock is ahead: whoever stops it writes there for how long it was stopped. It asks for a
 token until it has one, three times at most, and prints one JSON object.
 """
@@ -29,7 +30,12 @@ from authstate.engine.ports import RefreshedTokens
 
 KEYS = EncryptionKeys({"first": bytes(range(32))})
 SETTINGS = RefreshSettings(rechecks=(0.0,))
-STATEMENTS = {statements.TAKE: "take", statements.CLAIM: "claim", statements.SETTLE: "settle"}
+STATEMENTS = {
+    statements.TAKE: "take",
+    statements.CLAIM: "claim",
+    statements.SETTLE: "settle",
+    statements.RELEASE: "release",
+}
 TRIES = 3
 
 Reach = Callable[[str], None]
@@ -65,8 +71,8 @@ class SteppedAuthority(HttpTokenAuthority):
 
 
 def stop_at(step: str) -> Reach:
-    """Return what stops this process when it first reaches a step."""
-    left = [step]
+    """Return what stops this process when it first reaches a step, or each of several."""
+    left = step.split(", ")
 
     def reach(name: str) -> None:
         if name in left:

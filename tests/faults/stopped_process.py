@@ -66,6 +66,14 @@ class Holder:
         report: dict[str, Any] = json.loads(output)
         return report
 
+    def go_on_until_stopped(self) -> None:
+        """Let it go on, to its next step."""
+        assert self._process is not None and self._process.stdin is not None
+        self._process.send_signal(signal.SIGCONT)
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        self.until_stopped()
+
     def end(self) -> None:
         if self._process is not None:
             self._process.kill()

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import psycopg
 import pytest
-from faults.postgres_parts import Login, opened, until_waiting
+from faults.postgres_parts import Login, let_the_hold_end, opened, until_waiting
 from faults.stopped_holder import SteppedDatabase
 from support.postgres import PostgresServer, running_server
 from support.real_parts import RealParts
@@ -33,17 +33,11 @@ async def database(server: PostgresServer) -> AsyncIterator[SteppedDatabase]:
         yield made
 
 
-def let_the_hold_end(database: PostgresDatabase) -> None:
-    """Let the time of the row's hold be over by the clock of the database."""
-    with psycopg.connect(database._conninfo, autocommit=True) as connection:
-        connection.execute("UPDATE authstate.accounts SET held_until = held_until - interval '1 hour'")
-
-
 async def until_it_answers(login: Login, database: PostgresDatabase) -> None:
     """Refresh until it succeeds."""
     async with asyncio.timeout(60):
         while True:
-            let_the_hold_end(database)
+            let_the_hold_end(database._conninfo)
             with suppress(StoreUnavailable):
                 return await login.refresh(database)
 
@@ -85,7 +79,7 @@ async def test_an_answer_that_comes_while_the_server_is_gone_is_stored_once_it_i
         with pytest.raises(StoreUnavailable):
             await engine.authorization()
         server.start()
-        let_the_hold_end(database)
+        let_the_hold_end(database._conninfo)
         await engine.authorization()
     await login.assert_refreshed_once(database)
 

@@ -5,54 +5,16 @@ from collections.abc import Iterator
 import pytest
 from faults.postgres_parts import Login, opened
 from faults.stopped_holder import SteppedDatabase
-from support.postgres import PostgresServer, running_server, short_folder
+from support.postgres_pair import Pair, running_pair
 from support.real_parts import RealParts
 
 from authstate import ChatgptTokens, PermanentRefreshError, StoreUnavailable
 
 
-class Pair:
-    """A primary and its standby, and the URL of a database on whichever of them accepts writes."""
-
-    def __init__(self, primary: PostgresServer, standby: PostgresServer) -> None:
-        self.primary = primary
-        self.standby = standby
-
-    def url(self, database: str) -> str:
-        name = database.split("dbname=")[1].split()[0]
-        return f"host={self.primary.folder},{self.standby.folder} port=5432,5432 dbname={name} user=postgres"
-
-    def until_followed(self) -> None:
-        """Wait until the standby has all that is written."""
-        wanted = "SELECT pg_current_wal_flush_lsn() <= replay_lsn FROM pg_stat_replication"
-        while self.primary.execute(wanted) != [(True,)]:
-            pass
-
-    def fail_over(self) -> None:
-        """Let the primary be gone, and the standby take over with what it has."""
-        self.primary.stop("immediate")
-        if not self.standby.is_running():
-            self.standby.start()
-        self.standby.promote()
-
-    def wait_for_standbys(self) -> None:
-        """Let each commit from now on wait until the standby has it: synchronous replication."""
-        self.primary.configure("synchronous_standby_names = '*'")
-        self.primary.reload()
-        while self.primary.execute("SELECT sync_state FROM pg_stat_replication") != [("sync",)]:
-            pass
-
-
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    programs = RealParts().postgres()
-    with running_server(programs) as primary, short_folder() as folder:
-        standby = PostgresServer(folder / "s", programs)
-        standby.follow(primary)
-        standby.start()
-        yield Pair(primary, standby)
-        if standby.is_running():
-            standby.stop("immediate")
+    with running_pair(RealParts().postgres()) as running:
+        yield running
 
 
 async def test_a_refresh_that_an_asynchronous_standby_lacks_is_not_lost_while_its_process_lives(pair: Pair) -> None:

@@ -1,19 +1,26 @@
 """A holder that is stopped (SIGSTOP) for longer than its hold, at every step of a refresh, and then goes on."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from faults.forked_processes import token_digest
 from faults.stopped_holder import KEYS, SETTINGS
 from faults.stopped_process import Holder
+from support.cutting_proxy import CuttingProxy
 
 from authstate import AuthEngine, ChatgptTokens, PermanentRefreshError, PostgresDatabase
 from authstate.adapters.oauth.token_endpoint import HttpTokenAuthority
 from authstate.testing import LoopbackIssuer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGSTOP exists on Unix only")
+
+UNAVAILABLE: dict[str, Any] = {"mode": "status", "status": 503, "retry_after": 60, "times": 1}
+"""The refresh ends after one try, so the row is given free without an answer."""
 
 
 @pytest.fixture
@@ -78,6 +85,74 @@ async def test_the_one_moment_in_which_two_send_a_token_is_noticed_and_costs_no_
         assert report["token"] == token_digest(engine.session.credentials)
     stats = issuer.stats()
     assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (1, 1)
+
+
+@pytest.mark.parametrize("step", ["before release", "after release"])
+async def test_a_holder_that_is_stopped_while_it_gives_the_row_free_sends_nothing_then(
+    step: str, holder: Holder, other: AuthEngine, issuer: LoopbackIssuer
+) -> None:
+    issuer.behave(**UNAVAILABLE)
+    holder.start(step)
+    holder.until_stopped()
+    holder.let_an_hour_pass()
+    async with other as engine:
+        await engine.authorization()
+        report = holder.go_on()
+        assert [text.split(":")[0] for text in report["errors"]] == ["IssuerUnavailable"]
+        assert report["token"] == token_digest(engine.session.credentials)
+    stats = issuer.stats()
+    assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (1, 0)
+
+
+async def test_a_release_that_comes_late_does_not_free_the_row_of_another_holder(
+    holder: Holder, other: AuthEngine, issuer: LoopbackIssuer, database_url: str
+) -> None:
+    issuer.behave(**UNAVAILABLE)
+    holder.start("before release, after release")
+    holder.until_stopped()
+    holder.let_an_hour_pass()
+    issuer.hold("refresh", "answer", times=1)
+    async with other as engine:
+        refresh = asyncio.create_task(engine.authorization())
+        await asyncio.to_thread(until_accepted, issuer)
+        holder.go_on_until_stopped()
+        with psycopg.connect(database_url) as connection:
+            is_held = "SELECT held_until IS NOT NULL FROM authstate.accounts"
+            assert connection.execute(is_held).fetchall() == [(True,)]
+        issuer.release()
+        await refresh
+        report = await asyncio.to_thread(holder.go_on)
+        assert report["token"] == token_digest(engine.session.credentials)
+    stats = issuer.stats()
+    assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"), [(b"ON CONFLICT (account) DO UPDATE", "StoreBusy"), (b"authstate_free", "IssuerUnavailable")]
+)
+async def test_a_holder_that_is_stopped_after_a_commit_and_before_its_answer_sends_nothing(
+    words: bytes, error: str, issuer: LoopbackIssuer, other: AuthEngine, database_url: str, tmp_path: Path
+) -> None:
+    if error == "IssuerUnavailable":
+        issuer.behave(**UNAVAILABLE)
+    place = database_url.split()
+    async with CuttingProxy(f"{place[0].removeprefix('host=')}/.s.PGSQL.5432") as proxy, other as engine:
+        proxy.keep_answer_back(words)
+        holder = Holder(f"host=127.0.0.1 port={proxy.port} {' '.join(place[1:])}", issuer, tmp_path)
+        try:
+            holder.start("never")
+            await proxy.until_kept_back()
+            holder.stop()
+            await asyncio.to_thread(holder.let_an_hour_pass)
+            await engine.authorization()
+            proxy.release()
+            report = await asyncio.to_thread(holder.go_on)
+        finally:
+            holder.end()
+        assert [text.split(":")[0] for text in report["errors"]] == [error]
+        assert report["token"] == token_digest(engine.session.credentials)
+    stats = issuer.stats()
+    assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (1, 0)
 
 
 @pytest.mark.parametrize("step", ["while it is answered", "after answer", "before settle"])
