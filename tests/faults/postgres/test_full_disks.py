@@ -7,11 +7,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from faults.postgres_parts import AnsweringAuthority, Login, let_the_hold_end, opened
+from faults.postgres_parts import NO_WAITS, AnsweringAuthority, Login, let_the_hold_end, opened
 from support.postgres import PostgresServer, short_folder
 from support.real_parts import RealParts
 
-from authstate import ChatgptTokens, RefreshInDoubt, StoreUnavailable
+from authstate import AuthEngine, ChatgptTokens, RefreshInDoubt, StoreBusy, StoreUnavailable
+from authstate.adapters.postgres.store import PostgresStore
 from authstate.adapters.testing.jwt import make_jwt
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import RefreshedTokens
@@ -131,3 +132,21 @@ async def test_an_answer_that_ends_with_its_process_before_there_is_room_is_a_do
                 await engine.refresh()
             await engine.authorization()  # the access token is good until it expires
     assert late.login.authority.sent == [late.login.tokens.refresh_token.reveal()]
+
+
+async def test_nobody_else_sends_the_token_while_its_answer_waits_for_room(
+    small_server: PostgresServer, small_disk: Path
+) -> None:
+    late = LateFull(await small_server.new_database(), small_disk, make_tokens(expires_in=-60.0))
+    async with opened(late.url) as database, opened(late.url) as elsewhere:
+        await late.login.store_in(database)
+        async with late.login.engine(database) as engine:
+            with pytest.raises(StoreUnavailable, match="the disk of the server is full"):
+                await engine.authorization()
+            other = PostgresStore(elsewhere, "alice", lock_timeout=0.0)
+            async with AuthEngine(other, late.login.authority, settings=NO_WAITS) as waiting:
+                with pytest.raises(StoreBusy):
+                    await waiting.authorization()
+            late.make_room()
+            await engine.authorization()
+        await late.login.assert_refreshed_once(elsewhere)
