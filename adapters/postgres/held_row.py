@@ -14,7 +14,7 @@ from authstate.adapters.stores.auth_json_format import decode, encode
 from authstate.adapters.stores.off_loop import completed
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens, Credentials
-from authstate.engine.model.errors import strip_tracebacks_of_methods
+from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks_of_methods
 
 _NOTHING: Mapping[str, Any] = {"key_id": None, "login": None, "login_fingerprint": None}
 
@@ -97,7 +97,11 @@ class HeldRow:
             await self.save(credentials)
             await self.record(claim)
             return
-        await self._replace(statements.SETTLE, {**await self._sealed(credentials), **claim_values(claim)})
+        try:
+            await self._replace(statements.SETTLE, {**await self._sealed(credentials), **claim_values(claim)})
+        except StoreUnavailable:
+            self._hold.keep()  # the answer is only here
+            raise
         self._hold.note_free()
 
     async def renew(self) -> None:

@@ -67,6 +67,8 @@ class Hold:
         self.times = times
         self._is_over = False
         """Whether it is known that this is not the holder any more."""
+        self._is_kept = False
+        """Whether nobody else may take the row before the hold ends by itself."""
 
     def ensure_may_send(self) -> None:
         """Raise NotSentInTime if a token must not be sent any more: the answer could come after the end of the hold."""
@@ -102,16 +104,22 @@ class Hold:
         """Note that a write gave the row free."""
         self._is_over = True
 
+    def keep(self) -> None:
+        """Do not give the row free: its holder has an answer that is not stored, and the stored token is spent."""
+        self._is_kept = True
+
     async def release(self) -> "Writer | None":
         """Give the row free, unless it is free or somebody else took it.
 
         Returns:
-            None. If the database cannot be asked: who can take the hold again, before it ends by itself.
+            None. If the row is kept, or the database cannot be asked: who can take the hold again, before it ends by itself.
         """
         if self._is_over:
             return None
         self._is_over = True
         self._generation += 1
+        if self._is_kept:
+            return Writer(self._writer, self._generation + 1)
         try:
             await self._database.fetch(statements.RELEASE, self._values({}, 0.0))
         except StoreUnavailable:
