@@ -112,7 +112,7 @@ class Hold:
         """Give the row free, unless it is free or somebody else took it.
 
         Returns:
-            None. If the row is kept, or the database cannot be asked: who can take the hold again, before it ends by itself.
+            None. If the row is kept, or the database cannot be asked: who can take the hold again, before its end.
         """
         if self._is_over:
             return None
