@@ -23,6 +23,7 @@ _FREE: Final = "authstate_free"
 _CANCEL_AGAIN: Final = 0.1  # seconds
 _LEASE: Final = "authstate_lease"
 _EVERY: Final = 1.0  # seconds
+_LOOK_AGAIN: Final = 30.0  # seconds, while notifications are heard
 _VERSION: Final = re.compile(r"[0-9]{1,19}")
 
 Recent = Callable[[float], Awaitable[Sequence[Mapping[str, Any]]]]
@@ -144,8 +145,10 @@ class Changes:
                 await connection.execute(f"LISTEN {channel}".encode())
             await self._look()  # what was changed before
             self.is_listening = True
-            async for heard in connection.notifies():
-                self._hear(heard.channel, heard.payload)
+            while True:
+                async for heard in connection.notifies(timeout=_LOOK_AGAIN):
+                    self._hear(heard.channel, heard.payload)
+                await self._look()  # a process that ended may not have told what it changed
 
     def _hear(self, channel: str, payload: str) -> None:
         """Note a notification. Every role of the database may send one, so what has another form counts for nothing."""

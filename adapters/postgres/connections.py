@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from authstate.adapters.postgres import faults, statements
+from authstate.adapters.postgres.change_notices import ChangeNotices
 from authstate.adapters.postgres.changes import Changes
 from authstate.adapters.postgres.connect_failures import ConnectFailures, NotConnected
 from authstate.adapters.postgres.connection_target import connection_string, describe
@@ -86,6 +87,8 @@ class PostgresConnections:
         behind_poolers = listens is True or listen_url is not None
         self.changes: Changes = Changes(listens_at, self._recent, behind_poolers=behind_poolers)
         """Tells when a row was changed or given free."""
+        self.notices: ChangeNotices = ChangeNotices(self)
+        """Tells others what this process changed."""
         self.holder: str = f"process {os.getpid()} on {socket.gethostname()}"
         """What others read of who changed something."""
 

@@ -118,6 +118,7 @@ class HeldRow:
             written = await self._write(statement, values)
         self._watched.read(written)
         self._row = {"key_id": values["key_id"], "login": values["login"], "version": written["version"]}
+        self._database.notices.send(self._hold.account, written["version"])
 
     async def _write(self, statement: str, values: Mapping[str, Any], *, seconds: float = 0.0) -> Row:
         return await completed(asyncio.ensure_future(self._hold.write(statement, values, seconds=seconds)))

@@ -40,7 +40,7 @@ _LOGIN: Final = """
     version = a.version + 1, key_id = %(key_id)s, login = %(login)s, fingerprint = %(login_fingerprint)s,
     changed_at = clock_timestamp(), changed_by = %(holder)s
 """
-_TOLD: Final = "SELECT version, pg_notify('authstate_login', %(account)s || ' ' || version::text) FROM written"
+_VERSION: Final = "SELECT version FROM written"
 
 TAKE: Final = f"""
     WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
@@ -110,7 +110,7 @@ SAVE: Final = f"""
         UPDATE authstate.accounts AS a SET generation = %(generation)s, {_LOGIN}
         WHERE {_OURS} RETURNING version
     )
-    {_TOLD}
+    {_VERSION}
 """
 
 SETTLE: Final = f"""
@@ -119,9 +119,16 @@ SETTLE: Final = f"""
             generation = %(generation)s, held_until = NULL, {_LOGIN}
         WHERE {_OURS} RETURNING generation, version
     ), claim AS ({_CLAIM}), pruned AS ({_PRUNE})
-    {_TOLD}
+    {_VERSION}
 """
 """Store the answer of the issuer, end the claim, and give the row free, in one step."""
+
+TELL: Final = """
+    WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+    SELECT pg_notify('authstate_login', told.account || ' ' || told.version::text)
+    FROM relaxed, unnest(%(accounts)s::text[], %(versions)s::bigint[]) AS told (account, version)
+"""
+"""Notify whoever listens that logins were changed. See change_notices.py."""
 
 LOAD: Final = "SELECT generation, version, key_id, login FROM authstate.accounts WHERE account = %(account)s"
 

@@ -11,7 +11,7 @@ from support.cutting_proxy import CuttingProxy
 
 from authstate import PostgresDatabase, StoreUnavailable
 
-STATEMENTS = {"take": b"ON CONFLICT (account) DO UPDATE", "claim": b"), claim AS", "settle": b"authstate_login"}
+STATEMENTS = {"take": b"ON CONFLICT (account) DO UPDATE", "claim": b"), claim AS", "settle": b"a.version + 1"}
 STEPS = [f"{when} {name}" for name in STATEMENTS for when in ("before", "after")]
 END_OTHERS = (
     "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "

@@ -178,6 +178,9 @@ class SimDatabase:
         )
         return {"generation": state.row.generation if state.row is not None else 0}
 
+    def _tell(self, values: Values) -> Answer:
+        return None  # nobody listens: the processes ask
+
     def _load(self, values: Values) -> Answer:
         row = self.state.row
         names = ("generation", "version", "key_id", "login")
@@ -210,6 +213,7 @@ _METHODS: Mapping[str, str] = {
     statements.FREE: "_free",
     statements.SAVE: "_save",
     statements.SETTLE: "_settle",
+    statements.TELL: "_tell",
     statements.LOAD: "_load",
     statements.FIND_CLAIM: "_find_claim",
     statements.HOLDER: "_holder",

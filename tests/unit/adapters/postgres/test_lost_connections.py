@@ -14,7 +14,7 @@ STATEMENTS = {
     "load": b"SELECT generation, version, key_id, login FROM authstate.accounts WHERE",
     "find claim": b"FROM authstate.refresh_claims WHERE account",
     "claim": b"), claim AS",
-    "settle": b"authstate_login",
+    "settle": b"a.version + 1",
 }
 
 
