@@ -58,7 +58,10 @@ def connection(database_url: str) -> Iterator[psycopg.Connection[dict[str, Any]]
 
 @given(STEPS)
 @settings(
-    deadline=None, max_examples=150, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=150,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_the_simulated_database_answers_as_the_real_one(
     connection: psycopg.Connection[dict[str, Any]], steps: list[tuple[str, dict[str, Any]]]
