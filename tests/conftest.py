@@ -1,7 +1,7 @@
 """Markers by place and by fixture, the PostgreSQL server, and signals as a person's terminal leaves them."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,9 +42,11 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-async def database_url(postgres_server: PostgresServer) -> str:
-    """The URL of an empty database with all tables."""
-    return await postgres_server.new_database()
+async def database_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The URL of an empty database with all tables. It is dropped afterwards: hundreds of them fill gigabytes."""
+    url = await postgres_server.new_database()
+    yield url
+    postgres_server.drop_database(url)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -62,6 +62,16 @@ async def opened(url: str, reach: Callable[[str], None] = lambda step: None) -> 
         yield database
 
 
+def give_up_claims(database: SteppedDatabase) -> Callable[[str], None]:
+    """Return what lets a database soon give up a claim that is not answered, and no other statement."""
+    patience = database._answer_within
+
+    def reach(step: str) -> None:
+        database._answer_within = 1.0 if step == "before claim" else patience
+
+    return reach
+
+
 def until_waiting(url: str) -> int:
     """Block until a statement waits for a lock. Returns the process of the server that runs it."""
     waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

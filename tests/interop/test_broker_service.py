@@ -220,7 +220,7 @@ def test_leases_from_the_beginning_to_the_end(make_home: MakeHome, issuer: Loopb
         (("-c", 'authstate.account="nobody"', "new", "--json"), 3, "there is no account 'nobody'"),
         (("end", "00000000"), 3, "there is no lease 00000000"),
         (("end",), 2, "required"),
-        (("list", "-c", 'cli_auth_credentials_store="ephemeral"'), 3, "another cli_auth_credentials_store"),
+        (("list", "-c", 'cli_auth_credentials_store="ephemeral"'), 3, "use another store"),
         (("new", "--json", "-c", 'cli_auth_credentials_store="ephemeral"'), 3, "use another store"),
     ],
 )

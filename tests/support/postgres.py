@@ -21,6 +21,9 @@ _SETTINGS = (
     "max_connections = 200",
     "shared_buffers = 64MB",
     "log_min_messages = fatal",
+    # What is written survives the end of a server without it, and only the end of the machine needs it.
+    *("fsync = off", "full_page_writes = off"),
+    "autovacuum = off",  # its processes are in pg_stat_activity, beside the connections that tests look for
 )
 _numbers = count(1)
 
@@ -114,6 +117,11 @@ class PostgresServer:
         self.execute(f"CREATE DATABASE {name}")
         await migrate_database(self.url(name))
         return self.url(name)
+
+    def drop_database(self, url: str) -> None:
+        """Remove a database of `new_database`, and end the connections that are left."""
+        name = url.split("dbname=")[1].split()[0]
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def run(self, program: str, *arguments: str) -> None:
         """Run a program of PostgreSQL as the user of the server, to its end."""

@@ -19,8 +19,8 @@ class Pair:
         return f"host={self.primary.folder},{self.standby.folder} port=5432,5432 dbname={name} user=postgres"
 
     def until_followed(self) -> None:
-        """Wait until the standby has all that is written."""
-        wanted = "SELECT pg_current_wal_flush_lsn() <= replay_lsn FROM pg_stat_replication"
+        """Wait until the standby has all that was written, even what is not on the disk: a row that was given free."""
+        wanted = "SELECT pg_current_wal_insert_lsn() <= replay_lsn FROM pg_stat_replication"
         while self.primary.execute(wanted) != [(True,)]:
             pass
 

@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from support.login_harness import LoginHarness
 
 from authstate.adapters.oauth.issuer import Issuer
 from authstate.testing import LoopbackIssuer
 
 # What an example takes says how busy the machine is, and nothing of the code: time is measured in tests/benchmarks.
-settings.register_profile("any machine", deadline=None)
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from faults.postgres_parts import Login, opened
-from faults.stopped_holder import SteppedDatabase
+from faults.postgres_parts import Login, give_up_claims, opened
 from support.postgres_pair import Pair, running_pair
 from support.real_parts import RealParts
 
@@ -66,20 +65,18 @@ async def test_a_synchronous_standby_has_every_refresh(pair: Pair) -> None:
         await login.assert_refreshed_once(database)
 
 
-async def test_nothing_is_sent_while_a_claim_waits_for_a_standby_that_is_gone(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nothing_is_sent_while_a_claim_waits_for_a_standby_that_is_gone(pair: Pair) -> None:
     login = Login()
     url = pair.url(await pair.primary.new_database())
     async with opened(url) as database:
         await login.store_in(database)
         pair.wait_for_standbys()
         pair.standby.stop()
-        monkeypatch.setattr(SteppedDatabase, "_answer_within", 1.0)
+        database.reach = give_up_claims(database)
         with pytest.raises(StoreUnavailable, match="no answer in time"):
             await login.refresh(database)
         assert login.authority.sent == []
-        monkeypatch.undo()
+        database.reach = lambda step: None
         pair.standby.start()
         await login.refresh(database)
         await login.assert_refreshed_once(database)

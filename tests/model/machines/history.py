@@ -5,6 +5,7 @@ from random import Random
 from model.machines.authority import WRITE
 from model.machines.database import State
 from model.machines.machine import STORE, Line
+from model.machines.remembered import remembered
 from model.machines.world import TIMES, MachinesWorld
 from model.simulation.issuer import Weather
 from model.simulation.process import Process
@@ -43,10 +44,11 @@ class MachinesHistory(MachinesWorld):
 
     def play(self) -> None:
         """Run it to its end. Raises Violation, with the timeline."""
-        try:
-            self._play()
-        finally:
-            self.close()
+        with remembered():
+            try:
+                self._play()
+            finally:
+                self.close()
 
     def _play(self) -> None:
         random = self.random

@@ -60,8 +60,11 @@ class World:
 
     def open_store(self, runner: Runner, clock: Clock) -> CredentialStore:
         """The store of a process: the one that is shipped, with a way to the disk that this process has."""
-        disk = SimDisk(self.virtual_disk, runner)
-        return AuthJsonStore(HOME, clock=clock, lock_timeout=self.lock_timeout, disk=disk)
+        return AuthJsonStore(HOME, clock=clock, lock_timeout=self.lock_timeout, disk=self.disk(runner))
+
+    def disk(self, runner: Runner) -> SimDisk:
+        """A process's way to the disk."""
+        return SimDisk(self.virtual_disk, runner)
 
     def authority_kind(self) -> type[SimAuthority]:
         """How processes reach the issuer."""

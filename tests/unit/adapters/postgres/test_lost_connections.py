@@ -78,7 +78,7 @@ async def test_a_server_that_ends_its_connections_is_asked_again(database: Postg
     assert await store.load() is None
     with psycopg.connect(database_url, autocommit=True) as other:
         others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        assert other.execute(f"SELECT count(pg_terminate_backend(pid)) {others}").fetchall() == [(1,)]
+        assert other.execute(f"SELECT count(pg_terminate_backend(pid)) {others}").fetchone() != (0,)
     async with store.locked() as held:
         await held.save(ApiKey.parse("sk-terminated-0123456789"))
     assert await store.load() == ApiKey.parse("sk-terminated-0123456789")

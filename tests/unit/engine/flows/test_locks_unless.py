@@ -127,7 +127,8 @@ def _without_room(store: SharedStore) -> Callable[[], Any]:
 
 
 async def test_a_wrapper_with_its_own_lock_is_not_bypassed() -> None:
-    wrapper, authority = WrappedStore(SharedStore(TOKENS)), FakeAuthority(TOKENS)
+    wrapper: Any = WrappedStore(SharedStore(TOKENS))  # type checkers do not see what `__getattr__` passes on
+    authority = FakeAuthority(TOKENS)
     async with AuthEngine(wrapper, authority) as engine:
         await engine.authorization()
     assert (wrapper.locks, wrapper.inner.locks) == (1, 0)
