@@ -36,6 +36,7 @@ VALUES: dict[str, Any] = {
     "count": 100,
     "new_key_id": "key-2",
     "names": ["account-17", "account-18"],
+    "accounts": ["account-17", "account-18"],
     "versions": [1, 1],
     "sealed": [b"one", b"other"],
     "current": "key-2",
