@@ -5,14 +5,24 @@ let all others wait, so a notification has a transaction of its own, which does 
 ends or the database is away, others find the change when they look for what was changed: see changes.py.
 """
 
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from authstate.adapters.postgres import statements
 from authstate.engine.model.errors import StoreUnavailable
 
-if TYPE_CHECKING:
-    from authstate.adapters.postgres.connections import PostgresConnections
+
+class RunsInBackground(Protocol):
+    """Runs statements, and work that nobody waits for: see `PostgresConnections`."""
+
+    async def fetch(self, statement: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Run one statement."""
+        ...
+
+    def finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something to its end."""
+        ...
 
 
 class ChangeNotices:
@@ -22,7 +32,7 @@ class ChangeNotices:
         database: where to.
     """
 
-    def __init__(self, database: "PostgresConnections") -> None:
+    def __init__(self, database: RunsInBackground) -> None:
         self._database = database
         self._versions: dict[str, int] = {}  # by account
         self._is_sending = False

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from authstate.adapters.postgres import connections, sealing
+from authstate.adapters.postgres import connection_target, connections, sealing
 
 _SLOW = {
-    (connections, "connection_string"): cache(connections.connection_string),
-    (connections, "describe"): cache(connections.describe),
+    (connections, "connection_string"): cache(connection_target.connection_string),
+    (connections, "describe"): cache(connection_target.describe),
     (sealing, "_cipher"): cache(sealing._cipher),
 }
 
