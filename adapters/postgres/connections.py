@@ -89,8 +89,11 @@ class PostgresConnections:
         """Tells when a row was changed or given free."""
         self.notices: ChangeNotices = ChangeNotices(self)
         """Tells others what this process changed."""
-        self.holder: str = f"process {os.getpid()} on {socket.gethostname()}"
-        """What others read of who changed something."""
+
+    @property
+    def holder(self) -> str:
+        """What others read of who changed something. A fork has another name."""
+        return f"process {os.getpid()} on {socket.gethostname()}"
 
     def finish(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something to its end, in the background. Closing the connections waits for it."""

@@ -52,11 +52,15 @@ class SimConnections(PostgresDatabase):
         line: Callable[[str], tuple[Line, float, float]],
     ) -> None:
         super().__init__("host=simulated dbname=simulated", KEYS, listens=False, elapsed=lambda: scheduler.now)
-        self.holder = runner.name
         self._database = database
         self._scheduler = scheduler
         self._runner = runner
         self._line = line
+
+    @property
+    def holder(self) -> str:
+        """The name of the process."""
+        return self._runner.name
 
     async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
         if statement == statements.SETTLE:
