@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from authstate.adapters.postgres import faults
+from authstate.adapters.postgres.connect_failures import reason_of
 from authstate.adapters.postgres.connection_target import connection_string, describe
 from authstate.engine.model.errors import strip_tracebacks
 
@@ -23,7 +24,8 @@ async def connect(url: str) -> "psycopg.AsyncConnection[Any]":
     """
     import psycopg
 
+    conninfo = connection_string(url)
     try:
-        return await psycopg.AsyncConnection.connect(connection_string(url))
+        return await psycopg.AsyncConnection.connect(conninfo)
     except (psycopg.Error, OSError) as error:
-        raise faults.command_not_connected(describe(url), error) from None
+        raise faults.command_not_connected(describe(url), await reason_of(error, conninfo)) from None

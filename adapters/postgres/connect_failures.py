@@ -3,13 +3,44 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import WeakSet
 
 from authstate.adapters.postgres import faults
 
 if TYPE_CHECKING:
     import psycopg
+
+_TELL_WITHIN: Final = 2.0  # seconds: another attempt to connect, which may succeed, waits for it
+
+
+async def reason_of(error: Exception, conninfo: str, within: float | None = None) -> Exception:
+    """Return why a connection failed. libpq says the same of a standby and of a primary that a setting makes read-only:
+    the server is asked which one it is.
+
+    Args:
+        error: what libpq raised.
+        conninfo: what it connected with.
+        within: the most seconds to ask for; by default as long as a connection may take.
+    """
+    import psycopg
+
+    if faults.SESSION_IS_READ_ONLY not in str(error):
+        return error
+    try:
+        async with (
+            asyncio.timeout(within),
+            await psycopg.AsyncConnection.connect(
+                conninfo, autocommit=True, target_session_attrs="primary"
+            ) as connection,
+        ):
+            cursor = await connection.execute("SHOW default_transaction_read_only")
+            is_set = await cursor.fetchone() == ("on",)
+    except (psycopg.Error, OSError):
+        return error
+    return (
+        psycopg.OperationalError(f"{faults.SESSION_IS_READ_ONLY}: {faults.READ_ONLY_BY_SETTING}") if is_set else error
+    )
 
 
 class NotConnected(Exception):
@@ -41,11 +72,11 @@ class ConnectFailures:
 
         class NotedConnection(psycopg.AsyncConnection[Any]):
             @classmethod
-            async def connect(cls, *arguments: Any, **options: Any) -> Self:
+            async def connect(cls, conninfo: str = "", **options: Any) -> Self:
                 try:
-                    connection = await super().connect(*arguments, **options)
+                    connection = await super().connect(conninfo, **options)
                 except (psycopg.Error, OSError) as error:
-                    failures._note(error.with_traceback(None))
+                    failures._note((await reason_of(error, conninfo, within=_TELL_WITHIN)).with_traceback(None))
                     raise
                 failures.last = None
                 failures._made.add(connection)

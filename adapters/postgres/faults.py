@@ -16,7 +16,10 @@ _REPAIRS: Final = {
     "28P01": "the server refuses the password: check PGPASSFILE or the service file",
     "53100": "the disk of the server is full: free some space; nothing is lost",
     "53300": "the server accepts no more connections: raise max_connections, or put pgbouncer before it",
-    "25006": "this server accepts no writes: it is a standby. Name the primary, or all servers, in the URL",
+    "25006": (
+        "this server accepts no writes: it is a standby, so name the primary, or all servers, in the URL; or "
+        "default_transaction_read_only is on, so turn that off for this role, the database or the server"
+    ),
 }
 """By the SQLSTATE: what to do. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
@@ -28,7 +31,15 @@ _NOT_ALLOWED: Final = (
 _NO_SERVER: Final = "no server answers there: check that it runs, and the host and port"
 _TLS: Final = "TLS with the server fails: check sslmode, sslrootcert, and the certificate of the server"
 
+SESSION_IS_READ_ONLY: Final = "session is read-only"
+"""What libpq says of a standby, and of a server where `READ_ONLY_BY_SETTING` holds."""
+READ_ONLY_BY_SETTING: Final = "default_transaction_read_only is on"
+
 _NEEDS_REPAIR: Final = {
+    READ_ONLY_BY_SETTING: (
+        "it accepts no writes, because default_transaction_read_only is on: turn it off where it is set, for this role "
+        "(ALTER ROLE ... SET default_transaction_read_only = off), the database or the server"
+    ),
     "password authentication failed": _CREDENTIALS,
     "no password supplied": "the server wants a password: put it into the file that PGPASSFILE names (mode 0600)",
     "no pg_hba.conf entry": _NOT_ALLOWED,
@@ -49,7 +60,7 @@ _PASSES: Final = {
     "No such file or directory": _NO_SERVER,
     "failed to resolve host": "the name of its host is not known: check the host in the URL, and DNS",
     "timeout expired": "the server does not answer: check the host, the port and the network",
-    "session is read-only": _REPAIRS["25006"],
+    SESSION_IS_READ_ONLY: _REPAIRS["25006"],
     "too many": _REPAIRS["53300"],
     "remaining connection slots": _REPAIRS["53300"],
     "starting up": "the server is starting: try again in some seconds",

@@ -15,7 +15,7 @@ from authstate.adapters.cli.main import main
 from authstate.adapters.postgres.connections import Row
 
 _ACCESS = """
-local all postgres,forbidden,nologin,few trust
+local all postgres,forbidden,nologin,few,reader trust
 host all secret 127.0.0.1/32 scram-sha-256
 hostssl all encrypted 127.0.0.1/32 trust
 """
@@ -25,6 +25,8 @@ _ROLES = (
     "CREATE ROLE nologin",
     "CREATE ROLE forbidden LOGIN",
     "CREATE ROLE few LOGIN CONNECTION LIMIT 0",
+    "CREATE ROLE reader LOGIN",
+    "ALTER ROLE reader SET default_transaction_read_only = on",
     "CREATE DATABASE logins",
     "REVOKE CONNECT ON DATABASE logins FROM public",
 )
@@ -79,6 +81,7 @@ CASES = [
     pytest.param("{local} user=nobody dbname=logins", "check the user name, sslmode, and pg_hba.conf", id="role"),
     pytest.param("{tcp} user=encrypted sslmode=disable dbname=logins", "sslmode, and pg_hba.conf", id="tls required"),
     pytest.param("{tcp} user=encrypted sslmode=require dbname=logins", "does not support TLS: turn it on", id="no tls"),
+    pytest.param("{local} user=reader dbname=postgres", "ALTER ROLE ... SET default_transaction_read", id="read-only"),
     pytest.param("service=canary dbname=logins", "no such service in the service file: check PGSERVICE", id="service"),
 ]
 PASSING = [
