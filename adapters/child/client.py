@@ -26,6 +26,7 @@ from authstate.adapters.child.pinned_store import refuse_pinned_store
 from authstate.adapters.child.token_dialects import dialect_of
 from authstate.adapters.child.token_push import Warn
 from authstate.adapters.child.token_sync import TokenSync
+from authstate.adapters.io.child_environment import child_environment
 from authstate.adapters.jsonrpc.peer import INVALID_REQUEST, Peer, PeerClosed, RpcError
 from authstate.engine.clock import SystemClock, within
 from authstate.engine.engine import AuthEngine
@@ -152,7 +153,8 @@ class AppServerClient:
 
         Args:
             command: has a word `app-server`. The setting that keeps the child away from auth.json is put before it.
-            environment: the whole environment of the child; by default this process's. It needs no secret.
+            environment: the whole environment of the child; by default this process's. It needs no secret, and
+                `AUTHSTATE_DATABASE_KEYS` is left out.
             cwd: where the child starts.
             options: the keyword arguments of `AppServerClient`.
 
@@ -292,7 +294,12 @@ class ChildOfCommand:
         environment = os.environ if self._environment is None else self._environment
         refuse_pinned_store(self._command, environment, os.environ)
         process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=PIPE, stdout=PIPE, env=self._environment, cwd=self._cwd, limit=_CHUNK
+            *self._command,
+            stdin=PIPE,
+            stdout=PIPE,
+            env=child_environment(self._environment),
+            cwd=self._cwd,
+            limit=_CHUNK,
         )
         self._process = process
         assert process.stdin is not None and process.stdout is not None

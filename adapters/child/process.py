@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 from authstate.adapters.child.command_line import CommandError
+from authstate.adapters.io.child_environment import child_environment
 
 NOT_FOUND = 127
 """The exit status of a command that does not exist, as shells have it."""
@@ -32,7 +33,7 @@ class ChildProcess:
 
     Args:
         command: the program and its arguments.
-        environ: its environment; by default ours.
+        environ: its environment; by default ours. The encryption keys of a database are left out.
         errors: an open file for its standard error; by default that is ours.
 
     Raises:
@@ -48,7 +49,12 @@ class ChildProcess:
         pipe = self._pipe
         try:
             self._process = subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, stderr=errors, env=environ, bufsize=0 if pipe else -1
+                command,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=errors,
+                env=child_environment(environ),
+                bufsize=0 if pipe else -1,
             )
         except (FileNotFoundError, NotADirectoryError):
             raise ChildNotStarted(f"cannot start {self._name}: there is no such program", NOT_FOUND) from None

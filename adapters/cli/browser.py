@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from authstate.adapters.cli.exit_status import printable
+from authstate.adapters.io.child_environment import KEYS_VARIABLE
 
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 _LONGEST_SHOWN = 100  # characters of BROWSER
@@ -109,6 +110,7 @@ class BrowserOpening(threading.Thread):
     def run(self) -> None:
         import webbrowser
 
+        os.environ.pop(KEYS_VARIABLE, None)  # webbrowser takes no other environment, and a sign-in needs no key
         browsers = [webbrowser.GenericBrowser(command) for command in self._named]
         try:
             has_opened = (

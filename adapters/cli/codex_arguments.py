@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from authstate.adapters.child.command_line import SUBCOMMAND
+from authstate.adapters.io.child_environment import child_environment
 
 _WITH_VALUE = frozenset({"-c", "--config", "--listen"})
 """Options of every release that are common and take a value: codex is not asked about them."""
@@ -152,6 +153,7 @@ def _help(codex: str, *subcommand: str) -> str:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=child_environment(),
             timeout=_HELP_WITHIN,
             check=False,
         )

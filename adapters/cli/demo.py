@@ -20,6 +20,7 @@ from authstate.adapters.cli.demo_diagram import draw_states
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
 from authstate.adapters.config import Environment, load_config
 from authstate.adapters.httpx_auth import EngineAuth
+from authstate.adapters.io.child_environment import child_environment
 from authstate.adapters.io.temporary_folder import temporary_folder
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.memory import MemoryStore
@@ -230,7 +231,7 @@ async def _revoked(demo: _Demo, engine: AuthEngine) -> None:
 def _without_keys() -> dict[str, str]:
     """Return the environment of a process that must not see the person's own keys."""
     theirs = ("CODEX_", "OPENAI_", "COV_CORE_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
+    return {name: value for name, value in child_environment().items() if not name.startswith(theirs)}
 
 
 @contextmanager

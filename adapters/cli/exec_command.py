@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from authstate.adapters.child.process import CANNOT_RUN, NOT_FOUND
 from authstate.adapters.cli.exit_status import print_error
+from authstate.adapters.io.child_environment import child_environment
 from authstate.adapters.stores.unmanaged_records import OtherLogin
 
 
@@ -26,7 +27,7 @@ def exec_unmanaged(command: Sequence[str], other: OtherLogin, consequence: str) 
 
 
 def exec_command(command: Sequence[str]) -> int:
-    """Replace this process by a command. On Windows, run it and return its status.
+    """Replace this process by a command. On Windows, run it and return its status. It gets no encryption key.
 
     Args:
         command: the program and its arguments.
@@ -36,10 +37,10 @@ def exec_command(command: Sequence[str]) -> int:
     """
     try:
         if os.name != "nt":
-            os.execvp(command[0], list(command))
+            os.execvpe(command[0], list(command), child_environment())
         import subprocess
 
-        return subprocess.call(list(command))
+        return subprocess.call(list(command), env=child_environment())
     except FileNotFoundError:
         return print_error(f"cannot start {command[0]}: there is no such program", NOT_FOUND)
     except OSError as error:

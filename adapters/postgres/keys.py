@@ -17,11 +17,10 @@ import secrets
 from collections.abc import Mapping
 from typing import Final, Protocol
 
+from authstate.adapters.io.child_environment import KEYS_VARIABLE
 from authstate.engine.model.errors import AuthstateError, strip_tracebacks
 from authstate.engine.model.secret import Secret
 
-KEYS_VARIABLE: Final = "AUTHSTATE_DATABASE_KEYS"
-"""The environment variable with a list of keys. Commas may stand for its line breaks."""
 KEY_BYTES: Final = 32
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST = 64 * 1024  # bytes of a key file
@@ -147,6 +146,9 @@ class KeyFile:
 
 class KeyVariable:
     """A `KeyProvider` that reads an environment variable.
+
+    Programs that authstate starts do not get the variable `AUTHSTATE_DATABASE_KEYS`. They do get one of another name,
+    unless you take it out of the environment.
 
     Args:
         name: of the variable. It has the form of `EncryptionKeys.parse`.

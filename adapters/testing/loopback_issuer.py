@@ -1,7 +1,6 @@
 """A real issuer and backend on loopback, in its own process. See loopback_issuer_server.py for what it serves."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.request import ProxyHandler, Request, build_opener
 
+from authstate.adapters.io.child_environment import child_environment
 from authstate.adapters.testing.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class LoopbackIssuer:
             [sys.executable, "-m", "authstate.adapters.testing.loopback_issuer_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={name: value for name, value in os.environ.items() if not name.startswith("COV_CORE_")},
+            env={name: value for name, value in child_environment().items() if not name.startswith("COV_CORE_")},
             start_new_session=True,  # Ctrl-C does not end it, because its starter may still need it
         )
         assert self._process.stdout is not None

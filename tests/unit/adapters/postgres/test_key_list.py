@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from authstate import EncryptionKeys, KeysInvalid, KeyVariable
+from authstate.adapters.io.child_environment import KEYS_VARIABLE
 from authstate.adapters.postgres.key_list import add_to_file
-from authstate.adapters.postgres.keys import KEYS_VARIABLE, new_key
+from authstate.adapters.postgres.keys import new_key
 
 
 def test_a_missing_file_is_made_and_its_first_key_goes_on_encrypting(tmp_path: Path) -> None:
