@@ -7,6 +7,7 @@ names a token by its fingerprint, a digest from which the token cannot be comput
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -43,6 +44,7 @@ class RefreshClaimTrigger(StrEnum):
     REFUSE = "refuse"
 
 
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")  # a database has no NUL, and a lone surrogate is not UTF-8
 MAX_CLAIMS = 64
 """How many claims are kept. A backup that is older than this many refreshes has expired."""
 
@@ -87,11 +89,15 @@ class RefreshClaim(msgspec.Struct, frozen=True):
     reason: RefreshDeadReason | None = None
     """Why the token is dead."""
     detail: str = ""
-    """What else is known of the cause: a sentence for a person."""
+    """What else is known of the cause: a sentence for a person. Each character that a store cannot keep is U+FFFD."""
     account: str = ""
     """`Account.digest` of whose token it is. Empty in claims of older releases."""
     successor: str = ""
     """The fingerprint of the token that the issuer sent for it, once it is spent. Empty in claims of older releases."""
+
+    def __post_init__(self) -> None:
+        if _NOT_STORABLE.search(self.detail):
+            msgspec.structs.force_setattr(self, "detail", _NOT_STORABLE.sub("\ufffd", self.detail))
 
     @property
     def is_in_doubt(self) -> bool:

@@ -229,3 +229,16 @@ async def test_a_wait_ends_once_something_is_found(machines: tuple[Machine, Mach
         await held.save(KEY)
         assert await asyncio.wait_for(waiter, 60) == KEY
         await held.prepare()  # it is still held
+
+
+@pytest.mark.parametrize("strange", ["\x00", "\ud800", "\udfff"])
+async def test_a_refusal_with_a_character_that_a_database_cannot_store_is_recorded(
+    machines: tuple[Machine, Machine], strange: str
+) -> None:
+    """A custom authority words its refusals as it likes."""
+    store = machines[0].store
+    async with store.locked() as held:
+        await held.record(CLAIM)
+        await held.record(CLAIM.after(RefreshClaimTrigger.REFUSE, 1_800_000_001.0, detail=f"refused {strange} here"))
+    found = await store.claim_on(CLAIM.fingerprint)
+    assert found is not None and (found.state, found.detail) == ("dead", "refused \ufffd here")

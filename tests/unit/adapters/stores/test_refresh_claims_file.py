@@ -26,6 +26,14 @@ def test_claims_of_256_kib_are_read_and_longer_ones_count_as_none(file: Path) ->
     assert RefreshClaimsFile(str(file), Disk()).find(SPENT.fingerprint) is None
 
 
+@pytest.mark.parametrize("strange", ["\x00", "\ud800", "\udfff"])
+def test_a_refusal_with_a_character_that_cannot_be_stored_is_recorded(file: Path, strange: str) -> None:
+    claims = RefreshClaimsFile(str(file), Disk())
+    claims.record(RefreshClaim("ab" * 16, RefreshClaimState.DEAD, 5.0, detail=f"refused {strange} here"))
+    found = claims.find(SPENT.fingerprint)
+    assert found is not None and found.detail == "refused \ufffd here"
+
+
 def test_claims_that_cannot_be_understood_are_told_once_and_replaced(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
 from authstate.adapters.stores.file_store import AuthJsonStore
@@ -105,6 +106,13 @@ def test_every_cell_of_the_table(state: RefreshClaimState, trigger: RefreshClaim
 
 def test_what_is_spent_or_dead_stays_so() -> None:
     assert REFRESH_CLAIM_TABLE.finals == (RefreshClaimState.SPENT, RefreshClaimState.DEAD)
+
+
+@pytest.mark.parametrize("strange", ["\x00", "\ud800", "\udfff"])
+def test_a_detail_holds_only_what_every_store_can_keep(strange: str) -> None:
+    refused = RefreshClaim("a", RefreshClaimState.CLAIMED).after(RefreshClaimTrigger.REFUSE, 1.0, detail=f"x{strange}")
+    assert refused.detail == "x\ufffd"
+    assert msgspec.structs.replace(refused, detail=f"{strange}é\n").detail == "\ufffdé\n"
 
 
 def test_the_last_64_claims_are_kept_and_a_free_one_is_forgotten() -> None:
