@@ -23,7 +23,8 @@ from authstate.engine.model.secret import Secret
 
 KEY_BYTES: Final = 32
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LARGEST = 64 * 1024  # bytes of a key file
+LARGEST_FILE: Final = 64 * 1024
+"""Bytes of a key file, at most."""
 
 
 class KeysInvalid(AuthstateError):
@@ -130,7 +131,7 @@ class KeyFile:
         try:
             with open(self.path, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
-                data = file.read(_LARGEST + 1)
+                data = file.read(LARGEST_FILE + 1)
         except OSError as error:
             raise KeysInvalid(f"the encryption keys in {self.path} cannot be read: {error.strerror}") from None
         if os.name == "posix" and mode & 0o077:
@@ -139,8 +140,8 @@ class KeyFile:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise KeysInvalid(f"{self.path} is not a list of encryption keys: it is not UTF-8") from None
-        if len(data) > _LARGEST:
-            raise KeysInvalid(f"{self.path} is not a list of encryption keys: it has more than {_LARGEST} bytes")
+        if len(data) > LARGEST_FILE:
+            raise KeysInvalid(f"{self.path} is not a list of encryption keys: it has more than {LARGEST_FILE} bytes")
         return EncryptionKeys.parse(text, self.path)
 
 
