@@ -14,10 +14,12 @@ import binascii
 import os
 import re
 import secrets
+import sys
 from collections.abc import Mapping
 from typing import Final, Protocol
 
 from authstate.adapters.io.child_environment import KEYS_VARIABLE
+from authstate.adapters.io.regular_files import read_with_status
 from authstate.engine.model.errors import AuthstateError, strip_tracebacks
 from authstate.engine.model.secret import Secret
 
@@ -116,7 +118,7 @@ class KeyProvider(Protocol):
 
 
 class KeyFile:
-    """A `KeyProvider` that reads a file. On POSIX systems, only its owner may have access to it.
+    """A `KeyProvider` that reads a file. On POSIX systems, only its owner may have access to it: this user or root.
 
     Args:
         path: the file. It has the form of `EncryptionKeys.parse`.
@@ -129,12 +131,15 @@ class KeyFile:
     async def load(self) -> EncryptionKeys:
         """Read the file. Raises KeysInvalid. Blocks briefly."""
         try:
-            with open(self.path, "rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                data = file.read(LARGEST_FILE + 1)
+            data, found = read_with_status(self.path, LARGEST_FILE + 1)
         except OSError as error:
             raise KeysInvalid(f"the encryption keys in {self.path} cannot be read: {error.strerror}") from None
-        if os.name == "posix" and mode & 0o077:
+        if sys.platform != "win32" and found.st_uid not in (0, os.geteuid()):
+            raise KeysInvalid(
+                f"the encryption keys in {self.path} belong to user {found.st_uid}, who could replace them: run this "
+                f"as that user, or chown {self.path}"
+            )
+        if os.name == "posix" and found.st_mode & 0o077:
             raise KeysInvalid(f"others have access to the encryption keys in {self.path}: chmod 600 {self.path}")
         try:
             text = data.decode("utf-8-sig")

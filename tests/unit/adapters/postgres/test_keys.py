@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,32 @@ def test_a_key_file_that_cannot_be_used_is_named(
     with pytest.raises(KeysInvalid, match=message) as raised:
         asyncio.run(KeyFile(path).load())
     assert str(path) in str(raised.value)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and owners of files are those of Unix")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    os.mkfifo(path, 0o600)
+    with pytest.raises(KeysInvalid, match="cannot be read: Not a regular file"):
+        asyncio.run(KeyFile(path).load())
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeysInvalid, match="cannot be read: "):
+        asyncio.run(KeyFile(tmp_path).load())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="owners of files are those of Unix")
+def test_a_file_of_another_user_is_refused_unless_that_is_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"a={TEXT}")
+    path.chmod(0o600)
+    owner = path.stat().st_uid
+    assert asyncio.run(KeyFile(path).load()).current == "a"
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    if owner == 0:
+        assert asyncio.run(KeyFile(path).load()).current == "a"
+        os.chown(path, 4321, 4400)
+        owner = 4321
+    with pytest.raises(KeysInvalid, match=f"belong to user {owner}, who could replace them: .* chown"):
+        asyncio.run(KeyFile(path).load())
