@@ -4,13 +4,16 @@ Many machines may do it at once: one does it, and the others wait for it.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from authstate.adapters.postgres import faults
 from authstate.adapters.postgres.admin_connection import connect
 from authstate.adapters.postgres.connection_target import describe
 from authstate.adapters.postgres.schema import LOCK, MIGRATIONS, VERSION, Migration
 from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks
+
+if TYPE_CHECKING:
+    import psycopg
 
 _OLDEST_SERVER: Final = 140_000
 _CREATED: Final = (
@@ -21,6 +24,19 @@ _CREATED: Final = (
     )
     """,
 )
+_OWNER: Final = """
+    SELECT quote_ident(owner.rolname),
+        owner.rolsuper OR owner.oid = ours.oid OR owner.oid = database.datdba
+            OR (NOT ours.rolsuper AND pg_has_role(ours.oid, owner.oid, 'MEMBER'))
+    FROM pg_namespace AS schema
+    JOIN pg_roles AS owner ON owner.oid = schema.nspowner
+    JOIN pg_roles AS ours ON ours.rolname = current_user
+    JOIN pg_database AS database ON database.datname = current_database()
+    WHERE schema.nspname = 'authstate'
+"""
+"""Who owns the schema, and whether that is us, a role of ours, the owner of the database or a superuser. A superuser
+counts as a member of every role, so its memberships say nothing.
+"""
 
 
 @strip_tracebacks
@@ -35,7 +51,8 @@ async def migrate_database(url: str, migrations: Sequence[Migration] = MIGRATION
 
     Raises:
         StoreUnavailable: it was not possible; nothing was changed. Also: the server is older than PostgreSQL 14, the
-            encoding of the database is not UTF8, or a newer release of authstate has changed the tables.
+            encoding of the database is not UTF8, a newer release of authstate has changed the tables, or the schema
+            belongs to a role that has nothing to do with this one.
     """
     import psycopg
 
@@ -48,8 +65,10 @@ async def migrate_database(url: str, migrations: Sequence[Migration] = MIGRATION
                 raise StoreUnavailable(f"{place} has the encoding {encoding}: use one with ENCODING 'UTF8'")
             await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)  # what others did is seen
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-            for statement in _CREATED:
-                await connection.execute(statement.encode())
+            schema, table = _CREATED
+            await connection.execute(schema.encode())
+            await _ensure_ours(connection, place)
+            await connection.execute(table.encode())
             cursor = await connection.execute("SELECT coalesce(max(version), 0) FROM authstate.migrations")
             (found,) = await cursor.fetchone() or (0,)
             if found > migrations[-1].version:
@@ -63,6 +82,18 @@ async def migrate_database(url: str, migrations: Sequence[Migration] = MIGRATION
             return missing
     except (psycopg.Error, OSError) as error:
         raise faults.not_administrated(place, error) from None
+
+
+async def _ensure_ours(connection: "psycopg.AsyncConnection[Any]", place: str) -> None:
+    """Refuse a schema that somebody else made first: their triggers and functions would run with our rights."""
+    row = await (await connection.execute(_OWNER.encode())).fetchone()
+    assert row is not None
+    owner, is_trusted = row
+    if not is_trusted:
+        raise StoreUnavailable(
+            f"{place}: the schema authstate belongs to the role {owner}, which is not yours: if you trust that role, "
+            "name it in the URL; if not, look at what the schema holds, and remove it: DROP SCHEMA authstate CASCADE"
+        )
 
 
 def newer_message(place: str, found: int) -> str:

@@ -4,10 +4,11 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import psycopg
 import pytest
-from support.postgres import PostgresServer
+from support.postgres import PostgresServer, run_statement
 
 from authstate import StoreUnavailable, migrate_database
 from authstate.adapters.postgres.migrate import _CREATED
@@ -98,3 +99,45 @@ async def test_a_migration_sees_what_another_one_did_while_it_waited(postgres_se
         for migration in MIGRATIONS:
             other.execute("INSERT INTO authstate.migrations VALUES (%s, %s)", (migration.version, migration.title))
     assert await second == []
+
+
+@pytest.fixture
+def roles(postgres_server: PostgresServer) -> Iterator[str]:
+    """A database whose schema `authstate` was made by `stranger`, a member of `team`. Yields its name."""
+    name = "migrated_by_strangers"
+    for role in ("stranger", "team", "member", "owner"):
+        postgres_server.execute(f"CREATE ROLE {name}_{role} LOGIN")
+    postgres_server.execute(f"CREATE DATABASE {name} OWNER {name}_owner")
+    for role in ("stranger", "team", "member"):
+        postgres_server.execute(f"GRANT CREATE ON DATABASE {name} TO {name}_{role}")
+    postgres_server.execute(f"GRANT {name}_team TO {name}_member")
+    yield name
+    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    for role in ("stranger", "team", "member", "owner"):
+        postgres_server.execute(f"DROP ROLE {name}_{role}")
+
+
+@pytest.mark.parametrize(
+    ("made_by", "migrated_by", "is_refused"),
+    [
+        ("stranger", "postgres", True),
+        ("stranger", "owner", True),
+        ("stranger", "member", True),
+        ("stranger", "stranger", False),
+        ("team", "member", False),
+        ("owner", "postgres", False),
+    ],
+)
+async def test_a_schema_of_a_stranger_is_refused(
+    postgres_server: PostgresServer, roles: str, made_by: str, migrated_by: str, is_refused: bool
+) -> None:
+    maker = f"{roles}_{made_by}"
+    run_statement(postgres_server.url(roles, maker), "CREATE SCHEMA authstate")
+    user = migrated_by if migrated_by == "postgres" else f"{roles}_{migrated_by}"
+    if not is_refused:
+        assert await migrate_database(postgres_server.url(roles, user)) == list(MIGRATIONS)
+        return
+    with pytest.raises(StoreUnavailable, match=f"belongs to the role {maker}, which is not yours: .* DROP SCHEMA"):
+        await migrate_database(postgres_server.url(roles, user))
+    found = postgres_server.execute("SELECT count(*) FROM pg_class WHERE relname = 'migrations'", database=roles)
+    assert found == [(0,)]
