@@ -149,7 +149,7 @@ class PostgresConnections:
         pool = await self._opened()
         async with AsyncExitStack() as stack:
             async with self._failures.told():
-                connection = await stack.enter_async_context(pool.connection())
+                connection = await stack.enter_async_context(pool.connection(timeout=self._connect_within))
             async with asyncio.timeout(self._answer_within), connection.cursor(row_factory=dict_row) as cursor:
                 await cursor.execute(statement.encode(), values)
                 return list(await cursor.fetchall())
@@ -174,7 +174,6 @@ class PostgresConnections:
             min_size=1,
             max_size=self._connections,
             open=False,
-            timeout=self._connect_within,
             reconnect_timeout=_GIVE_UP_CONNECTING,
             reconnect_failed=_connect_again,
             name="authstate",

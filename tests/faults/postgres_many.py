@@ -31,6 +31,8 @@ from authstate.testing import LoopbackIssuer
 
 Json = dict[str, Any]
 KEYS = EncryptionKeys({"first": bytes(range(32))})
+PATIENCE = 300.0
+"""Seconds after which a process stops asking again."""
 IMPORTED_BEFORE_THE_FORK = (cryptography, psycopg_pool)
 
 
@@ -65,11 +67,12 @@ async def refresher(work: Work, start_pipe: int, reports: int) -> None:
         async def token_of(number: int) -> str:
             store = database.store(f"person-{number}")
             engine = await engines.enter_async_context(AuthEngine(store, authority))
+            gives_up_at = time.monotonic() + PATIENCE
             while True:
                 try:
                     await engine.authorization()
                 except AuthError as error:
-                    if is_patient and isinstance(error, TransientAuthError):
+                    if is_patient and isinstance(error, TransientAuthError) and time.monotonic() < gives_up_at:
                         await asyncio.sleep(0.1)  # it remembers the error for a while
                         continue
                     return f"{type(error).__name__}: {error}"
@@ -120,7 +123,7 @@ def run(
         os.close(our_start)
         if disturb is not None:
             while issuer.stats()["refreshes_accepted"] < accounts / 4:
-                pass
+                assert time.monotonic() < began + PATIENCE, "too few accounts are refreshed"
             disturb()
         found = [json.loads(line) for line in lines]
         tokens = [report["tokens"] for report in found]

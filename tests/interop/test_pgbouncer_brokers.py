@@ -1,12 +1,12 @@
 """A broker behind pgbouncer in transaction mode, where no notification is heard, while its server crashes."""
 
+import asyncio
 import base64
 import json
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 import httpx
@@ -41,10 +41,11 @@ def metrics(url: str) -> str:
     return httpx.get(f"{url}/metrics", timeout=60).text
 
 
-def until_health_is(url: str, status: str) -> dict[str, Any]:
+async def until_health_is(url: str, status: str) -> dict[str, Any]:
     """Wait for an answer of /healthz with this status."""
-    while (answer := httpx.get(f"{url}/healthz", timeout=60).json())["status"] != status:
-        sleep(0.05)
+    async with httpx.AsyncClient(timeout=60) as client, asyncio.timeout(60):
+        while (answer := (await client.get(f"{url}/healthz")).json())["status"] != status:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.05)
     found: dict[str, Any] = answer
     return found
 
@@ -67,11 +68,11 @@ async def test_a_broker_serves_tokens_while_its_server_is_away_and_recovers(
             handle = new_lease(home, options, broker.url)
             token = ask(broker.url, handle).json()["access_token"]
             server.stop("immediate")
-            assert "have not expired" in until_health_is(broker.url, "degraded")["reason"]
+            assert "have not expired" in (await until_health_is(broker.url, "degraded"))["reason"]
             assert "authstate_database_available 0.0" in metrics(broker.url)
             assert ask(broker.url, handle).json()["access_token"] == token
             server.start()
-            until_health_is(broker.url, "ok")
+            await until_health_is(broker.url, "ok")
             assert "authstate_database_available 1.0" in metrics(broker.url)
             granted = ask(broker.url, handle).json()
             assert granted["access_token"] == token

@@ -76,7 +76,7 @@ async def test_a_pgbouncer_that_is_gone_costs_no_token(
             async with login.engine(database) as engine:
                 running.close()
                 monkeypatch.setattr(PostgresDatabase, "_pauses", (0.0,))
-                monkeypatch.setattr(PostgresDatabase, "_connect_within", 1.0)
+                monkeypatch.setattr(PostgresDatabase, "_connect_within", 0.1)
                 with pytest.raises(StoreUnavailable):
                     await engine.authorization()
     assert login.authority.sent == []
