@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 Row = Mapping[str, Any]
 _GIVE_UP_CONNECTING: Final = 2.0  # seconds; then it begins again if anybody waits
+_TIDYING: Final = frozenset({statements.RELEASE, statements.TELL})
+"""What is done at the end of other work. It opens no connections that were closed before: nobody would close them."""
 T = TypeVar("T")
 
 
@@ -78,6 +80,7 @@ class PostgresConnections:
         self._opening = asyncio.Lock()
         self._failures = ConnectFailures()
         self._finishing: set[asyncio.Task[None]] = set()
+        self._is_closed = False
         self.place: str = describe(url)
         """The name of the database, for a person."""
         self.elapsed = elapsed
@@ -141,6 +144,9 @@ class PostgresConnections:
         return faults.unavailable(self.place, error)
 
     async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        if self._is_closed and statement in _TIDYING:
+            raise StoreUnavailable(f"{self.place}: its connections were closed")
+        self._is_closed = False
         return next(iter(await self._fetch_all_once(statement, values)), None)
 
     async def _fetch_all_once(self, statement: str, values: Mapping[str, Any]) -> list[Row]:
@@ -183,9 +189,13 @@ class PostgresConnections:
         return pool
 
     async def aclose(self) -> None:
-        """Close all connections, after what is given free in the background. A later use opens new ones."""
-        if self._finishing:
+        """Close all connections, after what is given free in the background. A later use opens new ones.
+
+        A row that is held then is not given free afterwards: its hold ends by itself.
+        """
+        while self._finishing:
             await asyncio.wait(self._finishing)
+        self._is_closed = True
         await self.changes.aclose()
         pool, self._pool = self._pool, None
         if pool is not None:

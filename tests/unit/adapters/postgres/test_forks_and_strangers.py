@@ -97,6 +97,43 @@ async def test_closing_waits_until_an_unwanted_row_is_free(database_url: str, ke
         assert connection.execute("SELECT held_until FROM authstate.accounts").fetchall() == [(None,)]
 
 
+class SlowlyReleasing(PostgresDatabase):
+    """Releases a row only when a test says so."""
+
+    def __init__(self, url: str, keys: EncryptionKeys) -> None:
+        super().__init__(url, keys, connections=2, listens=False)
+        self.is_releasing, self.may_release = asyncio.Event(), asyncio.Event()
+
+    async def _fetch_once(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        if statement == statements.RELEASE:
+            self.is_releasing.set()
+            await self.may_release.wait()
+        return await super()._fetch_once(statement, values)
+
+
+@pytest.mark.parametrize("is_inside", [True, False], ids=["inside", "while it is released"])
+async def test_a_row_that_is_released_after_the_end_opens_no_connection(
+    is_inside: bool, database_url: str, keys: EncryptionKeys
+) -> None:
+    database = SlowlyReleasing(database_url, keys)
+    store = database.store("alice")
+    holding = store.locked()
+    await holding.__aenter__()
+    if is_inside:
+        await database.aclose()
+    releasing = asyncio.ensure_future(holding.__aexit__(None, None, None))
+    await database.is_releasing.wait()
+    if not is_inside:
+        await database.aclose()
+    database.may_release.set()
+    await releasing
+    assert database._pool is None
+    async with database, store.locked():  # it is used again, and the same store may take the row at once
+        pass
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT held_until FROM authstate.accounts").fetchall() == [(None,)]
+
+
 async def test_no_statement_runs_an_operator_of_a_stranger(database_url: str, keys: EncryptionKeys) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         for number, (name, left, right, result) in enumerate(_STRANGE):
