@@ -12,6 +12,7 @@ import asyncio
 import math
 import secrets
 from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
 from functools import partial
 from weakref import WeakSet
 
@@ -37,6 +38,7 @@ _OVER_FOR = 30 * 86_400.0  # seconds for which a lease that is over is still lis
 _MOST_KEPT = 10_000
 _MOST_LISTED = 10_000
 _MOST_NEWS = 1000
+_MOST_NAMED = 5
 
 
 class _Details(msgspec.Struct, frozen=True):
@@ -166,12 +168,13 @@ class DatabaseLeases:
         return lease, handle
 
     async def end(self, lease_id: str) -> Lease:
-        """See `Leases`."""
+        """See `Leases`. Raises StoreUnreadable if what is stored was changed: the lease is over all the same."""
         row = await self._database.fetch(lease_statements.END, {"id": lease_id})
         if row is None:
             # What was sent may be the handle of a lease, which `shown_name` hides.
             raise ConfigError(f"there is no lease {shown_name(lease_id)} in {self._database.place}")
-        return await self._ended(row)
+        [lease] = await self._ended([row])
+        return lease
 
     async def listed(self, account: str | None = None) -> tuple[Lease, ...]:
         """See `Leases`. At most 10,000."""
@@ -179,9 +182,10 @@ class DatabaseLeases:
         return tuple([await self._lease(row) for row in await self._database.fetch_all(lease_statements.LIST, values)])
 
     async def end_all(self, account: str | None = None) -> tuple[Lease, ...]:
-        """See `Leases`."""
-        rows = await self._database.fetch_all(lease_statements.END_ALL, {"account": self._named(account)})
-        return tuple([await self._ended(row) for row in rows])
+        """See `Leases`. Raises StoreUnreadable if one cannot be read: all of them are over all the same."""
+        return await self._ended(
+            await self._database.fetch_all(lease_statements.END_ALL, {"account": self._named(account)})
+        )
 
     async def count(self) -> None:
         """See `Leases`."""
@@ -228,13 +232,23 @@ class DatabaseLeases:
         is_over = state is LeaseState.ACTIVE and row["left_seconds"] is not None and row["left_seconds"] <= 0
         return lease.after(LeaseTrigger.EXPIRE) if is_over else lease
 
-    async def _ended(self, row: Row) -> Lease:
-        """Note that a lease was ended by this process."""
-        self._forget(row["digest"])
-        self._ends_heard += 1
-        lease = msgspec.structs.replace(await self._lease(row), state=LeaseState.ENDED)
-        self._tell(lease)
-        return lease
+    async def _ended(self, rows: Sequence[Row]) -> tuple[Lease, ...]:
+        """Note that leases were ended by this process. Raises StoreUnreadable, once all are noted."""
+        ended: list[Lease] = []
+        unreadable: dict[str, StoreUnreadable] = {}
+        for row in rows:
+            self._forget(row["digest"])
+            self._ends_heard += 1
+            try:
+                lease = msgspec.structs.replace(await self._lease(row), state=LeaseState.ENDED)
+            except StoreUnreadable as error:
+                unreadable[row["id"]] = error
+                continue
+            self._tell(lease)
+            ended.append(lease)
+        if unreadable:
+            raise StoreUnreadable(_over_but_unreadable(len(ended), unreadable))
+        return tuple(ended)
 
     def _on_ended(self, lease_id: str) -> None:
         """Note that some process has ended a lease."""
@@ -269,6 +283,16 @@ class DatabaseLeases:
     def _tell(self, lease: Lease) -> None:
         for watch in self._watches:
             watch.add(lease)
+
+
+def _over_but_unreadable(readable: int, unreadable: Mapping[str, StoreUnreadable]) -> str:
+    """Say which leases were ended although they cannot be read, and why the first of them cannot."""
+    names = ", ".join(list(unreadable)[:_MOST_NAMED]) + ("" if len(unreadable) <= _MOST_NAMED else ", ...")
+    over = f"the lease {names} is over" if len(unreadable) == 1 else f"the leases {names} are over"
+    others = f", and so are {readable} others" if readable else ""
+    return f"{over}{others}. What is stored of {'it' if len(unreadable) == 1 else 'them'} cannot be read: " + str(
+        next(iter(unreadable.values()))
+    )
 
 
 def _has_failed(reading: "asyncio.Task[Lease | None]") -> bool:

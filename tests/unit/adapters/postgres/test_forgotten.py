@@ -59,6 +59,11 @@ class Service:
         """The ids of all leases."""
         return sorted(lease for (lease,) in run_statement(self.url, "SELECT id FROM authstate.leases"))
 
+    def active(self) -> list[str]:
+        """The ids of the leases that are not over."""
+        found = run_statement(self.url, "SELECT id FROM authstate.leases WHERE state = 'active'")
+        return sorted(lease for (lease,) in found)
+
     def _run(self, steps: Callable[[PostgresDatabase], Awaitable[T]]) -> T:
         async def run() -> T:
             async with PostgresDatabase(self.url, KeyFile(self.keys), connections=1, listens=False) as database:
@@ -109,6 +114,36 @@ def test_a_lease_that_nobody_can_read_is_forgotten_alone(service: Service, capsy
     assert service.leases() == [good]
     assert forget(service, "alice") == 1
     assert "can be read with these keys, so it was not removed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damages", [1, 2])
+def test_leases_that_nobody_can_read_are_ended(damages: int, service: Service, capsys: Captured) -> None:
+    *damaged, good = service.lease("alice", damages + 1)
+    for one in damaged:
+        damage(service, "details", f"id = '{one}'")
+    options = ("--store", service.url, "--keys", str(service.keys))
+    assert main(["lease", "end", damaged[0], *options]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and f"the lease {damaged[0]} is over. What is stored of it cannot be read: the lease " in err
+    assert service.active() == sorted([good, *damaged[1:]])
+    assert main(["lease", "end", good, *options]) == 0
+    assert capsys.readouterr().out == f"The lease {good} is over.\n"
+
+
+@pytest.mark.parametrize(
+    ("damages", "said"), [(1, "is over, and so are 2 others"), (2, "are over, and so are 2 others")]
+)
+def test_all_leases_are_ended_though_nobody_can_read_one(
+    damages: int, said: str, service: Service, capsys: Captured
+) -> None:
+    made = service.lease("alice", damages + 2)
+    for one in made[:damages]:
+        damage(service, "details", f"id = '{one}'")
+    options = ("--account", "alice", "--store", service.url, "--keys", str(service.keys))
+    assert main(["lease", "end", "--all", *options]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and said in err and all(one in err for one in made[:damages])
+    assert service.active() == []
 
 
 def test_leases_whose_key_is_lost_are_forgotten_if_it_is_named(service: Service, capsys: Captured) -> None:
