@@ -1,8 +1,9 @@
-"""What other processes changed: heard from the database, or asked for once a second, for all rows together.
+"""What other processes changed: heard from the database, or asked for, for all rows together.
 
-Notifications make waiting short, and nothing depends on them. Whoever waits for a row also asks by itself. While no
-notification can be heard, one query a second finds the logins that were changed. While the database does not answer,
-nothing is known to have changed; what was, is found afterwards.
+Notifications make waiting short, and nothing depends on them. Whoever waits for a row also asks by itself. One query
+finds the logins that were changed. It runs once a second while no notification can be heard, and otherwise every 30
+seconds: a process that ended may not have told what it changed. While the database does not answer, nothing is known
+to have changed; what was, is found afterwards.
 """
 
 import asyncio
@@ -148,7 +149,7 @@ class Changes:
             while True:
                 async for heard in connection.notifies(timeout=_LOOK_AGAIN):
                     self._hear(heard.channel, heard.payload)
-                await self._look()  # a process that ended may not have told what it changed
+                await self._look()  # what nobody told
 
     def _hear(self, channel: str, payload: str) -> None:
         """Note a notification. Every role of the database may send one, so what has another form counts for nothing."""

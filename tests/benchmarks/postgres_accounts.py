@@ -38,6 +38,7 @@ def server() -> Iterator[PostgresServer]:
         Path(folder).chmod(0o755)
         running = PostgresServer(Path(folder) / "s", programs())
         running.create()
+        running.configure("fsync = on", "full_page_writes = on")  # servers of tests have neither
         running.configure("max_wal_size = 4GB", "checkpoint_timeout = 1h", "shared_buffers = 256MB")
         running.start()
         try:

@@ -1,7 +1,7 @@
 """What logins in PostgreSQL cost, on a real server: `python -m benchmarks.postgres_load`, in `tests/`.
 
 Prints a table in Markdown, and ends with status 1 if a target is missed. The issuer is in memory and answers at once.
-docs/sizing.md calculates with these figures. It needs an idle machine, and about two minutes.
+docs/sizing.md calculates with these figures. It needs an idle machine, and about three minutes.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from benchmarks.__main__ import machine as machine_name
 from benchmarks.postgres_accounts import KEYS, fill, name_of, new_database, server
 from benchmarks.postgres_broker import broker_answers
 from benchmarks.postgres_figures import Figure, ServerWork, table, work_of
+from benchmarks.postgres_hearing import hearing
 from benchmarks.postgres_statements import commits, pages_of_a_claim
 from support.database_brokers import CountingDatabase
 from support.postgres import PostgresServer
@@ -99,7 +100,7 @@ async def refreshes_a_second(
         Figure(f"refreshes by one process, {AT_ONCE} at once", max(rates), "a second", at_least=200),
         Figure("processor time of a refresh in the process", client, "ms"),
         Figure("processor time of a refresh in PostgreSQL", warm.cpu_ms, "ms"),
-        Figure("statements of a refresh", statements, ""),
+        Figure("statements of a refresh, with one that opens the engine", statements, ""),
         Figure("row changes of a refresh", warm.updates, ""),
         Figure("those of them that change no index", warm.hot_updates, ""),
         Figure("WAL of a refresh, right after a checkpoint", cold.wal_bytes / 1e3, "kB"),
@@ -190,6 +191,8 @@ def measure(running: PostgresServer, most: int, idle: int, schema: Sequence[str]
     figures.append(durable_commit(idle_url))
     said("statements")
     figures += [*commits(running), *pages_of_a_claim(running)]
+    said("notifications")
+    figures += asyncio.run(hearing(running, "idle", idle))
     said("the broker")
     with tempfile.TemporaryDirectory() as folder:
         figures += broker_answers(running, Path(folder))

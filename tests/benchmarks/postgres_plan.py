@@ -17,8 +17,8 @@ PERIODS = {"T = 10 days": 864_000, "T = 1 hour": 3_600}
 PEAK = 3
 OCCUPIED = 10.0
 """Milliseconds for which a refresh occupies a connection: its statements, with two commits of 3 ms."""
-COMMIT = 1.5
-"""Milliseconds of a durable commit with a synchronous standby in the next zone."""
+LOOKED_BACK = 35
+"""Seconds of changes that a process finds at each look, which it repeats after 30 seconds (statements.RECENT)."""
 _BETWEEN = re.compile(r"(?<=<!-- plan: begin -->\n).*?(?=<!-- plan: end -->)", re.S)
 
 
@@ -35,6 +35,10 @@ def plan(figures: Mapping[str, float]) -> str:
     cold = figures["WAL of a refresh, right after a checkpoint"]
     warm = figures["WAL of a refresh, pages known since the checkpoint"]
     account = figures["an account: its row, its login and its indexes"] / 1e3
+    told = figures["a separate notification"]
+    heard = figures["hearing a notification, in each process"]
+    woken = figures["hearing a notification, in PostgreSQL for each process"]
+    found = figures["finding a change by a look, in each process"]
     whole = figures[f"an account with {MAX_CLAIMS} claims, the most that are kept"]
 
     def row(what: str, formula: str, cells: list[str]) -> str:
@@ -64,7 +68,11 @@ def plan(figures: Mapping[str, float]) -> str:
             row("WAL, at most", f"r * {cold:g} kB", log(cold)),
             row("WAL, at least", f"r * {warm:g} kB", log(warm)),
             row("connections in use", f"r * {OCCUPIED:g} ms", rate(OCCUPIED / 1e3)),
-            row("servers, for notifications", f"r * {COMMIT:g} ms", rate(COMMIT / 1e3)),
+            row("servers, for notifications", f"r * {told:g} ms", rate(told / 1e3)),
+            row("cores of each broker, to hear them", f"r * {heard:g} us", rate(heard / 1e6)),
+            row("cores of PostgreSQL, for each broker that does", f"r * {woken:g} us", rate(woken / 1e6)),
+            row("changes that a look finds", f"r * {LOOKED_BACK} s", rate(LOOKED_BACK)),
+            row("milliseconds of each broker for a look", f"the same * {found:g} us", rate(LOOKED_BACK * found / 1e3)),
             "",
         ]
     )

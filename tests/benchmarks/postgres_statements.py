@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -20,25 +20,39 @@ SLOW_COMMIT = 5000  # microseconds
 ACCOUNTS = 2000
 _PLAIN = "UPDATE bare SET n = n + 1 WHERE account = %s"
 _WITH_NOTIFICATION = f"WITH done AS ({_PLAIN} RETURNING n) SELECT pg_notify('bare', n::text) FROM done"
+_RELAXED = """
+    WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+    SELECT pg_notify('bare', %s::text) FROM relaxed
+"""
+_KINDS = (
+    ((_PLAIN,), "durable updates"),
+    ((_WITH_NOTIFICATION,), "the same with a notification"),
+    ((_PLAIN, _RELAXED), "the same, then a separate notification"),
+)
 
 
 def commits(running: PostgresServer) -> list[Figure]:
-    """Update rows on many connections, each row on one of them. Commits are as they are, and then take 5 ms more."""
+    """Update rows on many connections, each row on one of them. Commits are as they are, and then take 5 ms more.
+
+    A notification is part of the update, or follows it in a transaction of its own that waits for no disk.
+    """
     running.execute("CREATE TABLE bare (account int PRIMARY KEY, n bigint)")
     running.execute("INSERT INTO bare SELECT n, 0 FROM generate_series(1, %s) AS n", CONNECTIONS)
     figures = []
     for delay, how in ((0, ""), (SLOW_COMMIT, ", commits take 5 ms more")):
         running.configure("commit_siblings = 0", f"commit_delay = {delay}")
         running.reload()
-        for statement, what in ((_PLAIN, "durable updates"), (_WITH_NOTIFICATION, "the same with a notification")):
-            rate = _rate(running.url(), statement)
+        for statements_in_turn, what in _KINDS:
+            rate = _rate(running.url(), statements_in_turn)
             figures.append(Figure(f"{what}, {CONNECTIONS} connections{how}", rate, "a second"))
     running.configure("commit_siblings = 5", "commit_delay = 0")
     running.reload()
-    return figures
+    took = 1e3 / _rate(running.url(), (_RELAXED,))
+    return [*figures, Figure("a separate notification", took, "ms")]
 
 
-def _rate(url: str, statement: str) -> float:
+def _rate(url: str, statements_in_turn: Sequence[str]) -> float:
+    """How often a second they are run on all connections together."""
     counts = [0] * CONNECTIONS
     ready = threading.Barrier(CONNECTIONS)
 
@@ -47,7 +61,8 @@ def _rate(url: str, statement: str) -> float:
             ready.wait()
             ends = time.perf_counter() + SECONDS
             while time.perf_counter() < ends:
-                connection.execute(statement.encode(), (number + 1,))
+                for statement in statements_in_turn:
+                    connection.execute(statement.encode(), (number + 1,))
                 counts[number] += 1
 
     threads = [threading.Thread(target=update, args=(number,)) for number in range(CONNECTIONS)]

@@ -7,9 +7,10 @@ from model.simulation.ledger import Fate, Ledger
 from model.simulation.scheduler import Runner
 
 from authstate.adapters.postgres.hold import HoldTimes
-from authstate.engine.machines.refresh_claim import RefreshClaim
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import RefreshDeadReason
+from authstate.engine.model.secret import Secret
 
 
 class MachineLedger(Ledger):
@@ -30,7 +31,8 @@ class MachineLedger(Ledger):
         row = self.database.state.row
         left = -1.0 if row is None or row.held_until is None else row.held_until - self.database.now()
         is_holder = row is not None and row.holder == runner.name and row.held_until is not None
-        if is_holder and left + paused >= self.times.answer - 1e-6:
+        is_known = not self.has_failed_over or self._is_claimed(token)
+        if is_known and is_holder and left + paused >= self.times.answer - 1e-6:
             if left < self.times.answer - 1e-6:
                 self._excuse(runner, token)
             super().sent(runner, token, has_cause=has_cause, is_usable=is_usable)
@@ -43,6 +45,10 @@ class MachineLedger(Ledger):
         else:
             holder = row.holder if row is not None else "nobody"
             self.broken(f"{runner.name} sends {token}, and {holder} holds the row, for {left:.2f} s")
+
+    def _is_claimed(self, token: str) -> bool:
+        claim = self._claims.get(fingerprint_of(Secret(token)))
+        return claim is not None and claim.state is RefreshClaimState.CLAIMED
 
     def __init__(self, note: Callable[[str, str], None]) -> None:
         super().__init__(note)

@@ -16,8 +16,10 @@ from authstate.adapters.postgres.rows import claim_from
 from authstate.adapters.postgres.sealing import seal, unseal
 from authstate.adapters.postgres.store import PostgresStore
 from authstate.adapters.stores.auth_json_format import encode
-from authstate.engine.machines.refresh_claim import RefreshClaim
+from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of
 from authstate.engine.model.credentials import ChatgptTokens
+from authstate.engine.model.errors import RefreshDeadReason
+from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock, CredentialStore
 
 ACCOUNT = "alice"
@@ -99,7 +101,8 @@ class MachinesWorld(World):
         """What a refresh of the next process must end with. A failover may bring a login back that was revoked."""
         stored = self.ledger.grant_of(self.ledger.read(self.content()))
         if self.ledger.has_failed_over and stored is not None and stored.revoked and not self._is_left_in_doubt(stored):
-            return "PermanentRefreshError (revoked)"
+            why = _known_reason(self.database.state, stored.token) or RefreshDeadReason.REVOKED
+            return f"PermanentRefreshError ({why})"
         return super().next_outcome()
 
     def fail_over(self, state: State) -> None:
@@ -136,6 +139,15 @@ def _content(state: State) -> bytes | None:
     if row is None or row.login is None or row.key_id is None:
         return None
     return unseal(KEYS.find(row.key_id) or b"", row.key_id, ACCOUNT, "login", row.login)
+
+
+def _known_reason(state: State, token: str) -> RefreshDeadReason | None:
+    """Why a token is not sent again, by what the database knows."""
+    known = {claim.fingerprint: claim for claim in _claims(state)}
+    claim = known.get(fingerprint_of(Secret(token)))
+    if claim is None or claim.state not in (RefreshClaimState.SPENT, RefreshClaimState.DEAD):
+        return None
+    return claim.reason or RefreshDeadReason.EXHAUSTED
 
 
 def _claims(state: State) -> list[RefreshClaim]:

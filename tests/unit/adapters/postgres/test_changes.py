@@ -97,6 +97,25 @@ async def test_changes_are_found_while_the_connection_is_lost(databases: Pair, d
         await until(lambda: databases[0].changes.is_listening)
 
 
+async def test_a_change_that_nobody_told_is_found_by_a_look(
+    database_url: str, keys: EncryptionKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process ended right after it had stored the login."""
+    monkeypatch.setattr("authstate.adapters.postgres.changes._LOOK_AGAIN", 0.05)
+    async with (
+        PostgresDatabase(database_url, keys) as one,
+        PostgresDatabase(database_url, keys, listens=False) as other,
+    ):
+        monkeypatch.setattr(other.notices, "send", lambda account, version: None)
+        store = one.store("alice")
+        await store.load()
+        await until(lambda: one.changes.is_listening)
+        before = store.revision()
+        await save(other.store("alice"), KEY)
+        await until(lambda: store.revision() != before)
+        assert one.changes.is_listening
+
+
 async def test_a_waiter_goes_on_as_soon_as_the_row_is_free(databases: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would ask by itself only after an hour."""
     monkeypatch.setattr("authstate.adapters.postgres.store._FIRST_WAIT", 3600.0)
