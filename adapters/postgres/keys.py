@@ -134,7 +134,7 @@ class KeyFile:
             data, found = read_with_status(self.path, LARGEST_FILE + 1)
         except OSError as error:
             raise KeysInvalid(f"the encryption keys in {self.path} cannot be read: {error.strerror}") from None
-        if sys.platform != "win32" and found.st_uid not in (0, os.geteuid()):
+        if sys.platform != "win32" and os.geteuid() and found.st_uid not in (0, os.geteuid()):  # root may use any
             raise KeysInvalid(
                 f"the encryption keys in {self.path} belong to user {found.st_uid}, who could replace them: run this "
                 f"as that user, or chown {self.path}"

@@ -158,7 +158,7 @@ RECENT: Final = """
     FROM (SELECT extract(epoch FROM clock_timestamp())::double precision AS now) AS t
     LEFT JOIN authstate.accounts AS a
         ON a.changed_at > to_timestamp(
-            CASE WHEN %(since)s > 0::float8 THEN %(since)s - 5::float8 ELSE t.now - 60::float8 END
+            CASE WHEN %(since)s > 0::float8 THEN %(since)s - 15::float8 ELSE t.now - 60::float8 END
         )
 """
 """Find the logins that were changed since a time of the database, and what time it is there. Some are found twice: a

@@ -17,7 +17,7 @@ PERIODS = {"T = 10 days": 864_000, "T = 1 hour": 3_600}
 PEAK = 3
 OCCUPIED = 10.0
 """Milliseconds for which a refresh occupies a connection: its statements, with two commits of 3 ms."""
-LOOKED_BACK = 35
+LOOKED_BACK = 45
 """Seconds of changes that a process finds at each look, which it repeats after 30 seconds (statements.RECENT)."""
 _BETWEEN = re.compile(r"(?<=<!-- plan: begin -->\n).*?(?=<!-- plan: end -->)", re.S)
 

@@ -137,3 +137,5 @@ def test_a_file_of_another_user_is_refused_unless_that_is_root(tmp_path: Path, m
         owner = 4321
     with pytest.raises(KeysInvalid, match=f"belong to user {owner}, who could replace them: .* chown"):
         asyncio.run(KeyFile(path).load())
+    monkeypatch.setattr(os, "geteuid", lambda: 0)  # an operator with sudo uses the file of a service
+    assert asyncio.run(KeyFile(path).load()).current == "a"
