@@ -356,7 +356,7 @@ def test_two_brokers_on_one_vault(make_home: MakeHome, issuer: LoopbackIssuer, r
         (("--listen", "0.0.0.0:0"), "--tls-certificate FILE"),
         (("--listen", "4517"), "ADDRESS:PORT"),
         (("--tls-certificate", "/nowhere/cert.pem"), "cannot read /nowhere/cert.pem"),
-        (("--socket", "/tmp/" + "x" * 120), "AUTHSTATE_BROKER_SOCKET"),
+        (("--listen", "127.0.0.1:0", "--socket", "/tmp/" + "x" * 120), "AUTHSTATE_BROKER_SOCKET"),
         (("-c", 'cli_auth_credentials_store="ephemeral"'), "nothing that a broker could share"),
         (("--print-unit", "launchd", "--listen", "a\x07:1"), "cannot stand in a unit"),
         (("--print-unit", "systemd", "--socket", "/tmp/\x1b"), "cannot stand in a unit"),
