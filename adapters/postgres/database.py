@@ -5,6 +5,7 @@ from authstate.adapters.postgres.lease_statements import SCHEMA_VERSION
 from authstate.adapters.postgres.migrate import newer_message
 from authstate.adapters.postgres.schema import VERSION
 from authstate.adapters.postgres.store import PostgresStore
+from authstate.engine.model.arguments import ensure_instance
 from authstate.engine.model.errors import StoreUnavailable
 
 
@@ -41,5 +42,7 @@ class PostgresDatabase(PostgresConnections):
 
         Raises:
             ValueError: the id has another form.
+            TypeError: it is no text.
         """
+        ensure_instance(account, str, "account", "its id, a str")
         return PostgresStore(self, account)
