@@ -20,11 +20,13 @@ class PostgresDatabase(PostgresConnections):
     """
 
     async def ensure_usable(self) -> None:
-        """Return if the database can be used, with the tables of this release and the right keys.
+        """Return if the database can be used, with the tables of this release and the first key.
+
+        Whether the other keys are right, and whether one is missing, is found when something is read.
 
         Raises:
             StoreUnavailable: it cannot be used now, or its tables are of another release.
-            StoreUnreadable: an encryption key is missing or wrong.
+            StoreUnreadable: the keys cannot be read, or the first one is wrong.
         """
         row = await self.fetch(SCHEMA_VERSION, {})
         found = row["version"] if row is not None else 0
