@@ -138,7 +138,7 @@ class TokenGrants:
                 await self._take_turn(grant, handle)
             return grant
         except TimeoutError:
-            said = "the issuer has not answered yet: try again"
+            said = "no new access token yet, from the issuer or from another process that refreshes: try again"
             refusal = OAuthRefusal(OAuthError.TEMPORARILY_UNAVAILABLE, said, TRY_AGAIN)
         except AuthError as error:
             refusal = refusal_of(error)

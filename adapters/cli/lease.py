@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -48,7 +49,7 @@ async def new_lease(options: argparse.Namespace) -> ExitStatus:
             except BaseException:
                 await broker.leases.end(made.lease.id)
                 raise
-            print(_described(made, options.into, written))
+            print(_described(made, options, written))
             return ExitStatus.DONE
     handle = made.handle.secret.reveal()
     if options.env:
@@ -133,14 +134,16 @@ def _allowed_host(url: str) -> str | None:
     return None if host is None or is_loopback(host) else host
 
 
-def _described(made: NewLease, folder: str, written: list[str]) -> str:
+def _described(made: NewLease, options: argparse.Namespace, written: list[str]) -> str:
     lease = made.lease
+    named = (("--store", options.store), ("--keys", options.keys))
+    database = [word for option, value in named if value is not None for word in (option, shlex.quote(value))]
     end = f"until {_instant(lease.expires_at)}" if lease.expires_at is not None else "without an end"
     lines = [
         f"Lease {lease.id} on the account {made.account.name}, {end}.",
         *(f"  wrote  {path}" for path in written),
-        f"  use    CODEX_HOME={folder}, with the variables of authstate.env",
-        f"  end    authstate lease end {lease.id}",
+        f"  use    CODEX_HOME={options.into}, with the variables of authstate.env",
+        f"  end    {' '.join(('authstate lease end', lease.id, *database))}",
     ]
     return "\n".join(printable(line) for line in lines)
 

@@ -42,6 +42,8 @@ def _accounts(options: argparse.Namespace) -> tuple[Vault, list[tuple[AccountEnt
     Raises ConfigError, StoreUnavailable.
     """
     environ = {name: value for name, value in os.environ.items() if name != ACCOUNT_VARIABLE}
+    if not os.path.isdir(options.home):
+        raise ConfigError(f"there is no such folder: {options.home}: name the home whose logins are to be moved")
     environ["CODEX_HOME"] = os.path.abspath(options.home)
     environment = Environment.read(environ, acts_with_key=False)
     config, _ = read_config(environment.home, options.overrides, environ=environ)

@@ -1,6 +1,7 @@
 """The connections of one process to a database that keeps logins, with its keys and its notifications."""
 
 import asyncio
+import logging
 import os
 import socket
 import time
@@ -16,6 +17,7 @@ from authstate.adapters.postgres.connect_failures import ConnectFailures, NotCon
 from authstate.adapters.postgres.connection_target import connection_string, describe
 from authstate.adapters.postgres.keys import KeyProvider
 from authstate.adapters.postgres.sealed_logins import SealedLogins
+from authstate.engine.model.arguments import ensure_instance, ensure_methods
 from authstate.engine.model.errors import StoreUnavailable, strip_tracebacks
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ Row = Mapping[str, Any]
 _GIVE_UP_CONNECTING: Final = 2.0  # seconds; then it begins again if anybody waits
 _TIDYING: Final = frozenset({statements.RELEASE, statements.TELL})
 """What is done at the end of other work. It opens no connections that were closed before: nobody would close them."""
+_SILENT: Final = logging.NullHandler()
 T = TypeVar("T")
 
 
@@ -52,6 +55,7 @@ class PostgresConnections:
 
     Raises:
         DatabaseUrlInvalid: the URL has another form, or contains a password.
+        TypeError: the URL is no text, or the keys are no `KeyProvider`.
     """
 
     _pauses: tuple[float, ...] = (0.0, 0.1, 0.3, 1.0, 2.0)
@@ -74,6 +78,8 @@ class PostgresConnections:
         listen_url: str | None = None,
         elapsed: Callable[[], float] = boot_time,
     ) -> None:
+        ensure_instance(url, str, "url", "postgresql://USER@HOST/DATABASE, a str")
+        ensure_methods(keys, ("load",), "keys", "a KeyFile, a KeyVariable or a KeyProvider of your own")
         self._conninfo = connection_string(url)
         self._connections = connections
         self._pool: AsyncConnectionPool[Any] | None = None
@@ -172,6 +178,8 @@ class PostgresConnections:
             from psycopg_pool import AsyncConnectionPool
         except ImportError:
             raise StoreUnavailable("PostgreSQL needs more packages: pip install 'authstate[postgres]'") from None
+        # Without a handler, Python prints each try to connect on standard error, in front of the message.
+        logging.getLogger("psycopg.pool").addHandler(_SILENT)
         settings = {"autocommit": True, "prepare_threshold": None}
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
             self._conninfo,

@@ -5,6 +5,7 @@ from authstate.adapters.postgres.lease_statements import SCHEMA_VERSION
 from authstate.adapters.postgres.migrate import newer_message
 from authstate.adapters.postgres.schema import VERSION
 from authstate.adapters.postgres.store import PostgresStore
+from authstate.engine.model.arguments import ensure_instance
 from authstate.engine.model.errors import StoreUnavailable
 
 
@@ -19,11 +20,13 @@ class PostgresDatabase(PostgresConnections):
     """
 
     async def ensure_usable(self) -> None:
-        """Return if the database can be used, with the tables of this release and the right keys.
+        """Return if the database can be used, with the tables of this release and the first key.
+
+        Whether the other keys are right, and whether one is missing, is found when something is read.
 
         Raises:
             StoreUnavailable: it cannot be used now, or its tables are of another release.
-            StoreUnreadable: an encryption key is missing or wrong.
+            StoreUnreadable: the keys cannot be read, or the first one is wrong.
         """
         row = await self.fetch(SCHEMA_VERSION, {})
         found = row["version"] if row is not None else 0
@@ -41,5 +44,7 @@ class PostgresDatabase(PostgresConnections):
 
         Raises:
             ValueError: the id has another form.
+            TypeError: it is no text.
         """
+        ensure_instance(account, str, "account", "its id, a str")
         return PostgresStore(self, account)

@@ -5,12 +5,13 @@ import base64
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authstate import EncryptionKeys, KeyFile, KeysInvalid
+from authstate import EncryptionKeys, KeyFile, KeysInvalid, PostgresDatabase
 from authstate.adapters.postgres.keys import KEY_BYTES, new_key
 
 KEY = bytes(range(32))
@@ -139,3 +140,18 @@ def test_a_file_of_another_user_is_refused_unless_that_is_root(tmp_path: Path, m
         asyncio.run(KeyFile(path).load())
     monkeypatch.setattr(os, "geteuid", lambda: 0)  # an operator with sudo uses the file of a service
     assert asyncio.run(KeyFile(path).load()).current == "a"
+
+
+@pytest.mark.parametrize(
+    ("url", "keys", "account", "message"),
+    [
+        ("dbname=x", "/etc/secret-path", "alice", "keys is of the type str, which has no method load: give a KeyFile"),
+        ("dbname=x", KeyFile, "alice", "keys is the class KeyFile: give a KeyFile"),
+        (b"x", EncryptionKeys({"first": KEY}), "alice", "url is of the type bytes: give postgresql://"),
+        ("dbname=x", EncryptionKeys({"first": KEY}), 17, "account is of the type int: give its id, a str"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(url: Any, keys: Any, account: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message) as raised:
+        PostgresDatabase(url, keys).store(account)
+    assert "secret" not in str(raised.value)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -95,6 +96,23 @@ def test_two_brokers_serve_a_lease_until_it_is_ended(commands: Commands) -> None
         for url in urls:  # at once if the broker hears of it, and within some seconds if not
             assert "was ended" in until_refused(url, handle).json()["error_description"]
     assert handle not in listed.stdout + ended.stdout
+
+
+def test_the_command_that_is_told_ends_the_lease(commands: Commands, tmp_path: Path) -> None:
+    box = ("--into", str(tmp_path / "box"), "--broker-url", "http://127.0.0.1:1")
+    made = commands.run("--account", "alice", "lease", "new", *box)
+    [told] = [line for line in made.stdout.splitlines() if line.startswith("  end    ")]
+    words = shlex.split(told.removeprefix("  end    authstate "))
+    ended = commands.run(*words, store=())
+    assert ended.stdout == f"The lease {words[2]} is over.\n", ended.stderr
+
+
+def test_a_refused_role_is_told_in_one_line(commands: Commands) -> None:
+    as_nobody = ("--store", commands.store[1].replace("user=postgres", "user=nobody_at_all"), *commands.store[2:])
+    refused = commands.run("--account", "alice", "lease", "list", store=as_nobody)
+    assert refused.returncode == 4
+    [line] = refused.stderr.splitlines()
+    assert "the server does not accept this role" in line
 
 
 @pytest.mark.parametrize(
