@@ -148,11 +148,13 @@ async def test_who_waits_for_a_connection_that_is_in_use_gets_it_although_no_mor
     url = database_url.replace("user=postgres", f"user={role}")
     with psycopg.connect(database_url, autocommit=True) as blocking:
         blocking.execute("SELECT pg_advisory_lock(1)")
-        async with Growing(url, keys, connections=3, listens=False) as database, asyncio.timeout(60):
-            await database.fetch("SELECT 1", {})  # makes one connection or two
-            using = [asyncio.ensure_future(database.fetch("SELECT pg_advisory_lock_shared(1)", {})) for _ in range(2)]
-            while blocking.execute(_WAITING).fetchone() != (2,):  # noqa: ASYNC110 - no event tells it
-                await asyncio.sleep(0.01)
+        async with Growing(url, keys, connections=9, listens=False) as database, asyncio.timeout(60):
+            await database.fetch("SELECT 1", {})  # makes some connections
+            using: list[asyncio.Future[Row | None]] = []
+            while (in_use := blocking.execute(_WAITING).fetchone()) != (database.made(),):
+                if in_use == (len(using),) and database.made(idle=True):
+                    using.append(asyncio.ensure_future(database.fetch("SELECT pg_advisory_lock_shared(1)", {})))
+                await asyncio.sleep(0.01)  # no event tells it
             postgres_server.execute(f"ALTER ROLE {role} NOLOGIN")
             waiting = asyncio.ensure_future(database.fetch("SELECT 2 AS two", {}))
             await database.has_failed()
@@ -167,6 +169,11 @@ class Growing(Patient):
 
     async def _recent(self, since: float) -> Sequence[Row]:
         return []  # nothing else needs a connection
+
+    def made(self, *, idle: bool = False) -> int:
+        """How many connections there are, or are idle."""
+        assert self._pool is not None
+        return self._pool.get_stats()["pool_available" if idle else "pool_size"]
 
     async def has_failed(self) -> None:
         """Wait until an attempt to connect has failed."""
