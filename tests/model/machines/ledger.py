@@ -31,7 +31,7 @@ class MachineLedger(Ledger):
         row = self.database.state.row
         left = -1.0 if row is None or row.held_until is None else row.held_until - self.database.now()
         is_holder = row is not None and row.holder == runner.name and row.held_until is not None
-        is_known = not self.has_failed_over or self._is_claimed(token)
+        is_known = not self.has_failed_over or (paused == 0.0 and self._is_claimed(token))
         if is_known and is_holder and left + paused >= self.times.answer - 1e-6:
             if left < self.times.answer - 1e-6:
                 self._excuse(runner, token)
@@ -67,6 +67,13 @@ class MachineLedger(Ledger):
         """A refresh token reached the issuer."""
         is_excused = token in self._sent_late or self.has_failed_over
         return super().arrived(runner, token, is_late=is_late or is_excused)
+
+    def died(self, runner: Runner, *, grace_ran_out: bool = False, finished: bool = False) -> None:
+        """A process is gone. An answer that came too late is not stored if somebody signed out meanwhile."""
+        for grant in self.underway(runner):
+            if grant.token in self._sent_late and grant.login in self.ended:
+                self.lose(grant, Fate.HELD_TOO_LONG)
+        super().died(runner, grace_ran_out=grace_ran_out, finished=finished)
 
     def taken_over(self, old: Row, names: dict[str, Runner]) -> None:
         """A row was taken whose holder had not done with it in time."""
