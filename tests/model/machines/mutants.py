@@ -1,19 +1,15 @@
 """The protocol with one of its guarantees removed. Each mutant is a patch that the simulation must notice."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from typing import Any
-from unittest.mock import patch
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
 from model.machines.database import Answer, Row, SimDatabase, Values
-from model.simulation.mutants import _send_a_doubt_at_once, _unclaimed
+from model.simulation.mutants import Patches, _send_a_doubt_at_once, _unclaimed, patched
 
 from authstate.adapters.postgres.held_row import HeldRow
 from authstate.adapters.postgres.hold import Hold
 from authstate.engine.flows.open_refresh_claim import OpenRefreshClaim
 from authstate.engine.flows.refresh import Refresher
-
-Patches = Mapping[tuple[Any, str], Any]
 
 
 def _anybodys(database: SimDatabase, row: Row | None, values: Values) -> bool:
@@ -51,11 +47,6 @@ MUTANTS: Mapping[str, Patches] = {
 }
 
 
-@contextmanager
-def mutated(name: str) -> Iterator[None]:
+def mutated(name: str) -> AbstractContextManager[None]:
     """Run with one guarantee removed."""
-    with ExitStack() as stack:
-        for (where, attribute), replacement in MUTANTS[name].items():
-            assert callable(getattr(where, attribute))
-            stack.enter_context(patch.object(where, attribute, replacement))
-        yield
+    return patched(MUTANTS[name])

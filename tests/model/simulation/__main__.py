@@ -5,31 +5,17 @@
 import sys
 import time
 
-from model.simulation.campaign import enumerated, timed_campaign
+from model.simulation.campaign import enumerated
 from model.simulation.history import History
 from model.simulation.ledger import Violation
+from model.simulation.replay import replay_or_play
 
 
 def main(arguments: list[str]) -> int:
     """Print what happened. The exit status is 1 where a promise was broken."""
     if arguments == ["every"]:
         return play_every()
-    numbers = [int(argument) for argument in arguments]
-    if len(numbers) == 1:
-        history = History(numbers[0])
-        try:
-            history.play()
-        except Violation as violation:
-            print(violation)
-            return 1
-        print(history.timeline.render(last=100_000))
-        return 0
-    first, count = numbers
-    result, seconds = timed_campaign(range(first, first + count))
-    print(f"{seconds:.1f} s", *(f"{name}: {number}" for name, number in sorted(result.counts.items())), sep="\n")
-    for seed, why in result.failures[:10]:
-        print(f"seed {seed}: {why.splitlines()[0]}")
-    return 1 if result.failures else 0
+    return replay_or_play([int(argument) for argument in arguments], History)
 
 
 def play_every() -> int:

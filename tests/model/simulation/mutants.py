@@ -5,7 +5,7 @@ A mutant changes the real classes, for as long as its context lasts.
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -166,11 +166,16 @@ MUTANTS: Mapping[str, Patches] = {
 }
 
 
-@contextmanager
-def mutated(name: str) -> Iterator[None]:
+def mutated(name: str) -> AbstractContextManager[None]:
     """Run with one guarantee removed."""
+    return patched(MUTANTS[name])
+
+
+@contextmanager
+def patched(patches: Patches) -> Iterator[None]:
+    """Run with other attributes, which exist and are callable."""
     with ExitStack() as stack:
-        for (where, attribute), replacement in MUTANTS[name].items():
+        for (where, attribute), replacement in patches.items():
             assert callable(getattr(where, attribute))
             stack.enter_context(patch.object(where, attribute, replacement))
         yield
