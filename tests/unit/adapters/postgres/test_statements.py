@@ -146,3 +146,19 @@ def test_a_writer_that_takes_its_row_again_refuses_its_earlier_writes(
     assert connection.execute(statements.RENEW, late).fetchone() is None
     assert connection.execute(statements.RELEASE, late).fetchone() is None
     assert connection.execute(statements.RENEW, {**base, "generation": again["generation"] + 1}).fetchone()
+
+
+def test_a_claim_that_is_refused_removes_no_other(connection: psycopg.Connection[dict[str, Any]]) -> None:
+    values = {
+        **{"account": "alice", "writer": HOLDS[0], "holder": "one", "seconds": 60.0, "margin": 5.0},
+        **{"state": "claimed", "at": 0.0, "sends": 1, "reason": None, "detail": "", "owner": "", "successor": ""},
+        "kept": 1,
+    }
+    assert connection.execute(statements.TAKE, {**values, "generation": 0}).fetchone()
+    for generation, fingerprint in ((2, TOKENS[0]), (3, TOKENS[1])):  # the older one is removed by the next claim
+        claim = {**values, "generation": generation, "fingerprint": fingerprint}
+        assert connection.execute(statements.CLAIM, claim).fetchone()
+    late = {**values, "generation": 1, "fingerprint": TOKENS[2]}
+    assert connection.execute(statements.CLAIM, late).fetchone() is None
+    found = connection.execute("SELECT fingerprint FROM authstate.refresh_claims ORDER BY number").fetchall()
+    assert [row["fingerprint"] for row in found] == TOKENS[:2]
