@@ -150,8 +150,18 @@ def test_a_writer_that_takes_its_row_again_refuses_its_earlier_writes(
 
 def test_a_claim_that_is_refused_removes_no_other(connection: psycopg.Connection[dict[str, Any]]) -> None:
     values = {
-        **{"account": "alice", "writer": HOLDS[0], "holder": "one", "seconds": 60.0, "margin": 5.0},
-        **{"state": "claimed", "at": 0.0, "sends": 1, "reason": None, "detail": "", "owner": "", "successor": ""},
+        "account": "alice",
+        "writer": HOLDS[0],
+        "holder": "one",
+        "seconds": 60.0,
+        "margin": 5.0,
+        "state": "claimed",
+        "at": 0.0,
+        "sends": 1,
+        "reason": None,
+        "detail": "",
+        "owner": "",
+        "successor": "",
         "kept": 1,
     }
     assert connection.execute(statements.TAKE, {**values, "generation": 0}).fetchone()
