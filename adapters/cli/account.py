@@ -13,6 +13,7 @@ from authstate.adapters.assembly import build_engine
 from authstate.adapters.broker.shown_members import account_members
 from authstate.adapters.cli.command_home import describe_taken
 from authstate.adapters.cli.exit_status import ExitStatus, print_error, printable
+from authstate.adapters.cli.not_revoked import NotRevoked
 from authstate.adapters.config import Config, ConfigError, Environment, StoreMode
 from authstate.adapters.config.settings import ACCOUNT_KEY, read_config
 from authstate.adapters.logs.redaction import redact_text
@@ -22,7 +23,7 @@ from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
 from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.adapters.vault.vault import Vault
 from authstate.adapters.vault.vault_store import VaultStore
-from authstate.engine.model.events import AuthMode, Event, Warned
+from authstate.engine.model.events import AuthMode
 
 _STATES = {
     AccountState.CHATGPT: "signed in",
@@ -130,12 +131,6 @@ async def remove_account(options: argparse.Namespace) -> ExitStatus:
     """
     command = AccountCommand(options.overrides)
     entry = command.vault.accounts().named(options.name)
-    not_revoked: list[str] = []
-
-    def on_event(event: Event) -> None:
-        if isinstance(event, Warned) and event.code == "not_revoked":
-            not_revoked.append(event.message)
-
     is_home = entry.id == HOME_ACCOUNT
     leases = LeaseBook(command.vault.folder)
     home = AccountHome(command.vault, leases, entry.id)
@@ -145,7 +140,7 @@ async def remove_account(options: argparse.Namespace) -> ExitStatus:
         command.vault.select(HOME_ACCOUNT)
     store = command.store_of(entry.id)
     engine = build_engine(command.config, command.environment, store=store, api_key=None)
-    engine.subscribe(on_event)
+    not_revoked = NotRevoked(engine)
     async with engine:
         await engine.log_out()
     leases.end_all_of(entry.id)
@@ -163,8 +158,7 @@ async def remove_account(options: argparse.Namespace) -> ExitStatus:
         print_error(said, ExitStatus.DONE)
     for path in kept:
         print_error(f"{path} is still there: the home has another one of this name", ExitStatus.DONE)
-    for message in not_revoked:
-        print_error(message, ExitStatus.DONE)
+    not_revoked.print()
     return ExitStatus.DONE
 
 

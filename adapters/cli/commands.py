@@ -101,6 +101,10 @@ def _postgres(options: argparse.Namespace) -> int:
         from authstate.adapters.cli.postgres_forget import forget
 
         return run_cancellable(forget(options))
+    if options.step == "logout":
+        from authstate.adapters.cli.postgres_logout import sign_out_account
+
+        return run_cancellable(sign_out_account(options))
     steps = {
         "init": postgres.init,
         "migrate": postgres.migrate,

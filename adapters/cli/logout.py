@@ -6,12 +6,12 @@ import sys
 from authstate.adapters.cli.command_home import describe_taken
 from authstate.adapters.cli.context import open_context
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
+from authstate.adapters.cli.not_revoked import NotRevoked
 from authstate.adapters.config.unmanaged_logins import find_in_environment
 from authstate.adapters.vault.account_home import AccountHome
 from authstate.adapters.vault.accounts_file import HOME_ACCOUNT
 from authstate.adapters.vault.lease_book import LeaseBook
 from authstate.adapters.vault.vault_store import VaultStore
-from authstate.engine.model.events import Event, Warned
 from authstate.engine.ports import CredentialStore
 
 
@@ -26,13 +26,7 @@ async def sign_out(overrides: list[str]) -> ExitStatus:
         StoreUnavailable: the store cannot be used; nothing was changed.
     """
     context = open_context(overrides, environment_key=False, acts_with_key=False)
-    not_revoked: list[str] = []
-
-    def on_event(event: Event) -> None:
-        if isinstance(event, Warned) and event.code == "not_revoked":
-            not_revoked.append(event.message)
-
-    context.engine.subscribe(on_event)
+    not_revoked = NotRevoked(context.engine)
     home = _home_of_account(context.store)
     taken = await home.take_over() if home is not None else None
     async with context.engine as engine:
@@ -44,8 +38,7 @@ async def sign_out(overrides: list[str]) -> ExitStatus:
     print(f"Signed out{of_account}. Nothing is stored in {context.place} any more.")
     if home is not None and choice is not None and (said := describe_taken(taken, home, choice.name)):
         print_error(said, ExitStatus.DONE)
-    for message in not_revoked:
-        print_error(message, ExitStatus.DONE)
+    not_revoked.print()
     if context.environment.api_key is not None:
         print("CODEX_API_KEY is still set: unset it to be signed out everywhere.", file=sys.stderr)
     if other := find_in_environment(os.environ):

@@ -22,13 +22,16 @@ _IMPORT = """Move the logins of a home into the database: that of the home itsel
 other account of its vault to ID/ACCOUNT. A login is moved, not copied, because a refresh token works once. End codex
 and other programs that use the home first. It may be repeated."""
 
+_LOGOUT = """Remove the login of an account, and revoke its tokens. Its leases stay;
+`authstate --account ACCOUNT lease end --all --store URL` ends them. Exit status: 0 signed out, 1 not."""
+
 _FORGET = """Remove a login that nobody can read any more, because its key is lost or its row is damaged, and all leases
 of the account. The account can then be signed in to again. Its tokens are not revoked. If the login can be read, only
 the leases are removed that nobody can read. Exit status: 0 removed, 1 not."""
 
 
 def add_postgres(commands: "argparse._SubParsersAction[Any]", add: Add) -> None:
-    """Add `postgres init`, `migrate`, `status`, `new-key`, `rotate-key`, `import` and `forget`."""
+    """Add `postgres init`, `migrate`, `status`, `new-key`, `rotate-key`, `import`, `logout` and `forget`."""
     postgres = add(commands, "postgres", "manage a database that keeps logins for many machines", _POSTGRES)
     steps = postgres.add_subparsers(title="commands", dest="step", required=True, metavar="COMMAND")
     for name, summary, description in (
@@ -45,6 +48,8 @@ def add_postgres(commands: "argparse._SubParsersAction[Any]", add: Add) -> None:
     moved = _with_keys(_with_database(add(steps, "import", "move the logins of a home into the database", _IMPORT)))
     moved.add_argument("home", metavar="HOME", help="the home folder, as CODEX_HOME names it")
     moved.add_argument("--as", dest="new_id", metavar="ID", required=True, help="the id in the database; not an email")
+    logout = _with_keys(_with_database(add(steps, "logout", "sign out of an account", _LOGOUT)))
+    logout.add_argument("account", metavar="ACCOUNT", help="its id in the database")
     forget = _with_keys(_with_database(add(steps, "forget", "remove a login that nobody can read any more", _FORGET)))
     forget.add_argument("account", metavar="ACCOUNT", help="its id in the database")
     forget.add_argument("--lost-key", metavar="ID", help="the key that is lost for good")

@@ -321,7 +321,12 @@ def test_a_role_without_rights_is_told_what_to_do(
     run(url, "CREATE ROLE without_rights LOGIN")
     try:
         as_role = ["--database", url.replace("user=postgres", "user=without_rights")]
-        for command in (["status"], ["rotate-key", "--keys", key_file], ["forget", "alice", "--keys", key_file]):
+        for command in (
+            ["status"],
+            ["rotate-key", "--keys", key_file],
+            ["forget", "alice", "--keys", key_file],
+            ["logout", "alice", "--keys", key_file],
+        ):
             assert main(["postgres", *command, *as_role]) == 4
             assert "grant it the rights that `authstate postgres init` prints" in printed()[1]
     finally:

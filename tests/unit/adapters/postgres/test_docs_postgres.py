@@ -43,6 +43,11 @@ def test_the_blocks_of_the_page_work(
         assert ran.returncode == 0, (command, ran.stderr)
         return ran.stdout
 
+    def logins() -> list[tuple[str, str]]:
+        with psycopg.connect(postgres_server.url("logins")) as connection:
+            found = connection.execute("SELECT account, key_id FROM authstate.accounts WHERE login IS NOT NULL")
+            return found.fetchall()
+
     outputs: list[str] = []
     try:
         for language, text in BLOCKS:
@@ -51,6 +56,9 @@ def test_the_blocks_of_the_page_work(
                 continue
             assert language == "sh"
             for line in text.splitlines():
+                if "logout" in line:
+                    current = ID_OF_KEY.findall((tmp_path / "logins.keys").read_text())[0]
+                    assert logins() == [("person-18", current)]
                 outputs.append(run(["sh", "-c", line]))
                 if "new-key" in line:
                     newest_first(tmp_path / "logins.keys")
@@ -59,10 +67,8 @@ def test_the_blocks_of_the_page_work(
         assert "logged_out\n" in said
         assert "No other key encrypts a login or a lease." in said
         assert "Moved the login of home to account person-18 in PostgreSQL at" in said
-        with psycopg.connect(postgres_server.url("logins")) as connection:
-            found = connection.execute("SELECT account, key_id FROM authstate.accounts WHERE login IS NOT NULL")
-            current = ID_OF_KEY.findall((tmp_path / "logins.keys").read_text())[0]
-            assert found.fetchall() == [("person-18", current)]
+        assert "Signed out of account person-18 in PostgreSQL at" in said
+        assert logins() == []
     finally:
         with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
             connection.execute("DROP DATABASE IF EXISTS logins")
