@@ -19,6 +19,7 @@ from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.model.credentials import ChatgptTokens, ExternalTokens
 from authstate.engine.model.errors import (
     AuthError,
+    EngineClosed,
     IssuerUnavailable,
     PermanentRefreshError,
     RefreshDeadReason,
@@ -332,11 +333,17 @@ class RefreshScheduler:
         self._shared.close()
         try:
             await self.finish_or_cancel(grace)
+            await self._store_pending(max(0.0, end - now()))
         except RefreshInterrupted as interrupted:
             self._listeners.warn("refresh_abandoned", str(interrupted))
-        if self._pending.tokens is not None:
-            await asyncio.wait((self.start_or_join(RefreshReason.UNSTORED),), timeout=max(0.0, end - now()))
         return max(0.0, end - now())
+
+    async def _store_pending(self, left: float) -> None:
+        if self._pending.tokens is None:
+            return
+        done, _ = await asyncio.wait((self.start_or_join(RefreshReason.UNSTORED),), timeout=left)
+        if not done:
+            raise RefreshInterrupted("new tokens are still being stored: if this process ends now, they are lost")
 
     async def _refresh(self, asked: Session, progress: RefreshProgress) -> AuthError | None:
         """Refresh the tokens of the session and install the result. Does nothing if newer ones came since `asked`."""
@@ -349,6 +356,8 @@ class RefreshScheduler:
             try:
                 result = await self._refresher.run(tokens, self.is_usable, progress)
                 while self._adopt(tokens, result) and result.tokens.access_token == tokens.access_token:
+                    if self._shared.is_closed:
+                        return EngineClosed()  # the refresh token is stored, and nobody is left who needs more
                     tokens = result.tokens  # only the refresh token was new, and callers need an access token
                     result = await self._refresher.run(tokens, self.is_usable, progress)
                 progress.outcome = RefreshOutcome.ADOPTED if result.was_adopted else RefreshOutcome.REFRESHED

@@ -44,7 +44,8 @@ class SharedRefresh:
         self._listeners = listeners
         self._work = work
         self._flight = SingleFlight()
-        self._is_over = False
+        self.is_closed: bool = False
+        """Whether `close` was called."""
         self.progress: RefreshProgress = RefreshProgress(self._emit_retry)
         """How far the refresh is that is under way, or was last."""
 
@@ -59,13 +60,13 @@ class SharedRefresh:
         After `close`, none is started, except one that stores what an earlier refresh brought: a program that ends
         would lose the answer.
         """
-        if self._is_over and reason is not RefreshReason.UNSTORED:
+        if self.is_closed and reason is not RefreshReason.UNSTORED:
             return self._flight.start_or_join(_refuse)
         return self._flight.start_or_join(lambda: self._start(reason))
 
     def close(self) -> None:
         """Start no more refreshes. A caller that waited for something else may still ask for one."""
-        self._is_over = True
+        self.is_closed = True
 
     async def finish_or_cancel(self, grace: float) -> None:
         """See `RefreshScheduler.finish_or_cancel`."""

@@ -88,6 +88,7 @@ class MachineLedger(Ledger):
         if before == after:
             return
         self.has_failed_over = self.disk_failed = True
+        self._repeats.clear()  # what a process noted of a token that it sent may be lost, too
         self.counts["failovers that lost commits"] += 1
         old, new = self.grant_of(self.read(read(before))), self.grant_of(self.read(read(after)))
         if new is None:

@@ -15,6 +15,7 @@ from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credential
 from authstate.engine.model.errors import (
     AuthError,
     Delivery,
+    EngineClosed,
     IssuerUnavailable,
     ParentUnavailable,
     RefreshDeadReason,
@@ -29,6 +30,7 @@ from authstate.engine.model.events import (
     RefreshRetried,
     RefreshStarted,
     StateChanged,
+    Warned,
 )
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.ports import HeldStore
@@ -237,6 +239,35 @@ async def test_the_end_tries_once_more_to_store_tokens() -> None:
         (RefreshOutcome.FAILED, 1),
         (RefreshOutcome.REFRESHED, 0),
     ]
+
+
+async def test_the_end_stores_what_an_answer_without_an_access_token_brought_and_sends_nothing() -> None:
+    world = World()
+    world.authority.answer_without_access_token_next()
+    async with world.engine:
+        world.store.full = 3
+        refreshing = asyncio.create_task(attempt(world.engine.refresh()))
+        await world.clock.elapse(5)
+        await refreshing
+    assert len(world.authority.sent) == 1
+    stored = await world.store.load()
+    assert isinstance(stored, ChatgptTokens) and stored.refresh_token.reveal() in world.authority.live
+    assert isinstance(world.ended[-1].error, EngineClosed)
+
+
+async def test_an_end_that_cannot_wait_for_a_store_says_so() -> None:
+    world = World()
+    codes: list[str] = []
+    await world.engine.start()
+    world.engine.subscribe(lambda event: codes.append(event.code) if isinstance(event, Warned) else None)
+    world.store.full = 3
+    refreshing = asyncio.create_task(attempt(world.engine.refresh()))
+    await world.clock.elapse(5)
+    await refreshing
+    world.store.full = 3  # the end tries, and waits for the next try
+    await world.engine.close(grace=0.01)
+    assert codes == ["tokens_not_stored", "refresh_abandoned"]
+    await world.clock.elapse(5)
 
 
 Step = Callable[[World], Awaitable[object]]
