@@ -1,7 +1,7 @@
 """`authstate diagram`: write the diagrams of the state tables, check that they are current, or compare two versions."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -12,12 +12,7 @@ from authstate.engine.machines.diagrams import render_all
 
 def write_diagrams(directory: Path) -> ExitStatus:
     """Write a file for each table and each format. Makes the directory if it does not exist. Raises OSError."""
-    files = render_all(TABLES)
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (directory / name).write_text(text, encoding="utf-8", newline="\n")
-    print(f"Wrote {len(files)} files to {directory}.")
-    return ExitStatus.DONE
+    return _write(render_all(TABLES), directory)
 
 
 def check_diagrams(directory: Path) -> ExitStatus:
@@ -81,6 +76,22 @@ def show_diff(revisions: Sequence[str], form: DiffForm) -> ExitStatus:
     }
     print(write[form](diff), end="")
     return ExitStatus.NOT_SIGNED_IN if diff.changed else ExitStatus.DONE
+
+
+def write_xstate(directory: Path) -> ExitStatus:
+    """Write a file in the JSON of XState for each table. Makes the directory if it does not exist. Raises OSError."""
+    from authstate.adapters.tables.table_data import running_tables
+    from authstate.adapters.tables.xstate import xstate_files
+
+    return _write(xstate_files(running_tables(TABLES, TABLE_WORDS)), directory)
+
+
+def _write(files: Mapping[str, str], directory: Path) -> ExitStatus:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (directory / name).write_text(text, encoding="utf-8", newline="\n")
+    print(f"Wrote {len(files)} files to {directory}.")
+    return ExitStatus.DONE
 
 
 def _read(path: Path) -> str | None:

@@ -3,7 +3,6 @@
 A cell is a state and a trigger. Its outcome is the rows that the trigger finds there, or a refusal.
 """
 
-from collections.abc import Iterator
 from enum import StrEnum
 
 import msgspec
@@ -42,9 +41,11 @@ def cell_changes(old: TableData, new: TableData) -> tuple[CellChange, ...]:
 
     A state that is gone has no cells. In a state that is new, only what is allowed is a change.
     """
-    triggers = dict.fromkeys((*new.table.triggers, *old.table.triggers))
-    cells = ((state, trigger) for state in new.table.states for trigger in triggers)
-    return tuple(change for state, trigger in cells for change in _changes(old, new, state, trigger))
+    before, after = old.table.triggers, new.table.triggers
+    shared = frozenset(before) & frozenset(after)
+    cells = ((state, trigger) for state in new.table.states for trigger in dict.fromkeys((*after, *before)))
+    found = (_change(old, new, state, trigger, shared) for state, trigger in cells)
+    return tuple(change for change in found if change is not None)
 
 
 def reached(table: Table) -> set[str]:
@@ -64,16 +65,16 @@ def end_states(table: Table) -> set[str]:
     return set(table.finals)
 
 
-def _changes(old: TableData, new: TableData, state: str, trigger: str) -> Iterator[CellChange]:
+def _change(old: TableData, new: TableData, state: str, trigger: str, shared: frozenset[str]) -> CellChange | None:
+    """What became of a cell. Another error counts only for a trigger that both versions have: one in `shared`."""
     before, after = rows_in(old.table, state, trigger), rows_in(new.table, state, trigger)
     errors = _error(old, state, trigger, before), _error(new, state, trigger, after)
     if before or after:
         fate = _fate(before, after)
     else:
-        is_known = trigger in old.table.triggers and trigger in new.table.triggers and None not in errors
-        fate = CellFate.OTHER_ERROR if is_known and errors[0] != errors[1] else None
-    if fate is not None:
-        yield CellChange(fate, state, trigger, before, after, *errors)
+        is_other = trigger in shared and None not in errors and errors[0] != errors[1]
+        fate = CellFate.OTHER_ERROR if is_other else None
+    return CellChange(fate, state, trigger, before, after, *errors) if fate is not None else None
 
 
 def _fate(before: tuple[Row, ...], after: tuple[Row, ...]) -> CellFate | None:
@@ -89,5 +90,6 @@ def _fate(before: tuple[Row, ...], after: tuple[Row, ...]) -> CellFate | None:
 
 def _error(data: TableData, state: str, trigger: str, rows: tuple[Row, ...]) -> str | None:
     """What a refusal raises. None if the cell has rows, or the version has no such state or no words."""
-    is_refused = state in data.table.states and not rows
-    return data.words.refusal(state, trigger) if data.words is not None and is_refused else None
+    if rows or data.words is None or state not in data.table.states:
+        return None
+    return data.words.refusal(state, trigger)

@@ -57,9 +57,11 @@ def _matches(old: Sequence[Row], new: Sequence[Row]) -> dict[int, int]:
         same = (earlier for earlier, other in enumerate(old) if other == row and earlier not in found.values())
         if (earlier := next(same, None)) is not None:
             found[place] = earlier
-    places = [(place, earlier) for place in range(len(new)) for earlier in range(len(old))]
-    for place, earlier in sorted(places, key=lambda pair: (-_similarity(old[pair[1]], new[pair[0]]), pair)):
-        if _similarity(old[earlier], new[place]) and place not in found and earlier not in found.values():
+    come = [place for place in range(len(new)) if place not in found]
+    gone = [earlier for earlier in range(len(old)) if earlier not in found.values()]
+    likely = sorted((-_similarity(old[earlier], new[place]), place, earlier) for place in come for earlier in gone)
+    for similarity, place, earlier in likely:
+        if similarity and place not in found and earlier not in found.values():
             found[place] = earlier
     return found
 

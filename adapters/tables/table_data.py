@@ -41,15 +41,13 @@ def running_tables(tables: Sequence[Table], words: Mapping[str, Words]) -> dict[
 def rows_in(table: Table, state: str, trigger: str) -> tuple[Row, ...]:
     """Return the rows that a trigger finds in a state. None: the trigger is refused.
 
-    The first row whose guard agrees decides, so nothing follows a row without a guard.
+    The first row whose guard agrees decides, so nothing follows a row without a guard, and a guard decides once.
     """
-    found: list[Row] = []
+    found: dict[str, Row] = {}
     for row in table.rows:
-        if row.trigger == trigger and state in row.sources:
-            found.append(row)
-            if not row.guard:
-                break
-    return tuple(found)
+        if row.trigger == trigger and state in row.sources and "" not in found:
+            found.setdefault(row.guard, row)
+    return tuple(found.values())
 
 
 def _plain_words(words: Words | None, where: str) -> Words | None:

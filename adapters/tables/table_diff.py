@@ -121,7 +121,8 @@ def _one(name: str, old: TableData | None, new: TableData | None) -> TableDiff:
         return TableDiff(name, TableFate.SAME, old, new)
     before, after = old.table, new.table
     both = tuple(state for state in before.states if state in after.states)
-    changed_words = word_changes(old, new)
+    could, can = reached(before), reached(after)
+    ended, ends = end_states(before), end_states(after)
     return TableDiff(
         name,
         TableFate.CHANGED,
@@ -135,14 +136,14 @@ def _one(name: str, old: TableData | None, new: TableData | None) -> TableDiff:
         states_moved=both != tuple(state for state in after.states if state in before.states),
         rows=row_changes(before.rows, after.rows),
         rows_moved=rows_changed_places(before.rows, after.rows),
-        words=changed_words,
+        words=word_changes(old, new),
         words_are_new=old.words is None and new.words is not None,
         words_are_gone=old.words is not None and new.words is None,
         cells=cell_changes(old, new),
-        no_longer_reached=tuple(state for state in both if state in reached(before) - reached(after)),
-        newly_reached=tuple(state for state in both if state in reached(after) - reached(before)),
-        no_longer_final=tuple(state for state in both if state in end_states(before) - end_states(after)),
-        newly_final=tuple(state for state in both if state in end_states(after) - end_states(before)),
+        no_longer_reached=tuple(state for state in both if state in could - can),
+        newly_reached=tuple(state for state in both if state in can - could),
+        no_longer_final=tuple(state for state in both if state in ended - ends),
+        newly_final=tuple(state for state in both if state in ends - ended),
     )
 
 

@@ -1,27 +1,22 @@
 """The words beside the tables: each name has some, and the running machines raise and emit what they say."""
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import get_args
 
 import pytest
-from support.child_in_memory import tokens
+from support.running_machines import MACHINES, refusal_of
 
 import authstate
 from authstate import testing
 from authstate.adapters.child import token_push
-from authstate.adapters.child.token_states import ChildTokens
 from authstate.adapters.cli.state_tables import TABLE_WORDS, TABLES
 from authstate.adapters.oauth.browser_login import LINGER
-from authstate.adapters.oauth.browser_progress import BROWSER_LOGIN_WORDS, BrowserProgress
+from authstate.adapters.oauth.browser_progress import BROWSER_LOGIN_WORDS
 from authstate.engine.engine import AuthEngine
-from authstate.engine.flows.engine_life import EngineLife
 from authstate.engine.machines.auth_state import AUTH_TABLE, AUTH_WORDS, AuthMachine
-from authstate.engine.machines.lease import Lease, LeaseState, LeaseTrigger
-from authstate.engine.machines.login_attempt import LIFETIME_SECONDS, LOGIN_TABLE, LOGIN_WORDS, LoginAttempt, LoginFlow
-from authstate.engine.machines.recovery import RECOVERY_TABLE, RECOVERY_WORDS
-from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, RefreshClaimTrigger
-from authstate.engine.machines.table import Row, Table, shared_machine
+from authstate.engine.machines.login_attempt import LIFETIME_SECONDS, LOGIN_TABLE, LOGIN_WORDS, LoginFlow
+from authstate.engine.machines.recovery import RECOVERY_WORDS
+from authstate.engine.machines.table import Row, Table
 from authstate.engine.machines.words import IGNORED, Words
 from authstate.engine.model.credentials import ApiKey, Credentials, PersonalAccessToken
 from authstate.engine.model.errors import AuthError
@@ -31,8 +26,6 @@ from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.session import Failure, Session
 from authstate.engine.model.states import AuthState, Trigger
 
-Fire = Callable[[str, str], object]
-"""Fires a trigger on the running machine in a state. Returns whether something happened; raises the refusal."""
 _EXTERNAL, _TOKENS = testing.make_external_tokens(), testing.make_tokens()
 _OFFERS: Mapping[str, tuple[Credentials | Failure | None, ...]] = {
     "use_api_key": (ApiKey.parse("sk-1"), PersonalAccessToken.parse("at-1")),
@@ -60,100 +53,7 @@ def offers(state: str, trigger: str) -> tuple[Credentials | Failure | None, ...]
     return _REFRESHED.get(state, _OF_OTHERS) if trigger == "tokens_refreshed" else _OFFERS[trigger]
 
 
-def fire_auth(state: str, trigger: str) -> bool:
-    offer = offers(state, trigger)[0]
-    auth_machine(state, Policy(), Listeners()).fire(Trigger(trigger), offer)
-    return True
-
-
-def fire_login(state: str, trigger: str) -> bool:
-    attempt = LoginAttempt("id", LoginFlow.BROWSER, shared_machine(LOGIN_TABLE), Listeners())
-    attempt.state = state
-    if trigger == "authorized":
-        attempt.authorized()
-    elif trigger == "stored":
-        attempt.storing()
-        attempt.stored()
-    else:
-        return attempt.end(trigger, "because")
-    return True
-
-
-def fire_recovery(state: str, trigger: str) -> bool:
-    model = BrowserProgress()  # any object with a state
-    model.state = state
-    shared_machine(RECOVERY_TABLE).fire(model, trigger)
-    return True
-
-
-def fire_lease(state: str, trigger: str) -> object:
-    return Lease("id", "digest", "account", state=LeaseState(state)).after(LeaseTrigger(trigger))
-
-
-def fire_claim(state: str, trigger: str) -> object:
-    return RefreshClaim("f", RefreshClaimState(state)).after(RefreshClaimTrigger(trigger), 1.0)
-
-
-def fire_life(state: str, trigger: str) -> bool:
-    return asyncio.run(_fire_life(state, trigger))
-
-
-async def _fire_life(state: str, trigger: str) -> bool:
-    life = EngineLife()
-    if trigger in ("start", "close"):
-        life.state = state
-        if trigger == "close":
-            life.close()
-            return True
-        async with life.starting():
-            return life.state == "starting"
-    try:
-        async with life.starting():
-            life.state = state
-            if trigger == "start_ended":
-                raise ZeroDivisionError
-    except ZeroDivisionError:
-        return life.state != state
-    return True
-
-
-def fire_browser(state: str, trigger: str) -> bool:
-    progress = BrowserProgress()
-    progress.state = state
-    return progress.fire(trigger)
-
-
-def fire_child(state: str, trigger: str) -> object:
-    child = ChildTokens()
-    child.state = state
-    if trigger == "changed":
-        return child.compare(tokens())
-    if trigger in ("not_taken", "retry_due", "close"):
-        getattr(child, trigger)()
-    else:
-        getattr(child, trigger)(tokens())
-    return True
-
-
-FIRES: Mapping[str, Fire] = {
-    "auth_state": fire_auth,
-    "recovery": fire_recovery,
-    "login_attempt": fire_login,
-    "refresh_claim": fire_claim,
-    "lease": fire_lease,
-    "engine_life": fire_life,
-    "browser_login": fire_browser,
-    "child_tokens": fire_child,
-}
 CELLS = [(table, state, trigger) for table in TABLES for state in table.states for trigger in table.triggers]
-
-
-def outcome(table: Table, state: str, trigger: str) -> str | None:
-    """The name of the error, `IGNORED`, or None if the trigger fires."""
-    try:
-        return None if FIRES[table.name](state, trigger) else IGNORED
-    except AuthError as error:
-        return type(error).__name__
 
 
 def test_every_table_has_words() -> None:
@@ -192,7 +92,10 @@ def test_the_errors_and_events_are_public(words: Words) -> None:
 @pytest.mark.parametrize(("table", "state", "trigger"), CELLS, ids=lambda part: getattr(part, "name", str(part)))
 def test_a_cell_without_a_row_raises_what_the_words_say(table: Table, state: str, trigger: str) -> None:
     expected = None if table.target(state, trigger) else TABLE_WORDS[table.name].refusal(state, trigger)
-    assert outcome(table, state, trigger) == expected
+    machine = MACHINES[table.name]()
+    machine.state = state
+    assert refusal_of(machine, trigger) == expected
+    assert machine.state == (table.target(state, trigger) or state)
 
 
 def test_each_guard_refuses_with_exactly_the_errors_of_the_words() -> None:
