@@ -200,15 +200,14 @@ def counted(number: int, noun: str, what: str = "") -> str:
 
 
 def _row_counts(rows: Sequence[RowChange]) -> dict[str, int]:
-    """How many rows were added, removed, retargeted and so on. A row with several changes counts for the first."""
-    kinds = [_ROW_KINDS[_main_field(row)] if row.fate is RowFate.CHANGED else str(row.fate) for row in rows]
-    named = [f"with {kind}" if kind.startswith(("another", "other")) else kind for kind in kinds]
-    return {kind: named.count(kind) for kind in dict.fromkeys(named)}
+    """How many rows were added, removed, retargeted and so on."""
+    kinds = [listed([_adjective(name) for name in row.fields]) or str(row.fate) for row in rows]
+    return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
 
 
-def _main_field(change: RowChange) -> str:
-    order = ("target", "trigger", "guard", "effect", "sources", "meaning")
-    return next(name for name in order if name in change.fields)
+def _adjective(field: str) -> str:
+    kind = _ROW_KINDS[field]
+    return f"with {kind}" if kind.startswith(("another", "other")) else kind
 
 
 def _alike(cells: Iterator[CellChange]) -> list[list[CellChange]]:

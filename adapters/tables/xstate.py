@@ -35,9 +35,8 @@ def _state(data: TableData, state: str) -> dict[str, Any]:
     found: dict[str, Any] = {"type": "final"} if not rows else {}
     if words is not None:
         found["description"] = words.states.get(state, "")
-        found["meta"] = {"refusals": {trigger: words.refusal(state, trigger) for trigger in refused}}
-        if state in words.timeouts:
-            found["meta"]["limit"] = words.timeouts[state]
+        limit = {"limit": words.timeouts[state]} if state in words.timeouts else {}
+        found["meta"] = {"refusals": {trigger: words.refusal(state, trigger) for trigger in refused}, **limit}
     if rows:
         triggers = dict.fromkeys(row.trigger for row in rows)
         found["on"] = {trigger: [_transition(row) for row in rows if row.trigger == trigger] for trigger in triggers}

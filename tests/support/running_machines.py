@@ -32,8 +32,13 @@ _EXTERNAL, _TOKENS = make_external_tokens(), make_tokens()
 class RunningMachine(Protocol):
     """One machine in one state."""
 
-    state: str
-    """May be set, to put the machine into any state."""
+    @property
+    def state(self) -> str:
+        """May be set, to put the machine into any state."""
+        ...
+
+    @state.setter
+    def state(self, state: str) -> None: ...
 
     def fire(self, trigger: str, *, agrees: bool = True) -> bool:
         """Do what fires a trigger. Return whether something happened. Raise AuthError if it is refused.
