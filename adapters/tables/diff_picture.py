@@ -122,11 +122,12 @@ def _says(row: Row) -> tuple[str, str, str]:
 
 
 def _together(arrows: Iterator[Arrow]) -> list[Arrow]:
-    """Arrows of the same fate between the same states as one."""
+    """Arrows of the same fate between the same states as one. Those that stay come first: they hide no other then."""
     labels: dict[tuple[str | None, str, Fate], list[str]] = {}
     for arrow in arrows:
         labels.setdefault((arrow.source, arrow.target, arrow.fate), []).append(arrow.label)
-    return [Arrow(*ends, "<br>".join(dict.fromkeys(found))) for ends, found in labels.items()]
+    together = [Arrow(*ends, "<br>".join(dict.fromkeys(found))) for ends, found in labels.items()]
+    return sorted(together, key=lambda arrow: arrow.fate is not Fate.SAME)
 
 
 def _starts(old: Table | None, new: Table | None) -> Iterator[tuple[str, Fate]]:

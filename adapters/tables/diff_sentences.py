@@ -6,7 +6,7 @@ import msgspec
 
 from authstate.adapters.tables.cell_diff import CellChange, CellFate
 from authstate.adapters.tables.report_style import ReportStyle, listed
-from authstate.adapters.tables.row_diff import RowChange, RowFate
+from authstate.adapters.tables.row_diff import RowChange
 from authstate.adapters.tables.table_diff import TableDiff, TableFate
 from authstate.engine.machines.table import Row, Table
 from authstate.engine.machines.words import IGNORED
