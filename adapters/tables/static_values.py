@@ -17,7 +17,7 @@ from authstate.adapters.tables.table_data import CannotReadTables
 from authstate.engine.machines.table import Row, Table
 from authstate.engine.machines.words import Words
 
-_MAX_STEPS = 200_000  # of one revision: the tables of this one take about 3,000
+_MAX_STEPS = 50_000  # of one revision: the tables of this one take about 1,000
 _MAX_DEPTH = 100  # of names that stand for other names, and of nested expressions
 _KINDS: Mapping[str, Any] = {"Table": Table, "Row": Row, "Words": Words}
 _BUILTINS: Mapping[str, Any] = {**dict.fromkeys(("tuple", "list", "set", "frozenset"), tuple), "dict": dict}
