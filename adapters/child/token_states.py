@@ -2,6 +2,7 @@
 
 from authstate.adapters.child.token_dialects import ChildCredentials
 from authstate.engine.machines.table import Row, Table, shared_machine
+from authstate.engine.machines.words import IGNORED, Words
 from authstate.engine.model.credentials import ApiKey
 
 _FOLLOWING = ("in_step", "outdated", "handing_over", "retry_scheduled")
@@ -39,6 +40,24 @@ CHILD_TOKENS_TABLE = Table(
         Row("answered", ("closed",), "closed", "the child asked once more before it ended"),
         Row("close", ("not_started", *_FOLLOWING, "closed"), "closed", "the child is gone, or about to end"),
     ),
+)
+
+CHILD_TOKENS_WORDS = Words(
+    states={
+        "not_started": "The child is not followed yet.",
+        "in_step": "The child holds what the engine holds.",
+        "outdated": "The engine holds other credentials, which are about to be sent.",
+        "handing_over": "The credentials were sent, and the child has not answered yet.",
+        "retry_scheduled": "The child did not take the credentials, and gets them again after a pause.",
+        "closed": "The child is gone, or about to end.",
+    },
+    missing_in={
+        (state, "changed"): IGNORED for state in ("not_started", "outdated", "handing_over", "closed")
+    },  # what is outdated already, or not followed, is not compared
+    timeouts={
+        "handing_over": "the child has 10 seconds to answer; then `not_taken`",
+        "retry_scheduled": "5 seconds at first, twice as long each time, at most 60; then `retry_due`",
+    },
 )
 
 

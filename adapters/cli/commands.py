@@ -115,9 +115,15 @@ def _postgres(options: argparse.Namespace) -> int:
 
 
 def _diagram(options: argparse.Namespace) -> int:
-    from authstate.adapters.cli.diagram import check_diagrams, write_diagrams
+    from authstate.adapters.cli import diagram
 
-    return check_diagrams(options.directory) if options.check else write_diagrams(options.directory)
+    if options.diff is None and (options.markdown or options.json):
+        raise UsageError("--markdown and --json are forms of --diff: add --diff and a revision, such as --diff main")
+    if options.diff is not None:
+        return diagram.show_diff(options.diff, diagram.form_of(options))
+    if options.xstate is not None:
+        return diagram.write_xstate(options.xstate)
+    return diagram.check_diagrams(options.directory) if options.check else diagram.write_diagrams(options.directory)
 
 
 def _demo(options: argparse.Namespace) -> int:

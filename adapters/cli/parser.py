@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any, NoReturn
 
 from authstate.adapters.broker.min_lifetime import read_min_lifetime
 from authstate.adapters.cli.account_arguments import add_account
 from authstate.adapters.cli.broker_arguments import add_broker, add_lease
+from authstate.adapters.cli.diagram_arguments import add_diagram
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
 from authstate.adapters.cli.login_arguments import LOGIN, add_flows
 from authstate.adapters.cli.postgres_arguments import add_postgres
@@ -105,12 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     token.add_argument("--force", action="store_true", help="print it even to a terminal")
 
-    diagram = _add_command(commands, "diagram", "write the diagrams of the state tables")
-    diagram.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
-    diagram.add_argument(
-        "directory", metavar="DIR", nargs="?", type=Path, default=Path("diagrams"), help="by default: diagrams"
-    )
-
+    add_diagram(commands, _add_command)
     add_verify(commands, _add_command)
     _add_command(commands, "demo", "show what authstate does, without an account and without the network")
     add_sandbox(commands)

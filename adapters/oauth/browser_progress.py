@@ -7,6 +7,7 @@ import asyncio
 from typing import Final
 
 from authstate.engine.machines.table import Row, Table, shared_machine
+from authstate.engine.machines.words import IGNORED, Words
 
 BROWSER_LOGIN_TABLE: Final = Table(
     name="browser_login",
@@ -24,6 +25,19 @@ BROWSER_LOGIN_TABLE: Final = Table(
         Row("port_wanted", ("settled",), "closed", "another login asked for the port"),
         Row("linger_over", ("settled",), "closed", "the browser did not fetch the last page in time"),
     ),
+)
+
+BROWSER_LOGIN_WORDS: Final = Words(
+    states={
+        "waiting": "Nobody has come back from the issuer yet.",
+        "exchanging": "A browser came back and waits while the code is exchanged.",
+        "unattended": "The code is exchanged, and no browser waits for the outcome.",
+        "settled": "The outcome is known, and the browser is about to fetch the last page.",
+        "ended": "The attempt was over before anybody came back.",
+        "closed": "The outcome was shown, or no browser waits for it any more.",
+    },
+    missing=IGNORED,
+    timeouts={"settled": "the browser has 3 seconds to fetch the last page; then `linger_over`"},
 )
 
 

@@ -17,6 +17,7 @@ session holds afterwards:
 from functools import lru_cache
 
 from authstate.engine.machines.table import Row, Table, TableMachine
+from authstate.engine.machines.words import Words
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, Credentials, ExternalTokens, PersonalAccessToken
 from authstate.engine.model.errors import (
     AuthError,
@@ -102,6 +103,38 @@ AUTH_TABLE = Table(
             effect="mark_dead",
         ),
     ),
+)
+
+AUTH_WORDS = Words(
+    states={
+        _OUT: "Nobody is signed in; a refused login leaves its reason here.",
+        _KEY: "An API key or a personal access token is in use, and nothing renews it.",
+        _CHATGPT: "A person is signed in, and authstate refreshes the tokens.",
+        _EXTERNAL: "A parent application owns the tokens, which are in memory only.",
+        _DEAD: "The refresh token will never work again; the access token is used until it expires.",
+    },
+    guards={
+        "permitted": "the configuration allows this way to sign in and this workspace",
+        "same_account": (
+            "the tokens are of the account that is signed in; for tokens of a parent: of the same workspace, if one "
+            "is known, and allowed by the configuration"
+        ),
+    },
+    effects={
+        "install": "the session holds the credentials that the trigger brings, and no failure",
+        "clear": "the session holds no credentials and no failure",
+        "reject": "the session holds no credentials, and the reason that the trigger brings",
+        "mark_dead": "the session keeps its credentials, and holds the reason that the trigger brings",
+    },
+    refusals={
+        "permitted": ("LoginMethodForbidden", "WorkspaceForbidden"),
+        "same_account": ("PermanentRefreshError", "ParentUnavailable", "LoginMethodForbidden", "WorkspaceForbidden"),
+    },
+    missing_in={
+        (_EXTERNAL, Trigger.USE_API_KEY): "ExternalTokensActive",
+        (_EXTERNAL, Trigger.COMPLETE_CHATGPT_LOGIN): "ExternalTokensActive",
+    },
+    events=dict.fromkeys(Trigger, ("StateChanged",)),
 )
 
 _LOGINS = frozenset({Trigger.USE_API_KEY, Trigger.COMPLETE_CHATGPT_LOGIN})

@@ -6,6 +6,7 @@ The table knows no event loop. flows/engine_life.py adds in which one an open en
 from enum import StrEnum
 
 from authstate.engine.machines.table import Row, Table
+from authstate.engine.machines.words import IGNORED, Words
 
 
 class LifeState(StrEnum):
@@ -30,4 +31,18 @@ ENGINE_LIFE_TABLE = Table(
         Row("start_ended", (_STARTING,), _NEW, "the start was cancelled or failed: it may be tried again"),
         Row("close", tuple(LifeState), _CLOSED, "the engine was left, or `close` was called"),
     ),
+)
+
+ENGINE_LIFE_WORDS = Words(
+    states={
+        _NEW: "The engine was made, and nothing was read or written; its settings can be changed.",
+        _STARTING: "The stored login is being read.",
+        _OPEN: "The engine can be used, in the event loop that it was started in.",
+        _CLOSED: "The engine has ended and cannot be used again.",
+    },
+    missing_in={
+        (_CLOSED, "start"): "EngineClosed",
+        (_CLOSED, "started"): "EngineClosed",
+        **{(state, "start_ended"): IGNORED for state in (_NEW, _OPEN, _CLOSED)},
+    },
 )

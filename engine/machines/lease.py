@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from authstate.engine.machines.table import Row, Table, shared_machine
+from authstate.engine.machines.words import Words
 from authstate.engine.model.account import Account
 
 
@@ -38,6 +39,15 @@ LEASE_TABLE = Table(
         Row(LeaseTrigger.EXPIRE, (_ACTIVE,), _EXPIRED, "its time is over"),
         Row(LeaseTrigger.END, (_ACTIVE, _EXPIRED), _ENDED, "its owner, its client or the removal of its account"),
     ),
+)
+
+LEASE_WORDS = Words(
+    states={
+        _ACTIVE: "The lease yields access tokens of the account that it was made for.",
+        _EXPIRED: "Its time is over, and it yields no token.",
+        _ENDED: "Somebody ended it, and it yields no token.",
+    },
+    timeouts={_ACTIVE: "until `expires_at`, if the lease has an end; then `expire`"},
 )
 
 

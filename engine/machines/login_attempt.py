@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from authstate.engine.machines.table import Row, Table, TableMachine
+from authstate.engine.machines.words import IGNORED, Words
 from authstate.engine.model.errors import LoginAttemptEnded, TransitionRefused
 from authstate.engine.model.events import Listeners, LoginCompleted
 
@@ -33,6 +34,29 @@ LOGIN_TABLE = Table(
             "another login, external tokens, a logout or the end of the program came first",
         ),
     ),
+)
+
+_OVER = tuple(state for state in LOGIN_TABLE.states if state not in _OPEN)
+_ENDS = ("refused", "cancelled", "timed_out", "superseded")
+_LIFETIME = "10 minutes (browser) or 15 minutes (device code) since the attempt began; then `timed_out`"
+
+LOGIN_WORDS = Words(
+    states={
+        "pending": "The person has not agreed at the issuer yet.",
+        "exchanging": "The person agreed: the code is exchanged, and what it brings is stored.",
+        "succeeded": "The person is signed in.",
+        "failed": "The issuer, a policy or the store refused the login.",
+        "cancelled": "The person or the client gave up.",
+        "expired": "The person did not finish in time.",
+        "superseded": "Something else came first.",
+    },
+    missing="LoginAttemptEnded",
+    missing_in={
+        ("pending", "stored"): "TransitionRefused",
+        **{(state, trigger): IGNORED for state in _OVER for trigger in _ENDS},
+    },
+    events={"stored": ("LoginCompleted", "AccountUpdated"), **dict.fromkeys(_ENDS, ("LoginCompleted",))},
+    timeouts=dict.fromkeys(_OPEN, _LIFETIME),
 )
 
 

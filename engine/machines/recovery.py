@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from authstate.engine.machines.table import Row, Table, shared_machine
+from authstate.engine.machines.words import Words
 from authstate.engine.model.credentials import ApiKey, PersonalAccessToken
 from authstate.engine.model.errors import AuthError, RecoveryExhausted
 from authstate.engine.model.session import Session
@@ -38,6 +39,21 @@ RECOVERY_TABLE = Table(
         Row("parent_answered", ("ask_parent",), "retry", "the parent sent new tokens"),
         Row("parent_failed", ("ask_parent",), "exhausted", "error, timeout, malformed or another workspace"),
     ),
+)
+
+RECOVERY_WORDS = Words(
+    states={
+        "diagnose": "The backend answered 401, and nothing was looked at yet.",
+        "reload": "The store is read: another process may have refreshed.",
+        "refresh": "The issuer is asked for new tokens, by this recovery or by a refresh that it joined.",
+        "ask_parent": "The parent application is asked for new tokens.",
+        "retry": "There are newer tokens: the request is sent again with them.",
+        "exhausted": "There is nothing to retry with, and the caller gets the reason.",
+    },
+    timeouts={
+        "refresh": "no try starts later than 30 seconds after the first; then `refresh_failed`",
+        "ask_parent": "the parent application has 10 seconds to answer; then `parent_failed`",
+    },
 )
 
 

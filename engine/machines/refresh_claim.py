@@ -15,6 +15,7 @@ from enum import StrEnum
 import msgspec
 
 from authstate.engine.machines.table import Row, Table, shared_machine
+from authstate.engine.machines.words import Words
 from authstate.engine.model.errors import RefreshDeadReason
 from authstate.engine.model.secret import Secret
 
@@ -72,6 +73,16 @@ REFRESH_CLAIM_TABLE = Table(
         Row(RefreshClaimTrigger.SETTLE, (_CLAIMED,), _SPENT, "the issuer sent another one, which is stored"),
         Row(RefreshClaimTrigger.REFUSE, (_CLAIMED,), _DEAD, "the issuer refused it for good"),
     ),
+)
+
+REFRESH_CLAIM_WORDS = Words(
+    states={
+        _FREE: "Nobody has sent the token, or the issuer certainly did not use it.",
+        _CLAIMED: "Its holder is about to send the token, or waits for the answer.",
+        _DOUBTFUL: "The token was sent, and nobody knows whether the issuer used it.",
+        _SPENT: "The issuer exchanged the token, which is never sent again.",
+        _DEAD: "The issuer refused the token for good.",
+    },
 )
 
 

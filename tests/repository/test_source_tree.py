@@ -35,7 +35,7 @@ ADAPTERS = (
     *("confidential", "logs", "io", "jsonrpc", "stores", "postgres", "network", "http_clients", "httpx_auth"),
     *("config", "vault", "oauth"),
     *("assembly", "loop_thread", "sync_engine", "broker", "database_broker", "testing", "sandbox", "app_server"),
-    *("child", "proxy", "conformance", "cli", "package", "__init__"),
+    *("child", "proxy", "conformance", "tables", "cli", "package", "__init__"),
 )
 """The parts of the adapters, in the same way. All of them may import from the engine."""
 

@@ -1,8 +1,8 @@
 """Installs every real part that tests use: `python -m support.install_real_parts`, in the folder `tests`.
 
-These are codex and its ACP agent (from npm), its Python SDK and the client of OpenAI's API (from PyPI), and Chromium, a
-keyring, systemd-analyze, tmux, Xvfb, bubblewrap, faketime and pgbouncer (Debian packages: only root installs them). The
-tests install a missing part themselves, in the same way. Use this script to prepare a machine.
+These are codex, its ACP agent and XState (from npm), its Python SDK and the client of OpenAI's API (from PyPI), and
+Chromium, a keyring, systemd-analyze, tmux, Xvfb, bubblewrap, faketime and pgbouncer (Debian packages: only root can
+install them). The tests install a missing part themselves, in the same way. Use this script to prepare a machine.
 
 Prints a line for each part. The exit status is 1 if one cannot be installed.
 """
@@ -11,12 +11,13 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from support import codex_acp, codex_binaries, debian, python_sdk
+from support import codex_acp, codex_binaries, debian, python_sdk, xstate
 from support.codex_binaries import PINNED, CannotInstall
 
 PARTS: Mapping[str, Callable[[], object]] = {
     **{f"codex {version}": partial(codex_binaries.install, version) for version in PINNED},
     "codex-acp": codex_acp.install,
+    "XState": xstate.install,
     "the Python SDK of codex": python_sdk.install,
     "the Python client of OpenAI's API": python_sdk.install_api_client,
     "Chromium": debian.chromium,

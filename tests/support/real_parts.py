@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 from filelock import FileLock
-from support import codex_acp, codex_binaries, debian, postgres, python_sdk
+from support import codex_acp, codex_binaries, debian, postgres, python_sdk, xstate
 from support.codex_binaries import CannotInstall
 
 T = TypeVar("T")
@@ -70,6 +70,10 @@ class RealParts:
     def codex_acp(self) -> list[str]:
         """The command of the ACP agent for codex, without a codex: `CODEX_PATH` names one."""
         return _installed(codex_acp.install)
+
+    def xstate(self) -> list[str]:
+        """The command that reads machines of XState: `support.xstate`."""
+        return _installed(xstate.install)
 
 
 def _installed(install: Callable[[], T]) -> T:
