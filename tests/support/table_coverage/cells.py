@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
+from support.table_coverage.recorder import MISSING, REFUSED, ROW
 
 from authstate.engine.machines.table import Row, Table
-from support.table_coverage.recorder import MISSING, REFUSED, ROW
 
 ONLY_BY_HAND = Path(__file__).with_name("only_by_hand.toml")
 
@@ -26,7 +26,7 @@ class Cell(msgspec.Struct, frozen=True, order=True):
 
 
 class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why the code of authstate never fires a trigger in some states: only a test that moves the machine itself does."""
+    """Why only a test that moves the machine itself, and no code of authstate, fires a trigger in some states."""
 
     table: str
     trigger: str

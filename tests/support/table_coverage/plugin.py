@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from support.table_coverage import recorder
-from support.table_coverage.recorder import RECORDER
+from support.table_coverage.recorder import RECORDER, SEPARATOR
 
 _BROKEN = ("mutant", "mutation")
 """Test files with such a word in their name run code that is broken on purpose: what they exercise is not counted."""
@@ -37,6 +36,14 @@ def is_whole(config: pytest.Config) -> bool:
     """Whether a run is one of the whole suite: no file, no folder and no selection was given."""
     is_selective = any(getattr(config.option, name, None) for name in _SELECTING)
     return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not is_selective
+
+
+def folder_for(file: str, run: Path) -> Path:
+    """Make the folder of a test file, by its path in `tests/`. A Python with it on PYTHONPATH records itself there."""
+    folder = run / file.replace("/", SEPARATOR)
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(recorder.__file__, folder / "sitecustomize.py")
+    return folder
 
 
 class Recording:
@@ -72,9 +79,7 @@ class Recording:
             RECORDER.record_into(None)
             _set_python_path(self._given)
             return
-        folder = self._folder / path.relative_to(self._tests).as_posix().replace("/", "+")
-        folder.mkdir(mode=0o777, exist_ok=True)
-        shutil.copyfile(recorder.__file__, folder / "sitecustomize.py")
+        folder = folder_for(path.relative_to(self._tests).as_posix(), self._folder)
         RECORDER.record_into(str(folder))
         _set_python_path(os.pathsep.join([str(folder), *([self._given] if self._given else [])]))
 
@@ -104,9 +109,10 @@ class Report:
         return result
 
     def _collect(self, *, is_whole: bool) -> None:
-        from authstate.adapters.cli.state_tables import TABLES
         from support.table_coverage.records import LastRun, coverage_of, encode_run, read_run
         from support.table_coverage.report import faults_of, lines_of
+
+        from authstate.adapters.cli.state_tables import TABLES
 
         uses = read_run(self.folder, TABLES)
         if uses or is_whole:

@@ -1,15 +1,16 @@
 """Counts which cells of the state tables this process fires, in files that survive SIGKILL.
 
-The plugin installs it in the process of the tests. It also copies this file, as `sitecustomize.py`, into a folder for each
-test file, and puts that folder on PYTHONPATH: so each Python that a test starts records itself there. Nothing else has to
-reach the child, and the code of authstate knows nothing of it. This file therefore imports nothing that takes time.
+The plugin installs it in the process of the tests. It also copies this file, as `sitecustomize.py`, into a folder for
+each test file, and puts that folder on PYTHONPATH: so each Python that a test starts records itself there. Nothing else
+has to reach the child, and the code of authstate knows nothing of it. This file imports nothing that takes time.
 
-What counts is what consults a table: `TableMachine.fire`, `AuthMachine.check` where it refuses (a login is refused by it
-before anything is stored, and `fire` is never reached), and `BrowserProgress.fire` where the table has no row.
+Three things consult a table and count: `TableMachine.fire`; `AuthMachine.check` where it refuses, because a login is
+refused there, before anything is stored, and never reaches `fire`; and `BrowserProgress.fire` where there is no row.
+Whoever only reads a table, as the diagrams and `authstate verify` do, exercises nothing.
 
-A line has seven fields, separated by tabs: a digest of the table, its name, the state, the trigger, the outcome, who fired
-(`owner` for code of authstate, `hand` for a test that moved a machine itself), and how often since the line before.
-A line is written at once for the first firing, and then each time that their number doubles.
+A line has seven fields, separated by tabs: a digest of the table, its name, the state, the trigger, the outcome, who
+fired (`owner` for code of authstate, `hand` for a test that moved a machine itself), and how often since the line
+before. A line is written at once for the first firing, and then each time that the number of firings has doubled.
 """
 
 import atexit
@@ -22,6 +23,8 @@ _open, _write, _close = os.open, os.write, os.close  # tests replace them to sim
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 ROW, REFUSED, MISSING = "row", "refused by guard", "missing"
 OWNER, HAND = "owner", "hand"
+SEPARATOR = "+"
+"""Stands for the slashes of a path where it is the name of a folder."""
 
 
 class _Tally:
@@ -86,7 +89,7 @@ class Recorder:
         try:
             file = _open(os.path.join(self._folder, f"{pid}.{kind}"), _APPEND, 0o666)
         except OSError:
-            return  # the run is over, this process may not write there, or may open no file: the next firing tries again
+            return  # the run is over, or this process may not write there: the next firing tries again
         try:
             _write(file, lines.encode())
             for tally in tallies:
@@ -191,8 +194,8 @@ class _Finder:
         """Return the spec, or None for every other module."""
         if name not in _WRAPPERS:
             return None
-        for finder in sys.meta_path:
-            spec = None if finder is _Finder else finder.find_spec(name, path, target)  # type: ignore[comparison-overlap]
+        for finder in sys.meta_path[sys.meta_path.index(_Finder) + 1 :]:  # type: ignore[arg-type]
+            spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
                 spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
                 return spec

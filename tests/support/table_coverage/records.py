@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-
-from authstate.engine.machines.table import Table
 from support.paths import OUTPUT, REPO, TESTS
 from support.table_coverage.cells import Cell, all_cells
-from support.table_coverage.recorder import HAND, digest_of
+from support.table_coverage.recorder import HAND, SEPARATOR, digest_of
+
+from authstate.engine.machines.table import Table
 
 UNIT, MODEL, PROCESS = KINDS = ("unit", "model", "process")
 _KINDS_BY_FOLDER = {
@@ -59,11 +59,6 @@ class LastRun(msgspec.Struct, frozen=True):
     tables: Coverage
 
 
-def folder_name(file: str) -> str:
-    """The name of the folder in which the processes of a test file record: its path in `tests/`, in one word."""
-    return file.replace("/", "+")
-
-
 def read_run(folder: Path, tables: Sequence[Table]) -> Uses:
     """Read all that the processes of a run recorded. A table that is none of these is not counted."""
     digests = {(digest_of(table), table.name) for table in tables}
@@ -71,7 +66,7 @@ def read_run(folder: Path, tables: Sequence[Table]) -> Uses:
     for path in folder.glob("*/*"):
         kind = path.suffix.lstrip(".")
         if kind in ("tests", "child"):
-            file = path.parent.name.replace("+", "/")
+            file = path.parent.name.replace(SEPARATOR, "/")
             by_place = _KINDS_BY_FOLDER.get(file.partition("/")[0], {})
             for digest, cell, by_hand, count in _lines(path):
                 if (digest, cell.table) in digests:

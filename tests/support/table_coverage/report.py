@@ -4,9 +4,10 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from authstate.engine.machines.table import Table
 from support.table_coverage.cells import Cell, all_cells, cells_of, reasons
 from support.table_coverage.records import KINDS, Use, Uses, holders
+
+from authstate.engine.machines.table import Table
 
 _WIDTH = 118
 
