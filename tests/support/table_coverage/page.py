@@ -9,7 +9,7 @@ from support.table_coverage.records import KINDS, Coverage, HeldCell
 from authstate.engine.machines.table import Table
 
 LETTERS = {kind: kind[0].upper() for kind in KINDS}
-_SIGNS = {"all": "🟢", "two": "🔵", "one": "🔶", "refused": "⚪", "hand": "✋", "none": "❌"}
+_SIGNS = {"all": "🟢", "two": "🔵", "one": "🔶", "no-row": "⚪", "hand": "✋", "none": "❌"}
 _BY_STRENGTH = {3: "all", 2: "two", 1: "one"}
 
 _HEAD = """# Coverage of the state tables
@@ -26,7 +26,7 @@ files.
 | 🟢 `UMP` | all kinds of test: unit tests, tests against a model, real processes |
 | 🔵 `U·P` | two of them |
 | 🔶 `U··` | one of them |
-| ⚪ `U··` | some of them; there is no row, and the trigger is refused |
+| ⚪ `U··` | some of them; there is no row, and nothing changes |
 | ✋ `U··` | tests that move the machine by hand, because no code of authstate fires the trigger there |
 | ❌ `···` | nobody |
 
@@ -54,19 +54,19 @@ def strength_of(cell: HeldCell) -> int:
 
 
 def class_of(cell: HeldCell) -> str:
-    """How well a cell is held: `all`, `two` or `one` kind of test; `refused`, `hand` or `none`."""
+    """How well a cell is held: `all`, `two` or `one` kind of test; `no-row`, `hand` or `none`."""
     if not (strength := strength_of(cell)):
         return "none"
     if cell.by_hand:
         return "hand"
-    return "refused" if cell.outcome == MISSING else _BY_STRENGTH[strength]
+    return "no-row" if cell.outcome == MISSING else _BY_STRENGTH[strength]
 
 
 def outcome_text(table: Table, cell: HeldCell) -> str:
     """What a cell does, in a few words."""
     row = row_of(table, cell.state, cell.trigger)
     if row is None:
-        return "refused"
+        return "no row"
     return f"→ {row.target}" if cell.outcome == ROW else f"{row.guard}: no"
 
 

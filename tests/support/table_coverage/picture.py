@@ -15,14 +15,14 @@ _STYLE = """
   text.small { font-size: 8.5px; } text.title { font-weight: 600; font-size: 15px; }
   text.letters { font: 700 10px monospace; } .page { fill: #ffffff; }
   .all { fill: #b7e4c0; stroke: #2c8a43; } .two { fill: #c3dcf7; stroke: #2f6fb5; }
-  .one { fill: #ffe0a3; stroke: #a15c00; stroke-width: 2.5; } .refused { fill: #f3f4f6; stroke: #d0d7de; }
+  .one { fill: #ffe0a3; stroke: #a15c00; stroke-width: 2.5; } .no-row { fill: #f3f4f6; stroke: #d0d7de; }
   .hand { fill: url(#hatched); stroke: #6e7781; stroke-dasharray: 3 3; }
   .none { fill: #ffc4c0; stroke: #b3261e; stroke-width: 3; }
   .stripe { stroke: #c9ced4; stroke-width: 4; } .under { fill: #f3f4f6; }
   @media (prefers-color-scheme: dark) {
     text { fill: #f0f3f6; } .page { fill: #0d1117; }
     .all { fill: #17502a; stroke: #4ac26b; } .two { fill: #15406f; stroke: #6cb0f5; }
-    .one { fill: #6b4100; stroke: #ffb84d; } .refused { fill: #161b22; stroke: #30363d; }
+    .one { fill: #6b4100; stroke: #ffb84d; } .no-row { fill: #161b22; stroke: #30363d; }
     .none { fill: #7a1712; stroke: #ff8a80; } .stripe { stroke: #3b434c; } .under { fill: #21262d; }
   }
 """
@@ -55,7 +55,7 @@ def _legend() -> Iterator[str]:
         ("all", "UMP", "unit, model and process tests"),
         ("two", "U·P", "two kinds"),
         ("one", "U··", "one kind"),
-        ("refused", "U··", "no row: refused"),
+        ("no-row", "U··", "no row"),
         ("hand", "U··", "no row, and moved by hand only"),
         ("none", "···", "nobody"),
     )

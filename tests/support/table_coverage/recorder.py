@@ -116,7 +116,7 @@ def install() -> None:
         if name in sys.modules:
             wrap(sys.modules[name])
     if _Finder not in sys.meta_path:
-        sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _Finder)
         atexit.register(RECORDER.flush)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=RECORDER.forget)
@@ -194,7 +194,7 @@ class _Finder:
         """Return the spec, or None for every other module."""
         if name not in _WRAPPERS:
             return None
-        for finder in sys.meta_path[sys.meta_path.index(_Finder) + 1 :]:  # type: ignore[arg-type]
+        for finder in sys.meta_path[sys.meta_path.index(_Finder) + 1 :]:
             spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
                 spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
