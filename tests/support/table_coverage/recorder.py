@@ -13,13 +13,18 @@ fired (`owner` for code of authstate, `hand` for a test that moved a machine its
 before. A line is written at once for the first firing, and then each time that the number of firings has doubled.
 """
 
+from __future__ import annotations
+
 import atexit
 import os
 import sys
-from types import ModuleType
-from typing import Any
 
-_open, _write, _close = os.open, os.write, os.close  # tests replace them to simulate a failing disk
+TYPE_CHECKING = False  # importing `typing` would double the time that an empty Python takes to start
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+_open, _write, _close, _getpid = os.open, os.write, os.close, os.getpid  # as they are before a test replaces them
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 ROW, REFUSED, MISSING = "row", "refused by guard", "missing"
 OWNER, HAND = "owner", "hand"
@@ -44,7 +49,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self._folder: str | None = None
-        self._pid = os.getpid()
+        self._pid = _getpid()
         self._is_child = False
         self._tallies: dict[tuple[Any, ...], _Tally] = {}
 
@@ -83,7 +88,7 @@ class Recorder:
     def _append(self, tallies: list[_Tally]) -> None:
         if not tallies or self._folder is None:
             return
-        pid = os.getpid()
+        pid = _getpid()
         kind = "child" if self._is_child or pid != self._pid else "tests"
         lines = "".join(f"{tally.line}\t{tally.count - tally.written}\n" for tally in tallies)
         try:
