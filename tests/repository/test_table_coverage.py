@@ -202,7 +202,8 @@ PROJECT = f"""
     [tool.pytest.ini_options]
     testpaths = ["tests/unit"]
     pythonpath = ["{TESTS.as_posix()}"]
-    addopts = "--import-mode=importlib -p no:cacheprovider"
+    addopts = "--import-mode=importlib -p no:cacheprovider --strict-markers"
+    markers = ["mutants"]
 """
 EVERY_CELL = """
     from authstate.adapters.cli.state_tables import TABLES
@@ -249,7 +250,6 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "tests" / "conftest.py").write_text(CONFTEST)
     (tmp_path / "pyproject.toml").write_text(dedent(PROJECT))
     (tmp_path / "tests" / "unit" / "test_child.py").write_text(dedent(IN_A_CHILD))
-    (tmp_path / "tests" / "unit" / "test_mutants.py").write_text("def test_nothing():\n    pass\n")
     return tmp_path
 
 
@@ -265,6 +265,7 @@ def last_run(project: Path) -> LastRun:
 
 
 def test_a_whole_run_that_leaves_a_cell_out_fails(project: Path) -> None:
+    (project / "tests" / "unit" / "test_nothing.py").write_text("def test_nothing():\n    pass\n")
     ended = run_pytest(project, "-p", "xdist", "-n", "2", "--dist", "loadfile")
     assert ended.returncode == pytest.ExitCode.TESTS_FAILED, ended.stdout + ended.stderr
     assert "lease: 1 of 6 exercised (unit 0, model 0, process 1), 1 times" in ended.stdout
@@ -303,11 +304,15 @@ def test_a_whole_run_that_exercises_every_cell_passes(project: Path) -> None:
 
 
 def test_what_runs_broken_code_is_not_counted(project: Path) -> None:
-    broken = project / "tests" / "unit" / "test_every_mutant.py"
-    broken.write_text(dedent(EVERY_CELL) + dedent(IN_A_CHILD))
+    broken = project / "tests" / "unit" / "test_mutants.py"
+    marked = f"import pytest\npytestmark = pytest.mark.mutants\n{dedent(EVERY_CELL)}{dedent(IN_A_CHILD)}"
+    broken.write_text(marked)
     ended = run_pytest(project, str(broken))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert not (project / "test-output").exists()
+    broken.write_text(marked.replace("mark.mutants", "mark.filterwarnings"))
+    run_pytest(project, str(broken))
+    assert {use.kind for uses in uses_in(last_run(project)).values() for use in uses} == {"unit", "process"}
 
 
 # The command

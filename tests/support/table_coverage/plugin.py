@@ -14,8 +14,8 @@ import pytest
 from support.table_coverage import recorder
 from support.table_coverage.recorder import RECORDER, SEPARATOR
 
-_BROKEN = ("mutant", "mutation")
-"""Test files with such a word in their name run code that is broken on purpose: what they exercise is not counted."""
+_BROKEN = "mutants"
+"""The marker of tests that run code that is broken on purpose: what they exercise is not counted."""
 _SELECTING = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise", "collectonly")
 """Options of pytest that leave tests out."""
 _INPUT = "table_coverage"
@@ -64,8 +64,9 @@ class Recording:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Before the first test of a file, begin its record."""
-        if item.path != self._path:
-            self._record(item.path)
+        path = None if item.get_closest_marker(_BROKEN) else item.path
+        if path != self._path:
+            self._record(path)
         return (yield)
 
     def pytest_sessionfinish(self) -> None:
@@ -74,8 +75,7 @@ class Recording:
 
     def _record(self, path: Path | None) -> None:
         self._path = path
-        is_counted = path is not None and path.is_relative_to(self._tests) and not any(w in path.name for w in _BROKEN)
-        if path is None or not is_counted:
+        if path is None or not path.is_relative_to(self._tests):
             RECORDER.record_into(None)
             _set_python_path(self._given)
             return
