@@ -130,7 +130,7 @@ def install() -> None:
 def _wrap_table_machine(module: ModuleType) -> None:
     kind, refusals = module.TableMachine, module.AuthError
     original = kind.fire
-    if hasattr(original, "__wrapped__"):
+    if hasattr(original, "is_recorded"):
         return
 
     def fire(self: Any, model: Any, trigger: str, payload: object = None) -> None:
@@ -149,7 +149,7 @@ def _wrap_table_machine(module: ModuleType) -> None:
 def _wrap_auth_machine(module: ModuleType) -> None:
     kind, refusals = module.AuthMachine, module.AuthError
     original = kind.check
-    if hasattr(original, "__wrapped__"):
+    if hasattr(original, "is_recorded"):
         return
 
     def check(self: Any, trigger: str, payload: Any) -> None:
@@ -165,7 +165,7 @@ def _wrap_auth_machine(module: ModuleType) -> None:
 def _wrap_browser_progress(module: ModuleType) -> None:
     kind, table = module.BrowserProgress, module.BROWSER_LOGIN_TABLE
     original = kind.fire
-    if hasattr(original, "__wrapped__"):
+    if hasattr(original, "is_recorded"):
         return
 
     def fire(self: Any, trigger: str) -> bool:
@@ -181,6 +181,7 @@ def _wrap_browser_progress(module: ModuleType) -> None:
 def _in_place_of(original: Any, wrapper: Any) -> Any:
     from functools import update_wrapper
 
+    wrapper.is_recorded = True
     return update_wrapper(wrapper, original)
 
 
