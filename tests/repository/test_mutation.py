@@ -10,7 +10,7 @@ from mutation.operators import lines_of_use, mutants_of
 from mutation.patch import fits, module_of
 from support.paths import REPO
 
-pytestmark = pytest.mark.mutants
+pytestmark = pytest.mark.uncounted
 
 MODULE = '''
 """A docstring."""

@@ -20,6 +20,8 @@ from support.table_coverage.report import faults_of, lines_of, stale
 
 from authstate.adapters.cli.state_tables import TABLES
 
+pytestmark = pytest.mark.uncounted
+
 CELLS = all_cells(TABLES)
 OWNER = Use("unit", "unit/test_a.py", by_hand=False)
 BY_HAND = Use("unit", "unit/test_a.py", by_hand=True)
@@ -203,7 +205,7 @@ PROJECT = f"""
     testpaths = ["tests/unit"]
     pythonpath = ["{TESTS.as_posix()}"]
     addopts = "--import-mode=importlib -p no:cacheprovider --strict-markers"
-    markers = ["mutants"]
+    markers = ["uncounted", "counted"]
 """
 EVERY_CELL = """
     from authstate.adapters.cli.state_tables import TABLES
@@ -303,15 +305,15 @@ def test_a_whole_run_that_exercises_every_cell_passes(project: Path) -> None:
     assert held == {Use("unit", "unit/test_every_cell.py", False), Use("process", "unit/test_child.py", False)}
 
 
-def test_what_runs_broken_code_is_not_counted(project: Path) -> None:
-    broken = project / "tests" / "unit" / "test_mutants.py"
-    marked = f"import pytest\npytestmark = pytest.mark.mutants\n{dedent(EVERY_CELL)}{dedent(IN_A_CHILD)}"
-    broken.write_text(marked)
-    ended = run_pytest(project, str(broken))
+def test_what_is_marked_is_not_counted(project: Path) -> None:
+    path = project / "tests" / "unit" / "test_marked.py"
+    marked = f"import pytest\npytestmark = pytest.mark.uncounted\n{dedent(EVERY_CELL)}{dedent(IN_A_CHILD)}"
+    path.write_text(marked)
+    ended = run_pytest(project, str(path))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert not (project / "test-output").exists()
-    broken.write_text(marked.replace("mark.mutants", "mark.filterwarnings"))
-    run_pytest(project, str(broken))
+    path.write_text(marked.replace("mark.uncounted", "mark.counted"))
+    run_pytest(project, str(path))
     assert {use.kind for uses in uses_in(last_run(project)).values() for use in uses} == {"unit", "process"}
 
 

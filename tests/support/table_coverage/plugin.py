@@ -14,8 +14,8 @@ import pytest
 from support.table_coverage import recorder
 from support.table_coverage.recorder import RECORDER, SEPARATOR
 
-_BROKEN = "mutants"
-"""The marker of tests that run code that is broken on purpose: what they exercise is not counted."""
+_UNCOUNTED = "uncounted"
+"""The marker of tests that run broken code or an example: what they exercise says nothing about the tables."""
 _SELECTING = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise", "collectonly")
 """Options of pytest that leave tests out."""
 _INPUT = "table_coverage"
@@ -64,7 +64,7 @@ class Recording:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Before the first test of a file, begin its record."""
-        path = None if item.get_closest_marker(_BROKEN) else item.path
+        path = None if item.get_closest_marker(_UNCOUNTED) else item.path
         if path != self._path:
             self._record(path)
         return (yield)
