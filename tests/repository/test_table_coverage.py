@@ -335,7 +335,18 @@ def test_a_run_of_some_tests_is_added_and_a_whole_run_replaces(tmp_path: Path) -
     assert added[0].held_by["unit"] == whole["lease"][0].held_by["unit"] and added[1:] == whole["lease"][1:]
     run.write_bytes(encode_run(LastRun(True, some)))
     assert command.main(run, committed) == 1, "nobody holds the other cells"
-    assert command.main(tmp_path / "none.json", committed) == 1
+
+
+def test_the_command_says_what_it_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    committed, run = tmp_path / "coverage.json", tmp_path / "run.json"
+    assert command.main(run, committed) == 1
+    run.write_bytes(encode_run(LastRun(False, {})))
+    committed.write_text("<<<<<<< HEAD\n")
+    assert command.main(run, committed) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert "run.json does not exist: run the tests first" in first
+    assert "run.json is broken" in second and "run the whole suite" in second
+    assert committed.read_text() == "<<<<<<< HEAD\n"
 
 
 def test_the_run_is_where_git_does_not_see_it() -> None:

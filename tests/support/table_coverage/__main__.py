@@ -25,10 +25,15 @@ def main(last_run: Path = LAST_RUN, committed: Path = COMMITTED) -> int:
     """Write the files. Exit status 1 if nothing was recorded, or if a cell is held by nobody afterwards."""
     try:
         run = msgspec.json.decode(last_run.read_bytes(), type=LastRun)
+        known: Coverage = (
+            {} if run.is_whole or not committed.exists() else decode(committed.read_text(encoding="utf-8"))
+        )
     except FileNotFoundError:
         print(f"{last_run} does not exist: run the tests first", file=sys.stderr)
         return 1
-    known: Coverage = {} if run.is_whole or not committed.exists() else decode(committed.read_text(encoding="utf-8"))
+    except msgspec.MsgspecError as error:
+        print(f"{committed} or {last_run} is broken ({error}): remove it, and run the whole suite", file=sys.stderr)
+        return 1
     coverage = merged(known, run.tables, TABLES)
     for name, text in files_of(coverage).items():
         (committed.parent / name).write_text(text, encoding="utf-8", newline="\n")

@@ -101,10 +101,14 @@ class Report:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Judge the run as soon as the last test has ended."""
-        result = yield
-        RECORDER.flush()
-        self._collect(is_whole=self._is_whole and not session.shouldstop and not session.shouldfail)
+        """Judge the run as soon as the last test has ended. One that is interrupted is a run of some tests."""
+        is_whole = False
+        try:
+            result = yield
+            is_whole = self._is_whole and not session.shouldstop and not session.shouldfail
+        finally:
+            RECORDER.flush()
+            self._collect(is_whole=is_whole)
         session.testsfailed += bool(self._faults)
         return result
 
