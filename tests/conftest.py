@@ -9,6 +9,8 @@ from support.paths import TESTS
 from support.postgres import PostgresServer, running_server
 from support.real_parts import RealParts
 
+pytest_plugins = ["support.table_coverage.plugin"]
+
 FAST = (
     *("unit/engine", "unit/adapters/child", "unit/adapters/jsonrpc"),
     *(f"unit/adapters/app_server/test_account_{part}.py" for part in ("api", "logins", "of_others", "parent")),

@@ -105,6 +105,7 @@ def test_random_histories_meet_only_points_that_were_enumerated() -> None:
     assert len(met) > len(known) / 10, f"they met too little to prove anything: {len(met)} of {len(known)}"
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("name", NOTICED)
 @alone
 def test_the_enumeration_notices(name: str) -> None:

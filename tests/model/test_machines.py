@@ -53,6 +53,7 @@ def test_a_seed_is_the_same_history_each_time() -> None:
     assert play_all(seeds, MachinesHistory).digest != play_all(range(140, 180), MachinesHistory).digest
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_simulation_notices(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with mutated(name):

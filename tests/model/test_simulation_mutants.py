@@ -48,6 +48,7 @@ def first_failure(name: str) -> Found | None:
     return None
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_simulation_notices(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = first_failure(name)

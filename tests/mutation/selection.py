@@ -35,6 +35,8 @@ _RUN = (
     "-q",
     "-p",
     "no:cacheprovider",
+    "-p",
+    "no:support.table_coverage.plugin",
     "--cov-context=test",
     "--cov-report=",
     "--cov-fail-under=0",

@@ -39,6 +39,7 @@ _LOADED = (
 )
 _OPTIONS = (
     *("-x", "-q", "--no-header", "--tb=no", "--capture=sys", "-p", "no:cacheprovider"),
+    *("-p", "no:support.table_coverage.plugin"),
     *("-o", "addopts=--import-mode=importlib", "-o", "timeout=45"),
     "--assert=plain",  # pytest rewrites the assertions of a package with a plugin, and then it would import no mutant
 )

@@ -10,6 +10,8 @@ from mutation.operators import lines_of_use, mutants_of
 from mutation.patch import fits, module_of
 from support.paths import REPO
 
+pytestmark = pytest.mark.uncounted
+
 MODULE = '''
 """A docstring."""
 from typing import TYPE_CHECKING

@@ -154,7 +154,8 @@ def part_of(module: str) -> str:
 
 
 def test_the_diagrams_are_current() -> None:
-    files = {path.name: path.read_text(encoding="utf-8") for path in (REPO / "diagrams").iterdir()}
+    written = [path for path in (REPO / "diagrams").iterdir() if path.stem != "coverage"]  # by the tests
+    files = {path.name: path.read_text(encoding="utf-8") for path in written}
     assert files == render_all(TABLES), "run `authstate diagram`"
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from authstate.engine.engine import AuthEngine
 from authstate.engine.machines.recovery import RECOVERY_TABLE, STEPS, Recovery, RecoveryPlan
-from authstate.engine.machines.table import Row, Table, TableMachine
+from authstate.engine.machines.table import Row, Table
 from authstate.engine.model.credentials import ApiKey, Credentials
 from authstate.engine.model.errors import (
     AuthError,
@@ -37,6 +37,15 @@ EXPECTED = {
     "exhausted": {},
 }
 CELLS = [(state, trigger) for state in EXPECTED for trigger in RECOVERY_TABLE.triggers]
+WAYS = {
+    "diagnose": [],
+    "reload": ["managed_tokens"],
+    "refresh": ["managed_tokens", "store_unchanged"],
+    "ask_parent": ["parent_owned_tokens"],
+    "retry": ["generation_moved_on"],
+    "exhausted": ["no_recovery"],
+}
+"""The triggers that lead to each state."""
 
 
 class Actions:
@@ -70,19 +79,29 @@ class Actions:
             raise self.error
 
 
+class Arrived(Exception):
+    """A walk has fired its last trigger."""
+
+
 @pytest.mark.parametrize(("state", "trigger"), CELLS)
-def test_every_cell(state: str, trigger: str) -> None:
-    recovery = Recovery(Actions(AuthState.CHATGPT), 4)
-    recovery.state = state
-    machine = TableMachine(RECOVERY_TABLE)
+async def test_every_cell(state: str, trigger: str) -> None:
+    """The steps of this plan only report triggers: those that lead to the state, and then the one of the cell."""
+    left = [*WAYS[state], trigger]
+    reached: list[str] = []
+
+    async def report(recovery: Recovery) -> str:
+        reached.append(recovery.state)
+        if not left:
+            raise Arrived
+        return left.pop(0)
+
+    plan = RecoveryPlan(steps=dict.fromkeys(RECOVERY_TABLE.states, report))
     target = EXPECTED[state].get(trigger)
-    if target is None:
-        with pytest.raises(TransitionRefused):
-            machine.fire(recovery, trigger)
-        assert recovery.state == state
-    else:
-        machine.fire(recovery, trigger)
-        assert recovery.state == target
+    with pytest.raises(TransitionRefused if target is None else Arrived) as ended:
+        await plan.run(Actions(AuthState.CHATGPT), 4)
+    assert reached[len(WAYS[state]) :] == ([state] if target is None else [state, target])
+    if isinstance(ended.value, TransitionRefused):
+        assert (ended.value.state, ended.value.trigger) == (state, trigger)
 
 
 def test_every_state_has_a_step_or_is_final() -> None:
