@@ -109,7 +109,7 @@ class EngineFlows:
             parts.parent, machine, clock, settings.parent_timeout, listeners
         )
         self.recovery: TokenRecovery = TokenRecovery(
-            parts.recovery or RecoveryPlan(), machine, self.scheduler, self.external
+            parts.recovery or RecoveryPlan(), machine, self.scheduler, self.external, self.trace
         )
         self.lifetime: TokenLifetime = TokenLifetime(machine, self.scheduler, clock, settings)
         self.revocations: Revocations = Revocations(authority, listeners)

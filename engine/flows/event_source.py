@@ -39,9 +39,9 @@ class EventSource:
     def subscribe_trace(self, listener: Callable[[TraceStep], None]) -> Callable[[], None]:
         """Call `listener` with every step of a refresh from now on, in order: for a journal.
 
-        A step is a `RefreshClaimStep`, a `RefreshTokenSent`, a `RefreshTokenAnswered` or an `EngineEnded`. The listener
-        is called in the task that took the step, and must not block. What it raises goes to the event loop's exception
-        handler.
+        A step is a `RefreshClaimStep`, `RefreshTokenSent`, `RefreshTokenAnswered`, `AccessTokenRefused` or
+        `EngineEnded`. The listener is called in the task that took the step, and must not block. What it raises goes to
+        the event loop's exception handler.
 
         Returns:
             A function that ends the subscription. It may be called again.

@@ -139,6 +139,7 @@ class RefreshRequest:
                 self._limits.ensure_may_send()
             except NotSentInTime:
                 await self._limits.renew()
+                await sleep(0)  # as in `send`: a cancellation that came meanwhile
 
     async def _ask(self, refresh_token: Secret) -> RefreshedTokens:
         if self._limits is None:

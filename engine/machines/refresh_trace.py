@@ -43,8 +43,15 @@ class RefreshTokenAnswered(msgspec.Struct, frozen=True):
     """Why there are no new tokens. None if they came."""
 
 
+class AccessTokenRefused(msgspec.Struct, frozen=True):
+    """The backend answered 401 to an access token, and somebody asked for another one."""
+
+    generation: int
+    """Of the newest session with that token, as far as is known."""
+
+
 class EngineEnded(msgspec.Struct, frozen=True):
     """The engine was closed. It is its last step."""
 
 
-TraceStep: TypeAlias = RefreshClaimStep | RefreshTokenSent | RefreshTokenAnswered | EngineEnded
+TraceStep: TypeAlias = RefreshClaimStep | RefreshTokenSent | RefreshTokenAnswered | AccessTokenRefused | EngineEnded
