@@ -57,13 +57,17 @@ MOST_TEXT: Final = 1000
 """Characters of a message."""
 _EMAIL = re.compile(r"[^\s@<>\"'(]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _WORKSPACE = re.compile(r"\b(workspace|user) (?!of\b)[\w-]*\d[\w-]*")
-_KINDS = {
+_KINDS: Mapping[type, str] = {
     ApiKey: "api_key",
     PersonalAccessToken: "personal_access_token",
     ChatgptTokens: "chatgpt",
     ExternalTokens: "external_tokens",
 }
-Data = dict[str, Any]
+Data = dict[str, str | int | float | bool]
+"""Plain values only, also in later releases: a reader may use each as a key."""
+
+_Members = dict[str, str | int | float | bool | None]
+_Described = tuple[str, _Members]
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -107,11 +111,13 @@ class Redaction:
 def describe(happened: Event | TraceStep, redact: Callable[[object], str]) -> tuple[str, Data]:
     """Return `what` and `data` of the line for an event or a step."""
     describer = _DESCRIBERS.get(type(happened))
-    what, data = describer(happened, redact) if describer is not None else (type(happened).__name__, {})
-    return what, {name: value for name, value in data.items() if value is not None and value != ""}
+    if describer is None:
+        return type(happened).__name__, {}
+    what, members = describer(happened, redact)
+    return what, {name: value for name, value in members.items() if value is not None and value != ""}
 
 
-def _state_changed(event: StateChanged, redact: Callable[[object], str]) -> tuple[str, Data]:
+def _state_changed(event: StateChanged, redact: Callable[[object], str]) -> _Described:
     session = event.current
     failure = session.failure
     return "state_changed", {
@@ -127,9 +133,9 @@ def _state_changed(event: StateChanged, redact: Callable[[object], str]) -> tupl
     }
 
 
-def _describe_credentials(session: Session) -> Data:
+def _describe_credentials(session: Session) -> _Members:
     credentials, account = session.credentials, session.account
-    found: Data = {"kind": _KINDS.get(type(credentials), "none")}
+    found: _Members = {"kind": _KINDS.get(type(credentials), "none")}
     if account is not None:
         found["login"] = account.digest
     if isinstance(credentials, ChatgptTokens):
@@ -139,7 +145,7 @@ def _describe_credentials(session: Session) -> Data:
     return found
 
 
-def _claim(step: RefreshClaimStep, redact: Callable[[object], str]) -> tuple[str, Data]:
+def _claim(step: RefreshClaimStep, redact: Callable[[object], str]) -> _Described:
     claim = step.claim
     return "claim", {
         "trigger": str(step.trigger),
@@ -155,7 +161,7 @@ def _claim(step: RefreshClaimStep, redact: Callable[[object], str]) -> tuple[str
     }
 
 
-def _answered(step: RefreshTokenAnswered, redact: Callable[[object], str]) -> tuple[str, Data]:
+def _answered(step: RefreshTokenAnswered, redact: Callable[[object], str]) -> _Described:
     error = step.error
     return "answered", {
         "token": step.fingerprint,
@@ -166,7 +172,7 @@ def _answered(step: RefreshTokenAnswered, redact: Callable[[object], str]) -> tu
     }
 
 
-def _refresh_ended(event: RefreshEnded, redact: Callable[[object], str]) -> tuple[str, Data]:
+def _refresh_ended(event: RefreshEnded, redact: Callable[[object], str]) -> _Described:
     return "refresh_ended", {
         "outcome": str(event.outcome),
         "duration": round(event.duration, 3),
@@ -176,7 +182,7 @@ def _refresh_ended(event: RefreshEnded, redact: Callable[[object], str]) -> tupl
     }
 
 
-def _refresh_failed(event: RefreshFailed, redact: Callable[[object], str]) -> tuple[str, Data]:
+def _refresh_failed(event: RefreshFailed, redact: Callable[[object], str]) -> _Described:
     error = event.error
     return "refresh_failed", {
         "permanent": event.permanent,
@@ -186,7 +192,7 @@ def _refresh_failed(event: RefreshFailed, redact: Callable[[object], str]) -> tu
     }
 
 
-def _login_completed(event: LoginCompleted, redact: Callable[[object], str]) -> tuple[str, Data]:
+def _login_completed(event: LoginCompleted, redact: Callable[[object], str]) -> _Described:
     return "login_completed", {
         "attempt": "browser or device code" if event.login_id is not None else None,
         "success": event.success,
@@ -194,7 +200,7 @@ def _login_completed(event: LoginCompleted, redact: Callable[[object], str]) -> 
     }
 
 
-_DESCRIBERS: Mapping[type, Callable[[Any, Callable[[object], str]], tuple[str, Data]]] = {
+_DESCRIBERS: Mapping[type, Callable[[Any, Callable[[object], str]], _Described]] = {
     StateChanged: _state_changed,
     RefreshClaimStep: _claim,
     RefreshTokenSent: lambda step, _: ("sent", {"token": step.fingerprint, "attempt": step.attempt}),

@@ -208,7 +208,10 @@ class _Engine:
         sent = self._claimed.get(token)
         self._claimed[token] = "ended"
         if state == RefreshClaimState.FREE and sent in _OPEN[:-1]:
-            return DOUBT_AFTER_SENDING, "it says that the token works as before, and the token was sent without an answer"
+            return (
+                DOUBT_AFTER_SENDING,
+                "it says that the token works as before, and the token was sent without an answer",
+            )
         return None
 
     def _sent(self, line: Line) -> tuple[str, str] | None:
@@ -239,7 +242,10 @@ class _Engine:
         is_known = self._generation is not None and generation == self._generation
         if line.data.get("reason") == RefreshReason.UNAUTHORIZED and is_known and not has_expired:
             if self._state == AuthState.CHATGPT and generation not in self._refused:
-                return REFUSED_BEFORE_RENEWAL, "it renews an access token because of a 401, and that token was not refused"
+                return (
+                    REFUSED_BEFORE_RENEWAL,
+                    "it renews an access token because of a 401, and that token was not refused",
+                )
         return None
 
     def _unauthorized(self, line: Line) -> None:

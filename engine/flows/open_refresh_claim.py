@@ -20,7 +20,6 @@ from authstate.engine.model.events import Subscriptions
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock, HeldStore
 
-
 _ENDED_BY = {
     RefreshClaimState.FREE: RefreshClaimTrigger.WITHDRAW,
     RefreshClaimState.DOUBTFUL: RefreshClaimTrigger.LOSE,
