@@ -45,9 +45,7 @@ async def report_login(
     emails = await _emails_in(folder, config.store_mode) if with_email else {}
     journal = read_journal(folder)
     report = _with_advice(make_report(journal, time.time(), emails), journal, config.journal_size)
-    text = (
-        msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n" if as_json else render_page(report)
-    )
+    text = _as_json(report) if as_json else render_page(report)
     if output is None:
         sys.stdout.write(text)
     else:
@@ -71,6 +69,10 @@ def _with_advice(report: Report, journal: Journal, size: int) -> Report:
         else "The journal of this home is empty: nothing worth a line has happened since authstate keeps it."
     )
     return msgspec.structs.replace(report, explanation=[why])
+
+
+def _as_json(report: Report) -> str:
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
 
 
 def _write(path: Path, text: str) -> None:

@@ -4,7 +4,8 @@ Each line is one JSON object. A newer release may add members and kinds of lines
 keeps as it is. `data` depends on `what`:
 
 opened          program, version, python, platform
-state_changed   trigger, previous, state, generation, kind, login, token, same_access, expires_at, reason, message, detail
+state_changed   trigger, previous, state, generation, kind, login, token, same_access, expires_at, reason, message,
+                detail
 unauthorized    generation
 claim           trigger, found, state, token, sends, recorded, could_wait, reason, detail, successor
 sent, answered  token, attempt; delivery, error

@@ -157,8 +157,6 @@ def _describe(line: Line, worlds: Worlds) -> str:
     if line.data.get("trigger") == RefreshClaimTrigger.CLAIM:
         found = line.data.get("found")
         shown = _WORDS[RefreshClaimState(found)] if found in set(RefreshClaimState) else str(found)
-        return f"it claims a refresh token that it found {shown}, and by the lines before, the token is {' or '.join(known)}"
-    return (
-        f"it ends a claim ({line.data.get('trigger')}) that is not its own: by the lines before, the token is "
-        f"{' or '.join(known)}"
-    )
+        return f"it claims a refresh token that it found {shown}, and by the lines before, it is {' or '.join(known)}"
+    trigger = line.data.get("trigger")
+    return f"it ends a claim that is not its own ({trigger}): by the lines before, the token is {' or '.join(known)}"

@@ -12,6 +12,7 @@ from authstate.engine.model.states import AuthState, Trigger
 MOST_REFRESHES = 5
 """Of those in which something went wrong, so many are told in words: the last ones."""
 _JUMP = 60.0  # seconds that a clock goes back
+_BOUNDS = ("refresh_started", "refresh_ended")
 _TIMES = ("not at all", "once", "twice")
 
 
@@ -36,9 +37,10 @@ def _present(lines: Sequence[Line], names: Names) -> str:
     who, when = names.program(last), format_time(last.at)
     trigger = data.get("trigger")
     if state == AuthState.REFRESH_DEAD:
-        return f"The login is dead since {when}, when {who} was told so: {data.get('message', '')}"
+        return f"The login is dead since {when}, when {who} found it so: {_sentence(data.get('message'))}"
     if trigger == Trigger.CREDENTIALS_REFUSED:
-        return f"Nobody is signed in: at {when}, a policy forbade the stored login in {who}: {data.get('message', '')}"
+        why = _sentence(data.get("message"))
+        return f"Nobody is signed in: at {when}, a policy forbade what was stored, in {who}: {why}"
     if state == AuthState.LOGGED_OUT:
         return f"Nobody is signed in since {when}, when {who} signed out, or noticed that another program did."
     if trigger == Trigger.TOKENS_REFRESHED:
@@ -50,12 +52,11 @@ def _present(lines: Sequence[Line], names: Names) -> str:
 def _renewed(change: Line, lines: Sequence[Line]) -> str:
     """How new tokens came."""
     by = [line for line in lines if line.by == change.by]
-    ended = next((line for line in by if line.n > change.n and line.what == "refresh_ended"), None)
-    is_of_refresh = ended is not None and not any(
-        line.what == "refresh_started" and change.n < line.n < ended.n for line in by
-    )
-    was_adopted = not is_of_refresh or (ended is not None and ended.data.get("outcome") == "adopted")
-    return "found them stored by another program" if was_adopted else "refreshed it"
+    began = next((line for line in reversed(by) if line.n < change.n and line.what in _BOUNDS), None)
+    ended = next((line for line in by if line.n > change.n and line.what in _BOUNDS), None)
+    if began is None or ended is None or ended.data.get("outcome") != "refreshed":
+        return "found them stored by another program"
+    return f"refreshed it: {WHY.get(str(began.data.get('reason')), 'for another reason')}"
 
 
 def _of_refresh(refresh: Refresh, lines: Sequence[Line], names: Names) -> str:
@@ -90,7 +91,7 @@ def _sent(refresh: Refresh, names: Names) -> str:
 
 def _outcome(refresh: Refresh, names: Names) -> Iterator[str]:
     if refresh.rejected is not None:
-        yield f"The login died: {_sentence(refresh.rejected.data.get('message'))}"
+        yield "The login died."
     elif refresh.failure is not None:
         kept = "The login stayed as it was" if not refresh.failure.get("permanent") else "There is no way on"
         yield f"It failed: {_sentence(refresh.failure.get('error'))} {kept}."
@@ -114,7 +115,8 @@ def _who_used(refresh: Refresh, lines: Sequence[Line], names: Names) -> Iterator
         if line.what == "sent":
             yield f"{_capital(who)} had sent the same token at {when}."
         elif line.what == "claim" and data.get("trigger") == "settle":
-            yield f"{_capital(who)} had stored the tokens that replaced it ({names.token(data.get('successor'))}) at {when}."
+            new = names.token(data.get("successor"))
+            yield f"{_capital(who)} had stored the tokens that replaced it ({new}) at {when}."
 
 
 def _since(refresh: Refresh, lines: Sequence[Line], names: Names) -> Iterator[str]:

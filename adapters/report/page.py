@@ -38,18 +38,15 @@ def _verdict(report: Report) -> str:
     if verdict.is_as_the_tables_say:
         return f"Yes: the tables allow each of the {verdict.checked} lines."
     asks = f" The rule: {verdict.asks}." if verdict.asks else ""
-    return f"No: the table or rule *{verdict.rule}* does not allow line #{verdict.first}. {_plain(verdict.why or '')}.{asks}"
+    where = f"the table or rule *{verdict.rule}* does not allow line #{verdict.first}"
+    return f"No: {where}. {_plain(verdict.why or '')}.{asks}"
 
 
 def _processes(report: Report) -> Iterator[str]:
     if not report.processes:
         return
-    yield from (
-        "## Who wrote lines",
-        "",
-        "| process | authstate | first line | last line | end |",
-        "|---|---|---|---|---|",
-    )
+    yield from ("## Who wrote lines", "")
+    yield from ("| process | authstate | first line | last line | end |", "|---|---|---|---|---|")
     for one in report.processes:
         end = "in order" if one.ended_in_order else "none: it runs, or was killed"
         yield f"| {_plain(one.name)} | {_plain(one.version)} | {one.first_line} | {one.last_line} | {end} |"

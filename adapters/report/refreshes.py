@@ -16,7 +16,7 @@ class Refresh(msgspec.Struct):
     token: str = ""
     """The digest of the refresh token that it used."""
     sent: int = 0
-    """How often it sent the token."""
+    """How often the token left this machine, as far as is known."""
     answers: list[Data] = msgspec.field(default_factory=list)
     found: str = ""
     """The state of the claim that it found, if it claimed the token."""
@@ -65,6 +65,7 @@ def _add(refresh: Refresh, line: Line) -> None:
         refresh.sent += 1
     elif line.what == "answered":
         refresh.answers.append(data)
+        refresh.sent -= data.get("delivery") == "not_sent"
     elif line.what == "warned":
         refresh.warnings.append(line)
     elif line.what == "refresh_failed":

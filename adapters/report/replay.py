@@ -143,7 +143,7 @@ class _Engine:
             self._forget()
         self._next = line.n + 1
         self._latest = max(self._latest, line.at)
-        check = self._CHECKS.get(line.what)
+        check = _CHECKS.get(line.what)
         found = check(self, line) if check is not None else None
         return None if found is None else Refusal(line, *found)
 
@@ -153,7 +153,8 @@ class _Engine:
         self._claimed.clear()
         self._knows_claims = False
 
-    def _state_changed(self, line: Line) -> tuple[str, str] | None:
+    def state_changed(self, line: Line) -> tuple[str, str] | None:
+        """Check a change of the session."""
         data = line.data
         trigger, previous, state = data.get("trigger"), data.get("previous"), data.get("state")
         token, generation = data.get("token"), data.get("generation")
@@ -190,7 +191,8 @@ class _Engine:
         is_exhausted = line.data.get("reason") == RefreshDeadReason.EXHAUSTED
         return is_exhausted and not self._has_sent and token in self._settled
 
-    def _claim(self, line: Line) -> tuple[str, str] | None:
+    def claim(self, line: Line) -> tuple[str, str] | None:
+        """Check a step of a claim by what this engine knows."""
         data = line.data
         trigger, found, state = data.get("trigger"), data.get("found"), data.get("state")
         token = str(data.get("token"))
@@ -210,11 +212,12 @@ class _Engine:
         if state == RefreshClaimState.FREE and sent in _OPEN[:-1]:
             return (
                 DOUBT_AFTER_SENDING,
-                "it says that the token works as before, and the token was sent without an answer",
+                "it says that the token works as before, and it was sent without an answer",
             )
         return None
 
-    def _sent(self, line: Line) -> tuple[str, str] | None:
+    def sent(self, line: Line) -> tuple[str, str] | None:
+        """Check that a token may be sent."""
         token = str(line.data.get("token"))
         before = self._claimed.get(token)
         self._has_sent = True
@@ -225,7 +228,8 @@ class _Engine:
         self._claimed[token] = "repeated" if before == "lost" else "sent"
         return None
 
-    def _answered(self, line: Line) -> None:
+    def answered(self, line: Line) -> None:
+        """Note what became of a token that was sent."""
         token, data = str(line.data.get("token")), line.data
         is_lost = data.get("delivery") == Delivery.UNKNOWN
         before = self._claimed.get(token)
@@ -234,30 +238,30 @@ class _Engine:
         elif before == "repeated" and "error" not in data:
             self._claimed[token] = "answered"
 
-    def _refresh_started(self, line: Line) -> tuple[str, str] | None:
+    def refresh_started(self, line: Line) -> tuple[str, str] | None:
+        """Check why a refresh begins."""
         self._has_sent = False
         self._knows_claims = True
         generation = line.data.get("generation")
         has_expired = self._expires_at is not None and self._expires_at <= self._latest
         is_known = self._generation is not None and generation == self._generation
-        if line.data.get("reason") == RefreshReason.UNAUTHORIZED and is_known and not has_expired:
-            if self._state == AuthState.CHATGPT and generation not in self._refused:
-                return (
-                    REFUSED_BEFORE_RENEWAL,
-                    "it renews an access token because of a 401, and that token was not refused",
-                )
+        is_because_of_401 = line.data.get("reason") == RefreshReason.UNAUTHORIZED and self._state == AuthState.CHATGPT
+        if is_because_of_401 and is_known and not has_expired and generation not in self._refused:
+            return REFUSED_BEFORE_RENEWAL, "it renews an access token because of a 401, and another one was refused"
         return None
 
-    def _unauthorized(self, line: Line) -> None:
+    def unauthorized(self, line: Line) -> None:
+        """Note a 401."""
         generation = line.data.get("generation")
         if isinstance(generation, int):
             self._refused.add(generation)
 
-    _CHECKS: "Mapping[str, Callable[[_Engine, Line], tuple[str, str] | None]]" = {
-        "state_changed": _state_changed,
-        "claim": _claim,
-        "sent": _sent,
-        "answered": _answered,
-        "refresh_started": _refresh_started,
-        "unauthorized": _unauthorized,
-    }
+
+_CHECKS: Mapping[str, Callable[[_Engine, Line], tuple[str, str] | None]] = {
+    "state_changed": _Engine.state_changed,
+    "claim": _Engine.claim,
+    "sent": _Engine.sent,
+    "answered": _Engine.answered,
+    "refresh_started": _Engine.refresh_started,
+    "unauthorized": _Engine.unauthorized,
+}

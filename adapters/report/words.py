@@ -87,6 +87,15 @@ def _answered(data: Mapping[str, Any], names: Names) -> str:
     return f"no new tokens for {token}{f': {what}' if what else ''}: {data['error']}"
 
 
+def _refresh_ended(data: Mapping[str, Any], _: Names) -> str:
+    outcome = data.get("outcome")
+    return f"the refresh ended after {data.get('duration')} s: {OUTCOMES.get(str(outcome), outcome)}"
+
+
+def _account_updated(data: Mapping[str, Any], _: Names) -> str:
+    return f"signed in: {data['auth_mode']}" if "auth_mode" in data else "nobody is signed in"
+
+
 _WRITERS: Mapping[str, Callable[[Mapping[str, Any], Names], str]] = {
     "opened": _opened,
     "state_changed": _state_changed,
@@ -97,16 +106,12 @@ _WRITERS: Mapping[str, Callable[[Mapping[str, Any], Names], str]] = {
     "ended": lambda data, _: "ended in order",
     "refresh_started": lambda data, _: f"a refresh began: {WHY.get(str(data.get('reason')), data.get('reason'))}",
     "refresh_retried": lambda data, _: f"will try again in {data.get('wait')} s (attempt {data.get('attempt')})",
-    "refresh_ended": lambda data, _: (
-        f"the refresh ended after {data.get('duration')} s: {OUTCOMES.get(str(data.get('outcome')), data.get('outcome'))}"
-    ),
+    "refresh_ended": _refresh_ended,
     "refresh_failed": lambda data, _: f"the refresh failed{' for good' if data.get('permanent') else ''}",
     "login_completed": lambda data, _: (
         "a sign-in succeeded" if data.get("success") else f"a sign-in failed: {data.get('error')}"
     ),
-    "account_updated": lambda data, _: (
-        f"signed in: {data['auth_mode']}" if "auth_mode" in data else "nobody is signed in"
-    ),
+    "account_updated": _account_updated,
     "token_expiring": lambda data, _: "the access token expires within 5 minutes",
     "token_expired": lambda data, _: "the access token has expired",
     "lost": lambda data, _: f"{data.get('lines')} events are missing here",
