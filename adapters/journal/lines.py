@@ -57,7 +57,7 @@ VERSION: Final = 1
 MOST_TEXT: Final = 1000
 """Characters of a message."""
 _EMAIL = re.compile(r"[^\s@<>\"'(]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
-_WORKSPACE = re.compile(r"\b(workspace|user) (?!of\b)[\w-]*\d[\w-]*")
+_WORKSPACE = re.compile(r"\b(workspaces?) (?=[\w-]*[\d-])[\w-]+(?:, [\w-]*[\d-][\w-]*)*")
 _KINDS: Mapping[type, str] = {
     ApiKey: "api_key",
     PersonalAccessToken: "personal_access_token",
