@@ -77,7 +77,8 @@ class JournalFile:
                 self._append(b"".join(made))
                 self._is_stuck = False
             except OSError as fault:
-                self._waiting.extendleft(reversed(lines[-(_MOST_WAITING - len(self._waiting)) :]))
+                room = _MOST_WAITING - len(self._waiting)
+                self._waiting.extendleft(reversed(lines[max(0, len(lines) - room) :]))
                 self._is_stuck = True
                 self._give_up(fault)
 
@@ -96,6 +97,8 @@ class JournalFile:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
                 raise OSError(errno.EEXIST, "something else has this name")
+            if found.st_size > 2 * self._most:  # who turns it stands still: nobody may fill the disk meanwhile
+                raise OSError(errno.EFBIG, "another process does not turn it")
             if found.st_size and not _ends_line(handle):
                 data = b"\n" + data  # somebody was killed while writing: only that line is lost
             if os.write(handle, data) != len(data):

@@ -64,6 +64,7 @@ _KINDS: Mapping[type, str] = {
     ChatgptTokens: "chatgpt",
     ExternalTokens: "external_tokens",
 }
+_ALLOWED = re.compile(r"(belong to .{1,300}? allows only )[^(]+\(")
 Data = dict[str, str | int | float | bool]
 """Plain values only, also in later releases: a reader may use each as a key."""
 
@@ -106,7 +107,7 @@ class Redaction:
         for place, name in self._places:
             shown = shown.replace(place, name)
         shown = _EMAIL.sub("[email]", redact_text(shown))
-        return _WORKSPACE.sub(r"\1 [id]", shown)
+        return _WORKSPACE.sub(r"\1 [id]", _ALLOWED.sub(r"\1[id] (", shown))
 
 
 def describe(happened: Event | TraceStep, redact: Callable[[object], str]) -> tuple[str, Data]:
