@@ -250,6 +250,10 @@ class _Engine:
             return REFUSED_BEFORE_RENEWAL, "it renews an access token because of a 401, and another one was refused"
         return None
 
+    def refresh_ended(self, line: Line) -> None:
+        """Note that what follows is not of a refresh."""
+        self._has_sent = False
+
     def unauthorized(self, line: Line) -> None:
         """Note a 401."""
         generation = line.data.get("generation")
@@ -263,5 +267,6 @@ _CHECKS: Mapping[str, Callable[[_Engine, Line], tuple[str, str] | None]] = {
     "sent": _Engine.sent,
     "answered": _Engine.answered,
     "refresh_started": _Engine.refresh_started,
+    "refresh_ended": _Engine.refresh_ended,
     "unauthorized": _Engine.unauthorized,
 }

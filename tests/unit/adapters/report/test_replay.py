@@ -157,6 +157,18 @@ def test_new_tokens_are_stored_before_they_are_used() -> None:
     assert first(journal).rule == rules.STORE_BEFORE_USE
 
 
+def test_tokens_that_could_not_be_stored_may_be_replaced_by_those_of_another_process() -> None:
+    journal, [one] = writers("a")
+    one.starts()
+    one.add("refresh_started", reason="needed", generation=1)
+    one.claim()
+    one.add("sent", token=OLD, attempt=1)
+    one.add("answered", token=OLD, attempt=1)
+    one.add("refresh_ended", outcome="failed", attempts=1, generation=1, duration=0.1)
+    one.changed("tokens_refreshed", "chatgpt", "chatgpt", 2, token="c" * 32)
+    assert replay(journal).first is None
+
+
 def test_a_newer_access_token_is_not_renewed_because_of_a_401() -> None:
     journal, [one] = writers("a")
     one.starts()

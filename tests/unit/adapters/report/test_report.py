@@ -44,7 +44,7 @@ def dead_login() -> list[Line]:
 
 def test_it_says_why_a_login_died_and_who_did_what() -> None:
     assert told(dead_login()) == [
-        "The login is dead since 1970-01-12 13:47:03 UTC, when process 101 (tool) found it so: Used up.",
+        "The login is dead since 1970-01-12 13:47:04 UTC, when process 101 (tool) found it so: Used up.",
         "At 1970-01-12 13:46:58 UTC, process 101 (tool) began a refresh: the backend had refused the access token (401). "
         "Another process had claimed the refresh token rt-1 before, and ended in the middle of its refresh. The refresh "
         "token rt-1 was sent once. The login died. Process 100 (tool) had sent the same token at 1970-01-12 13:46:45 UTC.",
@@ -90,7 +90,7 @@ def test_it_says_that_another_process_had_replaced_the_tokens() -> None:
     other.add("refresh_ended", outcome="rejected", attempts=0, generation=2, duration=0.1)
     [_, died] = told(journal)
     assert "was sent not at all. The login died." in died
-    assert "Process 100 (tool) had stored the tokens that replaced it (rt-2) at 1970-01-12 13:46:46 UTC." in died
+    assert "Process 100 (tool) had stored the tokens that replaced it (rt-2) at 1970-01-12 13:46:47 UTC." in died
 
 
 def test_it_tells_of_clocks_that_went_back_and_sign_ins_that_failed() -> None:
@@ -133,7 +133,7 @@ def test_a_page_has_all_parts() -> None:
         *("# What happened to the login", "## Was each step allowed?", "## Who wrote lines", "## The login"),
         *("## The claim on the refresh token that went wrong, or was used last", "## Timeline"),
     ]
-    assert "Yes: the tables allow each of the 14 lines." in page
+    assert "Yes: the tables allow each of the 15 lines." in page
     assert "- 2 lines cannot be read" in page and "- 1 lines are of a newer release" in page
     assert "- x is a folder" in page
     assert page.count("```mermaid") == 2
