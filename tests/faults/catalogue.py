@@ -458,12 +458,12 @@ _UNEVENTFUL = {
         "HOME/auth.json; its tokens were adopted."
     ),
     "killed_before_the_token_was_spent": (
-        "Another process had claimed the refresh token rt-1 before, and ended in the middle of its refresh. The refresh "
-        "token rt-1 was sent once. New tokens came and were stored."
+        "Another process had claimed the refresh token rt-1 before, and ended in the middle of its refresh. The "
+        "refresh token rt-1 was sent once. New tokens came and were stored."
     ),
     "backup_restored": (
-        "New tokens came and were stored. It warned: HOME/auth.json holds tokens that this program replaced, as after a "
-        "restored backup: they are not used."
+        "New tokens came and were stored. It warned: HOME/auth.json holds tokens that this program replaced, as after "
+        "a restored backup: they are not used."
     ),
     "another_account_followed": (
         "At TIME, process N changed to login B, as another program or account selection had done."

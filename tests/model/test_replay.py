@@ -3,12 +3,13 @@
 `python -m model.replayed 0 20000` in `tests/` replays more histories.
 """
 
+from collections.abc import Callable
+
 import pytest
 from model.machines.history import MachinesHistory
 from model.machines.mutants import MUTANTS as MACHINES_MUTANTS
 from model.machines.mutants import mutated as machines_mutated
-from model.replayed import first_refused, replayed
-from model.simulation.campaign import in_workers, write_figures
+from model.replayed import Told, first_refused, replayed
 from model.simulation.history import History
 from model.simulation.mutants import MUTANTS, mutated
 
@@ -34,8 +35,8 @@ NOT_SEEN = {
     "no fsync of the file": "a journal tells what a program did, and not what its disk kept",
     "no fsync of the folder": "a journal tells what a program did, and not what its disk kept",
     "write in place": "a journal tells what a program did, and not what a reader of the file saw meanwhile",
-    "an ended lease goes on": "a lease reads the login and changes nothing in it, so it has no lines",
-    "a lease yields tokens of whoever is signed in": "a lease reads the login and changes nothing in it, so it has no lines",
+    "an ended lease goes on": "a lease changes nothing in the login, so it has no lines",
+    "a lease yields tokens of whoever is signed in": "a lease changes nothing in the login, so it has no lines",
 }
 """What a journal cannot tell of these, and why. The simulation sees it in the files and in the answers."""
 REFUSED_ON_MACHINES_BY = {
@@ -49,31 +50,42 @@ NOT_SEEN_ON_MACHINES = {
     "no hold": "a late holder looks the same: how long ago it took the row, only the clock of the database tells",
     "no deadline": "a late holder looks the same: how long ago it took the row, only the clock of the database tells",
 }
+FIRST_SEEDS = {
+    "no lock": 20,
+    "no shield": 14,
+    "no generation check after a 401": 12,
+    "no check that the session is the same": 44,
+    "no compare-and-swap": 15,
+    "settle whatever the generation": 15,
+    "a token is dead by what was read long ago": 92,
+}
+"""Where to begin, so that a test is short. 0 for the others."""
 SEEDS = 300
 
 
-def test_no_history_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    results = [*in_workers(replayed, range(9_000, 9_500))]
-    machines = replayed(range(30_000, 30_500), MachinesHistory)
-    with capsys.disabled():
-        print()
-        write_figures("replay", {"lines": sum(result.counts["lines"] for result in (*results, machines))})
-    failures = [failure for result in (*results, machines) for failure in result.failures]
-    assert failures == []
-    assert sum(result.counts["lines"] for result in results) > 10_000
+def seeds_of(name: str) -> range:
+    first = FIRST_SEEDS.get(name, 0)
+    return range(first, first + SEEDS)
+
+
+@pytest.mark.parametrize("kind", [History, MachinesHistory])
+def test_no_history_is_refused(kind: Callable[[int], Told]) -> None:
+    result = replayed(range(9_000, 9_150), kind)
+    assert result.failures == []
+    assert result.counts["lines"] > 3_000
 
 
 @pytest.mark.parametrize("name", REFUSED_BY)
 def test_a_mutant_is_refused(name: str) -> None:
     with mutated(name):
-        rule = first_refused(History, range(SEEDS), REFUSED_BY[name].split("|"))
+        rule = first_refused(History, seeds_of(name), REFUSED_BY[name].split("|"))
     assert rule is not None, f"{name}: no history was refused by {REFUSED_BY[name]}"
 
 
 @pytest.mark.parametrize("name", REFUSED_ON_MACHINES_BY)
 def test_a_mutant_of_machines_is_refused(name: str) -> None:
     with machines_mutated(name):
-        rule = first_refused(MachinesHistory, range(SEEDS), REFUSED_ON_MACHINES_BY[name].split("|"))
+        rule = first_refused(MachinesHistory, seeds_of(name), REFUSED_ON_MACHINES_BY[name].split("|"))
     assert rule is not None, f"{name}: no history was refused by {REFUSED_ON_MACHINES_BY[name]}"
 
 
