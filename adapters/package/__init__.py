@@ -58,7 +58,15 @@ if TYPE_CHECKING:
     from authstate.engine.flows.refresh_urgency import Urgency
     from authstate.engine.machines.login_attempt import LoginAttempt, LoginFlow
     from authstate.engine.machines.recovery import RecoveryPlan
-    from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
+    from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, RefreshClaimTrigger
+    from authstate.engine.machines.refresh_trace import (
+        AccessTokenRefused,
+        EngineEnded,
+        RefreshClaimStep,
+        RefreshTokenAnswered,
+        RefreshTokenSent,
+        TraceStep,
+    )
     from authstate.engine.model.account import Account, PlanType
     from authstate.engine.model.credentials import (
         ApiKey,
@@ -194,7 +202,10 @@ else:
             "engine.flows.refresh_urgency": "Urgency",
             "engine.machines.login_attempt": "LoginAttempt LoginFlow",
             "engine.machines.recovery": "RecoveryPlan",
-            "engine.machines.refresh_claim": "RefreshClaim RefreshClaimState",
+            "engine.machines.refresh_claim": "RefreshClaim RefreshClaimState RefreshClaimTrigger",
+            "engine.machines.refresh_trace": (
+                "AccessTokenRefused EngineEnded RefreshClaimStep RefreshTokenAnswered RefreshTokenSent TraceStep"
+            ),
             "engine.model.account": "Account PlanType",
             "engine.model.credentials": (
                 "ApiKey ChatgptTokens Credentials ExternalTokens PersonalAccessToken StaticCredentials"
@@ -229,6 +240,7 @@ else:
 
 __all__ = [
     "DEVICE_CODE_WARNING",
+    "AccessTokenRefused",
     "Account",
     "AccountToken",
     "AccountUpdated",
@@ -266,6 +278,7 @@ __all__ = [
     "EncryptionKeys",
     "EngineAuth",
     "EngineClosed",
+    "EngineEnded",
     "EngineNotStarted",
     "EngineOptions",
     "EnginePool",
@@ -330,6 +343,8 @@ __all__ = [
     "RedactingFormatter",
     "RefreshClaim",
     "RefreshClaimState",
+    "RefreshClaimStep",
+    "RefreshClaimTrigger",
     "RefreshDeadReason",
     "RefreshEnded",
     "RefreshFailed",
@@ -341,6 +356,8 @@ __all__ = [
     "RefreshRetried",
     "RefreshSettings",
     "RefreshStarted",
+    "RefreshTokenAnswered",
+    "RefreshTokenSent",
     "RefreshedTokens",
     "RemoteError",
     "ReportsLastChange",
@@ -359,6 +376,7 @@ __all__ = [
     "TokenExpired",
     "TokenExpiring",
     "TokenRefused",
+    "TraceStep",
     "TransientAuthError",
     "TransitionRefused",
     "Trigger",

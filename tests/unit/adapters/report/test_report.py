@@ -51,8 +51,8 @@ def test_it_says_why_a_login_died_and_who_did_what() -> None:
         "sent once. The login died. Process 100 (tool) had sent the same token at TIME."
     )
     assert re.sub("1970-01-12 13:4.:.. UTC", "TIME", before) == (
-        "At TIME, process 100 (tool) began a refresh: the access token expires within 5 minutes. The refresh token rt-1 "
-        "was sent once. No line tells its end: process 100 (tool) was killed, or its last lines are lost."
+        "At TIME, process 100 (tool) began a refresh: the access token expires within 5 minutes. The refresh "
+        "token rt-1 was sent once. No line tells its end: process 100 (tool) was killed, or its last lines are lost."
     )
 
 
