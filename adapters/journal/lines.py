@@ -27,11 +27,11 @@ import msgspec
 from authstate.adapters.logs.redaction import redact_text
 from authstate.engine.machines.refresh_claim import fingerprint_of
 from authstate.engine.machines.refresh_trace import (
-    AccessTokenRefused,
+    AccessRefused,
+    ClaimStep,
     EngineEnded,
-    RefreshClaimStep,
-    RefreshTokenAnswered,
-    RefreshTokenSent,
+    TokenAnswered,
+    TokenSent,
     TraceStep,
 )
 from authstate.engine.model.credentials import ApiKey, ChatgptTokens, ExternalTokens, PersonalAccessToken
@@ -147,7 +147,7 @@ def _describe_credentials(session: Session) -> _Members:
     return found
 
 
-def _claim(step: RefreshClaimStep, redact: Callable[[object], str]) -> _Described:
+def _claim(step: ClaimStep, redact: Callable[[object], str]) -> _Described:
     claim = step.claim
     return "claim", {
         "trigger": str(step.trigger),
@@ -163,7 +163,7 @@ def _claim(step: RefreshClaimStep, redact: Callable[[object], str]) -> _Describe
     }
 
 
-def _answered(step: RefreshTokenAnswered, redact: Callable[[object], str]) -> _Described:
+def _answered(step: TokenAnswered, redact: Callable[[object], str]) -> _Described:
     error = step.error
     return "answered", {
         "token": step.fingerprint,
@@ -204,10 +204,10 @@ def _login_completed(event: LoginCompleted, redact: Callable[[object], str]) -> 
 
 _DESCRIBERS: Mapping[type, Callable[[Any, Callable[[object], str]], _Described]] = {
     StateChanged: _state_changed,
-    RefreshClaimStep: _claim,
-    RefreshTokenSent: lambda step, _: ("sent", {"token": step.fingerprint, "attempt": step.attempt}),
-    RefreshTokenAnswered: _answered,
-    AccessTokenRefused: lambda step, _: ("unauthorized", {"generation": step.generation}),
+    ClaimStep: _claim,
+    TokenSent: lambda step, _: ("sent", {"token": step.fingerprint, "attempt": step.attempt}),
+    TokenAnswered: _answered,
+    AccessRefused: lambda step, _: ("unauthorized", {"generation": step.generation}),
     EngineEnded: lambda *_: ("ended", {}),
     RefreshStarted: lambda event, _: (
         "refresh_started",

@@ -59,14 +59,7 @@ if TYPE_CHECKING:
     from authstate.engine.machines.login_attempt import LoginAttempt, LoginFlow
     from authstate.engine.machines.recovery import RecoveryPlan
     from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, RefreshClaimTrigger
-    from authstate.engine.machines.refresh_trace import (
-        AccessTokenRefused,
-        EngineEnded,
-        RefreshClaimStep,
-        RefreshTokenAnswered,
-        RefreshTokenSent,
-        TraceStep,
-    )
+    from authstate.engine.machines.refresh_trace import AccessRefused, ClaimStep, EngineEnded, TokenAnswered, TokenSent
     from authstate.engine.model.account import Account, PlanType
     from authstate.engine.model.credentials import (
         ApiKey,
@@ -203,9 +196,7 @@ else:
             "engine.machines.login_attempt": "LoginAttempt LoginFlow",
             "engine.machines.recovery": "RecoveryPlan",
             "engine.machines.refresh_claim": "RefreshClaim RefreshClaimState RefreshClaimTrigger",
-            "engine.machines.refresh_trace": (
-                "AccessTokenRefused EngineEnded RefreshClaimStep RefreshTokenAnswered RefreshTokenSent TraceStep"
-            ),
+            "engine.machines.refresh_trace": "AccessRefused ClaimStep EngineEnded TokenAnswered TokenSent",
             "engine.model.account": "Account PlanType",
             "engine.model.credentials": (
                 "ApiKey ChatgptTokens Credentials ExternalTokens PersonalAccessToken StaticCredentials"
@@ -240,7 +231,7 @@ else:
 
 __all__ = [
     "DEVICE_CODE_WARNING",
-    "AccessTokenRefused",
+    "AccessRefused",
     "Account",
     "AccountToken",
     "AccountUpdated",
@@ -264,6 +255,7 @@ __all__ = [
     "ChecksBeforeSending",
     "ChildHasOwnLogin",
     "ChildNotStarted",
+    "ClaimStep",
     "Clock",
     "CombinesWrites",
     "CommandError",
@@ -343,7 +335,6 @@ __all__ = [
     "RedactingFormatter",
     "RefreshClaim",
     "RefreshClaimState",
-    "RefreshClaimStep",
     "RefreshClaimTrigger",
     "RefreshDeadReason",
     "RefreshEnded",
@@ -356,8 +347,6 @@ __all__ = [
     "RefreshRetried",
     "RefreshSettings",
     "RefreshStarted",
-    "RefreshTokenAnswered",
-    "RefreshTokenSent",
     "RefreshedTokens",
     "RemoteError",
     "ReportsLastChange",
@@ -372,11 +361,12 @@ __all__ = [
     "SyncAuthEngine",
     "SyncAuthorizer",
     "SyncEngineAuth",
+    "TokenAnswered",
     "TokenAuthority",
     "TokenExpired",
     "TokenExpiring",
     "TokenRefused",
-    "TraceStep",
+    "TokenSent",
     "TransientAuthError",
     "TransitionRefused",
     "Trigger",

@@ -39,7 +39,7 @@ class EventSource:
     def subscribe_trace(self, listener: Callable[[TraceStep], None]) -> Callable[[], None]:
         """Call `listener` with every step of a refresh from now on, in order: for a journal.
 
-        A step is a `RefreshClaimStep`, `RefreshTokenSent`, `RefreshTokenAnswered`, `AccessTokenRefused` or
+        A step is a `ClaimStep`, `TokenSent`, `TokenAnswered`, `AccessRefused` or
         `EngineEnded`. The listener is called in the task that took the step, and must not block. What it raises goes to
         the event loop's exception handler.
 

@@ -13,7 +13,7 @@ from authstate.engine.machines.refresh_claim import (
     RefreshClaimTrigger,
     fingerprint_of,
 )
-from authstate.engine.machines.refresh_trace import RefreshClaimStep, TraceStep
+from authstate.engine.machines.refresh_trace import ClaimStep, TraceStep
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import RefreshDeadReason, StoreUnavailable
 from authstate.engine.model.events import Subscriptions
@@ -35,7 +35,7 @@ class OpenRefreshClaim:
         found: the claim that the store held before.
         clock: for the times in the claim.
         trace: gets each step.
-        could_wait: see `RefreshClaimStep`.
+        could_wait: see `ClaimStep`.
     """
 
     def __init__(
@@ -129,4 +129,4 @@ class OpenRefreshClaim:
 
     def _tell(self, trigger: RefreshClaimTrigger, found: RefreshClaimState, *, is_recorded: bool) -> None:
         could_wait = self._could_wait and trigger is RefreshClaimTrigger.CLAIM
-        self._trace.emit(RefreshClaimStep(trigger, found, self._claim, is_recorded, could_wait))
+        self._trace.emit(ClaimStep(trigger, found, self._claim, is_recorded, could_wait))

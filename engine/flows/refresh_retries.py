@@ -16,7 +16,7 @@ from random import Random
 from typing import TYPE_CHECKING, cast
 
 from authstate.engine.machines.refresh_claim import fingerprint_of
-from authstate.engine.machines.refresh_trace import RefreshTokenAnswered, RefreshTokenSent, TraceStep
+from authstate.engine.machines.refresh_trace import TokenAnswered, TokenSent, TraceStep
 from authstate.engine.model.errors import AuthstateError, Delivery, IssuerUnavailable, NotSentInTime, RefreshInDoubt
 from authstate.engine.model.events import RefreshOutcome, Subscriptions
 from authstate.engine.model.refresh_settings import RefreshSettings
@@ -119,17 +119,17 @@ class RefreshRequest:
         self._progress.is_uncancellable = True
         self._progress.attempts += 1
         fingerprint, attempt = fingerprint_of(refresh_token), self._progress.attempts
-        self._trace.emit(RefreshTokenSent(fingerprint, attempt))
+        self._trace.emit(TokenSent(fingerprint, attempt))
         try:
             answer = await self._ask(refresh_token)
         except AuthstateError as error:
-            self._trace.emit(RefreshTokenAnswered(fingerprint, attempt, error.without_traceback()))
+            self._trace.emit(TokenAnswered(fingerprint, attempt, error.without_traceback()))
             if isinstance(error, IssuerUnavailable):
                 self._progress.is_uncancellable = False
                 self._progress.last_fault = error
                 self.is_lost = self.is_lost or error.delivery is Delivery.UNKNOWN
             raise
-        self._trace.emit(RefreshTokenAnswered(fingerprint, attempt))
+        self._trace.emit(TokenAnswered(fingerprint, attempt))
         return answer
 
     async def _renew_limit(self) -> None:

@@ -10,7 +10,7 @@ from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.single_flight import SingleFlight, wait_shielded
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.recovery import RecoveryPlan
-from authstate.engine.machines.refresh_trace import AccessTokenRefused, TraceStep
+from authstate.engine.machines.refresh_trace import AccessRefused, TraceStep
 from authstate.engine.model.arguments import ensure_instance
 from authstate.engine.model.errors import AuthError, EngineClosed, RecoveryExhausted
 from authstate.engine.model.events import RefreshReason, Subscriptions
@@ -59,7 +59,7 @@ class TokenRecovery:
                 "again"
             )
         self._scheduler.note_refused(refused.token)
-        self._trace.emit(AccessTokenRefused(session.generation if is_current else refused.generation))
+        self._trace.emit(AccessRefused(session.generation if is_current else refused.generation))
         for _ in range(_MAX_RECOVERIES):
             if not is_current and self._scheduler.is_usable():
                 break

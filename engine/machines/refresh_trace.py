@@ -12,7 +12,7 @@ from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimSt
 from authstate.engine.model.errors import AuthstateError
 
 
-class RefreshClaimStep(msgspec.Struct, frozen=True):
+class ClaimStep(msgspec.Struct, frozen=True):
     """A trigger of the table of refresh claims was fired for a token."""
 
     trigger: RefreshClaimTrigger
@@ -26,7 +26,7 @@ class RefreshClaimStep(msgspec.Struct, frozen=True):
     """The token may be spent, and the access token is usable: then a token must not be claimed. For `claim`."""
 
 
-class RefreshTokenSent(msgspec.Struct, frozen=True):
+class TokenSent(msgspec.Struct, frozen=True):
     """A refresh token is about to be sent to the issuer."""
 
     fingerprint: str
@@ -34,7 +34,7 @@ class RefreshTokenSent(msgspec.Struct, frozen=True):
     """From 1, within one refresh."""
 
 
-class RefreshTokenAnswered(msgspec.Struct, frozen=True):
+class TokenAnswered(msgspec.Struct, frozen=True):
     """What became of a refresh token that was sent."""
 
     fingerprint: str
@@ -43,7 +43,7 @@ class RefreshTokenAnswered(msgspec.Struct, frozen=True):
     """Why there are no new tokens. None if they came."""
 
 
-class AccessTokenRefused(msgspec.Struct, frozen=True):
+class AccessRefused(msgspec.Struct, frozen=True):
     """The backend answered 401 to an access token, and somebody asked for another one."""
 
     generation: int
@@ -54,4 +54,4 @@ class EngineEnded(msgspec.Struct, frozen=True):
     """The engine was closed. It is its last step."""
 
 
-TraceStep: TypeAlias = RefreshClaimStep | RefreshTokenSent | RefreshTokenAnswered | AccessTokenRefused | EngineEnded
+TraceStep: TypeAlias = ClaimStep | TokenSent | TokenAnswered | AccessRefused | EngineEnded

@@ -10,11 +10,11 @@ import pytest
 from authstate.adapters.journal.lines import Line, Redaction, decode, describe, encode, is_notable
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, RefreshClaimTrigger, fingerprint_of
 from authstate.engine.machines.refresh_trace import (
-    AccessTokenRefused,
+    AccessRefused,
+    ClaimStep,
     EngineEnded,
-    RefreshClaimStep,
-    RefreshTokenAnswered,
-    RefreshTokenSent,
+    TokenAnswered,
+    TokenSent,
     TraceStep,
 )
 from authstate.engine.model.errors import Delivery, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
@@ -54,10 +54,10 @@ ONE_OF_EACH: tuple[Event | TraceStep, ...] = (
     TokenExpired(1.0, 1),
     EventsMissed(3, Session()),
     Warned("code", "message"),
-    RefreshClaimStep(RefreshClaimTrigger.CLAIM, RefreshClaimState.FREE, RefreshClaim("ab"), is_recorded=True),
-    RefreshTokenSent("ab", 1),
-    RefreshTokenAnswered("ab", 1),
-    AccessTokenRefused(1),
+    ClaimStep(RefreshClaimTrigger.CLAIM, RefreshClaimState.FREE, RefreshClaim("ab"), is_recorded=True),
+    TokenSent("ab", 1),
+    TokenAnswered("ab", 1),
+    AccessRefused(1),
     EngineEnded(),
 )
 
@@ -100,9 +100,9 @@ def test_a_change_of_the_session_names_its_tokens_by_digests() -> None:
 
 
 def test_what_became_of_a_token_that_was_sent() -> None:
-    lost = RefreshTokenAnswered("ab", 2, IssuerUnavailable("no answer", delivery=Delivery.UNKNOWN))
+    lost = TokenAnswered("ab", 2, IssuerUnavailable("no answer", delivery=Delivery.UNKNOWN))
     assert describe(lost, str)[1] == {"token": "ab", "attempt": 2, "delivery": "unknown", "error": "no answer"}
-    assert describe(RefreshTokenAnswered("ab", 1, DEAD), str)[1]["reason"] == "expired"
+    assert describe(TokenAnswered("ab", 1, DEAD), str)[1]["reason"] == "expired"
 
 
 def test_what_only_a_program_that_starts_or_ends_tells_is_not_notable() -> None:
