@@ -6,7 +6,6 @@ The event loop only notes what happened. A line is made and written in one of th
 
 import atexit
 import os
-import platform
 import secrets
 import sys
 import time
@@ -148,7 +147,7 @@ def describe_program(arguments: list[str]) -> Data:
     return {
         "program": shown[:80],
         "version": RELEASE,
-        "python": platform.python_version(),
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
         "platform": sys.platform,
     }
 
