@@ -5,6 +5,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.paths import REPO
 from unit.adapters.report.histories import NEW, OLD, Writer, writers
 
 from authstate.adapters.journal.lines import Line
@@ -207,6 +208,9 @@ def test_a_process_whose_tokens_were_replaced_adopts_the_new_ones() -> None:
 def test_every_rule_has_words() -> None:
     assert set(RULES) == {value for name, value in vars(rules).items() if name.isupper() and isinstance(value, str)}
     assert not set(RULES) & {AUTH_TABLE.name, REFRESH_CLAIM_TABLE.name}
+    page = (REPO / "docs" / "reporting.md").read_text(encoding="utf-8")
+    table = page.partition("<!-- rules: begin -->\n")[2].partition("<!-- rules: end -->")[0]
+    assert table.splitlines()[2:] == [f"| {rule} | {asks} |" for rule, asks in RULES.items()]
 
 
 # What is not known is not refused
