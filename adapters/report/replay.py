@@ -174,7 +174,7 @@ class _Engine:
             return table.name, f"it leaves the state {previous}, and by the line before, the state is {was}"
         if before is not None and generation != before + 1:
             return table.name, f"generation {generation} follows generation {before}"
-        if (target := table.target(previous, trigger)) != state:
+        if (target := table.target(str(previous), str(trigger))) != state:
             leads = "leads nowhere" if target is None else f"leads to {target}"
             return table.name, f"{trigger} leads from {previous} to {state}, and in the table it {leads}"
         if data.get("kind", "none") not in _KINDS[AuthState(state)]:
