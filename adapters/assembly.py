@@ -75,7 +75,8 @@ def open_engine(
 
     Without arguments, this is the login that codex and the command `authstate` use. Before the engine starts, only the
     configuration and the list of accounts are read. The engine writes a line to the logger `authstate.engine` for each
-    event (`log_events`), which nobody sees before the program configures `logging`.
+    event (`log_events`), which nobody sees before the program configures `logging`. It also keeps the journal of the
+    home, unless the configuration turns that off or another store is given.
 
     Args:
         config: the settings of config.toml. Default: they are read from the home.
@@ -104,7 +105,8 @@ def open_engine(
     if account is not None:
         config = msgspec.structs.replace(config, account=account)
 
-    engine = build_engine(config, environment, store=store, authority=authority, **options)
+    keeps_journal = store is None  # what another store keeps is not of this home
+    engine = build_engine(config, environment, store=store, authority=authority, keeps_journal=keeps_journal, **options)
     log_events(engine)
     return engine
 
@@ -138,9 +140,19 @@ def build_engine(
     *,
     store: "CredentialStore | None" = None,
     authority: "TokenAuthority | None" = None,
+    keeps_journal: bool = True,
     **options: Unpack[EngineOptions],
 ) -> "AuthEngine":
-    """Create an engine as `open_engine` does, for a program that writes log lines about it itself, or none."""
+    """Create an engine as `open_engine` does, for a program that writes log lines about it itself, or none.
+
+    Args:
+        config: see `open_engine`.
+        environment: see `open_engine`.
+        store: used instead of the configured store.
+        authority: used instead of the configured issuer.
+        keeps_journal: whether the store is of the home, so that its journal tells of it, unless a setting turns it off.
+        options: other arguments of `AuthEngine`.
+    """
     from authstate.engine.engine import AuthEngine
 
     said: EngineOptions = {"policy": config.policy, "api_key": environment.api_key, **options}
@@ -148,7 +160,12 @@ def build_engine(
         store = open_store(config, environment, said.get("clock"))
     if authority is None:
         authority = open_authority(environment)
-    return AuthEngine(store, authority, **said)
+    engine = AuthEngine(store, authority, **said)
+    if keeps_journal and config.journal_size and config.store_mode is not StoreMode.EPHEMERAL:
+        from authstate.adapters.journal.recorder import record_journal
+
+        record_journal(engine, environment.home, config.journal_size)
+    return engine
 
 
 def open_authority(environment: Environment) -> "TokenAuthority":

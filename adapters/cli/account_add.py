@@ -57,7 +57,7 @@ async def add_account(
 
     Whatever fails leaves no account behind, and revokes tokens that came. So does cancelling it before they are stored.
     """
-    memory = build_engine(command.config, command.environment, store=MemoryStore(), api_key=None)
+    memory = build_engine(command.config, command.environment, store=MemoryStore(), api_key=None, keeps_journal=False)
     async with memory as engine:
         with redirect_stdout(sys.stderr if as_json else sys.stdout):
             status = await _sign_in(command, engine, method)

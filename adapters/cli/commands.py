@@ -126,6 +126,13 @@ def _diagram(options: argparse.Namespace) -> int:
     return diagram.check_diagrams(options.directory) if options.check else diagram.write_diagrams(options.directory)
 
 
+def _report(options: argparse.Namespace) -> int:
+    from authstate.adapters.cli.report import report_login
+
+    shown = {"as_json": options.json, "output": options.output, "with_email": options.with_email}
+    return run_cancellable(report_login(options.overrides, home=options.home, **shown))
+
+
 def _demo(options: argparse.Namespace) -> int:
     from authstate.adapters.cli.demo import run_demo
 
@@ -161,6 +168,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "logout": _logout,
     "token": _token,
     "diagram": _diagram,
+    "report": _report,
     "demo": _demo,
     "sandbox": _sandbox,
     "verify": _verify,

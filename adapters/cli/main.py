@@ -4,7 +4,7 @@
     authstate wrap -- codex app-server
     authstate run -- COMMAND...
     authstate verify -- COMMAND...
-    authstate status | login | logout | token | diagram | demo | sandbox
+    authstate status | login | logout | token | diagram | report | demo | sandbox
 
 Each takes `--account NAME` and `-c KEY=VALUE`, any number of times, before and after its name.
 

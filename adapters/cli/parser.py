@@ -11,6 +11,7 @@ from authstate.adapters.cli.diagram_arguments import add_diagram
 from authstate.adapters.cli.exit_status import ExitStatus, print_error
 from authstate.adapters.cli.login_arguments import LOGIN, add_flows
 from authstate.adapters.cli.postgres_arguments import add_postgres
+from authstate.adapters.cli.report_arguments import add_report
 from authstate.adapters.cli.sandbox_arguments import add_sandbox
 from authstate.adapters.cli.verify_arguments import add_verify
 from authstate.adapters.config.override_arguments import ACCOUNT, account_override
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--force", action="store_true", help="print it even to a terminal")
 
     add_diagram(commands, _add_command)
+    add_report(commands, _add_command)
     add_verify(commands, _add_command)
     _add_command(commands, "demo", "show what authstate does, without an account and without the network")
     add_sandbox(commands)

@@ -15,6 +15,7 @@ from authstate.adapters.config.config_files import SYSTEM_FOLDER
 from authstate.adapters.config.dotenv_file import read_dotenv
 from authstate.adapters.config.home import ConfigError as ConfigError
 from authstate.adapters.config.home import account_of_home, find_home
+from authstate.adapters.config.journal_setting import DEFAULT_SIZE, journal_size
 from authstate.adapters.config.layers import OVERRIDE, EffectiveSetting, Layers, Settings, read_layers
 from authstate.adapters.config.login_policy import METHOD, WORKSPACES, policy_of
 from authstate.adapters.network.http_proxies import Network
@@ -71,6 +72,8 @@ class Config(msgspec.Struct, frozen=True):
     """The account of the vault that is used, by its nickname or id. None: the selected one."""
     model_url: str | None = None
     """Where codex sends the token of the login with each turn, if it is set. authstate sends nothing there."""
+    journal_size: int = DEFAULT_SIZE
+    """Bytes that the journal of the home may have, about. 0: there is none."""
 
 
 class BrokerEndpoints(msgspec.Struct, frozen=True):
@@ -191,10 +194,13 @@ def read_config(
     layers = read_layers(home, overrides, system)
     if layers is None:
         account, account_from = _account_variable(environ)
+        size, sized_by = journal_size(None, environ)
         decided = [] if account is None else [EffectiveSetting(ACCOUNT_KEY, account, account_from)]
-        return Config(account=account, model_url=environ.get("OPENAI_BASE_URL")), decided
+        decided += [] if sized_by is None else [sized_by]
+        return Config(account=account, model_url=environ.get("OPENAI_BASE_URL"), journal_size=size), decided
     settings = layers.settings
     account, account_from = _account(settings, environ)
+    size, sized_by = journal_size(settings, environ)
     configured = policy_of(layers, system)
     policy = configured.policy
     store_mode = settings.choice(_STORE, StoreMode, StoreMode.FILE)
@@ -208,6 +214,7 @@ def read_config(
         requires_openai_auth=needs_login,
         account=account,
         model_url=_model_url(settings, provider, needs_login, environ),
+        journal_size=size,
     )
     needs_keys = ("model_providers", provider or "", _NEEDS_LOGIN)
     decisions = [
@@ -218,6 +225,8 @@ def read_config(
         EffectiveSetting(".".join(base_url_keys), _without_password(base_url), settings.origin(*base_url_keys)),
         EffectiveSetting(".".join(provider_keys), provider, settings.origin(*provider_keys)),
     ]
+    if sized_by is not None:
+        decisions.append(sized_by)
     if provider not in _BUILT_IN_PROVIDERS:
         decisions.append(EffectiveSetting(".".join(needs_keys), needs_login, settings.origin(*needs_keys)))
     return config, [decision for decision in decisions if decision.decided_by is not None]

@@ -48,7 +48,9 @@ async def open_database_broker(
     events = AccountEvents()
 
     def open_account(account: str) -> AuthEngine:
-        engine = build_engine(config, environment, store=database.store(account), authority=issuer, **options)
+        engine = build_engine(
+            config, environment, store=database.store(account), authority=issuer, keeps_journal=False, **options
+        )
         events.follow(account, engine)
         return engine
 

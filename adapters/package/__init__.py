@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     from authstate.engine.flows.refresh_urgency import Urgency
     from authstate.engine.machines.login_attempt import LoginAttempt, LoginFlow
     from authstate.engine.machines.recovery import RecoveryPlan
-    from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState
+    from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, RefreshClaimTrigger
+    from authstate.engine.machines.refresh_trace import AccessRefused, ClaimStep, EngineEnded, TokenAnswered, TokenSent
     from authstate.engine.model.account import Account, PlanType
     from authstate.engine.model.credentials import (
         ApiKey,
@@ -194,7 +195,8 @@ else:
             "engine.flows.refresh_urgency": "Urgency",
             "engine.machines.login_attempt": "LoginAttempt LoginFlow",
             "engine.machines.recovery": "RecoveryPlan",
-            "engine.machines.refresh_claim": "RefreshClaim RefreshClaimState",
+            "engine.machines.refresh_claim": "RefreshClaim RefreshClaimState RefreshClaimTrigger",
+            "engine.machines.refresh_trace": "AccessRefused ClaimStep EngineEnded TokenAnswered TokenSent",
             "engine.model.account": "Account PlanType",
             "engine.model.credentials": (
                 "ApiKey ChatgptTokens Credentials ExternalTokens PersonalAccessToken StaticCredentials"
@@ -229,6 +231,7 @@ else:
 
 __all__ = [
     "DEVICE_CODE_WARNING",
+    "AccessRefused",
     "Account",
     "AccountToken",
     "AccountUpdated",
@@ -252,6 +255,7 @@ __all__ = [
     "ChecksBeforeSending",
     "ChildHasOwnLogin",
     "ChildNotStarted",
+    "ClaimStep",
     "Clock",
     "CombinesWrites",
     "CommandError",
@@ -266,6 +270,7 @@ __all__ = [
     "EncryptionKeys",
     "EngineAuth",
     "EngineClosed",
+    "EngineEnded",
     "EngineNotStarted",
     "EngineOptions",
     "EnginePool",
@@ -330,6 +335,7 @@ __all__ = [
     "RedactingFormatter",
     "RefreshClaim",
     "RefreshClaimState",
+    "RefreshClaimTrigger",
     "RefreshDeadReason",
     "RefreshEnded",
     "RefreshFailed",
@@ -355,10 +361,12 @@ __all__ = [
     "SyncAuthEngine",
     "SyncAuthorizer",
     "SyncEngineAuth",
+    "TokenAnswered",
     "TokenAuthority",
     "TokenExpired",
     "TokenExpiring",
     "TokenRefused",
+    "TokenSent",
     "TransientAuthError",
     "TransitionRefused",
     "Trigger",

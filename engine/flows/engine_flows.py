@@ -24,10 +24,11 @@ from authstate.engine.flows.token_lifetime import TokenLifetime
 from authstate.engine.flows.token_recovery import TokenRecovery
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.recovery import RecoveryPlan
+from authstate.engine.machines.refresh_trace import EngineEnded, TraceStep
 from authstate.engine.model.arguments import ensure_instance, ensure_methods
 from authstate.engine.model.credentials import ApiKey, PersonalAccessToken, StaticCredentials, read_static_credentials
 from authstate.engine.model.errors import NotSignedIn
-from authstate.engine.model.events import Listeners
+from authstate.engine.model.events import Listeners, Subscriptions
 from authstate.engine.model.policy import Policy
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.session import Authorization
@@ -87,7 +88,8 @@ class EngineFlows:
         random = parts.random or _CHANCE
         listeners, locks = Listeners(), EngineLocks()
         pending = PendingTokens(clock, settings.save_waits, listeners.warn)
-        refresher = Refresher(store, authority, clock, random, settings, pending, listeners.warn)
+        self.trace: Subscriptions[TraceStep] = Subscriptions()
+        refresher = Refresher(store, authority, clock, random, settings, pending, listeners.warn, self.trace)
         machine = AuthMachine(parts.policy or Policy(), listeners)
         self.expiry: TokenExpiry = TokenExpiry(
             machine, clock, settings.window, listeners, lambda: self.streams.are_open
@@ -107,7 +109,7 @@ class EngineFlows:
             parts.parent, machine, clock, settings.parent_timeout, listeners
         )
         self.recovery: TokenRecovery = TokenRecovery(
-            parts.recovery or RecoveryPlan(), machine, self.scheduler, self.external
+            parts.recovery or RecoveryPlan(), machine, self.scheduler, self.external, self.trace
         )
         self.lifetime: TokenLifetime = TokenLifetime(machine, self.scheduler, clock, settings)
         self.revocations: Revocations = Revocations(authority, listeners)
@@ -161,4 +163,5 @@ class EngineFlows:
             left = await self.scheduler.close(grace)
             await self.revocations.close(min(left, self.settings.revoke_grace))
         finally:
+            self.trace.emit(EngineEnded())
             await self.streams.close(left)

@@ -5,6 +5,7 @@ from typing import cast
 
 from authstate.engine.flows.engine_flows import EngineFlows
 from authstate.engine.flows.event_streams import MOST_WAITING, EventStream
+from authstate.engine.machines.refresh_trace import TraceStep
 from authstate.engine.model.events import AsyncListener, Listener, is_coroutine_function
 
 
@@ -34,6 +35,21 @@ class EventSource:
         if is_coroutine_function(listener):
             return self._flows.streams.subscribe(cast("AsyncListener", listener))
         return self._flows.listeners.subscribe(cast("Listener", listener))
+
+    def subscribe_trace(self, listener: Callable[[TraceStep], None]) -> Callable[[], None]:
+        """Call `listener` with every step of a refresh from now on, in order: for a journal.
+
+        A step is a `ClaimStep`, `TokenSent`, `TokenAnswered`, `AccessRefused` or
+        `EngineEnded`. The listener is called in the task that took the step, and must not block. What it raises goes to
+        the event loop's exception handler.
+
+        Returns:
+            A function that ends the subscription. It may be called again.
+
+        Raises:
+            TypeError: the listener cannot be called, or is a coroutine function.
+        """
+        return self._flows.trace.subscribe(listener)
 
     def events(self, limit: int = MOST_WAITING) -> EventStream:
         """Return an async iterator over the events from now on. It ends when the engine is closed.

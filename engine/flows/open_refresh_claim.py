@@ -13,10 +13,19 @@ from authstate.engine.machines.refresh_claim import (
     RefreshClaimTrigger,
     fingerprint_of,
 )
+from authstate.engine.machines.refresh_trace import ClaimStep, TraceStep
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import RefreshDeadReason, StoreUnavailable
+from authstate.engine.model.events import Subscriptions
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import Clock, HeldStore
+
+_ENDED_BY = {
+    RefreshClaimState.FREE: RefreshClaimTrigger.WITHDRAW,
+    RefreshClaimState.DOUBTFUL: RefreshClaimTrigger.LOSE,
+    RefreshClaimState.SPENT: RefreshClaimTrigger.SETTLE,
+    RefreshClaimState.DEAD: RefreshClaimTrigger.REFUSE,
+}
 
 
 class OpenRefreshClaim:
@@ -25,19 +34,35 @@ class OpenRefreshClaim:
     Args:
         found: the claim that the store held before.
         clock: for the times in the claim.
+        trace: gets each step.
+        could_wait: see `ClaimStep`.
     """
 
-    def __init__(self, found: RefreshClaim, clock: Clock) -> None:
+    def __init__(
+        self,
+        found: RefreshClaim,
+        clock: Clock,
+        trace: Subscriptions[TraceStep] | None = None,
+        *,
+        could_wait: bool = False,
+    ) -> None:
         self.found = found
         self.successor: Secret | None = None
         """The refresh token that the issuer sent instead of this one, which is spent. None: it sent none."""
         self._clock = clock
         self._claim = found
+        self._trace = trace or Subscriptions[TraceStep]()
+        self._could_wait = could_wait
 
     async def record(self, held: HeldStore) -> None:
         """Make room for the answer, then write the claim. Raises StoreUnavailable: then nothing may be sent."""
         self._claim = self.found.after(RefreshClaimTrigger.CLAIM, self._clock.now())
-        await prepare_and_record(held, self._claim)
+        is_recorded = False
+        try:
+            await prepare_and_record(held, self._claim)
+            is_recorded = True
+        finally:
+            self._tell(RefreshClaimTrigger.CLAIM, self.found.state, is_recorded=is_recorded)
 
     async def save(self, held: HeldStore, tokens: ChatgptTokens) -> None:
         """Store the answer, then end the claim. Raises StoreUnavailable: then the claim is still open."""
@@ -47,6 +72,7 @@ class OpenRefreshClaim:
         else:
             await save_and_record(held, tokens, settled)
             self._claim = settled
+            self._tell(_ENDED_BY[settled.state], RefreshClaimState.CLAIMED, is_recorded=True)
 
     async def settle(self, held: HeldStore) -> None:
         """End the claim: the answer must no longer be stored."""
@@ -95,5 +121,12 @@ class OpenRefreshClaim:
         """Write how the claim ended. If the store cannot write that, it stays in doubt, which is safe."""
         if ended is not None:
             self._claim = ended
+            is_recorded = False
             with suppress(StoreUnavailable):
                 await held.record(ended)
+                is_recorded = True
+            self._tell(_ENDED_BY[ended.state], RefreshClaimState.CLAIMED, is_recorded=is_recorded)
+
+    def _tell(self, trigger: RefreshClaimTrigger, found: RefreshClaimState, *, is_recorded: bool) -> None:
+        could_wait = self._could_wait and trigger is RefreshClaimTrigger.CLAIM
+        self._trace.emit(ClaimStep(trigger, found, self._claim, is_recorded, could_wait))

@@ -36,6 +36,7 @@ from authstate.engine.flows.open_refresh_claim import OpenRefreshClaim
 from authstate.engine.flows.pending_tokens import PendingTokens, RefreshResult
 from authstate.engine.flows.refresh_retries import RefreshProgress, RefreshRequest
 from authstate.engine.machines.refresh_claim import RefreshClaim, RefreshClaimState, fingerprint_of, format_time
+from authstate.engine.machines.refresh_trace import TraceStep
 from authstate.engine.model.account import account_of
 from authstate.engine.model.credentials import ChatgptTokens, storable_time
 from authstate.engine.model.errors import (
@@ -46,6 +47,7 @@ from authstate.engine.model.errors import (
     RefreshInDoubt,
     StoreUnavailable,
 )
+from authstate.engine.model.events import Subscriptions
 from authstate.engine.model.jwt_claims import expiry_of, read_jwt_claims
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
@@ -72,6 +74,7 @@ class Refresher:
     Args:
         pending: holds new tokens that could not be stored yet.
         warn: called with a code and a message for the log.
+        trace: gets what is done with each refresh token.
     """
 
     def __init__(
@@ -83,9 +86,11 @@ class Refresher:
         settings: RefreshSettings,
         pending: PendingTokens,
         warn: Callable[[str, str], None],
+        trace: Subscriptions[TraceStep] | None = None,
     ) -> None:
         self._store = store
         self._authority = authority
+        self._trace = trace or Subscriptions[TraceStep]()
         self._clock = clock
         self._random = random
         self._settings = settings
@@ -156,7 +161,9 @@ class Refresher:
                 self._pending.discard()
                 return adopted
             if self._pending.tokens is None:
-                claim = OpenRefreshClaim(await self._sendable_claim(current, is_usable), self._clock)
+                found = await self._sendable_claim(current, is_usable)
+                could_wait = found.is_in_doubt and is_usable()
+                claim = OpenRefreshClaim(found, self._clock, self._trace, could_wait=could_wait)
                 await claim.record(held)
                 await self._renew(held, current, claim, progress)
         except PermanentRefreshError as dead:
@@ -250,7 +257,9 @@ class Refresher:
         self, held: HeldStore, refresh_token: Secret, claim: OpenRefreshClaim, progress: RefreshProgress
     ) -> RefreshedTokens:
         """Send the token. End the claim if the answer brings nothing to store."""
-        request = RefreshRequest(self._authority, self._clock, self._random, self._settings, progress, _limits_of(held))
+        request = RefreshRequest(
+            self._authority, self._clock, self._random, self._settings, progress, _limits_of(held), self._trace
+        )
         try:
             return await request.send(refresh_token)
         except PermanentRefreshError as dead:

@@ -15,8 +15,10 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, cast
 
-from authstate.engine.model.errors import Delivery, IssuerUnavailable, NotSentInTime, RefreshInDoubt
-from authstate.engine.model.events import RefreshOutcome
+from authstate.engine.machines.refresh_claim import fingerprint_of
+from authstate.engine.machines.refresh_trace import TokenAnswered, TokenSent, TraceStep
+from authstate.engine.model.errors import AuthstateError, Delivery, IssuerUnavailable, NotSentInTime, RefreshInDoubt
+from authstate.engine.model.events import RefreshOutcome, Subscriptions
 from authstate.engine.model.refresh_settings import RefreshSettings
 from authstate.engine.model.secret import Secret
 from authstate.engine.ports import ChecksBeforeSending, Clock, LimitsSending, RefreshedTokens, TokenAuthority
@@ -68,8 +70,10 @@ class RefreshRequest:
         settings: RefreshSettings,
         progress: RefreshProgress,
         limits: LimitsSending | None = None,
+        trace: Subscriptions[TraceStep] | None = None,
     ) -> None:
         self._authority = authority
+        self._trace = trace or Subscriptions[TraceStep]()
         self._limits = limits
         self._clock = clock
         self._random = random
@@ -114,13 +118,19 @@ class RefreshRequest:
         await self._renew_limit()
         self._progress.is_uncancellable = True
         self._progress.attempts += 1
+        fingerprint, attempt = fingerprint_of(refresh_token), self._progress.attempts
+        self._trace.emit(TokenSent(fingerprint, attempt))
         try:
-            return await self._ask(refresh_token)
-        except IssuerUnavailable as error:
-            self._progress.is_uncancellable = False
-            self._progress.last_fault = error
-            self.is_lost = self.is_lost or error.delivery is Delivery.UNKNOWN
+            answer = await self._ask(refresh_token)
+        except AuthstateError as error:
+            self._trace.emit(TokenAnswered(fingerprint, attempt, error.without_traceback()))
+            if isinstance(error, IssuerUnavailable):
+                self._progress.is_uncancellable = False
+                self._progress.last_fault = error
+                self.is_lost = self.is_lost or error.delivery is Delivery.UNKNOWN
             raise
+        self._trace.emit(TokenAnswered(fingerprint, attempt))
+        return answer
 
     async def _renew_limit(self) -> None:
         """Make sure that the token may be sent now. Raises StoreBusy or StoreUnavailable if it may not."""
@@ -129,6 +139,7 @@ class RefreshRequest:
                 self._limits.ensure_may_send()
             except NotSentInTime:
                 await self._limits.renew()
+                await sleep(0)  # as in `send`: a cancellation that came meanwhile
 
     async def _ask(self, refresh_token: Secret) -> RefreshedTokens:
         if self._limits is None:

@@ -10,9 +10,10 @@ from authstate.engine.flows.refresh_scheduler import RefreshScheduler
 from authstate.engine.flows.single_flight import SingleFlight, wait_shielded
 from authstate.engine.machines.auth_state import AuthMachine
 from authstate.engine.machines.recovery import RecoveryPlan
+from authstate.engine.machines.refresh_trace import AccessRefused, TraceStep
 from authstate.engine.model.arguments import ensure_instance
 from authstate.engine.model.errors import AuthError, EngineClosed, RecoveryExhausted
-from authstate.engine.model.events import RefreshReason
+from authstate.engine.model.events import RefreshReason, Subscriptions
 from authstate.engine.model.session import Authorization, Session
 from authstate.engine.model.states import AuthState
 
@@ -27,15 +28,22 @@ class TokenRecovery:
         machine: holds the session.
         scheduler: renews the tokens of a managed login.
         external: renews external tokens.
+        trace: gets each refused token.
     """
 
     def __init__(
-        self, plan: RecoveryPlan, machine: AuthMachine, scheduler: RefreshScheduler, external: ExternalTokenRefresher
+        self,
+        plan: RecoveryPlan,
+        machine: AuthMachine,
+        scheduler: RefreshScheduler,
+        external: ExternalTokenRefresher,
+        trace: Subscriptions[TraceStep],
     ) -> None:
         self._plan = plan
         self._machine = machine
         self._scheduler = scheduler
         self._external = external
+        self._trace = trace
         self._flight = SingleFlight()
         self._is_closed = False
 
@@ -51,6 +59,7 @@ class TokenRecovery:
                 "again"
             )
         self._scheduler.note_refused(refused.token)
+        self._trace.emit(AccessRefused(session.generation if is_current else refused.generation))
         for _ in range(_MAX_RECOVERIES):
             if not is_current and self._scheduler.is_usable():
                 break

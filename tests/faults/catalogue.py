@@ -448,6 +448,44 @@ FAULTS = (
 )
 
 
+_REFRESHED = "The login works. Its tokens are of TIME, when process N refreshed it: somebody asked for a refresh."
+_ADOPTED = "The login works. Its tokens are of TIME, when process N found them stored by another program."
+_UNEVENTFUL = {
+    "killed_during_write_in_place": _ADOPTED,
+    "codex_rewrites_in_place": _ADOPTED,
+    "codex_refreshes_at_the_same_time": (
+        "It warned: another program that does not take our lock refreshed the login of [email] (workspace [id]) in "
+        "HOME/auth.json; its tokens were adopted."
+    ),
+    "killed_before_the_token_was_spent": (
+        "Another process had claimed the refresh token rt-1 before, and ended in the middle of its refresh. The "
+        "refresh token rt-1 was sent once. New tokens came and were stored."
+    ),
+    "backup_restored": (
+        "New tokens came and were stored. It warned: HOME/auth.json holds tokens that this program replaced, as after "
+        "a restored backup: they are not used."
+    ),
+    "another_account_followed": (
+        "At TIME, process N changed to login B, as another program or account selection had done."
+    ),
+    "valid_access_token_without_refresh_token": (
+        "The login works, as far as the journal tells: at TIME, process N read it."
+    ),
+    "clock_a_year_ahead": "process N warned: new tokens look expired already: check this machine's clock.",
+    "clock_a_year_back": "process N refreshed it: the backend had refused the access token (401).",
+}
+"""What the report says where nothing failed, unless it is `_REFRESHED`."""
+
+
+def words_of_report(fault: Fault) -> str:
+    """What `authstate report` says of a fault, among other things. Placeholders as in the messages."""
+    if fault.state == "refresh_dead":
+        return f"The login is dead since TIME, when process N found it so: {fault.message}"
+    if fault.then == AGAIN:
+        return f"It failed: {fault.message}. The login stayed as it was."
+    return _UNEVENTFUL.get(fault.name, _REFRESHED)
+
+
 def table() -> str:
     """The catalogue as a Markdown table."""
     lines = [

@@ -17,6 +17,10 @@ from faults.catalogue import AS_BEFORE, NEW
 from support.prompt_disk import without_threads
 
 from authstate import AuthEngine, ChatgptTokens, RefreshSettings
+from authstate.adapters.journal.lines import Line, Redaction
+from authstate.adapters.journal.recorder import LineMaker
+from authstate.adapters.report.explanation import explain
+from authstate.adapters.report.names import Names
 from authstate.adapters.stores.auth_json_format import decode, encode, is_json_object
 from authstate.adapters.stores.disk import Disk
 from authstate.adapters.stores.file_store import AuthJsonStore
@@ -68,6 +72,7 @@ class ScenarioRun:
         self.tokens = make_tokens(expires_in=-60.0)
         self.issuer = FakeAuthority(self.tokens)
         self.events: list[Event] = []
+        self._journal: list[Callable[[], Line]] = []
         for place in (folder, self.home):
             if IS_ROOT:
                 self.change_owner(place, NOBODY)
@@ -161,10 +166,28 @@ class ScenarioRun:
     ) -> AsyncIterator[AuthEngine]:
         """Run an engine on the stored login. `clock` is also the clock of its store."""
         made = AuthEngine(self.store(clock), authority or self.issuer, clock=clock, settings=settings, random=random)
+        self._record(made)
         async with made as engine:
             self.events = []
             engine.subscribe(self.events.append)
             yield engine
+
+    def _record(self, engine: AuthEngine) -> None:
+        """Keep the lines that the journal of an engine would get."""
+        lines = LineMaker(Redaction(str(self.home)))
+        self._journal.append(lines.opened({"program": "program"}))
+        engine.subscribe(lambda event: self._journal.append(lines.line_of(event)))
+        engine.subscribe_trace(lambda step: self._journal.append(lines.line_of(step)))
+
+    def lines(self) -> list[Line]:
+        """The journal of all engines so far."""
+        return [line() for line in self._journal]
+
+    def reported(self) -> str:
+        """What `authstate report` says in words, without the variable parts."""
+        lines = self.lines()
+        told = " ".join(explain(lines, Names(lines)))
+        return re.sub(r" \(program(, engine \d+)?\)", "", self._without_variable_parts(told))
 
     async def result_of(
         self,

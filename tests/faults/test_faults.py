@@ -4,9 +4,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from faults.catalogue import AGAIN, FAULTS, PAGE, Fault, page_with_table
+from faults.catalogue import AGAIN, FAULTS, PAGE, Fault, page_with_table, words_of_report
 from faults.scenario_run import IS_ROOT, ScenarioResult, ScenarioRun
 from faults.scenarios import SCENARIOS
+
+from authstate.adapters.report.replay import replay
 
 NEEDS_ROOT = {
     *("owned_by_another_user", "lock_of_another_user"),
@@ -30,6 +32,8 @@ async def test_a_fault_leads_to_what_the_catalogue_says(fault: Fault, run: Scena
         pytest.skip("only root can give a file to another user")
     result = await SCENARIOS[fault.name](run)
     assert result == ScenarioResult(fault.state, fault.message, fault.disk, fault.sent, fault.then == AGAIN)
+    assert words_of_report(fault) in run.reported()
+    assert replay(run.lines()).refusals == ()
 
 
 @pytest.mark.parametrize("name", ["disk_full", "file_system_read_only"])

@@ -112,5 +112,5 @@ def test_a_signal_during_a_refresh_lets_it_be_stored_and_ends_promptly(
     assert (stats["refreshes_accepted"], stats["refreshes_refused"]) == (1, 0)
     stored = json.loads((tmp_path / "auth.json").read_bytes())["tokens"]["refresh_token"]
     assert stored != before
-    beside = {f"auth.json.authstate.{tail}" for tail in ("lock", "claims")}
+    beside = {f"auth.json.authstate.{tail}" for tail in ("lock", "claims", "journal")}
     assert set(os.listdir(tmp_path)) - beside == {"auth.json"}

@@ -192,7 +192,7 @@ async def test_the_command_line_finds_the_keyring_by_itself(
     status = authstate(home, "status")
     assert f'store         the keyring entry "Codex Auth", account "{account_of_home(home)}"' in status.stdout
     assert "ChatGPT" in codex_status(binaries[OLD], home)
-    beside = {f"auth.json.authstate.{tail}" for tail in ("lock", "claims")}
+    beside = {f"auth.json.authstate.{tail}" for tail in ("lock", "claims", "journal")}
     assert {name for name in os.listdir(home) if name.startswith("auth.json")} == beside
     assert authstate(home, "logout", **issuer.environment).returncode == 0
     assert items(home) == []

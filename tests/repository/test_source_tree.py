@@ -32,7 +32,19 @@ WORLD = {
 ENGINE = ("version", "model", "machines", "ports", "clock", "flows", "engine", "pool", "__init__")
 """The parts of the engine, from its data up: a part imports from itself and from those before it."""
 ADAPTERS = (
-    *("confidential", "logs", "io", "jsonrpc", "stores", "postgres", "network", "http_clients", "httpx_auth"),
+    *(
+        "confidential",
+        "logs",
+        "io",
+        "jsonrpc",
+        "stores",
+        "journal",
+        "report",
+        "postgres",
+        "network",
+        "http_clients",
+        "httpx_auth",
+    ),
     *("config", "vault", "oauth"),
     *("assembly", "loop_thread", "sync_engine", "broker", "database_broker", "testing", "sandbox", "app_server"),
     *("child", "proxy", "conformance", "tables", "cli", "package", "__init__"),

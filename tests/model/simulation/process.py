@@ -10,9 +10,12 @@ from model.simulation.issuer import EPOCH, Issuer, SimAuthority, Weather
 from model.simulation.ledger import Ledger
 from model.simulation.scheduler import About, Runner, Scheduler
 
+from authstate.adapters.journal.lines import Line
+from authstate.adapters.journal.recorder import LineMaker
 from authstate.adapters.testing.tokens import make_external_tokens
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.refresh_urgency import Urgency, urgency_of
+from authstate.engine.machines.refresh_trace import TraceStep
 from authstate.engine.model.credentials import ChatgptTokens
 from authstate.engine.model.errors import AuthError, PermanentRefreshError
 from authstate.engine.model.events import Event, RefreshEnded, RefreshFailed, RefreshStarted, StateChanged, Warned
@@ -48,6 +51,8 @@ class World(Protocol):
     def content(self) -> bytes | None:
         """What a reader of auth.json finds now."""
         ...
+
+    journal: list[Callable[[], Line]]
 
     def note(self, who: str, what: str) -> None:
         """Write to the timeline."""
@@ -133,6 +138,9 @@ class Process:
             self.store, authority, clock=self.clock, random=Random(world.random.random()), settings=SETTINGS
         )
         self.engine.subscribe(self._hear)
+        self._lines = LineMaker(str, lambda: EPOCH + world.scheduler.now + self.clock.error, name, 0)
+        self.engine.subscribe(self._record)
+        self.engine.subscribe_trace(self._record)
         self.clients = BrokerClients(
             self.engine,
             self.store,
@@ -295,6 +303,10 @@ class Process:
             return "external"
         self.world.ledger.handed_out(self.runner, authorization.token.reveal())
         return "has a token"
+
+    def _record(self, happened: Event | TraceStep) -> None:
+        if self.runner.alive:
+            self.world.journal.append(self._lines.line_of(happened))
 
     def _hear(self, event: Event) -> None:
         ledger = self.world.ledger

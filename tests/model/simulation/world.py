@@ -2,7 +2,7 @@
 
 import errno
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 
 import msgspec
@@ -13,6 +13,7 @@ from model.simulation.scheduler import Runner, Scheduler
 from model.simulation.timeline import Timeline
 from model.simulation.virtual_disk import HOME, File, SimDisk, VirtualDisk, claims_in
 
+from authstate.adapters.journal.lines import Line
 from authstate.adapters.stores.auth_json_format import encode
 from authstate.adapters.stores.file_store import AuthJsonStore
 from authstate.adapters.stores.home_lock import SaveRecord
@@ -50,6 +51,8 @@ class World:
         self.issuer = Issuer(scheduler, self.ledger)
         self.processes: list[Process] = []
         self.counts: Counter[str] = self.ledger.counts
+        self.journal: list[Callable[[], Line]] = []
+        """What all processes tell, in order. See `lines`."""
         self._names = 0
 
     # What processes need of it
@@ -57,6 +60,10 @@ class World:
     def note(self, who: str, what: str) -> None:
         """Write to the timeline."""
         self.timeline.add(self.scheduler.steps, self.scheduler.now, who, what)
+
+    def lines(self) -> Iterator[Line]:
+        """The journal of all processes, as far as they got."""
+        return (line() for line in self.journal)
 
     def open_store(self, runner: Runner, clock: Clock) -> CredentialStore:
         """The store of a process: the one that is shipped, with a way to the disk that this process has."""

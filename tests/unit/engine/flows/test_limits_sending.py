@@ -103,6 +103,24 @@ async def test_a_lock_whose_time_is_over_is_renewed_first() -> None:
     assert lock.did == ["too late", "renew", "in time", "send"]
 
 
+async def test_a_cancellation_that_comes_while_the_lock_is_renewed_is_delivered_before_the_token_is_sent() -> None:
+    """A write of a store ends first, and delivers a cancellation at the next await. That must not be the request."""
+
+    class CancelledMeanwhile(Lock):
+        async def renew(self) -> None:
+            await super().renew()
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+
+    lock, progress = CancelledMeanwhile(0), RefreshProgress()
+    request = RefreshRequest(Issuer(lock), PassingClock(), Random(1), RefreshSettings(), progress, lock)  # type: ignore[arg-type]
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(request.send(Secret("refresh")))
+    assert lock.did == ["too late", "renew"]
+    assert not progress.is_uncancellable and progress.attempts == 0
+
+
 async def test_each_repeat_looks_again() -> None:
     lock = Lock(2)
     await send(Issuer(lock, Delivery.NOT_SENT, Delivery.NOT_PROCESSED), lock)

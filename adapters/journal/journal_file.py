@@ -1,0 +1,145 @@
+"""The files of a journal: a ring of two. Each process appends to the first one; when it is full, it becomes the second.
+
+A batch of lines is one write with O_APPEND, so the lines of several processes never mix. Nothing here is synced: a
+power cut may cost the last lines, and a refresh does not wait for a journal. A file is made with mode 0600 and holds no
+secret. No method raises anything: a login never fails because of its journal.
+"""
+
+import errno
+import os
+import stat
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from authstate.adapters.logs.loggers import library_logger
+from authstate.adapters.stores.file_ownership import give_to_owner_of_folder, share_with_group
+
+_FLAGS = (
+    os.O_RDWR
+    | os.O_APPEND
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+)
+_MOST_WAITING = 512
+"""Lines that are kept in memory while the disk does not take them. Of more, the oldest are dropped."""
+_TRY_AGAIN = 30.0  # seconds
+_WINDOWS = sys.platform == "win32"
+_log = library_logger("journal")
+
+
+class JournalFile:
+    """Appends to the journal of a home. Its methods may be called in any thread.
+
+    Args:
+        path: of the first file.
+        size: bytes that both files together may have, about.
+        now: the monotonic clock.
+    """
+
+    def __init__(self, path: str, size: int, now: Callable[[], float] = time.monotonic) -> None:
+        self.path = path
+        self._most = size // 2
+        self._now = now
+        self._waiting: deque[Callable[[], bytes]] = deque(maxlen=_MOST_WAITING)
+        self._lock = threading.Lock()
+        self._quiet_until = float("-inf")
+        self._has_complained = False
+        self._is_stuck = False  # the last lines could not be written
+
+    @property
+    def predecessor(self) -> str:
+        """The path of the second file."""
+        return self.path + ".1"
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether lines wait that may be tried now."""
+        return bool(self._waiting) and not self._is_stuck
+
+    def put(self, line: Callable[[], bytes]) -> None:
+        """Take a line. It is made and written by the next `drain`. Costs about a microsecond."""
+        self._waiting.append(line)
+
+    def drain(self) -> None:
+        """Write all lines that wait. After a failure, nothing is tried for half a minute. Blocks; raises nothing."""
+        with self._lock:
+            if not self._waiting or self._now() < self._quiet_until:
+                return
+            lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            try:
+                made = [line() for line in lines]
+                self._append(b"".join(made))
+                self._is_stuck = False
+            except OSError as fault:
+                room = _MOST_WAITING - len(self._waiting)
+                self._waiting.extendleft(reversed(lines[max(0, len(lines) - room) :]))
+                self._is_stuck = True
+                self._give_up(fault)
+
+    def _give_up(self, fault: OSError) -> None:
+        """Say once why nothing is written. A home that does not exist yet is no fault: a login makes it."""
+        if isinstance(fault, FileNotFoundError):
+            return
+        self._quiet_until = self._now() + _TRY_AGAIN
+        if not self._has_complained:
+            self._has_complained = True
+            _log.warning("%s is not written (%s): the login works without it", self.path, fault.strerror)
+
+    def _append(self, data: bytes) -> None:
+        handle = self._open()
+        try:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                raise OSError(errno.EEXIST, "something else has this name")
+            if found.st_size > 2 * self._most:  # who turns it stands still: nobody may fill the disk meanwhile
+                raise OSError(errno.EFBIG, "another process does not turn it")
+            if found.st_size and not _ends_line(handle):
+                data = b"\n" + data  # somebody was killed while writing: only that line is lost
+            if os.write(handle, data) != len(data):
+                raise OSError(errno.ENOSPC, "no space left on device")
+            is_full = found.st_size + len(data) > self._most
+            if is_full and not _WINDOWS:
+                self._turn_locked(handle)
+        finally:
+            os.close(handle)
+        if is_full and _WINDOWS:  # where no open file can be renamed
+            self._turn()
+
+    def _open(self) -> int:
+        try:
+            return os.open(self.path, _FLAGS)
+        except FileNotFoundError:
+            handle = os.open(self.path, _FLAGS | os.O_CREAT, 0o600)
+            share_with_group(self.path)
+            give_to_owner_of_folder(self.path)
+            return handle
+
+    def _turn_locked(self, handle: int) -> None:
+        """Make this file the second one, unless another process just did.
+
+        The lock is on the file itself, and who gets it looks whether the file still has its name. So of several
+        processes that find the file full, one renames it, and none renames the new one.
+        """
+        import fcntl
+
+        with suppress(OSError):  # another process holds the lock, or the file system has none: the next one turns it
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.stat(self.path), os.fstat(handle)):
+                os.replace(self.path, self.predecessor)
+
+    def _turn(self) -> None:
+        """Make the first file the second one, if it is still full."""
+        with suppress(OSError):
+            if os.stat(self.path).st_size > self._most:
+                os.replace(self.path, self.predecessor)
+
+
+def _ends_line(handle: int) -> bool:
+    os.lseek(handle, -1, os.SEEK_END)
+    return os.read(handle, 1) == b"\n"

@@ -1,0 +1,166 @@
+"""Writes down what happens to a login: each event of an engine, and each step of its refreshes, is a line of a journal.
+
+The event loop only notes what happened. A line is made and written in one of the threads of the stores
+(stores/off_loop.py), in batches. What waits when the program ends is written then.
+"""
+
+import atexit
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+from weakref import WeakSet
+
+from authstate.adapters.journal.journal_file import JournalFile
+from authstate.adapters.journal.lines import VERSION, Data, Line, Redaction, describe, encode, is_notable, journal_path
+from authstate.adapters.stores.disk import Disk
+from authstate.engine.machines.refresh_trace import EngineEnded, TraceStep
+from authstate.engine.model.events import Event
+from authstate.engine.version import VERSION as RELEASE
+
+_COMMANDS = frozenset(
+    ("app-server", "wrap", "run", "broker", "login", "logout", "status", "token", "account", "lease", "demo", "sandbox")
+)
+_PROGRAMS = ("authstate", "__main__.py", "authstate-codex")
+
+
+class Recordable(Protocol):
+    """The part of an `AuthEngine` that is used here."""
+
+    def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Call the listener with every event."""
+        ...
+
+    def subscribe_trace(self, listener: Callable[[TraceStep], None]) -> Callable[[], None]:
+        """Call the listener with every step of a refresh."""
+        ...
+
+
+class LineMaker:
+    """Makes the lines of one engine, in order.
+
+    Args:
+        redact: makes the text of messages fit for a journal.
+        now: the wall clock, in seconds since the epoch.
+        by: the name of the engine in its lines. By default a random one.
+        pid: the process. By default this one.
+    """
+
+    def __init__(
+        self,
+        redact: Callable[[object], str],
+        now: Callable[[], float] = time.time,
+        by: str | None = None,
+        pid: int | None = None,
+    ) -> None:
+        self._redact = redact
+        self._now = now
+        self._by = by or secrets.token_hex(4)
+        self._pid = os.getpid() if pid is None else pid
+        self._count = 0
+
+    def opened(self, data: Data) -> Callable[[], Line]:
+        """Return what makes the first line."""
+        return self._numbered(lambda: ("opened", data))
+
+    def line_of(self, happened: Event | TraceStep) -> Callable[[], Line]:
+        """Return what makes the line of an event or a step. It costs little until it is called, in any thread."""
+        return self._numbered(lambda: describe(happened, self._redact))
+
+    def _numbered(self, described: Callable[[], tuple[str, Data]]) -> Callable[[], Line]:
+        self._count += 1
+        return partial(self._make, self._count, self._now(), described)
+
+    def _make(self, number: int, at: float, described: Callable[[], tuple[str, Data]]) -> Line:
+        what, data = described()
+        return Line(VERSION, round(at, 6), self._by, number, self._pid, what, data)
+
+
+class Recorder:
+    """Takes what an engine tells, and has it written.
+
+    Args:
+        file: where the lines go.
+        lines: makes them.
+    """
+
+    def __init__(self, file: JournalFile, lines: LineMaker) -> None:
+        self._file = file
+        self._lines = lines
+        self._held: list[Callable[[], Line]] = [lines.opened(describe_program(sys.argv))]
+        self._is_open = False  # something notable happened
+        self._is_scheduled = False
+        self._disk = Disk()
+
+    def on_event(self, happened: Event | TraceStep) -> None:
+        """Note an event or a step. It is written in a moment, or with the first notable one."""
+        line = self._lines.line_of(happened)
+        if not self._is_open:
+            self._held.append(line)
+            self._is_open = is_notable(happened)
+            if not self._is_open:
+                return
+            waiting, self._held = self._held, []
+        else:
+            waiting = [line]
+        for one in waiting:
+            self._file.put(partial(_encoded, one))
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._disk.begin(self._file.drain).add_done_callback(self._drained)
+        elif isinstance(happened, EngineEnded):
+            self._disk.begin(self._file.drain)
+
+    def _drained(self, _done: object) -> None:
+        self._is_scheduled = False
+        if self._file.has_waiting:
+            self._is_scheduled = True
+            self._disk.begin(self._file.drain).add_done_callback(self._drained)
+
+
+def record_journal(engine: Recordable, home: str | os.PathLike[str], size: int) -> None:
+    """Write a line for each event of an engine to the journal of a home. `open_engine` does it for its engines.
+
+    Nothing is written before something worth a line happens. A home that does not exist is not made.
+
+    Args:
+        engine: not started yet.
+        home: the folder of the login.
+        size: bytes that the files of the journal may have together, about.
+    """
+    folder = os.path.realpath(home)
+    file = JournalFile(journal_path(folder), size)
+    recorder = Recorder(file, LineMaker(Redaction(os.fspath(home))))
+    engine.subscribe(recorder.on_event)
+    engine.subscribe_trace(recorder.on_event)
+    _files.add(file)
+
+
+def describe_program(arguments: list[str]) -> Data:
+    """Return what a journal tells of this program: its name, and of authstate's own the command. No other argument."""
+    name = os.path.basename(arguments[0]) if arguments and arguments[0] else "python"
+    words = [word for word in arguments[1:] if word in _COMMANDS][:1] if name in _PROGRAMS else []
+    shown = " ".join(["authstate" if name == "__main__.py" else name, *words])
+    return {
+        "program": shown[:80],
+        "version": RELEASE,
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "platform": sys.platform,
+    }
+
+
+def _encoded(line: Callable[[], Line]) -> bytes:
+    return encode(line())
+
+
+_files: WeakSet[JournalFile] = WeakSet()
+
+
+@atexit.register
+def _write_what_waits() -> None:
+    """Write the last lines. The threads of the stores end with the program, whatever they are at."""
+    for file in tuple(_files):
+        file.drain()

@@ -1,0 +1,80 @@
+"""A report as one Markdown file: for an issue, a mail or a pull request."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from authstate.adapters.report.picture import draw_taken
+from authstate.adapters.report.report import Entry, Report
+from authstate.engine.machines.auth_state import AUTH_TABLE
+from authstate.engine.machines.refresh_claim import REFRESH_CLAIM_TABLE
+
+MOST_ENTRIES = 300
+"""Lines of the timeline that a page shows: the last ones. JSON has all."""
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>|~#])")
+
+
+def render_page(report: Report) -> str:
+    """Return a report as Markdown. GitHub shows its diagrams."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield from ("# What happened to the login", "")
+    yield from (f"Made by authstate {report.release} at {report.made_at}. It holds no token and no key.", "")
+    for paragraph in report.explanation:
+        yield from (_plain(paragraph), "")
+    yield from ("## Was each step allowed?", "", _verdict(report), "")
+    if report.notes:
+        yield from ("What is missing in the journal:", "", *(f"- {_plain(note)}" for note in report.notes), "")
+    if report.logins:
+        yield from ("## Logins", "", *(f"- {name}: {_plain(email)}" for name, email in report.logins.items()), "")
+    yield from _processes(report)
+    yield from _pictures(report)
+    yield from _timeline(report.timeline)
+
+
+def _verdict(report: Report) -> str:
+    verdict = report.verdict
+    if verdict.is_as_the_tables_say:
+        return f"Yes: the tables allow each of the {verdict.checked} lines."
+    asks = f" The rule: {verdict.asks}." if verdict.asks else ""
+    where = f"the table or rule *{verdict.rule}* does not allow line #{verdict.first}"
+    return f"No: {where}. {_plain(verdict.why or '')}.{asks}"
+
+
+def _processes(report: Report) -> Iterator[str]:
+    if not report.processes:
+        return
+    yield from ("## Who wrote lines", "")
+    yield from ("| process | authstate | first line | last line | end |", "|---|---|---|---|---|")
+    for one in report.processes:
+        end = "in order" if one.ended_in_order else "none: it runs, or was killed"
+        yield f"| {_plain(one.name)} | {_plain(one.version)} | {one.first_line} | {one.last_line} | {end} |"
+    yield ""
+
+
+def _pictures(report: Report) -> Iterator[str]:
+    if report.login_steps:
+        yield from ("## The login", "", "The numbers are those of the timeline below.", "")
+        yield from ("```mermaid", draw_taken(AUTH_TABLE, report.login_steps), "```", "")
+    if report.claim_steps:
+        yield from ("## The claim on the refresh token that went wrong, or was used last", "")
+        yield from ("```mermaid", draw_taken(REFRESH_CLAIM_TABLE, report.claim_steps), "```", "")
+
+
+def _timeline(entries: Sequence[Entry]) -> Iterator[str]:
+    if not entries:
+        return
+    yield from ("## Timeline", "")
+    shown = entries[-MOST_ENTRIES:]
+    if len(shown) < len(entries):
+        yield from (f"The first {len(entries) - len(shown)} lines are left out here: `--json` has them.", "")
+    yield from ("| # | time (UTC) | process | what happened |", "|---|---|---|---|")
+    for entry in shown:
+        yield f"| {entry.number} | {entry.at} | {_plain(entry.process)} | {_plain(entry.says)} |"
+
+
+def _plain(text: str) -> str:
+    """Escape what Markdown and HTML give a meaning, and control characters: messages are untrusted."""
+    shown = "".join(sign if sign.isprintable() else " " for sign in text)
+    return _MARKUP.sub(r"\\\1", shown)

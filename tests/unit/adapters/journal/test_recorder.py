@@ -1,0 +1,211 @@
+"""What an engine's journal gets, and when."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from authstate import AuthEngine, AuthJsonStore, Environment, MemoryStore, load_config, open_engine
+from authstate.adapters.assembly import build_engine
+from authstate.adapters.journal.journal_file import JournalFile
+from authstate.adapters.journal.lines import Line, journal_path
+from authstate.adapters.journal.reader import read_journal
+from authstate.adapters.journal.recorder import describe_program, record_journal
+from authstate.adapters.report.replay import replay
+from authstate.engine.model.errors import AuthError, IssuerUnavailable, RefreshDeadReason
+from authstate.engine.version import VERSION
+from authstate.testing import FakeAuthority, make_tokens
+
+
+async def written(home: Path) -> list[Line]:
+    """The lines, once the threads have written them."""
+    for _ in range(3):
+        await asyncio.to_thread(JournalFile(journal_path(home), 4096).drain)
+    deadline = asyncio.get_running_loop().time() + 30.0
+    while not (lines := read_journal(home).lines) or lines[-1].what != "ended":
+        assert asyncio.get_running_loop().time() < deadline, lines
+        await asyncio.sleep(0.005)
+    return list(lines)
+
+
+def kinds(lines: list[Line]) -> list[str]:
+    return [line.what for line in lines]
+
+
+async def engine_on(home: Path, authority: FakeAuthority) -> AuthEngine:
+    engine = AuthEngine(AuthJsonStore(home), authority)
+    record_journal(engine, home, 1024 * 1024)
+    return engine
+
+
+async def test_a_refresh_tells_each_of_its_steps(tmp_path: Path) -> None:
+    tokens = make_tokens(expires_in=-60.0)
+    async with AuthJsonStore(tmp_path).locked() as held:
+        await held.save(tokens)
+    async with await engine_on(tmp_path, FakeAuthority(tokens)) as engine:
+        await engine.refresh()
+    lines = await written(tmp_path)
+    assert kinds(lines) == [
+        *("opened", "state_changed", "token_expired", "refresh_started", "claim", "sent", "answered", "claim"),
+        *("state_changed", "refresh_ended", "ended"),
+    ]
+    assert [line.n for line in lines] == list(range(1, 12))
+    assert {(line.by, line.pid) for line in lines} == {(lines[0].by, os.getpid())}
+    assert lines[0].data["version"] == VERSION
+    assert replay(lines).first is None
+
+
+async def test_who_only_reads_writes_nothing(tmp_path: Path) -> None:
+    """A script that asks for a token every minute must not push everything else out of the ring."""
+    tokens = make_tokens()
+    async with AuthJsonStore(tmp_path).locked() as held:
+        await held.save(tokens)
+    before = sorted(os.listdir(tmp_path))
+    async with await engine_on(tmp_path, FakeAuthority(tokens)) as engine:
+        await engine.authorization()
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+async def test_what_was_read_comes_before_the_first_thing_that_is_notable(tmp_path: Path) -> None:
+    tokens = make_tokens()
+    async with await engine_on(tmp_path, FakeAuthority(tokens)) as engine:
+        await engine.complete_chatgpt_login(tokens)
+        await engine.log_out()
+    lines = await written(tmp_path)
+    assert kinds(lines)[:4] == ["opened", "state_changed", "login_completed", "account_updated"]
+    assert lines[1].data["trigger"] == "complete_chatgpt_login"
+
+
+async def test_two_engines_of_one_home_are_one_journal(tmp_path: Path) -> None:
+    tokens = make_tokens(expires_in=-60.0)
+    authority = FakeAuthority(tokens)
+    async with AuthJsonStore(tmp_path).locked() as held:
+        await held.save(tokens)
+    async with await engine_on(tmp_path, authority) as first, await engine_on(tmp_path, authority) as second:
+        await first.refresh()
+        await second.reload()
+    lines = await written(tmp_path)
+    assert len({line.by for line in lines}) == 2
+    assert replay(lines).first is None
+
+
+async def test_lines_are_made_and_written_off_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[str] = set()
+    real = JournalFile._append
+
+    def noted(self: JournalFile, data: bytes) -> None:
+        threads.add(threading.current_thread().name)
+        real(self, data)
+
+    monkeypatch.setattr(JournalFile, "_append", noted)
+    async with await engine_on(tmp_path, FakeAuthority()) as engine:
+        await engine.complete_chatgpt_login(make_tokens())
+    await written(tmp_path)
+    assert threads == {"authstate-disk"}
+
+
+def test_the_last_lines_are_written_when_the_program_ends(tmp_path: Path) -> None:
+    code = """
+import asyncio, sys
+from authstate import open_engine
+from authstate.testing import FakeAuthority, make_tokens
+async def main():
+    tokens = make_tokens()
+    async with open_engine(home=sys.argv[1], authority=FakeAuthority(tokens)) as engine:
+        await engine.complete_chatgpt_login(tokens)
+asyncio.run(main())
+"""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("COV_CORE_")}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=plain)
+    lines = list(read_journal(tmp_path).lines)
+    assert kinds(lines)[-1] == "ended"
+    assert lines[0].data["program"] == "-c"
+
+
+async def test_a_home_that_takes_no_journal_fails_no_refresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: JournalFile) -> int:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(JournalFile, "_open", broken)
+    tokens = make_tokens(expires_in=-60.0)
+    async with await engine_on(tmp_path, FakeAuthority(tokens)) as engine:
+        await engine.complete_chatgpt_login(tokens)
+        assert (await engine.refresh()).generation == 2
+    assert not [name for name in os.listdir(tmp_path) if "journal" in name]
+
+
+# Who keeps one
+
+
+@pytest.mark.parametrize(("override", "keeps"), [("authstate.journal=on", True), ("authstate.journal=off", False)])
+async def test_a_setting_turns_it_off(override: str, keeps: bool, tmp_path: Path) -> None:
+    environment = Environment.read({"CODEX_HOME": str(tmp_path), "HOME": str(tmp_path)})
+    config = load_config(tmp_path, [override], None, {})
+    tokens = make_tokens()
+    async with build_engine(config, environment, authority=FakeAuthority(tokens)) as engine:
+        await engine.complete_chatgpt_login(tokens)
+    if keeps:
+        await written(tmp_path)
+    assert any("journal" in name for name in os.listdir(tmp_path)) is keeps
+
+
+@pytest.mark.parametrize("store", [MemoryStore(), None])
+async def test_a_store_of_its_own_has_no_journal_in_the_home(store: MemoryStore | None, tmp_path: Path) -> None:
+    if store is None:
+        (tmp_path / "config.toml").write_text('cli_auth_credentials_store = "ephemeral"')
+    tokens = make_tokens()
+    async with open_engine(home=tmp_path, store=store, authority=FakeAuthority(tokens)) as engine:
+        await engine.complete_chatgpt_login(tokens)
+    assert not [name for name in os.listdir(tmp_path) if "journal" in name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "program"),
+    [
+        (["/usr/bin/authstate", "app-server", "-c", "x=secret"], "authstate app-server"),
+        (["/usr/bin/authstate", "--account", "bob", "token"], "authstate token"),
+        (["/x/cli/__main__.py", "wrap", "--", "codex", "--key", "sk-1"], "authstate wrap"),
+        (["/home/person/my tool.py", "login"], "my tool.py"),
+        (["-c"], "-c"),
+        ([""], "python"),
+        ([], "python"),
+    ],
+)
+def test_a_program_is_named_without_its_arguments(arguments: list[str], program: str) -> None:
+    assert describe_program(arguments)["program"] == program
+
+
+# Secrets
+
+CANARY = "CaNaRy"
+
+
+async def test_a_journal_holds_no_secret(tmp_path: Path) -> None:
+    """Every kind of credentials, and errors that repeat what they were given."""
+    tokens = make_tokens(email=f"{CANARY}@example.com", account_id=f"org-{CANARY}-1", expires_in=-60.0)
+    authority = FakeAuthority(tokens)
+    async with await engine_on(tmp_path, authority) as engine:
+        await engine.use_api_key(f"sk-{CANARY}-0123456789")
+        await engine.complete_chatgpt_login(tokens)
+        await engine.refresh()
+        authority.fail_next(IssuerUnavailable(f"for {CANARY}@example.com: Bearer {CANARY}-12345678 in {tmp_path}"))
+        await engine.refresh(patience=0.0)
+        authority.kill(RefreshDeadReason.REVOKED)
+        for _ in range(2):
+            try:
+                await engine.refresh()
+            except AuthError:
+                continue
+        await engine.log_out()
+    lines = await written(tmp_path)
+    assert {"state_changed", "claim", "sent", "answered", "refresh_failed"} <= set(kinds(lines))
+    text = Path(journal_path(tmp_path)).read_text()
+    assert CANARY not in text and str(tmp_path) not in text
+    for secret in (tokens.access_token, tokens.refresh_token, tokens.id_token):
+        assert secret.reveal() not in text
+    assert json.loads(text.splitlines()[0])["what"] == "opened"
