@@ -635,6 +635,7 @@ inline arrive_late(t) {
     :: (is_spent[t] || is_revoked[t]) && IS(ARRIVE, next_sender, t, 0) ->
        late[t]--;
        SEEN(ARRIVE, next_sender, t, 0)
+    :: !CAN_GIVE -> late[t]--
     fi
 }
 
