@@ -7,8 +7,8 @@
 
 #ifdef TRACE
 #define PROGRAMS 10
-#define TOKENS 90
-#define LOGINS 40
+#define TOKENS 40
+#define LOGINS 30
 #else
 #ifndef PROGRAMS
 #define PROGRAMS 2
@@ -502,7 +502,7 @@ inline change_login() {
 #ifdef TRACE
         if
         :: next_kind == FILLED && parent_of[next_a] == NONE && !was_visible[next_a] -> new = next_a
-        :: new = NONE
+        :: next_kind != FILLED -> new = NONE
         fi
 #endif
     };

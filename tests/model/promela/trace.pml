@@ -55,7 +55,8 @@ c_decl {
     read_next_event(now.trace_number, &now.trace_position, &now.next_kind, &now.next_process, &now.next_a, &now.next_b); \
 }
 #define PROMISE(condition) (condition)
-#define IN_TURN provided (next_process == _pid + 1)
+#define IN_TURN provided (next_process == _pid + 1 && \
+    next_kind != READ && next_kind != ARRIVE && next_kind != DIE && !(next_kind == FIRE && next_b == EXTERNAL))
 #define next_sender next_process
 #else
 #define IS(kind, process, a, b) true
