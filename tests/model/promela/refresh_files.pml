@@ -2,7 +2,7 @@
  * explains it. The tables are those of diagrams/tables.pml; the steps are those of engine/flows/refresh.py.
  */
 
-#include "diagrams/tables.pml"
+#include "tables.pml"
 #include "trace.pml"
 
 #ifdef TRACE
@@ -52,10 +52,12 @@ byte crashes, power_cuts, losses, faults, people, parents, cancels, partials, st
 #define MAY(mishap) true
 #define USE(mishap) skip
 #define CAN_GIVE true
+#define IS_BUSY(t) false
 #else
 #define MAY(mishap) (mishap > 0)
 #define USE(mishap) mishap--
 #define CAN_GIVE (issued < TOKENS - 1)  /* or the issuer is busy: a run has few tokens, so that it ends */
+#define IS_BUSY(t) (!CAN_GIVE && !is_spent[t] && !is_revoked[t])
 #endif
 
 /* The issuer. Tokens are numbered as it gives them. */
@@ -96,6 +98,7 @@ bool is_doubtful[SLOTS];     /* it sends a token that was in doubt */
 byte repeats[SLOTS];         /* sends since an answer was lost */
 bool is_killed[SLOTS], is_alive[SLOTS], is_waiting[SLOTS];
 byte asked_with[SLOTS];      /* the token of a caller's request to the backend */
+byte left_alone[SLOTS];      /* a token in doubt: it is not asked for again while its access token is usable */
 bool fired, is_ready;
 hidden byte each;
 
@@ -149,7 +152,7 @@ inline forget(p) {
     pending[p] = NONE; pending_for[p] = NONE;
     request[p] = NONE; has_arrived[p] = false; answer[p] = NONE; is_refused[p] = false;
     filled[p] = NONE; is_doubtful[p] = false; repeats[p] = 0;
-    is_waiting[p] = false; asked_with[p] = NONE;
+    is_waiting[p] = false; asked_with[p] = NONE; left_alone[p] = NONE;
     for (each : 1 .. TOKENS - 1) { knows[p].spent[each] = false; knows[p].dead[each] = false }
 }
 
@@ -313,7 +316,7 @@ inline refresh() {
         :: CHECKS_CLAIM && (claim[current] == refresh_claim_dead || claim[current] == refresh_claim_spent ||
            knows[me].dead[current] || knows[me].spent[current]) -> goto rejected
         :: CHECKS_CLAIM && !WITHOUT(DOUBT_SENT_AT_ONCE) && IS_IN_DOUBT(current) && MAY_BE_USABLE(current) ->
-           goto unlocked
+           left_alone[me] = current; goto unlocked
         :: !CHECKS_CLAIM || (!knows[me].dead[current] && !knows[me].spent[current] &&
            (claim[current] == refresh_claim_free ||
             (IS_IN_DOUBT(current) && (WITHOUT(DOUBT_SENT_AT_ONCE) || MAY_BE_UNUSABLE(current)))))
@@ -391,15 +394,15 @@ inline refresh() {
               fi
           }
        :: atomic {
-              !has_arrived[me] && (MAY(losses) || !CAN_GIVE) && IS(HEAR, me, current, BUSY) ->
+              !has_arrived[me] && (MAY(losses) || IS_BUSY(current)) && IS(HEAR, me, current, BUSY) ->
               if
-              :: CAN_GIVE -> USE(losses)
+              :: !IS_BUSY(current) -> USE(losses)
               :: else
               fi;
               request[me] = NONE;
               SEEN(HEAR, me, current, BUSY);
               if
-              :: CAN_GIVE && (!is_lost_here || WITHOUT(LOST_REPEATED))
+              :: !IS_BUSY(current) && (!is_lost_here || WITHOUT(LOST_REPEATED))
               :: true -> goto unanswered
               fi
           }
@@ -407,7 +410,7 @@ inline refresh() {
        fi
     :: MAY(cancels) -> USE(cancels); goto unanswered
 #ifndef TRACE
-    :: atomic { MAY(stalls) -> USE(stalls) };
+    :: atomic { me == 2 && MAY(stalls) -> USE(stalls) };
 end_stalled:
        false
 #endif
@@ -568,7 +571,8 @@ end_idle:
            pending[me] = NONE;
            fire_refreshed(stored)
        }
-    :: !callers && session[me] == auth_state_chatgpt && IS_NEEDED(used[me]) -> goto needs_tokens
+    :: !callers && session[me] == auth_state_chatgpt && IS_NEEDED(used[me]) &&
+       (left_alone[me] != used[me] || !IS_USABLE(used[me])) -> left_alone[me] = NONE; goto needs_tokens
     /* Callers: one sends a request with the token of the session; later it gets a 401, or the clock asks. */
     :: atomic { callers && session[me] == auth_state_chatgpt && asked_with[me] == NONE -> asked_with[me] = used[me] }
     :: atomic { session[me] != auth_state_chatgpt && asked_with[me] != NONE -> asked_with[me] = NONE }
@@ -736,3 +740,11 @@ init {
 #endif
     }
 }
+
+#ifdef LIVENESS
+/* Every wait ends. A program that needs tokens gets them, or its login is dead: unless a program stands still for ever,
+ * because it keeps the lock as long as it lives.
+ */
+ltl every_wait_ends { [] (is_waiting[1] -> <> !is_waiting[1]) }
+ltl tokens_come { [] <> (!is_alive[1] || session[1] != auth_state_chatgpt || IS_USABLE(used[1])) }
+#endif
