@@ -130,13 +130,14 @@ Memory knows[SLOTS];
 #define KEEPS_WHOLE (!WITHOUT(RENAME_BEFORE_SYNC) && !WITHOUT(NO_FILE_SYNC) && !WITHOUT(WRITE_IN_PLACE))
 #define IS_SAME_SESSION(t) (session[me] == auth_state_chatgpt && used[me] == t)
 #define CHECKS_CLAIM (!WITHOUT(NO_LOOK_AT_CLAIM) && !WITHOUT(DEAD_SENT_AGAIN))
-#define FIND_CANCELLED (WITHOUT(NO_SHIELD) || WITHOUT(CANCELLED_WHILE_SPENT))
+#define IS_CANCELLED_ANYWHERE (WITHOUT(NO_SHIELD) || WITHOUT(CANCELLED_WHILE_SPENT))
 
 #define CODE_OF(c) (c == refresh_claim_free -> IS_FREE : (c == refresh_claim_claimed -> IS_CLAIMED : \
     (c == refresh_claim_doubtful -> IS_DOUBTFUL : (c == refresh_claim_spent -> IS_SPENT : IS_DEAD))))
 
 /* The session moves by its table. */
 inline fire_refreshed(t) {
+    TELL(FIRE, me, t, REFRESHED);
     PROMISE(was_visible[t] && !is_torn);
     PROMISE(parent_of[t] == NONE || spender[parent_of[t]] != me || was_durable[t]);
     fire_auth_state_tokens_refreshed(session[me], true, fired);
@@ -158,12 +159,14 @@ inline forget(p) {
 
 /* A process is gone: the operating system gives its lock back, and what only its memory held is lost. */
 inline take_external(p) {
+    TELL(FIRE, p, NONE, EXTERNAL);
     fire_auth_state_use_external_tokens(session[p], true, fired); PROMISE(fired);
     used[p] = NONE;
     SEEN(FIRE, p, NONE, EXTERNAL)
 }
 
 inline die(p) {
+    TELL(DIE, p, 0, 0);
     if
     :: request[p] != NONE && !has_arrived[p] -> late[request[p]]++
     :: else
@@ -198,7 +201,7 @@ inline sign_in(of_account) {
 /* 1. Take the lock. `is_done` tells whether it was taken. */
 inline lock() {
     if
-    :: (holder == NONE || WITHOUT(NO_LOCK)) && IS(LOCK, me, 0, 0) ->
+    :: (holder == NONE || WITHOUT(NO_LOCK)) && IS(LOCK, me, 0, 0) -> TELL(LOCK, me, 0, 0);
        holder = me; is_fresh[me] = false; is_done = true;
        SEEN(LOCK, me, 0, 0)
     :: holder != NONE && holder != me && !WITHOUT(NO_LOCK_TIMEOUT) -> is_done = false  /* StoreBusy */
@@ -207,7 +210,7 @@ inline lock() {
 }
 
 inline unlock() {
-    IS(UNLOCK, me, 0, 0);
+    IS(UNLOCK, me, 0, 0); TELL(UNLOCK, me, 0, 0);
     if
     :: holder == me -> holder = NONE
     :: else
@@ -221,7 +224,7 @@ inline write_store(t) {
     atomic {
         is_done = true;
         if
-        :: KEEPS_WHOLE && t != NONE && IS(FILLED, me, t, 0) -> filled[me] = t; SEEN(FILLED, me, t, 0)
+        :: KEEPS_WHOLE && t != NONE && IS(FILLED, me, t, 0) -> TELL(FILLED, me, t, 0); filled[me] = t; SEEN(FILLED, me, t, 0)
         :: !KEEPS_WHOLE && t != NONE -> is_torn = WITHOUT(WRITE_IN_PLACE)
         :: t == NONE
         :: MAY(faults) -> USE(faults); is_done = false
@@ -229,7 +232,7 @@ inline write_store(t) {
     };
     atomic {
         if
-        :: is_done && IS(STORE, me, t, 0) ->
+        :: is_done && IS(STORE, me, t, 0) -> TELL(STORE, me, t, 0);
            PROMISE(t == NONE || !has_ended[login[t]]);
            PROMISE(t == NONE || filled[me] == t || !KEEPS_WHOLE);
            if
@@ -247,7 +250,7 @@ inline write_store(t) {
     };
     atomic {
         if
-        :: is_done && !WITHOUT(NO_FOLDER_SYNC) && IS(SYNC, me, 0, 0) ->
+        :: is_done && !WITHOUT(NO_FOLDER_SYNC) && IS(SYNC, me, 0, 0) -> TELL(SYNC, me, 0, 0);
            durable = stored; was_durable[stored] = true;
            may_tear = may_tear && WITHOUT(NO_FILE_SYNC);
            SEEN(SYNC, me, 0, 0)
@@ -330,7 +333,7 @@ inline refresh() {
         fi;
         if
         :: WITHOUT(NO_CLAIM)
-        :: !WITHOUT(NO_CLAIM) && IS(CLAIM, me, current, IS_CLAIMED) ->
+        :: !WITHOUT(NO_CLAIM) && IS(CLAIM, me, current, IS_CLAIMED) -> TELL(CLAIM, me, current, IS_CLAIMED);
            fire_refresh_claim_claim(claim[current], fired); PROMISE(fired);
            SEEN(CLAIM, me, current, IS_CLAIMED)
         :: MAY(faults) -> USE(faults); goto unlocked
@@ -340,7 +343,7 @@ inline refresh() {
     /* 5. Ask the issuer. */
     do
     :: atomic {
-           IS(SEND, me, current, FACTS) ->
+           IS(SEND, me, current, FACTS) -> TELL(SEND, me, current, FACTS);
            if
            :: is_lost_here -> repeats[me]++
            :: else
@@ -356,7 +359,7 @@ inline refresh() {
        };
        if
        :: atomic {
-              answer[me] != NONE && IS(HEAR, me, current, ANSWER) ->
+              answer[me] != NONE && IS(HEAR, me, current, ANSWER) -> TELL(HEAR, me, current, ANSWER);
               result = answer[me]; request[me] = NONE;
               knows[me].spent[current] = true;
               is_partial = false; pending[me] = result; pending_for[me] = current;
@@ -364,7 +367,7 @@ inline refresh() {
               goto store
           }
        :: atomic {
-              answer[me] != NONE && MAY(partials) && IS(HEAR, me, current, PARTIAL) -> USE(partials);
+              answer[me] != NONE && MAY(partials) && IS(HEAR, me, current, PARTIAL) -> TELL(HEAR, me, current, PARTIAL); USE(partials);
               result = answer[me]; request[me] = NONE; age[result] = age[current];
               knows[me].spent[current] = true;
               is_partial = true; pending[me] = result; pending_for[me] = current;
@@ -372,11 +375,11 @@ inline refresh() {
               goto store
           }
        :: atomic {
-              is_refused[me] && IS(HEAR, me, current, REFUSED) ->
+              is_refused[me] && IS(HEAR, me, current, REFUSED) -> TELL(HEAR, me, current, REFUSED);
               request[me] = NONE; knows[me].dead[current] = true;
               SEEN(HEAR, me, current, REFUSED);
               if
-              :: IS(CLAIM, me, current, IS_DEAD) ->
+              :: IS(CLAIM, me, current, IS_DEAD) -> TELL(CLAIM, me, current, IS_DEAD);
                  fire_refresh_claim_refuse(claim[current], fired); PROMISE(fired);
                  SEEN(CLAIM, me, current, IS_DEAD)
               :: MAY(faults) -> USE(faults)
@@ -384,7 +387,7 @@ inline refresh() {
               goto rejected
           }
        :: atomic {
-              MAY(losses) && IS(HEAR, me, current, UNKNOWN) -> USE(losses);
+              MAY(losses) && IS(HEAR, me, current, UNKNOWN) -> TELL(HEAR, me, current, UNKNOWN); USE(losses);
               lose_request();
               SEEN(HEAR, me, current, UNKNOWN);
               if
@@ -394,7 +397,7 @@ inline refresh() {
               fi
           }
        :: atomic {
-              !has_arrived[me] && (MAY(losses) || IS_BUSY(current)) && IS(HEAR, me, current, BUSY) ->
+              !has_arrived[me] && (MAY(losses) || IS_BUSY(current)) && IS(HEAR, me, current, BUSY) -> TELL(HEAR, me, current, BUSY);
               if
               :: !IS_BUSY(current) -> USE(losses)
               :: else
@@ -406,9 +409,9 @@ inline refresh() {
               :: true -> goto unanswered
               fi
           }
-       :: FIND_CANCELLED && MAY(cancels) -> USE(cancels); request[me] = NONE; goto unanswered
+       :: atomic { IS_CANCELLED_ANYWHERE && MAY(cancels) -> USE(cancels); request[me] = NONE; goto unanswered }
        fi
-    :: MAY(cancels) -> USE(cancels); goto unanswered
+    :: atomic { MAY(cancels) -> USE(cancels) }; goto unanswered
 #ifndef TRACE
     :: atomic { me == 2 && MAY(stalls) -> USE(stalls) };
 end_stalled:
@@ -419,10 +422,10 @@ end_stalled:
 unanswered:
     atomic {
         if
-        :: (is_lost_here || is_doubtful[me]) && claim[current] == refresh_claim_claimed && IS(CLAIM, me, current, IS_DOUBTFUL) ->
+        :: (is_lost_here || is_doubtful[me]) && claim[current] == refresh_claim_claimed && IS(CLAIM, me, current, IS_DOUBTFUL) -> TELL(CLAIM, me, current, IS_DOUBTFUL);
            fire_refresh_claim_lose(claim[current], fired); PROMISE(fired);
            SEEN(CLAIM, me, current, IS_DOUBTFUL)
-        :: !(is_lost_here || is_doubtful[me]) && claim[current] == refresh_claim_claimed && IS(CLAIM, me, current, IS_FREE) ->
+        :: !(is_lost_here || is_doubtful[me]) && claim[current] == refresh_claim_claimed && IS(CLAIM, me, current, IS_FREE) -> TELL(CLAIM, me, current, IS_FREE);
            fire_refresh_claim_withdraw(claim[current], fired); PROMISE(fired);
            SEEN(CLAIM, me, current, IS_FREE)
         :: MAY(faults) -> USE(faults)
@@ -445,7 +448,7 @@ store:
         :: !is_done -> lose_pending(); goto unlocked
         fi;
         if
-        :: claim[pending_for[me]] == refresh_claim_claimed && IS(CLAIM, me, pending_for[me], IS_SPENT) ->
+        :: claim[pending_for[me]] == refresh_claim_claimed && IS(CLAIM, me, pending_for[me], IS_SPENT) -> TELL(CLAIM, me, pending_for[me], IS_SPENT);
            fire_refresh_claim_settle(claim[pending_for[me]], fired); PROMISE(fired);
            SEEN(CLAIM, me, pending_for[me], IS_SPENT)
         :: claim[pending_for[me]] != refresh_claim_claimed
@@ -476,7 +479,7 @@ rejected:
     };
     atomic {
         if
-        :: IS_SAME_SESSION(current) && IS(FIRE, me, current, REJECTED) ->
+        :: IS_SAME_SESSION(current) && IS(FIRE, me, current, REJECTED) -> TELL(FIRE, me, current, REJECTED);
            fire_auth_state_refresh_rejected(session[me], fired); PROMISE(fired);
            SEEN(FIRE, me, current, REJECTED)
         :: !IS_SAME_SESSION(current)
@@ -516,11 +519,11 @@ inline change_login() {
         :: else -> goto not_changed_but_locked
         fi;
         if
-        :: new == NONE && IS(FIRE, me, NONE, LOGOUT) ->
+        :: new == NONE && IS(FIRE, me, NONE, LOGOUT) -> TELL(FIRE, me, NONE, LOGOUT);
            fire_auth_state_log_out(session[me], fired); PROMISE(fired);
            used[me] = NONE;
            SEEN(FIRE, me, NONE, LOGOUT)
-        :: new != NONE && IS(FIRE, me, new, LOGIN) ->
+        :: new != NONE && IS(FIRE, me, new, LOGIN) -> TELL(FIRE, me, new, LOGIN);
            fire_auth_state_complete_chatgpt_login(session[me], true, fired); PROMISE(fired);
            used[me] = new;
            SEEN(FIRE, me, new, LOGIN)
@@ -533,7 +536,7 @@ not_changed:
 }
 
 inline live() {
-    atomic { is_ready && !is_alive[me] && IS(START, me, 0, 0) -> is_alive[me] = true; SEEN(START, me, 0, 0) };
+    atomic { is_ready && !is_alive[me] && IS(START, me, 0, 0) -> TELL(START, me, 0, 0); is_alive[me] = true; SEEN(START, me, 0, 0) };
 end_idle:
     do
     /* Look at the store: at the start, and after another process changed it. */
@@ -558,7 +561,7 @@ end_idle:
     :: next_kind == LOCK -> change_login()
 #else
     :: atomic {
-           session[me] == auth_state_logged_out && stored != NONE ->
+           session[me] == auth_state_logged_out && stored != NONE -> TELL(FIRE, me, stored, LOGIN);
            PROMISE(!is_torn);
            fire_auth_state_complete_chatgpt_login(session[me], true, fired); PROMISE(fired);
            used[me] = stored;
@@ -610,7 +613,7 @@ end:
     do
     :: atomic {
            request[program] != NONE && !has_arrived[program] && CAN_GIVE &&
-           !is_spent[request[program]] && !is_revoked[request[program]] && IS(ARRIVE, program, request[program], 1) ->
+           !is_spent[request[program]] && !is_revoked[request[program]] && IS(ARRIVE, program, request[program], 1) -> TELL(ARRIVE, program, request[program], 1);
            has_arrived[program] = true;
            is_spent[request[program]] = true; is_underway[request[program]] = true;
            spender[request[program]] = program;
@@ -620,7 +623,7 @@ end:
        }
     :: atomic {
            request[program] != NONE && !has_arrived[program] &&
-           (is_spent[request[program]] || is_revoked[request[program]]) && IS(ARRIVE, program, request[program], 0) ->
+           (is_spent[request[program]] || is_revoked[request[program]]) && IS(ARRIVE, program, request[program], 0) -> TELL(ARRIVE, program, request[program], 0);
            PROMISE(is_lost[request[program]]);  /* or a token is sent twice, and nothing explains it */
            has_arrived[program] = true; is_refused[program] = true;
            SEEN(ARRIVE, program, request[program], 0)
@@ -631,12 +634,12 @@ end:
 /* A request arrives whose sender has given up or is gone. Nobody hears the answer. */
 inline arrive_late(t) {
     if
-    :: !is_spent[t] && !is_revoked[t] && CAN_GIVE && IS(ARRIVE, next_sender, t, 1) ->
+    :: !is_spent[t] && !is_revoked[t] && CAN_GIVE && IS(ARRIVE, next_sender, t, 1) -> TELL(ARRIVE, next_sender, t, 1);
        is_spent[t] = true; is_lost[t] = true;
        give(t, account[t], login[t]);
        late[t]--;
        SEEN(ARRIVE, next_sender, t, 1)
-    :: (is_spent[t] || is_revoked[t]) && IS(ARRIVE, next_sender, t, 0) ->
+    :: (is_spent[t] || is_revoked[t]) && IS(ARRIVE, next_sender, t, 0) -> TELL(ARRIVE, next_sender, t, 0);
        late[t]--;
        SEEN(ARRIVE, next_sender, t, 0)
     :: !CAN_GIVE -> late[t]--
@@ -645,6 +648,7 @@ inline arrive_late(t) {
 
 /* After a power cut: the store holds an older token, and newer ones are lost. */
 inline cut_power(kept) {
+    TELL(POWER, 0, kept, 0);
     stored = kept; durable = kept;
     is_torn = may_tear && kept != NONE;
     may_tear = false;

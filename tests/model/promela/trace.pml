@@ -1,8 +1,8 @@
 /* How a model is run: freely, in which case it does all that it may, or along a trace of the simulation.
  *
- * IS(kind, process, a, b) is part of each guard of a step that can be seen from outside, and SEEN is part of its effect.
- * In a free run, IS is true and SEEN prints. Along a trace, IS is true if this is the next event of the trace, and SEEN
- * goes on to the one after it. A trace is accepted if some run reaches its end. traces.py reads the kinds from here.
+ * IS(kind, process, a, b) is part of each guard of a step that can be seen from outside, TELL begins its effect, and SEEN
+ * ends it. In a free run, IS is true and TELL prints. Along a trace, IS is true if this is the next event of the trace,
+ * and SEEN goes on to the one after it. A trace is accepted if some run reaches its end. traces.py reads the kinds from here.
  */
 
 #define START   1  /* a process begins to run */
@@ -54,13 +54,15 @@ c_decl {
 #define SEEN(kind, process, a, b) c_code { \
     read_next_event(now.trace_number, &now.trace_position, &now.next_kind, &now.next_process, &now.next_a, &now.next_b); \
 }
+#define TELL(kind, process, a, b) skip
 #define PROMISE(condition) (condition)
 #define IN_TURN provided (next_process == _pid + 1 && \
     next_kind != READ && next_kind != ARRIVE && next_kind != DIE && !(next_kind == FIRE && next_b == EXTERNAL))
 #define next_sender next_process
 #else
 #define IS(kind, process, a, b) true
-#define SEEN(kind, process, a, b) printf("step %d %d %d %d\n", kind, process, a, b)
+#define TELL(kind, process, a, b) printf("step %d %d %d %d\n", kind, process, a, b)
+#define SEEN(kind, process, a, b) skip
 #define PROMISE(condition) assert(condition)
 #define IN_TURN
 #define next_sender NONE
