@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from model.promela.__main__ import built
 from model.promela.checks import (
     CHECKS,
     FILES,
@@ -18,7 +17,7 @@ from model.promela.checks import (
     ONLY_HERE,
 )
 from model.promela.recorder import CODES, RecordedHistory, Step, TooLarge
-from model.promela.spin import Verifier, in_words, safeguards
+from model.promela.spin import Verifier, built, in_words, safeguards
 from model.promela.traces import TraceChecker
 from model.simulation.campaign import play
 from model.simulation.ledger import Violation
@@ -71,7 +70,7 @@ def test_each_removed_safeguard_is_found(what: str, at_each_step: Verifier, in_t
 
 
 def test_every_safeguard_is_removed_once() -> None:
-    """What the simulation removes, Spin misses too, or the model does not have it, for a reason that is written down."""
+    """Each guarantee that the simulation removes is a safeguard of the model, or has a reason why it is not."""
     assert set(MUTANTS) == set(OF_SIMULATION) | set(NOT_MODELLED)
     assert sorted(safeguard.name for safeguard in SAFEGUARDS.values()) == sorted(safeguards(FILES))
 
@@ -97,7 +96,9 @@ def test_a_recorded_history_is_the_same_as_without_a_recorder() -> None:
 def test_the_model_accepts_what_the_simulation_does(checker: TraceChecker) -> None:
     traces = [recorded(seed)[0] for seed in SEEDS]
     kinds = {step.kind for trace in traces for step in trace}
-    assert kinds >= {CODES[name] for name in ("CLAIM", "SEND", "ARRIVE", "HEAR", "STORE", "SYNC", "FIRE", "DIE", "POWER")}
+    assert kinds >= {
+        CODES[name] for name in ("CLAIM", "SEND", "ARRIVE", "HEAR", "STORE", "SYNC", "FIRE", "DIE", "POWER")
+    }
     followed = checker.followed(traces)
     refused = [
         f"seed {seed}: the model does not allow step {count} of {len(trace)}: {trace[count]}"

@@ -1,8 +1,8 @@
 """Installs every real part that tests use: `python -m support.install_real_parts`, in the folder `tests`.
 
 These are codex and its ACP agent (from npm), its Python SDK and the client of OpenAI's API (from PyPI), and Chromium, a
-keyring, systemd-analyze, tmux, Xvfb, bubblewrap, faketime, pgbouncer, Spin and gcc (Debian packages: only root installs them). The
-tests install a missing part themselves, in the same way. Use this script to prepare a machine.
+keyring, systemd-analyze, tmux, Xvfb, bubblewrap, faketime, pgbouncer, Spin and gcc (Debian packages: only root installs
+them). The tests install a missing part themselves, in the same way. Use this script to prepare a machine.
 
 Prints a line for each part. The exit status is 1 if one cannot be installed.
 """

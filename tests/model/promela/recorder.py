@@ -1,16 +1,13 @@
-"""A history of the simulation as a trace: what could be seen from outside, in order, as numbers that the model knows."""
+"""A history of the simulation as a trace: what could be seen from outside, as numbers that the model knows."""
 
-import re
-from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
+from model.promela.spin import codes
 from model.simulation.history import History
 from model.simulation.ledger import Grant, Ledger
 from model.simulation.process import Process
 from model.simulation.scheduler import Runner
 from model.simulation.virtual_disk import FILE, SimDisk, SimLock, VirtualDisk, claims_in
-from support.paths import TESTS
 
 from authstate.adapters.stores.auth_json_format import decode
 from authstate.adapters.stores.disk import TEMPORARY
@@ -22,7 +19,6 @@ from authstate.engine.model.secret import Secret
 from authstate.engine.model.states import Trigger
 from authstate.engine.ports import PartialRefresh
 
-FOLDER = TESTS / "model" / "promela"
 MOST_PROCESSES = 10
 """At the same time."""
 MOST_TOKENS = 39
@@ -30,13 +26,7 @@ TORN = 255
 """Stands for a file that is not whole."""
 
 
-def _numbers(path: Path) -> Mapping[str, int]:
-    """The names and numbers of `#define` lines."""
-    found = re.findall(r"^#define (\w+) +(\d+)", path.read_text(encoding="utf-8"), re.M)
-    return {name: int(number) for name, number in found}
-
-
-CODES = _numbers(FOLDER / "trace.pml")
+CODES = codes()
 _TRIGGERS = {
     Trigger.COMPLETE_CHATGPT_LOGIN: CODES["LOGIN"],
     Trigger.USE_EXTERNAL_TOKENS: CODES["EXTERNAL"],
@@ -251,8 +241,9 @@ class RecordedHistory(History):
         def hear(event: Event) -> None:
             if isinstance(event, StateChanged):
                 tokens = event.current.credentials
-                managed = isinstance(tokens, ChatgptTokens)
-                number = self.recorder.tokens[tokens.refresh_token.reveal()] if managed else 0
+                number = 0
+                if isinstance(tokens, ChatgptTokens):
+                    number = self.recorder.tokens[tokens.refresh_token.reveal()]
                 self.recorder.add("FIRE", process.name, number, _TRIGGERS[Trigger(event.trigger)])
 
         process.engine.subscribe(hear)

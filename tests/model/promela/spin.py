@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from model.promela.checks import FILES
 from support.paths import REPO, TESTS
 
 FOLDER = TESTS / "model" / "promela"
@@ -52,7 +53,7 @@ class Verifier:
 
         Args:
             options: what may go wrong, and how often; `REMOVED` is the number of the safeguard that is removed.
-            claim: what must hold in the long run, by its name in the model. The model must have been made with `LIVENESS`.
+            claim: what must hold in the long run, by its name in the model, which was made with `LIVENESS`.
 
         Raises:
             SpinFailed: not every state was looked at.
@@ -87,6 +88,13 @@ class Verifier:
         if (done.returncode and command[0] != "./pan") or "aborting" in said:
             raise SpinFailed(f"{' '.join(command)}: {said[-4000:]}")
         return said
+
+
+def built(folder: Path, *, lasts: bool) -> Verifier:
+    """The verifier of what holds in the long run, or of what holds at each step, in an empty folder."""
+    if lasts:
+        return Verifier(folder, FILES, ("LIVENESS",), ("-DNFAIR=3", "-DNOREDUCE"))
+    return Verifier(folder, FILES, (), ("-DSAFETY",))
 
 
 def codes() -> Mapping[str, int]:
