@@ -1,4 +1,4 @@
-"""The tables as Mermaid, Graphviz and Markdown, for review. The machines are made from the same rows."""
+"""The tables as Mermaid, Graphviz, Markdown and Promela, for review. The machines are made from the same rows."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ from authstate.engine.machines.auth_state import AUTH_TABLE
 from authstate.engine.machines.engine_life import ENGINE_LIFE_TABLE
 from authstate.engine.machines.lease import LEASE_TABLE
 from authstate.engine.machines.login_attempt import LOGIN_TABLE
+from authstate.engine.machines.promela import promela
 from authstate.engine.machines.recovery import RECOVERY_TABLE
 from authstate.engine.machines.refresh_claim import REFRESH_CLAIM_TABLE
 from authstate.engine.machines.table import Row, Table
@@ -15,7 +16,7 @@ ENGINE_TABLES = (AUTH_TABLE, RECOVERY_TABLE, LOGIN_TABLE, REFRESH_CLAIM_TABLE, L
 
 def render_all(tables: Sequence[Table]) -> dict[str, str]:
     """Every generated file for these tables: its name in the folder diagrams/, and its text."""
-    files = {"README.md": _index(tables)}
+    files = {"README.md": _index(tables), "tables.pml": promela(tables)}
     for table in tables:
         files[f"{table.name}.mmd"] = mermaid(table)
         files[f"{table.name}.dot"] = graphviz(table)

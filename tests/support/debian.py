@@ -66,6 +66,11 @@ def pgbouncer() -> Path:
     return found
 
 
+def spin() -> None:
+    """Install Spin and the C compiler that its verifiers need, if they are missing. Raises CannotInstall."""
+    install(("spin", "gcc"), ("spin", "gcc", "libc6-dev"))
+
+
 def install(programs: Sequence[str], packages: Sequence[str], *, timeout: float = 240) -> None:
     """Install programs that are missing from the PATH.
 

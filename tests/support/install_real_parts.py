@@ -1,8 +1,9 @@
 """Installs every real part that tests use: `python -m support.install_real_parts`, in the folder `tests`.
 
 These are codex, its ACP agent and XState (from npm), its Python SDK and the client of OpenAI's API (from PyPI), and
-Chromium, a keyring, systemd-analyze, tmux, Xvfb, bubblewrap, faketime and pgbouncer (Debian packages: only root can
-install them). The tests install a missing part themselves, in the same way. Use this script to prepare a machine.
+Chromium, a keyring, systemd-analyze, tmux, Xvfb, bubblewrap, faketime, pgbouncer, Spin and gcc (Debian packages: only
+root can install them). The tests install a missing part themselves, in the same way. Use this script to prepare a
+machine.
 
 Prints a line for each part. The exit status is 1 if one cannot be installed.
 """
@@ -28,6 +29,7 @@ PARTS: Mapping[str, Callable[[], object]] = {
     "bubblewrap": debian.bubblewrap,
     "faketime": debian.faketime,
     "pgbouncer": debian.pgbouncer,
+    "Spin and gcc": debian.spin,
 }
 
 

@@ -67,6 +67,10 @@ class RealParts:
         """The path of pgbouncer, which shares few connections to PostgreSQL between many clients."""
         return _installed(debian.pgbouncer)
 
+    def spin(self) -> None:
+        """Install Spin, a model checker, and the C compiler for its verifiers, which are then on the PATH."""
+        _installed(debian.spin)
+
     def codex_acp(self) -> list[str]:
         """The command of the ACP agent for codex, without a codex: `CODEX_PATH` names one."""
         return _installed(codex_acp.install)
