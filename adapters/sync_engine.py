@@ -20,6 +20,7 @@ from authstate.adapters.loop_thread import LoopEnded, LoopThread
 from authstate.engine.engine import AuthEngine
 from authstate.engine.flows.background import Background
 from authstate.engine.flows.refresh_urgency import Urgency
+from authstate.engine.machines.refresh_trace import TraceStep
 from authstate.engine.model.arguments import ensure_instance
 from authstate.engine.model.credentials import (
     ChatgptTokens,
@@ -134,12 +135,18 @@ class SyncAuthEngine:
         """Call `listener` with every event, in order, in the thread of the engine. A function must not block, and it
         must not call a method of this object that waits. Returns a function that ends the subscription.
         """
+        return self._subscribe(lambda: self._engine.subscribe(listener))
 
+    def subscribe_trace(self, listener: Callable[[TraceStep], None]) -> Callable[[], None]:
+        """As `AuthEngine.subscribe_trace`. The listener is called in the thread of the engine."""
+        return self._subscribe(lambda: self._engine.subscribe_trace(listener))
+
+    def _subscribe(self, subscribe: Callable[[], Callable[[], None]]) -> Callable[[], None]:
         async def subscribe_there() -> Callable[[], None]:
-            return self._engine.subscribe(listener)
+            return subscribe()
 
         is_elsewhere = self._thread.is_running and not self._thread.is_current
-        return self._call(subscribe_there) if is_elsewhere else self._engine.subscribe(listener)
+        return self._call(subscribe_there) if is_elsewhere else subscribe()
 
     # Start and end
 

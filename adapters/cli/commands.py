@@ -116,14 +116,17 @@ def _postgres(options: argparse.Namespace) -> int:
 
 def _diagram(options: argparse.Namespace) -> int:
     from authstate.adapters.cli import diagram
+    from authstate.adapters.cli.diagram_files import diagrams
 
     if options.diff is None and (options.markdown or options.json):
         raise UsageError("--markdown and --json are forms of --diff: add --diff and a revision, such as --diff main")
+    if options.html is not None and (options.diff is not None or options.xstate is not None):
+        raise UsageError("--html writes the page: use it alone, or with --check")
     if options.diff is not None:
         return diagram.show_diff(options.diff, diagram.form_of(options))
     if options.xstate is not None:
         return diagram.write_xstate(options.xstate)
-    return diagram.check_diagrams(options.directory) if options.check else diagram.write_diagrams(options.directory)
+    return diagrams(options.directory, options.html, check=options.check)
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -1,30 +1,12 @@
-"""`authstate diagram`: write the diagrams of the state tables, check that they are current, or compare two versions."""
+"""`authstate diagram --diff` and `--xstate`: compare two versions of the state tables, or write them for XState."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from authstate.adapters.cli.exit_status import ExitStatus, UsageError, print_error
+from authstate.adapters.cli.exit_status import ExitStatus, UsageError
 from authstate.adapters.cli.state_tables import TABLE_WORDS, TABLES
-from authstate.engine.machines.diagrams import render_all
-
-
-def write_diagrams(directory: Path) -> ExitStatus:
-    """Write a file for each table and each format. Makes the directory if it does not exist. Raises OSError."""
-    return _write(render_all(TABLES), directory)
-
-
-def check_diagrams(directory: Path) -> ExitStatus:
-    """Compare the files with the tables, and name those that are missing or out of date. Changes nothing."""
-    files = render_all(TABLES)
-    stale = [name for name, text in files.items() if _read(directory / name) != text]
-    if stale:
-        message = f"{directory} is out of date ({', '.join(stale)}): run `authstate diagram {directory}`"
-        print_error(message, ExitStatus.NOT_SIGNED_IN)
-        return ExitStatus.NOT_SIGNED_IN
-    print(f"{directory}: {len(files)} files are up to date.")
-    return ExitStatus.DONE
 
 
 class DiffForm(StrEnum):
@@ -83,19 +65,9 @@ def write_xstate(directory: Path) -> ExitStatus:
     from authstate.adapters.tables.table_data import running_tables
     from authstate.adapters.tables.xstate import xstate_files
 
-    return _write(xstate_files(running_tables(TABLES, TABLE_WORDS)), directory)
-
-
-def _write(files: Mapping[str, str], directory: Path) -> ExitStatus:
+    files = xstate_files(running_tables(TABLES, TABLE_WORDS))
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (directory / name).write_text(text, encoding="utf-8", newline="\n")
     print(f"Wrote {len(files)} files to {directory}.")
     return ExitStatus.DONE
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None

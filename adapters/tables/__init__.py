@@ -1,1 +1,1 @@
-"""The state tables as plain data: of the running code and of a revision in git, compared, drawn and exported."""
+"""The state tables for reviewers: as plain data, of the running code or of a revision, compared, drawn, exported."""

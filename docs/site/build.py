@@ -1,8 +1,9 @@
 """Builds the site: `python docs/site/build.py` writes build/site, and every warning is an error.
 
 The pages are README.md, the Markdown files in docs/, diagrams/ and docs/decisions/, and the other pages of the project.
-They are copied first, and their links are changed to the places that the pages have in the site. The reference is
-generated from the docstrings of the public names.
+They are copied first, and their links are changed to the places that the pages have in the site. The pictures of the
+state tables and the page to walk through them are copied as they are. The reference is generated from the docstrings of
+the public names.
 
 It needs `pip install -e '.[docs]'`. With `npm`, the site contains the script that draws the diagrams; without, the
 reader's browser loads it from the network.
@@ -44,13 +45,20 @@ def places() -> dict[Path, Path]:
     return found
 
 
+def drawings() -> dict[Path, Path]:
+    """Return where the pictures of the state tables, and the page to walk through them, are in the site."""
+    found = [*(REPO / "diagrams").glob("*.svg"), *(REPO / "diagrams").glob("*.html")]
+    return {path: Path("diagrams", path.name) for path in sorted(found)}
+
+
 def with_links_of_the_site(path: Path, pages: dict[Path, Path]) -> str:
-    """Return the text of a page. Its links lead to the pages of the site, or to files on GitHub."""
+    """Return the text of a page. Its links lead to the pages and drawings of the site, or to files on GitHub."""
+    in_the_site = pages | drawings()
 
     def moved(found: re.Match[str]) -> str:
         target = (path.parent / found[2]).resolve()
-        if target in pages:
-            place = up_from(pages[path]) + pages[target].as_posix()
+        if target in in_the_site:
+            place = up_from(pages[path]) + in_the_site[target].as_posix()
         elif target.exists():
             place = FILES_ON_GITHUB + target.relative_to(REPO).as_posix()
         else:
@@ -84,6 +92,8 @@ def write_pages(folder: Path) -> None:
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
+    for path, place in drawings().items():
+        shutil.copy(path, folder / place)
 
 
 def write_reference(folder: Path) -> None:

@@ -21,7 +21,7 @@ from support.paths import REPO
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real_parts]
 SCREENSHOTS = REPO / "test-output" / "site"
-PAGES = ("", "gui/", "states/", "reference/events/")
+PAGES = ("", "gui/", "states/", "architecture/", "reference/events/")
 WIDE = Appearance("wide-light", "light", 1440, 900)
 """Wide enough for the menu beside the page."""
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]

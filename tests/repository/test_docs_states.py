@@ -6,7 +6,8 @@ import pytest
 from support.paths import REPO
 
 from authstate.adapters.cli.state_tables import TABLES
-from authstate.engine.machines.diagrams import markdown, mermaid
+from authstate.engine.machines.auth_state import AUTH_TABLE
+from authstate.engine.machines.diagrams import markdown, picture
 from authstate.engine.machines.table import Table
 from authstate.engine.model.states import AuthState
 
@@ -23,12 +24,16 @@ def section(name: str) -> str:
 
 def generated(table: Table) -> str:
     rows = "\n".join(markdown(table).splitlines()[4:])
-    return f"\n```mermaid\n{mermaid(table)}```\n\n{rows}\n\n"
+    return f"\n{picture(table, '../diagrams/')}\n\n{rows}\n\n"
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_the_page_shows_the_running_table(table: Table) -> None:
     assert section(table.name) == generated(table)
+
+
+def test_the_first_page_shows_the_login() -> None:
+    assert f"\n{picture(AUTH_TABLE, 'diagrams/')}\n" in (REPO / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("state", AuthState)

@@ -81,3 +81,14 @@ def test_a_page_of_the_reference_shows_what_a_name_is_for(built_site: Path) -> N
         "Revoke the tokens that they replace",
     ):
         assert words in text
+
+
+def test_the_site_shows_the_drawings_of_the_tables_and_the_page_to_walk_through_them(built_site: Path) -> None:
+    folder = built_site / "site"
+    for name in ("auth_state.svg", "tables.html"):
+        assert (folder / "diagrams" / name).read_bytes() == (REPO / "diagrams" / name).read_bytes()
+    states = (folder / "states" / "index.html").read_text(encoding="utf-8")
+    assert 'href="../diagrams/tables.html"' in states
+    assert 'src="../diagrams/auth_state.svg"' in states
+    start = (folder / "index.html").read_text(encoding="utf-8")
+    assert 'src="diagrams/auth_state.svg"' in start

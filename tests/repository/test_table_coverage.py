@@ -117,7 +117,7 @@ def test_the_report_tells_how_often_and_what_only_one_kind_holds() -> None:
     text = "\n".join(lines_of(uses, TABLES))
     assert "lease: 6 of 6 exercised (unit 6, model 0, process 0), 18 times" in text
     assert "only process (1): logged_out × log_out (row)" in text
-    assert "only by hand (7): closed × start, started, start_ended (missing)" in text
+    assert "only by hand (5): closed × start, started, start_ended (missing)" in text
 
 
 # What is recorded of a process

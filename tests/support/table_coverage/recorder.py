@@ -96,7 +96,7 @@ class Recorder:
         except OSError:
             return  # the run is over, or this process may not write there: the next firing tries again
         try:
-            _write(file, lines.encode())
+            _write(file, lines.encode(errors="replace"))  # a table of a test may have any names
             for tally in tallies:
                 tally.written = tally.count
         except OSError:

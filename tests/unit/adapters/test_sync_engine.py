@@ -196,6 +196,16 @@ def test_background_follows_other_processes(world: World) -> None:
         world.engine.close()
 
 
+def test_the_steps_of_a_refresh_are_told_in_the_thread_of_the_engine(world: World) -> None:
+    steps: list[tuple[str, int]] = []
+    end = world.engine.subscribe_trace(lambda step: steps.append((type(step).__name__, threading.get_ident())))
+    world.engine.refresh()
+    end()
+    world.engine.refresh()
+    assert [name for name, _ in steps] == ["ClaimStep", "TokenSent", "TokenAnswered", "ClaimStep"]
+    assert len({thread for _, thread in steps}) == 1 and steps[0][1] != threading.get_ident()
+
+
 def test_a_listener_may_be_a_coroutine_function_and_may_subscribe_another(world: World) -> None:
     heard: list[str] = []
     done = threading.Event()

@@ -65,7 +65,7 @@ CHANGES: dict[str, Use] = {
 """They may be called before the start, too."""
 ANYWHERE = {
     *("session", "policy", "auth_mode", "urgency", "is_expired", "store_fault", "identity_fault", "refresh_fault"),
-    *("pause_reason", "is_refreshing", "is_replaceable", "subscribe", "events"),
+    *("pause_reason", "is_refreshing", "is_replaceable", "subscribe", "subscribe_trace", "events"),
 }
 """They read, in any thread and at any time. A listener is added in one step."""
 OF_THEIR_OWN = {"start", "close", "background", "fresh_authorization"}
@@ -156,7 +156,7 @@ async def test_a_setting_is_changed_before_the_start_or_in_the_event_loop(name: 
 async def test_everybody_may_read() -> None:
     engine = an_engine()
     for _ in ("new", "open", "closed"):
-        for name in ANYWHERE - {"subscribe", "events"}:
+        for name in ANYWHERE - {"subscribe", "subscribe_trace", "events"}:
             value = await asyncio.to_thread(getattr, engine, name)
             _ = await asyncio.to_thread(value) if callable(value) else value
         await (engine.close() if engine.session.state is AuthState.CHATGPT else engine.start())

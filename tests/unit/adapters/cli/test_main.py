@@ -26,11 +26,11 @@ from authstate.adapters.cli.demo import _DOCUMENTATION, _Demo, read_login
 from authstate.adapters.cli.demo_diagram import draw_states
 from authstate.adapters.cli.exit_status import ExitStatus, UsageError
 from authstate.adapters.cli.main import main, parse_app_server, parse_command, report_errors
-from authstate.adapters.cli.state_tables import TABLES
+from authstate.adapters.cli.state_tables import TABLE_WORDS, TABLES
 from authstate.adapters.jsonrpc.peer import PeerClosed
 from authstate.adapters.stores.file_store import AuthJsonStore
+from authstate.adapters.tables.files import generated_files
 from authstate.adapters.testing.loopback_issuer import LoopbackIssuer
-from authstate.engine.machines.diagrams import render_all
 from authstate.engine.model.states import AuthState
 
 OF_A_CHILD = (CommandError, ChildNotStarted, HandshakeFailed, PeerClosed)
@@ -527,15 +527,42 @@ def test_signals_during_a_refresh_lose_nothing(name: str, status: int, home: Pat
     assert main(["status"]) == 0
 
 
+def test_the_page_of_the_tables_is_written_alone(tmp_path: Path, capsys: Captured) -> None:
+    folder, page = tmp_path / "diagrams", tmp_path / "pages" / "page.html"
+    assert main(["diagram", "--html", str(page), str(folder)]) == 0
+    assert capsys.readouterr().out == f"Wrote {page}.\n"
+    assert page.read_text(encoding="utf-8") == generated_files(TABLES, TABLE_WORDS, {})["tables.html"]
+    assert not folder.exists()
+    assert main(["diagram", "--check", "--html", str(page), str(folder)]) == 0
+    assert capsys.readouterr().out == f"{page} is up to date.\n"
+    folder.mkdir()
+    coverage = folder / "coverage.json"
+    coverage.write_text(
+        '{"lease": [{"state": "active", "trigger": "end", "outcome": "row", "held_by": {"unit": ["test_x.py"]}}]}'
+    )
+    assert main(["diagram", "--check", "--html", str(page), str(folder)]) == 1
+    assert f"run `authstate diagram --html {page} {folder}`" in capsys.readouterr().err
+    assert main(["diagram", "--html", str(page), str(folder)]) == 0
+    assert "test_x.py" in page.read_text(encoding="utf-8")
+    assert main(["diagram", "--html", str(page), "--xstate", str(folder)]) == 2
+    assert "--html writes the page: use it alone" in capsys.readouterr().err
+    coverage.write_text("{")
+    assert main(["diagram", "--html", str(page), str(folder)]) == 1
+    assert f"{coverage} is not a record of the tests" in capsys.readouterr().err
+
+
 def test_diagrams_are_written_and_checked(tmp_path: Path, capsys: Captured) -> None:
     folder = tmp_path / "some" / "diagrams"
     assert main(["diagram", "--check", str(folder)]) == 1
     assert main(["diagram", str(folder)]) == 0
-    assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == render_all(TABLES)
+    expected = generated_files(TABLES, TABLE_WORDS, {})
+    assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == expected
     assert main(["diagram", "--check", str(folder)]) == 0
-    (folder / "auth_state.mmd").write_text("else")
+    for name in ("auth_state.mmd", "auth_state.svg", "tables.html"):
+        (folder / name).write_text("else")
+    capsys.readouterr()
     assert main(["diagram", "--check", str(folder)]) == 1
-    assert "auth_state.mmd" in capsys.readouterr().err
+    assert "is out of date (auth_state.mmd, auth_state.svg, tables.html): run `" in capsys.readouterr().err
     (tmp_path / "file").touch()
     capsys.readouterr()
     assert main(["diagram", str(tmp_path / "file")]) == 1

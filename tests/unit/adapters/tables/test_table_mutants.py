@@ -59,13 +59,14 @@ def changed_cells(old: TableData, new: TableData) -> dict[tuple[str, str], CellF
         if was != now:
             fate = CellFate.REFUSED if not is_allowed(now) else None if is_allowed(was) else CellFate.ALLOWED
             found[state, trigger] = fate
-        elif not is_allowed(now) and error(old, state, trigger) != error(new, state, trigger):
+        elif not is_allowed(now) and len(errors(state, trigger, old, new)) == 2:
             found[state, trigger] = CellFate.OTHER_ERROR
     return found
 
 
-def error(data: TableData, state: str, trigger: str) -> str | None:
-    return data.words.refusal(state, trigger) if data.words else None
+def errors(state: str, trigger: str, *versions: TableData) -> set[str]:
+    """What the versions raise. A version without words does not say, so nothing can be compared with it."""
+    return {data.words.refusal(state, trigger) for data in versions if data.words is not None}
 
 
 def named(diff: TableDiff) -> dict[str, object]:
