@@ -56,7 +56,7 @@ async def report_login(
             message = f"cannot write {output}: {why}: name another file with --output"
             return ExitStatus(print_error(message, ExitStatus.NOT_SIGNED_IN))
         print(printable(f"Wrote {output}. {report.explanation[0]}"))
-    return ExitStatus.DONE if report.verdict.is_as_the_tables_say else ExitStatus.NOT_SIGNED_IN
+    return ExitStatus.NOT_SIGNED_IN if report.verdict.is_as_the_tables_say is False else ExitStatus.DONE
 
 
 def _with_advice(report: Report, journal: Journal, size: int) -> Report:

@@ -6,9 +6,13 @@ step begins where the one before it ended, and only the process that claimed a t
 
 What is known between two steps is a set of possibilities (state, holder). A step whose record failed may count or not.
 A process that was killed may have taken one step more than its lines say, or one without any line.
+
+The order of the file is tried first, in a time that grows with the number of lines. Then other orders are searched, up
+to a bound: there can be more of them than anybody can try, and then the answer is "not known".
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Literal
 
 import msgspec
 
@@ -21,7 +25,10 @@ from authstate.engine.machines.refresh_claim import (
 )
 from authstate.engine.machines.table import Table
 
-_MOST_TRIES = 5_000
+_MOST_WORK = 200_000
+_WORK_OF_A_TRY = 10  # and one for each engine: a try costs some microseconds
+NOT_KNOWN: Final = "not known"
+"""There are too many orders to try them all, and none of those that were tried is possible."""
 _ANYBODY = "any"
 """Holds what was there before the journal begins. Each process may have been that one."""
 _UNSEEN = "unseen"
@@ -40,9 +47,14 @@ World = tuple[str, str]
 Worlds = frozenset[World]
 
 
+_BEFORE: Worlds = frozenset((str(state), _ANYBODY) for state in RefreshClaimState)
+"""Before the first line, a token may be known already: the ring dropped older lines, or there was no journal."""
+
+
 class _Steps(msgspec.Struct):
     """The steps of one engine on a token, and where they are in the journal."""
 
+    number: int
     lines: list[Line]
     places: list[int]
     may_go_on: bool
@@ -51,7 +63,7 @@ class _Steps(msgspec.Struct):
 
 def first_disorder(
     steps: Sequence[tuple[int, Line]], cut_off: Iterable[str], table: Table = REFRESH_CLAIM_TABLE
-) -> tuple[int, Refusal] | None:
+) -> tuple[int, Refusal] | Literal["not known"] | None:
     """Return the first step on a token that cannot have happened after the others, and its place in the journal.
 
     Args:
@@ -60,65 +72,88 @@ def first_disorder(
         table: the table of claims.
 
     Returns:
-        None if there is an order in which each step is possible.
+        None if there is an order in which each step is possible. NOT_KNOWN if there are too many orders.
     """
     unfinished = set(cut_off)
     queues: dict[str, _Steps] = {}
     for place, line in steps:
-        queue = queues.setdefault(line.by, _Steps([], [], line.by in unfinished))
+        queue = queues.setdefault(line.by, _Steps(len(queues), [], [], line.by in unfinished))
         queue.lines.append(line)
         queue.places.append(place)
-    return _Search(queues, table).run()
+    search = _Search(queues, table)
+    return None if search.is_possible([line for _, line in steps]) else search.run()
 
 
 class _Search:
-    """Looks for an order. It tries that of the journal first, which nearly always is one."""
+    """Looks for an order."""
 
     def __init__(self, queues: Mapping[str, _Steps], table: Table) -> None:
+        self._by_name = queues
         self._queues = list(queues.values())
         self._table = table
         self._tried: set[tuple[tuple[int, ...], Worlds]] = set()
         self._deepest: tuple[int, tuple[int, ...], Worlds] = (-1, (), frozenset())
 
-    def run(self) -> tuple[int, Refusal] | None:
+    def is_possible(self, lines: Sequence[Line]) -> bool:
+        """Whether the steps can have happened in this order."""
+        positions, worlds = [0] * len(self._queues), _BEFORE
+        for line in lines:
+            worlds = self._after(line, self._with_unseen(positions, worlds))
+            if not worlds:
+                return False
+            positions[self._by_name[line.by].number] += 1
+        return True
+
+    def run(self) -> tuple[int, Refusal] | Literal["not known"] | None:
         """See `first_disorder`."""
-        # Before the first line, a token may be known already: the ring dropped older lines, or there was no journal.
-        before = frozenset((str(state), _ANYBODY) for state in RefreshClaimState)
-        stack = [((0,) * len(self._queues), before)]
-        while stack and len(self._tried) < _MOST_TRIES:
+        stack = [((0,) * len(self._queues), _BEFORE)]
+        most = _MOST_WORK // (_WORK_OF_A_TRY + len(self._queues))
+        while stack:
             positions, worlds = stack.pop()
             if (positions, worlds) in self._tried:
                 continue
+            if len(self._tried) >= most:
+                return NOT_KNOWN
             self._tried.add((positions, worlds))
             if (depth := sum(positions)) > self._deepest[0]:
                 self._deepest = depth, positions, worlds
             heads = [
-                (queue.places[position], number)
-                for number, (queue, position) in enumerate(zip(self._queues, positions, strict=True))
+                (self._changes(queue, position, worlds), queue.places[position], queue.number)
+                for queue, position in zip(self._queues, positions, strict=True)
                 if position < len(queue.lines)
             ]
             if not heads:
                 return None
-            for _, number in sorted(heads, reverse=True):  # the first one is tried first
-                after = self._after(self._queues[number].lines[positions[number]], self._with_unseen(positions, worlds))
-                if after:
-                    ahead = tuple(one + (index == number) for index, one in enumerate(positions))
+            before = self._with_unseen(positions, worlds)
+            for *_, number in sorted(heads, reverse=True):  # the first one is tried first
+                if after := self._after(self._queues[number].lines[positions[number]], before):
+                    ahead = (*positions[:number], positions[number] + 1, *positions[number + 1 :])
                     stack.append((ahead, after))
         return self._refusal()
 
-    def _with_unseen(self, positions: tuple[int, ...], worlds: Worlds) -> Worlds:
+    @staticmethod
+    def _changes(queue: _Steps, position: int, worlds: Worlds) -> bool:
+        """Whether the next steps of an engine change the state.
+
+        A claim that is given back as it was found can come at any time at which the token is in that state, and the
+        others need it nowhere. So it is tried before those that change the state.
+        """
+        line, is_last = queue.lines[position], position + 1 == len(queue.lines)
+        if line.data.get("trigger") != RefreshClaimTrigger.CLAIM:
+            return False
+        state = None if is_last else queue.lines[position + 1].data.get("state")
+        return state != line.data.get("found") or all(world[0] != state for world in worlds)
+
+    def _with_unseen(self, positions: Sequence[int], worlds: Worlds) -> Worlds:
         """Add what a process may have done before it was killed: it claimed the token, or ended its claim."""
-        ended = [
-            queue
-            for queue, position in zip(self._queues, positions, strict=True)
-            if queue.may_go_on and position == len(queue.lines)
-        ]
-        names = {queue.lines[-1].by for queue in ended}
         found = set(worlds)
         if any(self._table.target(state, RefreshClaimTrigger.CLAIM) for state, _ in worlds):
             found.add((_CLAIMED.value, _UNSEEN))
-        for state, holder in tuple(found):
-            if state == _CLAIMED and holder in names:
+        for state, holder in worlds:
+            queue = self._by_name.get(holder)
+            if queue is None or state != _CLAIMED or not queue.may_go_on:
+                continue
+            if positions[queue.number] == len(queue.lines):
                 found |= {(other.value, holder) for other in (_FREE, _DOUBTFUL, _SPENT, _DEAD)}
         return frozenset(found)
 

@@ -35,6 +35,12 @@ def _lines(report: Report) -> Iterator[str]:
 
 def _verdict(report: Report) -> str:
     verdict = report.verdict
+    if verdict.is_as_the_tables_say is None:
+        tokens = ", ".join(verdict.not_known)
+        return (
+            f"Not known: the claims on {tokens} can have happened in too many orders to try them all, and none of "
+            f"those that were tried is allowed. The tables allow the rest of the {verdict.checked} lines."
+        )
     if verdict.is_as_the_tables_say:
         return f"Yes: the tables allow each of the {verdict.checked} lines."
     asks = f" The rule: {verdict.asks}." if verdict.asks else ""

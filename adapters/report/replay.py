@@ -6,7 +6,7 @@ gaps: where lines are lost, what they would have said counts as unknown, and not
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -66,22 +66,32 @@ class Replay(msgspec.Struct, frozen=True):
     """How many lines were checked."""
     refusals: tuple[Refusal, ...]
     """The steps that are not allowed, in the order of the journal: the first one of each engine and each token."""
+    not_known: tuple[str, ...] = ()
+    """The tokens whose claims can have happened in too many orders to try them all."""
 
     @property
     def first(self) -> Refusal | None:
-        """The first step that is not allowed. None: the journal is as the tables say."""
+        """The first step that is not allowed. None: none was found."""
         return self.refusals[0] if self.refusals else None
 
 
 def replay(lines: Sequence[Line], tables: ReplayTables | None = None) -> Replay:
     """Check each line of a journal. Costs some tens of microseconds a line, and raises nothing."""
     tables = tables or ReplayTables()
-    found = [*_of_engines(lines, tables), *_of_tokens(lines, tables)]
+    found = list(_of_engines(lines, tables))
+    not_known: list[str] = []
+    for token, disorder in _of_tokens(lines, tables):
+        if isinstance(disorder, str):
+            not_known.append(token)
+        else:
+            found.append(disorder)
     found.sort(key=lambda one: one[0])
-    return Replay(len(lines), tuple(refusal for _, refusal in found))
+    return Replay(len(lines), tuple(refusal for _, refusal in found), tuple(not_known))
 
 
-def _of_tokens(lines: Sequence[Line], tables: ReplayTables) -> Iterator[tuple[int, Refusal]]:
+def _of_tokens(
+    lines: Sequence[Line], tables: ReplayTables
+) -> Iterator[tuple[str, tuple[int, Refusal] | Literal["not known"]]]:
     """What the claims on each token, by all processes, have to say."""
     steps: dict[str, list[tuple[int, Line]]] = {}
     last: dict[str, Line] = {}
@@ -94,9 +104,9 @@ def _of_tokens(lines: Sequence[Line], tables: ReplayTables) -> Iterator[tuple[in
         if line.what == "claim" and _is_known_claim(line):
             steps.setdefault(str(line.data.get("token")), []).append((place, line))
     cut_off = has_gaps | {by for by, line in last.items() if line.what != "ended"}
-    for of_token in steps.values():
+    for token, of_token in steps.items():
         if (disorder := first_disorder(of_token, cut_off, tables.claims)) is not None:
-            yield disorder
+            yield token, disorder
 
 
 def _is_known_claim(line: Line) -> bool:

@@ -35,7 +35,8 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
 
     checked: int
     """Lines."""
-    is_as_the_tables_say: bool
+    is_as_the_tables_say: bool | None
+    """None: not known, because the steps on a token can have happened in too many orders to try them all."""
     first: int | None = None
     """The number of the first step that is not allowed."""
     rule: str | None = None
@@ -43,6 +44,8 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     asks: str | None = None
     """What that rule asks. None for a table."""
     why: str | None = None
+    not_known: tuple[str, ...] = ()
+    """The names of the refresh tokens for which it is not known."""
 
 
 class Process(msgspec.Struct, frozen=True, rename="camel"):
@@ -104,8 +107,9 @@ def make_report(journal: Journal, now: float, emails: Mapping[str, str] | None =
 
 def _verdict(lines: Sequence[Line], names: Names) -> Verdict:
     found = replay(lines)
+    not_known = tuple(names.token(token) for token in found.not_known)
     if found.first is None:
-        return Verdict(found.steps, is_as_the_tables_say=True)
+        return Verdict(found.steps, is_as_the_tables_say=None if not_known else True, not_known=not_known)
     refusal: Refusal = found.first
     number = next(place for place, line in enumerate(lines, start=1) if line is refusal.line)
     why = f"{names.program(refusal.line)} at {format_time(refusal.line.at)}: {refusal.why}"
@@ -116,6 +120,7 @@ def _verdict(lines: Sequence[Line], names: Names) -> Verdict:
         rule=refusal.rule,
         asks=RULES.get(refusal.rule),
         why=why,
+        not_known=not_known,
     )
 
 

@@ -1,10 +1,15 @@
 """The claims of several processes on one token: which orders of their steps there can be."""
 
+import random
+
 import pytest
-from unit.adapters.report.histories import NEW, Writer, writers
+from unit.adapters.report.histories import NEW, OLD, Writer, writers
 
 from authstate.adapters.journal.lines import Line
+from authstate.adapters.journal.reader import Journal
+from authstate.adapters.report.page import render_page
 from authstate.adapters.report.replay import replay
+from authstate.adapters.report.report import make_report
 from authstate.engine.machines.refresh_claim import REFRESH_CLAIM_TABLE, RefreshClaimState, RefreshClaimTrigger
 
 
@@ -155,3 +160,60 @@ def test_a_claim_that_was_not_written_may_count_or_not() -> None:
         other.ends("settle")
         _ended(one, other)
         assert why(journal) is None
+
+
+def test_a_journal_in_order_is_accepted_whatever_its_length() -> None:
+    journal, [one] = writers("a")
+    for _ in range(6_000):
+        one.claim()
+        one.ends("withdraw")
+    _ended(one)
+    assert replay(journal).not_known == () and why(journal) is None
+
+
+def test_too_many_orders_are_not_known_and_no_refusal() -> None:
+    journal, [one, *others] = writers(*(f"e{number}" for number in range(10)))
+    one.claim()
+    one.ends("withdraw")
+    one.claim("doubtful")
+    one.ends("withdraw")
+    for other in others:
+        for _ in range(9):
+            other.claim()
+            other.ends("withdraw")
+    _ended(one, *others)
+    found = replay(journal)
+    assert (found.refusals, found.not_known) == ((), (OLD,))
+    report = make_report(Journal(tuple(journal)), 0.0)
+    assert (report.verdict.is_as_the_tables_say, report.verdict.not_known) == (None, ("rt-1",))
+    assert "Not known: the claims on rt-1 can have happened in too many orders" in render_page(report)
+
+
+def _history(seed: int) -> list[Line]:
+    """Many processes use a token, some are killed, and lines are written up to 15 steps late."""
+    chance = random.Random(seed)
+    journal, many = writers(*(f"e{number}" for number in range(chance.choice([5, 8, 12]))))
+    alive, owners, state = list(many), {one.by: one for one in many}, "free"
+    for _ in range(chance.choice([20, 60, 150])):
+        one = chance.choice(alive)
+        found, drawn = state, chance.random()
+        one.claim(found)
+        state = "claimed"
+        if drawn < 0.03 and len(alive) > 1:
+            alive.remove(one)
+            continue
+        state = "free" if found == "free" and drawn > 0.1 else "doubtful"
+        one.ends("withdraw" if state == "free" else "lose")
+    late, latest, delay = [], dict.fromkeys(owners, 0.0), chance.choice([2, 5, 15])
+    for number, line in enumerate(journal):
+        latest[line.by] = max(number + chance.random() * delay, latest[line.by])
+        late.append((latest[line.by], number, line))
+    journal[:] = [line for *_, line in sorted(late, key=lambda one: one[:2])]
+    _ended(*alive)
+    return journal
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_lines_that_many_processes_write_late_are_accepted(seed: int) -> None:
+    found = replay(_history(seed))
+    assert (found.refusals, found.not_known) == ((), ())
