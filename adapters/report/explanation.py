@@ -1,10 +1,10 @@
 """Says in words what became of a login: why it died, what failed, and what worked again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from authstate.adapters.journal.lines import Line
 from authstate.adapters.report.names import Names
-from authstate.adapters.report.refreshes import Refresh, refreshes_of
+from authstate.adapters.report.refreshes import Refresh, deaths_in, refreshes_of
 from authstate.adapters.report.words import SIGNS_IN, WHY
 from authstate.engine.machines.refresh_claim import format_time
 from authstate.engine.model.states import AuthState, Trigger
@@ -21,14 +21,28 @@ def explain(lines: Sequence[Line], names: Names) -> list[str]:
     if not lines:
         return ["There are no lines, so nothing is known of what happened."]
     refreshes = refreshes_of(lines)
-    unusual = [refresh for refresh in refreshes if refresh.is_unusual][-MOST_REFRESHES:]
-    told = [_present(lines, names)]
-    told += [_of_refresh(refresh, lines, names) for refresh in reversed(unusual)]
+    deaths = deaths_in(lines)
+    late = [refresh for refresh in refreshes if refresh.only_found_dead(deaths)]
+    unusual = [refresh for refresh in refreshes if refresh.is_unusual and not refresh.only_found_dead(deaths)]
+    told = [_present(lines, names, deaths), *_of_late(late, names)]
+    told += [_of_refresh(refresh, lines, names) for refresh in reversed(unusual[-MOST_REFRESHES:])]
     told += _outside_of_refreshes(lines, names)
     return told
 
 
-def _present(lines: Sequence[Line], names: Names) -> str:
+def _of_late(late: Sequence[Refresh], names: Names) -> Iterator[str]:
+    """Refreshes of a login that was dead already, in one line."""
+    if late:
+        last = late[-1].began
+        count = "Later, a refresh" if len(late) == 1 else f"Later, {len(late)} refreshes"
+        which = "at" if len(late) == 1 else "the last one at"
+        yield (
+            f"{count} only found that a login was dead already, and sent nothing: {which} {format_time(last.at)}, by "
+            f"{names.program(last)}."
+        )
+
+
+def _present(lines: Sequence[Line], names: Names, deaths: Mapping[str, int]) -> str:
     """What the journal says last of the login."""
     last = next((line for line in reversed(lines) if line.what == "state_changed"), None)
     if last is None:
@@ -37,6 +51,8 @@ def _present(lines: Sequence[Line], names: Names) -> str:
     who, when = names.program(last), format_time(last.at)
     trigger = data.get("trigger")
     if state == AuthState.REFRESH_DEAD:
+        first = lines[deaths[str(data["token"])]] if data.get("token") else last
+        who, when = names.program(first), format_time(first.at)
         return f"The login is dead since {when}, when {who} found it so: {_sentence(data.get('message'))}"
     if trigger == Trigger.CREDENTIALS_REFUSED:
         why = _sentence(data.get("message"))

@@ -1,10 +1,14 @@
 """The refreshes of a journal, each with what happened in it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from authstate.adapters.journal.lines import Data, Line
+from authstate.engine.machines.refresh_claim import RefreshClaimState
+from authstate.engine.model.states import AuthState
+
+_DEATHS = (("claim", RefreshClaimState.DEAD), ("state_changed", AuthState.REFRESH_DEAD))
 
 
 class Refresh(msgspec.Struct):
@@ -37,6 +41,25 @@ class Refresh(msgspec.Struct):
         """Whether something went wrong in it, or nearly did."""
         is_fine = self.outcome in ("refreshed", "adopted", "not_needed", "cancelled")
         return not is_fine or bool(self.warnings) or self.sent > 1 or self.found in ("claimed", "doubtful")
+
+    def only_found_dead(self, deaths: Mapping[str, int]) -> bool:
+        """Whether it did nothing but find that its login was dead already.
+
+        Args:
+            deaths: see `deaths_in`.
+        """
+        was_dead = deaths.get(self.token, self.place) < self.place
+        return was_dead and not self.sent and not self.warnings and self.outcome in ("rejected", "failed")
+
+
+def deaths_in(lines: Sequence[Line]) -> dict[str, int]:
+    """Return the place of the first line that calls a refresh token dead, by the digest of the token."""
+    found: dict[str, int] = {}
+    for place, line in enumerate(lines):
+        is_death = (line.what, line.data.get("state")) in _DEATHS
+        if is_death and (token := line.data.get("token")):
+            found.setdefault(str(token), place)
+    return found
 
 
 def refreshes_of(lines: Sequence[Line]) -> list[Refresh]:

@@ -4,7 +4,7 @@ import re
 
 import msgspec
 import pytest
-from unit.adapters.report.histories import NEW, OLD, writers
+from unit.adapters.report.histories import NEW, OLD, Writer, writers
 
 from authstate.adapters.journal.lines import Line
 from authstate.adapters.journal.reader import Journal
@@ -44,7 +44,7 @@ def dead_login() -> list[Line]:
 
 def test_it_says_why_a_login_died_and_who_did_what() -> None:
     now, died, before = told(dead_login())
-    assert now == "The login is dead since 1970-01-12 13:47:04 UTC, when process 101 (tool) found it so: Used up."
+    assert now == "The login is dead since 1970-01-12 13:47:03 UTC, when process 101 (tool) found it so: Used up."
     assert re.sub("1970-01-12 13:4.:.. UTC", "TIME", died) == (
         "At TIME, process 101 (tool) began a refresh: the backend had refused the access token (401). Another process "
         "had claimed the refresh token rt-1 before, and ended in the middle of its refresh. The refresh token rt-1 was "
@@ -53,6 +53,24 @@ def test_it_says_why_a_login_died_and_who_did_what() -> None:
     assert re.sub("1970-01-12 13:4.:.. UTC", "TIME", before) == (
         "At TIME, process 100 (tool) began a refresh: the access token expires within 5 minutes. The refresh "
         "token rt-1 was sent once. No line tells its end: process 100 (tool) was killed, or its last lines are lost."
+    )
+
+
+def test_a_login_is_dead_since_its_first_death_and_not_since_the_last_look() -> None:
+    journal = dead_login()
+    first = told(journal)
+    for number in range(7):
+        one = Writer(journal, f"late{number}", 200 + number)
+        one.at = journal[-1].at + 3600.0
+        one.starts()
+        one.add("refresh_started", reason="needed", generation=1)
+        one.changed("refresh_rejected", "chatgpt", "refresh_dead", 2, token=OLD, reason="exhausted", message="Used up.")
+        one.add("refresh_ended", outcome="rejected", attempts=0, generation=2, duration=0.1)
+    now, late, *others = told(journal)
+    assert [now, *others] == first
+    assert re.sub("1970-01-12 ..:..:.. UTC", "TIME", late) == (
+        "Later, 7 refreshes only found that a login was dead already, and sent nothing: the last one at TIME, by "
+        "process 206 (tool)."
     )
 
 
