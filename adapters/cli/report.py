@@ -12,6 +12,7 @@ import msgspec
 from authstate.adapters.cli.exit_status import ExitStatus, print_error, printable
 from authstate.adapters.config.home import find_home_path
 from authstate.adapters.config.settings import StoreMode, read_config
+from authstate.adapters.io.regular_files import write_regular_file
 from authstate.adapters.journal.reader import Journal, read_journal
 from authstate.adapters.report.page import render_page
 from authstate.adapters.report.report import Report, make_report
@@ -50,7 +51,7 @@ async def report_login(
         sys.stdout.write(text)
     else:
         try:
-            _write(output, text)
+            write_regular_file(str(output), text.encode("utf-8", "replace"))
         except OSError as fault:
             why = (fault.strerror or type(fault).__name__).lower()
             message = f"cannot write {output}: {why}: name another file with --output"
@@ -73,13 +74,6 @@ def _with_advice(report: Report, journal: Journal, size: int) -> Report:
 
 def _as_json(report: Report) -> str:
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that only this user can read. Raises OSError."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
-    with open(handle, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
 
 
 async def _emails_in(home: Path, mode: StoreMode) -> Mapping[str, str]:

@@ -89,6 +89,34 @@ def test_a_file_that_cannot_be_written_is_named(home: Path, tmp_path: Path, caps
     )
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFO in a folder")
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_pipe_is_refused_at_once(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_read: bool
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) if is_read else None
+    assert main(["report", "--output", str(pipe)]) == 1
+    assert capsys.readouterr().err == (
+        f"authstate: cannot write {pipe}: not a regular file: name another file with --output\n"
+    )
+    if reader is not None:
+        assert os.read(reader, 10) == b""
+        os.close(reader)
+
+
+def test_a_folder_is_refused_and_a_file_is_replaced(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "--output", str(tmp_path)]) == 1
+    assert "is a directory: name another file" in capsys.readouterr().err
+    file = tmp_path / "report.md"
+    file.write_text("x" * 100_000)
+    assert main(["report", "--output", str(file)]) == 0
+    assert "xxx" not in file.read_text(encoding="utf-8")
+
+
 def test_an_email_is_shown_if_somebody_asks(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--with-email"]) == 0
     assert "- login A: person@example.com\n" in capsys.readouterr().out
