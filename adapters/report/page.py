@@ -10,7 +10,12 @@ from authstate.engine.machines.refresh_claim import REFRESH_CLAIM_TABLE
 
 MOST_ENTRIES = 300
 """Lines of the timeline that a page shows: the last ones. JSON has all."""
+_MOST_TEXT = 3_000  # characters of a paragraph or of a cell
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|~#])")
+_LINKS = re.compile(r"(@|#(?=\w)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.))", re.IGNORECASE)
+_NO_LINK = "\u200b"
+"""Has no width. GitHub links what follows an @ or a # even if these are escaped, so that is parted from them."""
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
 
 
 def render_page(report: Report) -> str:
@@ -27,7 +32,7 @@ def _lines(report: Report) -> Iterator[str]:
     if report.notes:
         yield from ("What is missing in the journal:", "", *(f"- {_plain(note)}" for note in report.notes), "")
     if report.logins:
-        yield from ("## Logins", "", *(f"- {name}: {_plain(email)}" for name, email in report.logins.items()), "")
+        yield from ("## Logins", "", *(f"- {name}: {_email(email)}" for name, email in report.logins.items()), "")
     yield from _processes(report)
     yield from _pictures(report)
     yield from _timeline(report.timeline)
@@ -81,6 +86,15 @@ def _timeline(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Escape what Markdown and HTML give a meaning, and control characters: messages are untrusted."""
-    shown = "".join(sign if sign.isprintable() else " " for sign in text)
-    return _MARKUP.sub(r"\\\1", shown)
+    """Take the meaning from what Markdown, HTML and GitHub give one, and from control characters: text is untrusted.
+
+    GitHub reads a dollar sign as mathematics, and an escape does not always help: it is shown as a wide one.
+    """
+    shown = "".join(sign if sign.isprintable() else " " for sign in text[:_MOST_TEXT])
+    shown = _LINKS.sub(rf"\1{_NO_LINK}", shown.replace("$", "\uff04"))
+    return _MARKUP.sub(r"\\\1", shown.replace("&", "&amp;"))
+
+
+def _email(text: str) -> str:
+    """An email that somebody asked for."""
+    return _MARKUP.sub(r"\\\1", text) if _EMAIL.fullmatch(text) else _plain(text)

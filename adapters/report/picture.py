@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from authstate.engine.machines.table import Table
 
 _MOST_NUMBERS = 6  # of an arrow
+_UNKNOWN_STATE = "unknown_state"
+_UNKNOWN_TRIGGER = "unknown trigger"
 
 Taken = tuple[int, str, str, str]
 """The number in the timeline, the state before, the trigger, and the state after."""
@@ -14,12 +16,13 @@ def draw_taken(table: Table, taken: Sequence[Taken]) -> str:
     """Return the table as a Mermaid diagram, with the numbers of the timeline on the arrows that were taken.
 
     States that were reached have another colour, and so has the last one. An arrow that the table does not have is
-    drawn as well, and says so.
+    drawn as well, and says so. A name that the table does not have is not repeated: it could end the diagram.
 
     Args:
         table: the state machine.
         taken: the steps, in order.
     """
+    taken = [_known(table, one) for one in taken]
     numbers: dict[tuple[str, str, str], list[int]] = {}
     for number, *arrow in taken:
         numbers.setdefault((arrow[0], arrow[2], arrow[1]), []).append(number)
@@ -34,6 +37,13 @@ def draw_taken(table: Table, taken: Sequence[Taken]) -> str:
         arrows.setdefault((source, target), []).append(f"{label} NOT IN THE TABLE")
     lines += [f"    {source} --> {target} : {'<br>'.join(labels)}" for (source, target), labels in arrows.items()]
     return "\n".join([*lines, *_colours(taken)])
+
+
+def _known(table: Table, taken: Taken) -> Taken:
+    number, before, trigger, after = taken
+    triggers = {row.trigger for row in table.rows}
+    before, after = (state if state in table.states else _UNKNOWN_STATE for state in (before, after))
+    return number, before, trigger if trigger in triggers else _UNKNOWN_TRIGGER, after
 
 
 def _label(trigger: str, numbers: Sequence[int]) -> str:

@@ -88,7 +88,8 @@ def _add(refresh: Refresh, line: Line) -> None:
         refresh.sent += 1
     elif line.what == "answered":
         refresh.answers.append(data)
-        refresh.sent -= data.get("delivery") == "not_sent"
+        if data.get("delivery") == "not_sent" and refresh.sent:
+            refresh.sent -= 1
     elif line.what == "warned":
         refresh.warnings.append(line)
     elif line.what == "refresh_failed":

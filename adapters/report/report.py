@@ -10,6 +10,7 @@ from authstate.adapters.journal.reader import Journal
 from authstate.adapters.report.explanation import explain
 from authstate.adapters.report.names import Names, Program
 from authstate.adapters.report.picture import Taken
+from authstate.adapters.report.readable import with_readable_lines
 from authstate.adapters.report.refusal import Refusal
 from authstate.adapters.report.replay import RULES, replay
 from authstate.adapters.report.words import describe_line
@@ -87,6 +88,7 @@ def make_report(journal: Journal, now: float, emails: Mapping[str, str] | None =
         now: seconds since the epoch.
         emails: the emails to show, by the digest of their account. Default: none.
     """
+    journal = with_readable_lines(journal)
     lines = journal.lines
     names = Names(lines)
     shown = {names.login(digest): email for digest, email in (emails or {}).items() if digest in names.logins}
@@ -161,13 +163,15 @@ def _entry(number: int, line: Line, names: Names) -> Entry:
 def _notes(journal: Journal, names: Names) -> list[str]:
     notes = list(journal.faults)
     if journal.unreadable:
-        notes.append(f"{journal.unreadable} lines cannot be read: a process was killed, or the disk was full")
+        notes.append(
+            f"{journal.unreadable} lines cannot be read: a process was killed, the disk was full, or they were forged"
+        )
     if journal.newer:
         notes.append(f"{journal.newer} lines are of a newer release in another format: make the report with that one")
     last: dict[str, int] = {}
     for line in journal.lines:
         missing = line.n - last.get(line.by, 0) - 1
-        if missing:
+        if missing > 0:
             notes.append(f"{missing} lines of {names.program(line)} are missing before {format_time(line.at)}")
         last[line.by] = line.n
     return notes

@@ -5,6 +5,7 @@ from typing import Any
 
 from authstate.adapters.journal.lines import Line
 from authstate.adapters.report.names import Names
+from authstate.adapters.report.readable import number_of
 from authstate.engine.machines.auth_state import AUTH_TABLE
 from authstate.engine.model.states import Trigger
 
@@ -36,6 +37,8 @@ _KINDS: Mapping[str, str] = {
     "personal_access_token": "a personal access token",
     "external_tokens": "tokens of a parent application",
 }
+
+_MOST_ATTEMPTS = 10_000
 
 
 def describe_line(line: Line, names: Names) -> str:
@@ -89,7 +92,13 @@ def _answered(data: Mapping[str, Any], names: Names) -> str:
 
 def _refresh_ended(data: Mapping[str, Any], _: Names) -> str:
     outcome = data.get("outcome")
-    return f"the refresh ended after {data.get('duration')} s: {OUTCOMES.get(str(outcome), outcome)}"
+    return f"the refresh ended after {number_of(data.get('duration'))} s: {OUTCOMES.get(str(outcome), outcome)}"
+
+
+def _attempt(data: Mapping[str, Any]) -> str:
+    attempt = data.get("attempt")
+    is_count = isinstance(attempt, int) and not isinstance(attempt, bool) and 1 <= attempt <= _MOST_ATTEMPTS
+    return f"attempt {attempt}" if is_count else "attempt not readable"
 
 
 def _account_updated(data: Mapping[str, Any], _: Names) -> str:
@@ -100,12 +109,12 @@ _WRITERS: Mapping[str, Callable[[Mapping[str, Any], Names], str]] = {
     "opened": _opened,
     "state_changed": _state_changed,
     "claim": _claim,
-    "sent": lambda data, names: f"sent {names.token(data.get('token'))} to the issuer (attempt {data.get('attempt')})",
+    "sent": lambda data, names: f"sent {names.token(data.get('token'))} to the issuer ({_attempt(data)})",
     "answered": _answered,
     "unauthorized": lambda data, _: "the backend refused the access token (401)",
     "ended": lambda data, _: "ended in order",
     "refresh_started": lambda data, _: f"a refresh began: {WHY.get(str(data.get('reason')), data.get('reason'))}",
-    "refresh_retried": lambda data, _: f"will try again in {data.get('wait')} s (attempt {data.get('attempt')})",
+    "refresh_retried": lambda data, _: f"will try again in {number_of(data.get('wait'))} s ({_attempt(data)})",
     "refresh_ended": _refresh_ended,
     "refresh_failed": lambda data, _: f"the refresh failed{' for good' if data.get('permanent') else ''}",
     "login_completed": lambda data, _: (
@@ -114,7 +123,7 @@ _WRITERS: Mapping[str, Callable[[Mapping[str, Any], Names], str]] = {
     "account_updated": _account_updated,
     "token_expiring": lambda data, _: "the access token expires within 5 minutes",
     "token_expired": lambda data, _: "the access token has expired",
-    "lost": lambda data, _: f"{data.get('lines')} events are missing here",
+    "lost": lambda data, _: f"{number_of(data.get('lines'))} events are missing here",
     "warned": lambda data, _: f"warned ({data.get('code')}): {data.get('message')}",
 }
 SIGNS_IN = (Trigger.USE_API_KEY, Trigger.COMPLETE_CHATGPT_LOGIN, Trigger.USE_EXTERNAL_TOKENS)

@@ -199,8 +199,86 @@ def test_messages_are_plain_text_on_the_page() -> None:
     one.starts()
     one.add("warned", code="x", message="<img src=x> | ![a](http://b) `c`\n# d\x1b[31m")
     page = render_page(make_report(Journal(tuple(journal)), NOW))
-    assert "\\<img src=x\\> \\| !\\[a\\](http://b) \\`c\\` \\# d \\[31m" in page
+    assert "\\<img src=x\\> \\| !\\[a\\](http:\u200b//b) \\`c\\` \\# d \\[31m" in page
     assert "\x1b" not in page
+
+
+HOSTILE = (
+    "x\n```\n# PWN <img src=http://e/x> &lt;b&gt; @octocat o/r#12 #12 GH-12 $x^2$ $$y$$ https://evil.example "
+    "www.evil.example ~~~ --> [a](b)\u2028\x9b31m\x1b[2J\u202e%%{init: 1}%%"
+)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "\n# PWN",
+        "\n```\n#",
+        " <img",
+        "&lt;",
+        "@octocat",
+        "#12",
+        "GH-12",
+        "$",
+        "https://",
+        "www.",
+        "\x9b",
+        "\x1b",
+        "\u202e",
+    ],
+)
+def test_no_line_of_a_journal_has_a_meaning_on_the_page(hidden: str) -> None:
+    """Any program of the user can write to a journal."""
+    journal, [one, other] = writers("a", HOSTILE)
+    one.add("opened", program=HOSTILE, version=HOSTILE, python=HOSTILE)
+    for name in ("trigger", "previous", "state", "kind", "token", "login", "message", "reason"):
+        one.add("state_changed", **{"trigger": "log_out", "previous": "chatgpt", "state": "chatgpt", name: HOSTILE})
+    for name in ("trigger", "found", "state", "token", "successor", "reason"):
+        claim = {"trigger": "claim", "found": "free", "state": "claimed", "token": HOSTILE}
+        other.add("claim", **{**claim, name: HOSTILE})
+    for what in ("refresh_started", "sent", "answered", "refresh_failed", "refresh_ended", "warned", HOSTILE):
+        names = ("reason", "attempt", "delivery", "error", "outcome", "duration", "code", "message", "token")
+        other.add(what, **dict.fromkeys(names, HOSTILE))
+    page = render_page(make_report(Journal(tuple(journal)), NOW))
+    diagram = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    prose, of_diagrams = diagram.sub("", page), diagram.findall(page)
+    assert hidden not in prose.replace("\\#", "#")
+    assert len(of_diagrams) == 2 and all("PWN" not in one and "octocat" not in one for one in of_diagrams)
+    assert page.count("\n```") == 4
+    assert [line for line in page.splitlines() if line.startswith("#")] == [
+        *("# What happened to the login", "## Was each step allowed?", "## Who wrote lines", "## The login"),
+        *("## The claim on the refresh token that went wrong, or was used last", "## Timeline"),
+    ]
+
+
+def test_numbers_that_cannot_be_are_not_read() -> None:
+    journal, [one] = writers("a")
+    one.starts()
+    at, line = one.at, journal[-1]
+    for wrong in ({"n": -5}, {"n": 0}, {"n": 10**30}, {"pid": -1}, {"pid": 10**40}, {"at": -1.0}, {"at": 1e300}):
+        journal.append(msgspec.structs.replace(line, **wrong))
+    one.at = at
+    one.add("refresh_started", reason="needed", generation=1)
+    one.add("answered", attempt=-1, delivery="not_sent", error="x")
+    one.add("lost", lines=-3)
+    one.add("refresh_retried", attempt=10**30, wait=-1.0)
+    one.add("refresh_ended", outcome="failed", duration=-2.0)
+    report = make_report(Journal(tuple(journal)), NOW)
+    assert report.notes == ["7 lines cannot be read: a process was killed, the disk was full, or they were forged"]
+    assert "was sent not at all" in report.explanation[1]
+    said = [entry.says for entry in report.timeline]
+    assert said[-3:] == [
+        "an unreadable number of events are missing here",
+        "will try again in an unreadable number of s (attempt not readable)",
+        "the refresh ended after an unreadable number of s: there are no new tokens, and the login is as before",
+    ]
+
+
+def test_lines_that_come_twice_are_not_missing() -> None:
+    journal, [one] = writers("a")
+    one.starts()
+    journal.reverse()
+    assert all("-" not in note.split(" lines")[0] for note in make_report(Journal(tuple(journal)), NOW).notes)
 
 
 def test_a_report_holds_no_digest_and_an_email_only_if_asked() -> None:
