@@ -60,6 +60,19 @@ class _Steps(msgspec.Struct):
     may_go_on: bool
     """It did not end in order, or lines of it are lost: there may be a step more."""
 
+    def is_claim(self, position: int) -> bool:
+        """Whether a step is a claim, and not the end of one."""
+        return self.lines[position].data.get("trigger") == RefreshClaimTrigger.CLAIM
+
+    def is_loop(self, position: int, state: str) -> bool:
+        """Whether the next two steps claim a token in this state, and leave it so."""
+        if position + 1 >= len(self.lines) or not self.is_claim(position) or self.is_claim(position + 1):
+            return False
+        claim, end = self.lines[position].data, self.lines[position + 1].data
+        is_recorded = claim.get("recorded", True) and end.get("recorded", True)
+        is_own = claim.get("state") == end.get("found") == _CLAIMED and state in (_FREE, _DOUBTFUL)
+        return bool(is_recorded) and is_own and claim.get("found") == end.get("state") == state
+
 
 def first_disorder(
     steps: Sequence[tuple[int, Line]], cut_off: Iterable[str], table: Table = REFRESH_CLAIM_TABLE
@@ -117,32 +130,36 @@ class _Search:
             self._tried.add((positions, worlds))
             if (depth := sum(positions)) > self._deepest[0]:
                 self._deepest = depth, positions, worlds
+            if (ahead := self._after_loop(positions, worlds)) is not None:
+                stack.append(ahead)
+                continue
             heads = [
-                (self._changes(queue, position, worlds), queue.places[position], queue.number)
+                (queue.is_claim(position), queue.places[position], queue.number)
                 for queue, position in zip(self._queues, positions, strict=True)
                 if position < len(queue.lines)
             ]
             if not heads:
                 return None
             before = self._with_unseen(positions, worlds)
-            for *_, number in sorted(heads, reverse=True):  # the first one is tried first
+            for *_, number in sorted(heads, reverse=True):  # the first one is tried first: the end of a claim
                 if after := self._after(self._queues[number].lines[positions[number]], before):
-                    ahead = (*positions[:number], positions[number] + 1, *positions[number + 1 :])
-                    stack.append((ahead, after))
+                    stack.append((_advance(positions, number, 1), after))
         return self._refusal()
 
-    @staticmethod
-    def _changes(queue: _Steps, position: int, worlds: Worlds) -> bool:
-        """Whether the next steps of an engine change the state.
+    def _after_loop(self, positions: tuple[int, ...], worlds: Worlds) -> tuple[tuple[int, ...], Worlds] | None:
+        """Go on by a claim that is given back as it was found, if there is one. No other order has to be tried.
 
-        A claim that is given back as it was found can come at any time at which the token is in that state, and the
-        others need it nowhere. So it is tried before those that change the state.
+        It can come at any time at which the token is in that state, and the other steps do not need it: an order that
+        has it later is still possible if it comes now.
         """
-        line, is_last = queue.lines[position], position + 1 == len(queue.lines)
-        if line.data.get("trigger") != RefreshClaimTrigger.CLAIM:
-            return False
-        state = None if is_last else queue.lines[position + 1].data.get("state")
-        return state != line.data.get("found") or all(world[0] != state for world in worlds)
+        states = {state for state, _ in worlds}
+        if len(states) != 1:
+            return None
+        [state] = states
+        for queue, position in zip(self._queues, positions, strict=True):
+            if queue.is_loop(position, state):
+                return _advance(positions, queue.number, 2), frozenset({(state, queue.lines[position].by)})
+        return None
 
     def _with_unseen(self, positions: Sequence[int], worlds: Worlds) -> Worlds:
         """Add what a process may have done before it was killed: it claimed the token, or ended its claim."""
@@ -185,6 +202,10 @@ class _Search:
             if position < len(queue.lines)
         )
         return place, Refusal(line, self._table.name, _describe(line, worlds))
+
+
+def _advance(positions: tuple[int, ...], number: int, steps: int) -> tuple[int, ...]:
+    return (*positions[:number], positions[number] + steps, *positions[number + 1 :])
 
 
 def _describe(line: Line, worlds: Worlds) -> str:

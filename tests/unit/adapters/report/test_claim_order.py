@@ -172,14 +172,16 @@ def test_a_journal_in_order_is_accepted_whatever_its_length() -> None:
 
 
 def test_too_many_orders_are_not_known_and_no_refusal() -> None:
+    """One loses more answers than the others make good. To see that, one has to try all orders of the others."""
     journal, [one, *others] = writers(*(f"e{number}" for number in range(10)))
-    one.claim()
-    one.ends("withdraw")
-    one.claim("doubtful")
-    one.ends("withdraw")
+    for _ in range(2):
+        one.claim()
+        one.ends("lose")
     for other in others:
         for _ in range(9):
             other.claim()
+            other.ends("lose")
+            other.claim("doubtful")
             other.ends("withdraw")
     _ended(one, *others)
     found = replay(journal)
@@ -211,6 +213,21 @@ def _history(seed: int) -> list[Line]:
     journal[:] = [line for *_, line in sorted(late, key=lambda one: one[:2])]
     _ended(*alive)
     return journal
+
+
+def test_a_claim_that_changes_nothing_does_not_hide_a_refusal() -> None:
+    journal, [one, *others] = writers(*(f"e{number}" for number in range(10)))
+    one.claim()
+    one.ends("withdraw")
+    one.claim("doubtful")
+    one.ends("withdraw")
+    for other in others:
+        for _ in range(9):
+            other.claim()
+            other.ends("withdraw")
+    _ended(one, *others)
+    found = replay(journal)
+    assert (len(found.refusals), found.not_known) == (1, ())
 
 
 @pytest.mark.parametrize("seed", range(30))
