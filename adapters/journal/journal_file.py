@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 
 from authstate.adapters.logs.loggers import library_logger
 from authstate.adapters.stores.file_ownership import give_to_owner_of_folder, share_with_group
@@ -92,24 +91,47 @@ class JournalFile:
             _log.warning("%s is not written (%s): the login works without it", self.path, fault.strerror)
 
     def _append(self, data: bytes) -> None:
-        handle = self._open()
+        handle = self._open_with_room()
         try:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-                raise OSError(errno.EEXIST, "something else has this name")
-            if found.st_size > 2 * self._most:  # who turns it stands still: nobody may fill the disk meanwhile
-                raise OSError(errno.EFBIG, "another process does not turn it")
-            if found.st_size and not _ends_line(handle):
+            size = os.fstat(handle).st_size
+            if size and not _ends_line(handle):
                 data = b"\n" + data  # somebody was killed while writing: only that line is lost
             if os.write(handle, data) != len(data):
                 raise OSError(errno.ENOSPC, "no space left on device")
-            is_full = found.st_size + len(data) > self._most
+            is_full = size + len(data) > self._most
             if is_full and not _WINDOWS:
                 self._turn_locked(handle)
         finally:
             os.close(handle)
         if is_full and _WINDOWS:  # where no open file can be renamed
             self._turn()
+
+    def _open_with_room(self) -> int:
+        """Open the first file. If it has twice its size, it is turned first: its size was lowered, or who turned it
+        stood still. If that is not possible, nothing is written, so nobody fills the disk meanwhile.
+        """
+        fault: OSError | None = None
+        for _ in range(2):
+            handle = self._open_own()
+            if os.fstat(handle).st_size <= 2 * self._most:
+                return handle
+            try:
+                fault = None if _WINDOWS else self._turn_locked(handle)
+            finally:
+                os.close(handle)
+            if _WINDOWS:
+                fault = self._turn()
+        why = f": {fault.strerror}" if fault is not None else ""
+        raise OSError(errno.EFBIG, f"it is too large, and cannot be renamed{why}")
+
+    def _open_own(self) -> int:
+        """Open the first file, or make it. Raises OSError if something else has its name."""
+        handle = self._open()
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            os.close(handle)
+            raise OSError(errno.EEXIST, "something else has this name")
+        return handle
 
     def _open(self) -> int:
         try:
@@ -120,24 +142,33 @@ class JournalFile:
             give_to_owner_of_folder(self.path)
             return handle
 
-    def _turn_locked(self, handle: int) -> None:
-        """Make this file the second one, unless another process just did.
+    def _turn_locked(self, handle: int) -> OSError | None:
+        """Make this file the second one, unless another process just did. Returns why that is not possible.
 
         The lock is on the file itself, and who gets it looks whether the file still has its name. So of several
         processes that find the file full, one renames it, and none renames the new one.
         """
         import fcntl
 
-        with suppress(OSError):  # another process holds the lock, or the file system has none: the next one turns it
+        try:  # another process may hold the lock, or the file system may have none: the next one turns it
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.stat(self.path), os.fstat(handle)):
-                os.replace(self.path, self.predecessor)
+            try:
+                if os.path.samestat(os.stat(self.path), os.fstat(handle)):
+                    os.replace(self.path, self.predecessor)
+            finally:
+                fcntl.flock(handle, fcntl.LOCK_UN)  # a child that was forked meanwhile would keep it
+        except OSError as fault:
+            return fault
+        return None
 
-    def _turn(self) -> None:
-        """Make the first file the second one, if it is still full."""
-        with suppress(OSError):
+    def _turn(self) -> OSError | None:
+        """Make the first file the second one, if it is still full. Returns why that is not possible."""
+        try:
             if os.stat(self.path).st_size > self._most:
                 os.replace(self.path, self.predecessor)
+        except OSError as fault:
+            return fault
+        return None
 
 
 def _ends_line(handle: int) -> bool:

@@ -169,6 +169,39 @@ def test_while_a_process_stands_still_that_turns_the_ring_the_file_stays_bounded
     assert kept == list(range(1, kept[-1] + 1))
 
 
+@pytest.mark.parametrize("is_windows", [False, True])
+def test_a_journal_whose_size_was_lowered_is_turned(
+    is_windows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(JournalFile(journal_path(tmp_path), 1024 * 1024), 1, 100)
+    assert Path(journal_path(tmp_path)).stat().st_size > 2 * 2048
+    if is_windows:
+        monkeypatch.setattr("authstate.adapters.journal.journal_file._WINDOWS", True)
+    fill(JournalFile(journal_path(tmp_path), 4096), 101, 101)
+    assert numbers(tmp_path) == list(range(1, 102))
+    assert Path(journal_path(tmp_path)).read_bytes() == encode(line(101))
+    assert caplog.records == []
+
+
+@UNIX
+def test_a_journal_that_is_too_large_and_cannot_be_turned_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    file = JournalFile(journal_path(tmp_path), 4096, lambda: now[0])
+    Path(file.path).write_bytes(encode(line(1)) * 100)
+    os.mkdir(file.predecessor)
+    fill(file, 2, 3)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{file.path} is not written (it is too large, and cannot be renamed: {os.strerror(errno.EISDIR)}): "
+        "the login works without it"
+    ]
+    os.rmdir(file.predecessor)
+    now[0] = 31.0
+    fill(file, 4, 4)
+    assert numbers(tmp_path) == [1, 2, 3, 4]
+
+
 # Disks that do not take it
 
 
