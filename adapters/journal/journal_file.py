@@ -72,23 +72,24 @@ class JournalFile:
                 return
             lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
             try:
-                made = [line() for line in lines]
-                self._append(b"".join(made))
+                if made := b"".join(_made(line) for line in lines):
+                    self._append(made)
                 self._is_stuck = False
-            except OSError as fault:
+            except Exception as fault:
                 room = _MOST_WAITING - len(self._waiting)
                 self._waiting.extendleft(reversed(lines[max(0, len(lines) - room) :]))
                 self._is_stuck = True
                 self._give_up(fault)
 
-    def _give_up(self, fault: OSError) -> None:
+    def _give_up(self, fault: Exception) -> None:
         """Say once why nothing is written. A home that does not exist yet is no fault: a login makes it."""
         if isinstance(fault, FileNotFoundError):
             return
         self._quiet_until = self._now() + _TRY_AGAIN
         if not self._has_complained:
             self._has_complained = True
-            _log.warning("%s is not written (%s): the login works without it", self.path, fault.strerror)
+            why = fault.strerror if isinstance(fault, OSError) else type(fault).__name__
+            _log.warning("%s is not written (%s): the login works without it", self.path, why)
 
     def _append(self, data: bytes) -> None:
         handle = self._open_with_room()
@@ -169,6 +170,15 @@ class JournalFile:
         except OSError as fault:
             return fault
         return None
+
+
+def _made(line: Callable[[], bytes]) -> bytes:
+    """Make a line. One that cannot be made is left out: the numbers of the others tell that it is missing."""
+    try:
+        return line()
+    except Exception as fault:
+        _log.debug("a line of the journal cannot be made: %s", type(fault).__name__)
+        return b""
 
 
 def _ends_line(handle: int) -> bool:

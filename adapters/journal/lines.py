@@ -243,8 +243,16 @@ def is_notable(happened: Event | TraceStep) -> bool:
 
 
 def encode(line: Line) -> bytes:
-    """Return a line as it is in the file, with its line break."""
-    return _encoder.encode(line) + b"\n"
+    """Return a line as it is in the file, with its line break. What UTF-8 cannot hold becomes a question mark."""
+    try:
+        return _encoder.encode(line) + b"\n"
+    except UnicodeEncodeError:  # half of a surrogate pair: a file name that is not UTF-8, or an issuer's message
+        data = {name: _encodable(value) if isinstance(value, str) else value for name, value in line.data.items()}
+        return _encoder.encode(msgspec.structs.replace(line, data=data)) + b"\n"
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 def decode(data: bytes) -> Line | None:

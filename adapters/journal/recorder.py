@@ -4,6 +4,7 @@ The event loop only notes what happened. A line is made and written in one of th
 (stores/off_loop.py), in batches. What waits when the program ends is written then.
 """
 
+import asyncio
 import atexit
 import os
 import secrets
@@ -112,9 +113,10 @@ class Recorder:
             self._is_scheduled = True
             self._disk.begin(self._file.drain).add_done_callback(self._drained)
         elif isinstance(happened, EngineEnded):
-            self._disk.begin(self._file.drain)
+            self._disk.begin(self._file.drain).add_done_callback(_ignore_fault)
 
-    def _drained(self, _done: object) -> None:
+    def _drained(self, done: "asyncio.Future[None]") -> None:
+        _ignore_fault(done)
         self._is_scheduled = False
         if self._file.has_waiting:
             self._is_scheduled = True
@@ -150,6 +152,12 @@ def describe_program(arguments: list[str]) -> Data:
         "python": ".".join(str(part) for part in sys.version_info[:3]),
         "platform": sys.platform,
     }
+
+
+def _ignore_fault(done: "asyncio.Future[None]") -> None:
+    """Take the exception out of a future, so that asyncio does not report it: a journal fails in silence."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _encoded(line: Callable[[], Line]) -> bytes:

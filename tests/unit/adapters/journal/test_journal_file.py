@@ -60,6 +60,32 @@ def test_lines_of_one_batch_are_one_write(file: JournalFile, monkeypatch: pytest
     assert not file.has_waiting
 
 
+def test_a_line_that_cannot_be_made_costs_only_itself(file: JournalFile, tmp_path: Path) -> None:
+    def bad() -> bytes:
+        raise ValueError("bad")
+
+    file.put(written(1))
+    file.put(bad)
+    file.put(written(3))
+    file.drain()
+    assert numbers(tmp_path) == [1, 3]
+    assert not file.has_waiting
+
+
+def test_no_fault_of_any_kind_comes_out_of_drain(
+    file: JournalFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(JournalFile, "_append", lambda self, data: [][1])
+        fill(file, 1, 2)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{file.path} is not written (IndexError): the login works without it"
+    ]
+    file._quiet_until = 0.0
+    fill(file, 3, 3)
+    assert numbers(tmp_path) == [1, 2, 3]
+
+
 def test_the_ring_keeps_the_last_lines_and_its_size(file: JournalFile, tmp_path: Path) -> None:
     fill(file, 1, 500)
     kept = numbers(tmp_path)
