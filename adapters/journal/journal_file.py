@@ -45,10 +45,14 @@ class JournalFile:
         self.path = path
         self._most = size // 2
         self._now = now
+        self._has_complained = False
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget the lines that wait, and who holds the lock: in a forked child, both are its parent's."""
         self._waiting: deque[Callable[[], bytes]] = deque(maxlen=_MOST_WAITING)
         self._lock = threading.Lock()
         self._quiet_until = float("-inf")
-        self._has_complained = False
         self._is_stuck = False  # the last lines could not be written
 
     @property
@@ -61,25 +65,39 @@ class JournalFile:
         """Whether lines wait that may be tried now."""
         return bool(self._waiting) and not self._is_stuck
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether lines wait, or are being written."""
+        return bool(self._waiting) or self._lock.locked()
+
     def put(self, line: Callable[[], bytes]) -> None:
         """Take a line. It is made and written by the next `drain`. Costs about a microsecond."""
         self._waiting.append(line)
 
-    def drain(self) -> None:
-        """Write all lines that wait. After a failure, nothing is tried for half a minute. Blocks; raises nothing."""
-        with self._lock:
-            if not self._waiting or self._now() < self._quiet_until:
-                return
-            lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            try:
-                if made := b"".join(_made(line) for line in lines):
-                    self._append(made)
-                self._is_stuck = False
-            except Exception as fault:
-                room = _MOST_WAITING - len(self._waiting)
-                self._waiting.extendleft(reversed(lines[max(0, len(lines) - room) :]))
-                self._is_stuck = True
-                self._give_up(fault)
+    def drain(self, patience: float = -1) -> None:
+        """Write all lines that wait. After a failure, nothing is tried for half a minute. Blocks; raises nothing.
+
+        Args:
+            patience: seconds to wait for another thread that writes. By default, as long as that takes.
+        """
+        if not self._lock.acquire(timeout=patience):
+            return
+        try:
+            if self._waiting and self._now() >= self._quiet_until:
+                self._write([self._waiting.popleft() for _ in range(len(self._waiting))])
+        finally:
+            self._lock.release()
+
+    def _write(self, lines: list[Callable[[], bytes]]) -> None:
+        try:
+            if made := b"".join(_made(line) for line in lines):
+                self._append(made)
+            self._is_stuck = False
+        except Exception as fault:
+            room = _MOST_WAITING - len(self._waiting)
+            self._waiting.extendleft(reversed(lines[max(0, len(lines) - room) :]))
+            self._is_stuck = True
+            self._give_up(fault)
 
     def _give_up(self, fault: Exception) -> None:
         """Say once why nothing is written. A home that does not exist yet is no fault: a login makes it."""

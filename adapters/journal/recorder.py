@@ -1,11 +1,10 @@
 """Writes down what happens to a login: each event of an engine, and each step of its refreshes, is a line of a journal.
 
 The event loop only notes what happened. A line is made and written in one of the threads of the stores
-(stores/off_loop.py), in batches. What waits when the program ends is written then.
+(stores/off_loop.py), in batches. What waits when the program ends is written then (last_lines.py).
 """
 
 import asyncio
-import atexit
 import os
 import secrets
 import sys
@@ -16,6 +15,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from authstate.adapters.journal.journal_file import JournalFile
+from authstate.adapters.journal.last_lines import write_at_exit
 from authstate.adapters.journal.lines import VERSION, Data, Line, Redaction, describe, encode, is_notable, journal_path
 from authstate.adapters.stores.disk import Disk
 from authstate.engine.machines.refresh_trace import EngineEnded, TraceStep
@@ -71,6 +71,14 @@ class LineMaker:
         """Return what makes the line of an event or a step. It costs little until it is called, in any thread."""
         return self._numbered(lambda: describe(happened, self._redact))
 
+    def of_child(self) -> "LineMaker":
+        """Return what makes the lines of the same engine in a forked child: there it is another engine."""
+        return LineMaker(self._redact, self._now)
+
+    def skip(self) -> None:
+        """Leave out a number. It tells a reader that something came before which these lines do not say."""
+        self._count += 1
+
     def _numbered(self, described: Callable[[], tuple[str, Data]]) -> Callable[[], Line]:
         self._count += 1
         return partial(self._make, self._count, self._now(), described)
@@ -91,10 +99,20 @@ class Recorder:
     def __init__(self, file: JournalFile, lines: LineMaker) -> None:
         self._file = file
         self._lines = lines
-        self._held: list[Callable[[], Line]] = [lines.opened(describe_program(sys.argv))]
+        self._disk = Disk()
+        self._begin()
+        _recorders.add(self)
+
+    def _begin(self) -> None:
+        self._held: list[Callable[[], Line]] = [self._lines.opened(describe_program(sys.argv))]
         self._is_open = False  # something notable happened
         self._is_scheduled = False
-        self._disk = Disk()
+
+    def begin_anew(self) -> None:
+        """Begin in a forked child: the lines so far are its parent's, which writes them."""
+        self._lines = self._lines.of_child()
+        self._begin()
+        self._lines.skip()
 
     def on_event(self, happened: Event | TraceStep) -> None:
         """Note an event or a step. It is written in a moment, or with the first notable one."""
@@ -104,6 +122,7 @@ class Recorder:
             self._is_open = is_notable(happened)
             if not self._is_open:
                 return
+            write_at_exit(self._file)
             waiting, self._held = self._held, []
         else:
             waiting = [line]
@@ -138,7 +157,6 @@ def record_journal(engine: Recordable, home: str | os.PathLike[str], size: int) 
     recorder = Recorder(file, LineMaker(Redaction(os.fspath(home))))
     engine.subscribe(recorder.on_event)
     engine.subscribe_trace(recorder.on_event)
-    _files.add(file)
 
 
 def describe_program(arguments: list[str]) -> Data:
@@ -164,11 +182,13 @@ def _encoded(line: Callable[[], Line]) -> bytes:
     return encode(line())
 
 
-_files: WeakSet[JournalFile] = WeakSet()
+_recorders: WeakSet[Recorder] = WeakSet()
 
 
-@atexit.register
-def _write_what_waits() -> None:
-    """Write the last lines. The threads of the stores end with the program, whatever they are at."""
-    for file in tuple(_files):
-        file.drain()
+def _after_fork() -> None:
+    for recorder in tuple(_recorders):
+        recorder.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

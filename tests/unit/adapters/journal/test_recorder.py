@@ -120,11 +120,101 @@ async def main():
         await engine.complete_chatgpt_login(tokens)
 asyncio.run(main())
 """
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("COV_CORE_")}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=plain)
+    run_program(code, tmp_path)
     lines = list(read_journal(tmp_path).lines)
     assert kinds(lines)[-1] == "ended"
     assert lines[0].data["program"] == "-c"
+
+
+def run_program(code: str, home: Path) -> None:
+    """Run a program. Fails if it hangs."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("COV_CORE_")}
+    subprocess.run([sys.executable, "-c", code, str(home)], check=True, env=plain, timeout=60)
+
+
+def test_a_disk_that_hangs_does_not_keep_the_program_from_ending(tmp_path: Path) -> None:
+    code = """
+import sys, threading
+from authstate.adapters.journal import last_lines
+from authstate.adapters.journal.journal_file import JournalFile
+last_lines.PATIENCE = 0.05
+JournalFile._append = lambda self, data: threading.Event().wait()
+file = JournalFile(sys.argv[1] + "/journal", 4096)
+last_lines.write_at_exit(file)
+file.put(lambda: b"{}")
+"""
+    run_program(code, tmp_path)
+
+
+def test_a_fault_in_one_journal_leaves_the_others(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from authstate.adapters.journal import last_lines
+from authstate.adapters.journal.journal_file import JournalFile
+files = [JournalFile(os.path.join(sys.argv[1], name, "journal"), 4096) for name in ("none", "", "pipe")]
+os.mkdir(os.path.join(sys.argv[1], "pipe"))
+os.mkdir(files[2].path)
+def bad():
+    raise ValueError
+for file in files:
+    last_lines.write_at_exit(file)
+    file.put(bad)
+    file.put(lambda: b"{}")
+"""
+    run_program(code, tmp_path)
+    assert (tmp_path / "journal").read_bytes() == b"{}"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_writes_no_line_of_its_parent_and_waits_for_none_of_its_locks(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from authstate.adapters.journal import last_lines
+from authstate.adapters.journal.journal_file import JournalFile
+file = JournalFile(sys.argv[1] + "/journal", 4096)
+last_lines.write_at_exit(file)
+file.put(lambda: b"{}")
+file._lock.acquire()
+last_lines.PATIENCE = 1e6
+child = os.fork()
+if child == 0:
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert not os.path.exists(file.path)
+file._lock.release()
+"""
+    run_program(code, tmp_path)
+    assert (tmp_path / "journal").read_bytes() == b"{}"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_an_engine_that_a_forked_child_goes_on_to_use_is_another_engine_in_the_journal(tmp_path: Path) -> None:
+    code = """
+import asyncio, os, sys
+from authstate.adapters.journal.journal_file import JournalFile
+from authstate.adapters.journal.lines import journal_path
+from authstate.adapters.journal.recorder import LineMaker, Recorder
+from authstate.engine.model.events import Warned
+recorder = Recorder(JournalFile(journal_path(sys.argv[1]), 4096), LineMaker(str))
+async def warn(code):
+    recorder.on_event(Warned(code, "message"))
+asyncio.run(warn("parent"))
+child = os.fork()
+if child == 0:
+    asyncio.run(warn("child"))
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    run_program(code, tmp_path)
+    lines = {by: [line for line in read_journal(tmp_path).lines if line.by == by] for by in by_engine(tmp_path)}
+    told = sorted([line.data.get("code", line.what), line.n] for one in lines.values() for line in one)
+    assert told == [["child", 3], ["opened", 1], ["opened", 1], ["parent", 2]]
+    assert len({line.pid for one in lines.values() for line in one}) == len(lines) == 2
+    assert replay(read_journal(tmp_path).lines).first is None
+
+
+def by_engine(home: Path) -> set[str]:
+    return {line.by for line in read_journal(home).lines}
 
 
 async def test_a_home_that_takes_no_journal_fails_no_refresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
