@@ -51,6 +51,7 @@ from authstate.engine.model.events import (
     Warned,
 )
 from authstate.engine.model.session import Session
+from authstate.engine.model.states import Trigger
 
 VERSION: Final = 1
 """Of the format. A reader of an older release does not check lines of a newer format."""
@@ -235,11 +236,15 @@ def is_notable(happened: Event | TraceStep) -> bool:
     """Whether something happened that is worth a line in a file.
 
     What a program reads when it starts is not, nor its end: a script that asks for a token every minute would push
-    everything else out of the ring. Such lines wait for the next one that is.
+    everything else out of the ring. Nor is the death of a login for which no token was sent: it was known already. A
+    token that is sent is claimed first, which is notable. Such lines wait for the next one that is.
     """
     if isinstance(happened, StateChanged):
-        return happened.current.generation > 1 or happened.current.failure is not None
-    return not isinstance(happened, EngineEnded | TokenExpiring | TokenExpired)
+        is_death = happened.trigger is Trigger.REFRESH_REJECTED
+        return not is_death and (happened.current.generation > 1 or happened.current.failure is not None)
+    if isinstance(happened, RefreshEnded | RefreshFailed):
+        return not isinstance(happened.error, PermanentRefreshError)
+    return not isinstance(happened, EngineEnded | TokenExpiring | TokenExpired | RefreshStarted)
 
 
 def encode(line: Line) -> bytes:

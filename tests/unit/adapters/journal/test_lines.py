@@ -111,9 +111,15 @@ def test_what_became_of_a_token_that_was_sent() -> None:
     assert describe(TokenAnswered("ab", 1, DEAD), str)[1]["reason"] == "expired"
 
 
-def test_what_only_a_program_that_starts_or_ends_tells_is_not_notable() -> None:
-    plain = {StateChanged, TokenExpiring, TokenExpired, EngineEnded}
+def test_what_a_program_reads_and_a_death_that_was_known_are_not_notable() -> None:
+    plain = {StateChanged, TokenExpiring, TokenExpired, EngineEnded, RefreshStarted, RefreshEnded, RefreshFailed}
     assert {type(one) for one in ONE_OF_EACH if not is_notable(one)} == plain
+    dead = Session(AuthState.REFRESH_DEAD, TOKENS, Failure("why", RefreshDeadReason.EXPIRED), 2)
+    assert not is_notable(StateChanged(Trigger.REFRESH_REJECTED, SIGNED_IN, dead))
+    lost = IssuerUnavailable("no answer", delivery=Delivery.UNKNOWN)
+    assert is_notable(RefreshEnded(RefreshOutcome.FAILED, 0.1, 1, 1, lost))
+    assert is_notable(RefreshFailed(lost, permanent=False))
+    assert is_notable(RefreshEnded(RefreshOutcome.ADOPTED, 0.1, 0, 1, None))
     refused = Session(failure=Failure("a policy"), generation=1)
     assert is_notable(StateChanged(Trigger.CREDENTIALS_REFUSED, Session(), refused))
     assert is_notable(StateChanged(Trigger.LOG_OUT, SIGNED_IN, Session(generation=2)))

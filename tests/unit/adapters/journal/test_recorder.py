@@ -17,7 +17,7 @@ from authstate.adapters.journal.lines import Line, journal_path
 from authstate.adapters.journal.reader import read_journal
 from authstate.adapters.journal.recorder import describe_program, record_journal
 from authstate.adapters.report.replay import replay
-from authstate.engine.model.errors import AuthError, IssuerUnavailable, RefreshDeadReason
+from authstate.engine.model.errors import AuthError, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
 from authstate.engine.version import VERSION
 from authstate.testing import FakeAuthority, make_tokens
 
@@ -69,6 +69,26 @@ async def test_who_only_reads_writes_nothing(tmp_path: Path) -> None:
     async with await engine_on(tmp_path, FakeAuthority(tokens)) as engine:
         await engine.authorization()
     assert sorted(os.listdir(tmp_path)) == before
+
+
+async def test_a_death_is_written_by_who_sent_the_token_and_by_nobody_who_finds_it_known(tmp_path: Path) -> None:
+    """A script that asks for a token every minute goes on when the login is dead."""
+    tokens = make_tokens(expires_in=-60.0)
+    authority = FakeAuthority(tokens)
+    authority.kill(RefreshDeadReason.REVOKED)
+    async with AuthJsonStore(tmp_path).locked() as held:
+        await held.save(tokens)
+    for _ in range(3):
+        async with await engine_on(tmp_path, authority) as engine:
+            with pytest.raises(PermanentRefreshError):
+                await engine.refresh()
+    lines = await written(tmp_path)
+    assert len({line.by for line in lines}) == 1
+    assert kinds(lines) == [
+        *("opened", "state_changed", "token_expired", "refresh_started", "claim", "sent", "answered", "claim"),
+        *("state_changed", "refresh_failed", "refresh_ended", "ended"),
+    ]
+    assert replay(lines).first is None
 
 
 async def test_what_was_read_comes_before_the_first_thing_that_is_notable(tmp_path: Path) -> None:
