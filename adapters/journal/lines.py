@@ -17,14 +17,13 @@ ended           nothing: the engine was closed
 """
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from authstate.adapters.logs.redaction import redact_text
+from authstate.adapters.journal.messages import Redaction as Redaction
 from authstate.engine.machines.refresh_claim import fingerprint_of
 from authstate.engine.machines.refresh_trace import (
     AccessRefused,
@@ -55,17 +54,12 @@ from authstate.engine.model.states import Trigger
 
 VERSION: Final = 1
 """Of the format. A reader of an older release does not check lines of a newer format."""
-MOST_TEXT: Final = 1000
-"""Characters of a message."""
-_EMAIL = re.compile(r"[^\s@<>\"'(]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
-_WORKSPACE = re.compile(r"\b(workspaces?) (?=[\w-]*[\d-])[\w-]+(?:, [\w-]*[\d-][\w-]*)*")
 _KINDS: Mapping[type, str] = {
     ApiKey: "api_key",
     PersonalAccessToken: "personal_access_token",
     ChatgptTokens: "chatgpt",
     ExternalTokens: "external_tokens",
 }
-_ALLOWED = re.compile(r"(belong to .{1,300}? allows only )[^(]+\(")
 Data = dict[str, str | int | float | bool]
 """Plain values only, also in later releases: a reader may use each as a key."""
 
@@ -87,28 +81,6 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     pid: int
     what: str
     data: Data = {}
-
-
-class Redaction:
-    """Makes the text of messages fit for a journal: no secret, no email, no workspace, no name of a folder of the user.
-
-    Args:
-        home: the folder that becomes HOME.
-    """
-
-    def __init__(self, home: str) -> None:
-        user = os.path.expanduser("~")
-        self._places = [(home, "HOME"), (os.path.realpath(home), "HOME")]
-        if len(user) > 1:
-            self._places.append((user, "~"))
-
-    def __call__(self, text: object) -> str:
-        """Return the text without what a journal must not hold."""
-        shown = str(text)[:MOST_TEXT]
-        for place, name in self._places:
-            shown = shown.replace(place, name)
-        shown = _EMAIL.sub("[email]", redact_text(shown))
-        return _WORKSPACE.sub(r"\1 [id]", _ALLOWED.sub(r"\1[id] (", shown))
 
 
 def describe(happened: Event | TraceStep, redact: Callable[[object], str]) -> tuple[str, Data]:

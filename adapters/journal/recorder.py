@@ -25,6 +25,7 @@ from authstate.engine.version import VERSION as RELEASE
 _COMMANDS = frozenset(
     ("app-server", "wrap", "run", "broker", "login", "logout", "status", "token", "account", "lease", "demo", "sandbox")
 )
+_MOST_OF_NAME = 80
 _PROGRAMS = ("authstate", "__main__.py", "authstate-codex")
 
 
@@ -65,7 +66,8 @@ class LineMaker:
 
     def opened(self, data: Data) -> Callable[[], Line]:
         """Return what makes the first line."""
-        return self._numbered(lambda: ("opened", data))
+        program = str(data.get("program", ""))
+        return self._numbered(lambda: ("opened", {**data, "program": self._redact(program)[:_MOST_OF_NAME]}))
 
     def line_of(self, happened: Event | TraceStep) -> Callable[[], Line]:
         """Return what makes the line of an event or a step. It costs little until it is called, in any thread."""
@@ -165,7 +167,7 @@ def describe_program(arguments: list[str]) -> Data:
     words = [word for word in arguments[1:] if word in _COMMANDS][:1] if name in _PROGRAMS else []
     shown = " ".join(["authstate" if name == "__main__.py" else name, *words])
     return {
-        "program": shown[:80],
+        "program": shown,
         "version": RELEASE,
         "python": ".".join(str(part) for part in sys.version_info[:3]),
         "platform": sys.platform,

@@ -168,6 +168,46 @@ def test_a_message_of_a_policy_names_no_workspace(tmp_path: Path) -> None:
     assert text.startswith("these tokens belong to workspace [id], and the configuration allows only [id] (rules.toml)")
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("x " * 485 + "refresh token " + "Ab1" * 30, "refresh token [redacted]"),  # the end of the text is in the key
+        ("x " * 495 + "ada.lovelace@example.com", "[email]"),
+        ("for u=ada%40example.com", "for [email]"),
+        ("for ada@corp, ada@[10.0.0.1] and ada\uff20example.com", "for [email], [email] and [email]"),
+        ('for "ada lovelace"@example.com', "for [email]"),
+        ("proxy http://ada:hun/ter2@proxy:8080 failed", "proxy [email]:8080 failed"),
+        ("proxy ada:hunter2@proxy:8080 failed", "proxy [email]:8080 failed"),
+        ("account 11111111-2222-3333-4444-555555555555", "account [id]"),
+        ("organization org-AbCdEf123456", "organization [id]"),
+        ("sent 0123456789abcdef0123456789abcdef", "sent [redacted]"),
+        ("sent AbCdEfGhIjKlMnOpQrStUvWxYz", "sent [redacted]"),
+        ("sent abcd/efgh/ij" + "kL9/xY2z" * 10, "sent [redacted]"),
+        ("refresh_token: value", "refresh_token: [redacted]"),
+        ("refresh_token is 'v1.a.b'", "refresh_token is [redacted]"),
+        ("token=\n value", "token=\n [redacted]"),
+        ("the key s\u200bk-abcdefghijk", "the key [redacted]"),
+        ("/srv/hid/x, /srv/hid and /srv/hidden", "HOME/x, HOME and /srv/hidden"),
+        ("the refresh token is too old: `authstate login`", "the refresh token is too old: `authstate login`"),
+        ("the access token: not usable", "the access token: not usable"),
+        ("refresh_token_invalidated", "refresh_token_invalidated"),
+        ("https://auth.openai.com/oauth/token: 502", "https://auth.openai.com/oauth/token: 502"),
+    ],
+)
+def test_what_a_message_shows(message: str, shown: str) -> None:
+    text = Redaction("/srv/hid")(message)
+    assert len(text) <= 1000
+    assert text.lstrip("x ") == shown
+
+
+def test_a_long_message_costs_little() -> None:
+    """It is read only in part, and no key is cut in two before it is found."""
+    text = Redaction("/srv/h")("ab " + "a@" * 1_000_000)
+    assert text == "ab"
+    text = Redaction("/srv/h")(("a" * 100 + " ") * 79 + "deadbeef" * 100)
+    assert text == " ".join(["[redacted]"] * 79)
+
+
 def test_a_home_behind_a_link_is_HOME_as_well(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     os.symlink(tmp_path / "real", tmp_path / "link")

@@ -13,9 +13,9 @@ import pytest
 from authstate import AuthEngine, AuthJsonStore, Environment, MemoryStore, load_config, open_engine
 from authstate.adapters.assembly import build_engine
 from authstate.adapters.journal.journal_file import JournalFile
-from authstate.adapters.journal.lines import Line, journal_path
+from authstate.adapters.journal.lines import Line, Redaction, journal_path
 from authstate.adapters.journal.reader import read_journal
-from authstate.adapters.journal.recorder import describe_program, record_journal
+from authstate.adapters.journal.recorder import LineMaker, describe_program, record_journal
 from authstate.adapters.report.replay import replay
 from authstate.engine.model.errors import AuthError, IssuerUnavailable, PermanentRefreshError, RefreshDeadReason
 from authstate.engine.version import VERSION
@@ -291,6 +291,13 @@ def test_a_program_is_named_without_its_arguments(arguments: list[str], program:
 
 
 # Secrets
+
+
+def test_the_name_of_a_program_holds_no_secret(tmp_path: Path) -> None:
+    program = "sk-live-abcdefghijk ada@example.com " + "x " * 50
+    made = LineMaker(Redaction(str(tmp_path))).opened({"program": program, "version": "1"})()
+    assert made.data == {"program": ("[redacted] [email] " + "x " * 50)[:80], "version": "1"}
+
 
 CANARY = "CaNaRy"
 
