@@ -26,7 +26,8 @@ _COMMANDS = frozenset(
     ("app-server", "wrap", "run", "broker", "login", "logout", "status", "token", "account", "lease", "demo", "sandbox")
 )
 _MOST_OF_NAME = 80
-_PROGRAMS = ("authstate", "__main__.py", "authstate-codex")
+_PROGRAMS = ("authstate", "authstate-codex")
+_WITH_VALUE = ("-c", "--config", "--account")
 
 
 class Recordable(Protocol):
@@ -163,15 +164,38 @@ def record_journal(engine: Recordable, home: str | os.PathLike[str], size: int) 
 
 def describe_program(arguments: list[str]) -> Data:
     """Return what a journal tells of this program: its name, and of authstate's own the command. No other argument."""
-    name = os.path.basename(arguments[0]) if arguments and arguments[0] else "python"
-    words = [word for word in arguments[1:] if word in _COMMANDS][:1] if name in _PROGRAMS else []
-    shown = " ".join(["authstate" if name == "__main__.py" else name, *words])
+    shown = _name_of_program(arguments[0] if arguments else "")
+    if shown in _PROGRAMS:
+        shown = " ".join([shown, *_command(arguments[1:])])
     return {
         "program": shown,
         "version": RELEASE,
         "python": ".".join(str(part) for part in sys.version_info[:3]),
         "platform": sys.platform,
     }
+
+
+def _name_of_program(path: str) -> str:
+    """The name of what runs: of a package or a folder, if Python runs its `__main__.py`."""
+    if not path:
+        return "python"
+    folder, name = os.path.split(os.path.realpath(path) if path.strip("./\\") == "" else path.rstrip("/\\"))
+    if name != "__main__.py":
+        return name
+    own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    folder = os.path.realpath(folder)
+    is_own = folder in (os.path.realpath(own), os.path.realpath(os.path.join(own, "adapters", "cli")))
+    return "authstate" if is_own else os.path.basename(folder)
+
+
+def _command(words: list[str]) -> list[str]:
+    """The command among the arguments of authstate: the first word that is no option, nor the value of one."""
+    is_value = False
+    for word in words:
+        if not is_value and not word.startswith("-"):
+            return [word] if word in _COMMANDS else []
+        is_value = not is_value and word in _WITH_VALUE
+    return []
 
 
 def _ignore_fault(done: "asyncio.Future[None]") -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import authstate
 from authstate import AuthEngine, AuthJsonStore, Environment, MemoryStore, load_config, open_engine
 from authstate.adapters.assembly import build_engine
 from authstate.adapters.journal.journal_file import JournalFile
@@ -274,12 +275,21 @@ async def test_a_store_of_its_own_has_no_journal_in_the_home(store: MemoryStore 
     assert not [name for name in os.listdir(tmp_path) if "journal" in name]
 
 
+PACKAGE = os.path.dirname(authstate.__file__)
+
+
 @pytest.mark.parametrize(
     ("arguments", "program"),
     [
         (["/usr/bin/authstate", "app-server", "-c", "x=secret"], "authstate app-server"),
         (["/usr/bin/authstate", "--account", "bob", "token"], "authstate token"),
-        (["/x/cli/__main__.py", "wrap", "--", "codex", "--key", "sk-1"], "authstate wrap"),
+        ([f"{PACKAGE}/__main__.py", "wrap", "--", "codex", "--key", "sk-1"], "authstate wrap"),
+        ([f"{PACKAGE}/adapters/cli/__main__.py", "-c", "token", "status"], "authstate status"),
+        (["/usr/bin/authstate", "report", "token"], "authstate"),
+        (["/usr/bin/authstate", "--version"], "authstate"),
+        (["/x/myapp/__main__.py", "token"], "myapp"),
+        (["/x/cli/__main__.py", "wrap"], "cli"),
+        (["/x/folder/", "token"], "folder"),
         (["/home/person/my tool.py", "login"], "my tool.py"),
         (["-c"], "-c"),
         ([""], "python"),
@@ -288,6 +298,12 @@ async def test_a_store_of_its_own_has_no_journal_in_the_home(store: MemoryStore 
 )
 def test_a_program_is_named_without_its_arguments(arguments: list[str], program: str) -> None:
     assert describe_program(arguments)["program"] == program
+
+
+def test_a_program_that_is_the_working_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tool").mkdir()
+    monkeypatch.chdir(tmp_path / "tool")
+    assert describe_program(["."])["program"] == "tool"
 
 
 # Secrets
