@@ -1,8 +1,8 @@
 """The files of a journal: a ring of two. Each process appends to the first one; when it is full, it becomes the second.
 
 A batch of lines is one write with O_APPEND, so the lines of several processes never mix. Nothing here is synced: a
-power cut may cost the last lines, and a refresh does not wait for a journal. A file is made with mode 0600 and holds no
-secret. No method raises anything: a login never fails because of its journal.
+power cut may cost the last lines, and a refresh does not wait for a journal. A file is made with mode 0600, one with a
+wider mode is tightened, and none holds a secret. No method raises anything: a login never fails because of its journal.
 """
 
 import errno
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from authstate.adapters.logs.loggers import library_logger
-from authstate.adapters.stores.file_ownership import give_to_owner_of_folder, share_with_group
+from authstate.adapters.stores.file_ownership import give_to_owner_of_folder, share_with_group, tighten
 
 _FLAGS = (
     os.O_RDWR
@@ -150,6 +150,8 @@ class JournalFile:
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             os.close(handle)
             raise OSError(errno.EEXIST, "something else has this name")
+        if not _WINDOWS and found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) and found.st_uid == os.geteuid():
+            tighten(handle, os.path.dirname(self.path))
         return handle
 
     def _open(self) -> int:

@@ -179,7 +179,7 @@ def _name_of_program(path: str) -> str:
     """The name of what runs: of a package or a folder, if Python runs its `__main__.py`."""
     if not path:
         return "python"
-    folder, name = os.path.split(os.path.realpath(path) if path.strip("./\\") == "" else path.rstrip("/\\"))
+    folder, name = os.path.split(path.rstrip("/\\") if path.strip("./\\") else os.path.realpath(path))
     if name != "__main__.py":
         return name
     own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -49,6 +49,37 @@ def test_a_journal_is_private(file: JournalFile, tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 
+@UNIX
+@pytest.mark.parametrize(
+    ("folder", "before", "after"),
+    [(0o700, 0o666, 0o600), (0o755, 0o644, 0o600), (0o700, 0o640, 0o640), (0o770, 0o666, 0o660)],
+)
+def test_a_journal_that_others_can_read_is_tightened(
+    folder: int, before: int, after: int, file: JournalFile, tmp_path: Path
+) -> None:
+    """As the other files of the home: a group keeps its access if somebody chose that."""
+    tmp_path.chmod(folder)
+    Path(file.path).touch()
+    os.chmod(file.path, before)
+    fill(file, 1, 1)
+    assert stat.S_IMODE(os.stat(file.path).st_mode) == after
+    assert numbers(tmp_path) == [1]
+
+
+@UNIX
+def test_the_mode_of_another_users_journal_stays(
+    file: JournalFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(file.path).touch()
+    os.chmod(file.path, 0o644)
+    other = os.stat(file.path).st_uid + 1
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "geteuid", lambda: other)
+        fill(file, 1, 1)
+    assert stat.S_IMODE(os.stat(file.path).st_mode) == 0o644
+    assert numbers(tmp_path) == [1]
+
+
 def test_lines_of_one_batch_are_one_write(file: JournalFile, monkeypatch: pytest.MonkeyPatch) -> None:
     writes: list[bytes] = []
     real = os.write
