@@ -37,7 +37,7 @@ async def steps_of_refreshes() -> list[Event | TraceStep]:
 class NothingYet(JournalFile):
     """Takes lines, and writes none before it is told to."""
 
-    def drain(self) -> None:
+    def drain(self, patience: float = -1) -> None:
         """Leave them for later."""
 
 
