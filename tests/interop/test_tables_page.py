@@ -25,7 +25,6 @@ from authstate.engine.model.errors import RecoveryExhausted, TransitionRefused
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real_parts]
 COMMITTED = (REPO / "diagrams" / "tables.html").as_uri()
-MOST_SECONDS = 0.2
 WALK = """(name) => {
     // Each cell and each answer of a guard, with the buttons that a person presses.
     const section = [...document.querySelectorAll('section')].find((one) => one.dataset.name === name);
@@ -220,20 +219,3 @@ async def test_without_a_script_it_is_a_document(browser: Browser) -> None:
     assert await tab.get_by_role("button").count() == 0
     await tab.screenshot(path=SCREENSHOTS / "tables-document.png")
     await context.close()
-
-
-async def test_it_is_loaded_at_once(browser: Browser) -> None:
-    """By the processor time of its thread, which other programs hardly prolong. The best of three counts."""
-    assert 0 < min([await seconds_to_load(browser) for _ in range(3)]) < MOST_SECONDS
-
-
-async def seconds_to_load(browser: Browser) -> float:
-    context = await browser.new_context()
-    tab = await context.new_page()
-    session = await context.new_cdp_session(tab)
-    await session.send("Performance.enable", {"timeDomain": "threadTicks"})
-    await tab.goto(COMMITTED)
-    await tab.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")  # it has been painted
-    metrics = await session.send("Performance.getMetrics")
-    await context.close()
-    return {metric["name"]: float(metric["value"]) for metric in metrics["metrics"]}["TaskDuration"]
